@@ -1,0 +1,242 @@
+//! Everything that can be asked of the outside, as values.
+//!
+//! One module a capability, named as its WIT interface; one variant a function. The table at the
+//! end of this file lists them all: a new row stops the build at every reader.
+
+use crate::outcome::Error;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
+
+pub mod delete_replicationsources;
+pub mod host;
+pub mod query_drivers;
+pub mod query_flux;
+pub mod query_objects;
+pub mod query_pods;
+pub mod query_pvcs;
+pub mod query_replicationsources;
+pub mod reconcile_flux;
+pub mod restart_deployment;
+pub mod run;
+pub mod shared;
+pub mod suspend_flux;
+pub mod tail_logs;
+
+/// A call and the type of its answer.
+pub trait Ask: Sized {
+    /// What the call answers.
+    type Answer: Serialize + DeserializeOwned;
+    /// The call as an effect.
+    fn effect(self) -> Effect;
+    /// The answer out of the sum of all answers; none if it belongs to another call.
+    fn take(answer: Answer) -> Option<Self::Answer>;
+}
+
+/// An object that an effect concerns: what grants are compared with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The kind where a capability has several: `kustomization`, or `jobs.batch`.
+    pub kind: Option<String>,
+    /// The namespace; none for an object without one.
+    pub namespace: Option<String>,
+    /// The name; none for all of that namespace.
+    pub name: Option<String>,
+}
+
+impl Target {
+    /// One object.
+    pub fn object(namespace: &str, name: &str) -> Self {
+        Self { kind: None, namespace: Some(namespace.into()), name: Some(name.into()) }
+    }
+    /// All of a namespace.
+    pub fn all_of(namespace: &str) -> Self {
+        Self { kind: None, namespace: Some(namespace.into()), name: None }
+    }
+    /// The same of a kind.
+    pub fn kind(mut self, kind: impl Into<String>) -> Self {
+        self.kind = Some(kind.into());
+        self
+    }
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(kind) = &self.kind {
+            write!(f, "{kind} ")?;
+        }
+        match (&self.namespace, &self.name) {
+            (Some(ns), Some(name)) => write!(f, "{ns}/{name}"),
+            (Some(ns), None) => write!(f, "{ns}/*"),
+            (None, Some(name)) => f.write_str(name),
+            (None, None) => f.write_str("*"),
+        }
+    }
+}
+
+/// What a call names, and whether that can be.
+trait Call {
+    /// What it concerns.
+    fn targets(&self) -> Vec<Target>;
+    /// Names and limits, checked before the effect exists for anybody else.
+    fn check(&self) -> Result<(), Error>;
+}
+
+macro_rules! calls {
+    ($($(#[$doc:meta])* $group:ident { $($name:literal $variant:ident($ask:path) -> $answer:ty;)* })*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+            #[serde(tag = "call", content = "with")]
+            pub enum $group { $(
+                #[doc = concat!("`", $name, "`")]
+                #[serde(rename = $name)] $variant($ask),
+            )* }
+
+            impl $group {
+                /// All names of this group, in the order of the table.
+                pub const NAMES: &'static [&'static str] = &[$($name),*];
+                /// `interface.function`.
+                pub fn name(&self) -> &'static str { match self { $(Self::$variant(_) => $name),* } }
+                /// What it concerns.
+                pub fn targets(&self) -> Vec<Target> { match self { $(Self::$variant(ask) => ask.targets()),* } }
+                fn check(&self) -> Result<(), Error> { match self { $(Self::$variant(ask) => ask.check()),* } }
+                fn decode(&self, raw: &RawValue) -> Result<Answer, serde_json::Error> {
+                    match self { $(Self::$variant(_) => serde_json::from_str(raw.get()).map(Answer::$variant)),* }
+                }
+            }
+
+            $(
+                impl Ask for $ask {
+                    type Answer = $answer;
+                    fn effect(self) -> Effect { Effect::$group($group::$variant(self)) }
+                    #[allow(unreachable_patterns)]
+                    fn take(answer: Answer) -> Option<$answer> {
+                        match answer { Answer::$variant(a) => Some(a), _ => None }
+                    }
+                }
+            )*
+        )*
+
+        /// The sum of all answers, one variant a call.
+        #[derive(Clone, Debug, PartialEq, Serialize)]
+        #[serde(untagged)]
+        pub enum Answer { $($(
+            #[doc = concat!("of `", $name, "`")]
+            $variant($answer),
+        )*)* }
+
+        /// Everything that can be asked of the outside.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(untagged)]
+        pub enum Effect { $($(#[$doc])* $group($group),)* }
+
+        impl Effect {
+            /// `interface.function`, e.g. `query-pvcs.claims`.
+            pub fn name(&self) -> &'static str { match self { $(Self::$group(call) => call.name()),* } }
+            /// What it concerns.
+            pub fn targets(&self) -> Vec<Target> { match self { $(Self::$group(call) => call.targets()),* } }
+            /// Whether names and limits can be; nothing is decided, performed or kept of a call that fails this.
+            pub fn check(&self) -> Result<(), Error> { match self { $(Self::$group(call) => call.check()),* } }
+            /// The recorded answer as a value.
+            pub fn decode(&self, raw: &RawValue) -> Result<Answer, serde_json::Error> {
+                match self { $(Self::$group(call) => call.decode(raw)),* }
+            }
+        }
+    };
+}
+
+calls! {
+    /// Answered by the run itself, without the cluster.
+    Own {
+        "run.now" Now(run::Now) -> crate::Millis;
+        "run.sleep" Sleep(run::Sleep) -> ();
+        "run.step" Step(run::Step) -> ();
+        "run.note" Note(run::Note) -> ();
+        "run.ask" AskPerson(run::AskPerson) -> bool;
+    }
+    /// Changes nothing.
+    Look {
+        "host.identity" Identity(host::Identity) -> host::ClusterIdentity;
+        "host.leftovers" Leftovers(host::Leftovers) -> Vec<host::Leftover>;
+        "query-flux.owners" FluxOwners(query_flux::Owners) -> Vec<query_flux::Ownership>;
+        "query-flux.get" FluxGet(query_flux::Get) -> query_flux::FluxObject;
+        "query-replicationsources.sources" Sources(query_replicationsources::Sources) -> Vec<query_replicationsources::Source>;
+        "query-replicationsources.destinations" Destinations(query_replicationsources::Destinations) -> Vec<query_replicationsources::Destination>;
+        "query-pvcs.claims" Claims(query_pvcs::Claims) -> Vec<query_pvcs::Claim>;
+        "query-pvcs.snapshots" Snapshots(query_pvcs::Snapshots) -> Vec<query_pvcs::Snapshot>;
+        "query-drivers.find" FindDriver(query_drivers::Find) -> query_drivers::Driver;
+        "query-pods.pods" Pods(query_pods::Pods) -> Vec<shared::Pod>;
+        "query-objects.list-objects" ListObjects(query_objects::ListObjects) -> query_objects::Page;
+        "query-objects.get" GetObject(query_objects::GetObject) -> String;
+        "tail-logs.next" LogPage(tail_logs::Next) -> tail_logs::Page;
+        "restart-deployment.await-rollout" AwaitRollout(restart_deployment::AwaitRollout) -> restart_deployment::Rollout;
+    }
+    /// Changes the cluster.
+    Touch {
+        "suspend-flux.suspend" Suspend(suspend_flux::Suspend) -> suspend_flux::Suspended;
+        "suspend-flux.resume" Resume(suspend_flux::Resume) -> suspend_flux::Resumed;
+        "reconcile-flux.reconcile" Reconcile(reconcile_flux::Reconcile) -> reconcile_flux::Reconciled;
+        "delete-replicationsources.delete" Delete(delete_replicationsources::Delete) -> Vec<delete_replicationsources::Deletion>;
+        "restart-deployment.restart" Restart(restart_deployment::Restart) -> restart_deployment::Restarted;
+    }
+}
+
+impl Effect {
+    /// The capability: the WIT interface's name.
+    pub fn capability(&self) -> &'static str {
+        self.name().split_once('.').expect("every name in the table is `interface.function`").0
+    }
+}
+
+/// The WIT interfaces, and whether each only looks. WIT cannot say it, so this table does.
+pub const CAPABILITIES: &[(&str, Reach)] = &[
+    ("run", Reach::Given),
+    ("query-flux", Reach::Look),
+    ("query-replicationsources", Reach::Look),
+    ("query-pvcs", Reach::Look),
+    ("query-drivers", Reach::Look),
+    ("query-pods", Reach::Look),
+    ("query-objects", Reach::Look),
+    ("tail-logs", Reach::Look),
+    ("suspend-flux", Reach::Touch),
+    ("reconcile-flux", Reach::Touch),
+    ("delete-replicationsources", Reach::Touch),
+    ("restart-deployment", Reach::Touch),
+];
+
+/// How far a capability reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Given to every guest.
+    Given,
+    /// Only looks.
+    Look,
+    /// Can change the cluster.
+    Touch,
+}
+
+/// How far the capability of this name reaches; none if there is no such capability.
+pub fn reach(capability: &str) -> Option<Reach> {
+    CAPABILITIES.iter().find(|(name, _)| *name == capability).map(|(_, reach)| *reach)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_call_belongs_to_a_known_capability_or_to_the_host() {
+        for name in Own::NAMES.iter().chain(Look::NAMES).chain(Touch::NAMES) {
+            let (capability, _) = name.split_once('.').unwrap();
+            assert!(capability == "host" || reach(capability).is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_effect_survives_its_journal_form() {
+        let effect = query_pvcs::Claims { namespaces: vec!["media".into()] }.effect();
+        let line = serde_json::to_string(&effect).unwrap();
+        assert_eq!(line, r#"{"call":"query-pvcs.claims","with":{"namespaces":["media"]}}"#);
+        assert_eq!(serde_json::from_str::<Effect>(&line).unwrap(), effect);
+    }
+}

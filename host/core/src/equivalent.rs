@@ -1,0 +1,50 @@
+//! The kubectl or flux command that does the same as a touch: what a person could type instead.
+
+use crate::effect::Touch;
+use crate::effect::restart_deployment::Strategy;
+use crate::effect::suspend_flux::Prior;
+use std::collections::BTreeMap;
+
+/// The commands, in the order in which one would type them.
+pub fn commands(touch: &Touch) -> Vec<String> {
+    match touch {
+        Touch::Suspend(s) => vec![format!("flux suspend {} {} -n {}", s.target.kind.flux_argument(), s.target.name, s.target.namespace)],
+        Touch::Resume(r) => vec![match r.prior {
+            Prior::Absent | Prior::False => format!("flux resume {} {} -n {}", r.target.kind.flux_argument(), r.target.name, r.target.namespace),
+            Prior::True => format!("flux suspend {} {} -n {}", r.target.kind.flux_argument(), r.target.name, r.target.namespace),
+        }],
+        Touch::Reconcile(r) => vec![format!(
+            "flux reconcile {} {} -n {}{}",
+            r.target.kind.flux_argument(),
+            r.target.name,
+            r.target.namespace,
+            if r.force { " --force" } else { "" }
+        )],
+        Touch::Delete(d) => {
+            let mut by_namespace: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+            for frozen in &d.set {
+                by_namespace.entry(&frozen.object.namespace).or_default().push(&frozen.object.name);
+            }
+            by_namespace.into_iter().map(|(ns, names)| format!("kubectl delete replicationsource -n {ns} {}", names.join(" "))).collect()
+        }
+        Touch::Restart(r) => vec![match r.strategy {
+            Strategy::Annotate => format!("kubectl rollout restart -n {} deployment/{}", r.target.namespace, r.target.name),
+            Strategy::ReplacePods => format!("kubectl delete pod -n {} -l app={}", r.target.namespace, r.target.name),
+        }],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::effect::delete_replicationsources::{Delete, Frozen, Pace};
+    use crate::effect::shared::ObjectRef;
+
+    #[test]
+    fn a_set_becomes_one_command_a_namespace() {
+        let frozen = |ns: &str, name: &str| Frozen { object: ObjectRef::new(ns, name), uid: "u".into(), digest: "d".into() };
+        let set = vec![frozen("media", "sonarr"), frozen("ai", "x"), frozen("media", "radarr")];
+        let touch = Touch::Delete(Delete { set, pace: Pace { at_once: 1, pause: 0 } });
+        assert_eq!(commands(&touch), ["kubectl delete replicationsource -n ai x", "kubectl delete replicationsource -n media sonarr radarr"]);
+    }
+}

@@ -1,0 +1,412 @@
+//! Which requests an effect may make, and what a write may change: one table.
+//!
+//! The check on each outgoing request reads it; the Role that a credential needs is written from it.
+
+use crate::effect::{Effect, Look, Own, Target, Touch};
+use crate::glob::Glob;
+use serde_json::Value;
+
+/// What a request does, in RBAC's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum Verb {
+    Get,
+    List,
+    Watch,
+    Create,
+    Patch,
+    Delete,
+}
+
+impl Verb {
+    /// As RBAC spells it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::List => "list",
+            Self::Watch => "watch",
+            Self::Create => "create",
+            Self::Patch => "patch",
+            Self::Delete => "delete",
+        }
+    }
+    /// It changes something.
+    pub fn mutates(self) -> bool {
+        match self {
+            Self::Get | Self::List | Self::Watch => false,
+            Self::Create | Self::Patch | Self::Delete => true,
+        }
+    }
+}
+
+/// Where a rule holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scope {
+    /// Kinds without a namespace.
+    Cluster,
+    /// The namespaces that the effect names.
+    Effect,
+    /// Exactly the objects that the effect names.
+    Target,
+    /// A namespace that an object pointed at, if the capability is granted there.
+    Followed,
+    /// Anywhere: the host's own census.
+    Everywhere,
+}
+
+/// One line of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Rule {
+    /// The verb.
+    pub verb: Verb,
+    /// The API group; empty for core, `*` for the kind that the effect names.
+    pub group: &'static str,
+    /// The plural; `*` for the kind that the effect names.
+    pub resource: &'static str,
+    /// The subresource, if one.
+    pub subresource: Option<&'static str>,
+    /// Where.
+    pub scope: Scope,
+}
+
+const fn rule(verb: Verb, group: &'static str, resource: &'static str, scope: Scope) -> Rule {
+    Rule { verb, group, resource, subresource: None, scope }
+}
+
+const KUSTOMIZE: &str = "kustomize.toolkit.fluxcd.io";
+const HELM: &str = "helm.toolkit.fluxcd.io";
+const SOURCE: &str = "source.toolkit.fluxcd.io";
+const VOLSYNC: &str = "volsync.backube";
+const SNAPSHOT: &str = "snapshot.storage.k8s.io";
+const STORAGE: &str = "storage.k8s.io";
+const COORDINATION: &str = "coordination.k8s.io";
+
+macro_rules! flux_rules {
+    ($verb:ident, $scope:ident) => {
+        [
+            rule(Verb::$verb, KUSTOMIZE, "kustomizations", Scope::$scope),
+            rule(Verb::$verb, HELM, "helmreleases", Scope::$scope),
+            rule(Verb::$verb, SOURCE, "gitrepositories", Scope::$scope),
+            rule(Verb::$verb, SOURCE, "ocirepositories", Scope::$scope),
+            rule(Verb::$verb, SOURCE, "buckets", Scope::$scope),
+        ]
+    };
+}
+
+const fn join<const A: usize, const B: usize, const C: usize>(a: [Rule; A], b: [Rule; B]) -> [Rule; C] {
+    assert!(A + B == C);
+    let mut out = [rule(Verb::Get, "", "", Scope::Cluster); C];
+    let mut i = 0;
+    while i < A {
+        out[i] = a[i];
+        i += 1;
+    }
+    while i < C {
+        out[i] = b[i - A];
+        i += 1;
+    }
+    out
+}
+
+const IDENTITY: &[Rule] =
+    &[rule(Verb::Get, "", "namespaces", Scope::Cluster), rule(Verb::Create, "authentication.k8s.io", "selfsubjectreviews", Scope::Cluster)];
+const LEFTOVERS: &[Rule] = &flux_rules!(List, Everywhere);
+const FLUX_OWNERS: &[Rule] = &join::<3, 5, 8>(
+    [
+        rule(Verb::Get, VOLSYNC, "replicationsources", Scope::Target),
+        rule(Verb::Get, "", "persistentvolumeclaims", Scope::Target),
+        rule(Verb::Get, "apps", "deployments", Scope::Target),
+    ],
+    flux_rules!(Get, Followed),
+);
+const FLUX_GET: &[Rule] = &join::<5, 5, 10>(flux_rules!(Get, Target), flux_rules!(Get, Followed));
+const SOURCES: &[Rule] = &[rule(Verb::List, VOLSYNC, "replicationsources", Scope::Effect), rule(Verb::List, "", "persistentvolumeclaims", Scope::Effect)];
+const DESTINATIONS: &[Rule] = &[rule(Verb::List, VOLSYNC, "replicationdestinations", Scope::Effect)];
+const CLAIMS: &[Rule] = &[
+    rule(Verb::List, "", "persistentvolumeclaims", Scope::Effect),
+    rule(Verb::List, "", "events", Scope::Effect),
+    rule(Verb::List, "", "persistentvolumes", Scope::Cluster),
+    rule(Verb::List, STORAGE, "storageclasses", Scope::Cluster),
+];
+const SNAPSHOTS: &[Rule] = &[rule(Verb::List, SNAPSHOT, "volumesnapshots", Scope::Effect)];
+const FIND_DRIVER: &[Rule] = &[
+    rule(Verb::List, STORAGE, "storageclasses", Scope::Cluster),
+    rule(Verb::List, STORAGE, "csidrivers", Scope::Cluster),
+    rule(Verb::List, "apps", "deployments", Scope::Effect),
+    rule(Verb::List, "", "pods", Scope::Effect),
+    rule(Verb::List, COORDINATION, "leases", Scope::Effect),
+    rule(Verb::List, "ceph.rook.io", "cephclusters", Scope::Effect),
+];
+const PODS: &[Rule] = &[rule(Verb::List, "", "pods", Scope::Effect)];
+const LIST_OBJECTS: &[Rule] = &[rule(Verb::List, "*", "*", Scope::Effect)];
+const GET_OBJECT: &[Rule] = &[rule(Verb::Get, "*", "*", Scope::Target)];
+const LOG_PAGE: &[Rule] = &[
+    rule(Verb::Get, "apps", "deployments", Scope::Target),
+    rule(Verb::List, "", "pods", Scope::Effect),
+    Rule { verb: Verb::Get, group: "", resource: "pods", subresource: Some("log"), scope: Scope::Effect },
+];
+const AWAIT_ROLLOUT: &[Rule] = &[
+    rule(Verb::Get, "apps", "deployments", Scope::Target),
+    rule(Verb::List, "", "pods", Scope::Effect),
+    rule(Verb::List, COORDINATION, "leases", Scope::Effect),
+];
+const SUSPEND: &[Rule] = &join::<5, 5, 10>(flux_rules!(Get, Target), flux_rules!(Patch, Target));
+const DELETE: &[Rule] = &[rule(Verb::Get, VOLSYNC, "replicationsources", Scope::Target), rule(Verb::Delete, VOLSYNC, "replicationsources", Scope::Target)];
+const RESTART: &[Rule] = &[
+    rule(Verb::Get, "apps", "deployments", Scope::Target),
+    rule(Verb::Patch, "apps", "deployments", Scope::Target),
+    rule(Verb::List, "", "pods", Scope::Effect),
+    rule(Verb::Get, "", "pods", Scope::Effect),
+    rule(Verb::Delete, "", "pods", Scope::Effect),
+];
+
+/// The only fields that a write may set: paths into the patch. `metadata.uid` and
+/// `metadata.resourceVersion` are preconditions and may always stand there.
+const SUSPEND_FIELDS: &[&[&str]] = &[
+    &["spec", "suspend"],
+    &["metadata", "annotations", crate::effect::suspend_flux::RUN],
+    &["metadata", "annotations", crate::effect::suspend_flux::REASON],
+    &["metadata", "annotations", crate::effect::suspend_flux::DEADLINE],
+    &["metadata", "annotations", crate::effect::suspend_flux::PRIOR],
+];
+const RECONCILE_FIELDS: &[&[&str]] =
+    &[&["metadata", "annotations", "reconcile.fluxcd.io/requestedAt"], &["metadata", "annotations", "reconcile.fluxcd.io/forceAt"]];
+const RESTART_FIELDS: &[&[&str]] = &[&["spec", "template", "metadata", "annotations", "kubectl.kubernetes.io/restartedAt"]];
+
+/// The rules and the fields of an effect.
+pub fn table(effect: &Effect) -> (&'static [Rule], &'static [&'static [&'static str]]) {
+    match effect {
+        Effect::Own(own) => match own {
+            Own::Now(_) | Own::Sleep(_) | Own::Step(_) | Own::Note(_) | Own::AskPerson(_) => (&[], &[]),
+        },
+        Effect::Look(look) => {
+            let rules = match look {
+                Look::Identity(_) => IDENTITY,
+                Look::Leftovers(_) => LEFTOVERS,
+                Look::FluxOwners(_) => FLUX_OWNERS,
+                Look::FluxGet(_) => FLUX_GET,
+                Look::Sources(_) => SOURCES,
+                Look::Destinations(_) => DESTINATIONS,
+                Look::Claims(_) => CLAIMS,
+                Look::Snapshots(_) => SNAPSHOTS,
+                Look::FindDriver(_) => FIND_DRIVER,
+                Look::Pods(_) => PODS,
+                Look::ListObjects(_) => LIST_OBJECTS,
+                Look::GetObject(_) => GET_OBJECT,
+                Look::LogPage(_) => LOG_PAGE,
+                Look::AwaitRollout(_) => AWAIT_ROLLOUT,
+            };
+            (rules, &[])
+        }
+        Effect::Touch(touch) => match touch {
+            Touch::Suspend(_) | Touch::Resume(_) => (SUSPEND, SUSPEND_FIELDS),
+            Touch::Reconcile(_) => (SUSPEND, RECONCILE_FIELDS),
+            Touch::Delete(_) => (DELETE, &[]),
+            Touch::Restart(_) => (RESTART, RESTART_FIELDS),
+        },
+    }
+}
+
+/// What one effect may ask of the API server. Travels with each of its requests.
+#[derive(Clone, Debug)]
+pub struct Footprint {
+    effect: &'static str,
+    rules: &'static [Rule],
+    fields: &'static [&'static [&'static str]],
+    targets: Vec<Target>,
+    followed: Vec<Glob>,
+}
+
+/// A request on its way out, as the path and the method say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked<'a> {
+    /// What it does.
+    pub verb: Verb,
+    /// The API group; empty for core.
+    pub group: &'a str,
+    /// The plural.
+    pub resource: &'a str,
+    /// The subresource, if one.
+    pub subresource: Option<&'a str>,
+    /// The namespace, if one.
+    pub namespace: Option<&'a str>,
+    /// The name, if one.
+    pub name: Option<&'a str>,
+}
+
+/// A request that its effect does not cover. Ours to mend, never to send.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{effect} does not cover {what}")]
+pub struct Breach {
+    effect: &'static str,
+    what: String,
+    /// The rule exists, but the capability is not granted in that namespace.
+    pub ungranted: bool,
+}
+
+impl Footprint {
+    /// The footprint of `effect`, whose capability is granted in the namespaces `followed`.
+    pub fn new(effect: &Effect, followed: Vec<Glob>) -> Self {
+        let (rules, fields) = table(effect);
+        Self { effect: effect.name(), rules, fields, targets: effect.targets(), followed }
+    }
+
+    /// The effect's name.
+    pub fn effect(&self) -> &'static str {
+        self.effect
+    }
+
+    /// Whether the effect may make this request.
+    pub fn covers(&self, asked: &Asked<'_>) -> Result<(), Breach> {
+        let mut ungranted = false;
+        for rule in self.rules.iter().filter(|r| self.same_request(r, asked)) {
+            let there = match rule.scope {
+                Scope::Everywhere => true,
+                Scope::Cluster => asked.namespace.is_none(),
+                Scope::Effect => self.targets.iter().any(|t| t.namespace.as_deref() == asked.namespace),
+                Scope::Target => self.targets.iter().any(|t| t.namespace.as_deref() == asked.namespace && t.name.as_deref() == asked.name),
+                Scope::Followed => asked.namespace.is_some_and(|ns| self.followed.iter().any(|g| g.fits(ns))),
+            };
+            if there {
+                return Ok(());
+            }
+            ungranted |= rule.scope == Scope::Followed;
+        }
+        let what = format!(
+            "{} {}{}{} {}/{}",
+            asked.verb.word(),
+            asked.resource,
+            asked.subresource.map(|s| format!("/{s}")).unwrap_or_default(),
+            if asked.group.is_empty() { String::new() } else { format!(".{}", asked.group) },
+            asked.namespace.unwrap_or("-"),
+            asked.name.unwrap_or("*"),
+        );
+        Err(Breach { effect: self.effect, what, ungranted })
+    }
+
+    fn same_request(&self, rule: &Rule, asked: &Asked<'_>) -> bool {
+        let kind = if rule.resource == "*" {
+            let word = if asked.group.is_empty() { asked.resource.to_owned() } else { format!("{}.{}", asked.resource, asked.group) };
+            self.targets.iter().any(|t| t.kind.as_deref() == Some(&word)) && !(asked.group.is_empty() && asked.resource == "secrets")
+        } else {
+            rule.group == asked.group && rule.resource == asked.resource
+        };
+        kind && rule.verb == asked.verb && rule.subresource == asked.subresource
+    }
+
+    /// Whether a patch changes no other field than it may.
+    pub fn covers_patch(&self, patch: &Value) -> Result<(), Breach> {
+        let mut path = Vec::new();
+        match self.stray(patch, &mut path) {
+            None => Ok(()),
+            Some(field) => Err(Breach { effect: self.effect, what: format!("a change of {field}"), ungranted: false }),
+        }
+    }
+
+    fn stray(&self, value: &Value, path: &mut Vec<String>) -> Option<String> {
+        let here: Vec<&str> = path.iter().map(String::as_str).collect();
+        if matches!(here.as_slice(), ["metadata", "uid" | "resourceVersion"]) && value.is_string() {
+            return None;
+        }
+        if self.fields.contains(&here.as_slice()) && !value.is_object() && !value.is_array() {
+            return None;
+        }
+        let on_the_way = self.fields.iter().any(|f| f.len() > here.len() && f.starts_with(&here)) || matches!(here.as_slice(), [] | ["metadata"]);
+        match value {
+            Value::Object(map) if on_the_way => map.iter().find_map(|(key, below)| {
+                path.push(key.clone());
+                let stray = self.stray(below, path);
+                path.pop();
+                stray
+            }),
+            Value::Object(_) | Value::Array(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+                Some(if here.is_empty() { "the whole object".into() } else { here.join(".") })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::effect::shared::{FluxKind, FluxRef, ObjectRef};
+    use crate::effect::{Ask, query_objects, query_pvcs, restart_deployment, suspend_flux};
+    use serde_json::json;
+
+    fn suspend() -> Footprint {
+        let target = FluxRef { kind: FluxKind::Kustomization, namespace: "media".into(), name: "plex".into() };
+        Footprint::new(&suspend_flux::Suspend { target, reason: String::new(), drain_seconds: 1 }.effect(), vec![])
+    }
+
+    fn asked<'a>(verb: Verb, group: &'a str, resource: &'a str, namespace: &'a str, name: &'a str) -> Asked<'a> {
+        Asked { verb, group, resource, subresource: None, namespace: Some(namespace), name: Some(name) }
+    }
+
+    #[test]
+    fn a_write_reaches_its_target_and_no_other_object() {
+        let footprint = suspend();
+        assert!(footprint.covers(&asked(Verb::Patch, KUSTOMIZE, "kustomizations", "media", "plex")).is_ok());
+        assert!(footprint.covers(&asked(Verb::Patch, KUSTOMIZE, "kustomizations", "media", "sonarr")).is_err());
+        assert!(footprint.covers(&asked(Verb::Patch, KUSTOMIZE, "kustomizations", "flux-system", "plex")).is_err());
+        assert!(footprint.covers(&asked(Verb::Delete, KUSTOMIZE, "kustomizations", "media", "plex")).is_err());
+        assert!(footprint.covers(&asked(Verb::Patch, "apps", "deployments", "media", "plex")).is_err());
+    }
+
+    #[test]
+    fn a_patch_changes_the_fields_of_its_effect_only() {
+        let footprint = suspend();
+        let ours = json!({"metadata": {"uid": "u", "resourceVersion": "1", "annotations": {"salve.dev/run": "r"}}, "spec": {"suspend": true}});
+        assert!(footprint.covers_patch(&ours).is_ok());
+        for stray in [
+            json!({"spec": {"path": "./elsewhere"}}),
+            json!({"spec": {"suspend": true, "sourceRef": {"name": "x"}}}),
+            json!({"spec": {"suspend": {"x": 1}}}),
+            json!({"spec": null}),
+            json!({"metadata": {"finalizers": []}}),
+            json!({"metadata": {"labels": {"a": "b"}}}),
+            json!({"metadata": {"annotations": {"kustomize.toolkit.fluxcd.io/reconcile": "disabled"}}}),
+            json!({"metadata": {"annotations": null}}),
+            json!([{"op": "replace", "path": "/spec/path", "value": "x"}]),
+            json!("x"),
+        ] {
+            assert!(footprint.covers_patch(&stray).is_err(), "{stray}");
+        }
+    }
+
+    #[test]
+    fn a_restart_cannot_change_an_image() {
+        let effect =
+            restart_deployment::Restart { target: ObjectRef::new("rook-ceph", "x"), uid: "u".into(), strategy: restart_deployment::Strategy::Annotate };
+        let footprint = Footprint::new(&effect.effect(), vec![]);
+        assert!(footprint.covers_patch(&json!({"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "now"}}}}})).is_ok());
+        assert!(footprint.covers_patch(&json!({"spec": {"template": {"spec": {"containers": [{"name": "x", "image": "evil"}]}}}})).is_err());
+        assert!(footprint.covers_patch(&json!({"spec": {"replicas": 0}})).is_err());
+    }
+
+    #[test]
+    fn a_generic_look_reaches_the_kind_it_names_and_never_secrets() {
+        let kind = query_objects::Kind { group: "batch".into(), resource: "jobs".into() };
+        let effect = query_objects::ListObjects { kind, namespace: Some("media".into()), label_selector: None, limit: 10, next: None };
+        let footprint = Footprint::new(&effect.effect(), vec![]);
+        let list = |group, resource, namespace| Asked { verb: Verb::List, group, resource, subresource: None, namespace, name: None };
+        assert!(footprint.covers(&list("batch", "jobs", Some("media"))).is_ok());
+        assert!(footprint.covers(&list("batch", "cronjobs", Some("media"))).is_err());
+        assert!(footprint.covers(&list("batch", "jobs", None)).is_err());
+        assert!(footprint.covers(&list("", "secrets", Some("media"))).is_err());
+    }
+
+    #[test]
+    fn a_followed_namespace_has_to_be_granted() {
+        let effect = crate::effect::query_flux::Owners { subjects: vec![] }.effect();
+        let footprint = Footprint::new(&effect, vec![Glob::new("flux-*").unwrap()]);
+        assert!(footprint.covers(&asked(Verb::Get, KUSTOMIZE, "kustomizations", "flux-system", "apps")).is_ok());
+        assert!(footprint.covers(&asked(Verb::Get, KUSTOMIZE, "kustomizations", "kube-system", "apps")).unwrap_err().ungranted);
+    }
+
+    #[test]
+    fn a_look_never_has_a_rule_that_changes_anything() {
+        let claims = query_pvcs::Claims { namespaces: vec!["media".into()] }.effect();
+        let (rules, fields) = table(&claims);
+        assert!(fields.is_empty() && rules.iter().all(|r| !r.verb.mutates()));
+    }
+}

@@ -1,0 +1,182 @@
+//! What a run did: one entry a line, opened before a write and closed after it.
+//!
+//! The run file is made of these lines and nothing else. Their chain, replay and recovery are not
+//! built yet; the format's version says so.
+
+use crate::Millis;
+use crate::effect::Effect;
+use crate::grants::{Denial, Grants};
+use crate::outcome::{Fault, Outcome};
+use crate::report::{Conclusion, Description, Diagnosis, Verdict};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The form of these entries. A reader refuses what it does not know.
+pub const FORMAT: u32 = 1;
+
+/// One line of the run file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Entry {
+    /// The first line: what runs, where, for whom, under which grants.
+    Header(Box<Header>),
+    /// A write is about to be sent. On the disk before the first byte leaves.
+    Opened(Box<Opened>),
+    /// What became of it.
+    Closed(Closed),
+    /// A look, or a call that the run itself answers; and whatever was denied.
+    Done(Box<Done>),
+    /// What a plan would send, and did not.
+    Planned(Box<Done>),
+    /// The guest's part is over.
+    Ended(Box<Ended>),
+    /// The last line.
+    Verdict(Box<Closing>),
+}
+
+/// Who made a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// The guest, in its order.
+    Guest,
+    /// The host: releases, leases, its own census. Outside the order that a replay follows.
+    Host,
+}
+
+/// What runs, where, for whom.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The run's id.
+    pub run: String,
+    /// When it began, by the cluster's clock.
+    pub at: Millis,
+    /// `run`, `plan` or `check`.
+    pub command: String,
+    /// Salve's version.
+    pub salve: String,
+    /// What the guest says of itself.
+    pub guest: Description,
+    /// SHA-256 of the component.
+    pub digest: String,
+    /// The configuration that it gets, as JSON.
+    pub configuration: Value,
+    /// What holds for it.
+    pub grants: Grants,
+    /// The kubeconfig context, or `simulated`.
+    pub context: String,
+    /// uid of `kube-system`, where it may be read.
+    pub cluster: Option<String>,
+    /// As whom the API server knows us.
+    pub user: Option<String>,
+}
+
+/// A write that is about to be sent.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Opened {
+    /// Its number: the outcome's number too.
+    pub n: u64,
+    /// Who asked.
+    pub origin: Origin,
+    /// 1, and one more after each conflict.
+    pub attempt: u32,
+    /// When, by the cluster's clock.
+    pub at: Millis,
+    /// The write.
+    pub effect: Effect,
+    /// What it meets.
+    pub prior: Prior,
+}
+
+/// The state that a write was prepared against: manifests without Secrets, managedFields and
+/// last-applied annotations. What `undo` re-creates from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Prior {
+    /// One an object, in the order of the effect.
+    pub objects: Vec<Value>,
+    /// When it was read, by the cluster's clock. A write that carries a time carries this one, so that
+    /// sending it again would write the same.
+    pub at: Millis,
+}
+
+/// What became of a write.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Closed {
+    /// The number of the entry that it closes.
+    pub n: u64,
+    /// When, by the cluster's clock.
+    pub at: Millis,
+    /// What it came to; none for an attempt that a conflict ended.
+    pub outcome: Option<Outcome>,
+    /// What the cluster said to a conflict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conflict: Option<String>,
+}
+
+/// A call and its outcome in one line.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Done {
+    /// Its number.
+    pub n: u64,
+    /// Who asked.
+    pub origin: Origin,
+    /// When it was answered, by the cluster's clock.
+    pub at: Millis,
+    /// The call.
+    pub effect: Effect,
+    /// What it came to.
+    pub outcome: Outcome,
+    /// The grants denied it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denial: Option<Denial>,
+    /// What the plan knows of the objects: manifests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prior: Option<Prior>,
+}
+
+/// How the guest's part ended.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Ended {
+    /// When, by the cluster's clock.
+    pub at: Millis,
+    /// How.
+    pub ending: Ending,
+}
+
+/// How a guest's export ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ending {
+    /// `diagnose` returned.
+    Diagnosed(Diagnosis),
+    /// `remediate` returned.
+    Concluded(Conclusion),
+    /// The plan came to the first wait that nobody performed.
+    PlanEnds(String),
+    /// It ended with an error of its own, or something stopped it.
+    Failed(Failure),
+}
+
+/// What stopped a run, and whose fault that is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Who has to act.
+    pub fault: Fault,
+    /// What happened, in one sentence.
+    pub text: String,
+}
+
+/// The last line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Closing {
+    /// When, by the cluster's clock.
+    pub at: Millis,
+    /// What holds in the end.
+    pub verdict: Verdict,
+    /// In one sentence.
+    pub sentence: String,
+    /// Suspensions that could not be released.
+    pub open: Vec<crate::effect::suspend_flux::Resume>,
+}

@@ -1,0 +1,406 @@
+//! What a run comes to, told for programs and people: a fold over its entries and nothing else.
+
+use crate::Millis;
+use crate::effect::{Effect, Own, Target, Touch};
+use crate::equivalent;
+use crate::journal::{Closing, Done, Ending, Entry, Header, Opened, Origin};
+use crate::outcome::{Error, Fault, Outcome};
+use serde::{Deserialize, Serialize};
+
+/// What a guest says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// What it fixes.
+    pub fixes: String,
+    /// JSON Schema of its configuration.
+    pub configuration: String,
+}
+
+/// What a diagnosis comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// It is this incident.
+    Incident,
+    /// Something else is wrong.
+    NotThisIncident,
+    /// Nothing is wrong.
+    Healthy,
+}
+
+/// A sentence, and the lines behind it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The sentence.
+    pub text: String,
+    /// Its lines.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<String>,
+}
+
+/// What `diagnose` returned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Diagnosis {
+    /// The answer.
+    pub state: State,
+    /// In one sentence.
+    pub sentence: String,
+    /// What speaks for it.
+    pub supporting: Vec<Finding>,
+    /// What speaks against it.
+    pub opposing: Vec<Finding>,
+    /// What it is instead.
+    pub instead: Vec<Finding>,
+}
+
+/// What a guest concluded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Concluded {
+    /// The post-condition held.
+    Fixed,
+    /// There was nothing to do.
+    NothingToDo,
+    /// It is something else.
+    NotThisIncident,
+    /// It is not mended.
+    NotFixed,
+}
+
+/// A figure before and after.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Figure {
+    /// What is counted.
+    pub name: String,
+    /// Before.
+    pub before: Option<u64>,
+    /// After.
+    pub after: Option<u64>,
+}
+
+/// What `remediate` returned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conclusion {
+    /// What the guest says.
+    pub verdict: Concluded,
+    /// In one sentence.
+    pub sentence: String,
+    /// Before and after.
+    pub figures: Vec<Figure>,
+    /// What led here.
+    pub evidence: Vec<Finding>,
+    /// What is not as a person might expect it.
+    pub left: Vec<Finding>,
+    /// How to keep it from coming back.
+    pub prevention: Vec<Finding>,
+    /// Numbers of recorded outcomes that prove `fixed`.
+    pub proof: Vec<u64>,
+}
+
+/// What holds in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// The post-condition held, by the host's own record.
+    Fixed,
+    /// There was nothing to do.
+    NothingToDo,
+    /// It is something else.
+    NotThisIncident,
+    /// It is not mended; of a diagnosis: the incident is here.
+    NotFixed,
+    /// The grants forbade it.
+    Denied,
+    /// The cluster, the guest or the host failed.
+    Failed(Fault),
+    /// Something is left that needs a person.
+    LeftOpen,
+    /// A plan came to its end.
+    Planned,
+}
+
+impl Verdict {
+    /// As documents spell it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Fixed => "fixed",
+            Self::NothingToDo => "nothing-to-do",
+            Self::NotThisIncident => "not-this-incident",
+            Self::NotFixed => "not-fixed",
+            Self::Denied => "denied",
+            Self::Failed(_) => "failed",
+            Self::LeftOpen => "left-open",
+            Self::Planned => "planned",
+        }
+    }
+
+    /// The exit code that `salve --help` documents.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Fixed | Self::NothingToDo | Self::Planned => 0,
+            Self::NotFixed | Self::NotThisIncident => 1,
+            Self::Denied | Self::Failed(Fault::Grant) => 3,
+            Self::Failed(Fault::Cluster) => 4,
+            Self::LeftOpen => 5,
+            Self::Failed(Fault::Guest | Fault::Host) => 6,
+        }
+    }
+}
+
+/// The document that `--output json` prints. Its schema is published beside it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// `salve.dev/v1alpha1`
+    pub api_version: &'static str,
+    /// `Report`
+    pub kind: &'static str,
+    /// The run's id.
+    pub run: String,
+    /// `run`, `plan` or `check`.
+    pub command: String,
+    /// What holds.
+    pub verdict: &'static str,
+    /// In one sentence.
+    pub sentence: String,
+    /// Whose fault a failure is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<Fault>,
+    /// What ran.
+    pub guest: Guest,
+    /// Where.
+    pub cluster: Cluster,
+    /// When it began, milliseconds since the epoch by the cluster's clock.
+    pub began: Millis,
+    /// When it ended.
+    pub ended: Millis,
+    /// What `diagnose` found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub diagnosis: Option<Diagnosis>,
+    /// What the verdict rests on.
+    pub evidence: Vec<Finding>,
+    /// Before and after.
+    pub figures: Vec<Figure>,
+    /// What happened, step by step.
+    pub steps: Vec<Step>,
+    /// Every touch, in order.
+    pub effects: Vec<Told>,
+    /// What is not as it was, or as one might expect.
+    pub left: Vec<Finding>,
+    /// How to keep it from coming back.
+    pub prevention: Vec<Finding>,
+}
+
+/// What ran.
+#[derive(Clone, Debug, Serialize)]
+pub struct Guest {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// SHA-256 of the component.
+    pub digest: String,
+}
+
+/// Where it ran.
+#[derive(Clone, Debug, Serialize)]
+pub struct Cluster {
+    /// The context's name.
+    pub context: String,
+    /// uid of `kube-system`.
+    pub uid: Option<String>,
+    /// As whom.
+    pub user: Option<String>,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Step {
+    /// One word.
+    pub name: String,
+    /// What happened in it.
+    pub title: String,
+    /// When it began.
+    pub began: Millis,
+    /// When it ended.
+    pub ended: Millis,
+    /// What was said in it.
+    pub notes: Vec<String>,
+}
+
+/// One touch.
+#[derive(Clone, Debug, Serialize)]
+pub struct Told {
+    /// Its number in the run file.
+    pub n: u64,
+    /// Who asked.
+    pub origin: Origin,
+    /// `interface.function`
+    pub effect: &'static str,
+    /// The step it belongs to.
+    pub step: Option<String>,
+    /// What it concerned.
+    pub targets: Vec<String>,
+    /// What a person could type instead.
+    pub commands: Vec<String>,
+    /// What it came to: `ok`, `planned`, `in doubt`, or the error.
+    pub outcome: String,
+    /// How far a plan can be sure of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certainty: Option<&'static str>,
+}
+
+impl Report {
+    /// Tells a run. None if the entries do not begin with a header.
+    pub fn of<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Option<Self> {
+        let mut entries = entries.into_iter();
+        let Entry::Header(header) = entries.next()? else { return None };
+        let mut report = Self::new(header);
+        for entry in entries {
+            report.hear(entry);
+        }
+        Some(report)
+    }
+
+    fn new(header: &Header) -> Self {
+        Self {
+            api_version: "salve.dev/v1alpha1",
+            kind: "Report",
+            run: header.run.clone(),
+            command: header.command.clone(),
+            verdict: Verdict::Failed(Fault::Host).word(),
+            sentence: "the run has no end: its process died, or it still runs".into(),
+            fault: None,
+            guest: Guest { name: header.guest.name.clone(), version: header.guest.version.clone(), digest: header.digest.clone() },
+            cluster: Cluster { context: header.context.clone(), uid: header.cluster.clone(), user: header.user.clone() },
+            began: header.at,
+            ended: header.at,
+            diagnosis: None,
+            evidence: vec![],
+            figures: vec![],
+            steps: vec![],
+            effects: vec![],
+            left: vec![],
+            prevention: vec![],
+        }
+    }
+
+    fn hear(&mut self, entry: &Entry) {
+        match entry {
+            Entry::Header(_) => {}
+            Entry::Opened(opened) => self.opened(opened),
+            Entry::Closed(closed) => {
+                self.tick(closed.at);
+                if let (Some(told), Some(outcome)) = (self.effects.iter_mut().rev().find(|t| t.n == closed.n), &closed.outcome) {
+                    told.outcome = word(outcome);
+                }
+            }
+            Entry::Done(done) => self.done(done),
+            Entry::Planned(done) => {
+                self.tick(done.at);
+                if let Effect::Touch(touch) = &done.effect {
+                    let mut told = self.tell(done.n, done.origin, &done.effect, touch, "planned".into());
+                    told.certainty = Some("exact");
+                    self.effects.push(told);
+                }
+            }
+            Entry::Ended(ended) => {
+                self.tick(ended.at);
+                match &ended.ending {
+                    Ending::Diagnosed(diagnosis) => self.diagnosis = Some(diagnosis.clone()),
+                    Ending::Concluded(conclusion) => {
+                        self.evidence.clone_from(&conclusion.evidence);
+                        self.figures.clone_from(&conclusion.figures);
+                        self.left.clone_from(&conclusion.left);
+                        self.prevention.clone_from(&conclusion.prevention);
+                    }
+                    Ending::PlanEnds(_) => {}
+                    Ending::Failed(failure) => self.fault = Some(failure.fault),
+                }
+            }
+            Entry::Verdict(closing) => self.close(closing),
+        }
+    }
+
+    fn opened(&mut self, opened: &Opened) {
+        self.tick(opened.at);
+        let Effect::Touch(touch) = &opened.effect else { return };
+        // A further attempt of the same entry is the same touch.
+        if !self.effects.iter().any(|t| t.n == opened.n) {
+            let told = self.tell(opened.n, opened.origin, &opened.effect, touch, "in doubt".into());
+            self.effects.push(told);
+        }
+    }
+
+    fn done(&mut self, done: &Done) {
+        self.tick(done.at);
+        match &done.effect {
+            Effect::Own(Own::Step(step)) => {
+                self.steps.push(Step { name: step.name.clone(), title: step.title.clone(), began: done.at, ended: done.at, notes: vec![] });
+            }
+            Effect::Own(Own::Note(note)) => {
+                if let Some(step) = self.steps.last_mut() {
+                    step.notes.push(note.text.clone());
+                }
+            }
+            Effect::Own(Own::Now(_) | Own::Sleep(_) | Own::AskPerson(_)) | Effect::Look(_) => {}
+            Effect::Touch(touch) => {
+                let told = self.tell(done.n, done.origin, &done.effect, touch, word(&done.outcome));
+                self.effects.push(told);
+            }
+        }
+    }
+
+    fn close(&mut self, closing: &Closing) {
+        self.tick(closing.at);
+        self.verdict = closing.verdict.word();
+        self.sentence.clone_from(&closing.sentence);
+        for open in &closing.open {
+            self.left.insert(
+                0,
+                Finding { text: format!("{} is still suspended by this run", open.target), details: equivalent::commands(&Touch::Resume(open.clone())) },
+            );
+        }
+    }
+
+    fn tell(&self, n: u64, origin: Origin, effect: &Effect, touch: &Touch, outcome: String) -> Told {
+        Told {
+            n,
+            origin,
+            effect: effect.name(),
+            step: self.steps.last().map(|s| s.name.clone()),
+            targets: touch.targets().iter().map(Target::to_string).collect(),
+            commands: equivalent::commands(touch),
+            outcome,
+            certainty: None,
+        }
+    }
+
+    fn tick(&mut self, at: Millis) {
+        self.ended = self.ended.max(at);
+        if let Some(step) = self.steps.last_mut() {
+            step.ended = self.ended;
+        }
+    }
+}
+
+fn word(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Ok(_) => "ok".into(),
+        Outcome::Error(error) => error.to_string(),
+    }
+}
+
+/// What a guest's own error means for the verdict.
+pub fn verdict_of_error(error: &Error) -> Verdict {
+    match error {
+        Error::Denied(_) => Verdict::Denied,
+        Error::Unavailable(_) => Verdict::Failed(Fault::Cluster),
+        Error::NotFound(_) | Error::Conflict(_) => Verdict::NotFixed,
+        Error::Invalid(_) => Verdict::Failed(Fault::Guest),
+    }
+}

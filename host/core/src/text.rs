@@ -1,0 +1,37 @@
+//! Makes untrusted text inert before a terminal or a page sees it.
+
+use std::fmt::Write;
+
+/// Replaces control, bidirectional and other invisible characters by a visible escape.
+///
+/// Line feeds and tabs too: what is one line stays one line.
+pub fn inert(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if dangerous(c) {
+            write!(out, "\\u{{{:x}}}", c as u32).expect("a String takes every write");
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+fn dangerous(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_and_bidirectional_marks_become_visible() {
+        assert_eq!(inert("a\x1b[31mred\u{202e}x\n"), "a\\u{1b}[31mred\\u{202e}x\\u{a}");
+        assert_eq!(inert("pvc ceph-block — ok ✓"), "pvc ceph-block — ok ✓");
+    }
+}
