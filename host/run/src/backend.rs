@@ -1,0 +1,65 @@
+//! Where effects are performed. The one thing that the door needs from outside.
+
+use futures::future::BoxFuture;
+use salve_core::Millis;
+use salve_core::effect::{Answer, Look, Touch};
+use salve_core::footprint::Footprint;
+use salve_core::journal::Prior;
+use salve_core::outcome::Error;
+use std::time::Duration;
+
+/// A cluster, live or simulated.
+///
+/// # Guarantees
+/// - No request leaves that the [`Footprint`] does not cover.
+/// - `look` and `prepare` change nothing in the cluster.
+/// - `act` writes what `prior` was read for and nothing else; where its own answer got lost, it has
+///   settled what happened by reading before it returns.
+///
+/// # Assumptions
+/// The effect passed [`salve_core::effect::Effect::check`] and the grants; `act` is only called after the
+/// entry that holds `prior` is on the disk.
+pub trait Backend: Send + Sync {
+    /// Reads.
+    fn look<'a>(&'a self, look: &'a Look, footprint: &'a Footprint) -> BoxFuture<'a, Result<Answer, Error>>;
+
+    /// Reads what a write has to know: prior state, uid, resourceVersion.
+    fn prepare<'a>(&'a self, touch: &'a Touch, footprint: &'a Footprint) -> BoxFuture<'a, Result<Prepared, Error>>;
+
+    /// Writes.
+    fn act<'a>(&'a self, touch: &'a Touch, prior: &'a Prior, footprint: &'a Footprint) -> BoxFuture<'a, Acted>;
+}
+
+/// What a write would meet.
+#[derive(Clone, Debug)]
+pub enum Prepared {
+    /// It can be sent against this state.
+    Ready(Prior),
+    /// There is nothing to send: the answer is known already.
+    Settled(Answer),
+}
+
+/// What became of a write.
+#[derive(Clone, Debug)]
+pub enum Acted {
+    /// It came to this.
+    Done(Result<Answer, Error>),
+    /// The object had changed since `prior` was read (409): nothing, or not all, was applied. What was
+    /// applied is in `sofar`; `rest` has to be prepared anew.
+    Conflict {
+        /// The answer for what was applied.
+        sofar: Option<Answer>,
+        /// What is left to do.
+        rest: Touch,
+        /// What the cluster said.
+        message: String,
+    },
+}
+
+/// Time as the cluster counts it.
+pub trait Clock: Send + Sync {
+    /// Milliseconds since the epoch.
+    fn now(&self) -> Millis;
+    /// Waits.
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
+}

@@ -1,0 +1,26 @@
+//! Who watches a run: hears each entry as it is written, and may be asked.
+
+use salve_core::effect::Effect;
+use salve_core::journal::Entry;
+
+/// The person at the terminal, or whoever stands in for one.
+pub trait Person: Send {
+    /// A call begins that may take a while. Its entry follows.
+    fn begins(&mut self, effect: &Effect);
+    /// An entry was written. For a write, [`Entry::Opened`] is heard before the first byte leaves.
+    fn hears(&mut self, entry: &Entry);
+    /// Asks; none when nobody is there.
+    fn is_asked(&mut self, question: &str) -> Option<bool>;
+}
+
+/// Nobody watches.
+#[derive(Debug, Default)]
+pub struct Nobody;
+
+impl Person for Nobody {
+    fn begins(&mut self, _: &Effect) {}
+    fn hears(&mut self, _: &Entry) {}
+    fn is_asked(&mut self, _: &str) -> Option<bool> {
+        None
+    }
+}

@@ -1,0 +1,371 @@
+//! The door's promises, on a backend that does as it is told.
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use salve_core::Millis;
+use salve_core::effect::delete_replicationsources::{Delete, Deletion, End, Frozen, Pace};
+use salve_core::effect::query_pods::Pods;
+use salve_core::effect::restart_deployment::{Restart, Restarted, Strategy};
+use salve_core::effect::run::Sleep;
+use salve_core::effect::shared::{FluxKind, FluxRef, ObjectRef};
+use salve_core::effect::suspend_flux::{Prior as Was, Resumed, Suspend, Suspended};
+use salve_core::effect::{Answer, Look, Touch};
+use salve_core::footprint::Footprint;
+use salve_core::glob::Glob;
+use salve_core::grants::{Grant, Grants, Layer, Max};
+use salve_core::journal::{Ending, Entry, Failure, Header, Prior};
+use salve_core::outcome::{Error, Fault};
+use salve_core::report::{Concluded, Conclusion, Verdict};
+use salve_run::{Acted, Backend, Clock, Halt, InMemory, Journal, Mode, Nobody, Prepared, Run, Setting, Stop};
+use serde_json::json;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Answers touches from a script, and writes down what it was asked.
+#[derive(Default)]
+struct Scripted {
+    acts: Mutex<VecDeque<Acted>>,
+    asked: Mutex<Vec<String>>,
+    hangs: bool,
+}
+
+impl Backend for Scripted {
+    fn look<'a>(&'a self, look: &'a Look, _: &'a Footprint) -> BoxFuture<'a, Result<Answer, Error>> {
+        self.asked.lock().unwrap().push(look.name().into());
+        if self.hangs {
+            return std::future::pending().boxed();
+        }
+        async { Ok(Answer::Pods(vec![])) }.boxed()
+    }
+    fn prepare<'a>(&'a self, touch: &'a Touch, _: &'a Footprint) -> BoxFuture<'a, Result<Prepared, Error>> {
+        self.asked.lock().unwrap().push(format!("prepare {}", touch.name()));
+        async { Ok(Prepared::Ready(Prior { objects: vec![json!({"metadata": {"uid": "u-1"}, "spec": {}})], at: 5 })) }.boxed()
+    }
+    fn act<'a>(&'a self, touch: &'a Touch, _: &'a Prior, _: &'a Footprint) -> BoxFuture<'a, Acted> {
+        self.asked.lock().unwrap().push(format!("act {}", touch.name()));
+        let scripted = self.acts.lock().unwrap().pop_front();
+        let usual = match touch {
+            Touch::Suspend(_) => Answer::Suspend(Suspended { uid: "u-1".into(), prior: Was::Absent }),
+            Touch::Resume(r) => Answer::Resume(Resumed { restored: r.prior, taken_over: None }),
+            Touch::Restart(_) => Answer::Restart(Restarted { at: 5, old_pods: vec![] }),
+            Touch::Delete(d) => Answer::Delete(d.set.iter().map(|f| deletion(f, End::Deleted)).collect()),
+            Touch::Reconcile(_) => unreachable!("no test reconciles"),
+        };
+        async move { scripted.unwrap_or(Acted::Done(Ok(usual))) }.boxed()
+    }
+}
+
+#[derive(Default)]
+struct Ticks(AtomicU64);
+
+impl Clock for Ticks {
+    fn now(&self) -> Millis {
+        self.0.fetch_add(1, Ordering::SeqCst)
+    }
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        self.0.fetch_add(duration.as_millis() as u64, Ordering::SeqCst);
+        async {}.boxed()
+    }
+}
+
+struct Told {
+    run: Run,
+    backend: Arc<Scripted>,
+    journal: InMemory,
+    stop: Stop,
+}
+
+fn grants() -> Grants {
+    let grant = |capability: &str, max: Max| Grant {
+        capability: capability.into(),
+        kinds: None,
+        namespaces: vec![Glob::new("media").unwrap()],
+        names: vec![Glob::every()],
+        max,
+    };
+    let grants = vec![
+        grant("suspend-flux", Max::default()),
+        grant("query-pods", Max::default()),
+        grant("restart-deployment", Max { restarts: Some(1), ..Max::default() }),
+        grant("delete-replicationsources", Max { deletions: Some(3), ..Max::default() }),
+    ];
+    Grants { layers: vec![Layer { source: "policy.yaml".into(), grants }] }
+}
+
+fn header() -> Header {
+    Header {
+        format: 1,
+        run: "r1".into(),
+        at: 0,
+        command: "run".into(),
+        salve: "0".into(),
+        guest: Default::default(),
+        digest: "d".into(),
+        configuration: json!({}),
+        grants: grants(),
+        context: "test".into(),
+        cluster: None,
+        user: None,
+    }
+}
+
+fn told(mode: Mode, backend: Scripted) -> Told {
+    let backend = Arc::new(backend);
+    let journal = InMemory::default();
+    let stop = Stop::default();
+    let setting = Setting {
+        backend: backend.clone(),
+        clock: Arc::new(Ticks::default()),
+        journal: Box::new(journal.clone()),
+        person: Box::new(Nobody),
+        stop: stop.clone(),
+        mode,
+    };
+    Told { run: Run::begin(setting, header()).unwrap(), backend, journal, stop }
+}
+
+fn live(acts: impl IntoIterator<Item = Acted>) -> Told {
+    told(Mode::Live, Scripted { acts: Mutex::new(acts.into_iter().collect()), ..Scripted::default() })
+}
+
+fn suspend() -> Suspend {
+    Suspend { target: FluxRef { kind: FluxKind::Kustomization, namespace: "media".into(), name: "plex".into() }, reason: "test".into(), drain_seconds: 1 }
+}
+
+fn restart(namespace: &str) -> Restart {
+    Restart { target: ObjectRef::new(namespace, "x"), uid: "u".into(), strategy: Strategy::Annotate }
+}
+
+fn frozen(name: &str) -> Frozen {
+    Frozen { object: ObjectRef::new("media", name), uid: format!("uid-{name}"), digest: "d".into() }
+}
+
+fn delete(names: &[&str]) -> Delete {
+    Delete { set: names.iter().map(|n| frozen(n)).collect(), pace: Pace { at_once: 1, pause: 0 } }
+}
+
+fn deletion(f: &Frozen, end: End) -> Deletion {
+    Deletion { object: f.object.clone(), uid: f.uid.clone(), end, message: None }
+}
+
+fn concluded(verdict: Concluded, proof: Vec<u64>) -> Ending {
+    Ending::Concluded(Conclusion { verdict, sentence: "so".into(), figures: vec![], evidence: vec![], left: vec![], prevention: vec![], proof })
+}
+
+fn asked(told: &Told) -> Vec<String> {
+    told.backend.asked.lock().unwrap().clone()
+}
+
+#[tokio::test]
+async fn a_denial_is_an_answer_that_reaches_nobody_but_the_journal() {
+    let mut told = live([]);
+    let answer = told.run.perform(restart("kube-system")).await.unwrap();
+    assert!(matches!(answer, Err(Error::Denied(_))));
+    assert!(asked(&told).is_empty());
+    assert!(matches!(told.journal.entries().last(), Some(Entry::Done(d)) if d.denial.is_some()));
+}
+
+#[tokio::test]
+async fn a_name_that_is_none_is_refused_before_anybody_sees_it() {
+    let mut told = live([]);
+    for namespace in ["media/../kube-system", "media%2f", "", "me\0dia"] {
+        let answer = told.run.perform(Pods { namespaces: vec![namespace.into()] }).await.unwrap();
+        assert!(matches!(answer, Err(Error::Invalid(_))), "{namespace:?}");
+    }
+    assert!(asked(&told).is_empty());
+}
+
+/// A journal that writes what happens between the backend's calls into the same list.
+struct Interleaved(Arc<Scripted>);
+
+impl Journal for Interleaved {
+    fn append(&mut self, entry: &Entry) -> std::io::Result<()> {
+        let word = match entry {
+            Entry::Opened(_) => "opened",
+            Entry::Closed(_) => "closed",
+            Entry::Header(_) | Entry::Done(_) | Entry::Planned(_) | Entry::Ended(_) | Entry::Verdict(_) => return Ok(()),
+        };
+        self.0.asked.lock().unwrap().push(word.into());
+        Ok(())
+    }
+    fn sync(&mut self) -> std::io::Result<()> {
+        self.0.asked.lock().unwrap().push("sync".into());
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_write_leaves_only_after_its_entry_is_on_the_disk() {
+    let backend = Arc::new(Scripted::default());
+    let setting = Setting {
+        backend: backend.clone(),
+        clock: Arc::new(Ticks::default()),
+        journal: Box::new(Interleaved(backend.clone())),
+        person: Box::new(Nobody),
+        stop: Stop::default(),
+        mode: Mode::Live,
+    };
+    let mut run = Run::begin(setting, header()).unwrap();
+    run.perform(restart("media")).await.unwrap().unwrap();
+    let name = "restart-deployment.restart";
+    assert_eq!(*backend.asked.lock().unwrap(), [&format!("prepare {name}"), "opened", "sync", &format!("act {name}"), "closed"]);
+}
+
+/// Takes so many entries, then no more.
+struct Full(usize);
+
+impl Journal for Full {
+    fn append(&mut self, _: &Entry) -> std::io::Result<()> {
+        self.0 = self.0.checked_sub(1).ok_or_else(|| std::io::Error::other("disk full"))?;
+        Ok(())
+    }
+    fn sync(&mut self) -> std::io::Result<()> {
+        if self.0 == 0 { Err(std::io::Error::other("disk full")) } else { Ok(()) }
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_stops_the_run_before_the_next_write_and_releases_what_is_suspended() {
+    let backend = Arc::new(Scripted::default());
+    let setting = Setting {
+        backend: backend.clone(),
+        clock: Arc::new(Ticks::default()),
+        journal: Box::new(Full(4)),
+        person: Box::new(Nobody),
+        stop: Stop::default(),
+        mode: Mode::Live,
+    };
+    let mut run = Run::begin(setting, header()).unwrap();
+    run.suspend(suspend()).await.unwrap().unwrap();
+    let halt = run.perform(restart("media")).await.unwrap_err();
+    assert!(matches!(&halt, Halt::Broken(text) if text.contains("disk full")), "{halt}");
+    let closing = run.finish(Ending::Failed(Failure { fault: Fault::Host, text: halt.to_string() })).await;
+    assert_eq!(closing.verdict, Verdict::Failed(Fault::Host));
+    let asked = backend.asked.lock().unwrap();
+    assert!(!asked.contains(&"act restart-deployment.restart".to_owned()));
+    assert!(asked.contains(&"act suspend-flux.resume".to_owned()));
+}
+
+#[tokio::test]
+async fn a_conflict_is_prepared_anew_and_each_attempt_stands_in_the_journal() {
+    let again = || Acted::Conflict { sofar: None, rest: Touch::Restart(restart("media")), message: "changed".into() };
+    let mut told = live([again(), again()]);
+    told.run.perform(restart("media")).await.unwrap().unwrap();
+    let attempts: Vec<_> = told.journal.entries().iter().filter_map(|e| if let Entry::Opened(o) = e { Some((o.n, o.attempt)) } else { None }).collect();
+    assert_eq!(attempts, [(1, 1), (1, 2), (1, 3)]);
+}
+
+#[tokio::test]
+async fn a_set_deleted_in_part_is_answered_whole_and_in_its_order() {
+    let part = Acted::Conflict {
+        sofar: Some(Answer::Delete(vec![deletion(&frozen("b"), End::Deleted)])),
+        rest: Touch::Delete(delete(&["a", "c"])),
+        message: "changed".into(),
+    };
+    let then = Acted::Done(Ok(Answer::Delete(vec![deletion(&frozen("c"), End::Changed)])));
+    let mut told = live([part, then]);
+    let answer = told.run.perform(delete(&["a", "b", "c"])).await.unwrap().unwrap();
+    let ends: Vec<_> = answer.iter().map(|d| (d.object.name.as_str(), d.end)).collect();
+    assert_eq!(ends, [("a", End::Refused), ("b", End::Deleted), ("c", End::Changed)]);
+}
+
+#[tokio::test]
+async fn a_suspension_is_given_back_however_the_guest_ends() {
+    for ending in [
+        concluded(Concluded::NotFixed, vec![]),
+        Ending::Failed(Failure { fault: Fault::Guest, text: "trap".into() }),
+        Ending::Failed(Failure { fault: Fault::Cluster, text: "gone".into() }),
+    ] {
+        let mut told = live([]);
+        told.run.suspend(suspend()).await.unwrap().unwrap();
+        let asked = told.backend.clone();
+        let closing = told.run.finish(ending).await;
+        assert!(closing.open.is_empty());
+        assert_eq!(asked.asked.lock().unwrap().last().unwrap(), "act suspend-flux.resume");
+    }
+}
+
+#[tokio::test]
+async fn resuming_twice_sends_one_request() {
+    let mut told = live([]);
+    let id = told.run.suspend(suspend()).await.unwrap().unwrap();
+    let first = told.run.resume(id).await.unwrap().unwrap();
+    assert_eq!(told.run.resume(id).await.unwrap().unwrap(), first);
+    assert_eq!(asked(&told).iter().filter(|a| *a == "act suspend-flux.resume").count(), 1);
+    assert!(matches!(told.run.resume(99).await.unwrap(), Err(Error::Invalid(_))));
+}
+
+#[tokio::test]
+async fn a_suspension_that_cannot_be_given_back_is_said_loudly() {
+    let silent = || Acted::Done(Err(Error::Unavailable("silent".into())));
+    let ok = Acted::Done(Ok(Answer::Suspend(Suspended { uid: "u-1".into(), prior: Was::Absent })));
+    let mut told = live([ok].into_iter().chain(std::iter::repeat_with(silent).take(50)));
+    told.run.suspend(suspend()).await.unwrap().unwrap();
+    let closing = told.run.finish(concluded(Concluded::Fixed, vec![])).await;
+    assert_eq!((closing.verdict, closing.open.len()), (Verdict::LeftOpen, 1));
+    assert!(closing.sentence.contains("Kustomization media/plex"), "{}", closing.sentence);
+}
+
+#[tokio::test]
+async fn a_suspend_whose_fate_is_unknown_is_given_back_at_once() {
+    let mut told = live([Acted::Done(Err(Error::Unavailable("drain".into())))]);
+    assert!(told.run.suspend(suspend()).await.unwrap().is_err());
+    assert_eq!(asked(&told).last().unwrap(), "act suspend-flux.resume");
+    assert!(told.run.open().is_empty());
+}
+
+#[tokio::test]
+async fn fixed_is_not_believed_without_proof_of_our_own() {
+    let mut told = live([]);
+    told.run.perform(restart("media")).await.unwrap().unwrap();
+    told.run.perform(Pods { namespaces: vec!["media".into()] }).await.unwrap().unwrap();
+    // No pods at all show nothing.
+    let n = told.run.recorded();
+    let closing = told.run.finish(concluded(Concluded::Fixed, vec![n])).await;
+    assert_eq!(closing.verdict, Verdict::NotFixed);
+}
+
+#[tokio::test]
+async fn a_plan_sends_no_write_and_ends_at_the_first_wait_after_one() {
+    let mut told = told(Mode::Plan, Scripted::default());
+    told.run.perform(Sleep { milliseconds: 10 }).await.unwrap().unwrap();
+    let id = told.run.suspend(suspend()).await.unwrap().unwrap();
+    told.run.perform(delete(&["a"])).await.unwrap().unwrap();
+    assert_eq!(told.run.open().len(), 1, "a plan says what it would give back");
+    told.run.resume(id).await.unwrap().unwrap();
+    let halt = told.run.perform(Sleep { milliseconds: 10 }).await.unwrap_err();
+    assert!(matches!(halt, Halt::PlanEnds(_)));
+    assert!(asked(&told).iter().all(|a| !a.starts_with("act")), "{:?}", asked(&told));
+    let closing = told.run.finish(Ending::PlanEnds("waits".into())).await;
+    assert_eq!((closing.verdict, closing.open.len()), (Verdict::Planned, 0));
+}
+
+#[tokio::test]
+async fn a_diagnosis_touches_nothing_whatever_is_granted() {
+    let mut told = told(Mode::Diagnosis, Scripted::default());
+    assert!(matches!(told.run.perform(restart("media")).await.unwrap(), Err(Error::Denied(_))));
+    assert!(matches!(told.run.suspend(suspend()).await.unwrap(), Err(Error::Denied(_))));
+    assert!(asked(&told).is_empty());
+}
+
+#[tokio::test]
+async fn stopping_ends_a_look_that_hangs_and_still_releases() {
+    let mut told = told(Mode::Live, Scripted { hangs: true, ..Scripted::default() });
+    told.run.suspend(suspend()).await.unwrap().unwrap();
+    let stop = told.stop.clone();
+    let (halt, ()) = tokio::join!(told.run.perform(Pods { namespaces: vec!["media".into()] }), async { stop.request() });
+    assert_eq!(halt.unwrap_err(), Halt::Stopped);
+    assert_eq!(told.run.perform(restart("media")).await.unwrap_err(), Halt::Stopped);
+    let closing = told.run.finish(concluded(Concluded::NotFixed, vec![])).await;
+    assert!(closing.open.is_empty());
+}
+
+#[tokio::test]
+async fn a_maximum_counts_attempts_whatever_they_came_to() {
+    let mut told = live([Acted::Done(Err(Error::Unavailable("silent".into())))]);
+    assert!(told.run.perform(restart("media")).await.unwrap().is_err());
+    let second = told.run.perform(restart("media")).await.unwrap();
+    assert!(matches!(&second, Err(Error::Denied(text)) if text.contains("allows 1 restarts")), "{second:?}");
+}
