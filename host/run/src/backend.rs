@@ -32,6 +32,7 @@ pub trait Backend: Send + Sync {
 
 /// What a write would meet.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one a touch, moved once")]
 pub enum Prepared {
     /// It can be sent against this state.
     Ready(Prior),

@@ -1,0 +1,101 @@
+//! Discovery: which groups, versions and resources are served. The old, unaggregated form; clients that ask for
+//! the aggregated one fall back to it by the content type.
+
+use serde_json::{Value, json};
+
+use super::{Refusal, Reply, Request};
+use crate::kind::{KINDS, Kind};
+
+/// Answers what is not about objects; `None` for everything else.
+pub fn answer(parts: &[&str], request: &Request) -> Result<Option<Reply>, Refusal> {
+    let document = match parts {
+        ["version"] => json!({
+            "major": "1", "minor": "33", "gitVersion": "v1.33.3", "gitCommit": "simulated", "gitTreeState": "clean",
+            "buildDate": "2025-07-15T18:00:00Z", "goVersion": "go1.24.4", "compiler": "gc", "platform": "linux/amd64",
+        }),
+        ["healthz" | "readyz" | "livez", ..] => return Ok(Some(Reply::Text("ok".into()))),
+        ["api"] => json!({
+            "kind": "APIVersions", "versions": ["v1"],
+            "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": "simulated:443"}],
+        }),
+        ["apis"] => json!({
+            "kind": "APIGroupList", "apiVersion": "v1",
+            "groups": groups().into_iter().map(|(group, version)| describe(group, version)).collect::<Vec<_>>(),
+        }),
+        ["apis", group] => {
+            let (_, version) = groups().into_iter().find(|(name, _)| name == group).ok_or_else(Refusal::no_such_path)?;
+            let mut document = describe(group, version);
+            document["kind"] = "APIGroup".into();
+            document["apiVersion"] = "v1".into();
+            document
+        }
+        ["api", "v1"] => resources("", "v1")?,
+        ["apis", group, version] => resources(group, version)?,
+        ["openapi" | "openid", ..] | ["api", _] => return Err(Refusal::no_such_path()),
+        _ => return Ok(None),
+    };
+    if request.method != "GET" {
+        return Err(Refusal::method_not_allowed());
+    }
+    Ok(Some(Reply::Json(200, document)))
+}
+
+/// The groups besides the core, with their version.
+fn groups() -> Vec<(&'static str, &'static str)> {
+    let mut groups: Vec<(&str, &str)> = vec![("authorization.k8s.io", "v1"), ("authentication.k8s.io", "v1")];
+    for kind in KINDS.iter().filter(|kind| !kind.group.is_empty()) {
+        if !groups.contains(&(kind.group, kind.version)) {
+            groups.push((kind.group, kind.version));
+        }
+    }
+    groups
+}
+
+fn describe(group: &str, version: &str) -> Value {
+    let served = json!({"groupVersion": format!("{group}/{version}"), "version": version});
+    json!({"name": group, "versions": [served.clone()], "preferredVersion": served})
+}
+
+fn resources(group: &str, version: &str) -> Result<Value, Refusal> {
+    let mut resources: Vec<Value> = Vec::new();
+    for kind in KINDS.iter().filter(|kind| kind.group == group && kind.version == version) {
+        resources.push(resource(kind, kind.plural.to_owned(), true));
+        if kind.status {
+            resources.push(resource(kind, format!("{}/status", kind.plural), false));
+        }
+        if *kind == crate::kind::PODS {
+            let mut log = resource(kind, "pods/log".to_owned(), false);
+            log["verbs"] = json!(["get"]);
+            resources.push(log);
+        }
+    }
+    let reviews: &[(&str, &str)] = match group {
+        "authorization.k8s.io" => &[("selfsubjectaccessreviews", "SelfSubjectAccessReview"), ("selfsubjectrulesreviews", "SelfSubjectRulesReview")],
+        "authentication.k8s.io" => &[("selfsubjectreviews", "SelfSubjectReview")],
+        _ => &[],
+    };
+    for (plural, kind) in reviews {
+        resources.push(json!({
+            "name": plural, "singularName": kind.to_lowercase(), "namespaced": false, "kind": kind, "verbs": ["create"],
+        }));
+    }
+    if resources.is_empty() {
+        return Err(Refusal::no_such_path());
+    }
+    let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+    Ok(json!({
+        "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources,
+    }))
+}
+
+fn resource(kind: &Kind, name: String, whole: bool) -> Value {
+    let verbs: &[&str] = if whole { &["create", "delete", "get", "list", "patch", "update", "watch"] } else { &["get", "patch", "update"] };
+    let mut resource = json!({
+        "name": name, "singularName": if whole { kind.kind.to_lowercase() } else { String::new() },
+        "namespaced": kind.namespaced, "kind": kind.kind, "verbs": verbs,
+    });
+    if whole && !kind.short.is_empty() {
+        resource["shortNames"] = json!(kind.short);
+    }
+    resource
+}

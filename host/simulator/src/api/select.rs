@@ -1,0 +1,133 @@
+//! Label and field selectors.
+
+use serde_json::Value;
+
+use super::{Refusal, Request};
+use crate::object::{label, text};
+
+/// What a list or a watch is narrowed to.
+#[derive(Debug, Clone, Default)]
+pub struct Selector {
+    labels: Vec<Requirement>,
+    fields: Vec<(String, bool, String)>,
+}
+
+#[derive(Debug, Clone)]
+enum Requirement {
+    In(String, Vec<String>),
+    NotIn(String, Vec<String>),
+    Exists(String),
+    Absent(String),
+}
+
+impl Selector {
+    /// The selector that a request's parameters ask for.
+    pub fn of(request: &Request) -> Result<Self, Refusal> {
+        Ok(Selector { labels: labels(request.parameter("labelSelector").unwrap_or(""))?, fields: fields(request.parameter("fieldSelector").unwrap_or(""))? })
+    }
+
+    /// Whether `object` is selected.
+    pub fn matches(&self, object: &Value) -> bool {
+        let labels = self.labels.iter().all(|requirement| match requirement {
+            Requirement::In(key, values) => label(object, key).is_some_and(|value| values.iter().any(|one| one == value)),
+            Requirement::NotIn(key, values) => label(object, key).is_none_or(|value| values.iter().all(|one| one != value)),
+            Requirement::Exists(key) => label(object, key).is_some(),
+            Requirement::Absent(key) => label(object, key).is_none(),
+        });
+        let fields = self.fields.iter().all(|(pointer, equal, value)| (text(object, pointer) == value) == *equal);
+        labels && fields
+    }
+}
+
+fn labels(text: &str) -> Result<Vec<Requirement>, Refusal> {
+    split(text).into_iter().map(requirement).collect()
+}
+
+fn requirement(text: &str) -> Result<Requirement, Refusal> {
+    let values = |list: &str| list.trim_matches(['(', ')', ' ']).split(',').map(|one| one.trim().to_owned()).collect();
+    if let Some((key, list)) = text.split_once(" notin ") {
+        return Ok(Requirement::NotIn(key.trim().to_owned(), values(list)));
+    }
+    if let Some((key, list)) = text.split_once(" in ") {
+        return Ok(Requirement::In(key.trim().to_owned(), values(list)));
+    }
+    if let Some((key, value)) = text.split_once("!=") {
+        return Ok(Requirement::NotIn(key.trim().to_owned(), vec![value.trim().to_owned()]));
+    }
+    if let Some((key, value)) = text.split_once("==").or_else(|| text.split_once('=')) {
+        return Ok(Requirement::In(key.trim().to_owned(), vec![value.trim().to_owned()]));
+    }
+    if text.contains(char::is_whitespace) {
+        return Err(Refusal::new(400, format!("unable to parse requirement: {text:?}")));
+    }
+    Ok(match text.strip_prefix('!') {
+        Some(key) => Requirement::Absent(key.to_owned()),
+        None => Requirement::Exists(text.to_owned()),
+    })
+}
+
+/// Splits at the commas that are not inside parentheses.
+fn split(text: &str) -> Vec<&str> {
+    let (mut parts, mut depth, mut from) = (Vec::new(), 0, 0);
+    for (at, letter) in text.char_indices() {
+        match letter {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            ',' if depth == 0 => {
+                parts.push(text[from..at].trim());
+                from = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(text[from..].trim());
+    parts.retain(|part| !part.is_empty());
+    parts
+}
+
+fn fields(text: &str) -> Result<Vec<(String, bool, String)>, Refusal> {
+    split(text)
+        .into_iter()
+        .map(|part| {
+            let (field, equal, value) = if let Some((field, value)) = part.split_once("!=") {
+                (field, false, value)
+            } else if let Some((field, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
+                (field, true, value)
+            } else {
+                return Err(Refusal::new(400, format!("invalid field selector: {part:?}")));
+            };
+            let field = match field {
+                "source" => "source.component",
+                field => field,
+            };
+            let known = ["metadata.", "status.", "spec.", "involvedObject.", "source."];
+            let known = known.iter().any(|prefix| field.starts_with(prefix)) || matches!(field, "reason" | "type" | "reportingComponent");
+            if !known {
+                return Err(Refusal::new(400, format!("field label not supported: {field}")));
+            }
+            Ok((format!("/{}", field.replace('.', "/")), equal, value.to_owned()))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn selectors_select_as_kubectl_means_them() {
+        let pod = json!({"metadata": {"name": "a", "labels": {"app": "plex", "tier": "web"}}, "status": {"phase": "Running"}});
+        let matches = |labels_text: &str, fields_text: &str| {
+            let selector = Selector { labels: labels(labels_text).expect("labels parse"), fields: fields(fields_text).expect("fields parse") };
+            selector.matches(&pod)
+        };
+        assert!(matches("app=plex,tier in (web, api)", ""));
+        assert!(matches("app==plex,!canary", "status.phase=Running"));
+        assert!(matches("app notin (sonarr)", "metadata.name!=b"));
+        assert!(!matches("app!=plex", ""));
+        assert!(!matches("canary", ""));
+        assert!(!matches("", "status.phase=Pending"));
+        assert!(fields("weather=fine").is_err());
+    }
+}

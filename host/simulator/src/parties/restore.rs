@@ -1,0 +1,182 @@
+//! VolSync's ReplicationDestinations, and the populator that fills claims from them.
+//! A restore publishes its image as soon as the snapshot is bound, ready or not.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::backup::{ensure, phase, temporary_claim};
+use super::csi::DRIVER;
+use super::events::{self, Event};
+use super::{Wake, provision};
+use crate::kind;
+use crate::object::{is_terminating, micros, number, seconds, set, text, time, unset};
+use crate::store::{Key, owner_reference};
+use crate::world::World;
+
+const TRANSFER: Duration = Duration::from_secs(20);
+const CONTROLLER: &str = "volsync-controller";
+const SNAPSHOT_NAME: &str = "volsync.backube/snapname";
+
+/// Takes one step for a ReplicationDestination.
+pub fn reconcile(world: &mut World, key: &Key) {
+    let Some(destination) = world.get(key) else { return };
+    let manual = text(&destination, "/spec/trigger/manual");
+    let done = !manual.is_empty() && manual == text(&destination, "/status/lastManualSync");
+    if is_terminating(&destination) || done {
+        return;
+    }
+    if destination.pointer("/status/lastSyncStartTime").is_none() {
+        let now = seconds(world.now);
+        world.amend(key, |destination| set(destination, &["status", "lastSyncStartTime"], now));
+        phase(world, key, "True", "SyncInProgress", "Synchronization in-progress");
+    }
+    let size = |field: &str, otherwise: &str| destination.pointer(field).and_then(Value::as_str).unwrap_or(otherwise).to_owned();
+    let (capacity, cache_capacity) = (size("/spec/restic/capacity", "10Gi"), size("/spec/restic/cacheCapacity", "2Gi"));
+    let (data, cache) = (format!("volsync-{}-dest", key.name), format!("volsync-dst-{}-cache", key.name));
+    let claim_of = |world: &mut World, name: &str, size: &str| {
+        let claim = ensure(world, key, kind::CLAIMS, name, || temporary_claim(&destination, size, None));
+        claim.filter(|claim| text(claim, "/status/phase") == "Bound")
+    };
+    if claim_of(world, &cache, &cache_capacity).is_none() {
+        return;
+    }
+    let Some(claim) = claim_of(world, &data, &capacity) else { return };
+    let mover = format!("volsync-dst-{}", key.name);
+    let job = ensure(world, key, kind::JOBS, &mover, || json!({"spec": {"backoffLimit": 2, "parallelism": 1}}));
+    let started = job.and_then(|job| time(&job, "/metadata/creationTimestamp"));
+    let elapsed = started.map_or(Duration::ZERO, |started| world.since(started));
+    if elapsed < TRANSFER {
+        world.wake_once(TRANSFER.saturating_sub(elapsed), Wake::Restore(key.clone()));
+        return;
+    }
+    publish(world, key, &destination, &claim, &[&mover, &cache, &data]);
+}
+
+/// Takes a snapshot of the restored data, and publishes it once it is bound.
+fn publish(world: &mut World, key: &Key, destination: &Value, claim: &Value, temporary: &[&str; 3]) {
+    let known = crate::object::annotation(claim, SNAPSHOT_NAME).map(str::to_owned);
+    let name = known.unwrap_or_else(|| {
+        let name = format!("volsync-{}-dest-{}", key.name, world.now.strftime("%Y%m%d%H%M%S"));
+        let claim = Key::new(kind::CLAIMS, &key.namespace, temporary[2]);
+        world.amend(&claim, |claim| set(claim, &["metadata", "annotations", SNAPSHOT_NAME], name.clone()));
+        name
+    });
+    let snapshot = ensure(world, key, kind::SNAPSHOTS, &name, || super::backup::snapshot(destination, temporary[2]));
+    if snapshot.is_none_or(|snapshot| text(&snapshot, "/status/boundVolumeSnapshotContentName").is_empty()) {
+        return;
+    }
+    let now = world.now;
+    let took = time(destination, "/status/lastSyncStartTime").map_or(Duration::ZERO, |started| world.since(started));
+    let manual = text(destination, "/spec/trigger/manual").to_owned();
+    world.amend(key, |destination| {
+        unset(destination, &["status", "lastSyncStartTime"]);
+        set(destination, &["status", "lastSyncTime"], seconds(now));
+        set(destination, &["status", "lastSyncDuration"], format!("{:.3}s", took.as_secs_f64()));
+        set(destination, &["status", "lastManualSync"], manual);
+        let image = json!({"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": name});
+        set(destination, &["status", "latestImage"], image);
+    });
+    phase(world, key, "False", "WaitingForManual", "Waiting for manual trigger");
+    let kinds = [kind::JOBS, kind::CLAIMS, kind::CLAIMS];
+    for (kind, name) in kinds.into_iter().zip(temporary) {
+        world.delete(&Key::new(kind, &key.namespace, name));
+    }
+}
+
+/// Fills a claim from a ReplicationDestination, by way of a prime claim whose volume it takes over.
+pub fn populate(world: &mut World, key: &Key) {
+    let Some(claim) = world.get(key) else { return };
+    let waiting = text(&claim, "/status/phase") == "Pending" && !is_terminating(&claim);
+    if !waiting || text(&claim, "/spec/dataSourceRef/kind") != "ReplicationDestination" {
+        return;
+    }
+    let prime = Key::new(kind::CLAIMS, &key.namespace, &format!("vs-prime-{}", text(&claim, "/metadata/uid")));
+    match world.get(&prime) {
+        Some(object) if text(&object, "/status/phase") == "Bound" => rebind(world, key, &prime, text(&object, "/spec/volumeName")),
+        Some(_) => {}
+        None => begin(world, key, &claim, &prime),
+    }
+}
+
+fn begin(world: &mut World, key: &Key, claim: &Value, prime: &Key) {
+    let name = text(claim, "/spec/dataSourceRef/name");
+    let destination = world.get(&Key::new(kind::DESTINATIONS, &key.namespace, name));
+    let image = destination.as_ref().map_or("", |destination| text(destination, "/status/latestImage/name"));
+    if image.is_empty() {
+        let reason =
+            if destination.is_some() { "VolSyncPopulatorReplicationDestinationNoLatestImage" } else { "VolSyncPopulatorReplicationDestinationMissing" };
+        wait_for_image(world, claim, reason);
+        world.wake_once(Duration::from_secs(300), Wake::Populate(key.clone()));
+        return;
+    }
+    let object = prime_claim(claim, &prime.name, image);
+    world.create(kind::CLAIMS, object);
+}
+
+/// Says that a claim waits for an image. VolSync records through events.k8s.io: the older time fields stay empty.
+fn wait_for_image(world: &mut World, claim: &Value, reason: &str) {
+    let event = Event { kind: "Warning", reason, message: String::new(), component: CONTROLLER.to_owned() };
+    let (key, mut written) = events::write(claim, &event, world.now, world.now, 1);
+    let now = micros(world.now);
+    if world.get(&key).is_some() {
+        world.amend(&key, |event| {
+            let count = number(event, "/series/count").max(1) + 1;
+            set(event, &["series"], json!({"count": count, "lastObservedTime": now}));
+        });
+        return;
+    }
+    let sentence = "Unable to populate volume, waiting for replicationdestination to have latestImage";
+    for (field, value) in [
+        ("message", Value::from(sentence)),
+        ("action", "Provision Volume".into()),
+        ("eventTime", now.into()),
+        ("firstTimestamp", Value::Null),
+        ("lastTimestamp", Value::Null),
+        ("reportingComponent", CONTROLLER.into()),
+        ("reportingInstance", format!("{CONTROLLER}-volsync-7c9d5f6b84-h6v5n").into()),
+        ("source", json!({})),
+    ] {
+        set(&mut written, &[field], value);
+    }
+    unset(&mut written, &["count"]);
+    world.create(kind::EVENTS, written);
+}
+
+/// The claim that is made from the image for `claim`, and whose volume `claim` will take over.
+pub fn prime_claim(claim: &Value, name: &str, image: &str) -> Value {
+    let source = json!({"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": image});
+    json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+        "metadata": {
+            "name": name, "namespace": text(claim, "/metadata/namespace"),
+            "labels": {
+                "app.kubernetes.io/created-by": "volsync",
+                "volsync.backube/populator-pvc-for": text(claim, "/metadata/name"),
+            },
+            "ownerReferences": [owner_reference(claim)],
+        },
+        "spec": {
+            "accessModes": claim["spec"]["accessModes"], "resources": claim["spec"]["resources"],
+            "storageClassName": claim["spec"]["storageClassName"], "volumeMode": "Filesystem",
+            "dataSource": source, "dataSourceRef": source,
+        },
+    })
+}
+
+fn rebind(world: &mut World, key: &Key, prime: &Key, volume: &str) {
+    let Some(claim) = world.get(key) else { return };
+    world.amend(&Key::new(kind::VOLUMES, "", volume), |volume| {
+        set(volume, &["spec", "claimRef", "name"], text(&claim, "/metadata/name"));
+        set(volume, &["spec", "claimRef", "uid"], text(&claim, "/metadata/uid"));
+    });
+    let destination = text(&claim, "/spec/dataSourceRef/name").to_owned();
+    world.amend(key, |claim| {
+        provision::bind(claim, volume);
+        set(claim, &["metadata", "annotations", "volsync.backube/populated-from"], destination);
+        set(claim, &["metadata", "annotations", "volume.kubernetes.io/storage-provisioner"], DRIVER);
+    });
+    world.delete(prime);
+    let event = Event { kind: "Normal", reason: "VolSyncPopulatorFinished", message: "Populator finished".to_owned(), component: CONTROLLER.to_owned() };
+    events::record(world, &claim, &event);
+}

@@ -1,0 +1,178 @@
+//! The Deployment controller: brings the pods of a Deployment to its template, and tells how far it is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::Wake;
+use super::pods::is_ready;
+use crate::kind;
+use crate::object::{is_owned_by, is_terminating, list, number, set, set_condition, text, unset};
+use crate::random::spread;
+use crate::store::{Key, owner_reference};
+use crate::world::World;
+
+/// How long the controller takes to notice: longer than an operator that undoes a change at once.
+pub const NOTICE: Duration = Duration::from_millis(400);
+
+type Found = (Key, Arc<Value>);
+
+/// The Deployment behind a pod, through its ReplicaSet.
+pub fn deployment_of(world: &World, namespace: &str, pod: &Value) -> Option<Key> {
+    let set = list(pod, "/metadata/ownerReferences").iter().find(|owner| text(owner, "/kind") == "ReplicaSet")?;
+    let set = world.get(&Key::new(kind::REPLICA_SETS, namespace, text(set, "/name")))?;
+    let deployment = text(&set, "/metadata/ownerReferences/0/name");
+    Some(Key::new(kind::DEPLOYMENTS, namespace, deployment))
+}
+
+/// Takes one step towards what a Deployment wants.
+pub fn reconcile(world: &mut World, key: &Key) {
+    let Some(deployment) = world.get(key) else { return };
+    if is_terminating(&deployment) {
+        return;
+    }
+    let uid = text(&deployment, "/metadata/uid").to_owned();
+    let sets = owned(world, kind::REPLICA_SETS, &key.namespace, &uid);
+    let current = sets.iter().find(|(_, set)| same_template(&deployment, set));
+    let fresh = current.map(|(_, set)| pods_of(world, key, set)).unwrap_or_default();
+    let stale: Vec<Found> =
+        sets.iter().filter(|(key, _)| current.is_none_or(|(current, _)| key != current)).flat_map(|(_, set)| pods_of(world, key, set)).collect();
+    let wanted = deployment.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(1);
+    let recreate = text(&deployment, "/spec/strategy/type") == "Recreate";
+    let live = |pods: &[Found]| pods.iter().filter(|(_, pod)| !is_terminating(pod)).count() as i64;
+    let ready = |pods: &[Found]| pods.iter().filter(|(_, pod)| !is_terminating(pod) && is_ready(pod)).count() as i64;
+
+    if recreate && !stale.is_empty() {
+        delete_all(world, &stale);
+    } else {
+        if live(&fresh) < wanted {
+            let set = current.map(|(_, set)| set.clone()).unwrap_or_else(|| create_set(world, key, &deployment, sets.len()));
+            for _ in live(&fresh)..wanted {
+                create_pod(world, key, &set);
+            }
+        }
+        let surplus = (live(&fresh) - wanted).max(0) as usize;
+        delete_all(world, &fresh[..surplus]);
+        if ready(&fresh) >= wanted {
+            delete_all(world, &stale);
+        }
+    }
+    report(world, key, &sets, live(&fresh), live(&stale), ready(&fresh), ready(&stale));
+}
+
+/// Writes the Deployment's status, and its ReplicaSets'.
+fn report(world: &mut World, key: &Key, sets: &[Found], updated: i64, old: i64, fresh_ready: i64, old_ready: i64) {
+    let now = world.now;
+    for (set_key, replica_set) in sets {
+        let pods = pods_of(world, key, replica_set);
+        let (replicas, ready) = (pods.len(), pods.iter().filter(|(_, pod)| is_ready(pod)).count());
+        world.amend(set_key, |object| {
+            set(object, &["spec", "replicas"], replicas);
+            let status =
+                if ready > 0 { json!({"replicas": replicas, "readyReplicas": ready, "availableReplicas": ready}) } else { json!({"replicas": replicas}) };
+            set(object, &["status"], status);
+        });
+    }
+    world.amend(key, |deployment| {
+        let wanted = deployment.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(1);
+        let available = fresh_ready + old_ready;
+        let generation = number(deployment, "/metadata/generation");
+        set(deployment, &["status", "observedGeneration"], generation);
+        for (field, count) in [
+            ("replicas", updated + old),
+            ("updatedReplicas", updated),
+            ("readyReplicas", available),
+            ("availableReplicas", available),
+            ("unavailableReplicas", (wanted - available).max(0)),
+        ] {
+            if count == 0 {
+                unset(deployment, &["status", field]);
+            } else {
+                set(deployment, &["status", field], count);
+            }
+        }
+        let minimum = if available >= wanted {
+            json!({"type": "Available", "status": "True", "reason": "MinimumReplicasAvailable",
+                "message": "Deployment has minimum availability."})
+        } else {
+            json!({"type": "Available", "status": "False", "reason": "MinimumReplicasUnavailable",
+                "message": "Deployment does not have minimum availability."})
+        };
+        set_condition(deployment, minimum, now);
+        let reason = if fresh_ready >= wanted && old == 0 { "NewReplicaSetAvailable" } else { "ReplicaSetUpdated" };
+        let message = format!("ReplicaSet of {} is progressing or has progressed.", key.name);
+        set_condition(deployment, json!({"type": "Progressing", "status": "True", "reason": reason, "message": message}), now);
+    });
+}
+
+/// The pods of one ReplicaSet.
+fn pods_of(world: &World, deployment: &Key, set: &Value) -> Vec<Found> {
+    owned(world, kind::PODS, &deployment.namespace, text(set, "/metadata/uid"))
+}
+
+fn owned(world: &World, kind: &'static kind::Kind, namespace: &str, uid: &str) -> Vec<Found> {
+    world.store.list(kind, Some(namespace)).filter(|(_, object)| is_owned_by(object, uid)).map(|(key, object)| (key.clone(), object.clone())).collect()
+}
+
+fn delete_all(world: &mut World, pods: &[Found]) {
+    for (key, _) in pods {
+        world.delete(key);
+    }
+}
+
+/// Whether a ReplicaSet was made from the Deployment's present template.
+fn same_template(deployment: &Value, set: &Value) -> bool {
+    let mut template = set["spec"]["template"].clone();
+    unset(&mut template, &["metadata", "labels", HASH]);
+    template == deployment["spec"]["template"]
+}
+
+const HASH: &str = "pod-template-hash";
+
+fn create_set(world: &mut World, key: &Key, deployment: &Value, revision: usize) -> Arc<Value> {
+    let mark = spread(&format!("{}{revision}", deployment["spec"]["template"]), u64::MAX);
+    let hash = format!("{:09x}", mark & 0xf_ffff_ffff);
+    let set = replica_set(deployment, &hash);
+    let name = text(&set, "/metadata/name").to_owned();
+    world.create(kind::REPLICA_SETS, set.clone());
+    world.get(&Key::new(kind::REPLICA_SETS, &key.namespace, &name)).unwrap_or_else(|| Arc::new(set))
+}
+
+fn create_pod(world: &mut World, key: &Key, set: &Value) {
+    let suffix = world.random.suffix();
+    let name = format!("{}-{suffix}", text(set, "/metadata/name"));
+    world.create(kind::PODS, pod(set, &name));
+    world.wake_once(NOTICE, Wake::Rollout(key.clone()));
+}
+
+/// The ReplicaSet of a Deployment's template.
+pub fn replica_set(deployment: &Value, hash: &str) -> Value {
+    let mut template = deployment["spec"]["template"].clone();
+    set(&mut template, &["metadata", "labels", HASH], hash);
+    let mut selector = deployment["spec"]["selector"].clone();
+    set(&mut selector, &["matchLabels", HASH], hash);
+    json!({
+        "apiVersion": "apps/v1", "kind": "ReplicaSet",
+        "metadata": {
+            "name": format!("{}-{hash}", text(deployment, "/metadata/name")),
+            "namespace": text(deployment, "/metadata/namespace"),
+            "labels": template["metadata"]["labels"], "ownerReferences": [owner_reference(deployment)],
+        },
+        "spec": {"replicas": deployment["spec"]["replicas"], "selector": selector, "template": template},
+        "status": {"replicas": 0},
+    })
+}
+
+/// A pod of a ReplicaSet.
+pub fn pod(set: &Value, name: &str) -> Value {
+    let template = &set["spec"]["template"];
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": name, "namespace": text(set, "/metadata/namespace"),
+            "labels": template["metadata"]["labels"], "ownerReferences": [owner_reference(set)],
+        },
+        "spec": template["spec"], "status": {"phase": "Pending"},
+    })
+}

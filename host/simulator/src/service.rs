@@ -1,0 +1,133 @@
+//! The HTTP seam: a `tower` service that takes a request, lets a little time pass, answers, and keeps the audit log.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use http_body_util::BodyExt;
+
+use crate::api::{self, Refusal, Reply, Request};
+use crate::body::{Body, Dropped};
+use crate::exchange::Exchange;
+use crate::fault::{Answer, Strike};
+use crate::simulator::Simulator;
+
+/// How much virtual time every request takes.
+const REQUEST_TIME: Duration = Duration::from_millis(3);
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+impl<B> tower::Service<http::Request<B>> for Simulator
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        let simulator = self.clone();
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            let body = body.collect().await.map_err(Into::into)?.to_bytes();
+            simulator.respond(&Request::new(&parts, body)).map_err(Into::into)
+        })
+    }
+}
+
+impl Simulator {
+    /// Answers one request, all at one moment of virtual time.
+    fn respond(&self, request: &Request) -> Result<Response<Body>, Dropped> {
+        let mut world = self.lock();
+        world.advance(REQUEST_TIME);
+        let verb = api::verb(request);
+        let strike = world.faults.iter_mut().find_map(|fault| fault.strike(verb, &request.method, &request.uri));
+        let time = world.now;
+        let reply = match &strike {
+            Some(Strike { applied: false, .. }) => None,
+            Some(Strike { applied: true, .. }) | None => Some(api::answer(&mut world, request)),
+        };
+        let applied = matches!(reply, Some(Ok(_)));
+        world.observe();
+        if let Some(strike) = &strike {
+            world.advance(strike.delay);
+        }
+        let response = match (strike.map(|strike| strike.answer), reply) {
+            (Some(Answer::Dropped), _) => Err(Dropped),
+            (Some(Answer::Garbage), _) => Ok(respond_with(200, None, Body::once(Bytes::from_static(b"<html>proxy</html>")))),
+            (Some(Answer::Status { code, retry_after }), _) => {
+                let mut refusal = Refusal::new(code, sentence(code));
+                refusal.retry_after = retry_after;
+                Ok(refuse(&refusal))
+            }
+            (None, Some(Ok(reply))) => Ok(self.send(reply)),
+            (None, Some(Err(refusal))) => Ok(refuse(&refusal)),
+            (None, None) => unreachable!("only a fault keeps a request from being answered"),
+        };
+        world.exchanges.push(Exchange {
+            time,
+            verb,
+            method: request.method.clone(),
+            uri: request.uri.clone(),
+            user_agent: request.user_agent.clone(),
+            impersonated: request.impersonated.clone(),
+            body: request.document().ok().flatten(),
+            status: response.as_ref().ok().map(|response| response.status().as_u16()),
+            applied,
+        });
+        tracing::trace!(verb, uri = request.uri, "answered");
+        response
+    }
+
+    fn send(&self, reply: Reply) -> Response<Body> {
+        const JSON: Option<&str> = Some("application/json");
+        match reply {
+            Reply::Json(code, document) => respond_with(code, JSON, Body::once(document.to_string().into())),
+            Reply::Text(text) => respond_with(200, Some("text/plain"), Body::once(text)),
+            Reply::Watch(watch) => respond_with(200, JSON, Body::watch(watch, self.world.clone())),
+            Reply::Follow(follow) => respond_with(200, Some("text/plain"), Body::follow(follow, self.world.clone())),
+        }
+    }
+}
+
+fn refuse(refusal: &Refusal) -> Response<Body> {
+    let body = Body::once(refusal.status().to_string().into());
+    let mut response = respond_with(refusal.code, Some("application/json"), body);
+    if let Some(seconds) = refusal.retry_after {
+        response.headers_mut().insert(http::header::RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+fn respond_with(code: u16, media_type: Option<&'static str>, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if let Some(media_type) = media_type {
+        let value = http::HeaderValue::from_static(media_type);
+        response.headers_mut().insert(http::header::CONTENT_TYPE, value);
+    }
+    response
+}
+
+/// What a real API server says with a code.
+fn sentence(code: u16) -> &'static str {
+    match code {
+        401 => "Unauthorized",
+        403 => "forbidden: the simulated fault says no",
+        404 => "the server could not find the requested resource",
+        409 => "Operation cannot be fulfilled: the object has been modified; please apply your changes to the latest version and try again",
+        429 => "the server has received too many requests and has asked us to try again later",
+        500 => "an error on the server has prevented the request from succeeding",
+        503 => "the server is currently unable to handle the request",
+        504 => "the server was unable to return a response in the time allotted, but may still be processing the request",
+        _ => "a simulated fault",
+    }
+}

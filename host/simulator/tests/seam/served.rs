@@ -1,0 +1,32 @@
+//! The same cluster on a socket: plain HTTP, and time that follows the wall clock.
+
+use std::time::{Duration, Instant};
+
+use salve_simulator::{Incident, Simulator, kubeconfig, serve};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+#[tokio::test]
+async fn a_served_cluster_answers_over_http_and_lets_time_pass() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    assert!(kubeconfig(address).contains(&format!("http://{address}")));
+    let cluster = Simulator::new(Incident::Healthy);
+    let began = cluster.clock().now();
+    let server = tokio::spawn(serve(cluster.clone(), listener, 10_000.0));
+
+    let mut stream = TcpStream::connect(address).await.expect("a connection");
+    let request = "GET /api/v1/namespaces HTTP/1.1\r\nhost: simulated\r\nconnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("answered");
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("home-automation"), "{answer}");
+
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while cluster.clock().now().duration_since(began).as_secs() < 600 {
+        assert!(Instant::now() < deadline, "virtual time stands still");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    server.abort();
+    assert!(server.await.is_err_and(|ended| ended.is_cancelled()));
+}
