@@ -1,0 +1,77 @@
+//! What this run holds suspended, and the way back.
+//!
+//! The host gives everything back by itself if the guest dies; this is for ending well, and for saying so.
+
+use salve_sdk::Error;
+use salve_sdk::report::Finding;
+
+use crate::freeze::Freeze;
+use crate::host::query_flux;
+use crate::host::run::{self, Level};
+use crate::host::suspend_flux::{self, Suspension};
+
+/// Suspensions in the order they were taken.
+#[derive(Default)]
+pub struct Frozen {
+    held: Vec<Held>,
+}
+
+struct Held {
+    freeze: Freeze,
+    suspension: Option<Suspension>,
+}
+
+impl Frozen {
+    /// Suspends one object and waits for its drain. What a person suspended meanwhile is left to them.
+    pub fn take(&mut self, freeze: &Freeze, drain_seconds: u32) -> Result<(), Error> {
+        const REASON: &str = "volsync-unlock deletes ReplicationSources that jam the CSI driver";
+        match suspend_flux::suspend(&freeze.target, REASON, drain_seconds) {
+            Ok(suspension) => {
+                self.held.push(Held { freeze: freeze.clone(), suspension: Some(suspension) });
+                Ok(())
+            }
+            Err(Error::Conflict(why)) => {
+                let by = query_flux::get(&freeze.target)?.suspended;
+                if by.is_some_and(|by| by.run.is_none()) {
+                    run::note(Level::Warning, &format!("left alone: {}: suspended meanwhile: {why}", freeze.target));
+                    return Ok(());
+                }
+                Err(Error::Conflict(why))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What is held or was, in the order it was taken.
+    pub fn order(&self) -> Vec<Freeze> {
+        self.held.iter().map(|held| held.freeze.clone()).collect()
+    }
+
+    /// Gives one back. What stands in the way is a finding, not an error: the others must come back too.
+    pub fn resume(&mut self, index: usize) -> Option<Finding> {
+        let held = self.held.get_mut(index)?;
+        let answer = held.suspension.as_ref()?.resume();
+        match answer {
+            Ok(resumed) => {
+                held.suspension = None;
+                resumed.taken_over.map(|how| Finding::new(format!("{} was changed by somebody else meanwhile and left so: {how}", held.freeze.target)))
+            }
+            // The host holds it still and tries again at the end of the run.
+            Err(error) => Some(Finding::new(format!(
+                "{} is still suspended by this run: {}; the host tries again, else: salve recover",
+                held.freeze.target,
+                error.sentence()
+            ))),
+        }
+    }
+
+    /// Gives everything back, last taken first.
+    pub fn release(&mut self) -> Vec<Finding> {
+        (0..self.held.len()).rev().filter_map(|index| self.resume(index)).collect()
+    }
+
+    /// How many are still suspended.
+    pub fn open(&self) -> usize {
+        self.held.iter().filter(|held| held.suspension.is_some()).count()
+    }
+}

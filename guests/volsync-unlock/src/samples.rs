@@ -1,0 +1,163 @@
+//! Objects for tests: small, whole, and the same everywhere.
+
+use salve_sdk::query_drivers::{CephHealth, Controller, Driver};
+use salve_sdk::query_flux::{FluxObject, Ownership, Standing, Subject, SubjectKind, SuspendedBy};
+use salve_sdk::query_pvcs::{Claim, Phase, Reclaim, Snapshot};
+use salve_sdk::query_replicationsources::{ClaimState, Health, Source};
+use salve_sdk::{FluxKind, FluxRef, ObjectRef};
+
+use crate::evidence::{Log, Seen};
+
+pub const NOW: u64 = 1_787_220_000_000;
+pub const DRIVER: &str = "rook-ceph.rbd.csi.ceph.com";
+
+pub fn uid(number: u32) -> String {
+    format!("77777777-7777-4777-8777-{number:012}")
+}
+
+pub fn object(name: &str) -> ObjectRef {
+    ObjectRef::parse(name).expect("namespace/name")
+}
+
+pub fn claim_line(number: u32) -> String {
+    format!("an operation with the given Volume ID pvc-{} already exists", uid(number))
+}
+
+pub fn driver() -> Driver {
+    Driver {
+        name: DRIVER.into(),
+        storage_classes: vec!["ceph-block".into()],
+        controller: Some(Controller {
+            deployment: object("rook-ceph/csi-rbdplugin-provisioner"),
+            uid: uid(800),
+            generation: 1,
+            replicas: 2,
+            ready: 2,
+            paused: false,
+            strategy: "Recreate".into(),
+            operator_managed: false,
+            plugin_container: "csi-rbdplugin".into(),
+            snapshotter: true,
+            pods: Vec::new(),
+        }),
+        leases: Vec::new(),
+        ceph: Some(CephHealth { cluster: object("rook-ceph/rook-ceph"), status: "HEALTH_OK".into(), messages: Vec::new(), checked: Some(NOW) }),
+    }
+}
+
+pub fn seen() -> Seen {
+    Seen {
+        now: NOW,
+        namespaces: vec!["media".into()],
+        remarks: Vec::new(),
+        driver: driver(),
+        claims: Vec::new(),
+        snapshots: Vec::new(),
+        sources: Some(Vec::new()),
+        destinations: Vec::new(),
+        log: Log { pods: ["a".to_owned(), "b".to_owned()].into(), ..Log::default() },
+    }
+}
+
+pub fn pending(name: &str, number: u32) -> Claim {
+    Claim {
+        object: object(name),
+        uid: uid(number),
+        created: NOW - 3_600_000,
+        phase: Phase::Pending,
+        deleting_since: None,
+        waiting: None,
+        evidence: None,
+        storage_class: Some("ceph-block".into()),
+        driver: Some(DRIVER.into()),
+        volume: None,
+        reclaim: None,
+        data_source: None,
+        stands_for: None,
+        owner: None,
+        finalizers: Vec::new(),
+    }
+}
+
+pub fn terminating(name: &str, number: u32, reclaim: Reclaim) -> Claim {
+    Claim {
+        phase: Phase::Bound,
+        deleting_since: Some(NOW - 60_000),
+        volume: Some(format!("pvc-{}", uid(number))),
+        reclaim: Some(reclaim),
+        ..pending(name, number)
+    }
+}
+
+pub fn snapshot(name: &str, number: u32, owner: u32) -> Snapshot {
+    Snapshot {
+        object: object(name),
+        uid: uid(number),
+        created: NOW - 3_600_000,
+        deleting_since: None,
+        ready: false,
+        claim: None,
+        content: None,
+        owner: Some("ReplicationSource/x".into()),
+        owner_uid: Some(uid(owner)),
+        problem: None,
+    }
+}
+
+pub fn source(name: &str, number: u32, health: Health) -> Source {
+    let claim_state = match health {
+        Health::Orphan => ClaimState::Missing,
+        Health::TerminatingSource => ClaimState::Terminating,
+        Health::UnboundSource => ClaimState::Unbound,
+        Health::External => ClaimState::None,
+        Health::Healthy | Health::Wedged => ClaimState::Present,
+    };
+    Source {
+        claim: Some(object(name).name),
+        object: object(name),
+        uid: uid(number),
+        generation: 1,
+        digest: format!("digest-{number}"),
+        created: NOW - 86_400_000 * 100,
+        claim_state,
+        health,
+        mover: "restic".into(),
+        bears_identity: false,
+        schedule: Some("0 * * * *".into()),
+        paused: false,
+        syncing_since: None,
+        last_sync: Some(NOW - 86_400_000),
+        last_result: None,
+        condition: None,
+        labelled_owner: None,
+    }
+}
+
+pub fn flux(name: &str) -> FluxRef {
+    let object = object(name);
+    FluxRef { kind: FluxKind::Kustomization, namespace: object.namespace, name: object.name }
+}
+
+pub fn flux_object(name: &str) -> FluxObject {
+    FluxObject {
+        target: flux(name),
+        uid: format!("uid-of-{name}"),
+        generation: 1,
+        suspended: None,
+        ready: None,
+        busy: false,
+        source: None,
+        interval_seconds: 3_600,
+        parent: None,
+        parent_reverts: false,
+        corrects_drift: true,
+    }
+}
+
+pub fn suspended(run: Option<&str>) -> Option<SuspendedBy> {
+    Some(SuspendedBy { manager: Some("flux".into()), since: None, run: run.map(str::to_owned) })
+}
+
+pub fn ownership(of: &Source, standing: Standing, owner: Option<FluxObject>) -> Ownership {
+    Ownership { subject: Subject { kind: SubjectKind::ReplicationSource, object: of.object.clone() }, standing, owner, evidence: String::new() }
+}
