@@ -155,7 +155,9 @@ pub enum Ending {
     Concluded(Conclusion),
     /// The plan came to the first wait that nobody performed.
     PlanEnds(String),
-    /// It ended with an error of its own, or something stopped it.
+    /// A person stopped it, in this step.
+    Stopped(Option<String>),
+    /// It ended with an error of its own, or something broke.
     Failed(Failure),
 }
 

@@ -318,7 +318,7 @@ impl Report {
                         self.left.clone_from(&conclusion.left);
                         self.prevention.clone_from(&conclusion.prevention);
                     }
-                    Ending::PlanEnds(_) => {}
+                    Ending::PlanEnds(_) | Ending::Stopped(_) => {}
                     Ending::Failed(failure) => self.fault = Some(failure.fault),
                 }
             }

@@ -1,0 +1,74 @@
+//! `query-flux`: who owns an object, who suspended what.
+
+use super::{each, told, told_each};
+use crate::bindings::salve::cluster::{query_flux as wit, types};
+use crate::state::State;
+use salve_core::effect::query_flux as core;
+
+impl wit::Host for State {
+    async fn owners(&mut self, subjects: Vec<wit::Subject>) -> wasmtime::Result<Result<Vec<wit::Ownership>, types::Error>> {
+        Ok(told_each(self.ask(core::Owners { subjects: each(subjects) }).await?))
+    }
+
+    async fn get(&mut self, target: types::FluxRef) -> wasmtime::Result<Result<wit::FluxObject, types::Error>> {
+        Ok(told(self.ask(core::Get { target: target.into() }).await?))
+    }
+}
+
+impl From<wit::Subject> for core::Subject {
+    fn from(subject: wit::Subject) -> Self {
+        let kind = match subject.kind {
+            wit::SubjectKind::ReplicationSource => core::SubjectKind::ReplicationSource,
+            wit::SubjectKind::PersistentVolumeClaim => core::SubjectKind::PersistentVolumeClaim,
+            wit::SubjectKind::Deployment => core::SubjectKind::Deployment,
+        };
+        Self { kind, object: subject.object.into() }
+    }
+}
+
+impl From<core::Subject> for wit::Subject {
+    fn from(subject: core::Subject) -> Self {
+        let kind = match subject.kind {
+            core::SubjectKind::ReplicationSource => wit::SubjectKind::ReplicationSource,
+            core::SubjectKind::PersistentVolumeClaim => wit::SubjectKind::PersistentVolumeClaim,
+            core::SubjectKind::Deployment => wit::SubjectKind::Deployment,
+        };
+        Self { kind, object: subject.object.into() }
+    }
+}
+
+impl From<core::Ownership> for wit::Ownership {
+    fn from(ownership: core::Ownership) -> Self {
+        let standing = match ownership.standing {
+            core::Standing::Managed => wit::Standing::Managed,
+            core::Standing::Abandoned => wit::Standing::Abandoned,
+            core::Standing::Foreign => wit::Standing::Foreign,
+            core::Standing::HandMade => wit::Standing::HandMade,
+        };
+        Self { subject: ownership.subject.into(), standing, owner: ownership.owner.map(Into::into), evidence: ownership.evidence }
+    }
+}
+
+impl From<core::FluxObject> for wit::FluxObject {
+    fn from(object: core::FluxObject) -> Self {
+        Self {
+            target: object.target.into(),
+            uid: object.uid,
+            generation: object.generation,
+            suspended: object.suspended.map(Into::into),
+            ready: object.ready.map(Into::into),
+            busy: object.busy,
+            source: object.source.map(Into::into),
+            interval_seconds: object.interval_seconds,
+            parent: object.parent.map(Into::into),
+            parent_reverts: object.parent_reverts,
+            corrects_drift: object.corrects_drift,
+        }
+    }
+}
+
+impl From<core::SuspendedBy> for wit::SuspendedBy {
+    fn from(by: core::SuspendedBy) -> Self {
+        Self { manager: by.manager, since: by.since, run: by.run }
+    }
+}

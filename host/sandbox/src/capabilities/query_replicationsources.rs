@@ -1,0 +1,80 @@
+//! `query-replicationsources`: which backups run, and whether what they back up is still there.
+
+use super::told_each;
+use crate::bindings::salve::cluster::{query_replicationsources as wit, types};
+use crate::state::State;
+use salve_core::effect::query_replicationsources as core;
+
+impl wit::Host for State {
+    async fn sources(&mut self, namespaces: Vec<String>) -> wasmtime::Result<Result<Vec<wit::Source>, types::Error>> {
+        Ok(told_each(self.ask(core::Sources { namespaces }).await?))
+    }
+
+    async fn destinations(&mut self, namespaces: Vec<String>) -> wasmtime::Result<Result<Vec<wit::Destination>, types::Error>> {
+        Ok(told_each(self.ask(core::Destinations { namespaces }).await?))
+    }
+}
+
+impl From<core::Source> for wit::Source {
+    fn from(source: core::Source) -> Self {
+        Self {
+            object: source.object.into(),
+            uid: source.uid,
+            generation: source.generation,
+            digest: source.digest,
+            created: source.created,
+            claim: source.claim,
+            claim_state: source.claim_state.into(),
+            health: source.health.into(),
+            mover: source.mover,
+            bears_identity: source.bears_identity,
+            schedule: source.schedule,
+            paused: source.paused,
+            syncing_since: source.syncing_since,
+            last_sync: source.last_sync,
+            last_result: source.last_result,
+            condition: source.condition.map(Into::into),
+            labelled_owner: source.labelled_owner.map(Into::into),
+        }
+    }
+}
+
+impl From<core::ClaimState> for wit::ClaimState {
+    fn from(state: core::ClaimState) -> Self {
+        match state {
+            core::ClaimState::Present => Self::Present,
+            core::ClaimState::Unbound => Self::Unbound,
+            core::ClaimState::Terminating => Self::Terminating,
+            core::ClaimState::Missing => Self::Missing,
+            core::ClaimState::None => Self::None,
+        }
+    }
+}
+
+impl From<core::Health> for wit::Health {
+    fn from(health: core::Health) -> Self {
+        match health {
+            core::Health::Healthy => Self::Healthy,
+            core::Health::Orphan => Self::Orphan,
+            core::Health::TerminatingSource => Self::TerminatingSource,
+            core::Health::UnboundSource => Self::UnboundSource,
+            core::Health::Wedged => Self::Wedged,
+            core::Health::External => Self::External,
+        }
+    }
+}
+
+impl From<core::Destination> for wit::Destination {
+    fn from(destination: core::Destination) -> Self {
+        Self {
+            object: destination.object.into(),
+            uid: destination.uid,
+            trigger: destination.trigger,
+            done: destination.done,
+            syncing_since: destination.syncing_since,
+            last_sync: destination.last_sync,
+            latest_image: destination.latest_image,
+            condition: destination.condition.map(Into::into),
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! `suspend-flux`: a suspension is the run's; the guest holds its number.
+
+use super::told;
+use crate::bindings::salve::cluster::{suspend_flux as wit, types};
+use crate::state::State;
+use salve_core::effect::suspend_flux as core;
+use wasmtime::component::Resource;
+
+/// What a guest's handle stands for: the number of a suspension of its run.
+pub enum Suspension {}
+
+impl wit::Host for State {
+    async fn suspend(&mut self, target: types::FluxRef, reason: String, drain_seconds: u32) -> wasmtime::Result<Result<Resource<Suspension>, types::Error>> {
+        // The place first: what was suspended must have a handle.
+        if let Err(error) = self.take_place() {
+            return Ok(Err(error.into()));
+        }
+        self.last_note = None;
+        let answer = self.run.suspend(core::Suspend { target: target.into(), reason, drain_seconds }).await?;
+        if answer.is_err() {
+            self.free_place();
+        }
+        Ok(told(answer.map(Resource::new_own)))
+    }
+}
+
+impl wit::HostSuspension for State {
+    async fn resume(&mut self, suspension: Resource<Suspension>) -> wasmtime::Result<Result<wit::Resumed, types::Error>> {
+        self.last_note = None;
+        Ok(told(self.run.resume(suspension.rep()).await?))
+    }
+
+    async fn drop(&mut self, suspension: Resource<Suspension>) -> wasmtime::Result<()> {
+        self.free_place();
+        // Without an answer by contract: what is not released now stays in the run, which ends by releasing it.
+        let _answer = self.run.resume(suspension.rep()).await?;
+        Ok(())
+    }
+}
+
+impl From<core::Resumed> for wit::Resumed {
+    fn from(resumed: core::Resumed) -> Self {
+        Self { restored: resumed.restored.into(), taken_over: resumed.taken_over }
+    }
+}
+
+impl From<core::Prior> for wit::Prior {
+    fn from(prior: core::Prior) -> Self {
+        match prior {
+            core::Prior::Absent => Self::Absent,
+            core::Prior::False => Self::False,
+            core::Prior::True => Self::True,
+        }
+    }
+}

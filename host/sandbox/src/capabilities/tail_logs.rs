@@ -1,0 +1,66 @@
+//! `tail-logs`: a cursor is its query and its position; both stand in every effect.
+
+use super::{each, told};
+use crate::bindings::salve::cluster::{tail_logs as wit, types};
+use crate::state::State;
+use salve_core::effect::tail_logs as core;
+use wasmtime::component::Resource;
+
+/// What a guest's handle stands for.
+pub struct Cursor {
+    query: core::Query,
+    after: Vec<core::Position>,
+}
+
+impl wit::Host for State {
+    async fn open(&mut self, query: wit::Query) -> wasmtime::Result<Result<Resource<Cursor>, types::Error>> {
+        // No effect yet that the door could check: the words of the contract's `invalid` are core's all the same.
+        let query = core::Query::from(query);
+        if let Err(error) = query.check().and_then(|()| self.take_place()) {
+            return Ok(Err(error.into()));
+        }
+        Ok(Ok(self.keep_cursor(Cursor { query, after: vec![] })?))
+    }
+}
+
+impl wit::HostCursor for State {
+    async fn next(&mut self, handle: Resource<Cursor>) -> wasmtime::Result<Result<wit::Page, types::Error>> {
+        let cursor = self.cursor(&handle)?;
+        let ask = core::Next { query: cursor.query.clone(), after: cursor.after.clone() };
+        let answer = self.ask(ask).await?;
+        if let Ok(page) = &answer {
+            self.cursor(&handle)?.after.clone_from(&page.position);
+        }
+        Ok(told(answer))
+    }
+
+    async fn drop(&mut self, handle: Resource<Cursor>) -> wasmtime::Result<()> {
+        self.drop_cursor(handle);
+        Ok(())
+    }
+}
+
+impl From<wit::Query> for core::Query {
+    fn from(query: wit::Query) -> Self {
+        Self {
+            deployment: query.deployment.into(),
+            container: query.container,
+            since: query.since,
+            tail_lines: query.tail_lines,
+            limit_bytes: query.limit_bytes,
+            pattern: query.pattern,
+        }
+    }
+}
+
+impl From<core::Page> for wit::Page {
+    fn from(page: core::Page) -> Self {
+        Self { lines: each(page.lines), pods: page.pods, unread: page.unread, lines_read: page.lines_read, more: page.more, newest: page.newest }
+    }
+}
+
+impl From<core::Line> for wit::Line {
+    fn from(line: core::Line) -> Self {
+        Self { pod: line.pod, time: line.time, text: line.text }
+    }
+}

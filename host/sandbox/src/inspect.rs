@@ -1,0 +1,232 @@
+//! Looks at a component before anything compiles or links it: what it asks for, and whether it can be ours at all.
+//!
+//! Only names and types are read here. What a capability may do, the grants decide elsewhere.
+
+use crate::contract::{PACKAGE, VERSION};
+use crate::load_error::LoadError;
+use salve_core::digest;
+use salve_core::effect::{CAPABILITIES, Reach};
+use salve_core::text::inert;
+use wasmparser::component_types::{ComponentAnyTypeId, ComponentEntityType};
+use wasmparser::types::TypesRef;
+use wasmparser::{Encoding, Parser, Payload, Validator};
+
+/// The largest component that is looked at.
+pub const SIZE_CEILING: usize = 64 << 20;
+
+const EXPORTS: [&str; 3] = ["describe", "diagnose", "remediate"];
+
+/// What a component is, without running any of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspection {
+    /// SHA-256 of the component.
+    pub digest: String,
+    /// Its size in bytes.
+    pub size: usize,
+    /// What it imports, in its own order.
+    pub imports: Vec<Import>,
+    /// What it exports.
+    pub exports: Vec<String>,
+}
+
+/// One import.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Import {
+    /// As the component spells it, e.g. `salve:cluster/query-pvcs@0.1.0`.
+    pub name: String,
+    /// The functions that it takes from there, e.g. `claims` or `cursor.next`.
+    pub functions: Vec<String>,
+    /// What it is to this host.
+    pub kind: ImportKind,
+}
+
+/// What an import is to this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImportKind {
+    /// A capability that we know, by the interface's name.
+    Capability {
+        /// The interface, e.g. `query-pvcs`.
+        name: &'static str,
+        /// How far it reaches.
+        reach: Reach,
+    },
+    /// Types alone: it needs no linking and gives nothing.
+    Words,
+    /// Our package in a version that does not go with ours.
+    OtherVersion,
+    /// WASI: files, clocks, sockets. There is none here.
+    Wasi,
+    /// Something that no Salve of this version gives.
+    Unknown,
+}
+
+impl Inspection {
+    /// The capabilities of this reach that it imports.
+    pub fn capabilities(&self, wanted: Reach) -> Vec<&'static str> {
+        self.known().filter(|(_, reach)| *reach == wanted).map(|(name, _)| name).collect()
+    }
+
+    /// The WASI interfaces that it imports: it cannot run here.
+    pub fn wasi(&self) -> Vec<&str> {
+        self.names_of(&ImportKind::Wasi)
+    }
+
+    /// The interfaces that nobody here knows: it cannot run here.
+    pub fn unknown(&self) -> Vec<&str> {
+        self.names_of(&ImportKind::Unknown)
+    }
+
+    /// Interfaces of our package in another version: it cannot run here.
+    pub fn other_version(&self) -> Vec<&str> {
+        self.names_of(&ImportKind::OtherVersion)
+    }
+
+    pub(crate) fn known(&self) -> impl Iterator<Item = (&'static str, Reach)> {
+        self.imports.iter().filter_map(|import| match import.kind {
+            ImportKind::Capability { name, reach } => Some((name, reach)),
+            ImportKind::Words | ImportKind::OtherVersion | ImportKind::Wasi | ImportKind::Unknown => None,
+        })
+    }
+
+    fn names_of(&self, kind: &ImportKind) -> Vec<&str> {
+        self.imports.iter().filter(|i| i.kind == *kind).map(|i| i.name.as_str()).collect()
+    }
+
+    /// Whether it can be a remediation for this host, as far as names say. Types are compared when it is linked.
+    pub(crate) fn fits(&self) -> Result<(), LoadError> {
+        let list = |names: Vec<&str>| names.into_iter().map(inert).collect::<Vec<_>>();
+        // The most telling first: a component built for WASI imports many things, and all for one reason.
+        if !self.wasi().is_empty() {
+            return Err(LoadError::Wasi(list(self.wasi())));
+        }
+        if !self.other_version().is_empty() {
+            return Err(LoadError::OtherVersion { imports: list(self.other_version()) });
+        }
+        if !self.unknown().is_empty() {
+            return Err(LoadError::Unknown(list(self.unknown())));
+        }
+        let missing: Vec<_> = EXPORTS.into_iter().filter(|name| !self.exports.iter().any(|e| e == name)).collect();
+        if !missing.is_empty() {
+            return Err(LoadError::OtherWorld { missing, exports: self.exports.iter().map(|e| inert(e)).collect() });
+        }
+        Ok(())
+    }
+}
+
+/// Looks at a component. No engine, nothing compiled, nothing run.
+///
+/// # Errors
+/// When it is no component, or a damaged one. What it imports is no error here: [`Inspection`] tells.
+pub fn inspect(bytes: &[u8]) -> Result<Inspection, LoadError> {
+    if bytes.len() > SIZE_CEILING {
+        return Err(LoadError::TooLarge { size: bytes.len() });
+    }
+    check_magic(bytes)?;
+    let damaged = |error: wasmparser::BinaryReaderError| LoadError::Damaged(inert(&error.to_string()));
+    let types = Validator::new().validate_all(bytes).map_err(damaged)?;
+    let mut imports = vec![];
+    let mut exports = vec![];
+    let mut depth = 0usize;
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload.map_err(damaged)? {
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::ComponentImportSection(section) if depth == 0 => {
+                for import in section {
+                    imports.extend(look(import.map_err(damaged)?.name.name, types.as_ref()));
+                }
+            }
+            Payload::ComponentExportSection(section) if depth == 0 => {
+                for export in section {
+                    exports.push(export.map_err(damaged)?.name.name.to_owned());
+                }
+            }
+            // Whatever else stands in it was validated above and says nothing about what it asks for.
+            Payload::ComponentImportSection(_) | Payload::ComponentExportSection(_) => {}
+            _other_section => {}
+        }
+    }
+    Ok(Inspection { digest: digest::of_bytes(bytes), size: bytes.len(), imports, exports })
+}
+
+fn check_magic(bytes: &[u8]) -> Result<(), LoadError> {
+    if !bytes.starts_with(b"\0asm") {
+        let begins = String::from_utf8_lossy(&bytes[..bytes.len().min(16)]);
+        return Err(LoadError::NotWasm { begins: inert(&begins) });
+    }
+    match Parser::new(0).parse_all(bytes).next() {
+        Some(Ok(Payload::Version { encoding: Encoding::Component, .. })) => Ok(()),
+        Some(Ok(Payload::Version { encoding: Encoding::Module, .. })) => Err(LoadError::CoreModule),
+        Some(Ok(_)) | None => Err(LoadError::Damaged("it has no header".into())),
+        Some(Err(error)) => Err(LoadError::Damaged(inert(&error.to_string()))),
+    }
+}
+
+/// None for a type that the world itself names: a word, and of no interface.
+fn look(name: &str, types: TypesRef<'_>) -> Option<Import> {
+    let ty = types.component_item_for_import(name).map(|item| &item.ty);
+    let (functions, resources) = match ty {
+        Some(ComponentEntityType::Instance(id)) => {
+            let exports = &types[*id].exports;
+            let functions = exports.iter().filter(|(_, item)| matches!(item.ty, ComponentEntityType::Func(_))).map(|(name, _)| function(name)).collect();
+            let resources = exports.iter().any(|(_, item)| matches!(item.ty, ComponentEntityType::Type { created: ComponentAnyTypeId::Resource(_), .. }));
+            (functions, resources)
+        }
+        Some(ComponentEntityType::Func(_)) => (vec![name.to_owned()], false),
+        Some(ComponentEntityType::Module(_) | ComponentEntityType::Value(_) | ComponentEntityType::Component(_) | ComponentEntityType::Type { .. }) | None => {
+            (vec![], false)
+        }
+    };
+    let only_words = match ty {
+        Some(ComponentEntityType::Type { created, .. }) if !matches!(created, ComponentAnyTypeId::Resource(_)) => return None,
+        Some(ComponentEntityType::Instance(_)) => functions.is_empty() && !resources,
+        Some(
+            ComponentEntityType::Func(_)
+            | ComponentEntityType::Module(_)
+            | ComponentEntityType::Value(_)
+            | ComponentEntityType::Component(_)
+            | ComponentEntityType::Type { .. },
+        )
+        | None => false,
+    };
+    let kind = if only_words { ImportKind::Words } else { kind_of(name) };
+    Some(Import { name: name.to_owned(), functions, kind })
+}
+
+/// `[method]cursor.next` as people say it.
+fn function(name: &str) -> String {
+    name.split_once(']').map_or(name, |(_, rest)| rest).to_owned()
+}
+
+fn kind_of(name: &str) -> ImportKind {
+    if name.starts_with("wasi:") || name.starts_with("wasi_") {
+        return ImportKind::Wasi;
+    }
+    let (path, version) = match name.split_once('@') {
+        Some((path, version)) => (path, Some(version)),
+        None => (name, None),
+    };
+    let Some((PACKAGE, interface)) = path.split_once('/') else {
+        return ImportKind::Unknown;
+    };
+    if !version.is_some_and(goes_with_ours) {
+        return ImportKind::OtherVersion;
+    }
+    match CAPABILITIES.iter().find(|(known, _)| *known == interface) {
+        Some((name, reach)) => ImportKind::Capability { name, reach: *reach },
+        None => ImportKind::Unknown,
+    }
+}
+
+/// Whether semver calls it compatible: what wasmtime's linker does with two versions.
+fn goes_with_ours(version: &str) -> bool {
+    fn track(version: &str) -> Option<(&str, &str)> {
+        let mut parts = version.splitn(3, '.');
+        let (major, minor, patch) = (parts.next()?, parts.next()?, parts.next()?);
+        if patch.contains('-') {
+            return None;
+        }
+        Some((major, if major == "0" { minor } else { "" }))
+    }
+    track(version).is_some() && track(version) == track(VERSION)
+}

@@ -1,0 +1,123 @@
+//! Files that are no remediation for this host, each told apart.
+
+use crate::guests::{Guest, encode};
+use salve_core::effect::Reach;
+use salve_sandbox::{ImportKind, LoadError, Sandbox, contract, inspect};
+
+fn load(bytes: &[u8]) -> Result<(), LoadError> {
+    Sandbox::new(None).unwrap().load(bytes).map(drop)
+}
+
+#[test]
+fn a_file_that_is_no_wasm_is_named_as_such() {
+    let error = load(b"#!/bin/sh\nrm -rf /").unwrap_err();
+    assert!(matches!(error, LoadError::NotWasm { .. }), "{error}");
+    assert!(error.to_string().contains("it begins with \"#!/bin/sh"), "{error}");
+    assert!(matches!(load(b"").unwrap_err(), LoadError::NotWasm { .. }));
+}
+
+#[test]
+fn a_core_module_is_not_a_component() {
+    let module = wat::parse_str("(module)").unwrap();
+    assert_eq!(load(&module).unwrap_err(), LoadError::CoreModule);
+}
+
+#[test]
+fn a_component_cut_short_is_damaged() {
+    let whole = Guest::default().component();
+    let error = load(&whole[..whole.len() - 7]).unwrap_err();
+    assert!(matches!(error, LoadError::Damaged(_)), "{error}");
+}
+
+#[test]
+fn a_component_over_the_size_ceiling_is_not_looked_at() {
+    let error = inspect(&vec![0; salve_sandbox::SIZE_CEILING + 1]).unwrap_err();
+    assert_eq!(error, LoadError::TooLarge { size: salve_sandbox::SIZE_CEILING + 1 });
+    assert!(matches!(inspect(&vec![0; salve_sandbox::SIZE_CEILING]).unwrap_err(), LoadError::NotWasm { .. }));
+}
+
+#[test]
+fn wasi_imports_are_all_named_with_the_remedy() {
+    let component = wat::parse_str(
+        r#"(component
+            (import "wasi:cli/environment@0.2.0" (instance (export "get-environment" (func))))
+            (import "wasi:clocks/wall-clock@0.2.0" (instance (export "now" (func))))
+            (import "salve:cluster/run@0.1.0" (instance (export "now" (func (result u64))))))"#,
+    )
+    .unwrap();
+    let error = load(&component).unwrap_err();
+    assert_eq!(error, LoadError::Wasi(vec!["wasi:cli/environment@0.2.0".into(), "wasi:clocks/wall-clock@0.2.0".into()]));
+    let text = error.to_string();
+    assert!(text.contains("wasm32-wasip2") && text.contains("wasm-component-ld"), "{text}");
+    assert_eq!(inspect(&component).unwrap().capabilities(Reach::Given), ["run"], "it can still be inspected");
+}
+
+#[test]
+fn another_version_of_the_contract_is_refused_and_a_compatible_one_is_not() {
+    let guest = Guest { imports: r#"(import "salve:cluster/run@0.2.0" "now" (func $now (result i64)))"#, diagnose: "(drop (call $now))", ..Guest::default() };
+    let error = load(&guest.component_of(&contract::wit().replace("@0.1.0", "@0.2.0"))).unwrap_err();
+    assert_eq!(error, LoadError::OtherVersion { imports: vec!["salve:cluster/run@0.2.0".into()] });
+
+    let guest = Guest { imports: r#"(import "salve:cluster/run@0.1.7" "now" (func $now (result i64)))"#, diagnose: "(drop (call $now))", ..Guest::default() };
+    assert_eq!(load(&guest.component_of(&contract::wit().replace("@0.1.0", "@0.1.7"))), Ok(()));
+}
+
+#[test]
+fn what_nobody_here_gives_is_refused() {
+    let component = wat::parse_str(
+        r#"(component
+            (import "salve:cluster/exec@0.1.0" (instance (export "exec" (func (param "command" string)))))
+            (import "acme:tools/shell" (instance (export "sh" (func))))
+            (import "hook" (func)))"#,
+    )
+    .unwrap();
+    let error = load(&component).unwrap_err();
+    assert_eq!(error, LoadError::Unknown(vec!["salve:cluster/exec@0.1.0".into(), "acme:tools/shell".into(), "hook".into()]));
+}
+
+#[test]
+fn a_component_of_another_world_is_told_what_it_lacks() {
+    let component = encode(
+        "package acme:jobs; world remediation { export run: func(); export describe: func() -> string; }",
+        r#"(module (memory (export "memory") 1) (func (export "run")) (func (export "describe") (result i32) (i32.const 0)))"#,
+    );
+    let error = load(&component).unwrap_err();
+    let LoadError::OtherWorld { missing, exports } = &error else { panic!("{error}") };
+    assert_eq!(missing, &["diagnose", "remediate"]);
+    assert!(exports.contains(&"run".to_owned()), "{exports:?}");
+}
+
+#[test]
+fn right_names_with_other_types_are_refused() {
+    let contract = contract::wit().replace("export describe: func() -> description;", "export describe: func() -> string;");
+    let error = load(&Guest::default().component_of(&contract)).unwrap_err();
+    assert!(matches!(&error, LoadError::OtherTypes(text) if text.contains("describe")), "{error}");
+
+    let contract = contract::wit().replace("now: func() -> u64;", "now: func() -> s64;");
+    let guest = Guest { imports: r#"(import "salve:cluster/run@0.1.0" "now" (func $now (result i64)))"#, diagnose: "(drop (call $now))", ..Guest::default() };
+    let error = load(&guest.component_of(&contract)).unwrap_err();
+    assert!(matches!(&error, LoadError::OtherTypes(_)), "{error}");
+}
+
+#[test]
+fn an_inspection_lists_functions_and_reach_and_shared_words_give_nothing() {
+    let guest = Guest {
+        imports: r#"(import "salve:cluster/query-pvcs@0.1.0" "claims" (func $claims (param i32 i32 i32)))
+                    (import "salve:cluster/suspend-flux@0.1.0" "[method]suspension.resume" (func $resume (param i32 i32)))"#,
+        diagnose: "(call $claims (i32.const 0) (i32.const 0) (i32.const 512))",
+        remediate: "(call $resume (i32.const 1) (i32.const 512))",
+        ..Guest::default()
+    };
+    let bytes = guest.component();
+    let inspection = inspect(&bytes).unwrap();
+    assert_eq!((inspection.size, &inspection.digest), (bytes.len(), &salve_core::digest::of_bytes(&bytes)));
+    assert_eq!(inspection.capabilities(Reach::Look), ["query-pvcs"]);
+    assert_eq!(inspection.capabilities(Reach::Touch), ["suspend-flux"]);
+    assert_eq!(inspection.capabilities(Reach::Given), [""; 0]);
+    let import = |name: &str| inspection.imports.iter().find(|i| i.name == name).unwrap();
+    assert_eq!(import("salve:cluster/suspend-flux@0.1.0").functions, ["suspension.resume"]);
+    assert_eq!(import("salve:cluster/query-pvcs@0.1.0").functions, ["claims"]);
+    assert_eq!(import("salve:cluster/types@0.1.0").kind, ImportKind::Words);
+    assert!(inspection.imports.iter().all(|i| i.name.starts_with("salve:cluster/")), "types that the world names are no imports to tell of");
+    assert_eq!(inspection.exports, ["describe", "diagnose", "remediate"]);
+}
