@@ -31,8 +31,9 @@ fn arrows_between_our_crates_are_those_of_the_map() {
         ("salve-sandbox", &["salve-core", "salve-run"][..]),
         ("salve-kubernetes", &["salve-core", "salve-run"][..]),
         ("salve-simulator", &[][..]),
-        ("salve", &["salve-core", "salve-kubernetes", "salve-run", "salve-sandbox", "salve-simulator"][..]),
+        ("salve", &["salve-core", "salve-guest-builder", "salve-kubernetes", "salve-run", "salve-sandbox", "salve-simulator"][..]),
         ("salve-sdk", &[][..]),
+        ("salve-guest-builder", &[][..]),
         ("volsync-unlock", &["salve-sdk"][..]),
         ("xtask", &[][..]),
     ]);
@@ -40,7 +41,7 @@ fn arrows_between_our_crates_are_those_of_the_map() {
         let found = ours(&packages[name], &packages);
         assert_eq!(found, wanted.iter().map(|s| s.to_string()).collect(), "{name}");
     }
-    let told = BTreeSet::from(["salve", "salve-core", "salve-kubernetes", "salve-run", "salve-sandbox", "salve-sdk", "salve-simulator", "salve-tests", "volsync-unlock", "xtask"]);
+    let told = BTreeSet::from(["salve", "salve-core", "salve-guest-builder", "salve-kubernetes", "salve-run", "salve-sandbox", "salve-sdk", "salve-simulator", "salve-tests", "volsync-unlock", "xtask"]);
     assert_eq!(packages.keys().map(String::as_str).collect::<BTreeSet<_>>(), told, "a new package belongs on the map");
 }
 

@@ -1,0 +1,3 @@
+//! What the stories told from outside share. The stories themselves stand in `tests/tests`.
+
+pub mod control_plane;
