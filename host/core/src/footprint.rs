@@ -150,7 +150,9 @@ const AWAIT_ROLLOUT: &[Rule] = &[
     rule(Verb::List, "", "pods", Scope::Effect),
     rule(Verb::List, COORDINATION, "leases", Scope::Effect),
 ];
-const SUSPEND: &[Rule] = &join::<5, 5, 10>(flux_rules!(Get, Target), flux_rules!(Patch, Target));
+const FLUX_WRITE: &[Rule] = &join::<5, 5, 10>(flux_rules!(Get, Target), flux_rules!(Patch, Target));
+// The parent is read, too: one that would undo the suspend makes it pointless.
+const SUSPEND: &[Rule] = &join::<5, 10, 15>(flux_rules!(Get, Followed), join::<5, 5, 10>(flux_rules!(Get, Target), flux_rules!(Patch, Target)));
 const DELETE: &[Rule] = &[rule(Verb::Get, VOLSYNC, "replicationsources", Scope::Target), rule(Verb::Delete, VOLSYNC, "replicationsources", Scope::Target)];
 const RESTART: &[Rule] = &[
     rule(Verb::Get, "apps", "deployments", Scope::Target),
@@ -199,8 +201,9 @@ pub fn table(effect: &Effect) -> (&'static [Rule], &'static [&'static [&'static 
             (rules, &[])
         }
         Effect::Touch(touch) => match touch {
-            Touch::Suspend(_) | Touch::Resume(_) => (SUSPEND, SUSPEND_FIELDS),
-            Touch::Reconcile(_) => (SUSPEND, RECONCILE_FIELDS),
+            Touch::Suspend(_) => (SUSPEND, SUSPEND_FIELDS),
+            Touch::Resume(_) => (FLUX_WRITE, SUSPEND_FIELDS),
+            Touch::Reconcile(_) => (FLUX_WRITE, RECONCILE_FIELDS),
             Touch::Delete(_) => (DELETE, &[]),
             Touch::Restart(_) => (RESTART, RESTART_FIELDS),
         },

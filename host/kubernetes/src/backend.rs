@@ -1,0 +1,134 @@
+//! Performs effects: leads each to the module of its capability.
+
+use crate::cluster::Cluster;
+use crate::send::Session;
+use crate::{
+    delete_replicationsources, host, query_drivers, query_flux, query_objects, query_pods, query_pvcs, query_replicationsources, reconcile_flux,
+    restart_deployment, suspend_flux, tail_logs,
+};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use salve_core::Millis;
+use salve_core::effect::shared::FluxRef;
+use salve_core::effect::{Answer, Look, Touch};
+use salve_core::footprint::Footprint;
+use salve_core::journal::Prior;
+use salve_core::outcome::Error;
+use salve_run::{Acted, Backend, Prepared};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// One run on a cluster.
+#[derive(Debug)]
+pub struct Performer {
+    cluster: Cluster,
+    run: String,
+    deadline: Millis,
+    /// What this run holds suspended: parents among them revert nothing.
+    held: Mutex<HashSet<FluxRef>>,
+    /// Suspends of which nobody knows whether they will yet arrive, by the resourceVersion that they demand.
+    doubts: Mutex<HashMap<FluxRef, String>>,
+}
+
+impl Performer {
+    /// A run of this id, which means to be through at `deadline`. Both are written on what it suspends.
+    pub fn new(cluster: Cluster, run: impl Into<String>, deadline: Millis) -> Self {
+        Self { cluster, run: run.into(), deadline, held: Mutex::default(), doubts: Mutex::default() }
+    }
+
+    /// The cluster.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    pub(crate) fn run(&self) -> &str {
+        &self.run
+    }
+
+    pub(crate) fn deadline(&self) -> Millis {
+        self.deadline
+    }
+
+    pub(crate) fn holds(&self, target: &FluxRef) -> bool {
+        lock(&self.held).contains(target)
+    }
+
+    pub(crate) fn hold(&self, target: &FluxRef, held: bool) {
+        let mut all = lock(&self.held);
+        if held {
+            all.insert(target.clone());
+        } else {
+            all.remove(target);
+        }
+    }
+
+    /// Whether a suspend may yet arrive at an object of this resourceVersion.
+    pub(crate) fn doubts(&self, target: &FluxRef, version: &str) -> bool {
+        lock(&self.doubts).get(target).is_some_and(|demanded| demanded == version)
+    }
+
+    pub(crate) fn doubt(&self, target: &FluxRef, version: Option<&str>) {
+        let mut all = lock(&self.doubts);
+        match version {
+            Some(version) => drop(all.insert(target.clone(), version.to_owned())),
+            None => drop(all.remove(target)),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Backend for Performer {
+    fn look<'a>(&'a self, look: &'a Look, footprint: &'a Footprint) -> BoxFuture<'a, Result<Answer, Error>> {
+        async move {
+            let session = &Session::new(&self.cluster, footprint);
+            Ok(match look {
+                Look::Identity(_) => Answer::Identity(host::identity(session).await?),
+                Look::Leftovers(_) => Answer::Leftovers(host::leftovers(session).await?),
+                Look::FluxOwners(ask) => Answer::FluxOwners(query_flux::owners(session, ask).await?),
+                Look::FluxGet(ask) => Answer::FluxGet(query_flux::get(session, ask).await?),
+                Look::Sources(ask) => Answer::Sources(query_replicationsources::sources(session, ask).await?),
+                Look::Destinations(ask) => Answer::Destinations(query_replicationsources::destinations(session, ask).await?),
+                Look::Claims(ask) => Answer::Claims(query_pvcs::claims(session, ask).await?),
+                Look::Snapshots(ask) => Answer::Snapshots(query_pvcs::snapshots(session, ask).await?),
+                Look::FindDriver(ask) => Answer::FindDriver(query_drivers::find(session, ask).await?),
+                Look::Pods(ask) => Answer::Pods(query_pods::pods(session, ask).await?),
+                Look::ListObjects(ask) => Answer::ListObjects(query_objects::list_objects(session, ask).await?),
+                Look::GetObject(ask) => Answer::GetObject(query_objects::get(session, ask).await?),
+                Look::LogPage(ask) => Answer::LogPage(tail_logs::next(session, ask).await?),
+                Look::AwaitRollout(ask) => Answer::AwaitRollout(restart_deployment::await_rollout(session, ask).await?),
+            })
+        }
+        .boxed()
+    }
+
+    fn prepare<'a>(&'a self, touch: &'a Touch, footprint: &'a Footprint) -> BoxFuture<'a, Result<Prepared, Error>> {
+        async move {
+            let session = &Session::new(&self.cluster, footprint);
+            match touch {
+                Touch::Suspend(ask) => suspend_flux::prepare_suspend(self, session, ask).await,
+                Touch::Resume(ask) => suspend_flux::prepare_resume(self, session, ask).await,
+                Touch::Reconcile(ask) => reconcile_flux::prepare(session, ask).await,
+                Touch::Delete(ask) => delete_replicationsources::prepare(session, ask).await,
+                Touch::Restart(ask) => restart_deployment::prepare(session, ask).await,
+            }
+        }
+        .boxed()
+    }
+
+    fn act<'a>(&'a self, touch: &'a Touch, prior: &'a Prior, footprint: &'a Footprint) -> BoxFuture<'a, Acted> {
+        async move {
+            let session = &Session::new(&self.cluster, footprint);
+            match touch {
+                Touch::Suspend(ask) => suspend_flux::suspend(self, session, ask, prior).await,
+                Touch::Resume(ask) => suspend_flux::resume(self, session, ask, prior).await,
+                Touch::Reconcile(ask) => reconcile_flux::reconcile(session, ask, prior).await,
+                Touch::Delete(ask) => delete_replicationsources::delete(session, ask, prior).await,
+                Touch::Restart(ask) => restart_deployment::restart(session, ask, prior).await,
+            }
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,182 @@
+//! `delete-replicationsources`: deletes ReplicationSources of a frozen set, one by one, by uid and while they are what was chosen.
+
+use crate::discovery::{self, VOLSYNC};
+use crate::failure::How;
+use crate::object::{finalizers, is_terminating, manifest, name, namespace, uid, version};
+use crate::query_replicationsources::spec_digest;
+use crate::resource::Resource;
+use crate::send::{Session, concurrently};
+use salve_core::effect::delete_replicationsources::{Delete, Deletion, End, Frozen};
+use salve_core::effect::{Answer, Touch};
+use salve_core::journal::Prior;
+use salve_core::outcome::Error;
+use salve_run::{Acted, Prepared};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// How many are read at once.
+const AT_ONCE: usize = 16;
+
+/// Reads each object of the set. The prior holds the manifests of those that will be deleted, in the set's order.
+pub(crate) async fn prepare(session: &Session, ask: &Delete) -> Result<Prepared, Error> {
+    let resource = discovery::served(session, VOLSYNC, "replicationsources").await?;
+    let found =
+        concurrently(ask.set.iter().map(|frozen| session.find(&resource, Some(&frozen.object.namespace), &frozen.object.name)).collect(), AT_ONCE).await;
+    let (mut objects, mut settled) = (Vec::new(), Vec::new());
+    for (frozen, found) in ask.set.iter().zip(found) {
+        let found = found?;
+        match judge(frozen, found.as_ref()) {
+            Some(end) => settled.push(end),
+            None => objects.extend(found.map(manifest)),
+        }
+    }
+    if objects.is_empty() {
+        return Ok(Prepared::Settled(Answer::Delete(settled)));
+    }
+    Ok(Prepared::Ready(Prior { objects, at: session.clock().now() }))
+}
+
+/// How it ended already for an object; none where it still is what was chosen.
+fn judge(frozen: &Frozen, found: Option<&Value>) -> Option<Deletion> {
+    match found {
+        None => Some(ended(frozen, End::AlreadyGone, None)),
+        Some(found) if uid(found) != frozen.uid => Some(ended(frozen, End::Replaced, Some(format!("another object bears its name, of uid {}", uid(found))))),
+        Some(found) if spec_digest(found) != frozen.digest => Some(ended(frozen, End::Changed, Some("its spec is not the one that was chosen".into()))),
+        Some(found) if is_terminating(found) => {
+            Some(ended(frozen, End::AlreadyGone, Some(format!("it is being deleted, held by {}", finalizers(found).join(", ")))))
+        }
+        Some(_) => None,
+    }
+}
+
+fn ended(frozen: &Frozen, end: End, message: Option<String>) -> Deletion {
+    Deletion { object: frozen.object.clone(), uid: frozen.uid.clone(), end, message }
+}
+
+/// What one attempt came to for one object.
+enum Attempt {
+    /// It is settled.
+    Settled(Deletion),
+    /// It has to be read and tried again.
+    Again(String),
+    /// The cluster is not to be reached.
+    Away(String),
+}
+
+/// Deletes what the prior holds, in groups.
+///
+/// # Guarantees
+/// `Conflict` splits the set in two: `sofar` answers what is settled, in the set's order, and `rest` holds the others, in the set's
+/// order. Whoever asks anew for `rest` merges both answers by the order of the first set.
+pub(crate) async fn delete(session: &Session, ask: &Delete, prior: &Prior) -> Acted {
+    let resource = match discovery::served(session, VOLSYNC, "replicationsources").await {
+        Ok(resource) => resource,
+        Err(error) => return Acted::Done(Err(error)),
+    };
+    let saved: HashMap<(&str, &str), &Value> = prior.objects.iter().map(|object| ((namespace(object), name(object)), object)).collect();
+    let clock = session.clock();
+    let (mut sofar, mut rest, mut message, mut away) = (Vec::new(), Vec::new(), String::new(), None);
+    for (index, group) in ask.set.chunks(ask.pace.at_once.max(1) as usize).enumerate() {
+        if index > 0 && away.is_none() && ask.pace.pause > 0 {
+            clock.sleep(Duration::from_millis(ask.pace.pause.into())).await;
+        }
+        let attempts = match &away {
+            // Once nobody answers, the rest is left alone instead of being tried for hours.
+            Some(why) => group.iter().map(|_| Attempt::Away(format!("it was not tried: {why}"))).collect(),
+            None => {
+                concurrently(
+                    group
+                        .iter()
+                        .map(|frozen| attempt(session, &resource, frozen, saved.get(&(&frozen.object.namespace, &frozen.object.name)).copied()))
+                        .collect(),
+                    group.len(),
+                )
+                .await
+            }
+        };
+        for (frozen, attempt) in group.iter().zip(attempts) {
+            match attempt {
+                Attempt::Settled(deletion) => sofar.push(deletion),
+                Attempt::Again(why) => {
+                    rest.push(frozen.clone());
+                    message = why;
+                }
+                Attempt::Away(why) => {
+                    sofar.push(ended(frozen, End::Refused, Some(why.clone())));
+                    away.get_or_insert(why);
+                }
+            }
+        }
+    }
+    if rest.is_empty() {
+        return Acted::Done(Ok(Answer::Delete(sofar)));
+    }
+    Acted::Conflict { sofar: (!sofar.is_empty()).then_some(Answer::Delete(sofar)), rest: Touch::Delete(Delete { set: rest, pace: ask.pace.clone() }), message }
+}
+
+/// Deletes one, if its manifest was saved.
+async fn attempt(session: &Session, resource: &Resource, frozen: &Frozen, saved: Option<&Value>) -> Attempt {
+    let (ns, object) = (&frozen.object.namespace, &frozen.object.name);
+    let Some(saved) = saved else {
+        // It was settled before anything was sent. Why, is read again: the prior holds only what is to be deleted.
+        return match session.find(resource, Some(ns), object).await {
+            Ok(found) => Attempt::Settled(
+                judge(frozen, found.as_ref()).unwrap_or_else(|| ended(frozen, End::Changed, Some("its spec was another one when it was to be deleted".into()))),
+            ),
+            Err(failure) => Attempt::Settled(ended(frozen, End::Refused, Some(Error::from(failure).text().to_owned()))),
+        };
+    };
+    let failure = match session.delete(resource, ns, object, &frozen.uid, Some(version(saved))).await {
+        Ok(answer) => {
+            let held = Some(finalizers(&answer)).filter(|held| !held.is_empty()).map(|held| format!("its finalizers hold it: {}", held.join(", ")));
+            return Attempt::Settled(ended(frozen, End::Deleted, held));
+        }
+        Err(failure) => failure,
+    };
+    let lost = failure.is_lost();
+    match &failure.how {
+        How::Refused(refusal) if refusal.code == 404 => return Attempt::Settled(ended(frozen, End::AlreadyGone, None)),
+        How::Refused(refusal) if refusal.code == 409 => {}
+        How::Lost(_) => {}
+        How::Unsent(_) => return Attempt::Away(Error::from(failure).text().to_owned()),
+        How::Refused(_) | How::Credentials(_) | How::Kept(_) => {
+            return Attempt::Settled(ended(frozen, End::Refused, Some(Error::from(failure).text().to_owned())));
+        }
+    }
+    let why = failure.message();
+    match session.find(resource, Some(ns), object).await {
+        Ok(found) if lost && found.as_ref().is_none_or(|found| uid(found) != frozen.uid || is_terminating(found)) => {
+            Attempt::Settled(ended(frozen, End::Deleted, Some(format!("no answer came ({why}), and it is gone"))))
+        }
+        // The same still: its status moved, or the request got lost. A late one does what is wanted, to this uid alone.
+        Ok(found) => judge(frozen, found.as_ref()).map_or(Attempt::Again(why), Attempt::Settled),
+        Err(failure) => Attempt::Away(format!("{why}; and then {}", Error::from(failure).text())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use salve_core::effect::shared::ObjectRef;
+    use serde_json::json;
+
+    #[test]
+    fn only_what_was_chosen_is_still_to_be_deleted() {
+        let object = json!({"metadata": {"uid": "u"}, "spec": {"sourcePVC": "sonarr"}});
+        let frozen = Frozen { object: ObjectRef::new("media", "sonarr"), uid: "u".into(), digest: spec_digest(&object) };
+        let end = |found: Option<&Value>| judge(&frozen, found).map(|deletion| deletion.end);
+        assert_eq!(end(Some(&object)), None);
+        assert_eq!(end(None), Some(End::AlreadyGone));
+        let mut namesake = object.clone();
+        namesake["metadata"]["uid"] = "v".into();
+        assert_eq!(end(Some(&namesake)), Some(End::Replaced));
+        let mut changed = object.clone();
+        changed["spec"]["paused"] = true.into();
+        assert_eq!(end(Some(&changed)), Some(End::Changed));
+        let mut moved = object;
+        moved["status"] = json!({"lastSyncTime": "now"});
+        moved["metadata"]["resourceVersion"] = "9".into();
+        assert_eq!(end(Some(&moved)), None);
+    }
+}

@@ -1,0 +1,161 @@
+//! What the fence lets pass, and what it keeps.
+
+use super::*;
+use salve_core::effect::shared::{FluxKind, FluxRef, ObjectRef};
+use salve_core::effect::{Ask, delete_replicationsources as deletion, query_pvcs, suspend_flux, tail_logs};
+use salve_core::glob::Glob;
+use serde_json::json;
+
+const PLEX: &str = "/apis/kustomize.toolkit.fluxcd.io/v1/namespaces/media/kustomizations/plex";
+const SONARR: &str = "/apis/volsync.backube/v1alpha1/namespaces/media/replicationsources/sonarr";
+
+fn claims() -> Footprint {
+    Footprint::new(&query_pvcs::Claims { namespaces: vec!["media".into()] }.effect(), vec![])
+}
+
+fn suspend() -> Footprint {
+    let target = FluxRef { kind: FluxKind::Kustomization, namespace: "media".into(), name: "plex".into() };
+    Footprint::new(&suspend_flux::Suspend { target, reason: String::new(), drain_seconds: 0 }.effect(), vec![])
+}
+
+fn delete() -> Footprint {
+    let frozen = deletion::Frozen { object: ObjectRef::new("media", "sonarr"), uid: "u".into(), digest: "d".into() };
+    Footprint::new(&deletion::Delete { set: vec![frozen], pace: deletion::Pace { at_once: 1, pause: 0 } }.effect(), vec![])
+}
+
+fn logs() -> Footprint {
+    let query =
+        tail_logs::Query { deployment: ObjectRef::new("media", "plex"), container: "app".into(), since: None, tail_lines: None, limit_bytes: 1, pattern: None };
+    Footprint::new(&tail_logs::Next { query, after: vec![] }.effect(), vec![])
+}
+
+fn passes(footprint: Option<Footprint>, method: &str, uri: &str, body: Value) -> Result<(), Kept> {
+    passes_as("application/merge-patch+json", footprint, method, uri, body)
+}
+
+fn passes_as(media: &str, footprint: Option<Footprint>, method: &str, uri: &str, body: Value) -> Result<(), Kept> {
+    let body = if body.is_null() { Vec::new() } else { serde_json::to_vec(&body).unwrap() };
+    let mut request = Request::builder().method(method).uri(uri).header("content-type", media).body(Body::from(body)).unwrap();
+    if let Some(footprint) = footprint {
+        request.extensions_mut().insert(Arc::new(footprint));
+    }
+    judge(&request)
+}
+
+fn get(footprint: Footprint, uri: &str) -> Result<(), Kept> {
+    passes(Some(footprint), "GET", uri, Value::Null)
+}
+
+#[test]
+fn a_request_without_a_footprint_is_kept() {
+    assert!(matches!(passes(None, "GET", "/api/v1/namespaces/media/persistentvolumeclaims", Value::Null), Err(Kept::Unclaimed(_))));
+    assert!(matches!(passes(None, "GET", "/version", Value::Null), Err(Kept::Unclaimed(_))));
+}
+
+#[test]
+fn a_look_reaches_what_it_names() {
+    assert!(get(claims(), "/api/v1/namespaces/media/persistentvolumeclaims?limit=500").is_ok());
+    assert!(get(claims(), "/api/v1/persistentvolumes").is_ok());
+    assert!(get(claims(), "/apis/storage.k8s.io/v1/storageclasses").is_ok());
+    for outside in [
+        "/api/v1/namespaces/other/persistentvolumeclaims",
+        "/api/v1/persistentvolumeclaims",
+        "/api/v1/namespaces/media/secrets",
+        "/api/v1/namespaces/media/secrets/a",
+        "/api/v1/namespaces/media/persistentvolumeclaims?watch=true",
+        "/api/v1/namespaces/media/persistentvolumeclaims?limit=1&watch",
+        "/api/v1/namespaces/media/persistentvolumeclaims/a/status",
+    ] {
+        assert!(matches!(get(claims(), outside), Err(Kept::Outside(_))), "{outside}");
+    }
+}
+
+#[test]
+fn path_tricks_are_kept() {
+    for trick in [
+        "/api/v1/namespaces/media/../other/persistentvolumeclaims",
+        "/api/v1/namespaces/media/./persistentvolumeclaims",
+        "/api/v1/namespaces/media//persistentvolumeclaims",
+        "/api/v1/namespaces/media/persistentvolumeclaims/",
+        "//api/v1/namespaces/media/persistentvolumeclaims",
+        "/api/v1/namespaces/media%2Fsecrets/persistentvolumeclaims",
+        "/api/v1/namespaces/media/%70ersistentvolumeclaims",
+        "/api/v1/namespaces/media;x/persistentvolumeclaims",
+        "/API/v1/namespaces/media/persistentvolumeclaims",
+        "/api/v1/namespaces/media/persistentvolumeclaims/a/b/c",
+        "/api/v2/namespaces/media/persistentvolumeclaims",
+        "/openapi/v3",
+        "/metrics",
+        "/logs/",
+        "/",
+        "",
+    ] {
+        let uri = if trick.is_empty() { "http://server" } else { trick };
+        assert!(matches!(get(claims(), uri), Err(Kept::Never(_))), "{trick}");
+    }
+    for old in ["/api/v1/watch/namespaces/media/persistentvolumeclaims", "/api/v1/proxy/namespaces/media/pods/a"] {
+        assert!(get(claims(), old).is_err(), "{old}");
+    }
+}
+
+#[test]
+fn discovery_is_read_and_nothing_else() {
+    for path in ["/version", "/api", "/api/v1", "/apis", "/apis/volsync.backube", "/apis/volsync.backube/v1alpha1"] {
+        assert!(get(claims(), path).is_ok(), "{path}");
+        assert!(passes(Some(claims()), "POST", path, json!({})).is_err(), "{path}");
+    }
+}
+
+#[test]
+fn a_subresource_is_another_thing() {
+    assert!(get(logs(), "/api/v1/namespaces/media/pods/plex-0/log?container=app").is_ok());
+    for other in ["exec", "attach", "portforward", "proxy", "eviction", "ephemeralcontainers"] {
+        assert!(get(logs(), &format!("/api/v1/namespaces/media/pods/plex-0/{other}")).is_err(), "{other}");
+    }
+    assert!(passes(Some(logs()), "POST", "/api/v1/namespaces/media/pods/plex-0/log", json!({})).is_err());
+}
+
+#[test]
+fn a_patch_changes_its_fields_of_its_object_by_uid() {
+    let ours = json!({"metadata": {"uid": "u", "resourceVersion": "1"}, "spec": {"suspend": true}});
+    assert!(passes(Some(suspend()), "PATCH", &format!("{PLEX}?fieldManager=salve"), ours.clone()).is_ok());
+    assert!(matches!(passes(Some(suspend()), "PATCH", &format!("{PLEX}x"), ours.clone()), Err(Kept::Outside(_))));
+    assert!(matches!(passes(Some(suspend()), "PATCH", &format!("{PLEX}/status"), ours.clone()), Err(Kept::Outside(_))));
+    assert!(matches!(passes(Some(suspend()), "PATCH", PLEX, json!({"metadata": {"uid": "u"}, "spec": {"path": "x"}})), Err(Kept::Outside(_))));
+    assert!(matches!(passes(Some(suspend()), "PATCH", PLEX, json!({"spec": {"suspend": true}})), Err(Kept::Never(_))));
+    for media in ["application/json-patch+json", "application/apply-patch+yaml", "application/strategic-merge-patch+json"] {
+        assert!(matches!(passes_as(media, Some(suspend()), "PATCH", PLEX, ours.clone()), Err(Kept::Never(_))), "{media}");
+    }
+    assert!(matches!(passes(Some(suspend()), "PUT", PLEX, ours), Err(Kept::Never(_))));
+}
+
+#[test]
+fn a_deletion_names_a_uid_and_one_object() {
+    let by_uid = json!({"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": "u", "resourceVersion": "1"}, "propagationPolicy": "Background"});
+    assert!(passes(Some(delete()), "DELETE", SONARR, by_uid.clone()).is_ok());
+    for blind in [Value::Null, json!({}), json!({"preconditions": {"resourceVersion": "1"}}), json!({"preconditions": {"uid": ""}})] {
+        assert!(matches!(passes(Some(delete()), "DELETE", SONARR, blind.clone()), Err(Kept::Never(_))), "{blind}");
+    }
+    let collection = SONARR.trim_end_matches("/sonarr");
+    assert!(matches!(passes(Some(delete()), "DELETE", collection, by_uid.clone()), Err(Kept::Never(_))));
+    assert!(matches!(passes(Some(delete()), "DELETE", &format!("{SONARR}?propagationPolicy=Orphan"), by_uid.clone()), Err(Kept::Never(_))));
+    assert!(matches!(passes(Some(delete()), "DELETE", &format!("{collection}/plex"), by_uid), Err(Kept::Outside(_))));
+}
+
+#[test]
+fn a_namespace_is_no_name_of_something_in_it() {
+    let uri: Uri = "/api/v1/namespaces/media/status".parse().unwrap();
+    let of_namespace = Place::Objects { group: "", resource: "namespaces", subresource: Some("status"), namespace: None, name: Some("media") };
+    assert_eq!(place(&uri), Some(of_namespace));
+    let uri: Uri = "/api/v1/namespaces/media".parse().unwrap();
+    assert_eq!(place(&uri), Some(Place::Objects { group: "", resource: "namespaces", subresource: None, namespace: None, name: Some("media") }));
+}
+
+#[test]
+fn an_ungranted_namespace_is_told_apart_from_a_mistake_of_ours() {
+    let target = FluxRef { kind: FluxKind::Kustomization, namespace: "media".into(), name: "plex".into() };
+    let footprint = Footprint::new(&salve_core::effect::query_flux::Get { target }.effect(), vec![Glob::new("flux-*").unwrap()]);
+    assert!(get(footprint.clone(), "/apis/kustomize.toolkit.fluxcd.io/v1/namespaces/flux-system/kustomizations/apps").is_ok());
+    let kept = get(footprint, "/apis/kustomize.toolkit.fluxcd.io/v1/namespaces/private/kustomizations/apps");
+    assert!(matches!(kept, Err(Kept::Outside(breach)) if breach.ungranted));
+}

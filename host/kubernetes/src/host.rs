@@ -1,0 +1,92 @@
+//! What the host itself asks: which cluster is this, who am I to it, what did earlier runs leave behind?
+
+use crate::discovery;
+use crate::failure::Failure;
+use crate::flux;
+use crate::object::{annotation, capped, instant, name, namespace, owned, text, uid};
+use crate::resource::{NAMESPACES, SELF_REVIEWS};
+use crate::send::{Narrow, Session};
+use salve_core::effect::host::{ClusterIdentity, Leftover};
+use salve_core::effect::shared::{FluxKind, FluxRef};
+use salve_core::effect::suspend_flux::{DEADLINE, PRIOR, Prior, REASON, RUN};
+use salve_core::outcome::Error;
+use serde_json::{Value, json};
+
+/// The API server's version. Asked once for each cluster.
+pub(crate) async fn version(session: &Session) -> Result<String, Error> {
+    if let Some(known) = session.cluster().known_version() {
+        return Ok(known);
+    }
+    let found = session.read("/version").await?;
+    let version = text(&found, "/gitVersion").unwrap_or("unknown").to_owned();
+    session.cluster().learn_version(&version);
+    Ok(version)
+}
+
+/// Which cluster it is, and who asks. What the credential may not read is left out.
+pub(crate) async fn identity(session: &Session) -> Result<ClusterIdentity, Error> {
+    let (version, system, review) = futures::join!(version(session), session.get(&NAMESPACES, None, "kube-system"), session.review(&SELF_REVIEWS));
+    let version = match version {
+        Err(Error::Denied(_)) => "unknown".into(),
+        other => other?,
+    };
+    Ok(ClusterIdentity {
+        uid: where_allowed(system)?.map(|namespace| uid(&namespace).to_owned()),
+        version,
+        user: where_allowed(review)?.and_then(|review| owned(&review, "/status/userInfo/username")),
+    })
+}
+
+fn where_allowed(answer: Result<Value, Failure>) -> Result<Option<Value>, Error> {
+    match answer {
+        Ok(found) => Ok(Some(found)),
+        // A Kubernetes before 1.28 has no self-review.
+        Err(failure) if matches!(failure.code(), Some(403 | 404)) => Ok(None),
+        Err(failure) => Err(failure.into()),
+    }
+}
+
+/// Every Flux object of the cluster that bears the mark of a run.
+pub(crate) async fn leftovers(session: &Session) -> Result<Vec<Leftover>, Error> {
+    let mut all = Vec::new();
+    for kind in FluxKind::ALL {
+        let Some(resource) = discovery::look_up(session, kind.group(), kind.plural()).await? else { continue };
+        let objects = session.list(&resource, None, Narrow::default()).await?;
+        all.extend(objects.iter().filter_map(|object| leftover(kind, object)));
+    }
+    all.sort_by(|a, b| a.target.cmp(&b.target));
+    Ok(all)
+}
+
+fn leftover(kind: FluxKind, object: &Value) -> Option<Leftover> {
+    let run = annotation(object, RUN)?;
+    Some(Leftover {
+        target: FluxRef { kind, namespace: namespace(object).to_owned(), name: name(object).to_owned() },
+        run: capped(run, 200),
+        reason: capped(annotation(object, REASON).unwrap_or_default(), 1024),
+        deadline: instant(&json!({"at": annotation(object, DEADLINE)}), "/at"),
+        suspended: flux::suspend(object) == Prior::True,
+        prior: match annotation(object, PRIOR) {
+            Some("false") => Prior::False,
+            Some("true") => Prior::True,
+            Some(_) | None => Prior::Absent,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_read_back_whole() {
+        let object = json!({"metadata": {"name": "plex", "namespace": "media", "annotations": {RUN: "r", REASON: "why", DEADLINE: "2026-08-20T10:00:00Z", PRIOR: "false"}},
+            "spec": {"suspend": true}});
+        let found = leftover(FluxKind::Kustomization, &object).unwrap();
+        assert_eq!(
+            (found.run.as_str(), found.reason.as_str(), found.deadline, found.suspended, found.prior),
+            ("r", "why", Some(1_787_220_000_000), true, Prior::False)
+        );
+        assert!(leftover(FluxKind::Kustomization, &json!({"metadata": {"name": "plex"}})).is_none());
+    }
+}

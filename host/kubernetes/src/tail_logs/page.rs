@@ -1,0 +1,176 @@
+//! Cuts the text of one log into lines, from where the page before ended: none is lost and none comes twice.
+
+use crate::object::capped;
+use jiff::Timestamp;
+use salve_core::Millis;
+use salve_core::effect::tail_logs::Position;
+
+/// What was read of one log.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Stretch {
+    /// New lines, whole ones.
+    pub lines: Vec<Read>,
+    /// There is more at once.
+    pub cut: bool,
+    /// Where it ends; none where nothing was ever read.
+    pub position: Option<Position>,
+    /// Lines that bear no time: words of the kubelet, not of the container.
+    pub odd: Vec<String>,
+}
+
+/// One line.
+#[derive(Debug, PartialEq)]
+pub(super) struct Read {
+    pub time: Millis,
+    pub text: String,
+}
+
+/// A line with its own time.
+struct Stamped<'a> {
+    stamp: &'a str,
+    at: Timestamp,
+    text: &'a str,
+}
+
+/// The lines of `bytes` that come after `before`, or later than `since` where nothing was read yet.
+pub(super) fn cut(bytes: &[u8], limit: usize, pod: &str, before: Option<&Position>, since: Option<Millis>) -> Stretch {
+    // What stands after the last line feed is half a line: cut by the limit, or still being written. The next page has it whole.
+    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let text = String::from_utf8_lossy(&bytes[..whole]);
+    let mut odd = Vec::new();
+    let all: Vec<Stamped<'_>> = text
+        .lines()
+        .filter_map(|line| {
+            let stamped = stamped(line);
+            if stamped.is_none() && !line.trim().is_empty() {
+                odd.push(capped(line, 300));
+            }
+            stamped
+        })
+        .collect();
+    odd.truncate(3);
+    let before = before.filter(|position| !position.timestamp.is_empty());
+    let from = before.map_or(0, |position| resume(&all, position));
+    let later = |at: Timestamp| since.is_none_or(|since| at.as_nanosecond() > i128::from(since) * 1_000_000);
+    let lines = all[from..].iter().filter(|line| before.is_some() || later(line.at)).filter_map(|line| {
+        let time = Millis::try_from(line.at.as_millisecond()).ok()?;
+        Some(Read { time, text: line.text.to_owned() })
+    });
+    Stretch { lines: lines.collect(), cut: bytes.len() >= limit, position: end(&all, from, pod).or_else(|| before.cloned()), odd }
+}
+
+/// The index of the first line that was not read. The stream's order counts, not the times: two pipes of one container may swap a few.
+fn resume(all: &[Stamped<'_>], position: &Position) -> usize {
+    let Ok(last) = position.timestamp.parse::<Timestamp>() else { return 0 };
+    let same: Vec<usize> = all.iter().enumerate().filter(|(_, line)| line.at == last).map(|(index, _)| index).collect();
+    match (same.len(), position.ordinal as usize) {
+        // The line is not there any more: the log was rotated, or the container started anew.
+        (0, _) | (_, 0) => all.iter().position(|line| line.at > last).unwrap_or(all.len()),
+        (found, read) => same[read.min(found) - 1] + 1,
+    }
+}
+
+/// The last line, and how many of its very time stand up to it. None where nothing new was read.
+fn end(all: &[Stamped<'_>], from: usize, pod: &str) -> Option<Position> {
+    let last = all.last().filter(|_| from < all.len())?;
+    let ordinal = all.iter().filter(|line| line.at == last.at).count();
+    Some(Position { pod: pod.to_owned(), timestamp: last.stamp.to_owned(), ordinal: u32::try_from(ordinal).unwrap_or(u32::MAX) })
+}
+
+fn stamped(line: &str) -> Option<Stamped<'_>> {
+    let (stamp, text) = line.split_once(' ').unwrap_or((line, ""));
+    Some(Stamped { stamp, at: stamp.parse().ok()?, text })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(lines: &[(u32, &str)]) -> String {
+        lines.iter().map(|(nanos, text)| format!("2026-08-20T10:00:00.{nanos:09}Z {text}\n")).collect()
+    }
+
+    fn texts(stretch: &Stretch) -> Vec<&str> {
+        stretch.lines.iter().map(|line| line.text.as_str()).collect()
+    }
+
+    const PLENTY: usize = 1 << 20;
+
+    /// Reads a log as a cursor does, in pages of `limit` bytes, from the second of the last line on.
+    fn read_all(log: &str, limit: usize) -> Vec<String> {
+        let (mut before, mut all, mut size) = (None, Vec::new(), limit);
+        loop {
+            let page = cut(&log.as_bytes()[..size.min(log.len())], size, "u", before.as_ref(), None);
+            if page.lines.is_empty() && page.cut {
+                size *= 2;
+                continue;
+            }
+            size = limit;
+            all.extend(page.lines.iter().map(|line| line.text.clone()));
+            let done = !page.cut;
+            before = page.position;
+            if done {
+                return all;
+            }
+        }
+    }
+
+    #[test]
+    fn pages_of_any_size_neither_lose_nor_double_a_line() {
+        // Several lines of one instant, and two that stand in the wrong order.
+        let log = log(&[(1, "a"), (1, "b"), (1, "c"), (5, "d"), (4, "e"), (5, "f"), (6, ""), (6, "a much longer line than any of the others"), (7, "h")]);
+        let expected: Vec<&str> = log.lines().map(|line| line.split_once(' ').unwrap().1).collect();
+        for limit in 1..=log.len() + 1 {
+            assert_eq!(read_all(&log, limit), expected, "pages of {limit} bytes");
+        }
+    }
+
+    #[test]
+    fn half_a_line_waits_for_the_next_page() {
+        let log = log(&[(1, "a"), (2, "bcdef")]);
+        let page = cut(&log.as_bytes()[..log.len() - 3], log.len() - 3, "u", None, None);
+        assert_eq!((texts(&page), page.cut), (vec!["a"], true));
+        let page = cut(log.as_bytes(), PLENTY, "u", page.position.as_ref(), None);
+        assert_eq!((texts(&page), page.cut), (vec!["bcdef"], false));
+    }
+
+    #[test]
+    fn since_is_exact_though_the_api_server_keeps_whole_seconds() {
+        let log = log(&[(899_000_000, "before"), (900_000_000, "at"), (900_000_001, "after")]);
+        let since = crate::time::millis("2026-08-20T10:00:00.900Z");
+        assert_eq!(texts(&cut(log.as_bytes(), PLENTY, "u", None, since)), ["after"]);
+    }
+
+    #[test]
+    fn an_empty_page_keeps_its_place() {
+        let log = log(&[(1, "a")]);
+        let first = cut(log.as_bytes(), PLENTY, "u", None, None);
+        assert_eq!(first.position, Some(Position { pod: "u".into(), timestamp: "2026-08-20T10:00:00.000000001Z".into(), ordinal: 1 }));
+        let second = cut(log.as_bytes(), PLENTY, "u", first.position.as_ref(), None);
+        assert!(second.lines.is_empty());
+        assert_eq!(second.position, first.position);
+        assert_eq!(cut(b"", PLENTY, "u", None, None), Stretch::default());
+    }
+
+    #[test]
+    fn a_rotated_log_goes_on_after_its_last_time() {
+        let old = Position { pod: "u".into(), timestamp: "2026-08-20T10:00:00.000000003Z".into(), ordinal: 2 };
+        assert_eq!(texts(&cut(log(&[(2, "old"), (4, "new")]).as_bytes(), PLENTY, "u", Some(&old), None)), ["new"]);
+    }
+
+    #[test]
+    fn what_is_no_utf8_and_what_bears_no_time_is_survived() {
+        let mut bytes = log(&[(1, "a")]).into_bytes();
+        bytes.extend(b"unable to retrieve container logs for containerd://x\n2026-08-20T10:00:01Z \xff\xfe!\n");
+        let page = cut(&bytes, PLENTY, "u", None, None);
+        assert_eq!(texts(&page), ["a", "\u{fffd}\u{fffd}!"]);
+        assert!(page.odd[0].starts_with("unable to retrieve"));
+    }
+
+    #[test]
+    fn lines_before_since_still_move_the_place() {
+        let log = log(&[(1, "a")]);
+        let page = cut(log.as_bytes(), PLENTY, "u", None, crate::time::millis("2026-08-20T11:00:00Z"));
+        assert!(page.lines.is_empty() && page.position.is_some());
+    }
+}

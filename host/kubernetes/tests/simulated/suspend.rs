@@ -1,0 +1,206 @@
+//! `suspend-flux` and `reconcile-flux`: given back exactly, whatever got lost on the way.
+
+use crate::stage::{KUSTOMIZE, RUN, Stage, answered, app, touch};
+use salve_core::effect::host::Leftovers;
+use salve_core::effect::query_flux;
+use salve_core::effect::reconcile_flux::Reconcile;
+use salve_core::effect::suspend_flux::{self, Prior, Resume, Suspend};
+use salve_core::outcome::Error;
+use salve_run::Acted;
+use salve_simulator::{Fault, Incident};
+use serde_json::{Value, json};
+
+fn suspend(name: &str) -> Suspend {
+    Suspend { target: app("media", name), reason: "mending".into(), drain_seconds: 30 }
+}
+
+fn change(stage: &Stage, name: &str, change: impl FnOnce(&mut Value)) {
+    assert!(stage.simulator.edit(KUSTOMIZE, "kustomizations", "media", name, change));
+}
+
+#[tokio::test]
+async fn three_states_come_back_as_they_were() {
+    for (before, prior) in [(Value::Null, Prior::Absent), (json!(false), Prior::False)] {
+        let stage = Stage::new(Incident::Playbook);
+        change(&stage, "plex", |object| {
+            if !before.is_null() {
+                object["spec"]["suspend"] = before.clone();
+            }
+        });
+        let original = stage.kustomization("media", "plex");
+        let suspended = stage.touch(suspend("plex")).await.unwrap();
+        assert_eq!((suspended.prior, suspended.uid.as_str()), (prior, original["metadata"]["uid"].as_str().unwrap()));
+        let held = stage.kustomization("media", "plex");
+        assert_eq!((&held["spec"]["suspend"], &held["metadata"]["annotations"][suspend_flux::RUN]), (&json!(true), &json!(RUN)));
+        let found = stage.look(Leftovers {}).await.unwrap();
+        assert_eq!((found.len(), found[0].run.as_str(), found[0].prior), (1, RUN, prior));
+        let resumed = stage.touch(Resume { target: app("media", "plex"), uid: suspended.uid, prior }).await.unwrap();
+        assert_eq!((resumed.restored, resumed.taken_over), (prior, None));
+        let after = stage.kustomization("media", "plex");
+        assert_eq!(
+            (after["spec"].clone(), after["metadata"].get("annotations").filter(|a| *a != &json!({}))),
+            (original["spec"].clone(), original["metadata"].get("annotations"))
+        );
+        assert!(stage.look(Leftovers {}).await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn what_a_person_suspended_is_left_to_them() {
+    let stage = Stage::new(Incident::Playbook);
+    let error = stage.touch(suspend("lidarr")).await.unwrap_err();
+    assert!(matches!(&error, Error::Conflict(text) if text.contains("by flux")), "{error}");
+    let error = stage.touch(Reconcile { target: app("media", "lidarr"), force: false, wait_seconds: 10 }).await.unwrap_err();
+    assert!(matches!(&error, Error::Conflict(text) if text.contains("suspended")), "{error}");
+    assert!(stage.simulator.mutations().is_empty());
+}
+
+#[tokio::test]
+async fn what_another_run_marked_is_refused_by_its_name() {
+    let stage = Stage::new(Incident::Playbook);
+    change(&stage, "plex", |object| {
+        object["spec"]["suspend"] = true.into();
+        object["metadata"]["annotations"] = json!({suspend_flux::RUN: "run-2"});
+    });
+    let error = stage.touch(suspend("plex")).await.unwrap_err();
+    assert!(matches!(&error, Error::Conflict(text) if text.contains("run-2")), "{error}");
+}
+
+#[tokio::test]
+async fn a_parent_is_suspended_first_where_it_would_revert() {
+    let stage = Stage::new(Incident::Playbook);
+    change(&stage, "plex", |object| {
+        object["spec"]["suspend"] = false.into();
+        object["metadata"]["managedFields"] = json!([{"manager": "kustomize-controller", "operation": "Apply", "fieldsV1": {"f:spec": {"f:suspend": {}}}}]);
+    });
+    assert!(stage.look(query_flux::Get { target: app("media", "plex") }).await.unwrap().parent_reverts);
+    let error = stage.touch(suspend("plex")).await.unwrap_err();
+    assert!(matches!(&error, Error::Conflict(text) if text.contains("flux-system/cluster-apps")), "{error}");
+    stage.touch(Suspend { target: app("flux-system", "cluster-apps"), reason: String::new(), drain_seconds: 30 }).await.unwrap();
+    assert!(!stage.look(query_flux::Get { target: app("media", "plex") }).await.unwrap().parent_reverts);
+    stage.touch(suspend("plex")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_change_in_between_is_a_conflict_and_applies_nothing() {
+    let stage = Stage::new(Incident::Playbook);
+    let ask = touch(suspend("plex"));
+    let prior = stage.ready(&ask).await;
+    change(&stage, "plex", |object| object["metadata"]["labels"]["seen"] = "now".into());
+    assert!(matches!(stage.act(&ask, &prior).await, Acted::Conflict { sofar: None, .. }));
+    assert!(stage.kustomization("media", "plex")["spec"].get("suspend").is_none());
+    stage.touch(suspend("plex")).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_that_got_lost_is_settled_by_reading() {
+    for fault in [Fault::status(504), Fault::dropped(), Fault::garbage()] {
+        let stage = Stage::new(Incident::Playbook);
+        let ask = touch(suspend("plex"));
+        let prior = stage.ready(&ask).await;
+        stage.simulator.fault(fault.on("patch").first(1).after_applying());
+        assert_eq!(answered::<Suspend>(stage.act(&ask, &prior).await).prior, Prior::Absent);
+        assert_eq!(stage.written("PATCH").len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_suspend_that_got_lost_can_no_longer_arrive() {
+    for fault in [Fault::status(504), Fault::status(500), Fault::dropped()] {
+        let stage = Stage::new(Incident::Playbook);
+        let ask = touch(suspend("plex"));
+        let prior = stage.ready(&ask).await;
+        stage.simulator.fault(fault.on("patch").first(1));
+        assert!(matches!(stage.act(&ask, &prior).await, Acted::Conflict { .. }));
+        let now = stage.kustomization("media", "plex");
+        assert!(now["spec"].get("suspend").is_none());
+        assert_ne!(now["metadata"]["resourceVersion"], prior.objects[0]["metadata"]["resourceVersion"], "a late twin would find another version");
+        let annotations = now["metadata"].get("annotations").and_then(Value::as_object);
+        assert!(annotations.is_none_or(|all| all.keys().all(|key| !key.starts_with("salve.dev/"))), "{annotations:?}");
+        stage.touch(suspend("plex")).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_suspend_in_doubt_is_made_impossible_by_its_release() {
+    let stage = Stage::new(Incident::Playbook);
+    let ask = touch(suspend("plex"));
+    let prior = stage.ready(&ask).await;
+    stage.simulator.fault(Fault::status(504).on("patch").first(1));
+    stage.simulator.fault(Fault::dropped().on("get").at("/kustomizations/plex").first(4));
+    let Acted::Done(Err(Error::Unavailable(text))) = stage.act(&ask, &prior).await else { panic!("it was settled") };
+    assert!(text.contains("may yet be"), "{text}");
+    let uid = prior.objects[0]["metadata"]["uid"].as_str().unwrap().to_owned();
+    let resumed = stage.touch(Resume { target: app("media", "plex"), uid, prior: Prior::Absent }).await.unwrap();
+    assert_eq!((resumed.restored, resumed.taken_over), (Prior::Absent, None));
+    let now = stage.kustomization("media", "plex");
+    assert_ne!(now["metadata"]["resourceVersion"], prior.objects[0]["metadata"]["resourceVersion"]);
+    assert!(stage.look(Leftovers {}).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_suspend_that_was_abandoned_half_way_is_made_impossible_too() {
+    let stage = Stage::new(Incident::Playbook);
+    let ask = touch(suspend("plex"));
+    let prior = stage.ready(&ask).await;
+    // The first poll hands the request over; nobody waits for what comes of it.
+    assert!(futures::poll!(Box::pin(stage.act(&ask, &prior))).is_pending());
+    let uid = prior.objects[0]["metadata"]["uid"].as_str().unwrap().to_owned();
+    stage.touch(Resume { target: app("media", "plex"), uid, prior: Prior::Absent }).await.unwrap();
+    assert_ne!(stage.kustomization("media", "plex")["metadata"]["resourceVersion"], prior.objects[0]["metadata"]["resourceVersion"]);
+}
+
+#[tokio::test]
+async fn a_release_whose_answer_got_lost_is_settled_too() {
+    for applied in [true, false] {
+        let stage = Stage::new(Incident::Playbook);
+        let suspended = stage.touch(suspend("plex")).await.unwrap();
+        let fault = Fault::status(504).on("patch").first(1);
+        stage.simulator.fault(if applied { fault.after_applying() } else { fault });
+        let resumed = stage.touch(Resume { target: app("media", "plex"), uid: suspended.uid, prior: Prior::Absent }).await.unwrap();
+        assert_eq!((resumed.restored, resumed.taken_over), (Prior::Absent, None));
+        assert!(stage.kustomization("media", "plex")["spec"].get("suspend").is_none());
+    }
+}
+
+#[tokio::test]
+async fn what_somebody_took_over_is_left_as_they_want_it() {
+    let stage = Stage::new(Incident::Playbook);
+    let suspended = stage.touch(suspend("plex")).await.unwrap();
+    change(&stage, "plex", |object| object["spec"]["suspend"] = false.into());
+    let resume = Resume { target: app("media", "plex"), uid: suspended.uid, prior: Prior::Absent };
+    let resumed = stage.touch(resume.clone()).await.unwrap();
+    assert!(resumed.restored == Prior::False && resumed.taken_over.is_some(), "{resumed:?}");
+    assert_eq!(stage.kustomization("media", "plex")["spec"]["suspend"], false);
+    assert!(stage.look(Leftovers {}).await.unwrap().is_empty(), "the mark is gone");
+    change(&stage, "plex", |object| object["metadata"]["finalizers"] = json!([]));
+    stage.simulator.remove(KUSTOMIZE, "kustomizations", "media", "plex");
+    let resumed = stage.touch(resume).await.unwrap();
+    assert_eq!(resumed.taken_over.as_deref(), Some("it was deleted"));
+}
+
+#[tokio::test]
+async fn a_drain_that_does_not_end_says_so_and_stays_releasable() {
+    let stage = Stage::new(Incident::Playbook);
+    change(&stage, "plex", |object| {
+        let busy = json!({"type": "Reconciling", "status": "True", "reason": "Progressing", "message": "", "lastTransitionTime": "2026-08-20T10:00:00Z"});
+        object["status"]["conditions"].as_array_mut().unwrap().push(busy);
+    });
+    let ask = touch(Suspend { drain_seconds: 10, ..suspend("plex") });
+    let prior = stage.ready(&ask).await;
+    let Acted::Done(Err(error)) = stage.act(&ask, &prior).await else { panic!("it drained") };
+    assert!(matches!(&error, Error::Unavailable(text) if text.contains("10 s")), "{error}");
+    let uid = prior.objects[0]["metadata"]["uid"].as_str().unwrap().to_owned();
+    assert_eq!(stage.touch(Resume { target: app("media", "plex"), uid, prior: Prior::Absent }).await.unwrap().taken_over, None);
+}
+
+#[tokio::test]
+async fn a_reconcile_is_asked_for_and_answered() {
+    let stage = Stage::new(Incident::Playbook);
+    let done = stage.touch(Reconcile { target: app("media", "radarr"), force: false, wait_seconds: 120 }).await.unwrap();
+    assert!(done.handled && done.ready, "{done:?}");
+    stage.simulator.fault(Fault::dropped().on("patch").first(1).after_applying());
+    let done = stage.touch(Reconcile { target: app("media", "radarr"), force: false, wait_seconds: 120 }).await.unwrap();
+    assert!(done.handled && done.ready, "{done:?}");
+    assert_eq!(stage.written("PATCH").len(), 2, "none was sent twice");
+}
