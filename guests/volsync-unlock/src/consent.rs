@@ -3,6 +3,7 @@
 use salve_sdk::query_drivers::Driver;
 use salve_sdk::query_pvcs::{Claim, Reclaim, Waiting};
 use salve_sdk::query_replicationsources::Source;
+use salve_sdk::report::Finding;
 
 use crate::evidence::{is_of, is_pending};
 use crate::selection::{Chosen, Return};
@@ -35,6 +36,18 @@ fn is_temporary(claim: &Claim) -> bool {
 /// and becomes the newest, and rotation ages out the good ones.
 pub fn fresh_volumes(sources: &[Source], chosen: &[Chosen], claims: &[Claim]) -> Vec<String> {
     sources.iter().filter_map(|source| fresh(source, chosen, claims)).collect()
+}
+
+/// The same as one finding: a sentence with their names, and the sentences behind it.
+pub fn fresh_finding(lines: &[String]) -> Option<Finding> {
+    match lines {
+        [] => None,
+        [one] => Some(Finding::new(format!("watch out: {one}"))),
+        several => {
+            let names: Vec<_> = several.iter().filter_map(|line| line.split(' ').next()).collect();
+            Some(Finding::with(format!("watch out: {} sources will back up a freshly made volume: {}", several.len(), names.join(", ")), several.to_vec()))
+        }
+    }
 }
 
 fn fresh(source: &Source, chosen: &[Chosen], claims: &[Claim]) -> Option<String> {

@@ -6,6 +6,7 @@ use salve_sdk::query_replicationsources::{Health, Source};
 use salve_sdk::report::{Conclusion, Diagnosis, Figure, Finding, Verdict};
 use salve_sdk::wording::{count, row, span};
 
+use crate::consent;
 use crate::evidence::{Evidence, ownerless};
 use crate::host::{query_pods, query_pvcs, query_replicationsources, run};
 use crate::prevention;
@@ -70,7 +71,7 @@ pub fn conclude(work: &mut Work, before: &Before, diagnosis: &Diagnosis, evidenc
     conclusion.left.extend(work.staying_away());
     conclusion.left.extend(verify::held_up(&pods));
     conclusion.left.extend(leaks(work));
-    conclusion.left.extend(work.plan.fresh.iter().map(|line| Finding::new(format!("watch out: {line}"))));
+    conclusion.left.extend(consent::fresh_finding(&work.plan.fresh));
     conclusion.left.extend(work.plan.freezing.left_alone.iter().map(Finding::new));
     if work.frozen.open() == 0 {
         conclusion.left.push(Finding::new("nothing is suspended that was not before"));

@@ -58,7 +58,7 @@ impl Frozen {
             }
             // The host holds it still and tries again at the end of the run.
             Err(error) => Some(Finding::new(format!(
-                "{} is still suspended by this run: {}; the host tries again, else: salve recover",
+                "{} is still suspended by this run: {}; the host tries again, and salve doctor says what to type if it fails",
                 held.freeze.target,
                 error.sentence()
             ))),

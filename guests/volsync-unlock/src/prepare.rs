@@ -122,7 +122,7 @@ fn paused(controller: Option<&Controller>) -> Option<Obstacle> {
 fn held_by_another(held: &freeze::Held) -> Obstacle {
     Obstacle {
         sentence: format!("stopped before anything was changed: {} is held by run {} of Salve", held.target, held.run),
-        left: vec![Finding::new(format!("wait for run {} to end, or finish it with salve recover {}", held.run, held.run))],
+        left: vec![Finding::new(format!("wait for run {} to end, or see what `salve doctor` says of it", held.run))],
     }
 }
 
@@ -133,8 +133,8 @@ impl Plan {
         if !self.completing.is_empty() {
             warn(&format!("cannot be undone: the deletion of {} completes, as consented", row(&self.completing, 5)));
         }
-        for line in &self.fresh {
-            warn(&format!("watch out: {line}"));
+        if let Some(finding) = consent::fresh_finding(&self.fresh) {
+            warn(&finding.text);
         }
         for line in &self.freezing.left_alone {
             run::note(Level::Info, &format!("left alone: {line}"));

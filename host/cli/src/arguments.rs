@@ -1,0 +1,62 @@
+//! Flags that several commands share.
+
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+
+/// Which guest, under which documents, with which configuration.
+#[derive(Debug, Args)]
+pub struct GuestArguments {
+    /// A shipped guest (`volsync-unlock`), a component's path, or a Remediation document's path.
+    pub guest: String,
+    /// A configuration key; repeatable. Lists by comma. `salve inspect GUEST` names the keys.
+    #[arg(long = "config", value_name = "KEY=VALUE")]
+    pub config: Vec<String>,
+    /// Configuration as YAML or JSON.
+    #[arg(long, value_name = "FILE")]
+    pub config_file: Option<PathBuf>,
+    /// The Remediation document that says what the guest may ask for, in place of its own.
+    #[arg(long, value_name = "FILE")]
+    pub remediation: Option<PathBuf>,
+    /// The operator's ceiling: a Policy document. What holds is the intersection.
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+}
+
+/// Which cluster, as whom.
+#[derive(Debug, Default, Args)]
+pub struct ClusterArguments {
+    /// Path of the kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod's own account].
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig.
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+    /// Impersonate this user, e.g. `system:serviceaccount:salve:volsync-unlock`.
+    #[arg(long = "as", value_name = "USER")]
+    pub as_user: Option<String>,
+}
+
+/// How to answer, and where to keep the record.
+#[derive(Debug, Args)]
+pub struct OutputArguments {
+    /// How results look. `json` is one document, `kind: Report`.
+    #[arg(long, short, value_enum, default_value_t = Output::Human)]
+    pub output: Output,
+}
+
+/// Where run files go.
+#[derive(Debug, Args)]
+pub struct RunsArguments {
+    /// Folder of run files [default: the user's state folder].
+    #[arg(long, value_name = "DIR")]
+    pub runs: Option<PathBuf>,
+}
+
+/// How results look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Human,
+    /// For programs.
+    Json,
+}

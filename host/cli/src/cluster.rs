@@ -1,0 +1,88 @@
+//! The cluster that a command works on: a live one, or the simulated one in this process.
+
+use crate::arguments::ClusterArguments;
+use crate::tell::Failed;
+use salve_core::Millis;
+use salve_core::effect::host::{ClusterIdentity, Identity};
+use salve_core::effect::{Ask, Effect};
+use salve_core::footprint::Footprint;
+use salve_kubernetes::{Cluster, Connection, Performer};
+use salve_run::{Backend, Clock};
+use salve_simulator::Simulator;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A cluster that answered.
+pub struct Open {
+    cluster: Cluster,
+    /// The context's name, or `simulated`.
+    pub context: String,
+    /// Which cluster it is, and as whom it knows us.
+    pub identity: ClusterIdentity,
+}
+
+impl Open {
+    /// Connects as the flags say and asks who is there.
+    pub async fn live(arguments: &ClusterArguments) -> Result<Self, Failed> {
+        let connection = Connection {
+            kubeconfig: arguments.kubeconfig.clone(),
+            context: arguments.context.clone(),
+            as_user: arguments.as_user.clone(),
+            ..Connection::default()
+        };
+        let cluster = Cluster::connect(connection).await.map_err(|e| {
+            let file = arguments.kubeconfig.as_ref().map(|path| format!("\nkubeconfig {}", path.display()));
+            Failed::cluster(format!("{e}{}", file.unwrap_or_default()))
+        })?;
+        Self::greet(cluster).await
+    }
+
+    /// The simulated cluster, in this process.
+    pub async fn simulated(simulator: Simulator) -> Result<Self, Failed> {
+        let clock: Arc<dyn Clock> = Arc::new(Simulated(simulator.clock()));
+        Self::greet(Cluster::over(simulator, clock, "simulated")).await
+    }
+
+    async fn greet(cluster: Cluster) -> Result<Self, Failed> {
+        let context = cluster.context().to_owned();
+        let identity = look(&Performer::new(cluster.clone(), "", 0), Identity {}).await?;
+        Ok(Self { cluster, context, identity })
+    }
+
+    /// Where the effects of a run are performed.
+    pub fn backend(&self, run: &str, deadline: Millis) -> Arc<dyn Backend> {
+        Arc::new(Performer::new(self.cluster.clone(), run, deadline))
+    }
+
+    /// The cluster's time.
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        self.cluster.clock()
+    }
+
+    /// Asks a question of the host's own, outside any run.
+    pub async fn ask<A: Ask>(&self, ask: A) -> Result<A::Answer, Failed> {
+        look(&Performer::new(self.cluster.clone(), "", 0), ask).await
+    }
+}
+
+/// Before there is a run there is no door; the same backend and the same check of each request hold.
+async fn look<A: Ask>(backend: &dyn Backend, ask: A) -> Result<A::Answer, Failed> {
+    let effect = ask.effect();
+    let footprint = Footprint::new(&effect, vec![]);
+    let Effect::Look(look) = effect else { return Err(Failed::host("a census that is no look")) };
+    let answer = backend.look(&look, &footprint).await.map_err(|e| Failed::cluster(e.to_string()))?;
+    A::take(answer).ok_or_else(|| Failed::host("an answer to another call"))
+}
+
+/// Virtual time as a run's clock.
+struct Simulated(salve_simulator::Clock);
+
+impl Clock for Simulated {
+    fn now(&self) -> Millis {
+        self.0.now().as_millisecond().max(0) as Millis
+    }
+    fn sleep(&self, duration: Duration) -> futures::future::BoxFuture<'static, ()> {
+        let clock = self.0.clone();
+        Box::pin(async move { clock.sleep(duration).await })
+    }
+}

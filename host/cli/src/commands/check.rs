@@ -1,0 +1,38 @@
+//! `salve check`: is it this incident here? Looks, and changes nothing.
+
+use super::print_json;
+use crate::arguments::{ClusterArguments, GuestArguments, Output, OutputArguments};
+use crate::cluster::Open;
+use crate::guest::Chosen;
+use crate::session::{Ready, quiet_watcher};
+use crate::tell::{self, Detail, Failed};
+use clap::Args;
+use salve_run::Mode;
+
+/// Is it this incident here? Read-only: evidence for and against, and what it is instead.
+///
+/// Exit code 0: healthy. 1: the incident is here, or another trouble is.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  salve check volsync-unlock --context home")]
+pub struct Check {
+    #[command(flatten)]
+    guest: GuestArguments,
+    #[command(flatten)]
+    cluster: ClusterArguments,
+    #[command(flatten)]
+    output: OutputArguments,
+}
+
+impl Check {
+    /// Runs `diagnose`.
+    pub async fn execute(self, verbose: u8) -> Result<u8, Failed> {
+        let ready = Ready::prepare(Chosen::find(&self.guest)?, self.guest.config_file.as_deref(), &self.guest.config).await?;
+        let open = Open::live(&self.cluster).await?;
+        let over = ready.run(Mode::Diagnosis, &open, None, quiet_watcher(true)).await?;
+        match self.output.output {
+            Output::Human => tell::diagnosis(&over.report, &self.guest.guest, Detail::of(verbose)),
+            Output::Json => print_json(&over.report)?,
+        }
+        Ok(over.closing.verdict.exit_code())
+    }
+}

@@ -1,0 +1,5 @@
+//! The `salve` binary.
+
+fn main() -> std::process::ExitCode {
+    salve::main()
+}

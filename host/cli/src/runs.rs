@@ -1,0 +1,45 @@
+//! Where runs and compiled components lie, and what a run is called.
+
+use crate::tell::Failed;
+use salve_core::Millis;
+use std::env;
+use std::path::PathBuf;
+
+/// The folder of run files.
+pub fn folder(given: Option<&PathBuf>) -> PathBuf {
+    given.cloned().unwrap_or_else(|| base("XDG_STATE_HOME", ".local/state").join("salve/runs"))
+}
+
+/// The folder of compiled components.
+pub fn cache() -> PathBuf {
+    base("XDG_CACHE_HOME", ".cache").join("salve/compiled")
+}
+
+fn base(variable: &str, below_home: &str) -> PathBuf {
+    let set = |name: &str| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    set(variable).or_else(|| set("HOME").map(|home| home.join(below_home))).unwrap_or_else(env::temp_dir)
+}
+
+/// A new run's id: eight hexadecimal digits.
+pub fn id() -> Result<String, Failed> {
+    let mut bytes = [0; 4];
+    getrandom::fill(&mut bytes).map_err(|e| Failed::host(format!("the system gives no random bytes: {e}")))?;
+    Ok(format!("{:08x}", u32::from_be_bytes(bytes)))
+}
+
+/// A run file's name: day, context, id. The context may hold anything, so only what a file name bears stays.
+pub fn file_name(at: Millis, context: &str, id: &str) -> String {
+    let day = jiff::Timestamp::from_millisecond(at as i64).map(|t| t.strftime("%Y-%m-%d").to_string()).unwrap_or_else(|_| "undated".into());
+    let context: String = context.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(40).collect();
+    format!("{day}-{}-{id}.jsonl", context.trim_matches('-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_context_cannot_lead_out_of_the_folder() {
+        assert_eq!(file_name(0, "../../etc/cron d", "0a"), "1970-01-01-etc-cron-d-0a.jsonl");
+    }
+}
