@@ -9,7 +9,7 @@ fn root() -> PathBuf {
 }
 
 fn metadata() -> Metadata {
-    MetadataCommand::new().manifest_path(root().join("Cargo.toml")).other_options(["--locked".into(), "--offline".into()]).exec().expect("cargo metadata")
+    MetadataCommand::new().manifest_path(root().join("Cargo.toml")).no_deps().exec().expect("cargo metadata")
 }
 
 /// Direct dependencies of each of our packages, without those of its tests.
@@ -41,7 +41,19 @@ fn arrows_between_our_crates_are_those_of_the_map() {
         let found = ours(&packages[name], &packages);
         assert_eq!(found, wanted.iter().map(|s| s.to_string()).collect(), "{name}");
     }
-    let told = BTreeSet::from(["salve", "salve-core", "salve-guest-builder", "salve-kubernetes", "salve-run", "salve-sandbox", "salve-sdk", "salve-simulator", "salve-tests", "volsync-unlock", "xtask"]);
+    let told = BTreeSet::from([
+        "salve",
+        "salve-core",
+        "salve-guest-builder",
+        "salve-kubernetes",
+        "salve-run",
+        "salve-sandbox",
+        "salve-sdk",
+        "salve-simulator",
+        "salve-tests",
+        "volsync-unlock",
+        "xtask",
+    ]);
     assert_eq!(packages.keys().map(String::as_str).collect::<BTreeSet<_>>(), told, "a new package belongs on the map");
 }
 
@@ -68,11 +80,7 @@ fn a_capability_has_one_name_in_all_its_places() {
     let root = root();
     for (capability, _) in salve_core::effect::CAPABILITIES {
         let file = capability.replace('-', "_");
-        let mut places = vec![
-            format!("wit/{capability}.wit"),
-            format!("host/core/src/effect/{file}.rs"),
-            format!("host/sandbox/src/capabilities/{file}.rs"),
-        ];
+        let mut places = vec![format!("wit/{capability}.wit"), format!("host/core/src/effect/{file}.rs"), format!("host/sandbox/src/capabilities/{file}.rs")];
         if *capability != "run" {
             places.push(format!("host/kubernetes/src/{file}.rs"));
         }

@@ -7,7 +7,7 @@ use salve::session::{Over, Ready};
 use salve_core::effect::{Effect, Touch};
 use salve_core::journal::Entry;
 use salve_core::report::Verdict;
-use salve_run::{Mode, Nobody, RunFile};
+use salve_run::{Mode, Nobody, Person, RunFile};
 use salve_simulator::{Exchange, Fault, Incident, Simulator};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -27,11 +27,15 @@ impl Scene {
     }
 
     async fn play(&self, mode: Mode, config: &[&str]) -> Over {
+        self.watched(mode, config, Box::new(Nobody)).await
+    }
+
+    async fn watched(&self, mode: Mode, config: &[&str], person: Box<dyn Person>) -> Over {
         let config: Vec<String> = config.iter().map(ToString::to_string).collect();
         let arguments = GuestArguments { guest: "volsync-unlock".into(), config, config_file: None, remediation: None, policy: None };
         let ready = Ready::prepare(Chosen::find(&arguments).unwrap(), None, &arguments.config).await.unwrap();
         let open = Open::simulated(self.simulator.clone()).await.unwrap();
-        ready.run(mode, &open, Some(self.runs.path()), Box::new(Nobody)).await.unwrap()
+        ready.run(mode, &open, Some(self.runs.path()), person).await.unwrap()
     }
 
     async fn run(&self, config: &[&str]) -> Over {
@@ -60,6 +64,23 @@ impl Scene {
 
     fn locked_claims(&self) -> usize {
         self.simulator.locks().len()
+    }
+}
+
+/// Does something when the deletion is about to be sent.
+struct AtDeletion(Box<dyn FnMut() + Send>);
+
+impl Person for AtDeletion {
+    fn begins(&mut self, _: &Effect) {}
+    fn hears(&mut self, entry: &Entry) {
+        if let Entry::Opened(opened) = entry
+            && let Effect::Touch(Touch::Delete(_)) = opened.effect
+        {
+            (self.0)();
+        }
+    }
+    fn is_asked(&mut self, _: &str) -> Option<bool> {
+        None
     }
 }
 
@@ -227,7 +248,8 @@ async fn the_literal_playbook_deletes_every_source_that_comes_back_and_leaves_fl
 async fn an_owner_that_another_run_holds_is_refused_before_anything_is_changed() {
     let scene = Scene::new(Incident::Playbook);
     let plan = scene.play(Mode::Plan, &[]).await;
-    let owner = plan.report.effects.iter().find(|t| t.effect == "suspend-flux.suspend" && t.targets[0].starts_with("kustomization")).expect("an owner is frozen");
+    let owner =
+        plan.report.effects.iter().find(|t| t.effect == "suspend-flux.suspend" && t.targets[0].starts_with("kustomization")).expect("an owner is frozen");
     let (namespace, owner) = owner.targets[0].trim_start_matches("kustomization ").split_once('/').unwrap();
     assert!(scene.simulator.edit("kustomize.toolkit.fluxcd.io", "kustomizations", namespace, owner, |o| {
         o["spec"]["suspend"] = json!(true);
@@ -244,7 +266,8 @@ async fn an_owner_that_another_run_holds_is_refused_before_anything_is_changed()
 async fn a_parent_that_would_revert_the_suspend_is_frozen_first() {
     let scene = Scene::new(Incident::Playbook);
     let plan = scene.play(Mode::Plan, &[]).await;
-    let owner = plan.report.effects.iter().find(|t| t.effect == "suspend-flux.suspend" && t.targets[0].starts_with("kustomization")).expect("an owner is frozen");
+    let owner =
+        plan.report.effects.iter().find(|t| t.effect == "suspend-flux.suspend" && t.targets[0].starts_with("kustomization")).expect("an owner is frozen");
     let (namespace, owner) = owner.targets[0].trim_start_matches("kustomization ").split_once('/').unwrap();
     // Git states `suspend: false`: the parent owns the field, and would flip it back.
     assert!(scene.simulator.edit("kustomize.toolkit.fluxcd.io", "kustomizations", namespace, owner, |o| {
@@ -301,12 +324,12 @@ async fn a_refused_read_is_said_before_anything_is_changed() {
 #[tokio::test]
 async fn a_suspension_that_cannot_be_given_back_is_said_loudly() {
     let scene = Scene::new(Incident::Playbook);
-    let frozen = scene.play(Mode::Plan, &[]).await.releases.len();
-    // Each suspend goes through; nothing of Flux can be written afterwards.
-    for nth in frozen + 1..frozen + 400 {
-        scene.simulator.fault(Fault::status(500).on("patch").at("toolkit.fluxcd.io").nth(nth));
-    }
-    let over = scene.run(&[]).await;
+    // Each suspend goes through; from the deletion on, nothing of Flux can be written.
+    let person = AtDeletion(Box::new({
+        let simulator = scene.simulator.clone();
+        move || simulator.fault(Fault::status(500).on("patch").at("toolkit.fluxcd.io"))
+    }));
+    let over = scene.watched(Mode::Live, &[], Box::new(person)).await;
     assert_eq!(over.closing.verdict, Verdict::LeftOpen, "{}", told(&over));
     assert_eq!(over.closing.open.len(), scene.marked().len());
     assert!(told(&over).contains("flux resume"), "{}", told(&over));
