@@ -9,8 +9,8 @@ use salve_core::document::Limits;
 use salve_core::effect::suspend_flux::Resume;
 use salve_core::journal::{Closing, Ending, Entry, FORMAT, Header};
 use salve_core::report::{Description, Report};
-use salve_run::{InMemory, Journal, Mode, Person, Run, RunFile, Setting, Stop};
-use salve_sandbox::{Guest, Linking, Sandbox};
+use salve_run::{Halt, InMemory, Journal, Mode, Person, Run, RunFile, Setting, Stop};
+use salve_sandbox::{Guest, GuestEnd, Linking, Sandbox};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -71,6 +71,7 @@ impl Ready {
             None => (Box::new(entries.clone()), None),
         };
         let stop = Stop::default();
+        let insisted = stop.clone();
         let signals = tokio::spawn(heed(stop.clone()));
         let setting = Setting { backend: open.backend(&id, at + timeout * 1000), clock, journal, person, stop, mode };
         let command = match mode {
@@ -101,9 +102,18 @@ impl Ready {
         let linked = self.guest.link(linking).map_err(|e| Failed::denied(e.to_string()))?;
         let limits = self.chosen.limits;
         let mut seat = Some(run);
-        let ended = match mode {
-            Mode::Diagnosis => linked.diagnose(&mut seat, &config, limits).await.map(Ending::Diagnosed),
-            Mode::Live | Mode::Plan => linked.remediate(&mut seat, &config, limits).await.map(Ending::Concluded),
+        let ended = {
+            let call = async {
+                match mode {
+                    Mode::Diagnosis => linked.diagnose(&mut seat, &config, limits).await.map(Ending::Diagnosed),
+                    Mode::Live | Mode::Plan => linked.remediate(&mut seat, &config, limits).await.map(Ending::Concluded),
+                }
+            };
+            tokio::select! {
+                ended = call => ended,
+                // A guest that calls nothing never comes to a safe point: it is dropped where it stands.
+                () = insisted.wait_insisted() => Err(GuestEnd::Halted(Halt::Stopped)),
+            }
         };
         let run = seat.ok_or_else(|| Failed::host("the sandbox did not give the run back"))?;
         let ending = ended.unwrap_or_else(|end| end.ending(&run));

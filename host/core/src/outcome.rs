@@ -33,6 +33,17 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Whose fault it is where a guest gives up with it, as far as the kind tells.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Denied(_) => Fault::Grant,
+            Self::NotFound(_) | Self::Conflict(_) | Self::Unavailable(_) => Fault::Cluster,
+            Self::Invalid(_) => Fault::Guest,
+        }
+    }
+}
+
 /// Who has to act when something went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

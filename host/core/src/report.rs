@@ -4,7 +4,7 @@ use crate::Millis;
 use crate::effect::{Effect, Own, Target, Touch};
 use crate::equivalent;
 use crate::journal::{Closing, Done, Ending, Entry, Header, Opened, Origin};
-use crate::outcome::{Error, Fault, Outcome};
+use crate::outcome::{Fault, Outcome};
 use serde::{Deserialize, Serialize};
 
 /// What a guest says of itself.
@@ -392,15 +392,5 @@ fn word(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Ok(_) => "ok".into(),
         Outcome::Error(error) => error.to_string(),
-    }
-}
-
-/// What a guest's own error means for the verdict.
-pub fn verdict_of_error(error: &Error) -> Verdict {
-    match error {
-        Error::Denied(_) => Verdict::Denied,
-        Error::Unavailable(_) => Verdict::Failed(Fault::Cluster),
-        Error::NotFound(_) | Error::Conflict(_) => Verdict::NotFixed,
-        Error::Invalid(_) => Verdict::Failed(Fault::Guest),
     }
 }

@@ -73,7 +73,7 @@ impl GuestEnd {
     /// Who has to act. None where nobody did wrong: a person stopped it, or a plan came to its end.
     pub fn fault(&self) -> Option<Fault> {
         match self {
-            Self::Own(error) | Self::Misuse { error, .. } => Some(fault_of(error)),
+            Self::Own(error) | Self::Misuse { error, .. } => Some(error.fault()),
             Self::Halted(Halt::Stopped | Halt::PlanEnds(_)) => None,
             Self::Halted(Halt::Broken(_)) | Self::Host(_) => Some(Fault::Host),
             Self::Trap { .. }
@@ -122,15 +122,6 @@ impl GuestEnd {
                 Ending::Failed(Failure { fault, text: self.to_string() })
             }
         }
-    }
-}
-
-/// Whose fault an error of the contract is, as far as its kind tells.
-fn fault_of(error: &Error) -> Fault {
-    match error {
-        Error::Denied(_) => Fault::Grant,
-        Error::NotFound(_) | Error::Conflict(_) | Error::Unavailable(_) => Fault::Cluster,
-        Error::Invalid(_) => Fault::Guest,
     }
 }
 

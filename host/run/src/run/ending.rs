@@ -6,7 +6,7 @@ use salve_core::effect::Ask;
 use salve_core::journal::{Closing, Ended, Ending, Entry, Failure, Origin};
 use salve_core::outcome::{Error, Fault};
 use salve_core::proof;
-use salve_core::report::{Concluded, State, Verdict, verdict_of_error};
+use salve_core::report::{Concluded, State, Verdict};
 use std::time::Duration;
 
 /// How long a release is tried.
@@ -93,11 +93,10 @@ impl Run {
 
     /// How a guest's own error ends a run.
     pub fn ending_of_error(&self, error: &Error) -> Ending {
-        let fault = match verdict_of_error(error) {
-            Verdict::Denied if self.denials.is_empty() => Fault::Cluster,
-            Verdict::Denied => Fault::Grant,
-            Verdict::Failed(fault) => fault,
-            Verdict::Fixed | Verdict::NothingToDo | Verdict::NotThisIncident | Verdict::NotFixed | Verdict::LeftOpen | Verdict::Planned => Fault::Cluster,
+        let fault = match error.fault() {
+            // No grant of ours said no, so the cluster's own RBAC did.
+            Fault::Grant if self.denials.is_empty() => Fault::Cluster,
+            fault => fault,
         };
         Ending::Failed(Failure { fault, text: error.to_string() })
     }

@@ -1,0 +1,125 @@
+//! A guest that suspends and then ends as badly as it can: what it suspended is given back, whose fault it
+//! was is told, and nothing ungranted has reached the cluster.
+
+use salve::arguments::GuestArguments;
+use salve::cluster::Open;
+use salve::guest::Chosen;
+use salve::session::{Over, Ready};
+use salve_core::outcome::Fault;
+use salve_core::report::Verdict;
+use salve_guest_builder::Project;
+use salve_run::{Mode, Nobody, RunFile};
+use salve_simulator::{Incident, Simulator};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+const REMEDIATION: &str = "
+apiVersion: salve.dev/v1alpha1
+kind: Remediation
+metadata: {name: misbehaving}
+spec:
+  component: COMPONENT
+  grants:
+  - {capability: suspend-flux, kinds: [kustomization], namespaces: [media], names: [plex]}
+  - {capability: query-pvcs, namespaces: [media]}
+  - {capability: query-objects, kinds: [configmaps], namespaces: [media]}
+  - {capability: delete-replicationsources, namespaces: [media], names: [sonarr]}
+  - {capability: restart-deployment, namespaces: [rook-ceph]}
+  limits: {memoryMib: 16, fuelBillions: 1}
+";
+
+fn component() -> &'static PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("guests/misbehaving");
+        Project { root: &root, package: "misbehaving", profile: "release" }.component(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("misbehaving")).unwrap()
+    })
+}
+
+struct Ended {
+    over: Over,
+    _runs: tempfile::TempDir,
+    simulator: Simulator,
+}
+
+async fn end(how: &str, mode: Mode) -> Ended {
+    let folder = tempfile::tempdir().unwrap();
+    let document = folder.path().join("remediation.yaml");
+    std::fs::write(&document, REMEDIATION.replace("COMPONENT", &component().display().to_string())).unwrap();
+    let arguments = GuestArguments { guest: document.display().to_string(), config: vec![], config_file: None, remediation: None, policy: None };
+    let ready = Ready::prepare(Chosen::find(&arguments).unwrap(), None, &[format!("how={how}")]).await.unwrap();
+    let simulator = Simulator::new(Incident::Playbook);
+    let open = Open::simulated(simulator.clone()).await.unwrap();
+    let over = ready.run(mode, &open, Some(folder.path()), Box::new(Nobody)).await.unwrap();
+    // The record can be read back, whatever the guest put into it.
+    assert!(RunFile::read(over.file.as_ref().unwrap()).unwrap().len() > 2);
+    Ended { over, _runs: folder, simulator }
+}
+
+fn plex(simulator: &Simulator) -> Value {
+    simulator.object("kustomize.toolkit.fluxcd.io", "kustomizations", "media", "plex").unwrap()
+}
+
+fn is_as_before(simulator: &Simulator) -> bool {
+    let plex = plex(simulator);
+    plex["spec"].get("suspend").is_none() && !plex["metadata"]["annotations"].to_string().contains("salve.dev")
+}
+
+#[tokio::test]
+async fn what_it_suspended_is_given_back_and_the_fault_is_told() {
+    let guest = Verdict::Failed(Fault::Guest);
+    for (how, verdict, words) in [
+        ("return", Verdict::NothingToDo, "done"),
+        ("forget", Verdict::NothingToDo, "done"),
+        ("error", Verdict::Failed(Fault::Cluster), "what I was looking for"),
+        ("panic", guest, "asked to panic"),
+        ("loop", guest, "fuel"),
+        ("recurse", guest, "stack"),
+        ("hoard", guest, "memory"),
+        ("shout", guest, ""),
+    ] {
+        let ended = end(how, Mode::Live).await;
+        let closing = &ended.over.closing;
+        assert_eq!(closing.verdict, verdict, "{how}: {}", closing.sentence);
+        assert!(closing.sentence.contains(words), "{how}: {}", closing.sentence);
+        assert!(is_as_before(&ended.simulator), "{how}: {:#}", plex(&ended.simulator));
+        let patches = ended.simulator.mutations();
+        assert_eq!(patches.len(), 2, "{how}: one suspend and one release: {patches:#?}");
+    }
+}
+
+#[tokio::test]
+async fn a_diagnosis_that_touches_is_denied() {
+    let ended = end("return", Mode::Diagnosis).await;
+    assert_eq!(ended.over.closing.verdict, Verdict::Denied, "{}", ended.over.closing.sentence);
+    assert_eq!(ended.simulator.mutations(), vec![]);
+}
+
+#[tokio::test]
+async fn it_is_not_believed() {
+    let ended = end("lie", Mode::Live).await;
+    assert_eq!(ended.over.closing.verdict, Verdict::NotFixed);
+    assert!(ended.over.closing.sentence.contains("trust me") && ended.over.closing.sentence.contains("proof"), "{}", ended.over.closing.sentence);
+}
+
+#[tokio::test]
+async fn it_reaches_nothing_beyond_its_grants() {
+    let ended = end("reach", Mode::Live).await;
+    let answers = &ended.over.closing.sentence;
+    assert!(!answers.contains("GOT"), "{answers}");
+    assert_eq!(answers.lines().count(), 18, "{answers}");
+    let mutations = ended.simulator.mutations();
+    assert!(mutations.iter().all(|m| m.uri.contains("/namespaces/media/kustomizations/plex")), "{mutations:#?}");
+    let looked: Vec<_> =
+        ended.simulator.exchanges().into_iter().map(|e| e.uri).filter(|u| u.contains("secret") || u.contains("exec") || u.contains("token")).collect();
+    assert_eq!(looked, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_it_says_cannot_paint() {
+    let ended = end("paint", Mode::Live).await;
+    // What a person sees goes through `inert`; what stands in the file is JSON, one line a fact.
+    let text = std::fs::read_to_string(ended.over.file.as_ref().unwrap()).unwrap();
+    assert!(text.contains("owned") && !text.contains('\u{1b}') && !text.contains('\r'));
+}
