@@ -322,6 +322,55 @@ async fn a_refused_read_is_said_before_anything_is_changed() {
 }
 
 #[tokio::test]
+async fn credentials_that_are_refused_are_said_at_once() {
+    let scene = Scene::new(Incident::Playbook);
+    scene.simulator.fault(Fault::status(401));
+    let Err(failed) = Open::simulated(scene.simulator.clone()).await else { panic!("a cluster that refuses everybody greeted us") };
+    assert!(failed.to_string().contains("credentials"), "{failed}");
+}
+
+#[tokio::test]
+async fn what_the_cluster_does_not_have_is_named_before_anything_is_changed() {
+    let scene = Scene::new(Incident::Playbook);
+    scene.simulator.fault(Fault::status(404).at("/apis/volsync.backube"));
+    let over = scene.run(&["evidence=waived"]).await;
+    assert!(!matches!(over.closing.verdict, Verdict::Fixed | Verdict::NothingToDo), "{}", told(&over));
+    assert!(told(&over).contains("VolSync"), "{}", told(&over));
+    assert_eq!(scene.simulator.mutations(), vec![]);
+}
+
+#[tokio::test]
+async fn answers_that_make_no_sense_change_nothing() {
+    for part in ["persistentvolumeclaims", "replicationsources", "kustomizations", "/apis/volsync.backube", "leases"] {
+        let scene = Scene::new(Incident::Playbook);
+        scene.simulator.fault(Fault::garbage().on("get").at(part));
+        scene.simulator.fault(Fault::garbage().on("list").at(part));
+        let over = scene.run(&[]).await;
+        assert!(!matches!(over.closing.verdict, Verdict::Fixed | Verdict::NothingToDo), "{part}: {}", told(&over));
+        assert_eq!(scene.simulator.mutations(), vec![], "{part}");
+    }
+}
+
+#[tokio::test]
+async fn each_verb_that_is_refused_is_said_with_whose_word_it_is() {
+    for verb in ["get", "list", "patch", "delete"] {
+        let scene = Scene::new(Incident::Playbook);
+        let before = scene.suspended();
+        // The API server's own doors stay open: discovery is for everybody.
+        for part in ["/namespaces/media/", "/namespaces/rook-ceph/"] {
+            scene.simulator.fault(Fault::status(403).on(verb).at(part));
+        }
+        let over = scene.run(&[]).await;
+        // Deletions that one namespace refuses leave the others': mended, and said.
+        let mended = verb == "delete" && over.closing.verdict == Verdict::Fixed;
+        assert!(mended || !matches!(over.closing.verdict, Verdict::Fixed | Verdict::NothingToDo), "{verb}: {}", told(&over));
+        assert!(told(&over).contains("RBAC"), "{verb}: {}", told(&over));
+        assert_eq!(scene.suspended(), before, "{verb}");
+        assert_eq!(scene.marked(), Vec::<String>::new(), "{verb}");
+    }
+}
+
+#[tokio::test]
 async fn a_suspension_that_cannot_be_given_back_is_said_loudly() {
     let scene = Scene::new(Incident::Playbook);
     // Each suspend goes through; from the deletion on, nothing of Flux can be written.
