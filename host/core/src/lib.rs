@@ -10,6 +10,8 @@
 //! - [`journal`]: what a run did; [`plan`], [`proof`], [`report`]: its readers
 //! - [`equivalent`]: the kubectl or flux command that does the same
 
+#![forbid(unsafe_code)]
+
 pub mod digest;
 pub mod document;
 pub mod effect;

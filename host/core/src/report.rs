@@ -1,7 +1,8 @@
 //! What a run comes to, told for programs and people: a fold over its entries and nothing else.
 
 use crate::Millis;
-use crate::effect::{Effect, Own, Target, Touch};
+use crate::effect::delete_replicationsources::{Deletion, End};
+use crate::effect::{Answer, Effect, Own, Target, Touch};
 use crate::equivalent;
 use crate::journal::{Closing, Done, Ending, Entry, Header, Opened, Origin};
 use crate::outcome::{Fault, Outcome};
@@ -252,6 +253,8 @@ pub struct Told {
     /// How far a plan can be sure of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certainty: Option<&'static str>,
+    #[serde(skip)]
+    call: Effect,
 }
 
 impl Report {
@@ -296,7 +299,7 @@ impl Report {
             Entry::Closed(closed) => {
                 self.tick(closed.at);
                 if let (Some(told), Some(outcome)) = (self.effects.iter_mut().rev().find(|t| t.n == closed.n), &closed.outcome) {
-                    told.outcome = word(outcome);
+                    told.outcome = word(&told.call, outcome);
                 }
             }
             Entry::Done(done) => self.done(done),
@@ -349,7 +352,7 @@ impl Report {
             }
             Effect::Own(Own::Now(_) | Own::Sleep(_) | Own::AskPerson(_)) | Effect::Look(_) => {}
             Effect::Touch(touch) => {
-                let told = self.tell(done.n, done.origin, &done.effect, touch, word(&done.outcome));
+                let told = self.tell(done.n, done.origin, &done.effect, touch, word(&done.effect, &done.outcome));
                 self.effects.push(told);
             }
         }
@@ -377,6 +380,7 @@ impl Report {
             commands: equivalent::commands(touch),
             outcome,
             certainty: None,
+            call: effect.clone(),
         }
     }
 
@@ -388,9 +392,27 @@ impl Report {
     }
 }
 
-fn word(outcome: &Outcome) -> String {
+fn word(effect: &Effect, outcome: &Outcome) -> String {
     match outcome {
-        Outcome::Ok(_) => "ok".into(),
+        // A set that was answered is not yet a set that is gone.
+        Outcome::Ok(raw) => match effect.decode(raw) {
+            Ok(Answer::Delete(deletions)) => gone(&deletions),
+            Ok(_) | Err(_) => "ok".into(),
+        },
         Outcome::Error(error) => error.to_string(),
     }
+}
+
+fn gone(deletions: &[Deletion]) -> String {
+    let mut others = deletions.iter().filter_map(|deletion| {
+        let why = match deletion.end {
+            End::Deleted | End::AlreadyGone => return None,
+            End::Replaced => "another object bears its name now",
+            End::Changed => "its spec changed meanwhile",
+            End::Refused => "refused",
+        };
+        Some(format!("{}: {}", deletion.object, deletion.message.as_deref().unwrap_or(why)))
+    });
+    let Some(first) = others.next() else { return "ok".into() };
+    format!("{} of {} deleted; {first}", deletions.len() - 1 - others.count(), deletions.len())
 }

@@ -9,6 +9,8 @@
 //! - `resource`, `discovery`: where objects are; `object`, `time`, `pod`: how they are read
 //! - `backend`: one module a capability
 
+#![forbid(unsafe_code)]
+
 mod backend;
 mod clock;
 mod cluster;

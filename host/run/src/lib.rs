@@ -5,6 +5,8 @@
 //!
 //! Replay belongs here and comes with recovery; until then every outcome is a new one.
 
+#![forbid(unsafe_code)]
+
 mod backend;
 mod file;
 mod journal;

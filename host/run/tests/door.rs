@@ -29,6 +29,7 @@ struct Scripted {
     acts: Mutex<VecDeque<Acted>>,
     asked: Mutex<Vec<String>>,
     hangs: bool,
+    act_hangs: bool,
 }
 
 impl Backend for Scripted {
@@ -45,6 +46,9 @@ impl Backend for Scripted {
     }
     fn act<'a>(&'a self, touch: &'a Touch, _: &'a Prior, _: &'a Footprint) -> BoxFuture<'a, Acted> {
         self.asked.lock().unwrap().push(format!("act {}", touch.name()));
+        if self.act_hangs {
+            return std::future::pending().boxed();
+        }
         let scripted = self.acts.lock().unwrap().pop_front();
         let usual = match touch {
             Touch::Suspend(_) => Answer::Suspend(Suspended { uid: "u-1".into(), prior: Was::Absent }),
@@ -368,4 +372,24 @@ async fn a_maximum_counts_attempts_whatever_they_came_to() {
     assert!(told.run.perform(restart("media")).await.unwrap().is_err());
     let second = told.run.perform(restart("media")).await.unwrap();
     assert!(matches!(&second, Err(Error::Denied(text)) if text.contains("allows 1 restarts")), "{second:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_never_answers_has_a_deadline() {
+    let mut told = told(Mode::Live, Scripted { hangs: true, ..Scripted::default() });
+    let answer = told.run.perform(Pods { namespaces: vec!["media".into()] }).await.unwrap();
+    assert!(matches!(&answer, Err(Error::Unavailable(text)) if text.contains("no answer within")), "{answer:?}");
+}
+
+#[tokio::test]
+async fn stopping_twice_abandons_a_write_that_hangs_and_leaves_it_open_in_the_journal() {
+    let mut told = told(Mode::Live, Scripted { act_hangs: true, ..Scripted::default() });
+    let stop = told.stop.clone();
+    let (halt, ()) = tokio::join!(told.run.perform(restart("media")), async {
+        stop.request();
+        stop.request();
+    });
+    assert_eq!(halt.unwrap_err(), Halt::Stopped);
+    let entries = told.journal.entries();
+    assert!(matches!(entries.last(), Some(Entry::Opened(_))), "in doubt, and never unseen: {entries:?}");
 }

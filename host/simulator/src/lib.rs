@@ -7,6 +7,8 @@
 //!
 //! It depends on none of Salve's other crates.
 
+#![forbid(unsafe_code)]
+
 mod api;
 mod body;
 mod clock;
