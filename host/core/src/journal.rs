@@ -1,7 +1,6 @@
 //! What a run did: one entry a line, opened before a write and closed after it.
 //!
-//! The run file is made of these lines and nothing else. Their chain, replay and recovery are not
-//! built yet; the format's version says so.
+//! The run file is made of these lines and nothing else. Replay and recovery are not built yet.
 
 use crate::Millis;
 use crate::effect::Effect;
