@@ -1,3 +1,4 @@
 //! What the stories told from outside share. The stories themselves stand in `tests/tests`.
 
 pub mod control_plane;
+pub mod salve;

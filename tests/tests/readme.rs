@@ -23,7 +23,8 @@ fn its_transcript_is_what_the_demo_says() {
     let said: Vec<&str> = said.lines().map(str::trim_end).collect();
     // How long the check took in virtual time depends on the number of requests alone, but is no promise.
     let told = |line: &str| said.iter().any(|s| *s == line || line.rsplit_once("   ").is_some_and(|(l, _)| s.starts_with(l)));
-    let missing: Vec<_> = block("text").lines().map(|l| l.trim_end().to_owned()).filter(|l| !l.is_empty() && !l.starts_with('$') && l.trim() != "…" && !told(l)).collect();
+    let missing: Vec<_> =
+        block("text").lines().map(|l| l.trim_end().to_owned()).filter(|l| !l.is_empty() && !l.starts_with('$') && l.trim() != "…" && !told(l)).collect();
     assert!(missing.is_empty(), "the demo does not say:\n{}", missing.join("\n"));
 }
 

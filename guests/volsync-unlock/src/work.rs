@@ -170,7 +170,10 @@ impl<'a> Work<'a> {
         self.account(&deletions);
         if self.deleted.is_empty() {
             let why = deletions.iter().find_map(|deletion| deletion.message.clone()).unwrap_or_default();
-            return Err(Stop::NotFixed(format!("no ReplicationSource could be deleted: {why}")));
+            let sentence = format!("no ReplicationSource could be deleted: {why}");
+            // Where each was refused it is the cluster's word, not a state of affairs: whoever runs this has to be told whose fault it is.
+            let is_refused = deletions.iter().all(|deletion| deletion.end == End::Refused);
+            return Err(if is_refused { Stop::Error(Error::Denied(sentence)) } else { Stop::NotFixed(sentence) });
         }
         // A jammed driver deletes nothing: there the snapshots are waited for after the restart alone.
         let sightings = &self.seen.log.sightings;

@@ -21,6 +21,8 @@ pub enum User {
     SourceController,
     /// Flux's kustomize-controller.
     KustomizeController,
+    /// Flux's helm-controller.
+    HelmController,
     /// The controller of Ceph CSI with its sidecars.
     CephCsi,
     /// VolSync's manager.
@@ -28,8 +30,16 @@ pub enum User {
 }
 
 impl User {
-    const ALL: [User; 7] =
-        [User::Administrator, User::ControlPlane, User::Kwok, User::SourceController, User::KustomizeController, User::CephCsi, User::VolSync];
+    const ALL: [User; 8] = [
+        User::Administrator,
+        User::ControlPlane,
+        User::Kwok,
+        User::SourceController,
+        User::KustomizeController,
+        User::HelmController,
+        User::CephCsi,
+        User::VolSync,
+    ];
 
     /// The name that the audit log shows.
     pub fn name(self) -> &'static str {
@@ -39,6 +49,7 @@ impl User {
             User::Kwok => "kwok",
             User::SourceController => "source-controller",
             User::KustomizeController => "kustomize-controller",
+            User::HelmController => "helm-controller",
             User::CephCsi => "ceph-csi",
             User::VolSync => "volsync",
         }

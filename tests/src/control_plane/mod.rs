@@ -24,6 +24,7 @@ pub use condition::eventually;
 pub use credentials::User;
 pub use git::GitServer;
 pub use kinds::Kind;
+pub use process::PROXIES;
 
 /// The kinds that the stories look at, by the names of their plurals.
 pub mod kind {

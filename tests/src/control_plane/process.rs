@@ -22,7 +22,7 @@ rm -rf "$1"
 "#;
 
 /// The variables of the environment that would send loopback traffic elsewhere.
-const PROXIES: [&str; 6] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
+pub const PROXIES: [&str; 6] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
 
 /// Processes in the order in which they were started.
 pub struct Processes {

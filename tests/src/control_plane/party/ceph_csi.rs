@@ -17,6 +17,9 @@ use super::{Party, Rounds, snapshots};
 /// The name of the driver.
 pub const DRIVER: &str = "rook-ceph.rbd.csi.ceph.com";
 
+/// The name that ceph-csi-operator gives its Deployment.
+pub const BY_OPERATOR: &str = "rook-ceph.rbd.csi.ceph.com-ctrlplugin";
+
 /// Where its controller runs, and by which label its pods are known.
 const NAMESPACE: &str = "rook-ceph";
 const APP: &str = "csi-rbdplugin-provisioner";
@@ -42,11 +45,14 @@ pub struct Manner {
     pub lease_gap: Duration,
     /// Whether the snapshotter, once it works, lets go of snapshots that are being deleted.
     pub releases_snapshots: bool,
+    /// What its Deployment is called: Rook and ceph-csi-operator each have a name of their own, and the operator's tells
+    /// whoever restarts it not to annotate.
+    pub deployment: &'static str,
 }
 
 impl Default for Manner {
     fn default() -> Manner {
-        Manner { lease_gap: Duration::from_secs(3), releases_snapshots: true }
+        Manner { lease_gap: Duration::from_secs(3), releases_snapshots: true, deployment: APP }
     }
 }
 

@@ -1,12 +1,14 @@
 //! The parties that Kubernetes does not bring and that the machine cannot build, played by tasks of the test process:
-//! Ceph CSI with its locks, and VolSync's manager. Each sees the cluster as a user of its own.
+//! Ceph CSI with its locks, VolSync's manager, and of helm-controller what an owner that is asked to reconcile needs. Each sees the cluster as a user of its own.
 
 mod ceph_csi;
 mod csi_log;
+mod helm;
 mod snapshots;
 mod volsync;
 
-pub use ceph_csi::{CephCsi, DRIVER, Manner};
+pub use ceph_csi::{BY_OPERATOR, CephCsi, DRIVER, Manner};
+pub use helm::HelmController;
 pub use volsync::VolSync;
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -76,7 +76,7 @@ impl Scene {
     /// Everything bound, backed up and quiet.
     pub async fn healthy(plane: &ControlPlane, manner: Manner) -> Result<Scene> {
         let cluster = plane.cluster(User::Administrator).await?;
-        for document in objects::before_flux() {
+        for document in objects::before_flux(manner.deployment) {
             cluster.apply(&document).await?;
         }
         let ceph = objects::ceph_health("HEALTH_OK");
@@ -153,6 +153,14 @@ impl Scene {
                 Ok(())
             })
             .await?;
+        }
+        Ok(())
+    }
+
+    /// A HelmRelease whose ReplicationSource has lost its claim. Nothing acts on the release.
+    pub async fn orphan_of_a_release(&self, namespace: &str, name: &str) -> Result<()> {
+        for document in [objects::release(namespace, name), objects::of_release(namespace, name)] {
+            self.cluster.apply(&document).await?;
         }
         Ok(())
     }

@@ -9,11 +9,11 @@ const CLASS: &str = "ceph-block";
 const SNAPSHOT_CLASS: &str = "csi-ceph-blockpool";
 
 /// What stands before Flux applies anything: namespaces, the classes and the health of Ceph, the controllers.
-pub fn before_flux() -> Vec<Value> {
+pub fn before_flux(controller: &str) -> Vec<Value> {
     let spaces = NAMESPACES.into_iter().chain(["flux-system", "rook-ceph", "volsync-system"]);
     let mut documents: Vec<Value> = spaces.map(|name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})).collect();
     documents.extend(storage());
-    documents.extend([csi_controller(), workload("volsync-system", "volsync", &["manager"], json!({}))]);
+    documents.extend([csi_controller(controller), workload("volsync-system", "volsync", &["manager"], json!({}))]);
     documents
 }
 
@@ -61,6 +61,23 @@ pub fn orphan(namespace: &str, name: &str) -> Value {
         "kustomize.toolkit.fluxcd.io/name": name, "kustomize.toolkit.fluxcd.io/namespace": namespace,
     });
     document
+}
+
+/// A ReplicationSource that a HelmRelease of this name made.
+pub fn of_release(namespace: &str, name: &str) -> Value {
+    let mut document = source(namespace, name);
+    document["metadata"]["labels"] = json!({"helm.toolkit.fluxcd.io/name": name, "helm.toolkit.fluxcd.io/namespace": namespace});
+    document
+}
+
+/// That HelmRelease. No controller acts on it here.
+pub fn release(namespace: &str, name: &str) -> Value {
+    json!({
+        "apiVersion": "helm.toolkit.fluxcd.io/v2",
+        "kind": "HelmRelease",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"interval": "1h", "chartRef": {"kind": "OCIRepository", "name": "app-template", "namespace": "flux-system"}},
+    })
 }
 
 /// A Deployment whose pod mounts the claim of its name.
@@ -126,11 +143,12 @@ fn storage() -> Vec<Value> {
     ]
 }
 
-/// The controller of the driver as Rook makes it.
-fn csi_controller() -> Value {
+/// The controller of the driver as Rook makes it, under this name.
+fn csi_controller(name: &str) -> Value {
     let containers = ["csi-provisioner", "csi-resizer", "csi-attacher", "csi-snapshotter", "csi-rbdplugin"];
     let pod = json!({"serviceAccountName": "rook-csi-rbd-provisioner-sa"});
     let mut document = workload("rook-ceph", "csi-rbdplugin-provisioner", &containers, pod);
+    document["metadata"]["name"] = json!(name);
     document["spec"]["replicas"] = json!(2);
     document["spec"]["strategy"] = json!({"type": "Recreate"});
     document["spec"]["template"]["spec"]["containers"][4]["args"] = json!(["--type=rbd", "--controllerserver=true", format!("--drivername={DRIVER}")]);

@@ -1,0 +1,86 @@
+//! Create, and what the server counts and keeps apart.
+
+use crate::cluster::{Cluster, KUSTOMIZATIONS, MERGE, SOURCES, config_map, kustomization, source};
+use serde_json::{Value, json};
+
+pub async fn creation_fills_in_what_the_server_knows(c: Cluster) {
+    let made = c.made(&format!("{}?fieldManager=salve", c.path("v1/configmaps")), &config_map("one")).await;
+    let metadata = &made["metadata"];
+    assert_eq!((&metadata["namespace"], metadata["uid"].as_str().unwrap().len()), (&json!(c.namespace), 36));
+    assert!(metadata["resourceVersion"].as_str().unwrap().parse::<u64>().is_ok());
+    assert!(metadata["creationTimestamp"].as_str().is_some_and(|at| at.len() == 20 && at.ends_with('Z')), "{metadata}");
+    assert_eq!((&metadata["managedFields"][0]["manager"], &metadata["managedFields"][0]["operation"]), (&json!("salve"), &json!("Update")));
+    assert!(metadata["managedFields"][0]["fieldsV1"]["f:data"]["f:a"].is_object(), "{metadata}");
+    assert_eq!((&made["kind"], &made["apiVersion"]), (&json!("ConfigMap"), &json!("v1")));
+    let mut named = config_map("run");
+    named["metadata"] = json!({"generateName": "run-"});
+    let made = c.made(&c.path("v1/configmaps"), &named).await;
+    assert_eq!(made["metadata"]["name"].as_str().unwrap().len(), "run-".len() + 5);
+}
+
+pub async fn a_taken_name_is_refused(c: Cluster) {
+    for (kind, object, group) in [("v1/configmaps", config_map("one"), None), (SOURCES, source("one"), Some("volsync.backube"))] {
+        let plural = kind.rsplit_once('/').unwrap().1;
+        c.made(&c.path(kind), &object).await;
+        let qualified = group.map_or(plural.to_owned(), |group| format!("{plural}.{group}"));
+        let mut details = json!({"name": "one", "kind": plural});
+        if let Some(group) = group {
+            details["group"] = group.into();
+        }
+        let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "AlreadyExists", "code": 409,
+            "message": format!("{qualified} \"one\" already exists"), "details": details});
+        assert_eq!(c.post(&c.path(kind), &object).await, (409, status));
+    }
+}
+
+pub async fn a_wrong_document_is_refused(c: Cluster) {
+    let path = c.path("v1/configmaps");
+    let refused = async |path: &str, object: &Value| {
+        let (code, status) = c.post(path, object).await;
+        (code, status["reason"].as_str().unwrap_or_default().to_owned(), status)
+    };
+    let (code, reason, status) = refused(&path, &config_map("Not A Name")).await;
+    assert_eq!((code, reason.as_str()), (422, "Invalid"), "{status}");
+    assert_eq!((&status["details"]["kind"], &status["details"]["causes"][0]["field"]), (&json!("ConfigMap"), &json!("metadata.name")));
+    assert_eq!(status["details"]["causes"][0]["reason"], "FieldValueInvalid");
+    let (code, reason, status) = refused("/api/v1/namespaces/nowhere/configmaps", &config_map("one")).await;
+    assert_eq!((code, reason.as_str(), &status["details"]), (404, "NotFound", &json!({"name": "nowhere", "kind": "namespaces"})), "{status}");
+    let mut nameless = config_map("one");
+    nameless["metadata"] = json!({});
+    let (code, reason, status) = refused(&path, &nameless).await;
+    assert_eq!((code, reason.as_str()), (422, "Invalid"), "{status}");
+    let (code, reason, status) = refused(&path, &source("one")).await;
+    assert_eq!((code, reason.as_str()), (400, "BadRequest"), "{status}");
+    let mut elsewhere = config_map("one");
+    elsewhere["metadata"]["namespace"] = "default".into();
+    let (code, reason, status) = refused(&path, &elsewhere).await;
+    assert_eq!((code, reason.as_str()), (400, "BadRequest"), "{status}");
+    let (code, status) = c.ask(http::Request::post(&path).header("content-type", "application/json"), b"{".to_vec()).await;
+    assert_eq!((code, &status["reason"]), (400, &json!("BadRequest")), "{status}");
+}
+
+pub async fn generations_count_changes_of_the_spec(c: Cluster) {
+    let path = format!("{}/one", c.path(KUSTOMIZATIONS));
+    let made = c.made(&c.path(KUSTOMIZATIONS), &kustomization("one")).await;
+    assert_eq!(made["metadata"]["generation"], 1);
+    assert_eq!(c.merged(&path, &json!({"spec": {"suspend": true}})).await["metadata"]["generation"], 2);
+    assert_eq!(c.merged(&path, &json!({"metadata": {"annotations": {"a": "b"}}})).await["metadata"]["generation"], 2);
+    assert_eq!(c.merged(&path, &json!({"metadata": {"generation": 9}})).await["metadata"]["generation"], 2);
+    assert_eq!(c.merged(&path, &json!({"spec": {"suspend": null}})).await["metadata"]["generation"], 3);
+    let made = c.made(&c.path("v1/configmaps"), &config_map("one")).await;
+    assert_eq!(made["metadata"].get("generation"), None, "a ConfigMap has none");
+}
+
+pub async fn status_is_a_matter_of_its_own(c: Cluster) {
+    let path = format!("{}/one", c.path(SOURCES));
+    let mut object = source("one");
+    object["status"] = json!({"lastManualSync": "never"});
+    assert_eq!(c.made(&c.path(SOURCES), &object).await.get("status"), None);
+    let status = json!({"status": {"lastManualSync": "once"}, "spec": {"paused": false}});
+    let patched = c.merged(&format!("{path}/status"), &status).await;
+    assert_eq!((&patched["status"]["lastManualSync"], &patched["spec"]["paused"]), (&json!("once"), &json!(true)));
+    let patched = c.merged(&path, &json!({"status": {"lastManualSync": "twice"}})).await;
+    assert_eq!(patched["status"]["lastManualSync"], "once");
+    assert_eq!(patched["metadata"]["generation"], 1);
+    assert_eq!(c.patch(&format!("{}/one/status", c.path("v1/configmaps")), MERGE, &json!({})).await.0, 404);
+}

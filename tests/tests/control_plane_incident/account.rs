@@ -1,0 +1,126 @@
+//! The account of a run: the audit log of the API server against the run file.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use salve_core::effect::Ask;
+use salve_core::effect::host::Identity;
+use salve_core::footprint::{Asked, Footprint, Verb};
+use salve_core::journal::{Entry as Line, Header, Opened};
+use salve_run::RunFile;
+use salve_tests::control_plane::Entry;
+
+/// What one run asked of the API server, and what it wrote down.
+pub struct Account {
+    asked: Vec<Entry>,
+    lines: Vec<Line>,
+}
+
+impl Account {
+    /// Of the requests of one user, and the run file of the only run that it made with them.
+    pub fn of(asked: Vec<Entry>, file: &Path) -> Result<Account> {
+        let lines = RunFile::read(file)?;
+        ensure!(matches!(lines.last(), Some(Line::Verdict(_))), "the run file has no end");
+        Ok(Account { asked, lines })
+    }
+
+    /// What was changed.
+    pub fn mutations(&self) -> Vec<&Entry> {
+        mutations(&self.asked).collect()
+    }
+
+    /// Each request was covered by an effect that the run file holds, each change by an entry opened for it alone; and
+    /// the cluster refused none.
+    pub fn is_whole(&self) -> Result<()> {
+        for entry in &self.asked {
+            ensure!(entry.code != 401 && entry.code != 403, "the cluster refused {}", words(entry));
+        }
+        self.reads_are_recorded()?;
+        let opened: Vec<&Opened> = self.lines.iter().filter_map(opened).collect();
+        self.changes_were_opened(&opened)?;
+        // An account that would also be whole without one of its entries could not tell that one is missing.
+        for at in 0..opened.len() {
+            let mut others = opened.clone();
+            let missing = others.remove(at);
+            ensure!(self.changes_were_opened(&others).is_err(), "nobody would miss entry {}: {}", missing.n, missing.effect.name());
+        }
+        Ok(())
+    }
+
+    fn header(&self) -> Result<&Header> {
+        match self.lines.first() {
+            Some(Line::Header(header)) => Ok(header),
+            _ => anyhow::bail!("the run file begins with no header"),
+        }
+    }
+
+    fn reads_are_recorded(&self) -> Result<()> {
+        let grants = &self.header()?.grants;
+        let effects = self.lines.iter().filter_map(|line| match line {
+            Line::Opened(opened) => Some(&opened.effect),
+            Line::Done(done) | Line::Planned(done) => Some(&done.effect),
+            Line::Header(_) | Line::Closed(_) | Line::Ended(_) | Line::Verdict(_) => None,
+        });
+        let mut footprints: Vec<Footprint> = effects.map(|effect| Footprint::new(effect, grants.followed(effect.capability()))).collect();
+        // Asked before there is a run.
+        footprints.push(Footprint::new(&Identity {}.effect(), vec![]));
+        // What is no resource is discovery.
+        for entry in self.asked.iter().filter(|entry| !entry.resource.is_empty()) {
+            let asked = asked(entry)?;
+            ensure!(footprints.iter().any(|footprint| footprint.covers(&asked).is_ok()), "no recorded effect covers {}", words(entry));
+        }
+        Ok(())
+    }
+
+    fn changes_were_opened(&self, opened: &[&Opened]) -> Result<()> {
+        let mut spent = BTreeSet::new();
+        for entry in self.mutations() {
+            let asked = asked(entry)?;
+            let answers = |opened: &Opened| {
+                let footprint = Footprint::new(&opened.effect, vec![]);
+                let known = opened.prior.objects.iter().any(|object| object["metadata"]["name"] == entry.name.as_str());
+                let fields = asked.verb != Verb::Patch || footprint.covers_patch(&entry.request).is_ok();
+                known && fields && footprint.covers(&asked).is_ok()
+            };
+            // An entry stands for one request an object.
+            let place = |at: usize| (at, entry.verb.clone(), entry.resource.clone(), entry.namespace.clone(), entry.name.clone());
+            let found = opened.iter().enumerate().find(|(at, opened)| !spent.contains(&place(*at)) && answers(opened));
+            let (at, _) = found.with_context(|| format!("the run file holds no entry for {} of {}", words(entry), entry.request))?;
+            spent.insert(place(at));
+        }
+        Ok(())
+    }
+}
+
+/// Changes of the cluster. A review is created too, and leaves nothing behind.
+pub fn mutations(asked: &[Entry]) -> impl Iterator<Item = &Entry> {
+    asked.iter().filter(|entry| entry.is_mutation() && entry.resource != "selfsubjectreviews")
+}
+
+/// A request in few words.
+pub fn words(entry: &Entry) -> String {
+    format!("{} {} ({})", entry.verb, entry.uri, entry.code)
+}
+
+fn opened(line: &Line) -> Option<&Opened> {
+    match line {
+        Line::Opened(opened) => Some(opened),
+        Line::Header(_) | Line::Closed(_) | Line::Done(_) | Line::Planned(_) | Line::Ended(_) | Line::Verdict(_) => None,
+    }
+}
+
+fn asked(entry: &Entry) -> Result<Asked<'_>> {
+    let verbs = [Verb::Get, Verb::List, Verb::Watch, Verb::Create, Verb::Patch, Verb::Delete];
+    let verb = verbs.into_iter().find(|verb| verb.word() == entry.verb).with_context(|| format!("no effect has the verb of {}", words(entry)))?;
+    let given = |text: &'_ str| !text.is_empty();
+    Ok(Asked {
+        verb,
+        group: &entry.group,
+        resource: &entry.resource,
+        subresource: Some(entry.subresource.as_str()).filter(|text| given(text)),
+        // The audit log says of a namespace that it is in itself.
+        namespace: Some(entry.namespace.as_str()).filter(|text| given(text) && entry.resource != "namespaces"),
+        name: Some(entry.name.as_str()).filter(|text| given(text)),
+    })
+}
