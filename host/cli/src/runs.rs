@@ -3,7 +3,7 @@
 use crate::tell::Failed;
 use salve_core::Millis;
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The folder of run files.
 pub fn folder(given: Option<&PathBuf>) -> PathBuf {
@@ -18,6 +18,29 @@ pub fn cache() -> PathBuf {
 fn base(variable: &str, below_home: &str) -> PathBuf {
     let set = |name: &str| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     set(variable).or_else(|| set("HOME").map(|home| home.join(below_home))).unwrap_or_else(env::temp_dir)
+}
+
+/// All run files of a folder, by name: the oldest first. None where there is no folder yet.
+pub fn all(folder: &Path) -> Result<Vec<PathBuf>, Failed> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
+        Err(e) => return Err(Failed::host(format!("{}: {e}", folder.display()))),
+    };
+    let mut files: Vec<_> = entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "jsonl")).collect();
+    files.sort();
+    Ok(files)
+}
+
+/// The one run file whose id begins so.
+pub fn find(folder: &Path, id: &str) -> Result<PathBuf, Failed> {
+    let named = |path: &PathBuf| path.file_stem().and_then(|s| s.to_str()).and_then(|s| s.rsplit('-').next()).is_some_and(|run| run.starts_with(id));
+    let found: Vec<_> = all(folder)?.into_iter().filter(named).collect();
+    match found.as_slice() {
+        [one] if !id.is_empty() => Ok(one.clone()),
+        [] | [_] => Err(Failed::usage(format!("no run {id:?} in {}; `salve runs` lists them", folder.display()))),
+        several => Err(Failed::usage(format!("{} runs begin with {id:?}: give more of the id", several.len()))),
+    }
 }
 
 /// A new run's id: eight hexadecimal digits.

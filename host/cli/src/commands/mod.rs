@@ -6,7 +6,9 @@ pub mod demo;
 pub mod doctor;
 pub mod inspect;
 pub mod plan;
+pub mod report;
 pub mod run;
+pub mod runs;
 pub mod sim;
 pub mod wit;
 
@@ -22,6 +24,8 @@ pub enum Command {
     Plan(plan::Plan),
     Run(run::RunGuest),
     Inspect(inspect::Inspect),
+    Runs(runs::Runs),
+    Report(report::Report),
     Doctor(doctor::Doctor),
     Sim(sim::Sim),
     Wit(wit::Wit),
@@ -37,6 +41,8 @@ impl Command {
             Self::Plan(plan) => plan.execute(verbose).await,
             Self::Run(run) => run.execute(verbose).await,
             Self::Inspect(inspect) => inspect.execute().await,
+            Self::Runs(runs) => runs.execute(),
+            Self::Report(report) => report.execute(verbose),
             Self::Doctor(doctor) => doctor.execute().await,
             Self::Sim(sim) => sim.execute().await,
             Self::Wit(wit) => wit.execute(),

@@ -3,12 +3,16 @@
 
 mod diagnosis;
 mod live;
+mod markdown;
+mod page;
 mod plan;
 mod report;
 mod words;
 
 pub use diagnosis::diagnosis;
 pub use live::Live;
+pub use markdown::markdown;
+pub use page::page;
 pub use plan::plan;
 pub use report::report;
 pub use words::{ago, count, duration, moment};
