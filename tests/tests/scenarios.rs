@@ -79,7 +79,7 @@ impl Person for AtDeletion {
             (self.0)();
         }
     }
-    fn is_asked(&mut self, _: &str) -> Option<bool> {
+    fn is_asked(&mut self, _: &str) -> futures::future::BoxFuture<'static, Option<bool>> {
         None
     }
 }

@@ -17,13 +17,13 @@ salve_sdk::remediation!(RestartIfStuck);
 /// What may be configured. `salve inspect` shows it, and refuses what does not fit.
 fn schema() -> Schema {
     Schema::new()
-        .text("deployment", "rook-ceph/csi-rbdplugin-provisioner", "What to restart, as namespace/name.")
-        .text("container", "csi-rbdplugin", "The container whose log is read.")
-        .text("pattern", "operation with the given", "A regular expression: a line that fits says that it is stuck.")
-        .text("backend", "rook-ceph/rook-ceph", "The CephCluster behind it, as namespace/name.")
+        .text("deployment", "media/importer", "What to restart, as namespace/name.")
+        .text("container", "importer", "The container whose log is read.")
+        .text("pattern", "^stuck: queue full", "A regular expression: a line that fits says that it is stuck.")
+        .text("backend", "media/library", "The StatefulSet that it writes to, as namespace/name.")
         .number("window", 600, "seconds", 1..=86_400, "How far back the log is read.")
         .number("rollout-wait", 300, "seconds", 1..=3_600, "How long the new pods may take.")
-        .number("quiet", 600, "seconds", 1..=3_600, "How long the pattern must stay away to call it fixed.")
+        .number("quiet", 120, "seconds", 1..=3_600, "How long the pattern must stay away to call it fixed.")
 }
 
 impl Remediation for RestartIfStuck {
@@ -44,10 +44,10 @@ impl Remediation for RestartIfStuck {
             return Ok(Diagnosis::new(State::Healthy, "the pattern is not in the log"));
         }
         let found = Finding::with(format!("{} with the pattern", count(lines.len(), "log line")), lines);
-        if let Some(health) = backend_in_error(&config)? {
-            let mut answer = Diagnosis::new(State::NotThisIncident, "what stands behind it is broken: a restart would not help");
+        if let Some(down) = backend_down(&config)? {
+            let mut answer = Diagnosis::new(State::NotThisIncident, "what stands behind it is down: a restart would not help");
             answer.opposing.push(found);
-            answer.instead.push(Finding::new(format!("CephCluster {} is in {health}", config.text("backend"))));
+            answer.instead.push(Finding::new(down));
             return Ok(answer);
         }
         let mut answer = Diagnosis::new(State::Incident, format!("{} says that it is stuck", config.text("deployment")));
@@ -125,11 +125,12 @@ fn read(cursor: &Cursor) -> Result<(Vec<String>, u64), Error> {
     }
 }
 
-/// Ceph's health where it is in error.
-fn backend_in_error(config: &Values) -> Result<Option<String>, Error> {
-    let cluster = object("ceph.rook.io", "cephclusters", &reference(config, "backend")?)?;
-    let health = cluster["status"]["ceph"]["health"].as_str().unwrap_or("HEALTH_UNKNOWN");
-    Ok((health == "HEALTH_ERR").then(|| health.to_owned()))
+/// What is wrong with what the Deployment writes to, if anything is.
+fn backend_down(config: &Values) -> Result<Option<String>, Error> {
+    let name = reference(config, "backend")?;
+    let backend = object("apps", "statefulsets", &name)?;
+    let (wanted, ready) = (backend["spec"]["replicas"].as_u64().unwrap_or(1), backend["status"]["readyReplicas"].as_u64().unwrap_or(0));
+    Ok((ready < wanted).then(|| format!("StatefulSet {name} has {ready} of {wanted} replicas ready")))
 }
 
 fn object(group: &str, resource: &str, name: &ObjectRef) -> Result<Value, Error> {

@@ -19,6 +19,8 @@ pub enum Incident {
     MissingSnapshotter,
     /// A look-alike: Ceph itself is down.
     CephInError,
+    /// An app of its own trouble, which one restart cures.
+    StuckImporter,
 }
 
 /// A word that names no incident.
@@ -30,8 +32,15 @@ pub struct UnknownIncident {
 
 impl Incident {
     /// All of them, in the order to show them in.
-    pub const ALL: [Incident; 6] =
-        [Incident::Playbook, Incident::TerminatingDelete, Incident::OperatorManaged, Incident::Healthy, Incident::MissingSnapshotter, Incident::CephInError];
+    pub const ALL: [Incident; 7] = [
+        Incident::Playbook,
+        Incident::TerminatingDelete,
+        Incident::OperatorManaged,
+        Incident::Healthy,
+        Incident::MissingSnapshotter,
+        Incident::CephInError,
+        Incident::StuckImporter,
+    ];
 
     /// One sentence on it.
     pub fn description(self) -> &'static str {
@@ -54,6 +63,7 @@ impl Incident {
                  is locked."
             }
             Incident::CephInError => "A look-alike: Ceph is in HEALTH_ERR, so provisioning runs into deadlines, and nothing is locked.",
+            Incident::StuckImporter => "Storage is well; the Deployment media/importer stands still until it is restarted.",
         }
     }
 
@@ -61,7 +71,7 @@ impl Incident {
     pub fn is_locked(self) -> bool {
         match self {
             Incident::Playbook | Incident::TerminatingDelete | Incident::OperatorManaged => true,
-            Incident::Healthy | Incident::MissingSnapshotter | Incident::CephInError => false,
+            Incident::Healthy | Incident::MissingSnapshotter | Incident::CephInError | Incident::StuckImporter => false,
         }
     }
 }
@@ -75,6 +85,7 @@ impl fmt::Display for Incident {
             Incident::Healthy => "healthy",
             Incident::MissingSnapshotter => "missing-snapshotter",
             Incident::CephInError => "ceph-error",
+            Incident::StuckImporter => "stuck-importer",
         })
     }
 }

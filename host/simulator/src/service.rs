@@ -60,7 +60,7 @@ impl Simulator {
         if let Some(strike) = &strike {
             world.advance(strike.delay);
         }
-        let response = match (strike.map(|strike| strike.answer), reply) {
+        let mut response = match (strike.map(|strike| strike.answer), reply) {
             (Some(Answer::Dropped), _) => Err(Dropped),
             (Some(Answer::Garbage), _) => Ok(respond_with(200, None, Body::once(Bytes::from_static(b"<html>proxy</html>")))),
             (Some(Answer::Status { code, retry_after }), _) => {
@@ -72,6 +72,11 @@ impl Simulator {
             (None, Some(Err(refusal))) => Ok(refuse(&refusal)),
             (None, None) => unreachable!("only a fault keeps a request from being answered"),
         };
+        if let Ok(response) = &mut response {
+            // Virtual time, before a server of sockets can say its own: clients set their clocks by it.
+            let date = http::HeaderValue::try_from(world.now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string());
+            response.headers_mut().extend(date.map(|date| (http::header::DATE, date)));
+        }
         world.exchanges.push(Exchange {
             time,
             verb,
@@ -99,6 +104,9 @@ impl Simulator {
 }
 
 fn refuse(refusal: &Refusal) -> Response<Body> {
+    if refusal.is_plain() {
+        return respond_with(refusal.code, Some("text/plain"), Body::once(refusal.message.clone().into()));
+    }
     let body = Body::once(refusal.status().to_string().into());
     let mut response = respond_with(refusal.code, Some("application/json"), body);
     if let Some(seconds) = refusal.retry_after {

@@ -17,6 +17,7 @@ use crate::logs::Logs;
 use crate::object::{add_finalizer, seconds, set, text};
 use crate::parties::csi::Csi;
 use crate::parties::git::Git;
+use crate::parties::importer::Importer;
 use crate::parties::{self, Wake};
 use crate::random::Random;
 use crate::store::{Key, Store};
@@ -36,6 +37,8 @@ pub struct World {
     pub git: Git,
     /// The memory of the CSI controller.
     pub csi: Csi,
+    /// The memory of the importer.
+    pub importer: Importer,
     /// Chance.
     pub random: Random,
     /// The audit log.
@@ -57,6 +60,7 @@ impl World {
             logs: Logs::default(),
             git: Git::default(),
             csi: Csi::default(),
+            importer: Importer::default(),
             random: Random::new(20_260_820),
             exchanges: Vec::new(),
             faults: Vec::new(),

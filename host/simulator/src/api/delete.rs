@@ -13,20 +13,22 @@ pub fn answer(world: &mut World, request: &Request, target: &Target) -> Result<R
     let options = request.document()?.unwrap_or_else(|| json!({}));
     let object = world.get(&key).ok_or_else(|| Refusal::not_found(target.kind, &key.name))?;
     let uid = text(&object, "/metadata/uid").to_owned();
-    for (wanted, field, name) in
-        [("/preconditions/uid", "/metadata/uid", "UID"), ("/preconditions/resourceVersion", "/metadata/resourceVersion", "ResourceVersion")]
-    {
+    for (wanted, field, name, might) in [
+        ("/preconditions/uid", "/metadata/uid", "UID", "deleted and then recreated"),
+        ("/preconditions/resourceVersion", "/metadata/resourceVersion", "ResourceVersion", "modified"),
+    ] {
         let (wanted, found) = (text(&options, wanted), text(&object, field));
         if !wanted.is_empty() && wanted != found {
-            let why = format!("Precondition failed: {name} in precondition: {wanted}, {name} in object meta: {found}");
-            return Err(Refusal::conflict(target.kind, &key.name, &why));
+            return Err(Refusal::unmet(target.kind, &key.name, name, wanted, found, might));
         }
     }
-    let dry = request.is_dry_run() || list(&options, "/dryRun").iter().any(|one| one == "All");
+    // Options come by the body or by the query: where there is a body, the query is not read, whatever it says.
+    let by_query = request.body.is_empty();
+    let dry = (by_query && request.is_dry_run()) || list(&options, "/dryRun").iter().any(|one| one == "All");
     if dry {
         return Ok(Reply::Json(200, success(target.kind, &key.name, &uid)));
     }
-    let policy = request.parameter("propagationPolicy").unwrap_or_else(|| text(&options, "/propagationPolicy"));
+    let policy = request.parameter("propagationPolicy").filter(|_| by_query).unwrap_or_else(|| text(&options, "/propagationPolicy"));
     match policy {
         "Orphan" => orphan(world, &uid),
         "Foreground" => world.amend(&key, |object| add_finalizer(object, "foregroundDeletion")),
@@ -34,7 +36,7 @@ pub fn answer(world: &mut World, request: &Request, target: &Target) -> Result<R
         other => return Err(Refusal::new(400, format!("invalid propagationPolicy {other:?}"))),
     }
     world.delete(&key);
-    let grace = options.get("gracePeriodSeconds").and_then(Value::as_u64).or(request.number("gracePeriodSeconds")?);
+    let grace = options.get("gracePeriodSeconds").and_then(Value::as_u64).or(if by_query { request.number("gracePeriodSeconds")? } else { None });
     if key.kind == kind::PODS && grace == Some(0) {
         world.amend(&key, |pod| set(pod, &["metadata", "deletionGracePeriodSeconds"], 0));
     }

@@ -23,7 +23,7 @@ pub fn answer(parts: &[&str], request: &Request) -> Result<Option<Reply>, Refusa
             "groups": groups().into_iter().map(|(group, version)| describe(group, version)).collect::<Vec<_>>(),
         }),
         ["apis", group] => {
-            let (_, version) = groups().into_iter().find(|(name, _)| name == group).ok_or_else(Refusal::no_such_path)?;
+            let (_, version) = groups().into_iter().find(|(name, _)| name == group).ok_or_else(Refusal::no_such_group)?;
             let mut document = describe(group, version);
             document["kind"] = "APIGroup".into();
             document["apiVersion"] = "v1".into();

@@ -32,6 +32,13 @@ pub fn answer(world: &World, request: &Request, target: &Target) -> Result<Reply
         let why = format!("container {container:?} in pod {:?} is waiting to start: ContainerCreating", key.name);
         return Err(Refusal::new(400, why));
     }
+    for (parameter, least) in [("tailLines", 0), ("limitBytes", 1), ("sinceSeconds", 1)] {
+        let given = request.parameter(parameter).and_then(|given| given.parse::<i64>().ok());
+        if let Some(given) = given.filter(|given| *given < least) {
+            let why = format!("PodLogOptions \"{}\" is invalid: {parameter}: Invalid value: {given}: must be greater than or equal to {least}", key.name);
+            return Err(Refusal::new(422, why));
+        }
+    }
     let mut follow = Follow {
         uid: text(&pod, "/metadata/uid").to_owned(),
         pod: key.clone(),

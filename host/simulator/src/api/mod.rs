@@ -18,7 +18,7 @@ mod write;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::kind::Kind;
+use crate::kind::{KINDS, Kind};
 use crate::store::Key;
 use crate::world::World;
 
@@ -112,7 +112,8 @@ fn target(segments: &[String]) -> Result<Target, Refusal> {
         _ => (None, rest.to_vec()),
     };
     let [plural, rest @ ..] = rest.as_slice() else { return Err(Refusal::no_such_path()) };
-    let kind = Kind::find(group, plural).filter(|kind| kind.version == version && kind.plural == *plural).ok_or_else(Refusal::no_such_path)?;
+    let none = || if KINDS.iter().any(|kind| kind.group == group && !kind.is_custom()) { Refusal::no_such_path() } else { Refusal::no_such_group() };
+    let kind = Kind::find(group, plural).filter(|kind| kind.version == version && kind.plural == *plural).ok_or_else(none)?;
     let (name, subresource) = match rest {
         [] => (None, None),
         [name] => (Some((*name).to_owned()), None),

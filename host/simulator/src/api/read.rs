@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::select::Selector;
 use super::{Refusal, Reply, Request, Target, table, watch};
+use crate::object::unset;
 use crate::world::World;
 
 /// Answers a GET of an object or a collection.
@@ -22,13 +23,23 @@ pub fn answer(world: &World, request: &Request, target: &Target) -> Result<Reply
         return Ok(Reply::Json(200, table::of(target.kind, &items, metadata, world.now)));
     }
     let partial = request.wants("PartialObjectMetadataList");
-    let items: Vec<Value> = items.iter().map(|item| if partial { metadata_of(item) } else { (**item).clone() }).collect();
+    let items: Vec<Value> = items.iter().map(|item| if partial { metadata_of(item) } else { listed(target, item) }).collect();
     let (api_version, kind) = if partial {
         ("meta.k8s.io/v1".to_owned(), "PartialObjectMetadataList".to_owned())
     } else {
         (target.kind.api_version(), format!("{}List", target.kind.kind))
     };
     Ok(Reply::Json(200, json!({"kind": kind, "apiVersion": api_version, "metadata": metadata, "items": items})))
+}
+
+/// An object as an item of a list: a built-in kind is said once, by the list.
+fn listed(target: &Target, object: &Value) -> Value {
+    let mut object = object.clone();
+    if !target.kind.is_custom() {
+        unset(&mut object, &["apiVersion"]);
+        unset(&mut object, &["kind"]);
+    }
+    object
 }
 
 /// An object in the form that the request asks for.
@@ -50,7 +61,7 @@ pub fn metadata_of(object: &Value) -> Value {
 
 /// One page of a list. A token holds the version of the first page and the last key of this one.
 fn page(world: &World, request: &Request, target: &Target) -> Result<(Vec<Arc<Value>>, Value), Refusal> {
-    let selector = Selector::of(request)?;
+    let selector = Selector::of(request, target.kind)?;
     let limit = request.number("limit")?.unwrap_or(0) as usize;
     let (version, last) = match request.parameter("continue") {
         None => (world.store.version(), None),
@@ -85,7 +96,11 @@ fn page(world: &World, request: &Request, target: &Target) -> Result<(Vec<Arc<Va
     let remaining = matching.count();
     if let Some(end) = end.filter(|_| remaining > 0) {
         metadata["continue"] = format!("{version}.{}.{}", end.namespace, end.name).into();
-        metadata["remainingItemCount"] = remaining.into();
+        if selector.is_everything() {
+            metadata["remainingItemCount"] = remaining.into();
+        }
+    } else if target.kind.is_custom() {
+        metadata["continue"] = "".into();
     }
     Ok((items, metadata))
 }

@@ -44,13 +44,23 @@ impl Refusal {
 
     /// The same, saying which object it is about.
     pub fn about(mut self, kind: &Kind, name: &str) -> Self {
-        *self.details = json!({"name": name, "group": kind.group, "kind": kind.plural});
+        *self.details = details(kind, name, kind.plural);
         self
     }
 
-    /// A path that nothing is served on.
+    /// A path that nothing is served on, in a group that is built in.
     pub fn no_such_path() -> Self {
         Refusal::new(404, "the server could not find the requested resource")
+    }
+
+    /// A path that no group claims: answered before anyone speaks of Status.
+    pub fn no_such_group() -> Self {
+        Refusal { reason: PLAIN, ..Refusal::new(404, "404 page not found\n") }
+    }
+
+    /// Whether it is told as plain text.
+    pub fn is_plain(&self) -> bool {
+        self.reason == PLAIN
     }
 
     /// A method that the path does not take.
@@ -79,10 +89,19 @@ impl Refusal {
     /// An object that may not be as the caller wants it.
     pub fn invalid(kind: &Kind, name: &str, field: &str, why: &str) -> Self {
         let mut refusal = Refusal::new(422, format!("{} \"{name}\" is invalid: {field}: {why}", kind.kind));
-        *refusal.details = json!({
-            "name": name, "group": kind.group, "kind": kind.kind,
-            "causes": [{"reason": "FieldValueInvalid", "message": why, "field": field}],
-        });
+        let reason = if why.starts_with("Forbidden") { "FieldValueForbidden" } else { "FieldValueInvalid" };
+        *refusal.details = details(kind, name, kind.kind);
+        refusal.details["causes"] = json!([{"reason": reason, "message": why, "field": field}]);
+        refusal
+    }
+
+    /// A deletion whose precondition does not hold.
+    pub fn unmet(kind: &Kind, name: &str, field: &str, asked: &str, found: &str, might: &str) -> Self {
+        let why = format!("the {field} in the precondition ({asked}) does not match the {field} in record ({found}). The object might have been {might}");
+        let qualified = if kind.group.is_empty() { kind.kind.to_owned() } else { format!("{}.{}", kind.kind, kind.group) };
+        let mut refusal = Refusal::new(409, format!("Operation cannot be fulfilled on {qualified} \"{name}\": {why}"));
+        // Here the API server knows the kind and not the resource.
+        *refusal.details = details(kind, name, kind.kind);
         refusal
     }
 
@@ -97,4 +116,15 @@ impl Refusal {
             "message": self.message, "reason": self.reason, "details": details, "code": self.code,
         })
     }
+}
+
+const PLAIN: &str = "plain";
+
+fn details(kind: &Kind, name: &str, what: &str) -> Value {
+    let mut details = json!({"name": name});
+    if !kind.group.is_empty() {
+        details["group"] = kind.group.into();
+    }
+    details["kind"] = what.into();
+    details
 }

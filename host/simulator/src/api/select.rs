@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{Refusal, Request};
+use crate::kind::Kind;
 use crate::object::{label, text};
 
 /// What a list or a watch is narrowed to.
@@ -22,8 +23,14 @@ enum Requirement {
 
 impl Selector {
     /// The selector that a request's parameters ask for.
-    pub fn of(request: &Request) -> Result<Self, Refusal> {
-        Ok(Selector { labels: labels(request.parameter("labelSelector").unwrap_or(""))?, fields: fields(request.parameter("fieldSelector").unwrap_or(""))? })
+    pub fn of(request: &Request, kind: &Kind) -> Result<Self, Refusal> {
+        let of = |name| request.parameter(name).unwrap_or("");
+        Ok(Selector { labels: labels(of("labelSelector"))?, fields: fields(of("fieldSelector"), kind)? })
+    }
+
+    /// Whether it leaves nothing out.
+    pub fn is_everything(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty()
     }
 
     /// Whether `object` is selected.
@@ -85,7 +92,7 @@ fn split(text: &str) -> Vec<&str> {
     parts
 }
 
-fn fields(text: &str) -> Result<Vec<(String, bool, String)>, Refusal> {
+fn fields(text: &str, kind: &Kind) -> Result<Vec<(String, bool, String)>, Refusal> {
     split(text)
         .into_iter()
         .map(|part| {
@@ -96,30 +103,61 @@ fn fields(text: &str) -> Result<Vec<(String, bool, String)>, Refusal> {
             } else {
                 return Err(Refusal::new(400, format!("invalid field selector: {part:?}")));
             };
-            let field = match field {
-                "source" => "source.component",
-                field => field,
-            };
-            let known = ["metadata.", "status.", "spec.", "involvedObject.", "source."];
-            let known = known.iter().any(|prefix| field.starts_with(prefix)) || matches!(field, "reason" | "type" | "reportingComponent");
-            if !known {
+            if !(selectable(kind).contains(&field) || field == "metadata.name" || field == "metadata.namespace" && kind.namespaced) {
                 return Err(Refusal::new(400, format!("field label not supported: {field}")));
             }
+            let field = if field == "source" { "source.component" } else { field };
             Ok((format!("/{}", field.replace('.', "/")), equal, value.to_owned()))
         })
         .collect()
 }
 
+/// The fields that a kind can be selected by besides its name.
+fn selectable(kind: &Kind) -> &'static [&'static str] {
+    match (kind.group, kind.plural) {
+        ("", "pods") => &[
+            "spec.nodeName",
+            "spec.restartPolicy",
+            "spec.schedulerName",
+            "spec.serviceAccountName",
+            "spec.hostNetwork",
+            "status.phase",
+            "status.podIP",
+            "status.nominatedNodeName",
+        ],
+        ("", "events") => &[
+            "involvedObject.kind",
+            "involvedObject.namespace",
+            "involvedObject.name",
+            "involvedObject.uid",
+            "involvedObject.apiVersion",
+            "involvedObject.resourceVersion",
+            "involvedObject.fieldPath",
+            "reason",
+            "reportingComponent",
+            "source",
+            "type",
+        ],
+        ("", "namespaces") => &["status.phase"],
+        ("", "nodes") => &["spec.unschedulable"],
+        ("", "secrets") => &["type"],
+        ("apps", "replicasets") => &["status.replicas"],
+        ("batch", "jobs") => &["status.successful"],
+        _ => &[],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kind::PODS;
     use serde_json::json;
 
     #[test]
     fn selectors_select_as_kubectl_means_them() {
         let pod = json!({"metadata": {"name": "a", "labels": {"app": "plex", "tier": "web"}}, "status": {"phase": "Running"}});
         let matches = |labels_text: &str, fields_text: &str| {
-            let selector = Selector { labels: labels(labels_text).expect("labels parse"), fields: fields(fields_text).expect("fields parse") };
+            let selector = Selector { labels: labels(labels_text).expect("labels parse"), fields: fields(fields_text, PODS).expect("fields parse") };
             selector.matches(&pod)
         };
         assert!(matches("app=plex,tier in (web, api)", ""));
@@ -128,6 +166,6 @@ mod tests {
         assert!(!matches("app!=plex", ""));
         assert!(!matches("canary", ""));
         assert!(!matches("", "status.phase=Pending"));
-        assert!(fields("weather=fine").is_err());
+        assert!(fields("weather=fine", PODS).is_err() && fields("spec.weather=fine", PODS).is_err());
     }
 }

@@ -31,7 +31,7 @@ pub fn start(world: &World, request: &Request, target: &Target) -> Result<Watch,
     let mut watch = Watch {
         request: request.clone(),
         target: target.clone(),
-        selector: Selector::of(request)?,
+        selector: Selector::of(request, target.kind)?,
         version: if from == 0 { world.store.version() } else { from },
         until,
         pending: Vec::new(),

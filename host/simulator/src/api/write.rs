@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{Refusal, Reply, Request, Target, patch};
 use crate::fields;
 use crate::kind;
-use crate::object::{set, text, unset};
+use crate::object::{is_terminating, list, set, text, unset};
 use crate::store::Key;
 use crate::world::World;
 
@@ -27,6 +27,7 @@ pub fn create(world: &mut World, request: &Request, target: &Target) -> Result<R
     for field in ["uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "generation", "managedFields"] {
         unset(&mut object, &["metadata", field]);
     }
+    without_empty_maps(&mut object);
     fields::updated(None, &mut object, &request.manager(), world.now);
     if request.is_dry_run() {
         return Ok(Reply::Json(201, object));
@@ -166,6 +167,8 @@ fn change(
         return Err(Refusal::new(400, "the patched object is not a map"));
     }
     check_identity(target, &before, &object)?;
+    check_finalizers(target, &before, &object)?;
+    without_empty_maps(&mut object);
     set(&mut object, &["metadata", "resourceVersion"], before["metadata"]["resourceVersion"].clone());
     let part = if target.subresource.is_some() { "status" } else { "" };
     let mut object = if part == "status" {
@@ -207,13 +210,8 @@ fn check_identity(target: &Target, before: &Value, object: &Value) -> Result<(),
     let asked = text(object, "/metadata/uid");
     let found = text(before, "/metadata/uid");
     if !asked.is_empty() && asked != found {
-        // A custom resource's uid is judged as an immutable field, a built-in's as a precondition.
-        if target.kind.is_custom() {
-            let why = format!("Invalid value: \"{asked}\": field is immutable");
-            return Err(Refusal::invalid(target.kind, name, "metadata.uid", &why));
-        }
-        let why = format!("Precondition failed: UID in precondition: {asked}, UID in object meta: {found}");
-        return Err(Refusal::conflict(target.kind, name, &why));
+        let why = format!("Invalid value: \"{asked}\": field is immutable");
+        return Err(Refusal::invalid(target.kind, name, "metadata.uid", &why));
     }
     let version = text(object, "/metadata/resourceVersion");
     if !version.is_empty() && version != text(before, "/metadata/resourceVersion") {
@@ -227,4 +225,30 @@ fn check_identity(target: &Target, before: &Value, object: &Value) -> Result<(),
         }
     }
     Ok(())
+}
+
+/// What is on its way out takes no new finalizers.
+fn check_finalizers(target: &Target, before: &Value, object: &Value) -> Result<(), Refusal> {
+    let added = list(object, "/metadata/finalizers").iter().find(|one| !list(before, "/metadata/finalizers").contains(one));
+    match added {
+        Some(added) if is_terminating(before) => {
+            let why = format!("Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{{{added}}}");
+            Err(Refusal::invalid(target.kind, text(before, "/metadata/name"), "metadata.finalizers", &why))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Metadata has types: what is empty there is absent.
+fn without_empty_maps(object: &mut Value) {
+    for field in ["annotations", "labels", "finalizers", "ownerReferences"] {
+        let empty = match object["metadata"].get(field) {
+            Some(Value::Object(map)) => map.is_empty(),
+            Some(Value::Array(items)) => items.is_empty(),
+            Some(_) | None => false,
+        };
+        if empty {
+            unset(object, &["metadata", field]);
+        }
+    }
 }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::Wake;
-use crate::object::{has_finalizer, is_owned_by, is_terminating, list, remove_finalizers, text};
+use crate::object::{has_finalizer, is_owned_by, is_terminating, list, remove_finalizers, set, text};
 use crate::random::spread;
 use crate::store::{Change, Key, What};
 use crate::world::World;
@@ -32,7 +34,13 @@ pub fn observe(world: &mut World, change: &Change) {
 pub fn collect(world: &mut World, uid: &str) {
     for (key, owners) in dependents(world, uid) {
         let alive = owners.iter().any(|owner| owner != uid && world.store.all().any(|(_, object)| text(object, "/metadata/uid") == owner));
-        if !alive {
+        if alive {
+            // What has another owner stays, and forgets this one.
+            world.amend(&key, |object| {
+                let kept: Vec<Value> = list(object, "/metadata/ownerReferences").iter().filter(|owner| text(owner, "/uid") != uid).cloned().collect();
+                set(object, &["metadata", "ownerReferences"], kept);
+            });
+        } else {
             world.delete(&key);
         }
     }

@@ -11,6 +11,7 @@ pub mod events;
 mod garbage;
 pub mod git;
 mod helm;
+pub mod importer;
 mod kustomize;
 mod lease;
 pub mod lock;
@@ -88,6 +89,8 @@ pub enum Wake {
     Foreground(Key),
     /// Rook checks the health of Ceph.
     CephHealth,
+    /// The importer does its work, or says that it cannot.
+    Import,
 }
 
 /// Lets a party act.
@@ -118,6 +121,7 @@ pub fn happen(world: &mut World, wake: Wake) {
         Wake::Garbage(uid) => garbage::collect(world, &uid),
         Wake::Foreground(key) => garbage::foreground(world, &key),
         Wake::CephHealth => ceph::check(world),
+        Wake::Import => importer::work(world),
     }
 }
 
@@ -190,6 +194,7 @@ pub fn start(world: &mut World) {
     }
     lease::start(world);
     lock::start(world);
+    importer::start(world);
     world.wake(ceph::INTERVAL, Wake::CephHealth);
 }
 

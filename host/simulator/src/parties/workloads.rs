@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Wake;
 use super::pods::is_ready;
 use crate::kind;
-use crate::object::{is_owned_by, is_terminating, list, number, set, set_condition, text, unset};
+use crate::object::{annotation, is_owned_by, is_terminating, list, number, set, set_condition, text, unset};
 use crate::random::spread;
 use crate::store::{Key, owner_reference};
 use crate::world::World;
@@ -130,10 +130,16 @@ fn same_template(deployment: &Value, set: &Value) -> bool {
 
 const HASH: &str = "pod-template-hash";
 
-fn create_set(world: &mut World, key: &Key, deployment: &Value, revision: usize) -> Arc<Value> {
-    let mark = spread(&format!("{}{revision}", deployment["spec"]["template"]), u64::MAX);
+const REVISION: &str = "deployment.kubernetes.io/revision";
+
+fn create_set(world: &mut World, key: &Key, deployment: &Value, earlier: usize) -> Arc<Value> {
+    let mark = spread(&format!("{}{earlier}", deployment["spec"]["template"]), u64::MAX);
     let hash = format!("{:09x}", mark & 0xf_ffff_ffff);
-    let set = replica_set(deployment, &hash);
+    let revision = annotation(deployment, REVISION).and_then(|last| last.parse::<u64>().ok()).unwrap_or(0) + 1;
+    let mut deployment = deployment.clone();
+    set(&mut deployment, &["metadata", "annotations", REVISION], revision.to_string());
+    world.amend(key, |live| set(live, &["metadata", "annotations", REVISION], revision.to_string()));
+    let set = replica_set(&deployment, &hash);
     let name = text(&set, "/metadata/name").to_owned();
     world.create(kind::REPLICA_SETS, set.clone());
     world.get(&Key::new(kind::REPLICA_SETS, &key.namespace, &name)).unwrap_or_else(|| Arc::new(set))
@@ -158,6 +164,7 @@ pub fn replica_set(deployment: &Value, hash: &str) -> Value {
             "name": format!("{}-{hash}", text(deployment, "/metadata/name")),
             "namespace": text(deployment, "/metadata/namespace"),
             "labels": template["metadata"]["labels"], "ownerReferences": [owner_reference(deployment)],
+            "annotations": {REVISION: annotation(deployment, REVISION)},
         },
         "spec": {"replicas": deployment["spec"]["replicas"], "selector": selector, "template": template},
         "status": {"replicas": 0},

@@ -70,7 +70,7 @@ pub fn place(builder: &mut Builder, incident: Incident) {
         builder.locked.push((HANDLE.to_owned(), Sidecar::Provisioner));
     }
     let (health, details) = match incident {
-        Incident::Healthy | Incident::MissingSnapshotter => return,
+        Incident::Healthy | Incident::MissingSnapshotter | Incident::StuckImporter => return,
         Incident::Playbook | Incident::TerminatingDelete | Incident::OperatorManaged => {
             ("HEALTH_WARN", json!({"SLOW_OPS": {"severity": "HEALTH_WARN", "message": "3 slow ops, oldest one blocked for 41 sec, osd.2 has slow ops"}}))
         }

@@ -5,6 +5,7 @@ mod backups;
 mod builder;
 mod controller;
 mod flux;
+mod importer;
 mod stories;
 
 use std::time::Duration;
@@ -99,6 +100,9 @@ pub fn build(incident: Incident) -> World {
     }
     flux::place_kustomizations(&mut builder);
     controller::write_past(&mut builder);
+    if incident == Incident::StuckImporter {
+        importer::place(&mut builder);
+    }
     parties::start(&mut world);
     // Each party has looked at the scene once when it opens, at 10:00:00.
     world.advance(Duration::from_secs(5));
@@ -113,7 +117,7 @@ fn story_in(incident: Incident, app: &App) -> Option<Story> {
     };
     match incident {
         Incident::Playbook | Incident::TerminatingDelete | Incident::OperatorManaged => Some(app.story),
-        Incident::Healthy => (app.story != WaitsForConsumer).then_some(Healthy),
+        Incident::Healthy | Incident::StuckImporter => (app.story != WaitsForConsumer).then_some(Healthy),
         Incident::MissingSnapshotter => Some(match app.story {
             WaitsForConsumer => WaitsForConsumer,
             ImageLocked => ImageLocked,

@@ -285,3 +285,21 @@ async fn a_volume_to_be_deleted_goes_with_its_claim() {
     let volumes = caller.cluster.objects("", "persistentvolumes", None);
     assert!(!volumes.iter().any(|volume| volume["spec"]["claimRef"]["name"] == "zigbee2mqtt"));
 }
+
+#[tokio::test]
+async fn the_importer_stands_still_until_its_pod_is_replaced() {
+    let caller = Caller::of(Incident::StuckImporter);
+    assert!(caller.pending().is_empty() && caller.cluster.locks().is_empty(), "storage is well");
+    let log = async || {
+        let pods = caller.cluster.objects("", "pods", Some("media"));
+        let pod = pods.iter().find(|pod| pod["metadata"]["labels"]["app"] == "importer").expect("its pod");
+        let path = format!("/api/v1/namespaces/media/pods/{}/log?sinceSeconds=60", pod["metadata"]["name"].as_str().expect("a name"));
+        caller.get(&path).await.1.as_str().unwrap_or_default().to_owned()
+    };
+    caller.wait(600);
+    assert!(log().await.lines().count() >= 3 && log().await.lines().all(|line| line.starts_with("stuck: queue full")));
+    let restart = json!({"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "2026-08-20T10:00:00Z"}}}}});
+    caller.patch("/apis/apps/v1/namespaces/media/deployments/importer", crate::caller::STRATEGIC, &restart).await;
+    caller.wait(120);
+    assert!(log().await.lines().count() >= 3 && log().await.lines().all(|line| line.starts_with("imported")));
+}
