@@ -80,7 +80,7 @@ impl Person for AtDeletion {
         }
     }
     fn is_asked(&mut self, _: &str) -> futures::future::BoxFuture<'static, Option<bool>> {
-        None
+        Box::pin(async { None })
     }
 }
 

@@ -12,6 +12,7 @@ use salve_core::report::{Description, Report};
 use salve_run::{Halt, InMemory, Journal, Mode, Person, Run, RunFile, Setting, Stop};
 use salve_sandbox::{Guest, GuestEnd, Linking, Sandbox};
 use serde_json::Value;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// A guest that was looked at and may be run.
@@ -159,18 +160,24 @@ impl Journal for Both {
     }
 }
 
-/// Ctrl-C and SIGTERM: once to stop at the next safe point, twice to release at once and go.
+/// Ctrl-C, SIGTERM and a closed terminal: once to stop at the next safe point, twice to release at once and go.
 async fn heed(stop: Stop) {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else { return };
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = kinds.map(signal) else { return };
     loop {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
         }
-        let word =
-            if stop.requested() { "stopping at once: what is suspended is resumed first" } else { "stopping at the next safe point (again to stop at once)" };
-        eprintln!("\n{word}");
         stop.request();
+        let word = match stop.level() {
+            1 => "stopping at the next safe point (again to stop at once)",
+            2 => "stopping at once: what is suspended is resumed first (again to leave it)",
+            _ => "leaving: `salve doctor` finds what is still suspended",
+        };
+        // Whoever read this may have gone with the terminal.
+        drop(writeln!(std::io::stderr(), "\n{word}"));
     }
 }

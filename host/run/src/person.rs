@@ -1,5 +1,6 @@
 //! Who watches a run: hears each entry as it is written, and may be asked.
 
+use futures::future::BoxFuture;
 use salve_core::effect::Effect;
 use salve_core::journal::Entry;
 
@@ -10,7 +11,7 @@ pub trait Person: Send {
     /// An entry was written. For a write, [`Entry::Opened`] is heard before the first byte leaves.
     fn hears(&mut self, entry: &Entry);
     /// Asks; none when nobody is there.
-    fn is_asked(&mut self, question: &str) -> Option<bool>;
+    fn is_asked(&mut self, question: &str) -> BoxFuture<'static, Option<bool>>;
 }
 
 /// Nobody watches.
@@ -20,7 +21,7 @@ pub struct Nobody;
 impl Person for Nobody {
     fn begins(&mut self, _: &Effect) {}
     fn hears(&mut self, _: &Entry) {}
-    fn is_asked(&mut self, _: &str) -> Option<bool> {
-        None
+    fn is_asked(&mut self, _: &str) -> BoxFuture<'static, Option<bool>> {
+        Box::pin(async { None })
     }
 }

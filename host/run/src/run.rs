@@ -182,7 +182,7 @@ impl Run {
             self.denials.push(denial.clone());
             return self.done(n, origin, effect, Err(error), Some(denial), None);
         }
-        self.setting.person.begins(&effect);
+        self.told(|person| person.begins(&effect));
         match effect {
             Effect::Own(own) => {
                 let answer = self.own(&own).await?;
@@ -246,10 +246,14 @@ impl Run {
                 Ok(Answer::Step(()))
             }
             Own::Note(_) => Ok(Answer::Note(())),
-            Own::AskPerson(ask) => match self.setting.person.is_asked(&ask.question) {
-                Some(answer) => Ok(Answer::AskPerson(answer)),
-                None => Err(Error::Unavailable("nobody is at a terminal to be asked".into())),
-            },
+            Own::AskPerson(ask) => {
+                let asked = self.setting.person.is_asked(&ask.question);
+                let answer = tokio::select! {
+                    answer = asked => answer,
+                    () = self.setting.stop.wait() => return Err(Halt::Stopped),
+                };
+                answer.map(Answer::AskPerson).ok_or_else(|| Error::Unavailable("nobody is at a terminal to be asked".into()))
+            }
         })
     }
 
@@ -286,9 +290,15 @@ impl Run {
     }
 
     fn write(&mut self, entry: Entry) -> Result<(), Halt> {
-        self.setting.person.hears(&entry);
+        self.told(|person| person.hears(&entry));
         let written = self.setting.journal.append(&entry);
         self.trusted(written)
+    }
+
+    /// Who watches may break; the run does not.
+    fn told(&mut self, tell: impl FnOnce(&mut dyn Person)) {
+        let person = self.setting.person.as_mut();
+        drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| tell(person))));
     }
 
     fn sync(&mut self) -> Result<(), Halt> {

@@ -16,9 +16,13 @@ impl Default for Stop {
 
 impl Stop {
     /// Asks to stop. The first time waits and looks end, writes are finished; the second time writes are
-    /// abandoned too.
+    /// abandoned too; the third time, so are releases.
     pub fn request(&self) {
         self.level.send_modify(|level| *level = level.saturating_add(1));
+    }
+    /// How often somebody asked.
+    pub fn level(&self) -> u8 {
+        *self.level.borrow()
     }
     /// Somebody asked.
     pub fn requested(&self) -> bool {
@@ -36,7 +40,8 @@ impl Stop {
     pub async fn wait_insisted(&self) {
         self.reached(2).await;
     }
-    async fn reached(&self, wanted: u8) {
+    /// Ends when somebody has asked so often.
+    pub async fn reached(&self, wanted: u8) {
         let mut level = self.level.subscribe();
         // The sender lives as long as self, so the only way to end is to be asked.
         if level.wait_for(|l| *l >= wanted).await.is_err() {

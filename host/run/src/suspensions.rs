@@ -20,6 +20,12 @@ impl Suspensions {
         self.all.push(Suspension { release, answer: None });
         u32::try_from(self.all.len() - 1).expect("a run cannot suspend four thousand million objects")
     }
+    /// It was prepared anew: another object, or another state to restore.
+    pub fn renew(&mut self, id: u32, release: Resume) {
+        if let Some(suspension) = self.all.get_mut(id as usize) {
+            suspension.release = release;
+        }
+    }
     /// What releases it, while it is open.
     pub fn release(&self, id: u32) -> Option<&Resume> {
         self.all.get(id as usize).filter(|s| s.answer.is_none()).map(|s| &s.release)

@@ -11,7 +11,7 @@ use clap::Args;
 use salve_core::report::Verdict;
 use salve_core::text::inert;
 use salve_run::Mode;
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 
 /// Does it: shows the plan, asks for the context's name, then runs the guest.
 ///
@@ -24,7 +24,7 @@ pub struct RunGuest {
     guest: GuestArguments,
     #[command(flatten)]
     cluster: ClusterArguments,
-    /// Do not ask for the context's name. Does not satisfy an approval that a policy requires.
+    /// Do not ask for the context's name.
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
@@ -38,8 +38,8 @@ impl RunGuest {
     pub async fn execute(self, verbose: u8) -> Result<u8, Failed> {
         let ready = Ready::prepare(Chosen::find(&self.guest)?, self.guest.config_file.as_deref(), &self.guest.config).await?;
         ready.refuse_ungranted()?;
-        if !self.yes && !io::stdin().is_terminal() {
-            return Err(Failed::usage("run asks for the context's name, and nobody is at a terminal: give --yes"));
+        if !self.yes && (!io::stdin().is_terminal() || self.output.output == Output::Json) {
+            return Err(Failed::usage("run shows its plan and asks for the context's name, which a program cannot answer: give --yes"));
         }
         let open = Open::live(&self.cluster).await?;
         if !self.yes {
@@ -58,7 +58,7 @@ impl RunGuest {
                     return Ok(plan.closing.verdict.exit_code());
                 }
             }
-            confirm(&open.context)?;
+            confirm(&open.context).await?;
         }
         let folder = runs::folder(self.runs.runs.as_ref());
         let over = ready.run(Mode::Live, &open, Some(&folder), watcher(verbose, true)).await?;
@@ -71,13 +71,15 @@ impl RunGuest {
 }
 
 /// The context's name, typed: a `y` is too quickly typed into the wrong window.
-fn confirm(context: &str) -> Result<(), Failed> {
+async fn confirm(context: &str) -> Result<(), Failed> {
     anstream::eprint!("\ntype the context's name ({}) to do this: ", inert(context));
-    let mut typed = String::new();
-    let read = io::stderr().flush().and_then(|()| io::stdin().lock().read_line(&mut typed));
-    match read {
-        Ok(_) if typed.trim() == context => Ok(()),
-        Ok(_) => Err(Failed::usage("that is not its name: nothing was changed")),
-        Err(e) => Err(Failed::usage(format!("the terminal does not answer ({e}): nothing was changed"))),
+    let typed = tokio::select! {
+        typed = tell::typed_line() => typed,
+        _ = tokio::signal::ctrl_c() => None,
+    };
+    match typed {
+        Some(typed) if typed.trim() == context => Ok(()),
+        Some(_) => Err(Failed::usage("that is not its name: nothing was changed")),
+        None => Err(Failed::usage("nobody typed it: nothing was changed")),
     }
 }

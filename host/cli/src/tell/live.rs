@@ -2,6 +2,7 @@
 //! On a terminal a line below shows what is waited for; elsewhere there are plain lines only.
 
 use super::{BAD, CARE, DIM, HEAD};
+use futures::future::BoxFuture;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use salve_core::effect::run::Level;
 use salve_core::effect::{Effect, Look, Own, Touch};
@@ -10,7 +11,7 @@ use salve_core::journal::{Done, Entry, Opened};
 use salve_core::outcome::Outcome;
 use salve_core::text::inert;
 use salve_run::Person;
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 /// So many commands are shown of one touch, unless one asks for all.
@@ -42,7 +43,8 @@ impl Live {
         if self.quiet {
             return;
         }
-        self.bar.suspend(|| anstream::eprintln!("{line}"));
+        // A terminal that has gone is no reason to leave anything suspended.
+        self.bar.suspend(|| drop(writeln!(anstream::stderr(), "{line}")));
     }
 
     fn commands(&self, touch: &Touch) {
@@ -127,15 +129,13 @@ impl Person for Live {
         }
     }
 
-    fn is_asked(&mut self, question: &str) -> Option<bool> {
+    fn is_asked(&mut self, question: &str) -> BoxFuture<'static, Option<bool>> {
         if !self.may_ask {
-            return None;
+            return Box::pin(async { None });
         }
-        self.bar.suspend(|| {
-            anstream::eprint!("{:14}{HEAD}{}{HEAD:#} [y/N] ", "", inert(question));
-            io::stderr().flush().ok()?;
-            let mut answer = String::new();
-            io::stdin().lock().read_line(&mut answer).ok()?;
+        self.bar.suspend(|| drop(write!(anstream::stderr(), "{:14}{HEAD}{}{HEAD:#} [y/N] ", "", inert(question))));
+        Box::pin(async {
+            let answer = super::typed_line().await?;
             Some(matches!(answer.trim(), "y" | "Y" | "yes"))
         })
     }

@@ -82,6 +82,15 @@ pub fn trace(verbose: u8) {
     }
 }
 
+/// What a person types, waited for on a thread of its own, so that signals are heard meanwhile.
+pub async fn typed_line() -> Option<String> {
+    let read = || {
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).ok().filter(|n| *n > 0).map(|_| line)
+    };
+    tokio::task::spawn_blocking(read).await.ok().flatten()
+}
+
 /// What holds and is well.
 pub const GOOD: Style = AnsiColor::Green.on_default().bold();
 /// What is wrong.

@@ -1,16 +1,19 @@
 //! How a run ends: what is suspended is given back, then the verdict is found in the run's own record.
 
 use super::{Mode, Run};
-use salve_core::Millis;
 use salve_core::effect::Ask;
 use salve_core::journal::{Closing, Ended, Ending, Entry, Failure, Origin};
 use salve_core::outcome::{Error, Fault};
 use salve_core::proof;
 use salve_core::report::{Concluded, State, Verdict};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// How long a release is tried.
+/// How long releases are tried without one of them coming through.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long one try may take.
+const TRY: Duration = Duration::from_secs(10);
+/// And when somebody insists on going.
+const HURRY: Duration = Duration::from_secs(2);
 
 impl Run {
     /// Ends the run: gives back what is still suspended, judges, and writes the verdict.
@@ -31,18 +34,30 @@ impl Run {
     }
 
     async fn release(&mut self) {
-        let began = self.setting.clock.now();
+        let stop = self.setting.stop.clone();
         let mut pause = Duration::from_secs(1);
+        // Both clocks: a simulated cluster's runs ahead, a silent one's stands still.
+        let (mut began, mut moment) = (Instant::now(), self.setting.clock.now());
         loop {
             for id in self.suspensions.still_open() {
                 let Some(release) = self.suspensions.release(id).cloned() else { continue };
-                if let Ok(Ok(answer)) = self.carry(release.effect(), Origin::Host, None).await {
-                    // What is not released stays in the list, and the loop comes back to it.
-                    let _ = self.released(id, answer);
+                let hurry = stop.insisted();
+                let tried = tokio::select! {
+                    tried = tokio::time::timeout(if hurry { HURRY } else { TRY }, self.carry(release.effect(), Origin::Host, None)) => tried,
+                    // Who insists while this try hangs gets a short one, and then none.
+                    () = stop.reached(if hurry { 3 } else { 2 }) => continue,
+                };
+                if let Ok(Ok(Ok(answer))) = tried
+                    && self.released(id, answer).is_ok()
+                {
+                    (began, moment) = (Instant::now(), self.setting.clock.now());
+                }
+                let over = began.elapsed() >= PATIENCE || u128::from(self.setting.clock.now().saturating_sub(moment)) >= PATIENCE.as_millis();
+                if over || stop.level() >= 3 {
+                    return;
                 }
             }
-            let over = self.setting.clock.now().saturating_sub(began) >= PATIENCE.as_millis() as Millis;
-            if self.suspensions.still_open().is_empty() || over || self.setting.stop.insisted() {
+            if self.suspensions.still_open().is_empty() || stop.insisted() {
                 return;
             }
             self.setting.clock.sleep(pause).await;

@@ -76,9 +76,13 @@ impl Run {
                 Err(_) if matches!(touch, Touch::Resume(_)) => {}
                 Err(halt) => return Err(halt),
             }
-            if let (Touch::Suspend(s), None) = (&touch, id) {
+            if let Touch::Suspend(s) = &touch {
                 let uid = prior.objects.first().and_then(|o| o["metadata"]["uid"].as_str()).unwrap_or_default().to_owned();
-                id = Some(self.suspensions.open(Resume { target: s.target.clone(), uid, prior: plan::was(&prior) }));
+                let release = Resume { target: s.target.clone(), uid, prior: plan::was(&prior) };
+                match id {
+                    None => id = Some(self.suspensions.open(release)),
+                    Some(id) => self.suspensions.renew(id, release),
+                }
             }
             let acted = tokio::select! {
                 acted = tokio::time::timeout(patience(&effect), backend.act(&rest, &prior, &footprint)) => acted,
@@ -102,7 +106,7 @@ impl Run {
                 }
             }
         }
-        let answer = whole(&touch, sofar, answer);
+        let answer = whole(&touch, sofar, answer, opened);
         let result = if opened { self.closed(n, origin, &effect, answer)? } else { self.done(n, origin, effect, answer, None, None)? };
         match (id, &result) {
             (Some(id), Ok(_)) => {
@@ -137,15 +141,18 @@ fn merge(touch: &Touch, sofar: Option<Answer>, part: Option<Answer>) -> Option<A
 }
 
 /// The whole answer: for a set in its own order, with what never came to an end marked as refused.
-fn whole(touch: &Touch, sofar: Option<Answer>, last: Result<Answer, Error>) -> Result<Answer, Error> {
+fn whole(touch: &Touch, sofar: Option<Answer>, last: Result<Answer, Error>, opened: bool) -> Result<Answer, Error> {
     let Touch::Delete(delete) = touch else { return last };
     let (part, why) = match last {
         Ok(answer) => (Some(answer), None),
-        Err(error) if sofar.is_none() => return Err(error),
+        // Nothing was sent: the set as a whole came to nothing.
+        Err(error) if !opened => return Err(error),
         Err(error) => (None, Some(error.to_string())),
     };
-    let Some(Answer::Delete(deletions)) = merge(touch, sofar, part) else {
-        return Err(Error::Unavailable("the backend answered a deletion with another call's answer".into()));
+    let deletions = match merge(touch, sofar, part) {
+        Some(Answer::Delete(deletions)) => deletions,
+        None => vec![],
+        Some(_) => return Err(Error::Unavailable("the backend answered a deletion with another call's answer".into())),
     };
     let deletion = |f: &Frozen| {
         deletions.iter().find(|d| d.uid == f.uid && d.object == f.object).cloned().unwrap_or_else(|| Deletion {
