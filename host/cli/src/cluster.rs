@@ -6,7 +6,8 @@ use salve_core::Millis;
 use salve_core::effect::host::{ClusterIdentity, Identity};
 use salve_core::effect::{Ask, Effect};
 use salve_core::footprint::Footprint;
-use salve_kubernetes::{Cluster, Connection, Performer};
+use salve_core::text::inert;
+use salve_kubernetes::{Cluster, ConnectError, Connection, Performer};
 use salve_run::{Backend, Clock};
 use salve_simulator::Simulator;
 use std::sync::Arc;
@@ -32,7 +33,17 @@ impl Open {
         };
         let cluster = Cluster::connect(connection).await.map_err(|e| {
             let file = arguments.kubeconfig.as_ref().map(|path| format!("\nkubeconfig {}", path.display()));
-            Failed::cluster(format!("{e}{}", file.unwrap_or_default()))
+            let said = format!("{}{}", inert(&e.to_string()), file.unwrap_or_default());
+            match e {
+                ConnectError::NoKubeconfig
+                | ConnectError::Kubeconfig(_)
+                | ConnectError::NoContext { .. }
+                | ConnectError::UnknownContext { .. }
+                | ConnectError::GroupsWithoutUser => Failed::usage(said),
+                ConnectError::Credentials(_) | ConnectError::Refused { .. } | ConnectError::Unreachable { .. } | ConnectError::Tls { .. } => {
+                    Failed::cluster(said)
+                }
+            }
         })?;
         Self::greet(cluster).await
     }
@@ -70,7 +81,7 @@ async fn look<A: Ask>(backend: &dyn Backend, ask: A) -> Result<A::Answer, Failed
     let effect = ask.effect();
     let footprint = Footprint::new(&effect, vec![]);
     let Effect::Look(look) = effect else { return Err(Failed::host("a census that is no look")) };
-    let answer = backend.look(&look, &footprint).await.map_err(|e| Failed::cluster(e.to_string()))?;
+    let answer = backend.look(&look, &footprint).await.map_err(|e| Failed::cluster(inert(&e.to_string())))?;
     A::take(answer).ok_or_else(|| Failed::host("an answer to another call"))
 }
 

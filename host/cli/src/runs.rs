@@ -6,18 +6,19 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 /// The folder of run files.
-pub fn folder(given: Option<&PathBuf>) -> PathBuf {
-    given.cloned().unwrap_or_else(|| base("XDG_STATE_HOME", ".local/state").join("salve/runs"))
+pub fn folder(given: Option<&PathBuf>) -> Result<PathBuf, Failed> {
+    let own = || base("XDG_STATE_HOME", ".local/state").map(|state| state.join("salve/runs"));
+    given.cloned().or_else(own).ok_or_else(|| Failed::usage("neither XDG_STATE_HOME nor HOME is set: say with --runs DIR where run files go"))
 }
 
-/// The folder of compiled components.
-pub fn cache() -> PathBuf {
-    base("XDG_CACHE_HOME", ".cache").join("salve/compiled")
+/// The folder of compiled components; none where nobody has a home, for a folder that anybody can make is no place for code.
+pub fn cache() -> Option<PathBuf> {
+    base("XDG_CACHE_HOME", ".cache").map(|cache| cache.join("salve/compiled"))
 }
 
-fn base(variable: &str, below_home: &str) -> PathBuf {
+fn base(variable: &str, below_home: &str) -> Option<PathBuf> {
     let set = |name: &str| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    set(variable).or_else(|| set("HOME").map(|home| home.join(below_home))).unwrap_or_else(env::temp_dir)
+    set(variable).or_else(|| set("HOME").map(|home| home.join(below_home)))
 }
 
 /// All run files of a folder, by name: the oldest first. None where there is no folder yet.

@@ -9,11 +9,12 @@ use salve_core::document::Limits;
 use salve_core::effect::suspend_flux::Resume;
 use salve_core::journal::{Closing, Ending, Entry, FORMAT, Header};
 use salve_core::report::{Description, Report};
-use salve_run::{Halt, InMemory, Journal, Mode, Person, Run, RunFile, Setting, Stop};
+use salve_run::{Halt, Journal, Mode, Person, Run, RunFile, Setting, Stop};
 use salve_sandbox::{Guest, GuestEnd, Linking, Sandbox};
 use serde_json::Value;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A guest that was looked at and may be run.
 pub struct Ready {
@@ -61,16 +62,14 @@ impl Ready {
         let at = clock.now();
         let id = runs::id()?;
         let timeout = self.configuration["timeout"].as_u64().unwrap_or(3600);
-        let entries = InMemory::default();
-        let (journal, file): (Box<dyn Journal>, _) = match runs {
-            Some(folder) => {
-                let file = RunFile::create(folder, &runs::file_name(at, &open.context, &id))
-                    .map_err(|e| Failed::host(format!("the run file cannot be made in {}: {e}", folder.display())))?;
-                let path = file.path().to_owned();
-                (Box::new(Both { file, memory: entries.clone() }), Some(path))
-            }
-            None => (Box::new(entries.clone()), None),
-        };
+        let report = Arc::new(Mutex::new(None));
+        let run_file = runs.map(|folder| {
+            RunFile::create(folder, &runs::file_name(at, &open.context, &id))
+                .map_err(|e| Failed::host(format!("the run file cannot be made in {}: {e}", folder.display())))
+        });
+        let run_file = run_file.transpose()?;
+        let file = run_file.as_ref().map(|f| f.path().to_owned());
+        let journal = Box::new(Told { file: run_file, report: report.clone() });
         let stop = Stop::default();
         let insisted = stop.clone();
         let signals = tokio::spawn(heed(stop.clone()));
@@ -121,7 +120,7 @@ impl Ready {
         let releases = run.open();
         let closing = run.finish(ending).await;
         signals.abort();
-        let report = Report::of(&entries.entries()).ok_or_else(|| Failed::host("the run has no header"))?;
+        let report = report.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or_else(|| Failed::host("the run has no header"))?;
         Ok(Over { report, closing, releases, file })
     }
 }
@@ -138,25 +137,30 @@ pub fn quiet_watcher(may_ask: bool) -> Box<dyn Person> {
 
 /// Looks at a component, compiles it, and asks what it is with every capability out of reach.
 pub async fn load(component: &[u8], origin: &str, limits: Limits) -> Result<(Guest, Description), Failed> {
-    let sandbox = Sandbox::new(Some(&runs::cache())).map_err(|e| Failed::host(e.to_string()))?;
+    let sandbox = Sandbox::new(runs::cache().as_deref()).map_err(|e| Failed::host(e.to_string()))?;
     let guest = sandbox.load(component).map_err(|e| Failed::document(format!("{origin}: {e}")))?;
     let description = guest.describe(limits).await.map_err(|e| Failed::guest(format!("{origin}: describe: {e}")))?;
     Ok((guest, description))
 }
 
-/// The run file, and a copy for the report.
-struct Both {
-    file: RunFile,
-    memory: InMemory,
+/// The run file where there is one, and the report as it grows: what was read long ago is not kept in memory.
+struct Told {
+    file: Option<RunFile>,
+    report: Arc<Mutex<Option<Report>>>,
 }
 
-impl Journal for Both {
+impl Journal for Told {
     fn append(&mut self, entry: &Entry) -> std::io::Result<()> {
-        self.memory.append(entry)?;
-        self.file.append(entry)
+        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        match (entry, report.as_mut()) {
+            (Entry::Header(header), _) => *report = Some(Report::begin(header)),
+            (_, Some(report)) => report.hear(entry),
+            (_, None) => {}
+        }
+        self.file.as_mut().map_or(Ok(()), |file| file.append(entry))
     }
     fn sync(&mut self) -> std::io::Result<()> {
-        self.file.sync()
+        self.file.as_mut().map_or(Ok(()), Journal::sync)
     }
 }
 

@@ -2,7 +2,8 @@
 
 use crate::effect::Touch;
 use crate::effect::restart_deployment::Strategy;
-use crate::effect::suspend_flux::Prior;
+use crate::effect::shared::FluxRef;
+use crate::effect::suspend_flux::{DEADLINE, PRIOR, Prior, REASON, RUN};
 use std::collections::BTreeMap;
 
 /// The commands, in the order in which one would type them.
@@ -32,6 +33,12 @@ pub fn commands(touch: &Touch) -> Vec<String> {
             Strategy::ReplacePods => format!("kubectl delete pod -n {} -l app={}", r.target.namespace, r.target.name),
         }],
     }
+}
+
+/// The command that takes a run's mark off a Flux object.
+pub fn unmark(target: &FluxRef) -> String {
+    let marks = [RUN, REASON, DEADLINE, PRIOR].map(|key| format!("{key}-")).join(" ");
+    format!("kubectl annotate {} {} -n {} {marks}", target.kind.plural(), target.name, target.namespace)
 }
 
 #[cfg(test)]

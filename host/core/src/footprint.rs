@@ -2,6 +2,7 @@
 //!
 //! The check on each outgoing request reads it; the Role that a credential needs is written from it.
 
+use crate::effect::shared::FluxKind;
 use crate::effect::{Effect, Look, Own, Target, Touch};
 use crate::glob::Glob;
 use serde_json::Value;
@@ -267,7 +268,7 @@ impl Footprint {
                 Scope::Everywhere => true,
                 Scope::Cluster => asked.namespace.is_none(),
                 Scope::Effect => self.targets.iter().any(|t| t.namespace.as_deref() == asked.namespace),
-                Scope::Target => self.targets.iter().any(|t| t.namespace.as_deref() == asked.namespace && t.name.as_deref() == asked.name),
+                Scope::Target => self.targets.iter().any(|t| t.namespace.as_deref() == asked.namespace && t.name.as_deref() == asked.name && of_kind(t, asked)),
                 Scope::Followed => asked.namespace.is_some_and(|ns| self.followed.iter().any(|g| g.fits(ns))),
             };
             if there {
@@ -329,10 +330,16 @@ impl Footprint {
     }
 }
 
+/// A Flux target is one object of one kind: its namesakes of the other kinds are none of its business.
+fn of_kind(target: &Target, asked: &Asked<'_>) -> bool {
+    let named = target.kind.as_deref().and_then(|word| FluxKind::ALL.into_iter().find(|k| k.word() == word));
+    named.is_none_or(|kind| kind.plural() == asked.resource && kind.group() == asked.group)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::effect::shared::{FluxKind, FluxRef, ObjectRef};
+    use crate::effect::shared::{FluxRef, ObjectRef};
     use crate::effect::{Ask, query_objects, query_pvcs, restart_deployment, suspend_flux};
     use serde_json::json;
 
@@ -351,6 +358,7 @@ mod tests {
         assert!(footprint.covers(&asked(Verb::Patch, KUSTOMIZE, "kustomizations", "media", "plex")).is_ok());
         assert!(footprint.covers(&asked(Verb::Patch, KUSTOMIZE, "kustomizations", "media", "sonarr")).is_err());
         assert!(footprint.covers(&asked(Verb::Patch, KUSTOMIZE, "kustomizations", "flux-system", "plex")).is_err());
+        assert!(footprint.covers(&asked(Verb::Patch, HELM, "helmreleases", "media", "plex")).is_err());
         assert!(footprint.covers(&asked(Verb::Delete, KUSTOMIZE, "kustomizations", "media", "plex")).is_err());
         assert!(footprint.covers(&asked(Verb::Patch, "apps", "deployments", "media", "plex")).is_err());
     }

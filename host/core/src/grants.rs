@@ -3,6 +3,7 @@
 //! What a remediation asks for and what an operator's policy allows are two layers; an effect must
 //! pass every layer, so neither can widen the other.
 
+use crate::effect::shared::FluxKind;
 use crate::effect::{CAPABILITIES, Effect, Look, Own, Reach, Target, Touch, reach};
 use crate::glob::Glob;
 use serde::{Deserialize, Serialize};
@@ -79,7 +80,33 @@ impl Grant {
         if self.capability == "query-objects" && self.kinds.is_none() {
             return Err("`query-objects` needs `kinds`, e.g. [jobs.batch]".into());
         }
+        self.check_kinds()?;
+        for (given, key, owner) in [
+            (self.max.deletions, "deletions", "delete-replicationsources"),
+            (self.max.restarts, "restarts", "restart-deployment"),
+            (self.max.suspensions, "suspensions", "suspend-flux"),
+        ] {
+            if given.is_some() && self.capability != owner {
+                return Err(format!("`max.{key}` means something for {owner} only"));
+            }
+        }
         Ok(())
+    }
+
+    /// Kinds that could never fit would be a grant that silently grants nothing.
+    fn check_kinds(&self) -> Result<(), String> {
+        let Some(kinds) = &self.kinds else { return Ok(()) };
+        match self.capability.as_str() {
+            "query-objects" => Ok(()),
+            "query-flux" | "suspend-flux" | "reconcile-flux" => {
+                let words: Vec<_> = FluxKind::ALL.iter().map(|k| k.word()).collect();
+                match kinds.iter().find(|glob| !words.iter().any(|w| glob.fits(w))) {
+                    Some(odd) => Err(format!("no kind is called {:?}; there are {}", crate::text::inert(odd.as_str()), words.join(", "))),
+                    None => Ok(()),
+                }
+            }
+            other => Err(format!("`kinds` means nothing for {other}")),
+        }
     }
 
     fn fits(&self, capability: &str, target: &Target) -> bool {
@@ -290,7 +317,7 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::effect::shared::{FluxKind, FluxRef, ObjectRef};
+    use crate::effect::shared::{FluxRef, ObjectRef};
     use crate::effect::{Ask, delete_replicationsources as del, query_objects, query_pvcs, suspend_flux};
     use proptest::prelude::*;
 

@@ -169,6 +169,13 @@ pub struct Failure {
     pub text: String,
 }
 
+impl Closing {
+    /// The exit code that `salve --help` documents: the highest that applies.
+    pub fn exit_code(&self) -> u8 {
+        self.fault.map_or(0, |fault| Verdict::Failed(fault).exit_code()).max(self.verdict.exit_code())
+    }
+}
+
 /// The last line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Closing {
@@ -178,6 +185,9 @@ pub struct Closing {
     pub verdict: Verdict,
     /// In one sentence.
     pub sentence: String,
+    /// Whose fault it was that the guest's part broke off, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<Fault>,
     /// Suspensions that could not be released.
     pub open: Vec<crate::effect::suspend_flux::Resume>,
 }

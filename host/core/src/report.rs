@@ -194,6 +194,15 @@ pub struct Report {
     pub left: Vec<Finding>,
     /// How to keep it from coming back.
     pub prevention: Vec<Finding>,
+    /// Deletions whose outcome is still to come.
+    #[serde(skip)]
+    deleting: Vec<(u64, Effect)>,
+    /// What was deleted.
+    #[serde(skip)]
+    deleted: Vec<String>,
+    /// What the host itself gave back.
+    #[serde(skip)]
+    given_back: Vec<String>,
 }
 
 /// What ran.
@@ -262,14 +271,15 @@ impl Report {
     pub fn of<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Option<Self> {
         let mut entries = entries.into_iter();
         let Entry::Header(header) = entries.next()? else { return None };
-        let mut report = Self::new(header);
+        let mut report = Self::begin(header);
         for entry in entries {
             report.hear(entry);
         }
         Some(report)
     }
 
-    fn new(header: &Header) -> Self {
+    /// The report of a run that has just begun.
+    pub fn begin(header: &Header) -> Self {
         Self {
             api_version: "salve.dev/v1alpha1",
             kind: "Report",
@@ -289,15 +299,22 @@ impl Report {
             effects: vec![],
             left: vec![],
             prevention: vec![],
+            deleting: vec![],
+            deleted: vec![],
+            given_back: vec![],
         }
     }
 
-    fn hear(&mut self, entry: &Entry) {
+    /// Takes in the next entry.
+    pub fn hear(&mut self, entry: &Entry) {
         match entry {
             Entry::Header(_) => {}
             Entry::Opened(opened) => self.opened(opened),
             Entry::Closed(closed) => {
                 self.tick(closed.at);
+                if let Some(outcome) = &closed.outcome {
+                    self.settle(closed.n, outcome);
+                }
                 if let (Some(told), Some(outcome)) = (self.effects.iter_mut().rev().find(|t| t.n == closed.n), &closed.outcome) {
                     told.outcome = word(&told.call, outcome);
                 }
@@ -332,6 +349,11 @@ impl Report {
     fn opened(&mut self, opened: &Opened) {
         self.tick(opened.at);
         let Effect::Touch(touch) = &opened.effect else { return };
+        match touch {
+            Touch::Delete(_) => self.deleting.push((opened.n, opened.effect.clone())),
+            Touch::Resume(resume) if opened.origin == Origin::Host => self.given_back.push(resume.target.to_string()),
+            Touch::Resume(_) | Touch::Suspend(_) | Touch::Reconcile(_) | Touch::Restart(_) => {}
+        }
         // A further attempt of the same entry is the same touch.
         if !self.effects.iter().any(|t| t.n == opened.n) {
             let told = self.tell(opened.n, opened.origin, &opened.effect, touch, "in doubt".into());
@@ -358,14 +380,31 @@ impl Report {
         }
     }
 
+    /// Notes what a deletion came to, for what may come back.
+    fn settle(&mut self, n: u64, outcome: &Outcome) {
+        let Some((_, effect)) = self.deleting.iter().find(|(m, _)| *m == n) else { return };
+        if let Some(Answer::Delete(deletions)) = outcome.ok().and_then(|raw| effect.decode(raw).ok()) {
+            self.deleted.extend(deletions.iter().filter(|d| d.end == End::Deleted).map(|d| d.object.to_string()));
+        }
+    }
+
     fn close(&mut self, closing: &Closing) {
         self.tick(closing.at);
+        if !self.deleted.is_empty() && !self.given_back.is_empty() {
+            self.left.push(Finding {
+                text: format!("what may come back: Flux re-creates deleted sources that Git declares when it next reconciles {}", self.given_back.join(", ")),
+                details: self.deleted.clone(),
+            });
+        }
         self.verdict = closing.verdict.word();
         self.sentence.clone_from(&closing.sentence);
         for open in &closing.open {
             self.left.insert(
                 0,
-                Finding { text: format!("{} is still suspended by this run", open.target), details: equivalent::commands(&Touch::Resume(open.clone())) },
+                Finding {
+                    text: format!("{} is still suspended by this run", open.target),
+                    details: equivalent::commands(&Touch::Resume(open.clone())).into_iter().chain([equivalent::unmark(&open.target)]).collect(),
+                },
             );
         }
     }

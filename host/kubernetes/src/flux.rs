@@ -10,10 +10,31 @@ use salve_core::effect::query_flux::{FluxObject, SuspendedBy};
 use salve_core::effect::shared::{FluxKind, FluxRef};
 use salve_core::effect::suspend_flux::{Prior, RUN};
 use salve_core::outcome::Error;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const KUSTOMIZE: &str = "kustomize.toolkit.fluxcd.io";
 const HELM: &str = "helm.toolkit.fluxcd.io";
+
+/// What a write of ours has to know of an object. Its values and substitutions stay out of the run file: passwords stand in them.
+pub(crate) fn outline(object: &Value) -> Value {
+    let annotations = object.pointer("/metadata/annotations").and_then(Value::as_object);
+    let ours = annotations.into_iter().flatten().filter(|(key, _)| key.starts_with("salve.dev/") || key.starts_with("reconcile.fluxcd.io/"));
+    let annotations: serde_json::Map<_, _> = ours.map(|(key, value)| (key.clone(), value.clone())).collect();
+    let mut spec = serde_json::Map::new();
+    for field in ["suspend", "interval"] {
+        if let Some(value) = object.pointer(&format!("/spec/{field}")) {
+            spec.insert(field.into(), value.clone());
+        }
+    }
+    json!({
+        "apiVersion": object.get("apiVersion"), "kind": object.get("kind"),
+        "metadata": {
+            "name": name(object), "namespace": namespace(object), "uid": uid(object), "resourceVersion": object.pointer("/metadata/resourceVersion"),
+            "generation": number(object, "/metadata/generation"), "annotations": annotations,
+        },
+        "spec": spec,
+    })
+}
 
 /// The kind as it is served.
 pub(crate) async fn served(session: &Session, kind: FluxKind) -> Result<Resource, Error> {

@@ -38,6 +38,13 @@ pub(crate) async fn of_deployment(session: &Session, deployment: &Value) -> Resu
     let Some(labels) = selector(deployment) else { return Ok(vec![]) };
     let narrow = Narrow { labels: Some(&labels), fields: None };
     let mut pods = session.list(&PODS, Some(namespace(deployment)), narrow).await?;
+    // A selector can fit what somebody else made: only pods of this Deployment's ReplicaSets are its own.
+    let sets = format!("{}-", name(deployment));
+    pods.retain(|pod| {
+        list(pod, "/metadata/ownerReferences")
+            .iter()
+            .any(|owner| text(owner, "/kind") == Some("ReplicaSet") && text(owner, "/name").is_some_and(|n| n.starts_with(&sets)))
+    });
     pods.sort_by(|a, b| name(a).cmp(name(b)));
     Ok(pods)
 }

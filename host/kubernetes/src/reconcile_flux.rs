@@ -1,7 +1,7 @@
 //! `reconcile-flux`: asks a Flux object to reconcile now, as `flux reconcile` does, and waits for the answer.
 
 use crate::flux::{self, Readiness};
-use crate::object::{annotation, condition, manifest, text, uid};
+use crate::object::{annotation, condition, text, uid};
 use crate::send::Session;
 use crate::time;
 use salve_core::effect::reconcile_flux::{Reconcile, Reconciled};
@@ -28,7 +28,7 @@ pub(crate) async fn prepare(session: &Session, ask: &Reconcile) -> Result<Prepar
         let who = by.run.map(|run| format!("run {run}")).or(by.manager).unwrap_or_else(|| "somebody".into());
         return Err(Error::Conflict(format!("{} is suspended, by {who}: nothing would happen", ask.target)));
     }
-    Ok(Prepared::Ready(Prior { objects: vec![manifest(object)], at: session.clock().now() }))
+    Ok(Prepared::Ready(Prior { objects: vec![flux::outline(&object)], at: session.clock().now() }))
 }
 
 /// The write: a time that its controller has not handled yet. It carries the prior's time, so that once more writes the same.

@@ -243,7 +243,9 @@ impl Session {
         match kept {
             Kept::Outside(breach) if breach.ungranted => {
                 let capability = self.footprint.effect().split('.').next().unwrap_or_default();
-                Error::Denied(format!("{breach}: {capability} is not granted in that namespace; add it to grants.{capability}.namespaces to allow it"))
+                Error::Denied(format!(
+                    "{breach}: {capability} is not granted in that namespace; would allow it: the namespace under `namespaces` of the grant of {capability}"
+                ))
             }
             Kept::Outside(_) | Kept::Unclaimed(_) | Kept::Never(_) => {
                 tracing::error!(effect = self.footprint.effect(), %kept, "a request of our own left its footprint and was kept back");

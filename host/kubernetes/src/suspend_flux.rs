@@ -3,7 +3,7 @@
 use crate::backend::Performer;
 use crate::failure::Failure;
 use crate::flux;
-use crate::object::{annotation, instant, is_terminating, manifest, uid, version};
+use crate::object::{annotation, instant, is_terminating, uid, version};
 use crate::resource::Resource;
 use crate::send::Session;
 use crate::time;
@@ -33,7 +33,7 @@ pub(crate) async fn prepare_suspend(performer: &Performer, session: &Session, as
             performer.hold(&ask.target, true);
             Ok(Prepared::Settled(Answer::Suspend(settled)))
         }
-        None => Ok(Prepared::Ready(Prior { objects: vec![manifest(object)], at: session.clock().now() })),
+        None => Ok(Prepared::Ready(Prior { objects: vec![flux::outline(&object)], at: session.clock().now() })),
     }
 }
 
@@ -250,12 +250,12 @@ pub(crate) async fn prepare_resume(performer: &Performer, session: &Session, ask
     let object = flux::find(session, &ask.target).await?;
     let doubtful = object.as_ref().is_some_and(|object| performer.doubts(&ask.target, version(object)));
     match (hold(ask, object.as_ref(), performer.run()), object) {
-        (Hold::Nothing(_), Some(object)) if doubtful => Ok(Prepared::Ready(Prior { objects: vec![manifest(object)], at: session.clock().now() })),
+        (Hold::Nothing(_), Some(object)) if doubtful => Ok(Prepared::Ready(Prior { objects: vec![flux::outline(&object)], at: session.clock().now() })),
         (Hold::Nothing(resumed), _) => {
             performer.hold(&ask.target, false);
             Ok(Prepared::Settled(Answer::Resume(resumed)))
         }
-        (Hold::Ours | Hold::MarkOnly(_), Some(object)) => Ok(Prepared::Ready(Prior { objects: vec![manifest(object)], at: session.clock().now() })),
+        (Hold::Ours | Hold::MarkOnly(_), Some(object)) => Ok(Prepared::Ready(Prior { objects: vec![flux::outline(&object)], at: session.clock().now() })),
         (Hold::Ours | Hold::MarkOnly(_), None) => Err(Error::NotFound(format!("there is no {}", ask.target))),
     }
 }

@@ -9,11 +9,14 @@ use crate::resource::DEPLOYMENTS;
 use crate::send::{LARGEST, Session, concurrently};
 use crate::time;
 use page::Stretch;
-use regex::Regex;
+use regex::RegexBuilder;
 use salve_core::effect::tail_logs::{Line, Next, Page, Position, Query};
 use salve_core::outcome::Error;
 use serde_json::Value;
 use std::borrow::Cow;
+
+/// A compiled pattern may take so many bytes: a guest's pattern is searched for on our time, not on its own.
+const PATTERN_SIZE: usize = 256 << 10;
 
 /// How many logs are read at once.
 const AT_ONCE: usize = 8;
@@ -32,8 +35,12 @@ enum Read {
 /// `invalid` for a pattern that is none; `denied` where logs may not be read at all.
 pub(crate) async fn next(session: &Session, ask: &Next) -> Result<Page, Error> {
     let query = &ask.query;
-    let pattern =
-        query.pattern.as_deref().map(Regex::new).transpose().map_err(|error| Error::Invalid(format!("the pattern is no regular expression: {error}")))?;
+    let pattern = query
+        .pattern
+        .as_deref()
+        .map(|text| RegexBuilder::new(text).size_limit(PATTERN_SIZE).build())
+        .transpose()
+        .map_err(|error| Error::Invalid(format!("the pattern is no regular expression: {error}")))?;
     let deployment = session.get(&DEPLOYMENTS, Some(&query.deployment.namespace), &query.deployment.name).await?;
     let pods = pod::of_deployment(session, &deployment).await?;
     let read = concurrently(pods.iter().map(|pod| read(session, query, pod, &ask.after)).collect(), AT_ONCE).await;

@@ -19,6 +19,11 @@ use salve_core::proof::Fact;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// So many bytes of answers and words does one run record. More is a guest that floods.
+const RECORD: usize = 256 << 20;
+/// And so many entries.
+const ENTRIES: u64 = 200_000;
+
 /// How long a call may take beyond the waits that it names itself.
 const CALL_PATIENCE: Duration = Duration::from_secs(300);
 
@@ -62,6 +67,7 @@ pub struct Run {
     /// Why the journal takes nothing more.
     broken: Option<String>,
     step: Option<String>,
+    recorded_bytes: usize,
     denials: Vec<Denial>,
 }
 
@@ -74,6 +80,9 @@ pub enum Halt {
     /// The plan came to the first wait that nobody performed.
     #[error("the plan ends here: {0}")]
     PlanEnds(String),
+    /// The guest asked for more than one run records.
+    #[error("{0}")]
+    Flooded(String),
     /// The journal or the backend broke a promise. Nothing more is sent.
     #[error("{0}")]
     Broken(String),
@@ -96,6 +105,7 @@ impl Run {
             suspensions: Suspensions::default(),
             broken: None,
             step: None,
+            recorded_bytes: 0,
             denials: vec![],
         };
         run.write(Entry::Header(Box::new(header)))?;
@@ -169,6 +179,9 @@ impl Run {
             if self.setting.stop.requested() {
                 return Err(Halt::Stopped);
             }
+        }
+        if origin == Origin::Guest && (self.recorded_bytes > RECORD || self.n > ENTRIES) {
+            return Err(Halt::Flooded(format!("the guest floods the record of this run: at most {} MiB and {ENTRIES} calls", RECORD >> 20)));
         }
         self.n += 1;
         let n = self.n;
@@ -268,7 +281,9 @@ impl Run {
     ) -> Result<Result<Answer, Error>, Halt> {
         let at = self.setting.clock.now();
         let outcome = recorded_form(&answer)?;
-        self.facts.push(Fact::of(n, &effect, &outcome));
+        self.recorded_bytes += size(&effect, &outcome);
+        let fact = Fact::of(n, at, &effect, &outcome, &self.facts);
+        self.facts.push(fact);
         self.write_for(origin, Entry::Done(Box::new(Done { n, origin, at, effect, outcome, denial, prior })))?;
         Ok(answer)
     }
@@ -276,7 +291,8 @@ impl Run {
     fn closed(&mut self, n: u64, origin: Origin, effect: &Effect, answer: Result<Answer, Error>) -> Result<Result<Answer, Error>, Halt> {
         let at = self.setting.clock.now();
         let outcome = recorded_form(&answer)?;
-        self.facts.push(Fact::of(n, effect, &outcome));
+        let fact = Fact::of(n, at, effect, &outcome, &self.facts);
+        self.facts.push(fact);
         self.write_for(origin, Entry::Closed(Closed { n, at, outcome: Some(outcome), conflict: None }))?;
         Ok(answer)
     }
@@ -311,6 +327,17 @@ impl Run {
     }
 }
 
+/// What an entry takes, as far as a guest decides on it.
+fn size(effect: &Effect, outcome: &Outcome) -> usize {
+    let words = match effect {
+        Effect::Own(Own::Note(note)) => note.text.len(),
+        Effect::Own(Own::Step(step)) => step.name.len() + step.title.len(),
+        Effect::Own(Own::AskPerson(ask)) => ask.question.len(),
+        Effect::Own(Own::Now(_) | Own::Sleep(_)) | Effect::Look(_) | Effect::Touch(_) => 0,
+    };
+    200 + words + outcome.ok().map_or(0, |raw| raw.get().len())
+}
+
 fn recorded_form(answer: &Result<Answer, Error>) -> Result<Outcome, Halt> {
     Ok(match answer {
         Ok(answer) => Outcome::Ok(serde_json::value::to_raw_value(answer).map_err(|e| Halt::Broken(format!("an answer that is no JSON: {e}")))?),
@@ -331,7 +358,9 @@ fn patience(effect: &Effect) -> Duration {
             (d.set.len() as u64).div_ceil(u64::from(d.pace.at_once.max(1))) * u64::from(d.pace.pause).div_ceil(1000) + d.set.len() as u64
         }
         Effect::Look(Look::AwaitRollout(a)) => u64::from(a.wait_seconds),
-        Effect::Touch(Touch::Resume(_) | Touch::Restart(_)) | Effect::Look(_) | Effect::Own(_) => 0,
+        // Pods that are replaced one after the other wait for each other.
+        Effect::Touch(Touch::Restart(_)) => 3600,
+        Effect::Touch(Touch::Resume(_)) | Effect::Look(_) | Effect::Own(_) => 0,
     };
     CALL_PATIENCE + Duration::from_secs(named)
 }

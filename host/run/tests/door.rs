@@ -6,20 +6,20 @@ use salve_core::Millis;
 use salve_core::effect::delete_replicationsources::{Delete, Deletion, End, Frozen, Pace};
 use salve_core::effect::query_pods::Pods;
 use salve_core::effect::restart_deployment::{Restart, Restarted, Strategy};
-use salve_core::effect::run::Sleep;
+use salve_core::effect::run::{Level, Note, Sleep};
 use salve_core::effect::shared::{FluxKind, FluxRef, ObjectRef};
 use salve_core::effect::suspend_flux::{Prior as Was, Resumed, Suspend, Suspended};
-use salve_core::effect::{Answer, Look, Touch};
+use salve_core::effect::{Answer, Effect, Look, Touch};
 use salve_core::footprint::Footprint;
 use salve_core::glob::Glob;
 use salve_core::grants::{Grant, Grants, Layer, Max};
 use salve_core::journal::{Ending, Entry, Failure, Header, Prior};
 use salve_core::outcome::{Error, Fault};
 use salve_core::report::{Concluded, Conclusion, Verdict};
-use salve_run::{Acted, Backend, Clock, Halt, InMemory, Journal, Mode, Nobody, Prepared, Run, Setting, Stop};
+use salve_run::{Acted, Backend, Clock, Halt, InMemory, Journal, Mode, Nobody, Person, Prepared, Run, Setting, Stop};
 use serde_json::json;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -30,6 +30,9 @@ struct Scripted {
     asked: Mutex<Vec<String>>,
     hangs: bool,
     act_hangs: bool,
+    silent: AtomicBool,
+    /// uids that `prepare` reads, one after the other; then always `u-1`.
+    uids: Mutex<VecDeque<&'static str>>,
 }
 
 impl Backend for Scripted {
@@ -42,10 +45,14 @@ impl Backend for Scripted {
     }
     fn prepare<'a>(&'a self, touch: &'a Touch, _: &'a Footprint) -> BoxFuture<'a, Result<Prepared, Error>> {
         self.asked.lock().unwrap().push(format!("prepare {}", touch.name()));
-        async { Ok(Prepared::Ready(Prior { objects: vec![json!({"metadata": {"uid": "u-1"}, "spec": {}})], at: 5 })) }.boxed()
+        let uid = self.uids.lock().unwrap().pop_front().unwrap_or("u-1");
+        async move { Ok(Prepared::Ready(Prior { objects: vec![json!({"metadata": {"uid": uid}, "spec": {}})], at: 5 })) }.boxed()
     }
     fn act<'a>(&'a self, touch: &'a Touch, _: &'a Prior, _: &'a Footprint) -> BoxFuture<'a, Acted> {
         self.asked.lock().unwrap().push(format!("act {}", touch.name()));
+        if self.silent.load(Ordering::SeqCst) {
+            return std::future::pending().boxed();
+        }
         if self.act_hangs {
             return std::future::pending().boxed();
         }
@@ -392,4 +399,68 @@ async fn stopping_twice_abandons_a_write_that_hangs_and_leaves_it_open_in_the_jo
     assert_eq!(halt.unwrap_err(), Halt::Stopped);
     let entries = told.journal.entries();
     assert!(matches!(entries.last(), Some(Entry::Opened(_))), "in doubt, and never unseen: {entries:?}");
+}
+
+#[tokio::test]
+async fn an_object_made_anew_between_two_attempts_is_given_back_as_the_one_that_was_suspended() {
+    let again = Acted::Conflict { sofar: None, rest: Touch::Suspend(suspend()), message: "made anew".into() };
+    let mut told = live([again]);
+    *told.backend.uids.lock().unwrap() = VecDeque::from(["old", "new"]);
+    told.run.suspend(suspend()).await.unwrap().unwrap();
+    let uids: Vec<_> = told.run.open().into_iter().map(|r| r.uid).collect();
+    assert_eq!(uids, ["new"]);
+}
+
+/// A terminal that has gone away in the worst manner.
+struct Gone;
+
+impl Person for Gone {
+    fn begins(&mut self, _: &Effect) {
+        panic!("nobody reads this");
+    }
+    fn hears(&mut self, _: &Entry) {
+        panic!("nobody reads this");
+    }
+    fn is_asked(&mut self, _: &str) -> BoxFuture<'static, Option<bool>> {
+        async { None }.boxed()
+    }
+}
+
+#[tokio::test]
+async fn a_person_who_is_gone_keeps_nothing_suspended() {
+    let backend = Arc::new(Scripted::default());
+    let setting = Setting {
+        backend: backend.clone(),
+        clock: Arc::new(Ticks::default()),
+        journal: Box::new(InMemory::default()),
+        person: Box::new(Gone),
+        stop: Stop::default(),
+        mode: Mode::Live,
+    };
+    let mut run = Run::begin(setting, header()).unwrap();
+    run.suspend(suspend()).await.unwrap().unwrap();
+    let closing = run.finish(concluded(Concluded::NotFixed, vec![])).await;
+    assert!(closing.open.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_cluster_does_not_keep_a_run_from_ending() {
+    let mut told = told(Mode::Live, Scripted::default());
+    told.run.suspend(suspend()).await.unwrap().unwrap();
+    told.backend.silent.store(true, Ordering::SeqCst);
+    let closing = told.run.finish(concluded(Concluded::NotFixed, vec![])).await;
+    assert_eq!((closing.verdict, closing.open.len()), (Verdict::LeftOpen, 1));
+}
+
+#[tokio::test]
+async fn a_guest_that_floods_the_record_is_ended() {
+    let mut told = live([]);
+    let mut halt = None;
+    for _ in 0..20_000 {
+        if let Err(end) = told.run.perform(Note { level: Level::Info, text: "x".repeat(16 << 10) }).await {
+            halt = Some(end);
+            break;
+        }
+    }
+    assert!(matches!(&halt, Some(Halt::Flooded(_))), "{halt:?}");
 }

@@ -33,6 +33,6 @@ impl Check {
             Output::Human => tell::diagnosis(&over.report, &self.guest.guest, Detail::of(verbose)),
             Output::Json => print_json(&over.report)?,
         }
-        Ok(over.closing.verdict.exit_code())
+        Ok(over.closing.exit_code())
     }
 }

@@ -50,7 +50,7 @@ impl Demo {
         heading("That was a simulated cluster. Yours:");
         say("salve check volsync-unlock        read-only: is it this incident on your cluster?");
         say("salve inspect volsync-unlock      what this guest can ask for, and what it cannot");
-        Ok(run.closing.verdict.exit_code())
+        Ok(run.closing.exit_code())
     }
 }
 

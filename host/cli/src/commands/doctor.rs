@@ -48,8 +48,10 @@ impl Doctor {
                 Some(deadline) => anstream::println!("{DIM}  the run may still be at work, until {}{DIM:#}", moment(deadline)),
                 None => {}
             }
+            let unmark = equivalent::unmark(&left.target);
             let release = Touch::Resume(Resume { target: left.target, uid: String::new(), prior: left.prior });
-            for command in equivalent::commands(&release) {
+            let resume = if left.suspended { equivalent::commands(&release) } else { vec![] };
+            for command in resume.into_iter().chain([unmark]) {
                 anstream::println!("  type    {}", inert(&command));
             }
         }

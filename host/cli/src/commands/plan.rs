@@ -41,6 +41,6 @@ impl Plan {
                 tell::report(&over.report, None, Detail::of(verbose))
             }
         }
-        Ok(over.closing.verdict.exit_code())
+        Ok(over.closing.exit_code())
     }
 }

@@ -41,15 +41,15 @@ impl Report {
     /// Tells it.
     pub fn execute(self, verbose: u8) -> Result<u8, Failed> {
         let given = PathBuf::from(&self.run);
-        let path = if given.is_file() { given } else { runs::find(&runs::folder(self.runs.runs.as_ref()), &self.run)? };
+        let path = if given.is_file() { given } else { runs::find(&runs::folder(self.runs.runs.as_ref())?, &self.run)? };
         let entries = RunFile::read(&path).map_err(|e| Failed::document(e.to_string()))?;
         let report = Told::of(&entries).ok_or_else(|| Failed::document(format!("{}: it does not begin with a run's header", path.display())))?;
         match self.form {
             Form::Terminal if report.diagnosis.is_some() => tell::diagnosis(&report, &report.guest.name, Detail::of(verbose)),
             Form::Terminal => tell::report(&report, Some(&path), Detail::of(verbose)),
             Form::Json => print_json(&report)?,
-            Form::Markdown => print!("{}", tell::markdown(&report)),
-            Form::Html => print!("{}", tell::page(&report)),
+            Form::Markdown => anstream::print!("{}", tell::markdown(&report)),
+            Form::Html => anstream::print!("{}", tell::page(&report)),
         }
         Ok(0)
     }

@@ -55,18 +55,18 @@ impl RunGuest {
                 | Verdict::Failed(_)
                 | Verdict::LeftOpen => {
                     tell::report(&plan.report, None, Detail::of(verbose));
-                    return Ok(plan.closing.verdict.exit_code());
+                    return Ok(plan.closing.exit_code());
                 }
             }
             confirm(&open.context).await?;
         }
-        let folder = runs::folder(self.runs.runs.as_ref());
+        let folder = runs::folder(self.runs.runs.as_ref())?;
         let over = ready.run(Mode::Live, &open, Some(&folder), watcher(verbose, true)).await?;
         match self.output.output {
             Output::Human => tell::report(&over.report, over.file.as_deref(), Detail::of(verbose)),
             Output::Json => print_json(&over.report)?,
         }
-        Ok(over.closing.verdict.exit_code())
+        Ok(over.closing.exit_code())
     }
 }
 

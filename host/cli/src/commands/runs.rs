@@ -22,7 +22,7 @@ pub struct Runs {
 impl Runs {
     /// Lists them.
     pub fn execute(self) -> Result<u8, Failed> {
-        let folder = runs::folder(self.runs.runs.as_ref());
+        let folder = runs::folder(self.runs.runs.as_ref())?;
         let mut items = vec![];
         for path in runs::all(&folder)? {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

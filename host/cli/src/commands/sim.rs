@@ -41,6 +41,10 @@ impl Sim {
         }
         let listener = TcpListener::bind(("127.0.0.1", self.port)).await.map_err(|e| Failed::host(format!("127.0.0.1:{}: {e}", self.port)))?;
         let address = listener.local_addr().map_err(|e| Failed::host(e.to_string()))?;
+        let other = std::fs::read_to_string(&self.kubeconfig_out).is_ok_and(|text| !text.contains("current-context: salve-simulator"));
+        if other {
+            return Err(Failed::usage(format!("{} is another kubeconfig: it is not written over", self.kubeconfig_out.display())));
+        }
         std::fs::write(&self.kubeconfig_out, salve_simulator::kubeconfig(address))
             .map_err(|e| Failed::host(format!("{}: {e}", self.kubeconfig_out.display())))?;
         let file = self.kubeconfig_out.display();

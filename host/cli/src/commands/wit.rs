@@ -18,7 +18,7 @@ impl Wit {
     /// Prints or writes it.
     pub fn execute(self) -> Result<u8, Failed> {
         let Some(folder) = self.to else {
-            println!("{}", contract::wit());
+            anstream::println!("{}", contract::wit());
             return Ok(0);
         };
         std::fs::create_dir_all(&folder).map_err(|e| Failed::host(format!("{}: {e}", folder.display())))?;

@@ -96,7 +96,11 @@ impl Run {
             let names: Vec<_> = open.iter().map(|o| o.target.to_string()).collect();
             sentence = format!("still suspended by this run: {}; {sentence}", names.join(", "));
         }
-        Closing { at: self.setting.clock.now(), verdict, sentence, open }
+        let fault = match ending {
+            Ending::Failed(failure) => Some(failure.fault),
+            Ending::Diagnosed(_) | Ending::Concluded(_) | Ending::PlanEnds(_) | Ending::Stopped(_) => None,
+        };
+        Closing { at: self.setting.clock.now(), verdict, sentence, fault, open }
     }
 
     fn verdict_of(&self, failure: &Failure) -> Verdict {
@@ -109,8 +113,8 @@ impl Run {
     /// How a guest's own error ends a run.
     pub fn ending_of_error(&self, error: &Error) -> Ending {
         let fault = match error.fault() {
-            // No grant of ours said no, so the cluster's own RBAC did.
-            Fault::Grant if self.denials.is_empty() => Fault::Cluster,
+            // Neither a grant nor the fence said so, then the cluster's own RBAC did.
+            Fault::Grant if !(error.text().contains("is not granted") || self.denials.iter().any(|d| error.text().contains(&d.what))) => Fault::Cluster,
             fault => fault,
         };
         Ending::Failed(Failure { fault, text: error.to_string() })

@@ -41,7 +41,8 @@ impl Run {
     fn planned(&mut self, n: u64, effect: Effect, answer: Answer, prior: Prior) -> Result<Result<Answer, Error>, Halt> {
         let at = self.setting.clock.now();
         let outcome = recorded_form(&Ok(answer.clone()))?;
-        self.facts.push(Fact::of(n, &effect, &outcome));
+        let fact = Fact::of(n, at, &effect, &outcome, &self.facts);
+        self.facts.push(fact);
         self.write(Entry::Planned(Box::new(Done { n, origin: Origin::Guest, at, effect, outcome, denial: None, prior: Some(prior) })))?;
         Ok(Ok(answer))
     }
