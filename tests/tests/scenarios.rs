@@ -170,6 +170,39 @@ async fn manifests_of_what_is_deleted_are_saved_before() {
 }
 
 #[tokio::test]
+async fn snapshots_of_deleted_sources_are_waited_for_and_what_stays_is_told() {
+    let owned = |scene: &Scene, uid: &str| {
+        let all = scene.simulator.objects("snapshot.storage.k8s.io", "volumesnapshots", None);
+        all.into_iter().filter(|s| s["metadata"]["ownerReferences"].to_string().contains(uid)).collect::<Vec<_>>()
+    };
+    let scene = Scene::new(Incident::Playbook);
+    let zigbee = scene.uid("home-automation/zigbee2mqtt").unwrap();
+    let snapshot = owned(&scene, &zigbee).pop().expect("its snapshot is wedged");
+    scene.run(&[]).await;
+    assert!(owned(&scene, &zigbee).is_empty(), "the run ends after they have gone");
+
+    let scene = Scene::new(Incident::Playbook);
+    let kept = snapshot["metadata"]["name"].as_str().unwrap();
+    assert!(scene.simulator.edit("snapshot.storage.k8s.io", "volumesnapshots", "home-automation", kept, |s| {
+        match s["metadata"]["finalizers"].as_array_mut() {
+            Some(all) => all.push(json!("example.org/keep")),
+            None => s["metadata"]["finalizers"] = json!(["example.org/keep"]),
+        }
+    }));
+    let over = scene.run(&[]).await;
+    let left: Vec<_> = over.report.left.iter().filter(|f| f.text.contains("still there")).flat_map(|f| f.details.clone()).collect();
+    assert!(left.iter().any(|line| line.contains(kept)), "{}", told(&over));
+}
+
+#[tokio::test]
+async fn sources_about_to_back_up_a_fresh_volume_are_named_in_plan_and_report() {
+    let scene = Scene::new(Incident::Playbook);
+    for over in [scene.play(Mode::Plan, &[]).await, scene.run(&[]).await] {
+        assert!(told(&over).contains("will back up a freshly made volume: ai/ollama"), "{}", told(&over));
+    }
+}
+
+#[tokio::test]
 async fn a_diagnosis_and_a_plan_change_nothing() {
     let scene = Scene::new(Incident::Playbook);
     let check = scene.play(Mode::Diagnosis, &[]).await;

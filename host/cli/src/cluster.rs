@@ -8,7 +8,7 @@ use salve_core::effect::{Ask, Effect};
 use salve_core::footprint::Footprint;
 use salve_core::text::inert;
 use salve_kubernetes::{Cluster, ConnectError, Connection, Performer};
-use salve_run::{Backend, Clock};
+use salve_run::{Backend, Clock, Stop};
 use salve_simulator::Simulator;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,8 +61,8 @@ impl Open {
     }
 
     /// Where the effects of a run are performed.
-    pub fn backend(&self, run: &str, deadline: Millis) -> Arc<dyn Backend> {
-        Arc::new(Performer::new(self.cluster.clone(), run, deadline))
+    pub fn backend(&self, run: &str, deadline: Millis, stop: &Stop) -> Arc<dyn Backend> {
+        Arc::new(Performer::new(self.cluster.clone(), run, deadline).heeding(stop.clone()))
     }
 
     /// The cluster's time.

@@ -73,7 +73,7 @@ impl Ready {
         let stop = Stop::default();
         let insisted = stop.clone();
         let signals = tokio::spawn(heed(stop.clone()));
-        let setting = Setting { backend: open.backend(&id, at + timeout * 1000), clock, journal, person, stop, mode };
+        let setting = Setting { backend: open.backend(&id, at + timeout * 1000, &stop), clock, journal, person, stop, mode };
         let command = match mode {
             Mode::Live => "run",
             Mode::Plan => "plan",

@@ -152,7 +152,7 @@ impl Verdict {
     }
 }
 
-/// The document that `--output json` prints. Its schema is published beside it.
+/// The document that `--output json` prints. Its schema is published in `schemas/report.json`.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {

@@ -14,7 +14,7 @@ use salve_core::effect::{Answer, Look, Touch};
 use salve_core::footprint::Footprint;
 use salve_core::journal::Prior;
 use salve_core::outcome::Error;
-use salve_run::{Acted, Backend, Prepared};
+use salve_run::{Acted, Backend, Prepared, Stop};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -24,6 +24,7 @@ pub struct Performer {
     cluster: Cluster,
     run: String,
     deadline: Millis,
+    stop: Stop,
     /// What this run holds suspended: parents among them revert nothing.
     held: Mutex<HashSet<FluxRef>>,
     /// Suspends of which nobody knows whether they will yet arrive, by the resourceVersion that they demand.
@@ -33,7 +34,12 @@ pub struct Performer {
 impl Performer {
     /// A run of this id, which means to be through at `deadline`. Both are written on what it suspends.
     pub fn new(cluster: Cluster, run: impl Into<String>, deadline: Millis) -> Self {
-        Self { cluster, run: run.into(), deadline, held: Mutex::default(), doubts: Mutex::default() }
+        Self { cluster, run: run.into(), deadline, stop: Stop::default(), held: Mutex::default(), doubts: Mutex::default() }
+    }
+
+    /// The same, whose waits end when somebody asks to stop.
+    pub fn heeding(self, stop: Stop) -> Self {
+        Self { stop, ..self }
     }
 
     /// The cluster.
@@ -83,7 +89,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Backend for Performer {
     fn look<'a>(&'a self, look: &'a Look, footprint: &'a Footprint) -> BoxFuture<'a, Result<Answer, Error>> {
         async move {
-            let session = &Session::new(&self.cluster, footprint);
+            let session = &Session::new(&self.cluster, footprint).heeding(&self.stop);
             Ok(match look {
                 Look::Identity(_) => Answer::Identity(host::identity(session).await?),
                 Look::Leftovers(_) => Answer::Leftovers(host::leftovers(session).await?),
@@ -106,7 +112,7 @@ impl Backend for Performer {
 
     fn prepare<'a>(&'a self, touch: &'a Touch, footprint: &'a Footprint) -> BoxFuture<'a, Result<Prepared, Error>> {
         async move {
-            let session = &Session::new(&self.cluster, footprint);
+            let session = &Session::new(&self.cluster, footprint).heeding(&self.stop);
             match touch {
                 Touch::Suspend(ask) => suspend_flux::prepare_suspend(self, session, ask).await,
                 Touch::Resume(ask) => suspend_flux::prepare_resume(self, session, ask).await,
@@ -120,7 +126,7 @@ impl Backend for Performer {
 
     fn act<'a>(&'a self, touch: &'a Touch, prior: &'a Prior, footprint: &'a Footprint) -> BoxFuture<'a, Acted> {
         async move {
-            let session = &Session::new(&self.cluster, footprint);
+            let session = &Session::new(&self.cluster, footprint).heeding(&self.stop);
             match touch {
                 Touch::Suspend(ask) => suspend_flux::suspend(self, session, ask, prior).await,
                 Touch::Resume(ask) => suspend_flux::resume(self, session, ask, prior).await,

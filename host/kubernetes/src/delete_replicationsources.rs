@@ -75,11 +75,14 @@ pub(crate) async fn delete(session: &Session, ask: &Delete, prior: &Prior) -> Ac
         Err(error) => return Acted::Done(Err(error)),
     };
     let saved: HashMap<(&str, &str), &Value> = prior.objects.iter().map(|object| ((namespace(object), name(object)), object)).collect();
-    let clock = session.clock();
     let (mut sofar, mut rest, mut message, mut away) = (Vec::new(), Vec::new(), String::new(), None);
     for (index, group) in ask.set.chunks(ask.pace.at_once.max(1) as usize).enumerate() {
         if index > 0 && away.is_none() && ask.pace.pause > 0 {
-            clock.sleep(Duration::from_millis(ask.pace.pause.into())).await;
+            session.pause(Duration::from_millis(ask.pace.pause.into())).await;
+        }
+        // Between two groups is a safe point. A set that was begun is not given up before its first.
+        if index > 0 && session.stopped() {
+            away.get_or_insert_with(|| "stopped before it".into());
         }
         let attempts = match &away {
             // Once nobody answers, the rest is left alone instead of being tried for hours.

@@ -140,12 +140,7 @@ pub(crate) fn sort(error: &(dyn std::error::Error + 'static), kept: impl FnOnce(
         return How::Credentials(credentials(found));
     }
     let chain = Chain(error).to_string();
-    let refused = find::<io::Error>(error).is_some_and(|e| {
-        matches!(
-            e.kind(),
-            io::ErrorKind::ConnectionRefused | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable | io::ErrorKind::AddrNotAvailable
-        )
-    });
+    let refused = find::<io::Error>(error).is_some_and(|e| matches!(e.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::AddrNotAvailable));
     // hyper-util's own word for all that happens before the first byte of a request: names, sockets, TLS.
     if refused || chain.contains("client error (Connect)") { How::Unsent(short(&chain)) } else { How::Lost(short(&chain)) }
 }

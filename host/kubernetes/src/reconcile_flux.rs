@@ -74,10 +74,10 @@ async fn answer(session: &Session, ask: &Reconcile, before: &str, at: &str) -> R
             return Err(Error::Conflict(format!("{} was deleted and made anew while it was waited for", ask.target)));
         }
         let (seen, over) = judge(&object, at);
-        if over || clock.now() >= until {
+        if over || clock.now() >= until || session.stopped() {
             return Ok(seen);
         }
-        clock.sleep(GLANCE).await;
+        session.pause(GLANCE).await;
     }
 }
 

@@ -15,7 +15,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use kube::client::Body;
 use salve_core::footprint::Footprint;
 use salve_core::outcome::Error;
-use salve_run::Clock;
+use salve_run::{Clock, Stop};
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -41,6 +41,7 @@ pub(crate) struct Session {
     cluster: Cluster,
     footprint: Arc<Footprint>,
     tries: u32,
+    stop: Stop,
 }
 
 /// One request.
@@ -71,12 +72,30 @@ pub(crate) struct Page {
 
 impl Session {
     pub(crate) fn new(cluster: &Cluster, footprint: &Footprint) -> Self {
-        Self { cluster: cluster.clone(), footprint: Arc::new(footprint.clone()), tries: TRIES }
+        Self { cluster: cluster.clone(), footprint: Arc::new(footprint.clone()), tries: TRIES, stop: Stop::default() }
     }
 
     /// The same, giving up at the first failure: while a person waits to hear whether the cluster is there at all.
     pub(crate) fn impatient(self) -> Self {
         Self { tries: 1, ..self }
+    }
+
+    /// The same, whose waits end when somebody asks to stop.
+    pub(crate) fn heeding(self, stop: &Stop) -> Self {
+        Self { stop: stop.clone(), ..self }
+    }
+
+    /// Somebody asked to stop: what waits for the cluster ends, what writes comes to its end.
+    pub(crate) fn stopped(&self) -> bool {
+        self.stop.requested()
+    }
+
+    /// Waits, unless somebody asks to stop.
+    pub(crate) async fn pause(&self, duration: Duration) {
+        tokio::select! {
+            () = self.clock().sleep(duration) => {}
+            () = self.stop.wait() => {}
+        }
     }
 
     pub(crate) fn cluster(&self) -> &Cluster {

@@ -206,7 +206,10 @@ async fn drain(performer: &Performer, session: &Session, ask: &Suspend, uid_befo
         if clock.now() >= until {
             return Err(Error::Unavailable(format!("the reconciliation of {} that was going on did not end within {} s", ask.target, ask.drain_seconds)));
         }
-        clock.sleep(GLANCE).await;
+        if session.stopped() {
+            return Err(Error::Unavailable(format!("stopped while the reconciliation of {} was still going on", ask.target)));
+        }
+        session.pause(GLANCE).await;
     }
 }
 

@@ -100,3 +100,19 @@ async fn a_plugin_that_fails_is_named_without_its_output_or_environment() {
     let error = refusal(by(&path)).await;
     assert!(matches!(&error, ConnectError::Credentials(text) if text.contains("exec plugin failed") && !text.contains("hunter")), "{error}");
 }
+
+#[tokio::test]
+async fn a_plugin_that_works_gives_the_credentials() {
+    let (_simulator, folder, path) = served().await;
+    let asked = folder.path().join("asked");
+    let credential = r#"{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{"token":"hunter2"}}"#;
+    let script = folder.path().join("plugin.sh");
+    std::fs::write(&script, format!("echo \"$KEY\" > {}\necho '{credential}'\n", asked.display())).unwrap();
+    let plugin = format!(
+        "user: {{exec: {{apiVersion: client.authentication.k8s.io/v1, command: sh, args: ['{}'], interactiveMode: Never, env: [{{name: KEY, value: given}}]}}}}",
+        script.display()
+    );
+    let (_folder, path) = written(&std::fs::read_to_string(path).unwrap().replace("user: {}", &plugin));
+    Cluster::connect(by(&path)).await.unwrap();
+    assert_eq!(std::fs::read_to_string(asked).unwrap().trim(), "given");
+}

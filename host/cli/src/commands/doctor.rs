@@ -6,7 +6,7 @@ use crate::cluster::Open;
 use crate::tell::{BAD, DIM, Failed, GOOD, moment};
 use clap::Args;
 use salve_core::effect::Touch;
-use salve_core::effect::host::Leftovers;
+use salve_core::effect::host::{Leftover, Leftovers};
 use salve_core::effect::suspend_flux::Resume;
 use salve_core::equivalent;
 use salve_core::text::inert;
@@ -30,7 +30,8 @@ impl Doctor {
         let now = open.clock().now();
         let code = if leftovers.is_empty() { 0 } else { 5 };
         if self.output.output == Output::Json {
-            print_json(&serde_json::json!({"apiVersion": "salve.dev/v1alpha1", "kind": "Leftovers", "items": leftovers}))?;
+            let items: Vec<_> = leftovers.iter().map(|left| serde_json::json!({"leftover": left, "commands": commands(left)})).collect();
+            print_json(&serde_json::json!({"apiVersion": "salve.dev/v1alpha1", "kind": "Leftovers", "items": items}))?;
             return Ok(code);
         }
         if leftovers.is_empty() {
@@ -48,13 +49,17 @@ impl Doctor {
                 Some(deadline) => anstream::println!("{DIM}  the run may still be at work, until {}{DIM:#}", moment(deadline)),
                 None => {}
             }
-            let unmark = equivalent::unmark(&left.target);
-            let release = Touch::Resume(Resume { target: left.target, uid: String::new(), prior: left.prior });
-            let resume = if left.suspended { equivalent::commands(&release) } else { vec![] };
-            for command in resume.into_iter().chain([unmark]) {
+            for command in commands(&left) {
                 anstream::println!("  type    {}", inert(&command));
             }
         }
         Ok(code)
     }
+}
+
+/// What a person types to give it back, and to take the mark off.
+fn commands(left: &Leftover) -> Vec<String> {
+    let release = Touch::Resume(Resume { target: left.target.clone(), uid: String::new(), prior: left.prior });
+    let resume = if left.suspended { equivalent::commands(&release) } else { vec![] };
+    resume.into_iter().chain([equivalent::unmark(&left.target)]).collect()
 }

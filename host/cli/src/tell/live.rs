@@ -4,8 +4,9 @@
 use super::{BAD, CARE, DIM, HEAD};
 use futures::future::BoxFuture;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use salve_core::effect::delete_replicationsources::End;
 use salve_core::effect::run::Level;
-use salve_core::effect::{Effect, Look, Own, Touch};
+use salve_core::effect::{Answer, Effect, Look, Own, Touch};
 use salve_core::equivalent;
 use salve_core::journal::{Done, Entry, Opened};
 use salve_core::outcome::Outcome;
@@ -24,6 +25,8 @@ pub struct Live {
     verbose: bool,
     may_ask: bool,
     quiet: bool,
+    /// The deletion that is under way.
+    deleting: Option<(u64, Effect)>,
 }
 
 impl Live {
@@ -31,7 +34,7 @@ impl Live {
     pub fn new(verbose: bool, may_ask: bool) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         bar.set_style(ProgressStyle::with_template("    {spinner} {wide_msg} {elapsed}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
-        Self { bar, steps: 0, verbose, may_ask: may_ask && io::stdin().is_terminal(), quiet: false }
+        Self { bar, steps: 0, verbose, may_ask: may_ask && io::stdin().is_terminal(), quiet: false, deleting: None }
     }
 
     /// Tells only what is waited for: the answer follows whole.
@@ -60,6 +63,11 @@ impl Live {
 
     fn opened(&mut self, opened: &Opened) {
         let Effect::Touch(touch) = &opened.effect else { return };
+        if let Touch::Delete(_) = touch
+            && opened.attempt == 1
+        {
+            self.deleting = Some((opened.n, opened.effect.clone()));
+        }
         if opened.attempt == 1 {
             self.commands(touch);
         } else {
@@ -88,6 +96,16 @@ impl Live {
                 }
                 self.trouble(&done.outcome);
             }
+        }
+    }
+
+    /// What a deletion did not delete, and why.
+    fn left_alone(&mut self, n: u64, outcome: &Outcome) {
+        let Some((_, effect)) = self.deleting.take_if(|(m, _)| *m == n) else { return };
+        let Some(Answer::Delete(all)) = outcome.ok().and_then(|raw| effect.decode(raw).ok()) else { return };
+        for one in all.iter().filter(|d| !matches!(d.end, End::Deleted | End::AlreadyGone)) {
+            let why = one.message.as_deref().unwrap_or("left alone");
+            self.say(&format!("{:14}{CARE}{} was not deleted: {}{CARE:#}", "", one.object, inert(why)));
         }
     }
 
@@ -120,6 +138,7 @@ impl Person for Live {
             Entry::Closed(closed) => {
                 if let Some(outcome) = &closed.outcome {
                     self.trouble(outcome);
+                    self.left_alone(closed.n, outcome);
                 }
             }
             Entry::Done(done) => self.done(done),

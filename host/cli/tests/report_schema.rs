@@ -1,0 +1,33 @@
+//! Every JSON report fits the schema that is published in `schemas/`.
+
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+fn salve(home: &Path, arguments: &[&str]) -> Vec<u8> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_salve"));
+    command.args(arguments).env("HOME", home).env("XDG_CACHE_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"));
+    command.stderr(Stdio::null()).output().unwrap().stdout
+}
+
+#[test]
+fn a_run_told_as_json_fits_the_published_schema() {
+    let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schemas/report.json");
+    let schema: Value = serde_json::from_slice(&std::fs::read(schema).unwrap()).unwrap();
+    let validator = jsonschema::draft202012::new(&schema).unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let runs = home.path().join("runs").display().to_string();
+    salve(home.path(), &["demo", "--runs", &runs]);
+    let file = std::fs::read_dir(&runs).unwrap().next().unwrap().unwrap().path().display().to_string();
+    let report: Value = serde_json::from_slice(&salve(home.path(), &["report", &file, "--as", "json"])).unwrap();
+    assert_eq!(report["verdict"], "fixed");
+    let wrong: Vec<_> = validator.iter_errors(&report).map(|e| format!("{}: {e}", e.instance_path())).collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // A schema that refuses nothing would prove nothing.
+    let mut odd = report.clone();
+    odd["verdict"] = "splendid".into();
+    assert!(!validator.is_valid(&odd));
+    odd = report;
+    odd["surprise"] = true.into();
+    assert!(!validator.is_valid(&odd));
+}
