@@ -149,13 +149,18 @@ fn delete(world: &mut World, key: &Key, content: &Key) {
             world.wake_once(LOOK_AGAIN, Wake::Snapshot(key.clone()));
             return;
         }
-        world.amend(content, |content| remove_finalizers(content, |_| true));
+        world.amend(content, |content| remove_finalizers(content, is_ours));
     }
-    world.amend(key, |snapshot| remove_finalizers(snapshot, |_| true));
+    world.amend(key, |snapshot| remove_finalizers(snapshot, is_ours));
     // Gone now: the claim that was snapped may be free.
     for (claim, _) in world.all(kind::CLAIMS) {
         if claim.namespace == key.namespace {
             world.wake_once(super::NOTICE, Wake::Claim(claim));
         }
     }
+}
+
+/// A finalizer of the snapshot controllers: they leave those of others alone.
+fn is_ours(finalizer: &str) -> bool {
+    finalizer.starts_with("snapshot.storage.kubernetes.io/")
 }
