@@ -31,6 +31,8 @@ struct Scripted {
     hangs: bool,
     act_hangs: bool,
     silent: AtomicBool,
+    /// The next release asks to stop and then never answers.
+    insisted_upon: Mutex<Option<Stop>>,
     /// uids that `prepare` reads, one after the other; then always `u-1`.
     uids: Mutex<VecDeque<&'static str>>,
 }
@@ -50,6 +52,16 @@ impl Backend for Scripted {
     }
     fn act<'a>(&'a self, touch: &'a Touch, _: &'a Prior, _: &'a Footprint) -> BoxFuture<'a, Acted> {
         self.asked.lock().unwrap().push(format!("act {}", touch.name()));
+        if let Touch::Resume(_) = touch
+            && let Some(stop) = self.insisted_upon.lock().unwrap().take()
+        {
+            return async move {
+                stop.request();
+                stop.request();
+                std::future::pending().await
+            }
+            .boxed();
+        }
         if self.silent.load(Ordering::SeqCst) {
             return std::future::pending().boxed();
         }
@@ -463,4 +475,13 @@ async fn a_guest_that_floods_the_record_is_ended() {
         }
     }
     assert!(matches!(&halt, Some(Halt::Flooded(_))), "{halt:?}");
+}
+
+#[tokio::test]
+async fn who_insists_during_a_release_does_not_lose_it() {
+    let mut told = live([]);
+    told.run.suspend(suspend()).await.unwrap().unwrap();
+    *told.backend.insisted_upon.lock().unwrap() = Some(told.stop.clone());
+    let closing = told.run.finish(concluded(Concluded::NotFixed, vec![])).await;
+    assert!(closing.open.is_empty(), "{closing:?}");
 }

@@ -39,6 +39,7 @@ impl Run {
         // Both clocks: a simulated cluster's runs ahead, a silent one's stands still.
         let (mut began, mut moment) = (Instant::now(), self.setting.clock.now());
         loop {
+            let hurried = stop.insisted();
             for id in self.suspensions.still_open() {
                 let Some(release) = self.suspensions.release(id).cloned() else { continue };
                 let hurry = stop.insisted();
@@ -57,8 +58,11 @@ impl Run {
                     return;
                 }
             }
-            if self.suspensions.still_open().is_empty() || stop.insisted() {
-                return;
+            match (self.suspensions.still_open().is_empty(), stop.insisted(), hurried) {
+                (true, _, _) | (_, true, true) => return,
+                // Somebody insisted during this pass: what it gave up on gets one short try more.
+                (false, true, false) => continue,
+                (false, false, _) => {}
             }
             self.setting.clock.sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(8));
