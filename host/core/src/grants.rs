@@ -222,8 +222,6 @@ impl Grants {
     }
 
     /// The namespaces where every layer grants `capability`, for requests that follow a reference.
-    ///
-    /// One layer is asked by the request check, the others are held by [`Grants::follows`].
     pub fn followed(&self, capability: &str) -> Vec<Glob> {
         match self.layers.as_slice() {
             [] => vec![],
