@@ -56,7 +56,29 @@ impl Overlay {
                 snapshots.retain(|s| !s.owner_uid.as_ref().is_some_and(|uid| self.deleted.contains(uid)));
                 Answer::Snapshots(snapshots)
             }
-            other => other,
+            // A write that was only recorded shows in no other answer.
+            same @ (Answer::Now(_)
+            | Answer::Sleep(_)
+            | Answer::Step(_)
+            | Answer::Note(_)
+            | Answer::AskPerson(_)
+            | Answer::Identity(_)
+            | Answer::Leftovers(_)
+            | Answer::FluxOwners(_)
+            | Answer::FluxGet(_)
+            | Answer::Destinations(_)
+            | Answer::Claims(_)
+            | Answer::FindDriver(_)
+            | Answer::Pods(_)
+            | Answer::ListObjects(_)
+            | Answer::GetObject(_)
+            | Answer::LogPage(_)
+            | Answer::AwaitRollout(_)
+            | Answer::Suspend(_)
+            | Answer::Resume(_)
+            | Answer::Reconcile(_)
+            | Answer::Delete(_)
+            | Answer::Restart(_)) => same,
         }
     }
 
