@@ -93,7 +93,7 @@ fn deleted(over: &Over) -> BTreeSet<String> {
     let entries = RunFile::read(over.file.as_ref().unwrap()).unwrap();
     let opened = entries.iter().filter_map(|e| match e {
         Entry::Opened(o) => Some(&o.effect),
-        Entry::Header(_) | Entry::Closed(_) | Entry::Done(_) | Entry::Planned(_) | Entry::Ended(_) | Entry::Verdict(_) => None,
+        Entry::Header(_) | Entry::Recovery(_) | Entry::Closed(_) | Entry::Done(_) | Entry::Planned(_) | Entry::Ended(_) | Entry::Verdict(_) => None,
     });
     opened
         .flat_map(|effect| match effect {
@@ -162,7 +162,7 @@ async fn manifests_of_what_is_deleted_are_saved_before() {
     let entries = RunFile::read(over.file.as_ref().unwrap()).unwrap();
     let saved = entries.iter().find_map(|e| match e {
         Entry::Opened(o) => o.prior.objects.iter().find(|m| name(m) == "media/sonarr" && m["kind"] == "ReplicationSource").cloned(),
-        Entry::Header(_) | Entry::Closed(_) | Entry::Done(_) | Entry::Planned(_) | Entry::Ended(_) | Entry::Verdict(_) => None,
+        Entry::Header(_) | Entry::Recovery(_) | Entry::Closed(_) | Entry::Done(_) | Entry::Planned(_) | Entry::Ended(_) | Entry::Verdict(_) => None,
     });
     let saved = saved.expect("a saved manifest");
     assert_eq!(saved["spec"], sonarr["spec"]);
@@ -312,7 +312,7 @@ async fn a_parent_that_would_revert_the_suspend_is_frozen_first() {
         }
     }));
     let over = scene.run(&[]).await;
-    let frozen: Vec<_> = over.report.effects.iter().filter(|t| t.effect == "suspend-flux.suspend").map(|t| t.targets[0].clone()).collect();
+    let frozen: Vec<_> = over.report.effects.iter().filter(|t| t.effect == "suspend-flux.suspend").flat_map(|t| t.targets.clone()).collect();
     let parent = frozen.iter().position(|t| t.ends_with("flux-system/cluster-apps"));
     let child = frozen.iter().position(|t| t.ends_with(&format!("{namespace}/{owner}")));
     assert!(parent.is_some() && parent < child, "{frozen:?}\n{}", told(&over));

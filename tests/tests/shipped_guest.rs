@@ -10,7 +10,7 @@ fn root() -> PathBuf {
 }
 
 fn shipped() -> Vec<u8> {
-    salve::guest::component("volsync-unlock").unwrap().0
+    salve::guest::component("volsync-unlock").unwrap().bytes
 }
 
 #[test]
@@ -41,7 +41,8 @@ fn it_imports_the_interfaces_that_it_uses_and_no_wasi() {
 
 #[test]
 fn its_grants_name_every_touch_that_it_imports_and_no_other() {
-    let (bytes, _, remediation) = salve::guest::component("volsync-unlock").unwrap();
+    let salve::guest::Component { bytes, remediation, .. } = salve::guest::component("volsync-unlock").unwrap();
+    let remediation = remediation.map(|(remediation, _)| remediation);
     let touches: BTreeSet<_> = salve_sandbox::inspect(&bytes).unwrap().capabilities(salve_core::effect::Reach::Touch).into_iter().map(String::from).collect();
     let granted = remediation.unwrap().spec.grants.into_iter().map(|g| g.capability);
     let granted: BTreeSet<_> = granted.filter(|c| salve_core::effect::reach(c) == Some(salve_core::effect::Reach::Touch)).collect();

@@ -47,6 +47,8 @@ pub mod bindings {
         export_macro_name: "export_remediation",
         default_bindings_module: "salve_sdk::bindings",
         additional_derives: [PartialEq, Eq, PartialOrd, Ord, Hash],
+        // It owns a suspension: what could a second one equal?
+        additional_derives_ignore: ["hold"],
     });
 }
 

@@ -6,9 +6,8 @@ use salve_sdk::Error;
 use salve_sdk::report::Finding;
 
 use crate::freeze::Freeze;
-use crate::host::query_flux;
 use crate::host::run::{self, Level};
-use crate::host::suspend_flux::{self, Suspension};
+use crate::host::suspend_flux::{self, Hold, Suspension};
 
 /// Suspensions in the order they were taken.
 #[derive(Default)]
@@ -22,24 +21,20 @@ struct Held {
 }
 
 impl Frozen {
-    /// Suspends one object and waits for its drain. What a person suspended meanwhile is left to them.
-    pub fn take(&mut self, freeze: &Freeze, drain_seconds: u32) -> Result<(), Error> {
+    /// Suspends them in this order and waits for their drains. What a person suspended meanwhile is left to them.
+    pub fn take(&mut self, order: &[Freeze], drain_seconds: u32) -> Result<(), Error> {
         const REASON: &str = "volsync-unlock deletes ReplicationSources that jam the CSI driver";
-        match suspend_flux::suspend(&freeze.target, REASON, drain_seconds) {
-            Ok(suspension) => {
-                self.held.push(Held { freeze: freeze.clone(), suspension: Some(suspension) });
-                Ok(())
-            }
-            Err(Error::Conflict(why)) => {
-                let by = query_flux::get(&freeze.target)?.suspended;
-                if by.is_some_and(|by| by.run.is_none()) {
-                    run::note(Level::Warning, &format!("left alone: {}: suspended meanwhile: {why}", freeze.target));
-                    return Ok(());
-                }
-                Err(Error::Conflict(why))
-            }
-            Err(error) => Err(error),
+        if order.is_empty() {
+            return Ok(());
         }
+        let targets: Vec<_> = order.iter().map(|freeze| freeze.target.clone()).collect();
+        for (freeze, hold) in order.iter().zip(suspend_flux::suspend(&targets, REASON, drain_seconds)?) {
+            match hold {
+                Hold::Suspended(suspension) => self.held.push(Held { freeze: freeze.clone(), suspension: Some(suspension) }),
+                Hold::LeftAlone(why) => run::note(Level::Warning, &format!("left alone: {}: {why}", freeze.target)),
+            }
+        }
+        Ok(())
     }
 
     /// What is held or was, in the order it was taken.

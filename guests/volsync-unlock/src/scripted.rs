@@ -267,12 +267,26 @@ pub mod suspend_flux {
 
     pub struct Suspension(FluxRef);
 
-    pub fn suspend(target: &FluxRef, _: &str, _: u32) -> Result<Suspension, Error> {
+    pub enum Hold {
+        Suspended(Suspension),
+        #[expect(dead_code, reason = "nobody interferes with these scenes")]
+        LeftAlone(String),
+    }
+
+    /// Where one fails, what was suspended before it is given back, as the host does.
+    pub fn suspend(targets: &[FluxRef], _: &str, _: u32) -> Result<Vec<Hold>, Error> {
         with(|world| {
-            world.touch(format!("suspend {target}"))?;
-            let object = world.flux.get_mut(target).ok_or_else(|| Error::NotFound(format!("{target}")))?;
-            object.suspended = samples::suspended(Some("ours"));
-            Ok(Suspension(target.clone()))
+            for (index, target) in targets.iter().enumerate() {
+                if let Err(error) = world.touch(format!("suspend {target}")) {
+                    for before in &targets[..index] {
+                        world.flux.get_mut(before).expect("it was there").suspended = None;
+                    }
+                    return Err(error);
+                }
+                let object = world.flux.get_mut(target).ok_or_else(|| Error::NotFound(format!("{target}")))?;
+                object.suspended = samples::suspended(Some("ours"));
+            }
+            Ok(targets.iter().map(|target| Hold::Suspended(Suspension(target.clone()))).collect())
         })
     }
 

@@ -147,10 +147,7 @@ impl<'a> Work<'a> {
             some => format!("suspend {} and wait until they rest", count(some, "Flux object")),
         };
         self.begin("freeze", &title)?;
-        for freeze in order {
-            self.frozen.take(freeze, self.config.drain_seconds)?;
-        }
-        Ok(())
+        Ok(self.frozen.take(order, self.config.drain_seconds)?)
     }
 
     /// Deletes the frozen set, and waits for the snapshots where the driver can delete them.

@@ -1,6 +1,7 @@
 //! Flags that several commands share.
 
 use clap::{Args, ValueEnum};
+use salve_kubernetes::IN_CLUSTER;
 use std::path::PathBuf;
 
 /// Which guest, under which documents, with which configuration.
@@ -23,7 +24,7 @@ pub struct GuestArguments {
 }
 
 /// Which cluster, as whom.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct ClusterArguments {
     /// Path of the kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod's own account].
     #[arg(long, value_name = "FILE")]
@@ -34,6 +35,14 @@ pub struct ClusterArguments {
     /// Impersonate this user, e.g. `system:serviceaccount:salve:volsync-unlock`.
     #[arg(long = "as", value_name = "USER")]
     pub as_user: Option<String>,
+}
+
+impl ClusterArguments {
+    /// The same, with the context of an earlier run where none is named.
+    pub fn or_context(&self, context: &str) -> Self {
+        let context = Some(context.to_owned()).filter(|context| context != IN_CLUSTER);
+        Self { context: self.context.clone().or(context), ..self.clone() }
+    }
 }
 
 /// How to answer, and where to keep the record.

@@ -4,6 +4,7 @@ use crate::arguments::GuestArguments;
 use crate::tell::Failed;
 use salve_core::document::{Limits, Policy, Remediation};
 use salve_core::grants::Grants;
+use salve_core::journal::Document;
 use salve_core::{digest, text};
 use serde_json::Value;
 use std::path::Path;
@@ -29,6 +30,8 @@ pub struct Chosen {
     pub digest: String,
     /// Where it came from, for people.
     pub origin: String,
+    /// The documents that it holds under.
+    pub documents: Vec<Document>,
     /// What holds: the Remediation's grants, and the policy's above them.
     pub grants: Grants,
     /// The Remediation's configuration.
@@ -37,11 +40,22 @@ pub struct Chosen {
     pub limits: Limits,
 }
 
+/// A component, and the document that came with it.
+pub struct Component {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Where it came from, for people.
+    pub origin: String,
+    /// Its own document.
+    pub remediation: Option<(Remediation, Document)>,
+}
+
 /// Finds the component alone, for commands that run nothing of it.
-pub fn component(guest: &str) -> Result<(Vec<u8>, String, Option<Remediation>), Failed> {
+pub fn component(guest: &str) -> Result<Component, Failed> {
     if let Some(shipped) = SHIPPED.iter().find(|s| s.name == guest) {
         let remediation = Remediation::read(shipped.remediation, shipped.name).map_err(|e| Failed::host(e.to_string()))?;
-        return Ok((shipped.component.to_vec(), "shipped".into(), Some(remediation)));
+        let remediation = Some((remediation, document("Remediation", shipped.name.into(), shipped.remediation)));
+        return Ok(Component { bytes: shipped.component.to_vec(), origin: "shipped".into(), remediation });
     }
     let path = Path::new(guest);
     let bytes = std::fs::read(path).map_err(|e| {
@@ -49,7 +63,7 @@ pub fn component(guest: &str) -> Result<(Vec<u8>, String, Option<Remediation>), 
         Failed::usage(format!("{}: {e}\na shipped guest ({}), a component or a Remediation document is wanted", text::inert(guest), names.join(", ")))
     })?;
     if !matches!(path.extension().and_then(|e| e.to_str()), Some("yaml" | "yml" | "json")) {
-        return Ok((bytes, guest.into(), None));
+        return Ok(Component { bytes, origin: guest.into(), remediation: None });
     }
     let text = String::from_utf8(bytes).map_err(|_| Failed::document(format!("{guest}: not UTF-8")))?;
     let remediation = Remediation::read(&text, guest).map_err(|e| Failed::document(e.to_string()))?;
@@ -58,22 +72,26 @@ pub fn component(guest: &str) -> Result<(Vec<u8>, String, Option<Remediation>), 
     };
     let at = path.parent().unwrap_or(Path::new(".")).join(component);
     let bytes = std::fs::read(&at).map_err(|e| Failed::document(format!("{guest}: spec.component {}: {e}", at.display())))?;
-    Ok((bytes, at.display().to_string(), Some(remediation)))
+    let document = document("Remediation", absolute(path), &text);
+    Ok(Component { bytes, origin: at.display().to_string(), remediation: Some((remediation, document)) })
 }
 
 impl Chosen {
     /// Finds the component and the documents that hold for it.
     pub fn find(arguments: &GuestArguments) -> Result<Self, Failed> {
-        let (component, origin, own) = component(&arguments.guest)?;
+        let Component { bytes: component, origin, remediation: own } = component(&arguments.guest)?;
         let digest = digest::of_bytes(&component);
         let (remediation, source) = match &arguments.remediation {
             Some(path) => {
-                (Some(Remediation::read(&read(path)?, &path.display().to_string()).map_err(|e| Failed::document(e.to_string()))?), path.display().to_string())
+                let (text, source) = (read(path)?, path.display().to_string());
+                let remediation = Remediation::read(&text, &source).map_err(|e| Failed::document(e.to_string()))?;
+                (Some((remediation, document("Remediation", absolute(path), &text))), source)
             }
             None => (own, arguments.guest.clone()),
         };
-        let mut layers = vec![];
-        if let Some(remediation) = &remediation {
+        let (mut layers, mut documents) = (vec![], vec![]);
+        if let Some((remediation, document)) = &remediation {
+            documents.push(document.clone());
             if remediation.spec.digest.as_ref().is_some_and(|d| d.trim_start_matches("sha256:") != digest) {
                 return Err(Failed::document(format!("{source}: spec.digest does not fit the component, whose SHA-256 is {digest}")));
             }
@@ -81,7 +99,8 @@ impl Chosen {
         }
         if let Some(path) = &arguments.policy {
             let source = path.display().to_string();
-            let policy = Policy::read(&read(path)?, &source).map_err(|e| Failed::document(e.to_string()))?;
+            let (policy, document) = read_policy(path)?;
+            documents.push(document);
             if policy.spec.digests.as_ref().is_some_and(|all| !all.iter().any(|d| d.trim_start_matches("sha256:") == digest)) {
                 return Err(Failed::denied(format!("{source}: spec.digests does not name this component\nto allow   - sha256:{digest}")));
             }
@@ -90,9 +109,25 @@ impl Chosen {
         if layers.is_empty() {
             return Err(Failed::usage(format!("{} is a bare component and has no grants: give --remediation FILE or --policy FILE", arguments.guest)));
         }
-        let (configuration, limits) = remediation.map(|r| (r.spec.configuration, r.spec.limits)).unwrap_or_default();
-        Ok(Self { component, digest, origin, grants: Grants { layers }, configuration, limits })
+        let (configuration, limits) = remediation.map(|(r, _)| (r.spec.configuration, r.spec.limits)).unwrap_or_default();
+        Ok(Self { component, digest, origin, documents, grants: Grants { layers }, configuration, limits })
     }
+}
+
+/// Reads a Policy.
+pub fn read_policy(path: &Path) -> Result<(Policy, Document), Failed> {
+    let text = read(path)?;
+    let policy = Policy::read(&text, &path.display().to_string()).map_err(|e| Failed::document(e.to_string()))?;
+    Ok((policy, document("Policy", absolute(path), &text)))
+}
+
+fn document(kind: &str, source: String, text: &str) -> Document {
+    Document { kind: kind.into(), source, digest: digest::of_bytes(text.as_bytes()) }
+}
+
+/// As somebody finds it who stands in another folder.
+fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
 
 fn read(path: &Path) -> Result<String, Failed> {

@@ -8,6 +8,7 @@
 pub mod arguments;
 pub mod cluster;
 pub mod commands;
+pub mod components;
 pub mod configuration;
 pub mod guest;
 pub mod runs;

@@ -2,6 +2,7 @@
 
 use crate::tell::Failed;
 use salve_core::Millis;
+use salve_core::journal::{Entry, Header};
 use std::env;
 use std::path::{Path, PathBuf};
 
@@ -41,6 +42,20 @@ pub fn find(folder: &Path, id: &str) -> Result<PathBuf, Failed> {
         [one] if !id.is_empty() => Ok(one.clone()),
         [] | [_] => Err(Failed::usage(format!("no run {id:?} in {}; `salve runs` lists them", folder.display()))),
         several => Err(Failed::usage(format!("{} runs begin with {id:?}: give more of the id", several.len()))),
+    }
+}
+
+/// The run file that a person names, by its path or by the beginning of its id.
+pub fn given(folder: &Path, run: &str) -> Result<PathBuf, Failed> {
+    let path = PathBuf::from(run);
+    if path.is_file() { Ok(path) } else { find(folder, run) }
+}
+
+/// What a run file begins with.
+pub fn header<'a>(entries: &'a [Entry], path: &Path) -> Result<&'a Header, Failed> {
+    match entries.first() {
+        Some(Entry::Header(header)) => Ok(header),
+        Some(_) | None => Err(Failed::document(format!("{}: it does not begin with a run's header", path.display()))),
     }
 }
 

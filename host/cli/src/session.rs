@@ -1,20 +1,23 @@
-//! What check, plan, run and demo share: a guest, a cluster, one run of the one on the other.
+//! What check, plan, run, recover and demo share: a guest, a cluster, one run of the one on the other.
 
 use crate::cluster::Open;
+use crate::components;
 use crate::configuration::Schema;
 use crate::guest::Chosen;
 use crate::runs;
 use crate::tell::{Failed, Live};
 use salve_core::document::Limits;
 use salve_core::effect::suspend_flux::Resume;
-use salve_core::journal::{Closing, Ending, Entry, FORMAT, Header};
+use salve_core::grants::Grants;
+use salve_core::journal::{Closing, Ending, Entry, FORMAT, Header, Recovery};
 use salve_core::report::{Description, Report};
 use salve_run::{Halt, Journal, Mode, Person, Run, RunFile, Setting, Stop};
-use salve_sandbox::{Guest, GuestEnd, Linking, Sandbox};
+use salve_sandbox::{Guest, GuestEnd, Linked, Linking, Sandbox};
 use serde_json::Value;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::task::JoinHandle;
 
 /// A guest that was looked at and may be run.
 pub struct Ready {
@@ -56,57 +59,135 @@ impl Ready {
         self.guest.link(Linking::Granted(&self.chosen.grants)).map(|_| ()).map_err(|e| Failed::denied(e.to_string()))
     }
 
-    /// Runs it once.
+    /// Runs it once, with its run file in the folder `runs`.
     pub async fn run(&self, mode: Mode, open: &Open, runs: Option<&Path>, person: Box<dyn Person>) -> Result<Over, Failed> {
-        let clock = open.clock();
-        let at = clock.now();
         let id = runs::id()?;
-        let timeout = self.configuration["timeout"].as_u64().unwrap_or(3600);
-        let report = Arc::new(Mutex::new(None));
-        let run_file = runs.map(|folder| {
-            RunFile::create(folder, &runs::file_name(at, &open.context, &id))
-                .map_err(|e| Failed::host(format!("the run file cannot be made in {}: {e}", folder.display())))
-        });
-        let run_file = run_file.transpose()?;
-        let file = run_file.as_ref().map(|f| f.path().to_owned());
-        let journal = Box::new(Told { file: run_file, report: report.clone() });
-        let stop = Stop::default();
-        let insisted = stop.clone();
-        let signals = tokio::spawn(heed(stop.clone()));
-        let setting = Setting { backend: open.backend(&id, at + timeout * 1000, &stop), clock, journal, person, stop, mode };
+        let file = match runs {
+            Some(folder) => {
+                components::keep(folder, &self.chosen.digest, &self.chosen.component)?;
+                let file = RunFile::create(folder, &runs::file_name(open.clock().now(), &open.context, &id));
+                Some(file.map_err(|e| Failed::host(format!("the run file cannot be made in {}: {e}", folder.display())))?)
+            }
+            None => None,
+        };
+        self.run_on(mode, open, &id, file, person).await
+    }
+
+    /// Runs it once, on this run file.
+    pub async fn run_on(&self, mode: Mode, open: &Open, id: &str, file: Option<RunFile>, person: Box<dyn Person>) -> Result<Over, Failed> {
+        let header = self.header(mode, open, id);
+        let (underway, setting) = Underway::new(open, &header, file, None, person, mode);
+        let run = Run::begin(setting, header).map_err(|e| Failed::host(e.to_string()))?;
+        let linking = match mode {
+            Mode::Live | Mode::Plan => Linking::Granted(&self.chosen.grants),
+            Mode::Diagnosis | Mode::Replay => Linking::Every,
+        };
+        let linked = self.guest.link(linking).map_err(|e| Failed::denied(e.to_string()))?;
+        underway.play(run, &linked, mode, &self.configuration.to_string(), self.chosen.limits).await
+    }
+
+    fn header(&self, mode: Mode, open: &Open, id: &str) -> Header {
+        let at = open.clock().now();
         let command = match mode {
             Mode::Live => "run",
             Mode::Plan => "plan",
-            Mode::Diagnosis => "check",
+            Mode::Diagnosis | Mode::Replay => "check",
         };
-        let header = Header {
+        Header {
             format: FORMAT,
-            run: id,
+            run: id.into(),
             at,
             command: command.into(),
             salve: env!("CARGO_PKG_VERSION").into(),
             guest: self.description.clone(),
             digest: self.chosen.digest.clone(),
             configuration: self.configuration.clone(),
+            documents: self.chosen.documents.clone(),
             grants: self.chosen.grants.clone(),
+            limits: self.chosen.limits,
+            deadline: at + self.configuration["timeout"].as_u64().unwrap_or(3600) * 1000,
             context: open.context.clone(),
             cluster: open.identity.uid.clone(),
             user: open.identity.user.clone(),
+            machine: machine(),
+        }
+    }
+}
+
+/// A run that died: its file, taken up, and what it holds.
+pub struct Dead {
+    /// Its header.
+    pub header: Header,
+    /// The file, to go on with.
+    pub file: RunFile,
+    /// Everything in it.
+    pub entries: Vec<Entry>,
+}
+
+impl Dead {
+    /// Replays the guest over the file and goes on where that ends.
+    pub async fn recover(self, component: &[u8], today: Grants, open: &Open, person: Box<dyn Person>) -> Result<Over, Failed> {
+        let (guest, _) = load(component, "the component of this run", self.header.limits).await?;
+        let linked = guest.link(Linking::Granted(&self.header.grants)).map_err(|e| Failed::denied(e.to_string()))?;
+        let (configuration, limits) = (self.header.configuration.to_string(), self.header.limits);
+        let (underway, run) = self.take_up(today, open, person, false)?;
+        underway.play(run, &linked, Mode::Live, &configuration, limits).await
+    }
+
+    /// Gives back what it holds, and nothing else.
+    pub async fn release(self, today: Grants, open: &Open, person: Box<dyn Person>) -> Result<Over, Failed> {
+        let (underway, run) = self.take_up(today, open, person, true)?;
+        let ending = run.recorded_ending().unwrap_or_else(|| Ending::Died(run.recorded_step()));
+        underway.finish(run, ending).await
+    }
+
+    fn take_up(self, today: Grants, open: &Open, person: Box<dyn Person>, release_only: bool) -> Result<(Underway, Run), Failed> {
+        let (underway, setting) = Underway::new(open, &self.header, Some(self.file), Report::of(&self.entries), person, Mode::Live);
+        let recovery = Recovery {
+            at: open.clock().now(),
+            salve: env!("CARGO_PKG_VERSION").into(),
+            user: open.identity.user.clone(),
+            machine: machine(),
+            release_only,
+            today,
         };
-        let run = Run::begin(setting, header).map_err(|e| Failed::host(e.to_string()))?;
-        let config = self.configuration.to_string();
-        let linking = match mode {
-            Mode::Live | Mode::Plan => Linking::Granted(&self.chosen.grants),
-            Mode::Diagnosis => Linking::Every,
-        };
-        let linked = self.guest.link(linking).map_err(|e| Failed::denied(e.to_string()))?;
-        let limits = self.chosen.limits;
+        let run = Run::recover(setting, self.entries, recovery).map_err(|e| Failed::host(e.to_string()))?;
+        Ok((underway, run))
+    }
+}
+
+/// What stands around a run while it is under way.
+struct Underway {
+    report: Arc<Mutex<Option<Report>>>,
+    stop: Stop,
+    signals: JoinHandle<()>,
+    file: Option<PathBuf>,
+}
+
+impl Underway {
+    fn new(open: &Open, header: &Header, file: Option<RunFile>, told: Option<Report>, person: Box<dyn Person>, mode: Mode) -> (Self, Setting) {
+        let path = file.as_ref().map(|f| f.path().to_owned());
+        let report = Arc::new(Mutex::new(told));
+        let journal = Box::new(Told { file, report: report.clone() });
+        let stop = Stop::default();
+        let signals = tokio::spawn(heed(stop.clone()));
+        let backend = open.backend(&header.run, header.deadline, &stop);
+        let setting = Setting { backend, clock: open.clock(), journal, person, stop: stop.clone(), mode };
+        (Self { report, stop, signals, file: path }, setting)
+    }
+
+    /// Calls the guest, and ends the run.
+    async fn play(self, run: Run, linked: &Linked, mode: Mode, configuration: &str, limits: Limits) -> Result<Over, Failed> {
+        if let Some(ending) = run.recorded_ending() {
+            return self.finish(run, ending).await;
+        }
         let mut seat = Some(run);
+        let insisted = self.stop.clone();
         let ended = {
             let call = async {
                 match mode {
-                    Mode::Diagnosis => linked.diagnose(&mut seat, &config, limits).await.map(Ending::Diagnosed),
-                    Mode::Live | Mode::Plan => linked.remediate(&mut seat, &config, limits).await.map(Ending::Concluded),
+                    Mode::Diagnosis => linked.diagnose(&mut seat, configuration, limits).await.map(Ending::Diagnosed),
+                    Mode::Live | Mode::Plan | Mode::Replay => linked.remediate(&mut seat, configuration, limits).await.map(Ending::Concluded),
                 }
             };
             tokio::select! {
@@ -117,11 +198,15 @@ impl Ready {
         };
         let run = seat.ok_or_else(|| Failed::host("the sandbox did not give the run back"))?;
         let ending = ended.unwrap_or_else(|end| end.ending(&run));
+        self.finish(run, ending).await
+    }
+
+    async fn finish(self, run: Run, ending: Ending) -> Result<Over, Failed> {
         let releases = run.open();
         let closing = run.finish(ending).await;
-        signals.abort();
-        let report = report.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or_else(|| Failed::host("the run has no header"))?;
-        Ok(Over { report, closing, releases, file })
+        self.signals.abort();
+        let report = self.report.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or_else(|| Failed::host("the run has no header"))?;
+        Ok(Over { report, closing, releases, file: self.file })
     }
 }
 
@@ -141,6 +226,12 @@ pub async fn load(component: &[u8], origin: &str, limits: Limits) -> Result<(Gue
     let guest = sandbox.load(component).map_err(|e| Failed::document(format!("{origin}: {e}")))?;
     let description = guest.describe(limits).await.map_err(|e| Failed::guest(format!("{origin}: describe: {e}")))?;
     Ok((guest, description))
+}
+
+/// The machine's name, for who has to find it.
+fn machine() -> Option<String> {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    Some(name).filter(|name| !name.is_empty())
 }
 
 /// The run file where there is one, and the report as it grows: what was read long ago is not kept in memory.

@@ -18,7 +18,7 @@ fn a_run_told_as_json_fits_the_published_schema() {
     let home = tempfile::tempdir().unwrap();
     let runs = home.path().join("runs").display().to_string();
     salve(home.path(), &["demo", "--runs", &runs]);
-    let file = std::fs::read_dir(&runs).unwrap().next().unwrap().unwrap().path().display().to_string();
+    let file = salve::runs::all(Path::new(&runs)).unwrap()[0].display().to_string();
     let report: Value = serde_json::from_slice(&salve(home.path(), &["report", &file, "--as", "json"])).unwrap();
     assert_eq!(report["verdict"], "fixed");
     let wrong: Vec<_> = validator.iter_errors(&report).map(|e| format!("{}: {e}", e.instance_path())).collect();

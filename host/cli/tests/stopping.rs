@@ -108,7 +108,7 @@ fn what_a_killed_run_leaves_is_found_with_what_to_type() {
     let told = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(5), "{told}");
     assert!(told.contains("flux resume") && told.contains("kubectl annotate"), "{told}");
-    let file = std::fs::read_dir(sim.home.path().join("runs")).unwrap().next().unwrap().unwrap().path();
+    let file = salve::runs::all(&sim.home.path().join("runs")).unwrap().remove(0);
     let report = salve(sim.home.path()).arg("report").arg(&file).args(["--as", "json"]).output().unwrap();
     let report: serde_json::Value = serde_json::from_slice(&report.stdout).unwrap();
     assert_eq!(report["verdict"], "failed");

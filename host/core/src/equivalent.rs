@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 /// The commands, in the order in which one would type them.
 pub fn commands(touch: &Touch) -> Vec<String> {
     match touch {
-        Touch::Suspend(s) => vec![format!("flux suspend {} {} -n {}", s.target.kind.flux_argument(), s.target.name, s.target.namespace)],
+        Touch::Suspend(s) => suspends(&s.targets),
         Touch::Resume(r) => vec![match r.prior {
             Prior::Absent | Prior::False => format!("flux resume {} {} -n {}", r.target.kind.flux_argument(), r.target.name, r.target.namespace),
             Prior::True => format!("flux suspend {} {} -n {}", r.target.kind.flux_argument(), r.target.name, r.target.namespace),
@@ -33,6 +33,17 @@ pub fn commands(touch: &Touch) -> Vec<String> {
             Strategy::ReplacePods => format!("kubectl delete pod -n {} -l app={}", r.target.namespace, r.target.name),
         }],
     }
+}
+
+/// One command a kind and namespace, where they stand side by side: parents stay first.
+fn suspends(targets: &[FluxRef]) -> Vec<String> {
+    let together = targets.chunk_by(|a, b| (a.kind, &a.namespace) == (b.kind, &b.namespace));
+    together
+        .map(|some| {
+            let names: Vec<&str> = some.iter().map(|target| target.name.as_str()).collect();
+            format!("flux suspend {} {} -n {}", some[0].kind.flux_argument(), names.join(" "), some[0].namespace)
+        })
+        .collect()
 }
 
 /// The command that takes a run's mark off a Flux object.

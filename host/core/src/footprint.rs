@@ -345,7 +345,7 @@ mod tests {
 
     fn suspend() -> Footprint {
         let target = FluxRef { kind: FluxKind::Kustomization, namespace: "media".into(), name: "plex".into() };
-        Footprint::new(&suspend_flux::Suspend { target, reason: String::new(), drain_seconds: 1 }.effect(), vec![])
+        Footprint::new(&suspend_flux::Suspend { targets: vec![target], reason: String::new(), drain_seconds: 1 }.effect(), vec![])
     }
 
     fn asked<'a>(verb: Verb, group: &'a str, resource: &'a str, namespace: &'a str, name: &'a str) -> Asked<'a> {

@@ -221,6 +221,24 @@ impl Grants {
         Ok(Permit { charges })
     }
 
+    /// Counts an effect that was performed before, whatever is granted today: attempts count, recovered ones too.
+    pub fn count(&self, effect: &Effect, tally: &mut Tally) {
+        if !needs_grant(effect) {
+            return;
+        }
+        let capability = effect.capability();
+        for target in effect.targets() {
+            for (l, layer) in self.layers.iter().enumerate() {
+                let fitting: Vec<_> = layer.grants.iter().enumerate().filter(|(_, grant)| grant.fits(capability, &target)).collect();
+                let used = |g: usize| tally.used.get(&(l, g)).copied().unwrap_or(0);
+                let free = fitting.iter().find(|(g, grant)| grant.max.of(effect).is_none_or(|(max, _)| used(*g) < max));
+                if let Some((g, _)) = free.or(fitting.first()) {
+                    *tally.used.entry((l, *g)).or_default() += 1;
+                }
+            }
+        }
+    }
+
     /// The namespaces where every layer grants `capability`, for requests that follow a reference.
     pub fn followed(&self, capability: &str) -> Vec<Glob> {
         match self.layers.as_slice() {
@@ -386,7 +404,7 @@ mod tests {
     #[test]
     fn a_denial_says_the_line_that_would_allow_it() {
         let target = FluxRef { kind: FluxKind::Kustomization, namespace: "media".into(), name: "plex".into() };
-        let effect = suspend_flux::Suspend { target, reason: "x".into(), drain_seconds: 1 }.effect();
+        let effect = suspend_flux::Suspend { targets: vec![target], reason: "x".into(), drain_seconds: 1 }.effect();
         let denial = layers(&[&[]]).decide(&effect, &Tally::default()).unwrap_err();
         assert_eq!(
             denial.remedy,

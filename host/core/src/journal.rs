@@ -1,9 +1,11 @@
 //! What a run did: one entry a line, opened before a write and closed after it.
 //!
-//! The run file is made of these lines and nothing else. Replay and recovery are not built yet.
+//! The run file is made of these lines and nothing else: reports, replays, recovery and undo need no more.
 
 use crate::Millis;
+use crate::document::Limits;
 use crate::effect::Effect;
+use crate::effect::shared::FluxRef;
 use crate::grants::{Denial, Grants};
 use crate::outcome::{Fault, Outcome};
 use crate::report::{Conclusion, Description, Diagnosis, Verdict};
@@ -11,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// The form of these entries. A reader refuses what it does not know.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// One line of the run file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -19,6 +21,8 @@ pub const FORMAT: u32 = 1;
 pub enum Entry {
     /// The first line: what runs, where, for whom, under which grants.
     Header(Box<Header>),
+    /// Another process has taken the run up. What follows is its.
+    Recovery(Box<Recovery>),
     /// A write is about to be sent. On the disk before the first byte leaves.
     Opened(Box<Opened>),
     /// What became of it.
@@ -62,14 +66,50 @@ pub struct Header {
     pub digest: String,
     /// The configuration that it gets, as JSON.
     pub configuration: Value,
+    /// Where its grants come from.
+    pub documents: Vec<Document>,
     /// What holds for it.
     pub grants: Grants,
+    /// What it may use of this machine.
+    pub limits: Limits,
+    /// When it means to be through, by the cluster's clock. After that nothing of it is gone on with.
+    pub deadline: Millis,
     /// The kubeconfig context, or `simulated`.
     pub context: String,
     /// uid of `kube-system`, where it may be read.
     pub cluster: Option<String>,
     /// As whom the API server knows us.
     pub user: Option<String>,
+    /// The name of the machine that it runs on.
+    pub machine: Option<String>,
+}
+
+/// A document that grants come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Document {
+    /// `Remediation` or `Policy`.
+    pub kind: String,
+    /// Its path, or the name of a shipped guest.
+    pub source: String,
+    /// SHA-256 of its text.
+    pub digest: String,
+}
+
+/// A run that is taken up after its process has died.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recovery {
+    /// When, by the cluster's clock.
+    pub at: Millis,
+    /// Salve's version.
+    pub salve: String,
+    /// As whom the API server knows us.
+    pub user: Option<String>,
+    /// The name of the machine that it runs on.
+    pub machine: Option<String>,
+    /// Only what is suspended is given back; the guest does not go on.
+    pub release_only: bool,
+    /// What holds today, above what held then, for what is performed anew.
+    pub today: Grants,
 }
 
 /// A write that is about to be sent.
@@ -100,6 +140,24 @@ pub struct Prior {
     pub at: Millis,
 }
 
+impl Prior {
+    /// The manifest of a Flux object, if it was read.
+    pub fn of(&self, target: &FluxRef) -> Option<&Value> {
+        let is = |object: &&Value| {
+            object["kind"] == target.kind.kind()
+                && object["metadata"]["namespace"] == target.namespace.as_str()
+                && object["metadata"]["name"] == target.name.as_str()
+        };
+        self.objects.iter().find(is)
+    }
+
+    /// Whether it is the same objects in the same state, but for what moves by itself: versions, status, annotations.
+    pub fn binds_as(&self, other: &Self) -> bool {
+        let bound = |prior: &Self| -> Vec<(Value, Value)> { prior.objects.iter().map(|o| (o["metadata"]["uid"].clone(), o["spec"].clone())).collect() };
+        bound(self) == bound(other)
+    }
+}
+
 /// What became of a write.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Closed {
@@ -107,9 +165,10 @@ pub struct Closed {
     pub n: u64,
     /// When, by the cluster's clock.
     pub at: Millis,
-    /// What it came to; none for an attempt that a conflict ended.
+    /// What it came to; of an attempt that a conflict ended, what was applied of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
-    /// What the cluster said to a conflict.
+    /// What the cluster said to a conflict: another attempt follows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conflict: Option<String>,
 }
@@ -156,6 +215,8 @@ pub enum Ending {
     PlanEnds(String),
     /// A person stopped it, in this step.
     Stopped(Option<String>),
+    /// Its process died in this step, and it was not gone on with.
+    Died(Option<String>),
     /// It ended with an error of its own, or something broke.
     Failed(Failure),
 }

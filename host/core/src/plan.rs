@@ -4,10 +4,11 @@
 //! what is read later, until the guest waits for something that only a write could bring.
 
 use crate::Millis;
-use crate::effect::delete_replicationsources::{Deletion, End};
+use crate::effect::delete_replicationsources::{Deletion, End, Frozen};
 use crate::effect::reconcile_flux::Reconciled;
 use crate::effect::restart_deployment::Restarted;
-use crate::effect::suspend_flux::{Prior as Was, Resumed, Suspended};
+use crate::effect::shared::FluxRef;
+use crate::effect::suspend_flux::{Hold, HoldEnd, Prior as Was, Resumed, Suspended};
 use crate::effect::{Answer, Look, Touch};
 use crate::journal::Prior;
 use std::collections::HashSet;
@@ -25,23 +26,12 @@ impl Overlay {
         self.touched
     }
 
-    /// Records a write and predicts its answer.
-    pub fn record(&mut self, touch: &Touch, prior: &Prior, now: Millis) -> Answer {
+    /// Notes a write that was recorded.
+    pub fn record(&mut self, touch: &Touch) {
         self.touched = true;
         match touch {
-            Touch::Suspend(_) => Answer::Suspend(Suspended { uid: uid(prior, 0), prior: was(prior) }),
-            Touch::Resume(r) => Answer::Resume(Resumed { restored: r.prior, taken_over: None }),
-            Touch::Reconcile(_) => Answer::Reconcile(Reconciled { handled: false, ready: false, message: "not asked: this is a plan".into() }),
-            Touch::Delete(d) => Answer::Delete(
-                d.set
-                    .iter()
-                    .map(|f| {
-                        self.deleted.insert(f.uid.clone());
-                        Deletion { object: f.object.clone(), uid: f.uid.clone(), end: End::Deleted, message: None }
-                    })
-                    .collect(),
-            ),
-            Touch::Restart(_) => Answer::Restart(Restarted { at: now, old_pods: vec![] }),
+            Touch::Delete(delete) => self.deleted.extend(delete.set.iter().map(|frozen| frozen.uid.clone())),
+            Touch::Suspend(_) | Touch::Resume(_) | Touch::Reconcile(_) | Touch::Restart(_) => {}
         }
     }
 
@@ -103,13 +93,32 @@ impl Overlay {
     }
 }
 
-fn uid(prior: &Prior, n: usize) -> String {
-    prior.objects.get(n).and_then(|o| o["metadata"]["uid"].as_str()).unwrap_or_default().into()
+/// What a write would be answered, met by `prior`.
+pub fn predict(touch: &Touch, prior: &Prior, now: Millis) -> Answer {
+    match touch {
+        Touch::Suspend(s) => Answer::Suspend(s.targets.iter().map(|target| held(target, prior)).collect()),
+        Touch::Resume(r) => Answer::Resume(Resumed { restored: r.prior, taken_over: None }),
+        Touch::Reconcile(_) => Answer::Reconcile(Reconciled { handled: false, ready: false, message: "not asked: this is a plan".into() }),
+        Touch::Delete(d) => {
+            let gone = |f: &Frozen| Deletion { object: f.object.clone(), uid: f.uid.clone(), end: End::Deleted, message: None };
+            Answer::Delete(d.set.iter().map(gone).collect())
+        }
+        Touch::Restart(_) => Answer::Restart(Restarted { at: now, old_pods: vec![] }),
+    }
+}
+
+/// What a suspend of this object will have come to: it is left alone where nothing was read that could be sent.
+fn held(target: &FluxRef, prior: &Prior) -> Hold {
+    let end = match prior.of(target) {
+        Some(object) => HoldEnd::Suspended(Suspended { uid: object["metadata"]["uid"].as_str().unwrap_or_default().into(), prior: was(object) }),
+        None => HoldEnd::LeftAlone("somebody has suspended it already".into()),
+    };
+    Hold { target: target.clone(), end }
 }
 
 /// `spec.suspend` as the manifest has it: three states.
-pub fn was(prior: &Prior) -> Was {
-    match prior.objects.first().and_then(|o| o["spec"].get("suspend")).and_then(serde_json::Value::as_bool) {
+pub fn was(object: &serde_json::Value) -> Was {
+    match object["spec"].get("suspend").and_then(serde_json::Value::as_bool) {
         None => Was::Absent,
         Some(false) => Was::False,
         Some(true) => Was::True,

@@ -2,6 +2,7 @@
 
 use crate::Millis;
 use crate::effect::delete_replicationsources::{Deletion, End};
+use crate::effect::suspend_flux::{self, Hold, HoldEnd};
 use crate::effect::{Answer, Effect, Own, Target, Touch};
 use crate::equivalent;
 use crate::journal::{Closing, Done, Ending, Entry, Header, Opened, Origin};
@@ -309,13 +310,15 @@ impl Report {
     pub fn hear(&mut self, entry: &Entry) {
         match entry {
             Entry::Header(_) => {}
+            Entry::Recovery(recovery) => self.tick(recovery.at),
             Entry::Opened(opened) => self.opened(opened),
             Entry::Closed(closed) => {
                 self.tick(closed.at);
                 if let Some(outcome) = &closed.outcome {
                     self.settle(closed.n, outcome);
                 }
-                if let (Some(told), Some(outcome)) = (self.effects.iter_mut().rev().find(|t| t.n == closed.n), &closed.outcome) {
+                // After a conflict another attempt follows: what it comes to is not known yet.
+                if let (None, Some(told), Some(outcome)) = (&closed.conflict, self.effects.iter_mut().rev().find(|t| t.n == closed.n), &closed.outcome) {
                     told.outcome = word(&told.call, outcome);
                 }
             }
@@ -338,7 +341,7 @@ impl Report {
                         self.left.clone_from(&conclusion.left);
                         self.prevention.clone_from(&conclusion.prevention);
                     }
-                    Ending::PlanEnds(_) | Ending::Stopped(_) => {}
+                    Ending::PlanEnds(_) | Ending::Stopped(_) | Ending::Died(_) => {}
                     Ending::Failed(failure) => self.fault = Some(failure.fault),
                 }
             }
@@ -436,10 +439,22 @@ fn word(effect: &Effect, outcome: &Outcome) -> String {
         // A set that was answered is not yet a set that is gone.
         Outcome::Ok(raw) => match effect.decode(raw) {
             Ok(Answer::Delete(deletions)) => gone(&deletions),
+            Ok(Answer::Suspend(holds)) => held(&holds),
             Ok(_) | Err(_) => "ok".into(),
         },
         Outcome::Error(error) => error.to_string(),
     }
+}
+
+fn held(holds: &[Hold]) -> String {
+    if let Some(error) = suspend_flux::failure(holds) {
+        return error.to_string();
+    }
+    let mut alone = holds.iter().filter_map(|hold| match &hold.end {
+        HoldEnd::LeftAlone(why) => Some(format!("{} was left alone: {why}", hold.target)),
+        HoldEnd::Suspended(_) | HoldEnd::Failed { .. } | HoldEnd::Untried => None,
+    });
+    alone.next().unwrap_or_else(|| "ok".into())
 }
 
 fn gone(deletions: &[Deletion]) -> String {

@@ -9,14 +9,11 @@ use crate::{
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use salve_core::Millis;
-use salve_core::effect::shared::FluxRef;
 use salve_core::effect::{Answer, Look, Touch};
 use salve_core::footprint::Footprint;
 use salve_core::journal::Prior;
 use salve_core::outcome::Error;
 use salve_run::{Acted, Backend, Prepared, Stop};
-use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// One run on a cluster.
 #[derive(Debug)]
@@ -25,16 +22,12 @@ pub struct Performer {
     run: String,
     deadline: Millis,
     stop: Stop,
-    /// What this run holds suspended: parents among them revert nothing.
-    held: Mutex<HashSet<FluxRef>>,
-    /// Suspends of which nobody knows whether they will yet arrive, by the resourceVersion that they demand.
-    doubts: Mutex<HashMap<FluxRef, String>>,
 }
 
 impl Performer {
     /// A run of this id, which means to be through at `deadline`. Both are written on what it suspends.
     pub fn new(cluster: Cluster, run: impl Into<String>, deadline: Millis) -> Self {
-        Self { cluster, run: run.into(), deadline, stop: Stop::default(), held: Mutex::default(), doubts: Mutex::default() }
+        Self { cluster, run: run.into(), deadline, stop: Stop::default() }
     }
 
     /// The same, whose waits end when somebody asks to stop.
@@ -54,36 +47,6 @@ impl Performer {
     pub(crate) fn deadline(&self) -> Millis {
         self.deadline
     }
-
-    pub(crate) fn holds(&self, target: &FluxRef) -> bool {
-        lock(&self.held).contains(target)
-    }
-
-    pub(crate) fn hold(&self, target: &FluxRef, held: bool) {
-        let mut all = lock(&self.held);
-        if held {
-            all.insert(target.clone());
-        } else {
-            all.remove(target);
-        }
-    }
-
-    /// Whether a suspend may yet arrive at an object of this resourceVersion.
-    pub(crate) fn doubts(&self, target: &FluxRef, version: &str) -> bool {
-        lock(&self.doubts).get(target).is_some_and(|demanded| demanded == version)
-    }
-
-    pub(crate) fn doubt(&self, target: &FluxRef, version: Option<&str>) {
-        let mut all = lock(&self.doubts);
-        match version {
-            Some(version) => drop(all.insert(target.clone(), version.to_owned())),
-            None => drop(all.remove(target)),
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Backend for Performer {
@@ -110,15 +73,15 @@ impl Backend for Performer {
         .boxed()
     }
 
-    fn prepare<'a>(&'a self, touch: &'a Touch, footprint: &'a Footprint) -> BoxFuture<'a, Result<Prepared, Error>> {
+    fn prepare<'a>(&'a self, touch: &'a Touch, before: Option<&'a Prior>, footprint: &'a Footprint) -> BoxFuture<'a, Result<Prepared, Error>> {
         async move {
             let session = &Session::new(&self.cluster, footprint).heeding(&self.stop);
             match touch {
                 Touch::Suspend(ask) => suspend_flux::prepare_suspend(self, session, ask).await,
-                Touch::Resume(ask) => suspend_flux::prepare_resume(self, session, ask).await,
+                Touch::Resume(ask) => suspend_flux::prepare_resume(self, session, ask, before).await,
                 Touch::Reconcile(ask) => reconcile_flux::prepare(session, ask).await,
                 Touch::Delete(ask) => delete_replicationsources::prepare(session, ask).await,
-                Touch::Restart(ask) => restart_deployment::prepare(session, ask).await,
+                Touch::Restart(ask) => restart_deployment::prepare(session, ask, before).await,
             }
         }
         .boxed()
@@ -133,6 +96,22 @@ impl Backend for Performer {
                 Touch::Reconcile(ask) => reconcile_flux::reconcile(session, ask, prior).await,
                 Touch::Delete(ask) => delete_replicationsources::delete(session, ask, prior).await,
                 Touch::Restart(ask) => restart_deployment::restart(session, ask, prior).await,
+            }
+        }
+        .boxed()
+    }
+
+    fn settle<'a>(&'a self, touch: &'a Touch, prior: &'a Prior, footprint: &'a Footprint) -> BoxFuture<'a, Acted> {
+        async move {
+            let session = &Session::new(&self.cluster, footprint).heeding(&self.stop);
+            match touch {
+                Touch::Suspend(ask) => suspend_flux::settle_suspend(self, session, ask, prior).await,
+                Touch::Delete(ask) => delete_replicationsources::settle(session, ask, prior).await,
+                Touch::Restart(ask) => restart_deployment::settle(session, ask, prior).await,
+                // A second one asks for what the first asked for.
+                Touch::Resume(_) | Touch::Reconcile(_) => {
+                    Acted::Conflict { sofar: None, rest: touch.clone(), message: "nobody knows whether it was applied".into() }
+                }
             }
         }
         .boxed()

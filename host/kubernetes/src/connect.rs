@@ -18,6 +18,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// What stands for the context's name within a pod.
+pub const IN_CLUSTER: &str = "in-cluster";
+
 /// How a cluster is to be reached; what is left out is found as kubectl finds it.
 #[derive(Clone, Debug, Default)]
 pub struct Connection {
@@ -135,7 +138,7 @@ async fn configuration(connection: &Connection) -> Result<(Config, String), Conn
                 return Err(ConnectError::NoKubeconfig);
             }
             let config = Config::incluster().map_err(|_| ConnectError::NoKubeconfig)?;
-            return Ok((config, "in-cluster".into()));
+            return Ok((config, IN_CLUSTER.into()));
         }
         Err(error) => return Err(ConnectError::Kubeconfig(unread(&error))),
     };

@@ -158,6 +158,35 @@ async fn attempt(session: &Session, resource: &Resource, frozen: &Frozen, saved:
     }
 }
 
+/// Finds out which of the set are gone. A deletion that arrives late does what a second one would do, to its uid alone.
+pub(crate) async fn settle(session: &Session, ask: &Delete, prior: &Prior) -> Acted {
+    let resource = match discovery::served(session, VOLSYNC, "replicationsources").await {
+        Ok(resource) => resource,
+        Err(error) => return Acted::Done(Err(error)),
+    };
+    let found =
+        concurrently(ask.set.iter().map(|frozen| session.find(&resource, Some(&frozen.object.namespace), &frozen.object.name)).collect(), AT_ONCE).await;
+    let was_there = |frozen: &Frozen| prior.objects.iter().any(|object| uid(object) == frozen.uid);
+    let (mut sofar, mut rest) = (Vec::new(), Vec::new());
+    for (frozen, found) in ask.set.iter().zip(found) {
+        let found = match found {
+            Ok(found) => found,
+            Err(failure) => return Acted::Done(Err(failure.into())),
+        };
+        let is_gone = found.as_ref().is_none_or(|found| uid(found) != frozen.uid || is_terminating(found));
+        match judge(frozen, found.as_ref()) {
+            Some(_) if was_there(frozen) && is_gone => sofar.push(ended(frozen, End::Deleted, Some("its sender died, and it is gone".into()))),
+            Some(end) => sofar.push(end),
+            None => rest.push(frozen.clone()),
+        }
+    }
+    if rest.is_empty() {
+        return Acted::Done(Ok(Answer::Delete(sofar)));
+    }
+    let message = format!("{} of {} were still there", rest.len(), ask.set.len());
+    Acted::Conflict { sofar: (!sofar.is_empty()).then_some(Answer::Delete(sofar)), rest: Touch::Delete(Delete { set: rest, pace: ask.pace.clone() }), message }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,7 +15,7 @@ fn claims() -> Footprint {
 
 fn suspend() -> Footprint {
     let target = FluxRef { kind: FluxKind::Kustomization, namespace: "media".into(), name: "plex".into() };
-    Footprint::new(&suspend_flux::Suspend { target, reason: String::new(), drain_seconds: 0 }.effect(), vec![])
+    Footprint::new(&suspend_flux::Suspend { targets: vec![target], reason: String::new(), drain_seconds: 0 }.effect(), vec![])
 }
 
 fn delete() -> Footprint {

@@ -39,4 +39,4 @@ mod time;
 
 pub use backend::Performer;
 pub use cluster::Cluster;
-pub use connect::{ConnectError, Connection};
+pub use connect::{ConnectError, Connection, IN_CLUSTER};

@@ -7,7 +7,7 @@ use crate::object::{holds, is_terminating, is_true, name, namespace, number, tex
 use crate::pod;
 use crate::query_drivers::{read_lease, replicas};
 use crate::resource::{DEPLOYMENTS, LEASES, PODS};
-use crate::send::{Narrow, Session};
+use crate::send::{Narrow, Session, concurrently};
 use crate::time;
 use salve_core::Millis;
 use salve_core::effect::restart_deployment::{AwaitRollout, Restart, Restarted, Rollout, Strategy};
@@ -26,14 +26,21 @@ const GLANCE: Duration = Duration::from_secs(2);
 const PROGRESS_SECONDS: u64 = 600;
 /// How often the deletion of a pod is tried.
 const TRIES: u32 = 3;
+/// How many pods are looked at at once.
+const AT_ONCE: usize = 16;
 
-/// Reads what is to be restarted, and its pods.
+/// Reads what is to be restarted, and its pods. An attempt before this one has said already when, and which pods have to go:
+/// so a restart that is tried again is the same restart.
 ///
 /// # Errors
 /// `conflict` where another object bears the name; `invalid` where it is paused or has no replicas.
-pub(crate) async fn prepare(session: &Session, ask: &Restart) -> Result<Prepared, Error> {
+pub(crate) async fn prepare(session: &Session, ask: &Restart, before: Option<&Prior>) -> Result<Prepared, Error> {
     let deployment = session.get(&DEPLOYMENTS, Some(&ask.target.namespace), &ask.target.name).await?;
     may_be_restarted(ask, &deployment)?;
+    if let Some((at, (_, pods))) = before.and_then(|prior| Some((prior.at, prior.objects.split_first()?))) {
+        let objects = std::iter::once(outline(&deployment)).chain(pods.iter().cloned()).collect();
+        return Ok(Prepared::Ready(Prior { objects, at }));
+    }
     let pods = pod::of_deployment(session, &deployment).await?;
     let clock = session.clock();
     if stamp(&deployment) == Some(&time::seconds(clock.now())) {
@@ -63,6 +70,10 @@ fn may_be_restarted(ask: &Restart, deployment: &Value) -> Result<(), Error> {
 
 fn stamp(deployment: &Value) -> Option<&str> {
     deployment.pointer("/spec/template/metadata/annotations")?.get(RESTARTED)?.as_str()
+}
+
+fn stamped_since(deployment: &Value, at: Millis) -> bool {
+    stamp(deployment).and_then(time::millis).is_some_and(|stamped| stamped / 1000 >= at / 1000)
 }
 
 /// A pod that has run to its end waits for nobody.
@@ -179,6 +190,34 @@ async fn remove(session: &Session, pod: &Value) -> Result<(), Error> {
         }
         tries += 1;
     }
+}
+
+/// Finds out whether it was restarted. One that arrives late is the same restart, or finds another resourceVersion.
+pub(crate) async fn settle(session: &Session, ask: &Restart, prior: &Prior) -> Acted {
+    let Some((before, pods)) = prior.objects.split_first() else { return Acted::Done(Err(Error::Invalid("a restart without the state before".into()))) };
+    let restarted = Restarted { at: prior.at, old_pods: pods.iter().map(|pod| uid(pod).to_owned()).collect() };
+    let done = match ask.strategy {
+        Strategy::Annotate => match session.find(&DEPLOYMENTS, Some(&ask.target.namespace), &ask.target.name).await {
+            // Whoever has restarted it since has replaced these pods, too.
+            Ok(now) => now.is_some_and(|now| uid(&now) == ask.uid && stamp(&now) != stamp(before) && stamped_since(&now, prior.at)),
+            Err(failure) => return Acted::Done(Err(failure.into())),
+        },
+        Strategy::ReplacePods => {
+            let found = concurrently(pods.iter().map(|pod| session.find(&PODS, Some(namespace(pod)), name(pod))).collect(), AT_ONCE).await;
+            let mut gone = true;
+            for (pod, found) in pods.iter().zip(found) {
+                match found {
+                    Ok(found) => gone &= found.is_none_or(|found| uid(&found) != uid(pod) || is_terminating(&found)),
+                    Err(failure) => return Acted::Done(Err(failure.into())),
+                }
+            }
+            gone
+        }
+    };
+    if done {
+        return Acted::Done(Ok(Answer::Restart(restarted)));
+    }
+    Acted::Conflict { sofar: None, rest: Touch::Restart(ask.clone()), message: format!("Deployment {} had not been restarted, or not all of it", ask.target) }
 }
 
 /// Waits until the restart is through, or for as long as is asked.

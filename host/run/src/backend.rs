@@ -14,7 +14,9 @@ use std::time::Duration;
 /// - No request leaves that the [`Footprint`] does not cover.
 /// - `look` and `prepare` change nothing in the cluster.
 /// - `act` writes what `prior` was read for and nothing else; where its own answer got lost, it has
-///   settled what happened by reading before it returns.
+///   settled what happened by reading before it returns. Of a set, an error means that it is not known how far it came.
+/// - `settle` finds out by reading what became of an `act` that nobody waited for. What was not applied cannot
+///   be applied late, or does then what a second sending would do.
 ///
 /// # Assumptions
 /// The effect passed [`salve_core::effect::Effect::check`] and the grants; `act` is only called after the
@@ -23,11 +25,15 @@ pub trait Backend: Send + Sync {
     /// Reads.
     fn look<'a>(&'a self, look: &'a Look, footprint: &'a Footprint) -> BoxFuture<'a, Result<Answer, Error>>;
 
-    /// Reads what a write has to know: prior state, uid, resourceVersion.
-    fn prepare<'a>(&'a self, touch: &'a Touch, footprint: &'a Footprint) -> BoxFuture<'a, Result<Prepared, Error>>;
+    /// Reads what a write has to know: prior state, uid, resourceVersion. `before` is what an attempt before it was
+    /// prepared against; of a release, what the suspend was, if that may yet arrive.
+    fn prepare<'a>(&'a self, touch: &'a Touch, before: Option<&'a Prior>, footprint: &'a Footprint) -> BoxFuture<'a, Result<Prepared, Error>>;
 
     /// Writes.
     fn act<'a>(&'a self, touch: &'a Touch, prior: &'a Prior, footprint: &'a Footprint) -> BoxFuture<'a, Acted>;
+
+    /// Finds out what became of a write whose sender died or gave up: `Done` where it was applied, else `Conflict`.
+    fn settle<'a>(&'a self, touch: &'a Touch, prior: &'a Prior, footprint: &'a Footprint) -> BoxFuture<'a, Acted>;
 }
 
 /// What a write would meet.

@@ -5,19 +5,36 @@
 
 use crate::journal::Journal;
 use salve_core::digest;
-use salve_core::journal::Entry;
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use salve_core::journal::{Entry, FORMAT};
+use serde::Deserialize;
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, BufRead, BufReader, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// A run file that is being written.
-#[derive(Debug)]
 pub struct RunFile {
     path: PathBuf,
-    out: BufWriter<File>,
+    disk: Box<dyn Disk>,
     chain: String,
     broken: bool,
+}
+
+/// Where the bytes of a run file go.
+pub trait Disk: Send {
+    /// Appends them all. After this they survive the process.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// After this everything that was appended survives the machine.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+impl Disk for File {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes)
+    }
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
 }
 
 /// What the first line is chained to.
@@ -37,9 +54,38 @@ impl RunFile {
         let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path)?;
         // The name itself has to survive, or a synced file could not be found again.
         File::open(folder)?.sync_all()?;
-        // Held until the process ends: nobody else goes on with a run that is still at work.
-        file.try_lock().map_err(|e| io::Error::new(io::ErrorKind::WouldBlock, format!("{}: {e}", path.display())))?;
-        Ok(Self { path, out: BufWriter::new(file), chain: BEGINNING.into(), broken: false })
+        lock(&file, &path)?;
+        Ok(Self { path, ..Self::over(Box::new(file)) })
+    }
+
+    /// A new file on this disk.
+    pub fn over(disk: Box<dyn Disk>) -> Self {
+        Self { path: PathBuf::new(), disk, chain: BEGINNING.into(), broken: false }
+    }
+
+    /// Opens the file of a run whose process has died, to go on with it. A torn last line is cut off.
+    ///
+    /// # Errors
+    /// `WouldBlock` while a process is at work on it; what [`RunFile::read`] says of damage.
+    pub fn take_up(path: &Path) -> io::Result<(Self, Vec<Entry>)> {
+        let mut file = OpenOptions::new().read(true).append(true).open(path)?;
+        lock(&file, path)?;
+        let read = Read::all(&mut BufReader::new(&file), path)?;
+        if file.stream_position()? != read.length || file.metadata()?.len() != read.length {
+            file.set_len(read.length)?;
+            file.sync_data()?;
+        }
+        Ok((Self { path: path.to_owned(), disk: Box::new(file), chain: read.chain, broken: false }, read.entries))
+    }
+
+    /// Goes on with what was written to another disk before.
+    ///
+    /// # Errors
+    /// What [`RunFile::read`] says of damage.
+    pub fn take_up_over(mut disk: Box<dyn Disk>, written: &[u8]) -> io::Result<(Self, Vec<Entry>)> {
+        let read = Read::all(&mut &*written, Path::new("the record"))?;
+        disk.append(&written[..usize::try_from(read.length).expect("it was in memory")])?;
+        Ok((Self { path: PathBuf::new(), disk, chain: read.chain, broken: false }, read.entries))
     }
 
     /// Where it lies.
@@ -49,34 +95,36 @@ impl RunFile {
 
     /// Reads the entries of a file.
     ///
+    /// # Errors
     /// An unterminated last line is what a crash leaves and is dropped; any other damage is an error
-    /// that names the line.
+    /// that names the line. So is a file of another format.
     pub fn read(path: &Path) -> io::Result<Vec<Entry>> {
-        let mut reader = BufReader::new(File::open(path)?);
-        let mut entries = Vec::new();
-        let mut chain = BEGINNING.to_owned();
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            if reader.read_until(b'\n', &mut line)? == 0 || line.pop() != Some(b'\n') {
-                return Ok(entries);
-            }
-            let damaged = |why: String| io::Error::new(io::ErrorKind::InvalidData, format!("{}, line {}: {why}", path.display(), entries.len() + 1));
-            let text = std::str::from_utf8(&line).map_err(|e| damaged(e.to_string()))?;
-            let (claimed, body) = unchained(text).ok_or_else(|| damaged("it does not begin with its chain".into()))?;
-            if claimed != link(&chain, &body) {
-                return Err(damaged("it is not what was written here, or a line before it is missing".into()));
-            }
-            claimed.clone_into(&mut chain);
-            entries.push(serde_json::from_str(&body).map_err(|e| damaged(e.to_string()))?);
+        Ok(Read::all(&mut BufReader::new(File::open(path)?), path)?.entries)
+    }
+
+    /// Whether a process is at work on this file.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub fn is_at_work(path: &Path) -> io::Result<bool> {
+        match File::open(path)?.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(error),
         }
     }
 
-    fn guarded(&mut self, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
+    fn guarded(&mut self, write: impl FnOnce(&mut dyn Disk) -> io::Result<()>) -> io::Result<()> {
         if self.broken {
             return Err(io::Error::other("the run file failed before and takes nothing more"));
         }
-        write(&mut self.out).inspect_err(|_| self.broken = true)
+        write(self.disk.as_mut()).inspect_err(|_| self.broken = true)
+    }
+}
+
+impl std::fmt::Debug for RunFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RunFile").field("path", &self.path).finish_non_exhaustive()
     }
 }
 
@@ -84,15 +132,71 @@ impl Journal for RunFile {
     fn append(&mut self, entry: &Entry) -> io::Result<()> {
         let body = serde_json::to_string(entry)?;
         let chain = link(&self.chain, &body);
-        self.guarded(|out| writeln!(out, "{HEAD}{chain}{NECK}{}", &body[1..]))?;
+        let line = format!("{HEAD}{chain}{NECK}{}\n", &body[1..]);
+        self.guarded(|disk| disk.append(line.as_bytes()))?;
         self.chain = chain;
         Ok(())
     }
     fn sync(&mut self) -> io::Result<()> {
-        self.guarded(|out| {
-            out.flush()?;
-            out.get_ref().sync_data()
-        })
+        self.guarded(|disk| disk.sync())
+    }
+}
+
+/// Held until the process ends: nobody else goes on with a run that is still at work.
+fn lock(file: &File, path: &Path) -> io::Result<()> {
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => io::Error::new(io::ErrorKind::WouldBlock, format!("{}: a process is at work on this run", path.display())),
+        TryLockError::Error(error) => error,
+    })
+}
+
+/// What a file holds: its whole lines, the last chain, and how many bytes they are.
+struct Read {
+    entries: Vec<Entry>,
+    chain: String,
+    length: u64,
+}
+
+/// As much of a first line as tells whether the rest can be read.
+#[derive(Deserialize)]
+struct Beginning {
+    header: Form,
+}
+
+#[derive(Deserialize)]
+struct Form {
+    format: u32,
+    #[serde(default)]
+    salve: String,
+}
+
+impl Read {
+    fn all(reader: &mut dyn BufRead, path: &Path) -> io::Result<Self> {
+        let mut read = Self { entries: Vec::new(), chain: BEGINNING.to_owned(), length: 0 };
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let bytes = reader.read_until(b'\n', &mut line)?;
+            if bytes == 0 || line.pop() != Some(b'\n') {
+                return Ok(read);
+            }
+            let damaged = |why: String| io::Error::new(io::ErrorKind::InvalidData, format!("{}, line {}: {why}", path.display(), read.entries.len() + 1));
+            let text = std::str::from_utf8(&line).map_err(|e| damaged(e.to_string()))?;
+            let (claimed, body) = unchained(text).ok_or_else(|| damaged("it does not begin with its chain".into()))?;
+            if claimed != link(&read.chain, &body) {
+                return Err(damaged("it is not what was written here, or a line before it is missing".into()));
+            }
+            if read.entries.is_empty()
+                && let Ok(Beginning { header: Form { format, salve } }) = serde_json::from_str(&body)
+                && format != FORMAT
+            {
+                return Err(damaged(format!("Salve {salve} wrote this in format {format}, this one reads format {FORMAT}")));
+            }
+            let entry = serde_json::from_str(&body).map_err(|e| damaged(e.to_string()))?;
+            claimed.clone_into(&mut read.chain);
+            read.length += bytes as u64;
+            read.entries.push(entry);
+        }
     }
 }
 
@@ -169,6 +273,86 @@ mod tests {
                     Err(error) => assert!(error.to_string().contains("line "), "{error}"),
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_file_of_another_format_is_refused_with_who_wrote_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.jsonl");
+        let body = r#"{"header":{"format":1,"salve":"0.0.9","run":"7c1d"}}"#;
+        std::fs::write(&path, format!("{HEAD}{}{NECK}{}\n", link(BEGINNING, body), &body[1..])).unwrap();
+        let error = RunFile::read(&path).unwrap_err().to_string();
+        assert!(error.contains("line 1") && error.contains("Salve 0.0.9 wrote this in format 1"), "{error}");
+    }
+
+    #[test]
+    fn an_entry_survives_its_process_without_a_sync() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = RunFile::create(folder.path(), "a.jsonl").unwrap();
+        file.append(&entry(1)).unwrap();
+        // As a killed process does: nothing of it runs any more.
+        std::mem::forget(file);
+        assert_eq!(RunFile::read(&folder.path().join("a.jsonl")).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_file_is_taken_up_where_its_last_whole_line_ends_by_one_process_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let whole = written(folder.path(), 3);
+        let path = folder.path().join("torn.jsonl");
+        for cut in [whole.len(), whole.len() - 1, whole.len() - 40] {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            let (mut file, entries) = RunFile::take_up(&path).unwrap();
+            assert_eq!(RunFile::take_up(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+            assert!(RunFile::is_at_work(&path).unwrap());
+            file.append(&entry(9)).unwrap();
+            drop(file);
+            assert!(!RunFile::is_at_work(&path).unwrap());
+            let lines = entries.len() + 1;
+            assert_eq!(RunFile::read(&path).unwrap().len(), lines, "cut at {cut}");
+            assert_eq!(lines, if cut == whole.len() { 4 } else { 3 });
+        }
+        let mut damaged = whole.clone();
+        damaged[20] ^= 1;
+        std::fs::write(&path, &damaged).unwrap();
+        assert!(RunFile::take_up(&path).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), damaged, "what is damaged is left as it is");
+    }
+
+    /// Fails at the `at`th operation.
+    struct Failing {
+        operations: usize,
+        at: usize,
+    }
+
+    impl Failing {
+        fn next(&mut self) -> io::Result<()> {
+            self.operations += 1;
+            if self.operations == self.at { Err(io::Error::from_raw_os_error(28)) } else { Ok(()) }
+        }
+    }
+
+    impl Disk for Failing {
+        fn append(&mut self, _: &[u8]) -> io::Result<()> {
+            self.next()
+        }
+        fn sync(&mut self) -> io::Result<()> {
+            self.next()
+        }
+    }
+
+    #[test]
+    fn after_one_failure_nothing_more_is_taken() {
+        for at in 1..=4 {
+            let mut file = RunFile::over(Box::new(Failing { operations: 0, at }));
+            let mut failed = false;
+            for n in 0..3 {
+                let (appended, synced) = (file.append(&entry(n)), file.sync());
+                assert!(!failed || appended.is_err() && synced.is_err(), "it took something after operation {at} had failed");
+                failed |= appended.is_err() || synced.is_err();
+            }
+            assert!(failed);
         }
     }
 

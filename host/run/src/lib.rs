@@ -3,7 +3,8 @@
 //! This crate knows no wasm and no Kubernetes: what is asked are values of `salve_core`, where they are
 //! performed is a [`Backend`], where they are kept is a [`Journal`].
 //!
-//! Replay belongs here and comes with recovery; until then every outcome is a new one.
+//! Read in this order: `run` (the door, and in `run/` its moments: a touch, a suspension, a replay, the end), `state` and `record` (what
+//! entries come to, and what a replay answers), `file` (where they are kept), `backend`, `person`, `stop`.
 
 #![forbid(unsafe_code)]
 
@@ -11,13 +12,15 @@ mod backend;
 mod file;
 mod journal;
 mod person;
+mod record;
 mod run;
+mod state;
 mod stop;
 mod suspensions;
 
 pub use backend::{Acted, Backend, Clock, Prepared};
-pub use file::RunFile;
+pub use file::{Disk, RunFile};
 pub use journal::{InMemory, Journal};
 pub use person::{Nobody, Person};
-pub use run::{Halt, Mode, Run, Setting};
+pub use run::{Halt, Held, Mode, Run, Setting};
 pub use stop::Stop;

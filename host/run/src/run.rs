@@ -1,21 +1,24 @@
 //! `Run` and its one door. The fields are private to this module: no capability can walk round it.
 
 mod ending;
+mod replay;
+mod suspending;
 mod touch;
+
+pub use suspending::Held;
 
 use crate::backend::{Backend, Clock};
 use crate::journal::Journal;
 use crate::person::Person;
+use crate::record::Record;
+use crate::state::State;
 use crate::stop::Stop;
-use crate::suspensions::Suspensions;
-use salve_core::effect::suspend_flux::{Resume, Resumed, Suspend};
+use salve_core::Millis;
 use salve_core::effect::{Answer, Ask, Effect, Look, Own, Touch};
 use salve_core::footprint::Footprint;
 use salve_core::grants::{Denial, Grants, Tally};
-use salve_core::journal::{Closed, Done, Entry, Header, Origin, Prior};
+use salve_core::journal::{Closed, Done, Entry, Header, Origin};
 use salve_core::outcome::{Error, Outcome};
-use salve_core::plan::Overlay;
-use salve_core::proof::Fact;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +39,8 @@ pub enum Mode {
     Plan,
     /// Denies them: `diagnose` looks only.
     Diagnosis,
+    /// Answers every call from the record, and asks nobody.
+    Replay,
 }
 
 /// Everything a run needs from outside.
@@ -59,17 +64,22 @@ pub struct Run {
     setting: Setting,
     grants: Grants,
     tally: Tally,
-    /// Numbers given out; the last one is the last outcome's.
-    n: u64,
-    facts: Vec<Fact>,
-    overlay: Overlay,
-    suspensions: Suspensions,
+    /// When it began.
+    began: Millis,
+    /// It is a plan: what it holds suspended, it only would.
+    pretends: bool,
+    /// A replay under other grants compares what they decide.
+    judges: bool,
+    /// What its entries come to.
+    state: State,
+    /// What was recorded before this process, and not replayed yet.
+    record: Record,
     /// Why the journal takes nothing more.
     broken: Option<String>,
-    step: Option<String>,
-    recorded_bytes: usize,
-    denials: Vec<Denial>,
 }
+
+/// A call's number, and its answer.
+type Reply = (u64, Result<Answer, Error>);
 
 /// Why a guest cannot go on. Not an answer: the guest is ended with it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -80,6 +90,19 @@ pub enum Halt {
     /// The plan came to the first wait that nobody performed.
     #[error("the plan ends here: {0}")]
     PlanEnds(String),
+    /// A replay came to the end of what was recorded.
+    #[error("the record ends here")]
+    RecordEnds,
+    /// The guest asked for something else than it did the first time.
+    #[error("it parts from its record at entry {n}\nexpected {expected}\ngot      {got}")]
+    Diverged {
+        /// The entry.
+        n: u64,
+        /// What was asked the first time.
+        expected: String,
+        /// What is asked now.
+        got: String,
+    },
     /// The guest asked for more than one run records.
     #[error("{0}")]
     Flooded(String),
@@ -94,84 +117,46 @@ impl Run {
     /// # Errors
     /// [`Halt::Broken`] when the journal does not take it; nothing was sent then.
     pub fn begin(setting: Setting, header: Header) -> Result<Self, Halt> {
-        let grants = header.grants.clone();
-        let mut run = Self {
-            setting,
-            grants,
-            tally: Tally::default(),
-            n: 0,
-            facts: vec![],
-            overlay: Overlay::default(),
-            suspensions: Suspensions::default(),
-            broken: None,
-            step: None,
-            recorded_bytes: 0,
-            denials: vec![],
-        };
+        let pretends = setting.mode == Mode::Plan;
+        let (grants, began) = (header.grants.clone(), header.at);
+        let (state, record) = (State::default(), Record::default());
+        let mut run = Self { setting, grants, tally: Tally::default(), began, pretends, judges: false, state, record, broken: None };
         run.write(Entry::Header(Box::new(header)))?;
         Ok(run)
     }
 
-    /// Performs a call of the guest, once, and records what it came to.
+    /// Performs a call of the guest, once, and records what it came to; or answers what it came to the first time, however often the
+    /// host has died since.
     ///
     /// # Guarantees
+    /// - A recorded outcome wins over everything: nothing is performed twice.
     /// - Nothing is asked of the cluster that the grants do not allow; a denial is an answer, recorded
     ///   like any other.
-    /// - Before a write leaves, its entry with the state it meets is on the disk.
+    /// - Before a write leaves, the disk holds what a second sending would need to be the same write: its entry
+    ///   with the state it meets, or for a release and a request to reconcile, the entry that they follow from.
     /// - A write that the cluster refuses as stale (409) is prepared anew, each attempt in the journal.
     ///
     /// # Errors
     /// The inner error is the guest's to handle. A [`Halt`] ends the guest.
     pub async fn perform<A: Ask>(&mut self, ask: A) -> Result<Result<A::Answer, Error>, Halt> {
-        let name = std::any::type_name::<A>();
-        let answer = self.carry(ask.effect(), Origin::Guest, None).await?;
-        match answer {
-            Err(error) => Ok(Err(error)),
-            Ok(answer) => A::take(answer).map(Ok).ok_or_else(|| Halt::Broken(format!("the backend answered {name} with another call's answer"))),
-        }
+        let (_, answer) = self.carry(ask.effect(), Origin::Guest).await?;
+        Ok(match answer {
+            Err(error) => Err(error),
+            Ok(answer) => Ok(taken::<A>(answer)?),
+        })
     }
 
-    /// Suspends, and keeps the suspension for the guest under a number.
-    pub async fn suspend(&mut self, ask: Suspend) -> Result<Result<u32, Error>, Halt> {
-        let mut id = None;
-        let answer = self.carry(ask.effect(), Origin::Guest, Some(&mut id)).await?;
-        Ok(answer.and_then(|_| id.ok_or_else(|| Error::Conflict("it needed no suspend".into()))))
-    }
-
-    /// Gives back what [`Run::suspend`] numbered. A second time answers the same and sends nothing.
-    pub async fn resume(&mut self, id: u32) -> Result<Result<Resumed, Error>, Halt> {
-        if let Some(answer) = self.suspensions.answer(id) {
-            return Ok(Ok(answer.clone()));
-        }
-        let Some(release) = self.suspensions.release(id).cloned() else {
-            return Ok(Err(Error::Invalid("there is no such suspension".into())));
-        };
-        let answer = self.carry(release.effect(), Origin::Guest, None).await?;
-        Ok(answer.and_then(|answer| self.released(id, answer)))
-    }
-
-    /// The number of the outcome recorded last.
+    /// The number of the guest's outcome recorded last.
     pub fn recorded(&self) -> u64 {
-        self.n
-    }
-
-    /// What this run has suspended and not given back; of a plan: what it would give back.
-    pub fn open(&self) -> Vec<Resume> {
-        self.suspensions.releases()
-    }
-
-    fn released(&mut self, id: u32, answer: Answer) -> Result<Resumed, Error> {
-        let resumed = Resume::take(answer).ok_or_else(|| Error::Unavailable("the backend answered a release with another call's answer".into()))?;
-        self.suspensions.close(id, resumed.clone());
-        Ok(resumed)
+        self.state.last
     }
 
     /// The step that was opened last, for a sentence about where a run was stopped.
     pub fn step(&self) -> Option<&str> {
-        self.step.as_deref()
+        self.state.step.as_deref()
     }
 
-    async fn carry(&mut self, effect: Effect, origin: Origin, suspension: Option<&mut Option<u32>>) -> Result<Result<Answer, Error>, Halt> {
+    async fn carry(&mut self, effect: Effect, origin: Origin) -> Result<Reply, Halt> {
         if origin == Origin::Guest {
             if let Some(broken) = &self.broken {
                 return Err(Halt::Broken(broken.clone()));
@@ -179,31 +164,38 @@ impl Run {
             if self.setting.stop.requested() {
                 return Err(Halt::Stopped);
             }
+            if self.state.bytes > RECORD || self.state.n > ENTRIES {
+                return Err(Halt::Flooded(format!("the guest floods the record of this run: at most {} MiB and {ENTRIES} calls", RECORD >> 20)));
+            }
         }
-        if origin == Origin::Guest && (self.recorded_bytes > RECORD || self.n > ENTRIES) {
-            return Err(Halt::Flooded(format!("the guest floods the record of this run: at most {} MiB and {ENTRIES} calls", RECORD >> 20)));
+        if origin == Origin::Guest {
+            if let Some(call) = self.next_call() {
+                return self.replayed(call, effect).await;
+            }
+            if self.setting.mode == Mode::Replay {
+                return Err(Halt::RecordEnds);
+            }
         }
-        self.n += 1;
-        let n = self.n;
+        self.state.n += 1;
+        let n = self.state.n;
         if let Err(error) = effect.check() {
-            return self.done(n, origin, effect, Err(error), None, None);
+            return self.done(n, origin, effect, Err(error), None);
         }
         if origin == Origin::Guest
             && let Err(denial) = self.decide(&effect)
         {
             let error = Error::Denied(denial.to_string());
-            self.denials.push(denial.clone());
-            return self.done(n, origin, effect, Err(error), Some(denial), None);
+            return self.done(n, origin, effect, Err(error), Some(denial));
         }
         self.told(|person| person.begins(&effect));
         match effect {
             Effect::Own(own) => {
                 let answer = self.own(&own).await?;
-                self.done(n, origin, Effect::Own(own), answer, None, None)
+                self.done(n, origin, Effect::Own(own), answer, None)
             }
             Effect::Look(look) => {
                 if self.setting.mode == Mode::Plan
-                    && let Some(why) = self.overlay.ends(&look)
+                    && let Some(why) = self.state.overlay.ends(&look)
                 {
                     return Err(Halt::PlanEnds(why.into()));
                 }
@@ -214,13 +206,13 @@ impl Run {
                     answer = within(patience(&effect), backend.look(&look, &footprint)) => answer,
                     () = self.setting.stop.wait(), if origin == Origin::Guest => return Err(Halt::Stopped),
                 };
-                let answer = answer.map(|a| self.overlay.cover(a));
-                self.done(n, origin, effect, answer, None, None)
+                let answer = answer.map(|a| self.state.overlay.cover(a));
+                self.done(n, origin, effect, answer, None)
             }
             Effect::Touch(touch) => match self.setting.mode {
-                Mode::Plan => self.plan(n, touch, suspension).await,
-                Mode::Live => self.touch(n, origin, touch, suspension).await,
-                Mode::Diagnosis => Err(Halt::Broken("a diagnosis came to a touch that was not denied".into())),
+                Mode::Plan => self.plan(n, touch).await,
+                Mode::Live => self.touch(n, origin, touch).await,
+                Mode::Diagnosis | Mode::Replay => Err(Halt::Broken("a touch that nobody may send was not stopped before".into())),
             },
         }
     }
@@ -246,7 +238,7 @@ impl Run {
         Ok(match own {
             Own::Now(_) => Ok(Answer::Now(self.setting.clock.now())),
             Own::Sleep(sleep) => {
-                if self.setting.mode == Mode::Plan && self.overlay.touched() {
+                if self.setting.mode == Mode::Plan && self.state.overlay.touched() {
                     return Err(Halt::PlanEnds("the guest waits for what its changes will bring".into()));
                 }
                 tokio::select! {
@@ -254,10 +246,7 @@ impl Run {
                     () = self.setting.stop.wait() => return Err(Halt::Stopped),
                 }
             }
-            Own::Step(step) => {
-                self.step = Some(step.name.clone());
-                Ok(Answer::Step(()))
-            }
+            Own::Step(_) => Ok(Answer::Step(())),
             Own::Note(_) => Ok(Answer::Note(())),
             Own::AskPerson(ask) => {
                 let asked = self.setting.person.is_asked(&ask.question);
@@ -270,31 +259,18 @@ impl Run {
         })
     }
 
-    fn done(
-        &mut self,
-        n: u64,
-        origin: Origin,
-        effect: Effect,
-        answer: Result<Answer, Error>,
-        denial: Option<Denial>,
-        prior: Option<Prior>,
-    ) -> Result<Result<Answer, Error>, Halt> {
+    fn done(&mut self, n: u64, origin: Origin, effect: Effect, answer: Result<Answer, Error>, denial: Option<Denial>) -> Result<Reply, Halt> {
         let at = self.setting.clock.now();
         let outcome = recorded_form(&answer)?;
-        self.recorded_bytes += size(&effect, &outcome);
-        let fact = Fact::of(n, at, &effect, &outcome, &self.facts);
-        self.facts.push(fact);
-        self.write_for(origin, Entry::Done(Box::new(Done { n, origin, at, effect, outcome, denial, prior })))?;
-        Ok(answer)
+        self.write_for(origin, Entry::Done(Box::new(Done { n, origin, at, effect, outcome, denial, prior: None })))?;
+        Ok((n, answer))
     }
 
-    fn closed(&mut self, n: u64, origin: Origin, effect: &Effect, answer: Result<Answer, Error>) -> Result<Result<Answer, Error>, Halt> {
+    fn closed(&mut self, n: u64, origin: Origin, answer: Result<Answer, Error>) -> Result<Reply, Halt> {
         let at = self.setting.clock.now();
         let outcome = recorded_form(&answer)?;
-        let fact = Fact::of(n, at, effect, &outcome, &self.facts);
-        self.facts.push(fact);
         self.write_for(origin, Entry::Closed(Closed { n, at, outcome: Some(outcome), conflict: None }))?;
-        Ok(answer)
+        Ok((n, answer))
     }
 
     /// What the host does at the end is not stopped by a journal that has failed.
@@ -306,6 +282,11 @@ impl Run {
     }
 
     fn write(&mut self, entry: Entry) -> Result<(), Halt> {
+        self.state.hear(&entry);
+        self.write_unheard(entry)
+    }
+
+    fn write_unheard(&mut self, entry: Entry) -> Result<(), Halt> {
         self.told(|person| person.hears(&entry));
         let written = self.setting.journal.append(&entry);
         self.trusted(written)
@@ -327,22 +308,16 @@ impl Run {
     }
 }
 
-/// What an entry takes, as far as a guest decides on it.
-fn size(effect: &Effect, outcome: &Outcome) -> usize {
-    let words = match effect {
-        Effect::Own(Own::Note(note)) => note.text.len(),
-        Effect::Own(Own::Step(step)) => step.name.len() + step.title.len(),
-        Effect::Own(Own::AskPerson(ask)) => ask.question.len(),
-        Effect::Own(Own::Now(_) | Own::Sleep(_)) | Effect::Look(_) | Effect::Touch(_) => 0,
-    };
-    200 + words + outcome.ok().map_or(0, |raw| raw.get().len())
-}
-
 fn recorded_form(answer: &Result<Answer, Error>) -> Result<Outcome, Halt> {
     Ok(match answer {
         Ok(answer) => Outcome::Ok(serde_json::value::to_raw_value(answer).map_err(|e| Halt::Broken(format!("an answer that is no JSON: {e}")))?),
         Err(error) => Outcome::Error(error.clone()),
     })
+}
+
+/// The answer of this call, and of no other.
+fn taken<A: Ask>(answer: Answer) -> Result<A::Answer, Halt> {
+    A::take(answer).ok_or_else(|| Halt::Broken(format!("the backend answered {} with another call's answer", std::any::type_name::<A>())))
 }
 
 async fn within<T>(patience: Duration, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
@@ -352,7 +327,7 @@ async fn within<T>(patience: Duration, call: impl Future<Output = Result<T, Erro
 /// How long a call may take: what it names itself, and some more.
 fn patience(effect: &Effect) -> Duration {
     let named = match effect {
-        Effect::Touch(Touch::Suspend(s)) => u64::from(s.drain_seconds),
+        Effect::Touch(Touch::Suspend(s)) => s.targets.len() as u64 * (u64::from(s.drain_seconds) + 1),
         Effect::Touch(Touch::Reconcile(r)) => u64::from(r.wait_seconds),
         Effect::Touch(Touch::Delete(d)) => {
             (d.set.len() as u64).div_ceil(u64::from(d.pace.at_once.max(1))) * u64::from(d.pace.pause).div_ceil(1000) + d.set.len() as u64

@@ -8,15 +8,15 @@ use salve_core::effect::query_pods::Pods;
 use salve_core::effect::restart_deployment::{Restart, Restarted, Strategy};
 use salve_core::effect::run::{Level, Note, Sleep};
 use salve_core::effect::shared::{FluxKind, FluxRef, ObjectRef};
-use salve_core::effect::suspend_flux::{Prior as Was, Resumed, Suspend, Suspended};
+use salve_core::effect::suspend_flux::{Hold, HoldEnd, Prior as Was, Resumed, Suspend, Suspended};
 use salve_core::effect::{Answer, Effect, Look, Touch};
 use salve_core::footprint::Footprint;
 use salve_core::glob::Glob;
 use salve_core::grants::{Grant, Grants, Layer, Max};
-use salve_core::journal::{Ending, Entry, Failure, Header, Prior};
+use salve_core::journal::{Ending, Entry, FORMAT, Failure, Header, Prior};
 use salve_core::outcome::{Error, Fault};
 use salve_core::report::{Concluded, Conclusion, Verdict};
-use salve_run::{Acted, Backend, Clock, Halt, InMemory, Journal, Mode, Nobody, Person, Prepared, Run, Setting, Stop};
+use salve_run::{Acted, Backend, Clock, Halt, Held, InMemory, Journal, Mode, Nobody, Person, Prepared, Run, Setting, Stop};
 use serde_json::json;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,6 +27,7 @@ use std::time::Duration;
 #[derive(Default)]
 struct Scripted {
     acts: Mutex<VecDeque<Acted>>,
+    settles: Mutex<VecDeque<Acted>>,
     asked: Mutex<Vec<String>>,
     hangs: bool,
     act_hangs: bool,
@@ -45,10 +46,21 @@ impl Backend for Scripted {
         }
         async { Ok(Answer::Pods(vec![])) }.boxed()
     }
-    fn prepare<'a>(&'a self, touch: &'a Touch, _: &'a Footprint) -> BoxFuture<'a, Result<Prepared, Error>> {
+    fn prepare<'a>(&'a self, touch: &'a Touch, _: Option<&'a Prior>, _: &'a Footprint) -> BoxFuture<'a, Result<Prepared, Error>> {
         self.asked.lock().unwrap().push(format!("prepare {}", touch.name()));
         let uid = self.uids.lock().unwrap().pop_front().unwrap_or("u-1");
-        async move { Ok(Prepared::Ready(Prior { objects: vec![json!({"metadata": {"uid": uid}, "spec": {}})], at: 5 })) }.boxed()
+        let object = |name: &str| json!({"kind": "Kustomization", "metadata": {"namespace": "media", "name": name, "uid": uid}, "spec": {}});
+        let objects = match touch {
+            Touch::Suspend(ask) => ask.targets.iter().map(|target| object(&target.name)).collect(),
+            Touch::Resume(_) | Touch::Reconcile(_) | Touch::Delete(_) | Touch::Restart(_) => vec![object("plex")],
+        };
+        async move { Ok(Prepared::Ready(Prior { objects, at: 5 })) }.boxed()
+    }
+    fn settle<'a>(&'a self, touch: &'a Touch, _: &'a Prior, _: &'a Footprint) -> BoxFuture<'a, Acted> {
+        self.asked.lock().unwrap().push(format!("settle {}", touch.name()));
+        let scripted = self.settles.lock().unwrap().pop_front();
+        let usual = Acted::Conflict { sofar: None, rest: touch.clone(), message: "it was not applied".into() };
+        async move { scripted.unwrap_or(usual) }.boxed()
     }
     fn act<'a>(&'a self, touch: &'a Touch, _: &'a Prior, _: &'a Footprint) -> BoxFuture<'a, Acted> {
         self.asked.lock().unwrap().push(format!("act {}", touch.name()));
@@ -70,7 +82,7 @@ impl Backend for Scripted {
         }
         let scripted = self.acts.lock().unwrap().pop_front();
         let usual = match touch {
-            Touch::Suspend(_) => Answer::Suspend(Suspended { uid: "u-1".into(), prior: Was::Absent }),
+            Touch::Suspend(ask) => Answer::Suspend(ask.targets.iter().map(suspended).collect()),
             Touch::Resume(r) => Answer::Resume(Resumed { restored: r.prior, taken_over: None }),
             Touch::Restart(_) => Answer::Restart(Restarted { at: 5, old_pods: vec![] }),
             Touch::Delete(d) => Answer::Delete(d.set.iter().map(|f| deletion(f, End::Deleted)).collect()),
@@ -119,7 +131,7 @@ fn grants() -> Grants {
 
 fn header() -> Header {
     Header {
-        format: 1,
+        format: FORMAT,
         run: "r1".into(),
         at: 0,
         command: "run".into(),
@@ -127,10 +139,14 @@ fn header() -> Header {
         guest: Default::default(),
         digest: "d".into(),
         configuration: json!({}),
+        documents: vec![],
         grants: grants(),
+        limits: Default::default(),
+        deadline: 3_600_000,
         context: "test".into(),
         cluster: None,
         user: None,
+        machine: None,
     }
 }
 
@@ -153,8 +169,28 @@ fn live(acts: impl IntoIterator<Item = Acted>) -> Told {
     told(Mode::Live, Scripted { acts: Mutex::new(acts.into_iter().collect()), ..Scripted::default() })
 }
 
+fn app(name: &str) -> FluxRef {
+    FluxRef { kind: FluxKind::Kustomization, namespace: "media".into(), name: name.into() }
+}
+
 fn suspend() -> Suspend {
-    Suspend { target: FluxRef { kind: FluxKind::Kustomization, namespace: "media".into(), name: "plex".into() }, reason: "test".into(), drain_seconds: 1 }
+    suspend_all(&["plex"])
+}
+
+fn suspend_all(names: &[&str]) -> Suspend {
+    Suspend { targets: names.iter().map(|name| app(name)).collect(), reason: "test".into(), drain_seconds: 1 }
+}
+
+fn suspended(target: &FluxRef) -> Hold {
+    Hold { target: target.clone(), end: HoldEnd::Suspended(Suspended { uid: "u-1".into(), prior: Was::Absent }) }
+}
+
+/// Suspends one, and says its number.
+async fn hold(run: &mut Run) -> u32 {
+    match run.suspend(suspend()).await.unwrap().unwrap().as_slice() {
+        [Held::Suspended(id)] => *id,
+        other => panic!("{other:?}"),
+    }
 }
 
 fn restart(namespace: &str) -> Restart {
@@ -208,7 +244,7 @@ impl Journal for Interleaved {
         let word = match entry {
             Entry::Opened(_) => "opened",
             Entry::Closed(_) => "closed",
-            Entry::Header(_) | Entry::Done(_) | Entry::Planned(_) | Entry::Ended(_) | Entry::Verdict(_) => return Ok(()),
+            Entry::Header(_) | Entry::Recovery(_) | Entry::Done(_) | Entry::Planned(_) | Entry::Ended(_) | Entry::Verdict(_) => return Ok(()),
         };
         self.0.asked.lock().unwrap().push(word.into());
         Ok(())
@@ -261,7 +297,7 @@ async fn a_full_disk_stops_the_run_before_the_next_write_and_releases_what_is_su
         mode: Mode::Live,
     };
     let mut run = Run::begin(setting, header()).unwrap();
-    run.suspend(suspend()).await.unwrap().unwrap();
+    hold(&mut run).await;
     let halt = run.perform(restart("media")).await.unwrap_err();
     assert!(matches!(&halt, Halt::Broken(text) if text.contains("disk full")), "{halt}");
     let closing = run.finish(Ending::Failed(Failure { fault: Fault::Host, text: halt.to_string() })).await;
@@ -302,7 +338,7 @@ async fn a_suspension_is_given_back_however_the_guest_ends() {
         Ending::Failed(Failure { fault: Fault::Cluster, text: "gone".into() }),
     ] {
         let mut told = live([]);
-        told.run.suspend(suspend()).await.unwrap().unwrap();
+        hold(&mut told.run).await;
         let asked = told.backend.clone();
         let closing = told.run.finish(ending).await;
         assert!(closing.open.is_empty());
@@ -313,7 +349,7 @@ async fn a_suspension_is_given_back_however_the_guest_ends() {
 #[tokio::test]
 async fn resuming_twice_sends_one_request() {
     let mut told = live([]);
-    let id = told.run.suspend(suspend()).await.unwrap().unwrap();
+    let id = hold(&mut told.run).await;
     let first = told.run.resume(id).await.unwrap().unwrap();
     assert_eq!(told.run.resume(id).await.unwrap().unwrap(), first);
     assert_eq!(asked(&told).iter().filter(|a| *a == "act suspend-flux.resume").count(), 1);
@@ -323,9 +359,9 @@ async fn resuming_twice_sends_one_request() {
 #[tokio::test]
 async fn a_suspension_that_cannot_be_given_back_is_said_loudly() {
     let silent = || Acted::Done(Err(Error::Unavailable("silent".into())));
-    let ok = Acted::Done(Ok(Answer::Suspend(Suspended { uid: "u-1".into(), prior: Was::Absent })));
+    let ok = Acted::Done(Ok(Answer::Suspend(vec![suspended(&app("plex"))])));
     let mut told = live([ok].into_iter().chain(std::iter::repeat_with(silent).take(50)));
-    told.run.suspend(suspend()).await.unwrap().unwrap();
+    hold(&mut told.run).await;
     let closing = told.run.finish(concluded(Concluded::Fixed, vec![])).await;
     assert_eq!((closing.verdict, closing.open.len()), (Verdict::LeftOpen, 1));
     assert!(closing.sentence.contains("Kustomization media/plex"), "{}", closing.sentence);
@@ -354,7 +390,7 @@ async fn fixed_is_not_believed_without_proof_of_our_own() {
 async fn a_plan_sends_no_write_and_ends_at_the_first_wait_after_one() {
     let mut told = told(Mode::Plan, Scripted::default());
     told.run.perform(Sleep { milliseconds: 10 }).await.unwrap().unwrap();
-    let id = told.run.suspend(suspend()).await.unwrap().unwrap();
+    let id = hold(&mut told.run).await;
     told.run.perform(delete(&["a"])).await.unwrap().unwrap();
     assert_eq!(told.run.open().len(), 1, "a plan says what it would give back");
     told.run.resume(id).await.unwrap().unwrap();
@@ -376,7 +412,7 @@ async fn a_diagnosis_touches_nothing_whatever_is_granted() {
 #[tokio::test]
 async fn stopping_ends_a_look_that_hangs_and_still_releases() {
     let mut told = told(Mode::Live, Scripted { hangs: true, ..Scripted::default() });
-    told.run.suspend(suspend()).await.unwrap().unwrap();
+    hold(&mut told.run).await;
     let stop = told.stop.clone();
     let (halt, ()) = tokio::join!(told.run.perform(Pods { namespaces: vec!["media".into()] }), async { stop.request() });
     assert_eq!(halt.unwrap_err(), Halt::Stopped);
@@ -418,7 +454,7 @@ async fn an_object_made_anew_between_two_attempts_is_given_back_as_the_one_that_
     let again = Acted::Conflict { sofar: None, rest: Touch::Suspend(suspend()), message: "made anew".into() };
     let mut told = live([again]);
     *told.backend.uids.lock().unwrap() = VecDeque::from(["old", "new"]);
-    told.run.suspend(suspend()).await.unwrap().unwrap();
+    hold(&mut told.run).await;
     let uids: Vec<_> = told.run.open().into_iter().map(|r| r.uid).collect();
     assert_eq!(uids, ["new"]);
 }
@@ -450,7 +486,7 @@ async fn a_person_who_is_gone_keeps_nothing_suspended() {
         mode: Mode::Live,
     };
     let mut run = Run::begin(setting, header()).unwrap();
-    run.suspend(suspend()).await.unwrap().unwrap();
+    hold(&mut run).await;
     let closing = run.finish(concluded(Concluded::NotFixed, vec![])).await;
     assert!(closing.open.is_empty());
 }
@@ -458,7 +494,7 @@ async fn a_person_who_is_gone_keeps_nothing_suspended() {
 #[tokio::test(start_paused = true)]
 async fn a_silent_cluster_does_not_keep_a_run_from_ending() {
     let mut told = told(Mode::Live, Scripted::default());
-    told.run.suspend(suspend()).await.unwrap().unwrap();
+    hold(&mut told.run).await;
     told.backend.silent.store(true, Ordering::SeqCst);
     let closing = told.run.finish(concluded(Concluded::NotFixed, vec![])).await;
     assert_eq!((closing.verdict, closing.open.len()), (Verdict::LeftOpen, 1));
@@ -480,7 +516,7 @@ async fn a_guest_that_floods_the_record_is_ended() {
 #[tokio::test]
 async fn who_insists_during_a_release_does_not_lose_it() {
     let mut told = live([]);
-    told.run.suspend(suspend()).await.unwrap().unwrap();
+    hold(&mut told.run).await;
     *told.backend.insisted_upon.lock().unwrap() = Some(told.stop.clone());
     let closing = told.run.finish(concluded(Concluded::NotFixed, vec![])).await;
     assert!(closing.open.is_empty(), "{closing:?}");

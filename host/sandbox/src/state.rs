@@ -34,17 +34,18 @@ impl State {
         Ok(self.ask(ask).await?.map_err(|error| Misuse { call, error })?)
     }
 
-    /// Takes a place for one more handle.
-    pub(crate) fn take_place(&mut self) -> Result<(), Error> {
-        if self.handles >= HANDLE_CEILING {
-            return Err(Error::Invalid(format!("{HANDLE_CEILING} cursors and suspensions are open: drop some first")));
+    /// Takes places for so many more handles.
+    pub(crate) fn take_places(&mut self, wanted: usize) -> Result<(), Error> {
+        let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
+        if wanted > HANDLE_CEILING - self.handles {
+            return Err(Error::Invalid(format!("{HANDLE_CEILING} cursors and suspensions may be open, and {} are: drop some first", self.handles)));
         }
-        self.handles += 1;
+        self.handles += wanted;
         Ok(())
     }
 
-    pub(crate) fn free_place(&mut self) {
-        self.handles = self.handles.saturating_sub(1);
+    pub(crate) fn free_places(&mut self, freed: usize) {
+        self.handles = self.handles.saturating_sub(u32::try_from(freed).unwrap_or(u32::MAX));
     }
 
     pub(crate) fn keep_cursor(&mut self, cursor: Cursor) -> wasmtime::Result<Resource<Cursor>> {
@@ -58,7 +59,7 @@ impl State {
     /// Forgets a cursor; an unknown one is none to forget.
     pub(crate) fn drop_cursor(&mut self, handle: Resource<Cursor>) {
         if self.cursors.delete(handle).is_ok() {
-            self.free_place();
+            self.free_places(1);
         }
     }
 }

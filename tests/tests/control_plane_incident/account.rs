@@ -60,7 +60,7 @@ impl Account {
         let effects = self.lines.iter().filter_map(|line| match line {
             Line::Opened(opened) => Some(&opened.effect),
             Line::Done(done) | Line::Planned(done) => Some(&done.effect),
-            Line::Header(_) | Line::Closed(_) | Line::Ended(_) | Line::Verdict(_) => None,
+            Line::Header(_) | Line::Recovery(_) | Line::Closed(_) | Line::Ended(_) | Line::Verdict(_) => None,
         });
         let mut footprints: Vec<Footprint> = effects.map(|effect| Footprint::new(effect, grants.followed(effect.capability()))).collect();
         // Asked before there is a run.
@@ -106,7 +106,7 @@ pub fn words(entry: &Entry) -> String {
 fn opened(line: &Line) -> Option<&Opened> {
     match line {
         Line::Opened(opened) => Some(opened),
-        Line::Header(_) | Line::Closed(_) | Line::Done(_) | Line::Planned(_) | Line::Ended(_) | Line::Verdict(_) => None,
+        Line::Header(_) | Line::Recovery(_) | Line::Closed(_) | Line::Done(_) | Line::Planned(_) | Line::Ended(_) | Line::Verdict(_) => None,
     }
 }
 

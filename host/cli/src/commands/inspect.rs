@@ -27,7 +27,8 @@ pub struct Inspect {
 impl Inspect {
     /// Reads it and tells.
     pub async fn execute(self) -> Result<u8, Failed> {
-        let (bytes, origin, remediation) = guest::component(&self.guest)?;
+        let guest::Component { bytes, origin, remediation } = guest::component(&self.guest)?;
+        let remediation = remediation.map(|(remediation, _)| remediation);
         let limits = remediation.as_ref().map(|r| r.spec.limits).unwrap_or_default();
         let (guest, description) = load(&bytes, &origin, limits).await?;
         let schema = Schema::read(&description.configuration)?;

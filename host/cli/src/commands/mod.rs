@@ -6,6 +6,7 @@ pub mod demo;
 pub mod doctor;
 pub mod inspect;
 pub mod plan;
+pub mod recover;
 pub mod report;
 pub mod run;
 pub mod runs;
@@ -23,6 +24,7 @@ pub enum Command {
     Check(check::Check),
     Plan(plan::Plan),
     Run(run::RunGuest),
+    Recover(recover::Recover),
     Inspect(inspect::Inspect),
     Runs(runs::Runs),
     Report(report::Report),
@@ -40,6 +42,7 @@ impl Command {
             Self::Check(check) => check.execute(verbose).await,
             Self::Plan(plan) => plan.execute(verbose).await,
             Self::Run(run) => run.execute(verbose).await,
+            Self::Recover(recover) => recover.execute(verbose).await,
             Self::Inspect(inspect) => inspect.execute().await,
             Self::Runs(runs) => runs.execute(),
             Self::Report(report) => report.execute(verbose),

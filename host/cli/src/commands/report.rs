@@ -7,7 +7,6 @@ use crate::tell::{self, Detail, Failed};
 use clap::{Args, ValueEnum};
 use salve_core::report::Report as Told;
 use salve_run::RunFile;
-use std::path::PathBuf;
 
 /// Tells a run from its file: on the terminal, as JSON, as Markdown, or as one HTML file.
 ///
@@ -40,8 +39,7 @@ enum Form {
 impl Report {
     /// Tells it.
     pub fn execute(self, verbose: u8) -> Result<u8, Failed> {
-        let given = PathBuf::from(&self.run);
-        let path = if given.is_file() { given } else { runs::find(&runs::folder(self.runs.runs.as_ref())?, &self.run)? };
+        let path = runs::given(&runs::folder(self.runs.runs.as_ref())?, &self.run)?;
         let entries = RunFile::read(&path).map_err(|e| Failed::document(e.to_string()))?;
         let report = Told::of(&entries).ok_or_else(|| Failed::document(format!("{}: it does not begin with a run's header", path.display())))?;
         match self.form {

@@ -134,9 +134,10 @@ impl Person for Live {
     fn hears(&mut self, entry: &Entry) {
         match entry {
             Entry::Header(_) => {}
+            Entry::Recovery(_) => self.say(&format!("{DIM}taking it up where its process died{DIM:#}")),
             Entry::Opened(opened) => self.opened(opened),
             Entry::Closed(closed) => {
-                if let Some(outcome) = &closed.outcome {
+                if let (None, Some(outcome)) = (&closed.conflict, &closed.outcome) {
                     self.trouble(outcome);
                     self.left_alone(closed.n, outcome);
                 }

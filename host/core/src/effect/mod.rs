@@ -173,7 +173,7 @@ calls! {
     }
     /// Changes the cluster.
     Touch {
-        "suspend-flux.suspend" Suspend(suspend_flux::Suspend) -> suspend_flux::Suspended;
+        "suspend-flux.suspend" Suspend(suspend_flux::Suspend) -> Vec<suspend_flux::Hold>;
         "suspend-flux.resume" Resume(suspend_flux::Resume) -> suspend_flux::Resumed;
         "reconcile-flux.reconcile" Reconcile(reconcile_flux::Reconcile) -> reconcile_flux::Reconciled;
         "delete-replicationsources.delete" Delete(delete_replicationsources::Delete) -> Vec<delete_replicationsources::Deletion>;

@@ -1,4 +1,4 @@
-//! `suspend-flux`: suspends one Flux object, and gives it back exactly as it was.
+//! `suspend-flux`: suspends Flux objects as one change, and gives each back exactly as it was.
 
 use super::{Call, Target, shared::FluxRef};
 use crate::outcome::Error;
@@ -13,14 +13,17 @@ pub const DEADLINE: &str = "salve.dev/deadline";
 /// Annotation: what `spec.suspend` was before (`absent` or `false`).
 pub const PRIOR: &str = "salve.dev/prior";
 
-/// Suspends an object and waits for the reconciliation in progress.
+/// So many objects at most stand in one set.
+const MOST: usize = 1000;
+
+/// Suspends a set, one object after the other, each once the one before it rests.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Suspend {
-    /// The object.
-    pub target: FluxRef,
+    /// The objects, parents first.
+    pub targets: Vec<FluxRef>,
     /// Why, for people who find it.
     pub reason: String,
-    /// How long to wait for the drain.
+    /// How long to wait for the drain of each.
     pub drain_seconds: u32,
 }
 
@@ -56,6 +59,42 @@ pub struct Suspended {
     pub prior: Prior,
 }
 
+/// What became of one object of a set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hold {
+    /// The object.
+    pub target: FluxRef,
+    /// How it ended.
+    pub end: HoldEnd,
+}
+
+/// How it ended for one object of a set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HoldEnd {
+    /// This run holds it suspended, and it rests.
+    Suspended(Suspended),
+    /// Somebody had suspended it already: it stays as they want it.
+    LeftAlone(String),
+    /// It came to nothing, and the objects after it were not tried.
+    Failed {
+        /// Why.
+        error: Error,
+        /// Whether the suspend may yet arrive.
+        doubtful: bool,
+    },
+    /// One before it failed.
+    Untried,
+}
+
+/// Why a set as a whole came to nothing, if it did.
+pub fn failure(holds: &[Hold]) -> Option<&Error> {
+    holds.iter().find_map(|hold| match &hold.end {
+        HoldEnd::Failed { error, .. } => Some(error),
+        HoldEnd::Suspended(_) | HoldEnd::LeftAlone(_) | HoldEnd::Untried => None,
+    })
+}
+
 /// What was given back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Resumed {
@@ -67,10 +106,19 @@ pub struct Resumed {
 
 impl Call for Suspend {
     fn targets(&self) -> Vec<Target> {
-        vec![self.target.target()]
+        self.targets.iter().map(FluxRef::target).collect()
     }
     fn check(&self) -> Result<(), Error> {
-        self.target.check()?;
+        if self.targets.is_empty() || self.targets.len() > MOST {
+            return Err(Error::Invalid(format!("a set of {}: 1 to {MOST}", self.targets.len())));
+        }
+        let mut seen = std::collections::HashSet::new();
+        for target in &self.targets {
+            target.check()?;
+            if !seen.insert(target) {
+                return Err(Error::Invalid(format!("{target} stands in the set twice")));
+            }
+        }
         if self.reason.len() > 1024 {
             return Err(Error::Invalid("a reason of more than 1024 bytes".into()));
         }

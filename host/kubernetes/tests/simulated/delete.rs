@@ -59,7 +59,7 @@ async fn a_namesake_and_a_changed_one_are_left_alone() {
     let answer = answered::<Delete>(stage.act(&touch(ask.clone()), &prior).await);
     assert_eq!(ends(&answer), [("sonarr", End::Replaced), ("old-lidarr", End::Changed), ("crowdsec", End::AlreadyGone)]);
     assert!(is_there(&stage, "sonarr") && is_there(&stage, "old-lidarr"));
-    match stage.prepare(&touch(ask)).await.unwrap() {
+    match stage.prepare(&touch(ask), None).await.unwrap() {
         Prepared::Settled(answer) => {
             assert_eq!(ends(&take::<Delete>(answer)), [("sonarr", End::Replaced), ("old-lidarr", End::Changed), ("crowdsec", End::AlreadyGone)])
         }

@@ -4,6 +4,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use salve_core::Millis;
 use salve_core::effect::shared::{FluxKind, FluxRef};
+use salve_core::effect::suspend_flux::{Hold, HoldEnd, Suspend, Suspended};
 use salve_core::effect::{Answer, Ask, Effect, Touch};
 use salve_core::footprint::Footprint;
 use salve_core::glob::Glob;
@@ -53,13 +54,18 @@ impl Stage {
         Ok(A::take(self.performer.look(look, &footprint).await?).expect("the answer of this look"))
     }
 
-    pub async fn prepare(&self, touch: &Touch) -> Result<Prepared, Error> {
+    pub async fn prepare(&self, touch: &Touch, before: Option<&Prior>) -> Result<Prepared, Error> {
         let footprint = Footprint::new(&Effect::Touch(touch.clone()), vec![Glob::every()]);
-        self.performer.prepare(touch, &footprint).await
+        self.performer.prepare(touch, before, &footprint).await
+    }
+
+    pub async fn settle(&self, touch: &Touch, prior: &Prior) -> Acted {
+        let footprint = Footprint::new(&Effect::Touch(touch.clone()), vec![Glob::every()]);
+        self.performer.settle(touch, prior, &footprint).await
     }
 
     pub async fn ready(&self, touch: &Touch) -> Prior {
-        match self.prepare(touch).await.unwrap() {
+        match self.prepare(touch, None).await.unwrap() {
             Prepared::Ready(prior) => prior,
             Prepared::Settled(answer) => panic!("settled already: {answer:?}"),
         }
@@ -72,9 +78,14 @@ impl Stage {
 
     /// Prepares and acts, and after a conflict once more, as the door does. The answer is that of the last attempt.
     pub async fn touch<A: Ask>(&self, ask: A) -> Result<A::Answer, Error> {
+        self.touch_after(ask, None).await
+    }
+
+    /// The same, knowing what went before.
+    pub async fn touch_after<A: Ask>(&self, ask: A, before: Option<&Prior>) -> Result<A::Answer, Error> {
         let mut touch = touch(ask);
         for _ in 0..5 {
-            let answer = match self.prepare(&touch).await? {
+            let answer = match self.prepare(&touch, before).await? {
                 Prepared::Settled(answer) => answer,
                 Prepared::Ready(prior) => match self.act(&touch, &prior).await {
                     Acted::Done(answer) => answer?,
@@ -89,6 +100,11 @@ impl Stage {
         panic!("five conflicts")
     }
 
+    /// Suspends one object: what became of it, or why not.
+    pub async fn suspend(&self, ask: Suspend) -> Result<Suspended, Error> {
+        one(self.touch(ask).await?)
+    }
+
     pub fn kustomization(&self, namespace: &str, name: &str) -> Value {
         self.simulator.object(KUSTOMIZE, "kustomizations", namespace, name).expect("the Kustomization is there")
     }
@@ -96,6 +112,17 @@ impl Stage {
     /// What its writes were answered with, by method.
     pub fn written(&self, method: &str) -> Vec<Value> {
         self.simulator.exchanges().into_iter().filter(|exchange| exchange.method == method).filter_map(|exchange| exchange.body).collect()
+    }
+}
+
+/// What became of a set of one.
+pub fn one(mut holds: Vec<Hold>) -> Result<Suspended, Error> {
+    assert_eq!(holds.len(), 1, "{holds:?}");
+    match holds.remove(0).end {
+        HoldEnd::Suspended(suspended) => Ok(suspended),
+        HoldEnd::LeftAlone(why) => Err(Error::Conflict(why)),
+        HoldEnd::Failed { error, .. } => Err(error),
+        HoldEnd::Untried => panic!("the first of a set is tried"),
     }
 }
 

@@ -1,17 +1,18 @@
 //! `suspend-flux` and `reconcile-flux`: given back exactly, whatever got lost on the way.
 
-use crate::stage::{KUSTOMIZE, RUN, Stage, answered, app, touch};
+use crate::stage::{KUSTOMIZE, RUN, Stage, answered, app, one, take, touch};
+use salve_core::effect::Touch;
 use salve_core::effect::host::Leftovers;
 use salve_core::effect::query_flux;
 use salve_core::effect::reconcile_flux::Reconcile;
-use salve_core::effect::suspend_flux::{self, Prior, Resume, Suspend};
+use salve_core::effect::suspend_flux::{self, HoldEnd, Prior, Resume, Suspend};
 use salve_core::outcome::Error;
 use salve_run::Acted;
 use salve_simulator::{Fault, Incident};
 use serde_json::{Value, json};
 
 fn suspend(name: &str) -> Suspend {
-    Suspend { target: app("media", name), reason: "mending".into(), drain_seconds: 30 }
+    Suspend { targets: vec![app("media", name)], reason: "mending".into(), drain_seconds: 30 }
 }
 
 fn change(stage: &Stage, name: &str, change: impl FnOnce(&mut Value)) {
@@ -28,7 +29,7 @@ async fn three_states_come_back_as_they_were() {
             }
         });
         let original = stage.kustomization("media", "plex");
-        let suspended = stage.touch(suspend("plex")).await.unwrap();
+        let suspended = stage.suspend(suspend("plex")).await.unwrap();
         assert_eq!((suspended.prior, suspended.uid.as_str()), (prior, original["metadata"]["uid"].as_str().unwrap()));
         let held = stage.kustomization("media", "plex");
         assert_eq!((&held["spec"]["suspend"], &held["metadata"]["annotations"][suspend_flux::RUN]), (&json!(true), &json!(RUN)));
@@ -48,7 +49,7 @@ async fn three_states_come_back_as_they_were() {
 #[tokio::test]
 async fn what_a_person_suspended_is_left_to_them() {
     let stage = Stage::new(Incident::Playbook);
-    let error = stage.touch(suspend("lidarr")).await.unwrap_err();
+    let error = stage.suspend(suspend("lidarr")).await.unwrap_err();
     assert!(matches!(&error, Error::Conflict(text) if text.contains("by flux")), "{error}");
     let error = stage.touch(Reconcile { target: app("media", "lidarr"), force: false, wait_seconds: 10 }).await.unwrap_err();
     assert!(matches!(&error, Error::Conflict(text) if text.contains("suspended")), "{error}");
@@ -62,7 +63,7 @@ async fn what_another_run_marked_is_refused_by_its_name() {
         object["spec"]["suspend"] = true.into();
         object["metadata"]["annotations"] = json!({suspend_flux::RUN: "run-2"});
     });
-    let error = stage.touch(suspend("plex")).await.unwrap_err();
+    let error = stage.suspend(suspend("plex")).await.unwrap_err();
     assert!(matches!(&error, Error::Conflict(text) if text.contains("run-2")), "{error}");
 }
 
@@ -74,11 +75,11 @@ async fn a_parent_is_suspended_first_where_it_would_revert() {
         object["metadata"]["managedFields"] = json!([{"manager": "kustomize-controller", "operation": "Apply", "fieldsV1": {"f:spec": {"f:suspend": {}}}}]);
     });
     assert!(stage.look(query_flux::Get { target: app("media", "plex") }).await.unwrap().parent_reverts);
-    let error = stage.touch(suspend("plex")).await.unwrap_err();
+    let error = stage.suspend(suspend("plex")).await.unwrap_err();
     assert!(matches!(&error, Error::Conflict(text) if text.contains("flux-system/cluster-apps")), "{error}");
-    stage.touch(Suspend { target: app("flux-system", "cluster-apps"), reason: String::new(), drain_seconds: 30 }).await.unwrap();
+    stage.suspend(Suspend { targets: vec![app("flux-system", "cluster-apps")], reason: String::new(), drain_seconds: 30 }).await.unwrap();
     assert!(!stage.look(query_flux::Get { target: app("media", "plex") }).await.unwrap().parent_reverts);
-    stage.touch(suspend("plex")).await.unwrap();
+    stage.suspend(suspend("plex")).await.unwrap();
 }
 
 #[tokio::test]
@@ -89,7 +90,7 @@ async fn a_change_in_between_is_a_conflict_and_applies_nothing() {
     change(&stage, "plex", |object| object["metadata"]["labels"]["seen"] = "now".into());
     assert!(matches!(stage.act(&ask, &prior).await, Acted::Conflict { sofar: None, .. }));
     assert!(stage.kustomization("media", "plex")["spec"].get("suspend").is_none());
-    stage.touch(suspend("plex")).await.unwrap();
+    stage.suspend(suspend("plex")).await.unwrap();
 }
 
 #[tokio::test]
@@ -99,7 +100,7 @@ async fn an_answer_that_got_lost_is_settled_by_reading() {
         let ask = touch(suspend("plex"));
         let prior = stage.ready(&ask).await;
         stage.simulator.fault(fault.on("patch").first(1).after_applying());
-        assert_eq!(answered::<Suspend>(stage.act(&ask, &prior).await).prior, Prior::Absent);
+        assert_eq!(one(answered::<Suspend>(stage.act(&ask, &prior).await)).unwrap().prior, Prior::Absent);
         assert_eq!(stage.written("PATCH").len(), 1);
     }
 }
@@ -117,7 +118,7 @@ async fn a_suspend_that_got_lost_can_no_longer_arrive() {
         assert_ne!(now["metadata"]["resourceVersion"], prior.objects[0]["metadata"]["resourceVersion"], "a late twin would find another version");
         let annotations = now["metadata"].get("annotations").and_then(Value::as_object);
         assert!(annotations.is_none_or(|all| all.keys().all(|key| !key.starts_with("salve.dev/"))), "{annotations:?}");
-        stage.touch(suspend("plex")).await.unwrap();
+        stage.suspend(suspend("plex")).await.unwrap();
     }
 }
 
@@ -128,10 +129,10 @@ async fn a_suspend_in_doubt_is_made_impossible_by_its_release() {
     let prior = stage.ready(&ask).await;
     stage.simulator.fault(Fault::status(504).on("patch").first(1));
     stage.simulator.fault(Fault::dropped().on("get").at("/kustomizations/plex").first(4));
-    let Acted::Done(Err(Error::Unavailable(text))) = stage.act(&ask, &prior).await else { panic!("it was settled") };
-    assert!(text.contains("may yet be"), "{text}");
+    let hold = answered::<Suspend>(stage.act(&ask, &prior).await).remove(0);
+    assert!(matches!(&hold.end, HoldEnd::Failed { error, doubtful: true } if error.text().contains("may yet be")), "{hold:?}");
     let uid = prior.objects[0]["metadata"]["uid"].as_str().unwrap().to_owned();
-    let resumed = stage.touch(Resume { target: app("media", "plex"), uid, prior: Prior::Absent }).await.unwrap();
+    let resumed = stage.touch_after(Resume { target: app("media", "plex"), uid, prior: Prior::Absent }, Some(&prior)).await.unwrap();
     assert_eq!((resumed.restored, resumed.taken_over), (Prior::Absent, None));
     let now = stage.kustomization("media", "plex");
     assert_ne!(now["metadata"]["resourceVersion"], prior.objects[0]["metadata"]["resourceVersion"]);
@@ -146,7 +147,7 @@ async fn a_suspend_that_was_abandoned_half_way_is_made_impossible_too() {
     // The first poll hands the request over; nobody waits for what comes of it.
     assert!(futures::poll!(Box::pin(stage.act(&ask, &prior))).is_pending());
     let uid = prior.objects[0]["metadata"]["uid"].as_str().unwrap().to_owned();
-    stage.touch(Resume { target: app("media", "plex"), uid, prior: Prior::Absent }).await.unwrap();
+    stage.touch_after(Resume { target: app("media", "plex"), uid, prior: Prior::Absent }, Some(&prior)).await.unwrap();
     assert_ne!(stage.kustomization("media", "plex")["metadata"]["resourceVersion"], prior.objects[0]["metadata"]["resourceVersion"]);
 }
 
@@ -154,7 +155,7 @@ async fn a_suspend_that_was_abandoned_half_way_is_made_impossible_too() {
 async fn a_release_whose_answer_got_lost_is_settled_too() {
     for applied in [true, false] {
         let stage = Stage::new(Incident::Playbook);
-        let suspended = stage.touch(suspend("plex")).await.unwrap();
+        let suspended = stage.suspend(suspend("plex")).await.unwrap();
         let fault = Fault::status(504).on("patch").first(1);
         stage.simulator.fault(if applied { fault.after_applying() } else { fault });
         let resumed = stage.touch(Resume { target: app("media", "plex"), uid: suspended.uid, prior: Prior::Absent }).await.unwrap();
@@ -166,7 +167,7 @@ async fn a_release_whose_answer_got_lost_is_settled_too() {
 #[tokio::test]
 async fn what_somebody_took_over_is_left_as_they_want_it() {
     let stage = Stage::new(Incident::Playbook);
-    let suspended = stage.touch(suspend("plex")).await.unwrap();
+    let suspended = stage.suspend(suspend("plex")).await.unwrap();
     change(&stage, "plex", |object| object["spec"]["suspend"] = false.into());
     let resume = Resume { target: app("media", "plex"), uid: suspended.uid, prior: Prior::Absent };
     let resumed = stage.touch(resume.clone()).await.unwrap();
@@ -188,7 +189,7 @@ async fn a_drain_that_does_not_end_says_so_and_stays_releasable() {
     });
     let ask = touch(Suspend { drain_seconds: 10, ..suspend("plex") });
     let prior = stage.ready(&ask).await;
-    let Acted::Done(Err(error)) = stage.act(&ask, &prior).await else { panic!("it drained") };
+    let error = one(answered::<Suspend>(stage.act(&ask, &prior).await)).unwrap_err();
     assert!(matches!(&error, Error::Unavailable(text) if text.contains("10 s")), "{error}");
     let uid = prior.objects[0]["metadata"]["uid"].as_str().unwrap().to_owned();
     assert_eq!(stage.touch(Resume { target: app("media", "plex"), uid, prior: Prior::Absent }).await.unwrap().taken_over, None);
@@ -203,4 +204,89 @@ async fn a_reconcile_is_asked_for_and_answered() {
     let done = stage.touch(Reconcile { target: app("media", "radarr"), force: false, wait_seconds: 120 }).await.unwrap();
     assert!(done.handled && done.ready, "{done:?}");
     assert_eq!(stage.written("PATCH").len(), 2, "none was sent twice");
+}
+
+fn set(names: &[&str]) -> Suspend {
+    Suspend { targets: names.iter().map(|name| app("media", name)).collect(), reason: "mending".into(), drain_seconds: 30 }
+}
+
+fn ends(holds: &[suspend_flux::Hold]) -> Vec<&'static str> {
+    let word = |hold: &suspend_flux::Hold| match &hold.end {
+        HoldEnd::Suspended(_) => "suspended",
+        HoldEnd::LeftAlone(_) => "left alone",
+        HoldEnd::Failed { .. } => "failed",
+        HoldEnd::Untried => "untried",
+    };
+    holds.iter().map(word).collect()
+}
+
+#[tokio::test]
+async fn a_set_is_answered_one_by_one_and_what_a_person_holds_stays_theirs() {
+    let stage = Stage::new(Incident::Playbook);
+    let holds = stage.touch(set(&["plex", "lidarr", "bazarr"])).await.unwrap();
+    assert_eq!(ends(&holds), ["suspended", "left alone", "suspended"], "{holds:?}");
+    assert_eq!(stage.written("PATCH").len(), 2);
+}
+
+#[tokio::test]
+async fn after_one_that_fails_none_of_a_set_is_tried() {
+    let stage = Stage::new(Incident::Playbook);
+    stage.simulator.fault(Fault::status(403).on("patch").at("/kustomizations/bazarr"));
+    let holds = stage.touch(set(&["plex", "bazarr", "radarr"])).await.unwrap();
+    assert_eq!(ends(&holds), ["suspended", "failed", "untried"], "{holds:?}");
+    assert!(stage.kustomization("media", "radarr")["spec"].get("suspend").is_none());
+}
+
+#[tokio::test]
+async fn a_set_that_changed_in_the_middle_is_prepared_anew_from_there() {
+    let stage = Stage::new(Incident::Playbook);
+    let ask = touch(set(&["plex", "bazarr", "radarr"]));
+    let prior = stage.ready(&ask).await;
+    change(&stage, "bazarr", |object| object["metadata"]["labels"]["seen"] = "now".into());
+    let Acted::Conflict { sofar: Some(sofar), rest, .. } = stage.act(&ask, &prior).await else { panic!("it did not notice") };
+    assert_eq!(ends(&take::<Suspend>(sofar)), ["suspended"]);
+    assert_eq!(rest, touch(set(&["bazarr", "radarr"])));
+}
+
+#[tokio::test]
+async fn a_parent_in_the_same_set_goes_first_and_is_enough() {
+    let stage = Stage::new(Incident::Playbook);
+    change(&stage, "plex", |object| {
+        object["spec"]["suspend"] = false.into();
+        object["metadata"]["managedFields"] = json!([{"manager": "kustomize-controller", "operation": "Apply", "fieldsV1": {"f:spec": {"f:suspend": {}}}}]);
+    });
+    let parent = app("flux-system", "cluster-apps");
+    let wrong = Suspend { targets: vec![app("media", "plex"), parent.clone()], ..set(&[]) };
+    assert!(matches!(stage.touch(wrong).await, Err(Error::Conflict(text)) if text.contains("cluster-apps")));
+    let right = Suspend { targets: vec![parent, app("media", "plex")], ..set(&[]) };
+    assert_eq!(ends(&stage.touch(right).await.unwrap()), ["suspended", "suspended"]);
+}
+
+#[tokio::test]
+async fn a_set_whose_sender_died_is_settled_by_reading_and_cannot_go_on_by_itself() {
+    // How many of three had arrived when the sender died.
+    for arrived in 0..=3 {
+        let stage = Stage::new(Incident::Playbook);
+        let names = ["plex", "radarr", "bazarr"];
+        let ask = touch(set(&names));
+        let prior = stage.ready(&ask).await;
+        if arrived > 0 {
+            assert_eq!(ends(&stage.touch(set(&names[..arrived])).await.unwrap()).len(), arrived);
+        }
+        let before = stage.written("PATCH").len();
+        let (held, rest) = match stage.settle(&ask, &prior).await {
+            Acted::Done(answer) => (take::<Suspend>(answer.unwrap()), 0),
+            Acted::Conflict { sofar, rest, .. } => {
+                let Touch::Suspend(rest) = rest else { panic!("{rest:?}") };
+                (sofar.map(take::<Suspend>).unwrap_or_default(), rest.targets.len())
+            }
+        };
+        assert_eq!((held.len(), rest), (arrived, 3 - arrived));
+        // A word and its end for the one that might have been under way; nothing for those that were never sent.
+        assert_eq!(stage.written("PATCH").len() - before, if arrived < 3 { 2 } else { 0 });
+        if arrived < 3 {
+            let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
+            assert_ne!(version(&stage.kustomization("media", names[arrived])), version(&prior.objects[arrived]));
+        }
+    }
 }

@@ -1,8 +1,10 @@
 //! How a run ends: what is suspended is given back, then the verdict is found in the run's own record.
 
+use super::touch::{merge, whole};
 use super::{Mode, Run};
-use salve_core::effect::Ask;
-use salve_core::journal::{Closing, Ended, Ending, Entry, Failure, Origin};
+use crate::backend::Acted;
+use salve_core::effect::{Ask, Effect, Touch};
+use salve_core::journal::{Closing, Ended, Ending, Entry, Failure, Opened, Origin};
 use salve_core::outcome::{Error, Fault};
 use salve_core::proof;
 use salve_core::report::{Concluded, State, Verdict};
@@ -22,15 +24,42 @@ impl Run {
     /// Every open suspension is released whatever the ending is, or stands in the closing with the
     /// verdict `left-open`. `fixed` stands only where this run's own record proves it.
     pub async fn finish(mut self, ending: Ending) -> Closing {
+        // Of a run that was taken up, whatever it did not come to: what it holds stands there.
+        self.record.pass(&mut self.state);
         let at = self.setting.clock.now();
-        // A journal that failed cannot keep a release from happening; the closing still tells.
-        let _ = self.write(Entry::Ended(Box::new(Ended { at, ending: ending.clone() })));
+        if self.state.ended.is_none() {
+            // A journal that failed cannot keep a release from happening; the closing still tells.
+            let _ = self.write(Entry::Ended(Box::new(Ended { at, ending: ending.clone() })));
+        }
         if self.setting.mode == Mode::Live {
+            self.settle().await;
             self.release().await;
         }
         let closing = self.judge(&ending);
         let _ = self.write(Entry::Verdict(Box::new(closing.clone()))).and_then(|()| self.sync());
         closing
+    }
+
+    /// Finds out what became of writes that nobody waited for. What cannot be found out stays in doubt.
+    async fn settle(&mut self) {
+        for opened in self.state.in_doubt.values().cloned().collect::<Vec<_>>() {
+            let Opened { n, origin, effect: Effect::Touch(touch), prior, .. } = opened else { continue };
+            // A release that is in doubt is simply made again.
+            if let Touch::Resume(_) = touch {
+                continue;
+            }
+            let footprint = self.footprint(&Effect::Touch(touch.clone()));
+            let patience = if self.setting.stop.insisted() { HURRY } else { TRY };
+            let backend = self.setting.backend.clone();
+            let answer = match tokio::time::timeout(patience, backend.settle(&touch, &prior, &footprint)).await {
+                Ok(Acted::Done(Ok(answer))) => Ok(answer),
+                Ok(Acted::Conflict { sofar, message, .. }) => {
+                    whole(&touch, merge(&touch, None, sofar), Err(Error::Unavailable(format!("nobody waited for it: {message}"))), true, false)
+                }
+                Ok(Acted::Done(Err(_))) | Err(_) => continue,
+            };
+            drop(self.closed(n, origin, answer));
+        }
     }
 
     async fn release(&mut self) {
@@ -40,17 +69,15 @@ impl Run {
         let (mut began, mut moment) = (Instant::now(), self.setting.clock.now());
         loop {
             let hurried = stop.insisted();
-            for id in self.suspensions.still_open() {
-                let Some(release) = self.suspensions.release(id).cloned() else { continue };
+            for id in self.state.suspensions.still_open() {
+                let Some(release) = self.state.suspensions.release(id).cloned() else { continue };
                 let hurry = stop.insisted();
                 let tried = tokio::select! {
-                    tried = tokio::time::timeout(if hurry { HURRY } else { TRY }, self.carry(release.effect(), Origin::Host, None)) => tried,
+                    tried = tokio::time::timeout(if hurry { HURRY } else { TRY }, self.carry(release.effect(), Origin::Host)) => tried,
                     // Who insists while this try hangs gets a short one, and then none.
                     () = stop.reached(if hurry { 3 } else { 2 }) => continue,
                 };
-                if let Ok(Ok(Ok(answer))) = tried
-                    && self.released(id, answer).is_ok()
-                {
+                if let Ok(Ok((_, Ok(_)))) = tried {
                     (began, moment) = (Instant::now(), self.setting.clock.now());
                 }
                 let over = began.elapsed() >= PATIENCE || u128::from(self.setting.clock.now().saturating_sub(moment)) >= PATIENCE.as_millis();
@@ -58,7 +85,7 @@ impl Run {
                     return;
                 }
             }
-            match (self.suspensions.still_open().is_empty(), stop.insisted(), hurried) {
+            match (self.state.suspensions.still_open().is_empty(), stop.insisted(), hurried) {
                 (true, _, _) | (_, true, true) => return,
                 // Somebody insisted during this pass: what it gave up on gets one short try more.
                 (false, true, false) => continue,
@@ -69,8 +96,8 @@ impl Run {
         }
     }
 
-    fn judge(&self, ending: &Ending) -> Closing {
-        let open = if self.setting.mode == Mode::Live { self.suspensions.releases() } else { vec![] };
+    pub(super) fn judge(&self, ending: &Ending) -> Closing {
+        let open = if self.pretends { vec![] } else { self.state.suspensions.releases() };
         let (mut verdict, mut sentence) = match ending {
             Ending::Diagnosed(d) => match d.state {
                 State::Incident => (Verdict::NotFixed, d.sentence.clone()),
@@ -78,7 +105,7 @@ impl Run {
                 State::Healthy => (Verdict::NothingToDo, d.sentence.clone()),
             },
             Ending::Concluded(c) => match c.verdict {
-                Concluded::Fixed => match proof::holds(&self.facts, &c.proof) {
+                Concluded::Fixed => match proof::holds(&self.state.facts, &c.proof) {
                     Ok(()) => (Verdict::Fixed, c.sentence.clone()),
                     Err(why) => (Verdict::NotFixed, format!("the guest says \"{}\", but {why}", c.sentence)),
                 },
@@ -89,6 +116,10 @@ impl Run {
             Ending::PlanEnds(why) => (Verdict::Planned, why.clone()),
             Ending::Stopped(Some(step)) => (Verdict::NotFixed, format!("stopped by you during `{step}`")),
             Ending::Stopped(None) => (Verdict::NotFixed, "stopped by you".into()),
+            Ending::Died(step) => {
+                let during = step.as_ref().map(|step| format!(" during `{step}`")).unwrap_or_default();
+                (Verdict::NotFixed, format!("its process died{during}; what it had suspended was given back, and nothing else was done"))
+            }
             Ending::Failed(failure) => (self.verdict_of(failure), failure.text.clone()),
         };
         if let Some(broken) = &self.broken {
@@ -102,7 +133,7 @@ impl Run {
         }
         let fault = match ending {
             Ending::Failed(failure) => Some(failure.fault),
-            Ending::Diagnosed(_) | Ending::Concluded(_) | Ending::PlanEnds(_) | Ending::Stopped(_) => None,
+            Ending::Diagnosed(_) | Ending::Concluded(_) | Ending::PlanEnds(_) | Ending::Stopped(_) | Ending::Died(_) => None,
         };
         Closing { at: self.setting.clock.now(), verdict, sentence, fault, open }
     }
@@ -118,7 +149,7 @@ impl Run {
     pub fn ending_of_error(&self, error: &Error) -> Ending {
         let fault = match error.fault() {
             // Neither a grant nor the fence said so, then the cluster's own RBAC did.
-            Fault::Grant if !(error.text().contains("is not granted") || self.denials.iter().any(|d| error.text().contains(&d.what))) => Fault::Cluster,
+            Fault::Grant if !(error.text().contains("is not granted") || self.state.denials.iter().any(|d| error.text().contains(&d.what))) => Fault::Cluster,
             fault => fault,
         };
         Ending::Failed(Failure { fault, text: error.to_string() })

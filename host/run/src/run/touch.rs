@@ -1,63 +1,73 @@
 //! A touch: prepared, opened in the journal, performed, closed. In a plan: prepared, and recorded only.
 
-use super::{Halt, Run, patience, recorded_form, within};
+use super::{Halt, Reply, Run, patience, recorded_form, within};
 use crate::backend::{Acted, Prepared};
 use salve_core::effect::delete_replicationsources::{Deletion, End, Frozen};
-use salve_core::effect::suspend_flux::Resume;
-use salve_core::effect::{Answer, Ask, Effect, Touch};
+use salve_core::effect::suspend_flux::{Hold, HoldEnd};
+use salve_core::effect::{Answer, Effect, Touch};
 use salve_core::journal::{Closed, Done, Entry, Opened, Origin, Prior};
 use salve_core::outcome::Error;
 use salve_core::plan;
-use salve_core::proof::Fact;
+use std::time::Duration;
 
 /// How often a write is prepared anew after a conflict.
 const ATTEMPTS: u32 = 5;
+/// How long it may take to find out what became of a write that did not answer in time.
+const SETTLING: Duration = Duration::from_secs(30);
+
+/// Where a write stands before its next attempt.
+pub(super) struct Attempts {
+    /// What is left of it.
+    pub rest: Touch,
+    /// What was applied of it.
+    pub sofar: Option<Answer>,
+    /// What `prepare` has to know of what went before.
+    pub before: Option<Prior>,
+    /// What the last entry on the disk holds.
+    pub opened: Option<Prior>,
+    /// The number of the next attempt.
+    pub first: u32,
+}
 
 impl Run {
-    pub(super) async fn plan(&mut self, n: u64, touch: Touch, suspension: Option<&mut Option<u32>>) -> Result<Result<Answer, Error>, Halt> {
+    pub(super) async fn plan(&mut self, n: u64, touch: Touch) -> Result<Reply, Halt> {
         let effect = Effect::Touch(touch.clone());
         let footprint = self.footprint(&effect);
         if let Touch::Resume(_) = touch {
-            let answer = self.overlay.record(&touch, &Prior::default(), self.setting.clock.now());
-            return self.planned(n, effect, answer, Prior::default());
+            return self.planned(n, touch, Prior::default());
         }
         let backend = self.setting.backend.clone();
-        match within(patience(&effect), backend.prepare(&touch, &footprint)).await {
-            Err(error) => self.done(n, Origin::Guest, effect, Err(error), None, None),
-            Ok(Prepared::Settled(answer)) => self.done(n, Origin::Guest, effect, Ok(answer), None, None),
-            Ok(Prepared::Ready(prior)) => {
-                let answer = self.overlay.record(&touch, &prior, self.setting.clock.now());
-                if let (Touch::Suspend(s), Answer::Suspend(done)) = (&touch, &answer) {
-                    let id = self.suspensions.open(Resume { target: s.target.clone(), uid: done.uid.clone(), prior: done.prior });
-                    if let Some(slot) = suspension {
-                        *slot = Some(id);
-                    }
-                }
-                self.planned(n, effect, answer, prior)
-            }
+        match within(patience(&effect), backend.prepare(&touch, None, &footprint)).await {
+            Err(error) => self.done(n, Origin::Guest, effect, Err(error), None),
+            Ok(Prepared::Settled(answer)) => self.done(n, Origin::Guest, effect, Ok(answer), None),
+            Ok(Prepared::Ready(prior)) => self.planned(n, touch, prior),
         }
     }
 
-    fn planned(&mut self, n: u64, effect: Effect, answer: Answer, prior: Prior) -> Result<Result<Answer, Error>, Halt> {
+    fn planned(&mut self, n: u64, touch: Touch, prior: Prior) -> Result<Reply, Halt> {
         let at = self.setting.clock.now();
+        let answer = plan::predict(&touch, &prior, at);
         let outcome = recorded_form(&Ok(answer.clone()))?;
-        let fact = Fact::of(n, at, &effect, &outcome, &self.facts);
-        self.facts.push(fact);
-        self.write(Entry::Planned(Box::new(Done { n, origin: Origin::Guest, at, effect, outcome, denial: None, prior: Some(prior) })))?;
-        Ok(Ok(answer))
+        let done = Done { n, origin: Origin::Guest, at, effect: Effect::Touch(touch), outcome, denial: None, prior: Some(prior) };
+        self.write(Entry::Planned(Box::new(done)))?;
+        Ok((n, Ok(answer)))
     }
 
-    pub(super) async fn touch(&mut self, n: u64, origin: Origin, touch: Touch, suspension: Option<&mut Option<u32>>) -> Result<Result<Answer, Error>, Halt> {
+    pub(super) async fn touch(&mut self, n: u64, origin: Origin, touch: Touch) -> Result<Reply, Halt> {
+        let from = Attempts { rest: touch.clone(), sofar: None, before: self.before(&touch), opened: None, first: 1 };
+        self.attempts(n, origin, touch, from).await
+    }
+
+    pub(super) async fn attempts(&mut self, n: u64, origin: Origin, touch: Touch, from: Attempts) -> Result<Reply, Halt> {
         let effect = Effect::Touch(touch.clone());
         let footprint = self.footprint(&effect);
         let backend = self.setting.backend.clone();
-        let mut rest = touch.clone();
-        let mut sofar: Option<Answer> = None;
-        let mut id = None;
-        let mut opened = false;
+        let Attempts { mut rest, mut sofar, mut before, mut opened, first } = from;
+        // Whether the last attempt may have been applied, or may yet be, all the same.
+        let mut unknown = false;
         let mut answer = Err(Error::Conflict(format!("it changed {ATTEMPTS} times while we tried")));
-        for attempt in 1..=ATTEMPTS {
-            let prior = match within(patience(&effect), backend.prepare(&rest, &footprint)).await {
+        for attempt in first..first + ATTEMPTS {
+            let prior = match within(patience(&effect), backend.prepare(&rest, before.as_ref(), &footprint)).await {
                 Err(error) => {
                     answer = Err(error);
                     break;
@@ -66,24 +76,19 @@ impl Run {
                     answer = Ok(settled);
                     break;
                 }
-                Ok(Prepared::Ready(prior)) => prior,
+                Ok(Prepared::Ready(prior)) => self.stamped(&touch, prior),
             };
-            // On the disk before the first byte leaves: a crash in between leaves the effect in doubt, never unseen.
             let at = self.setting.clock.now();
             let entry = Entry::Opened(Box::new(Opened { n, origin, attempt, at, effect: Effect::Touch(rest.clone()), prior: prior.clone() }));
-            match self.write(entry).and_then(|()| self.sync()) {
-                Ok(()) => opened = true,
+            let written = match (self.write(entry), must_be_synced(&touch, &prior, opened.as_ref())) {
+                (Ok(()), true) => self.sync(),
+                (written, _) => written,
+            };
+            match written {
+                Ok(()) => opened = Some(prior.clone()),
                 // A release is sent even where it cannot be recorded: frozen for ever is worse than unrecorded.
                 Err(_) if matches!(touch, Touch::Resume(_)) => {}
                 Err(halt) => return Err(halt),
-            }
-            if let Touch::Suspend(s) = &touch {
-                let uid = prior.objects.first().and_then(|o| o["metadata"]["uid"].as_str()).unwrap_or_default().to_owned();
-                let release = Resume { target: s.target.clone(), uid, prior: plan::was(&prior) };
-                match id {
-                    None => id = Some(self.suspensions.open(release)),
-                    Some(id) => self.suspensions.renew(id, release),
-                }
             }
             let acted = tokio::select! {
                 acted = tokio::time::timeout(patience(&effect), backend.act(&rest, &prior, &footprint)) => acted,
@@ -91,77 +96,164 @@ impl Run {
             };
             match acted {
                 Ok(Acted::Done(done)) => {
-                    answer = done;
+                    (unknown, answer) = (done.is_err(), done);
                     break;
                 }
                 Ok(Acted::Conflict { sofar: part, rest: left, message }) => {
-                    let at = self.setting.clock.now();
-                    self.write_for(origin, Entry::Closed(Closed { n, at, outcome: None, conflict: Some(message.clone()) }))?;
+                    self.conflict(n, origin, part.clone(), message.clone())?;
                     sofar = merge(&touch, sofar, part);
                     rest = left;
+                    if !matches!(touch, Touch::Resume(_)) {
+                        before = Some(prior);
+                    }
                     answer = Err(Error::Conflict(message));
                 }
                 Err(_) => {
-                    answer = Err(Error::Unavailable(format!("no answer within {} s; whether it was applied is not known", patience(&effect).as_secs())));
+                    let late = format!("no answer within {} s", patience(&effect).as_secs());
+                    (sofar, answer, unknown) = self.settled_late(&touch, &rest, &prior, sofar, &late).await;
                     break;
                 }
             }
         }
-        let answer = whole(&touch, sofar, answer, opened);
-        let result = if opened { self.closed(n, origin, &effect, answer)? } else { self.done(n, origin, effect, answer, None, None)? };
-        match (id, &result) {
-            (Some(id), Ok(_)) => {
-                if let Some(slot) = suspension {
-                    *slot = Some(id);
-                }
-            }
-            // It may have been applied before it failed: give it back. What was never applied costs one read.
-            (Some(id), Err(_)) => {
-                if let Some(release) = self.suspensions.release(id).cloned()
-                    && let Ok(Ok(answer)) = Box::pin(self.carry(release.effect(), Origin::Host, None)).await
-                {
-                    let _ = self.released(id, answer);
-                }
-            }
-            (None, _) => {}
+        let answer = whole(&touch, sofar, answer, opened.is_some(), unknown);
+        match opened {
+            Some(_) => self.closed(n, origin, answer),
+            None => self.done(n, origin, effect, answer, None),
         }
-        Ok(result)
+    }
+
+    /// What `prepare` has to know of what went before: of a release, what the suspend met whose end is not known.
+    pub(super) fn before(&self, touch: &Touch) -> Option<Prior> {
+        match touch {
+            Touch::Resume(release) => {
+                let doubt = self.state.suspensions.doubt(release)?;
+                Some(Prior { objects: vec![doubt.clone()], at: self.setting.clock.now() })
+            }
+            Touch::Suspend(_) | Touch::Reconcile(_) | Touch::Delete(_) | Touch::Restart(_) => None,
+        }
+    }
+
+    /// The time that a write carries. A request to reconcile carries one that follows from the run's beginning, so that
+    /// one which is sent again after a crash is the same request.
+    fn stamped(&self, touch: &Touch, prior: Prior) -> Prior {
+        match touch {
+            Touch::Reconcile(reconcile) => Prior { at: self.began + self.state.reconciled(&reconcile.target), ..prior },
+            Touch::Suspend(_) | Touch::Resume(_) | Touch::Delete(_) | Touch::Restart(_) => prior,
+        }
+    }
+
+    pub(super) fn conflict(&mut self, n: u64, origin: Origin, part: Option<Answer>, message: String) -> Result<(), Halt> {
+        let at = self.setting.clock.now();
+        let outcome = part.map(|part| recorded_form(&Ok(part))).transpose()?;
+        self.write_for(origin, Entry::Closed(Closed { n, at, outcome, conflict: Some(message) }))
+    }
+
+    /// Finds out what became of a write that did not come to its end in time.
+    async fn settled_late(
+        &mut self,
+        touch: &Touch,
+        rest: &Touch,
+        prior: &Prior,
+        sofar: Option<Answer>,
+        late: &str,
+    ) -> (Option<Answer>, Result<Answer, Error>, bool) {
+        let footprint = self.footprint(&Effect::Touch(touch.clone()));
+        let backend = self.setting.backend.clone();
+        match tokio::time::timeout(SETTLING, backend.settle(rest, prior, &footprint)).await {
+            Ok(Acted::Done(answer)) => (sofar, answer.clone(), answer.is_err()),
+            Ok(Acted::Conflict { sofar: part, message, .. }) => (merge(touch, sofar, part), Err(Error::Unavailable(format!("{late}; {message}"))), false),
+            Err(_) => (sofar, Err(Error::Unavailable(format!("{late}; whether it was applied is not known"))), true),
+        }
+    }
+}
+
+/// Whether the disk has to hold this attempt before it is sent.
+fn must_be_synced(touch: &Touch, prior: &Prior, opened: Option<&Prior>) -> bool {
+    match touch {
+        // Unless an attempt before it has put the same on the disk.
+        Touch::Suspend(_) | Touch::Delete(_) | Touch::Restart(_) => opened.is_none_or(|before| !prior.binds_as(before)),
+        // The entry of its suspend stands there, and obliges to it whatever else is lost.
+        Touch::Resume(_) => false,
+        // What it writes follows from the header.
+        Touch::Reconcile(_) => false,
     }
 }
 
 /// Adds what one attempt came to. Only a set can be applied in part.
-fn merge(touch: &Touch, sofar: Option<Answer>, part: Option<Answer>) -> Option<Answer> {
+pub(super) fn merge(touch: &Touch, sofar: Option<Answer>, part: Option<Answer>) -> Option<Answer> {
     match (touch, sofar, part) {
         (Touch::Delete(_), Some(Answer::Delete(mut all)), Some(Answer::Delete(more))) => {
             all.extend(more);
             Some(Answer::Delete(all))
+        }
+        (Touch::Suspend(_), Some(Answer::Suspend(mut all)), Some(Answer::Suspend(more))) => {
+            all.extend(more);
+            Some(Answer::Suspend(all))
         }
         (_, sofar, None) => sofar,
         (_, _, part) => part,
     }
 }
 
-/// The whole answer: for a set in its own order, with what never came to an end marked as refused.
-fn whole(touch: &Touch, sofar: Option<Answer>, last: Result<Answer, Error>, opened: bool) -> Result<Answer, Error> {
-    let Touch::Delete(delete) = touch else { return last };
+/// The whole answer: for a set in its own order, with what never came to an end marked as such.
+pub(super) fn whole(touch: &Touch, sofar: Option<Answer>, last: Result<Answer, Error>, opened: bool, unknown: bool) -> Result<Answer, Error> {
+    let is_set = match touch {
+        Touch::Delete(_) | Touch::Suspend(_) => true,
+        Touch::Resume(_) | Touch::Reconcile(_) | Touch::Restart(_) => false,
+    };
+    if !is_set {
+        return last;
+    }
     let (part, why) = match last {
         Ok(answer) => (Some(answer), None),
         // Nothing was sent: the set as a whole came to nothing.
         Err(error) if !opened => return Err(error),
-        Err(error) => (None, Some(error.to_string())),
+        // Nobody can tell which of the set are suspended: all of it is given back.
+        Err(error) if unknown && matches!(touch, Touch::Suspend(_)) => return Err(error),
+        Err(error) => (None, Some(error)),
     };
-    let deletions = match merge(touch, sofar, part) {
-        Some(Answer::Delete(deletions)) => deletions,
-        None => vec![],
-        Some(_) => return Err(Error::Unavailable("the backend answered a deletion with another call's answer".into())),
+    let parts = merge(touch, sofar, part);
+    match (touch, parts) {
+        (Touch::Delete(delete), Some(Answer::Delete(deletions))) => {
+            Ok(Answer::Delete(delete.set.iter().map(|f| deletion(f, &deletions, why.as_ref())).collect()))
+        }
+        (Touch::Delete(delete), None) => Ok(Answer::Delete(delete.set.iter().map(|f| deletion(f, &[], why.as_ref())).collect())),
+        (Touch::Suspend(suspend), parts) => {
+            let holds = match parts {
+                Some(Answer::Suspend(holds)) => holds,
+                None => vec![],
+                Some(_) => return Err(another()),
+            };
+            let mut failed = false;
+            Ok(Answer::Suspend(suspend.targets.iter().map(|target| hold(target, &holds, why.as_ref(), &mut failed)).collect()))
+        }
+        (Touch::Delete(_) | Touch::Resume(_) | Touch::Reconcile(_) | Touch::Restart(_), _) => Err(another()),
+    }
+}
+
+fn another() -> Error {
+    Error::Unavailable("the backend answered a set with another call's answer".into())
+}
+
+fn deletion(frozen: &Frozen, deletions: &[Deletion], why: Option<&Error>) -> Deletion {
+    deletions.iter().find(|d| d.uid == frozen.uid && d.object == frozen.object).cloned().unwrap_or_else(|| Deletion {
+        object: frozen.object.clone(),
+        uid: frozen.uid.clone(),
+        end: End::Refused,
+        message: Some(why.map_or_else(|| "nothing was said about it".into(), ToString::to_string)),
+    })
+}
+
+/// The first that nothing was said about is the one that failed; those after it were not tried.
+fn hold(target: &salve_core::effect::shared::FluxRef, holds: &[Hold], why: Option<&Error>, failed: &mut bool) -> Hold {
+    if let Some(known) = holds.iter().find(|hold| hold.target == *target) {
+        return known.clone();
+    }
+    let end = if std::mem::replace(failed, true) {
+        HoldEnd::Untried
+    } else {
+        let error = why.cloned().unwrap_or_else(|| Error::Unavailable(format!("nothing was said about {target}")));
+        HoldEnd::Failed { error, doubtful: false }
     };
-    let deletion = |f: &Frozen| {
-        deletions.iter().find(|d| d.uid == f.uid && d.object == f.object).cloned().unwrap_or_else(|| Deletion {
-            object: f.object.clone(),
-            uid: f.uid.clone(),
-            end: End::Refused,
-            message: Some(why.clone().unwrap_or_else(|| "nothing was said about it".into())),
-        })
-    };
-    Ok(Answer::Delete(delete.set.iter().map(deletion).collect()))
+    Hold { target: target.clone(), end }
 }

@@ -1,26 +1,27 @@
 //! `suspend-flux`: a suspension is the run's; the guest holds its number.
 
-use super::told;
+use super::{each, told, told_each};
 use crate::bindings::salve::cluster::{suspend_flux as wit, types};
 use crate::state::State;
 use salve_core::effect::suspend_flux as core;
+use salve_run::Held;
 use wasmtime::component::Resource;
 
 /// What a guest's handle stands for: the number of a suspension of its run.
 pub enum Suspension {}
 
 impl wit::Host for State {
-    async fn suspend(&mut self, target: types::FluxRef, reason: String, drain_seconds: u32) -> wasmtime::Result<Result<Resource<Suspension>, types::Error>> {
-        // The place first: what was suspended must have a handle.
-        if let Err(error) = self.take_place() {
+    async fn suspend(&mut self, targets: Vec<types::FluxRef>, reason: String, drain_seconds: u32) -> wasmtime::Result<Result<Vec<wit::Hold>, types::Error>> {
+        // The places first: what was suspended must have a handle.
+        let wanted = targets.len();
+        if let Err(error) = self.take_places(wanted) {
             return Ok(Err(error.into()));
         }
         self.last_note = None;
-        let answer = self.run.suspend(core::Suspend { target: target.into(), reason, drain_seconds }).await?;
-        if answer.is_err() {
-            self.free_place();
-        }
-        Ok(told(answer.map(Resource::new_own)))
+        let answer = self.run.suspend(core::Suspend { targets: each(targets), reason, drain_seconds }).await?;
+        let taken = answer.as_ref().map_or(0, |holds| holds.iter().filter(|held| matches!(held, Held::Suspended(_))).count());
+        self.free_places(wanted - taken);
+        Ok(told_each(answer))
     }
 }
 
@@ -31,10 +32,19 @@ impl wit::HostSuspension for State {
     }
 
     async fn drop(&mut self, suspension: Resource<Suspension>) -> wasmtime::Result<()> {
-        self.free_place();
+        self.free_places(1);
         // Without an answer by contract: what is not released now stays in the run, which ends by releasing it.
         let _answer = self.run.resume(suspension.rep()).await?;
         Ok(())
+    }
+}
+
+impl From<Held> for wit::Hold {
+    fn from(held: Held) -> Self {
+        match held {
+            Held::Suspended(id) => Self::Suspended(Resource::new_own(id)),
+            Held::LeftAlone(why) => Self::LeftAlone(why),
+        }
     }
 }
 

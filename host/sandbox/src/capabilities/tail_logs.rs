@@ -16,7 +16,7 @@ impl wit::Host for State {
     async fn open(&mut self, query: wit::Query) -> wasmtime::Result<Result<Resource<Cursor>, types::Error>> {
         // No effect yet that the door could check: the words of the contract's `invalid` are core's all the same.
         let query = core::Query::from(query);
-        if let Err(error) = query.check().and_then(|()| self.take_place()) {
+        if let Err(error) = query.check().and_then(|()| self.take_places(1)) {
             return Ok(Err(error.into()));
         }
         Ok(Ok(self.keep_cursor(Cursor { query, after: vec![] })?))

@@ -4,8 +4,9 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use salve_core::Millis;
 use salve_core::effect::query_pvcs::{Claim, Phase, Waiting};
+use salve_core::effect::shared::FluxRef;
 use salve_core::effect::shared::ObjectRef;
-use salve_core::effect::suspend_flux::{Prior as Was, Resumed, Suspended};
+use salve_core::effect::suspend_flux::{Hold, HoldEnd, Prior as Was, Resumed, Suspended};
 use salve_core::effect::tail_logs::{Page, Position};
 use salve_core::effect::{Answer, Look, Touch};
 use salve_core::footprint::Footprint;
@@ -48,19 +49,26 @@ impl Backend for Cluster {
         async { answer }.boxed()
     }
 
-    fn prepare<'a>(&'a self, _: &'a Touch, _: &'a Footprint) -> BoxFuture<'a, Result<Prepared, Error>> {
-        let object = serde_json::json!({"metadata": {"uid": "u1", "name": "plex", "namespace": "media"}, "spec": {}});
+    fn prepare<'a>(&'a self, _: &'a Touch, _: Option<&'a Prior>, _: &'a Footprint) -> BoxFuture<'a, Result<Prepared, Error>> {
+        let object = serde_json::json!({"kind": "Kustomization", "metadata": {"uid": "u1", "name": "media", "namespace": "media"}, "spec": {}});
         async { Ok(Prepared::Ready(Prior { objects: vec![object], at: 1 })) }.boxed()
     }
 
     fn act<'a>(&'a self, touch: &'a Touch, _: &'a Prior, _: &'a Footprint) -> BoxFuture<'a, Acted> {
         self.touches.lock().unwrap().push(touch.clone());
         let answer = match touch {
-            Touch::Suspend(_) => Answer::Suspend(Suspended { uid: "u1".into(), prior: Was::Absent }),
+            Touch::Suspend(ask) => {
+                let held = |target: &FluxRef| Hold { target: target.clone(), end: HoldEnd::Suspended(Suspended { uid: "u1".into(), prior: Was::Absent }) };
+                Answer::Suspend(ask.targets.iter().map(held).collect())
+            }
             Touch::Resume(_) => Answer::Resume(Resumed { restored: Was::Absent, taken_over: None }),
             other => panic!("not in the table: {other:?}"),
         };
         async { Acted::Done(Ok(answer)) }.boxed()
+    }
+
+    fn settle<'a>(&'a self, _: &'a Touch, _: &'a Prior, _: &'a Footprint) -> BoxFuture<'a, Acted> {
+        unreachable!("nobody gives up on a write here")
     }
 }
 
@@ -132,10 +140,14 @@ pub fn stoppable(cluster: &Cluster, mode: Mode, grants: Grants, stop: Stop) -> O
         guest: Description::default(),
         digest: String::new(),
         configuration: serde_json::Value::Null,
+        documents: vec![],
         grants,
+        limits: Default::default(),
+        deadline: 3_600_000,
         context: "table".into(),
         cluster: None,
         user: None,
+        machine: None,
     };
     Some(Run::begin(setting, header).unwrap())
 }

@@ -19,7 +19,7 @@ fn linked(guest: &Guest) -> Linked {
 }
 
 const SUSPEND: &str = r#"
-    (import "salve:cluster/suspend-flux@0.1.0" "suspend" (func $suspend (param i32 i32 i32 i32 i32 i32 i32 i32 i32)))
+    (import "salve:cluster/suspend-flux@0.1.0" "suspend" (func $suspend (param i32 i32 i32 i32 i32 i32)))
     (import "salve:cluster/suspend-flux@0.1.0" "[method]suspension.resume" (func $resume (param i32 i32)))
     (import "salve:cluster/suspend-flux@0.1.0" "[resource-drop]suspension" (func $drop (param i32)))"#;
 const NAMES: &str = r#"(data (i32.const 16) "media")"#;
@@ -27,8 +27,12 @@ const NAMES: &str = r#"(data (i32.const 16) "media")"#;
 macro_rules! suspends {
     ($then:literal) => {
         concat!(
-            "(call $suspend (i32.const 0) (i32.const 16) (i32.const 5) (i32.const 16) (i32.const 5) (i32.const 16) (i32.const 5) (i32.const 1) (i32.const 512))
-             (if (i32.load8_u (i32.const 512)) (then unreachable))",
+            "(i32.store (i32.const 132) (i32.const 16)) (i32.store (i32.const 136) (i32.const 5))
+             (i32.store (i32.const 140) (i32.const 16)) (i32.store (i32.const 144) (i32.const 5))
+             (call $suspend (i32.const 128) (i32.const 1) (i32.const 16) (i32.const 5) (i32.const 1) (i32.const 512))
+             (if (i32.load8_u (i32.const 512)) (then unreachable))
+             (if (i32.load8_u (i32.load (i32.const 516))) (then unreachable))
+             (i32.store (i32.const 516) (i32.load offset=4 (i32.load (i32.const 516))))",
             $then
         )
     };
@@ -228,7 +232,7 @@ async fn a_stop_and_the_end_of_a_plan_are_nobodys_fault() {
 
     let guest = Guest {
         imports: concat!(
-            r#"(import "salve:cluster/suspend-flux@0.1.0" "suspend" (func $suspend (param i32 i32 i32 i32 i32 i32 i32 i32 i32)))"#,
+            r#"(import "salve:cluster/suspend-flux@0.1.0" "suspend" (func $suspend (param i32 i32 i32 i32 i32 i32)))"#,
             r#"(import "salve:cluster/run@0.1.0" "sleep" (func $sleep (param i64)))"#
         ),
         items: NAMES,
@@ -294,13 +298,13 @@ async fn the_configuration_reaches_the_guest_as_it_is() {
 fn touches_that_nothing_grants_are_refused_all_at_once_and_looks_are_the_doors_business() {
     let guest = Guest {
         imports: concat!(
-            r#"(import "salve:cluster/suspend-flux@0.1.0" "suspend" (func $suspend (param i32 i32 i32 i32 i32 i32 i32 i32 i32)))"#,
+            r#"(import "salve:cluster/suspend-flux@0.1.0" "suspend" (func $suspend (param i32 i32 i32 i32 i32 i32)))"#,
             r#"(import "salve:cluster/reconcile-flux@0.1.0" "reconcile" (func $reconcile (param i32 i32 i32 i32 i32 i32 i32 i32)))"#,
             r#"(import "salve:cluster/query-pvcs@0.1.0" "claims" (func $claims (param i32 i32 i32)))"#
         ),
         remediate: "(if (local.get $length) (then
             (call $reconcile (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 512))
-            (call $suspend (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 512))
+            (call $suspend (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 512))
             (call $claims (i32.const 0) (i32.const 0) (i32.const 512))))",
         ..Guest::default()
     };

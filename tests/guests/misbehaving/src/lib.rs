@@ -21,13 +21,13 @@ impl Remediation for Misbehaving {
 
     /// Touches where it may only look.
     fn diagnose(_: &str) -> Result<Diagnosis, Error> {
-        suspend(&plex(), "a diagnosis has no business here", 10)?;
+        suspend(&[plex()], "a diagnosis has no business here", 10)?;
         Ok(Diagnosis::new(State::Healthy, "it let me touch"))
     }
 
     fn remediate(config: &str) -> Result<Conclusion, Error> {
         let how = schema().read(config)?.text("how").to_owned();
-        let suspension = suspend(&plex(), "to see it given back", 10)?;
+        let suspension = suspend(&[plex()], "to see it given back", 10)?;
         match how.as_str() {
             "return" => {}
             "forget" => std::mem::forget(suspension),
@@ -82,7 +82,7 @@ fn reach() -> String {
     let deployment = ObjectRef::new("flux-system", "kustomize-controller");
     tell("restart", restart_deployment::restart(&deployment, "x", restart_deployment::Strategy::Annotate).map(|_| "GOT".into()));
     let other = FluxRef { kind: FluxKind::Kustomization, namespace: "flux-system".into(), name: "cluster-apps".into() };
-    tell("suspend", suspend(&other, "wider", 10).map(|_| "GOT".into()));
+    tell("suspend", suspend(&[other], "wider", 10).map(|_| "GOT".into()));
     told.join("\n")
 }
 

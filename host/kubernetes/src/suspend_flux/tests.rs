@@ -1,7 +1,9 @@
 //! Whose suspension it is.
 
+use super::release::{Hold, hold, unmark};
 use super::*;
 use salve_core::effect::shared::FluxKind;
+use salve_core::effect::suspend_flux::{Resume, Resumed};
 
 const NOW: Millis = 1_787_000_000_000;
 
@@ -14,27 +16,28 @@ fn object(suspend: Value, annotations: Value) -> Value {
 }
 
 fn refusal(object: &Value) -> String {
-    match may_be_suspended(&target(), object, "ours", false, NOW) {
+    match standing(&target(), object, "ours", false, NOW) {
         Err(Error::Conflict(text)) => text,
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
-fn what_is_free_may_be_suspended() {
+fn what_is_free_standing() {
     for free in [object(Value::Null, Value::Null), object(json!(false), Value::Null)] {
-        assert_eq!(may_be_suspended(&target(), &free, "ours", false, NOW), Ok(None));
+        assert_eq!(standing(&target(), &free, "ours", false, NOW), Ok(Standing::Free));
     }
 }
 
 #[test]
-fn what_others_hold_is_refused_by_name() {
+fn what_another_run_holds_is_refused_and_what_a_person_holds_is_theirs() {
     assert!(refusal(&object(json!(true), json!({RUN: "theirs", REASON: "mending"}))).contains("run theirs (mending)"));
     assert!(refusal(&object(json!(false), json!({RUN: "theirs", DEADLINE: time::seconds(NOW + 1000)}))).contains("run theirs"));
     let mut by_hand = object(json!(true), Value::Null);
     by_hand["metadata"]["managedFields"] =
         json!([{"manager": "kubectl-patch", "operation": "Update", "time": "2026-08-11T18:00:00Z", "fieldsV1": {"f:spec": {"f:suspend": {}}}}]);
-    assert!(refusal(&by_hand).contains("by kubectl-patch since 2026-08-11T18:00:00Z"));
+    let Ok(Standing::Theirs(why)) = standing(&target(), &by_hand, "ours", false, NOW) else { panic!("it is theirs") };
+    assert!(why.contains("by kubectl-patch since 2026-08-11T18:00:00Z"), "{why}");
     let mut going = object(Value::Null, Value::Null);
     going["metadata"]["deletionTimestamp"] = "2026-08-11T18:00:00Z".into();
     assert!(refusal(&going).contains("being deleted"));
@@ -43,7 +46,7 @@ fn what_others_hold_is_refused_by_name() {
 #[test]
 fn a_mark_that_a_dead_run_left_on_a_resumed_object_holds_nobody_up() {
     let stale = object(Value::Null, json!({RUN: "theirs", DEADLINE: time::seconds(NOW - 1000)}));
-    assert_eq!(may_be_suspended(&target(), &stale, "ours", false, NOW), Ok(None));
+    assert_eq!(standing(&target(), &stale, "ours", false, NOW), Ok(Standing::Free));
 }
 
 #[test]
@@ -53,13 +56,13 @@ fn a_parent_that_would_revert_is_named() {
     contested["metadata"]["managedFields"] = json!([{"manager": "kustomize-controller", "operation": "Apply", "fieldsV1": {"f:spec": {"f:suspend": {}}}}]);
     let text = refusal(&contested);
     assert!(text.contains("Kustomization flux-system/cluster-apps") && text.contains("kustomize-controller"), "{text}");
-    assert_eq!(may_be_suspended(&target(), &contested, "ours", true, NOW), Ok(None));
+    assert_eq!(standing(&target(), &contested, "ours", true, NOW), Ok(Standing::Free));
 }
 
 #[test]
 fn what_this_run_suspended_already_is_answered_and_not_sent_again() {
     let ours = object(json!(true), json!({RUN: "ours", PRIOR: "false"}));
-    assert_eq!(may_be_suspended(&target(), &ours, "ours", false, NOW), Ok(Some(Suspended { uid: "u".into(), prior: Before::False })));
+    assert_eq!(standing(&target(), &ours, "ours", false, NOW), Ok(Standing::Ours(Suspended { uid: "u".into(), prior: Before::False })));
 }
 
 fn resume(prior: Before) -> Resume {

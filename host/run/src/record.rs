@@ -1,0 +1,135 @@
+//! What a run file says was asked and what it came to, call by call: what a replay answers.
+
+use crate::state::State;
+use salve_core::effect::Effect;
+use salve_core::journal::{Closed, Entry, Opened, Origin};
+use salve_core::outcome::Outcome;
+use std::collections::VecDeque;
+
+/// The entries that were not passed yet.
+#[derive(Debug, Default)]
+pub(crate) struct Record {
+    entries: VecDeque<Entry>,
+}
+
+/// A call of the guest as it was recorded.
+#[derive(Debug)]
+pub(crate) enum Call {
+    /// It was answered.
+    Answered(Answered),
+    /// It was sent, and nobody wrote down what became of it.
+    InDoubt(InDoubt),
+}
+
+/// A call and its answer.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub n: u64,
+    pub effect: Effect,
+    pub outcome: Outcome,
+    pub denied: bool,
+}
+
+/// A write whose end is not known.
+#[derive(Debug)]
+pub(crate) struct InDoubt {
+    /// As it was asked for.
+    pub effect: Effect,
+    /// The last attempt.
+    pub last: Opened,
+    /// What the attempts before it came to.
+    pub sofar: Vec<Outcome>,
+}
+
+impl Call {
+    pub fn n(&self) -> u64 {
+        match self {
+            Self::Answered(answered) => answered.n,
+            Self::InDoubt(doubt) => doubt.last.n,
+        }
+    }
+    pub fn effect(&self) -> &Effect {
+        match self {
+            Self::Answered(answered) => &answered.effect,
+            Self::InDoubt(doubt) => &doubt.effect,
+        }
+    }
+}
+
+impl Record {
+    pub fn new(entries: Vec<Entry>) -> Self {
+        Self { entries: entries.into() }
+    }
+
+    /// Whether no call is left.
+    pub fn is_over(&self) -> bool {
+        !self.entries.iter().any(is_call)
+    }
+
+    /// The guest's next call. `state` hears everything up to its end, the host's own entries too.
+    pub fn next(&mut self, state: &mut State) -> Option<Call> {
+        while let Some(entry) = self.entries.pop_front() {
+            state.hear(&entry);
+            match entry {
+                Entry::Done(done) | Entry::Planned(done) if done.origin == Origin::Guest => {
+                    let denied = done.denial.is_some();
+                    return Some(Call::Answered(Answered { n: done.n, effect: done.effect, outcome: done.outcome, denied }));
+                }
+                Entry::Opened(opened) if opened.origin == Origin::Guest => return Some(self.opened(*opened, state)),
+                Entry::Header(_)
+                | Entry::Recovery(_)
+                | Entry::Opened(_)
+                | Entry::Closed(_)
+                | Entry::Done(_)
+                | Entry::Planned(_)
+                | Entry::Ended(_)
+                | Entry::Verdict(_) => {}
+            }
+        }
+        None
+    }
+
+    /// The entries that are left.
+    pub fn left(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter()
+    }
+
+    /// Hears all that is left.
+    pub fn pass(&mut self, state: &mut State) {
+        for entry in self.entries.drain(..) {
+            state.hear(&entry);
+        }
+    }
+
+    fn opened(&mut self, first: Opened, state: &mut State) -> Call {
+        let effect = first.effect.clone();
+        let (mut last, mut sofar) = (first, Vec::new());
+        while let Some(entry) = self.entries.pop_front() {
+            state.hear(&entry);
+            match entry {
+                Entry::Opened(again) if again.n == last.n => last = *again,
+                Entry::Closed(Closed { n, conflict: Some(_), outcome, .. }) if n == last.n => sofar.extend(outcome),
+                Entry::Closed(Closed { n, conflict: None, outcome: Some(outcome), .. }) if n == last.n => {
+                    return Call::Answered(Answered { n, effect, outcome, denied: false });
+                }
+                Entry::Header(_)
+                | Entry::Recovery(_)
+                | Entry::Opened(_)
+                | Entry::Closed(_)
+                | Entry::Done(_)
+                | Entry::Planned(_)
+                | Entry::Ended(_)
+                | Entry::Verdict(_) => {}
+            }
+        }
+        Call::InDoubt(InDoubt { effect, last, sofar })
+    }
+}
+
+fn is_call(entry: &Entry) -> bool {
+    match entry {
+        Entry::Done(done) | Entry::Planned(done) => done.origin == Origin::Guest,
+        Entry::Opened(opened) => opened.origin == Origin::Guest,
+        Entry::Header(_) | Entry::Recovery(_) | Entry::Closed(_) | Entry::Ended(_) | Entry::Verdict(_) => false,
+    }
+}

@@ -1,0 +1,143 @@
+//! What a run's entries come to. The same fold, whether they were written just now or are read from its file: so a
+//! run that is taken up again knows what it knew.
+
+use crate::suspensions::Suspensions;
+use salve_core::effect::shared::FluxRef;
+use salve_core::effect::suspend_flux::Resume;
+use salve_core::effect::{Answer, Effect, Own, Touch};
+use salve_core::grants::Denial;
+use salve_core::journal::{Closed, Closing, Done, Ending, Entry, Opened, Origin};
+use salve_core::outcome::Outcome;
+use salve_core::plan::{self, Overlay};
+use salve_core::proof::Fact;
+use std::collections::{BTreeMap, HashMap};
+
+/// What is known of a run.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    /// Numbers given out.
+    pub n: u64,
+    /// The number of the guest's last outcome.
+    pub last: u64,
+    /// What its outcomes are worth as proof.
+    pub facts: Vec<Fact>,
+    /// What it holds suspended.
+    pub suspensions: Suspensions,
+    /// What a plan has recorded.
+    pub overlay: Overlay,
+    /// The step that was opened last.
+    pub step: Option<String>,
+    /// How much of the record the guest has taken.
+    pub bytes: usize,
+    /// What the grants refused.
+    pub denials: Vec<Denial>,
+    /// Writes that were opened and have no outcome: the last attempt of each.
+    pub in_doubt: BTreeMap<u64, Opened>,
+    /// How the guest's part ended, once it did.
+    pub ended: Option<Ending>,
+    /// The verdict, once there is one.
+    pub closing: Option<Closing>,
+    /// Each write as it was asked for.
+    whole: HashMap<u64, Effect>,
+    reconciled: HashMap<FluxRef, u64>,
+}
+
+impl State {
+    /// Takes in the next entry.
+    pub fn hear(&mut self, entry: &Entry) {
+        match entry {
+            Entry::Header(_) | Entry::Recovery(_) => {}
+            Entry::Opened(opened) => self.opened(opened),
+            Entry::Closed(closed) => self.closed(closed),
+            Entry::Done(done) => self.done(done),
+            Entry::Planned(done) => {
+                if let Effect::Touch(touch) = &done.effect {
+                    self.overlay.record(touch);
+                }
+                self.done(done);
+            }
+            Entry::Ended(ended) => self.ended = Some(ended.ending.clone()),
+            Entry::Verdict(closing) => self.closing = Some((**closing).clone()),
+        }
+    }
+
+    /// How often this object was asked to reconcile before effect `n`.
+    pub fn reconciled(&self, target: &FluxRef) -> u64 {
+        self.reconciled.get(target).copied().unwrap_or(0)
+    }
+
+    fn opened(&mut self, opened: &Opened) {
+        self.n = self.n.max(opened.n);
+        self.whole.entry(opened.n).or_insert_with(|| opened.effect.clone());
+        if let Effect::Touch(Touch::Suspend(suspend)) = &opened.effect {
+            for target in &suspend.targets {
+                if let Some(object) = opened.prior.of(target) {
+                    let uid = object["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+                    self.suspensions.open(opened.n, Resume { target: target.clone(), uid, prior: plan::was(object) }, Some(object.clone()));
+                }
+            }
+        }
+        self.in_doubt.insert(opened.n, opened.clone());
+    }
+
+    fn closed(&mut self, closed: &Closed) {
+        let (Some(effect), Some(opened)) = (self.whole.get(&closed.n).cloned(), self.in_doubt.get(&closed.n)) else { return };
+        let origin = opened.origin;
+        match (&closed.conflict, &closed.outcome) {
+            (Some(_), outcome) => {
+                let answer = outcome.as_ref().and_then(|outcome| decode(&effect, outcome));
+                if let Effect::Touch(Touch::Suspend(_)) = effect {
+                    let holds = if let Some(Answer::Suspend(holds)) = answer { holds } else { vec![] };
+                    self.suspensions.settle(closed.n, &holds);
+                    self.suspensions.void_others(closed.n, &holds);
+                }
+            }
+            (None, Some(outcome)) => {
+                self.in_doubt.remove(&closed.n);
+                self.came(closed.n, closed.at, origin, &effect, outcome);
+            }
+            (None, None) => {}
+        }
+    }
+
+    fn done(&mut self, done: &Done) {
+        self.n = self.n.max(done.n);
+        self.denials.extend(done.denial.clone());
+        if let Effect::Own(Own::Step(step)) = &done.effect {
+            self.step = Some(step.name.clone());
+        }
+        self.came(done.n, done.at, done.origin, &done.effect, &done.outcome);
+    }
+
+    fn came(&mut self, n: u64, at: salve_core::Millis, origin: Origin, effect: &Effect, outcome: &Outcome) {
+        self.bytes += size(effect, outcome);
+        if origin == Origin::Guest {
+            self.last = n;
+        }
+        self.facts.push(Fact::of(n, at, effect, outcome, &self.facts));
+        let Effect::Touch(touch) = effect else { return };
+        if let Touch::Reconcile(reconcile) = touch {
+            *self.reconciled.entry(reconcile.target.clone()).or_default() += 1;
+        }
+        match (touch, decode(effect, outcome)) {
+            (Touch::Suspend(_), Some(Answer::Suspend(holds))) => self.suspensions.settle(n, &holds),
+            (Touch::Resume(release), Some(Answer::Resume(resumed))) => self.suspensions.close(release, &resumed),
+            (Touch::Suspend(_) | Touch::Resume(_) | Touch::Reconcile(_) | Touch::Delete(_) | Touch::Restart(_), _) => {}
+        }
+    }
+}
+
+fn decode(effect: &Effect, outcome: &Outcome) -> Option<Answer> {
+    outcome.ok().and_then(|raw| effect.decode(raw).ok())
+}
+
+/// What an entry takes, as far as a guest decides on it.
+fn size(effect: &Effect, outcome: &Outcome) -> usize {
+    let words = match effect {
+        Effect::Own(Own::Note(note)) => note.text.len(),
+        Effect::Own(Own::Step(step)) => step.name.len() + step.title.len(),
+        Effect::Own(Own::AskPerson(ask)) => ask.question.len(),
+        Effect::Own(Own::Now(_) | Own::Sleep(_)) | Effect::Look(_) | Effect::Touch(_) => 0,
+    };
+    200 + words + outcome.ok().map_or(0, |raw| raw.get().len())
+}
