@@ -54,7 +54,8 @@ impl Open {
         Self::greet(Cluster::over(simulator, clock, "simulated")).await
     }
 
-    async fn greet(cluster: Cluster) -> Result<Self, Failed> {
+    /// Any cluster that was connected to: asks who is there.
+    pub async fn greet(cluster: Cluster) -> Result<Self, Failed> {
         let context = cluster.context().to_owned();
         let identity = look(&Performer::new(cluster.clone(), "", 0), Identity {}).await?;
         Ok(Self { cluster, context, identity })

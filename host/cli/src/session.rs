@@ -48,6 +48,11 @@ impl Ready {
         Ok(Self { chosen, guest, description, configuration })
     }
 
+    /// The component.
+    pub fn guest(&self) -> &Guest {
+        &self.guest
+    }
+
     /// The documents that hold, for people.
     pub fn layers(&self) -> String {
         let names: Vec<_> = self.chosen.grants.layers.iter().map(|l| l.source.as_str()).collect();
@@ -126,8 +131,7 @@ pub struct Dead {
 
 impl Dead {
     /// Replays the guest over the file and goes on where that ends.
-    pub async fn recover(self, component: &[u8], today: Grants, open: &Open, person: Box<dyn Person>) -> Result<Over, Failed> {
-        let (guest, _) = load(component, "the component of this run", self.header.limits).await?;
+    pub async fn recover(self, guest: &Guest, today: Grants, open: &Open, person: Box<dyn Person>) -> Result<Over, Failed> {
         let linked = guest.link(Linking::Granted(&self.header.grants)).map_err(|e| Failed::denied(e.to_string()))?;
         let (configuration, limits) = (self.header.configuration.to_string(), self.header.limits);
         let (underway, run) = self.take_up(today, open, person, false)?;
@@ -154,6 +158,48 @@ impl Dead {
         let run = Run::recover(setting, self.entries, recovery).map_err(|e| Failed::host(e.to_string()))?;
         Ok((underway, run))
     }
+}
+
+/// A run told again, offline.
+pub struct Replayed {
+    /// How the guest's part ends now.
+    pub ending: Ending,
+    /// What holds at the end now.
+    pub closing: Closing,
+    /// Where it parts from its record, if it does.
+    pub parts: Option<Halt>,
+}
+
+/// Answers the guest from the record and judges anew; with `other` grants, by those.
+pub async fn replay(guest: &Guest, entries: Vec<Entry>, other: Option<Grants>) -> Result<Replayed, Failed> {
+    let header = match entries.first() {
+        Some(Entry::Header(header)) => header.clone(),
+        Some(_) | None => return Err(Failed::document("the run file does not begin with a run's header")),
+    };
+    let linked = guest.link(Linking::Every).map_err(|e| Failed::denied(e.to_string()))?;
+    let run = Run::replay(entries, other).map_err(|e| Failed::host(e.to_string()))?;
+    let recorded = run.recorded_ending();
+    let mut seat = Some(run);
+    let configuration = header.configuration.to_string();
+    let ended = match header.command.as_str() {
+        "check" => linked.diagnose(&mut seat, &configuration, header.limits).await.map(Ending::Diagnosed),
+        _ => linked.remediate(&mut seat, &configuration, header.limits).await.map(Ending::Concluded),
+    };
+    let run = seat.ok_or_else(|| Failed::host("the sandbox did not give the run back"))?;
+    let parts = match &ended {
+        Err(GuestEnd::Halted(halt @ Halt::Diverged { .. })) => Some(halt.clone()),
+        Ok(_) | Err(_) => None,
+    };
+    let ending = match (recorded, ended) {
+        // Broken off from outside: what the guest would have come to is not what the run came to.
+        (Some(recorded @ (Ending::Died(_) | Ending::Stopped(_))), _) => recorded,
+        (Some(recorded), Err(GuestEnd::Halted(Halt::RecordEnds))) => recorded,
+        (None, Err(GuestEnd::Halted(Halt::RecordEnds))) => Ending::Died(run.step().map(str::to_owned)),
+        (_, Ok(ending)) => ending,
+        (_, Err(end)) => end.ending(&run),
+    };
+    let closing = run.verdict(&ending);
+    Ok(Replayed { ending, closing, parts })
 }
 
 /// What stands around a run while it is under way.
@@ -204,9 +250,14 @@ impl Underway {
     async fn finish(self, run: Run, ending: Ending) -> Result<Over, Failed> {
         let releases = run.open();
         let closing = run.finish(ending).await;
-        self.signals.abort();
         let report = self.report.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or_else(|| Failed::host("the run has no header"))?;
-        Ok(Over { report, closing, releases, file: self.file })
+        Ok(Over { report, closing, releases, file: self.file.clone() })
+    }
+}
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        self.signals.abort();
     }
 }
 

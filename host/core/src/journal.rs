@@ -171,6 +171,9 @@ pub struct Closed {
     /// What the cluster said to a conflict: another attempt follows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conflict: Option<String>,
+    /// The host found out at the end: who asked was gone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub settled: bool,
 }
 
 /// A call and its outcome in one line.

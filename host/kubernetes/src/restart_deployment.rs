@@ -37,7 +37,10 @@ const AT_ONCE: usize = 16;
 pub(crate) async fn prepare(session: &Session, ask: &Restart, before: Option<&Prior>) -> Result<Prepared, Error> {
     let deployment = session.get(&DEPLOYMENTS, Some(&ask.target.namespace), &ask.target.name).await?;
     may_be_restarted(ask, &deployment)?;
-    if let Some((at, (_, pods))) = before.and_then(|prior| Some((prior.at, prior.objects.split_first()?))) {
+    if let Some((at, (was, pods))) = before.and_then(|prior| Some((prior.at, prior.objects.split_first()?))) {
+        if ask.strategy == Strategy::Annotate && is_restarted(&deployment, was, at) {
+            return Ok(Prepared::Settled(Answer::Restart(restarted(at, pods))));
+        }
         let objects = std::iter::once(outline(&deployment)).chain(pods.iter().cloned()).collect();
         return Ok(Prepared::Ready(Prior { objects, at }));
     }
@@ -72,8 +75,13 @@ fn stamp(deployment: &Value) -> Option<&str> {
     deployment.pointer("/spec/template/metadata/annotations")?.get(RESTARTED)?.as_str()
 }
 
-fn stamped_since(deployment: &Value, at: Millis) -> bool {
-    stamp(deployment).and_then(time::millis).is_some_and(|stamped| stamped / 1000 >= at / 1000)
+/// Whether a Deployment was restarted at `at` or since: whoever did it later has replaced the same pods.
+fn is_restarted(now: &Value, before: &Value, at: Millis) -> bool {
+    stamp(now) != stamp(before) && stamp(now).and_then(time::millis).is_some_and(|stamped| stamped / 1000 >= at / 1000)
+}
+
+fn restarted(at: Millis, pods: &[Value]) -> Restarted {
+    Restarted { at, old_pods: pods.iter().map(|pod| uid(pod).to_owned()).collect() }
 }
 
 /// A pod that has run to its end waits for nobody.
@@ -104,7 +112,7 @@ fn identity(pod: &Value) -> Value {
 /// Restarts it.
 pub(crate) async fn restart(session: &Session, ask: &Restart, prior: &Prior) -> Acted {
     let Some((deployment, pods)) = prior.objects.split_first() else { return Acted::Done(Err(Error::Invalid("a restart without the state before".into()))) };
-    let restarted = Restarted { at: prior.at, old_pods: pods.iter().map(|pod| uid(pod).to_owned()).collect() };
+    let restarted = restarted(prior.at, pods);
     match ask.strategy {
         Strategy::Annotate => annotate(session, ask, deployment, restarted).await,
         Strategy::ReplacePods => Acted::Done(replace(session, deployment, pods, prior.at).await.map(|()| Answer::Restart(restarted))),
@@ -195,11 +203,10 @@ async fn remove(session: &Session, pod: &Value) -> Result<(), Error> {
 /// Finds out whether it was restarted. One that arrives late is the same restart, or finds another resourceVersion.
 pub(crate) async fn settle(session: &Session, ask: &Restart, prior: &Prior) -> Acted {
     let Some((before, pods)) = prior.objects.split_first() else { return Acted::Done(Err(Error::Invalid("a restart without the state before".into()))) };
-    let restarted = Restarted { at: prior.at, old_pods: pods.iter().map(|pod| uid(pod).to_owned()).collect() };
+    let restarted = restarted(prior.at, pods);
     let done = match ask.strategy {
         Strategy::Annotate => match session.find(&DEPLOYMENTS, Some(&ask.target.namespace), &ask.target.name).await {
-            // Whoever has restarted it since has replaced these pods, too.
-            Ok(now) => now.is_some_and(|now| uid(&now) == ask.uid && stamp(&now) != stamp(before) && stamped_since(&now, prior.at)),
+            Ok(now) => now.is_some_and(|now| uid(&now) == ask.uid && is_restarted(&now, before, prior.at)),
             Err(failure) => return Acted::Done(Err(failure.into())),
         },
         Strategy::ReplacePods => {

@@ -78,13 +78,15 @@ impl RunFile {
         Ok((Self { path: path.to_owned(), disk: Box::new(file), chain: read.chain, broken: false }, read.entries))
     }
 
-    /// Goes on with what was written to another disk before.
+    /// Goes on on a disk that holds `written`.
     ///
     /// # Errors
-    /// What [`RunFile::read`] says of damage.
-    pub fn take_up_over(mut disk: Box<dyn Disk>, written: &[u8]) -> io::Result<(Self, Vec<Entry>)> {
+    /// What [`RunFile::read`] says of damage; a torn last line is damage here.
+    pub fn take_up_over(disk: Box<dyn Disk>, written: &[u8]) -> io::Result<(Self, Vec<Entry>)> {
         let read = Read::all(&mut &*written, Path::new("the record"))?;
-        disk.append(&written[..usize::try_from(read.length).expect("it was in memory")])?;
+        if read.length != written.len() as u64 {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the record ends in a torn line"));
+        }
         Ok((Self { path: PathBuf::new(), disk, chain: read.chain, broken: false }, read.entries))
     }
 

@@ -28,6 +28,8 @@ pub(crate) struct Answered {
     pub effect: Effect,
     pub outcome: Outcome,
     pub denied: bool,
+    /// Found out when the guest was gone.
+    pub settled: bool,
 }
 
 /// A write whose end is not known.
@@ -73,7 +75,7 @@ impl Record {
             match entry {
                 Entry::Done(done) | Entry::Planned(done) if done.origin == Origin::Guest => {
                     let denied = done.denial.is_some();
-                    return Some(Call::Answered(Answered { n: done.n, effect: done.effect, outcome: done.outcome, denied }));
+                    return Some(Call::Answered(Answered { n: done.n, effect: done.effect, outcome: done.outcome, denied, settled: false }));
                 }
                 Entry::Opened(opened) if opened.origin == Origin::Guest => return Some(self.opened(*opened, state)),
                 Entry::Header(_)
@@ -109,8 +111,8 @@ impl Record {
             match entry {
                 Entry::Opened(again) if again.n == last.n => last = *again,
                 Entry::Closed(Closed { n, conflict: Some(_), outcome, .. }) if n == last.n => sofar.extend(outcome),
-                Entry::Closed(Closed { n, conflict: None, outcome: Some(outcome), .. }) if n == last.n => {
-                    return Call::Answered(Answered { n, effect, outcome, denied: false });
+                Entry::Closed(Closed { n, conflict: None, outcome: Some(outcome), settled, .. }) if n == last.n => {
+                    return Call::Answered(Answered { n, effect, outcome, denied: false, settled });
                 }
                 Entry::Header(_)
                 | Entry::Recovery(_)

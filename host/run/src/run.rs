@@ -269,7 +269,7 @@ impl Run {
     fn closed(&mut self, n: u64, origin: Origin, answer: Result<Answer, Error>) -> Result<Reply, Halt> {
         let at = self.setting.clock.now();
         let outcome = recorded_form(&answer)?;
-        self.write_for(origin, Entry::Closed(Closed { n, at, outcome: Some(outcome), conflict: None }))?;
+        self.write_for(origin, Entry::Closed(Closed { n, at, outcome: Some(outcome), conflict: None, settled: false }))?;
         Ok((n, answer))
     }
 

@@ -82,14 +82,14 @@ impl State {
 
     fn closed(&mut self, closed: &Closed) {
         let (Some(effect), Some(opened)) = (self.whole.get(&closed.n).cloned(), self.in_doubt.get(&closed.n)) else { return };
-        let origin = opened.origin;
+        let (origin, attempt) = (opened.origin, opened.effect.clone());
         match (&closed.conflict, &closed.outcome) {
             (Some(_), outcome) => {
                 let answer = outcome.as_ref().and_then(|outcome| decode(&effect, outcome));
-                if let Effect::Touch(Touch::Suspend(_)) = effect {
+                if let Effect::Touch(Touch::Suspend(tried)) = attempt {
                     let holds = if let Some(Answer::Suspend(holds)) = answer { holds } else { vec![] };
                     self.suspensions.settle(closed.n, &holds);
-                    self.suspensions.void_others(closed.n, &holds);
+                    self.suspensions.void_others(closed.n, &tried.targets, &holds);
                 }
             }
             (None, Some(outcome)) => {

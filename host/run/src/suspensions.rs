@@ -55,9 +55,10 @@ impl Suspensions {
         }
     }
 
-    /// What of effect `n` stands not among `holds` was not applied, and no longer can be.
-    pub fn void_others(&mut self, n: u64, holds: &[Hold]) {
-        for one in self.all.iter_mut().filter(|s| s.n == n && !holds.iter().any(|hold| hold.target == s.release.target)) {
+    /// What an attempt at effect `n` tried and does not stand among `holds` was not applied, and no longer can be.
+    pub fn void_others(&mut self, n: u64, tried: &[FluxRef], holds: &[Hold]) {
+        let is_void = |target: &FluxRef| tried.contains(target) && !holds.iter().any(|hold| hold.target == *target);
+        for one in self.all.iter_mut().filter(|s| s.n == n && is_void(&s.release.target)) {
             one.end = End::Void;
         }
     }

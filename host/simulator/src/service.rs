@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -77,7 +78,7 @@ impl Simulator {
             let date = http::HeaderValue::try_from(world.now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string());
             response.headers_mut().extend(date.map(|date| (http::header::DATE, date)));
         }
-        world.exchanges.push(Exchange {
+        world.exchanges.push(Arc::new(Exchange {
             time,
             verb,
             method: request.method.clone(),
@@ -87,7 +88,7 @@ impl Simulator {
             body: request.document().ok().flatten(),
             status: response.as_ref().ok().map(|response| response.status().as_u16()),
             applied,
-        });
+        }));
         tracing::trace!(verb, uri = request.uri, "answered");
         response
     }

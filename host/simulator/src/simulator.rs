@@ -33,6 +33,13 @@ impl Simulator {
         Simulator { world: Arc::new(Mutex::new(scene::build(incident))) }
     }
 
+    /// An independent cluster in the same state: what happens in one of them from now on does not happen in the other.
+    pub fn fork(&self) -> Self {
+        let mut world = self.lock().clone();
+        world.forget_sleepers();
+        Simulator { world: Arc::new(Mutex::new(world)) }
+    }
+
     /// What it started in.
     pub fn incident(&self) -> Incident {
         self.lock().incident
@@ -45,12 +52,12 @@ impl Simulator {
 
     /// Every request that it has seen, in order.
     pub fn exchanges(&self) -> Vec<Exchange> {
-        self.lock().exchanges.clone()
+        self.lock().exchanges.iter().map(|exchange| (**exchange).clone()).collect()
     }
 
     /// The requests that asked for a change.
     pub fn mutations(&self) -> Vec<Exchange> {
-        self.lock().exchanges.iter().filter(|exchange| exchange.is_mutation()).cloned().collect()
+        self.lock().exchanges.iter().filter(|exchange| exchange.is_mutation()).map(|exchange| (**exchange).clone()).collect()
     }
 
     /// One object, as it is now. `resource` is a plural or a kind; the namespace is empty for cluster-scoped kinds.

@@ -65,7 +65,7 @@ const HISTORY: usize = 20_000;
 const FIRST_VERSION: u64 = 88_125_000;
 
 /// All objects, in the order of their keys.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Store {
     objects: BTreeMap<Key, Arc<Value>>,
     version: u64,

@@ -23,7 +23,7 @@ use crate::random::Random;
 use crate::store::{Key, Store};
 
 /// The whole state of a simulated cluster.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct World {
     /// Virtual time.
     pub now: Timestamp,
@@ -42,7 +42,7 @@ pub struct World {
     /// Chance.
     pub random: Random,
     /// The audit log.
-    pub exchanges: Vec<Exchange>,
+    pub exchanges: Vec<Arc<Exchange>>,
     /// Faults to come.
     pub faults: Vec<Fault>,
     queue: BTreeMap<(Timestamp, u64), Wake>,
@@ -171,6 +171,11 @@ impl World {
     /// How long ago `time` was; zero for the future.
     pub fn since(&self, time: Timestamp) -> Duration {
         Duration::try_from(self.now.duration_since(time)).unwrap_or(Duration::ZERO)
+    }
+
+    /// Nobody watches any more.
+    pub fn forget_sleepers(&mut self) {
+        self.sleepers.clear();
     }
 
     fn rouse(&mut self) {

@@ -4,7 +4,7 @@ use super::print_json;
 use crate::arguments::{ClusterArguments, Output, OutputArguments, RunsArguments};
 use crate::cluster::Open;
 use crate::guest;
-use crate::session::{Dead, watcher};
+use crate::session::{Dead, load, watcher};
 use crate::tell::{self, Detail, Failed, moment};
 use crate::{components, runs};
 use clap::Args;
@@ -62,7 +62,8 @@ impl Recover {
             let component = components::find(path.parent().unwrap_or(&folder), &dead.header.digest).map_err(|e| {
                 Failed::document(format!("{e}\nwithout it, what the run suspended can be given back: salve recover {} --release", dead.header.run))
             })?;
-            dead.recover(&component, today, &cluster, watcher(verbose, true)).await?
+            let (guest, _) = load(&component, "the component of this run", dead.header.limits).await?;
+            dead.recover(&guest, today, &cluster, watcher(verbose, true)).await?
         };
         match self.output.output {
             Output::Human => tell::report(&over.report, over.file.as_deref(), Detail::of(verbose)),

@@ -1,10 +1,10 @@
 //! How a run ends: what is suspended is given back, then the verdict is found in the run's own record.
 
 use super::touch::{merge, whole};
-use super::{Mode, Run};
+use super::{Mode, Run, recorded_form};
 use crate::backend::Acted;
 use salve_core::effect::{Ask, Effect, Touch};
-use salve_core::journal::{Closing, Ended, Ending, Entry, Failure, Opened, Origin};
+use salve_core::journal::{Closed, Closing, Ended, Ending, Entry, Failure, Opened, Origin};
 use salve_core::outcome::{Error, Fault};
 use salve_core::proof;
 use salve_core::report::{Concluded, State, Verdict};
@@ -58,7 +58,10 @@ impl Run {
                 }
                 Ok(Acted::Done(Err(_))) | Err(_) => continue,
             };
-            drop(self.closed(n, origin, answer));
+            if let Ok(outcome) = recorded_form(&answer) {
+                let closed = Closed { n, at: self.setting.clock.now(), outcome: Some(outcome), conflict: None, settled: true };
+                drop(self.write_for(origin, Entry::Closed(closed)));
+            }
         }
     }
 

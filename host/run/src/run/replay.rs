@@ -105,6 +105,8 @@ impl Run {
             self.still_decided_so(&call)?;
         }
         match call {
+            // Nobody told the guest.
+            Call::Answered(answered) if answered.settled && self.setting.mode == Mode::Replay && self.guest_was_gone() => Err(Halt::RecordEnds),
             Call::Answered(Answered { n, outcome, denied, .. }) => {
                 if !denied && effect.check().is_ok() {
                     self.grants.count(&effect, &mut self.tally);
@@ -114,6 +116,15 @@ impl Run {
             Call::InDoubt(_) if self.setting.mode == Mode::Replay => Err(Halt::RecordEnds),
             Call::InDoubt(doubt) => self.resolved(doubt).await,
         }
+    }
+
+    /// Whether nothing of the guest is recorded after what was replayed last, not even how it ended.
+    fn guest_was_gone(&self) -> bool {
+        let broke_off = match self.record.ending().or(self.state.ended.as_ref()) {
+            Some(Ending::Died(_) | Ending::Stopped(_)) | None => true,
+            Some(Ending::Diagnosed(_) | Ending::Concluded(_) | Ending::PlanEnds(_) | Ending::Failed(_)) => false,
+        };
+        broke_off && self.record.is_over()
     }
 
     /// Whether other grants decide as those of the run did.

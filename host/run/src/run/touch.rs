@@ -145,7 +145,7 @@ impl Run {
     pub(super) fn conflict(&mut self, n: u64, origin: Origin, part: Option<Answer>, message: String) -> Result<(), Halt> {
         let at = self.setting.clock.now();
         let outcome = part.map(|part| recorded_form(&Ok(part))).transpose()?;
-        self.write_for(origin, Entry::Closed(Closed { n, at, outcome, conflict: Some(message) }))
+        self.write_for(origin, Entry::Closed(Closed { n, at, outcome, conflict: Some(message), settled: false }))
     }
 
     /// Finds out what became of a write that did not come to its end in time.

@@ -66,7 +66,7 @@ pub struct Lock {
 }
 
 /// The state of the controller that no object shows.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Csi {
     /// The Deployment's name.
     pub deployment: String,

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::store::Key;
 
 /// What is declared in Git.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Git {
     /// The head of the branch, as Flux writes it.
     pub revision: String,

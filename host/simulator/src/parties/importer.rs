@@ -21,7 +21,7 @@ pub const WORKS: &str = "imported 12 files, 0 wait";
 pub const STUCK: &str = "stuck: queue full, 4096 files wait and none is taken";
 
 /// What its pods hold in their memory.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Importer {
     /// The uid of the pod that stands still.
     pub stuck: Option<String>,

@@ -1,0 +1,64 @@
+//! One fault of the API server, at every request of a run: survived, or said; never silently wrong.
+
+use crate::fault::{FAULTS, Fault};
+use crate::gate::Gate;
+use crate::house::{House, SHORTEST, on_threads};
+use crate::judge::{Allowed, judge};
+use salve_core::report::Verdict;
+use salve_simulator::Incident;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+/// Of the requests that only read, every how many-th is told with each fault. `SALVE_FAULTS=1` tells all of them: `cargo xtask survive`.
+fn reads() -> usize {
+    std::env::var("SALVE_FAULTS").ok().and_then(|n| n.parse().ok()).unwrap_or(24)
+}
+
+/// For each request of an undisturbed run, whether it writes.
+async fn requests(house: &House) -> Vec<bool> {
+    let seen: Arc<Mutex<Vec<bool>>> = Arc::default();
+    let sees = seen.clone();
+    house
+        .run(&house.before.fork(), |gate: &Gate| {
+            gate.observe(Box::new(move |moment, _, _| {
+                if let crate::gate::Moment::Request(request) = moment {
+                    sees.lock().unwrap().push(request.method() != http::Method::GET);
+                }
+            }));
+        })
+        .await;
+    std::mem::take(&mut *seen.lock().unwrap())
+}
+
+#[tokio::test]
+async fn any_single_fault_is_survived_or_said() {
+    let house = Arc::new(House::new(Incident::Playbook, SHORTEST).await);
+    let requests = requests(&house).await;
+    let (began, stride) = (Instant::now(), reads());
+    let mut jobs = vec![];
+    for (at, writes) in requests.iter().enumerate() {
+        for (kind, fault) in FAULTS.iter().enumerate() {
+            if *writes || (at + kind * 5).is_multiple_of(stride) {
+                jobs.push((at + 1, *fault));
+            }
+        }
+    }
+    let told = on_threads(jobs, {
+        let house = house.clone();
+        move |(number, fault)| {
+            let house = house.clone();
+            async move { strike(&house, number, fault).await }
+        }
+    });
+    println!("{told} faults, {} kinds, at {} requests in {:.0} s", FAULTS.len(), requests.len(), began.elapsed().as_secs_f64());
+}
+
+async fn strike(house: &House, number: usize, fault: Fault) {
+    let came = house.run(&house.before.fork(), |gate| gate.strike(number, fault)).await;
+    let moment = format!("{fault:?} at request {number}");
+    judge(house, &came, &Allowed::default(), &moment).await;
+    let closing = &came.over.as_ref().unwrap().closing;
+    assert!(closing.open.is_empty(), "{moment}: one fault leaves nothing open: {}", closing.sentence);
+    let known = matches!(closing.verdict, Verdict::Fixed | Verdict::NotFixed | Verdict::NotThisIncident | Verdict::Failed(_) | Verdict::Denied);
+    assert!(known, "{moment}: {:?} {}", closing.verdict, closing.sentence);
+}
