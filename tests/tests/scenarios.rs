@@ -98,7 +98,9 @@ fn deleted(over: &Over) -> BTreeSet<String> {
     opened
         .flat_map(|effect| match effect {
             Effect::Touch(Touch::Delete(d)) => d.set.iter().map(|f| f.object.to_string()).collect::<Vec<_>>(),
-            Effect::Touch(Touch::Suspend(_) | Touch::Resume(_) | Touch::Reconcile(_) | Touch::Restart(_)) | Effect::Look(_) | Effect::Own(_) => vec![],
+            Effect::Touch(Touch::AcquireLease(_) | Touch::ReleaseLease(_) | Touch::Suspend(_) | Touch::Resume(_) | Touch::Reconcile(_) | Touch::Restart(_))
+            | Effect::Look(_)
+            | Effect::Own(_) => vec![],
         })
         .collect()
 }
@@ -109,6 +111,10 @@ fn every_mutation_is_in_the_run_file(scene: &Scene, over: &Over) {
     let mut names = BTreeSet::new();
     for entry in &entries {
         if let Entry::Opened(opened) = entry {
+            if let Effect::Touch(Touch::AcquireLease(_)) = opened.effect {
+                // It is made in its collection.
+                names.insert("/leases".to_owned());
+            }
             for target in opened.effect.targets() {
                 names.insert(format!("/{}", target.name.unwrap()));
             }

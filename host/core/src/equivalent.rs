@@ -1,6 +1,7 @@
 //! The kubectl or flux command that does the same as a touch: what a person could type instead.
 
 use crate::effect::Touch;
+use crate::effect::host::LEASE;
 use crate::effect::restart_deployment::Strategy;
 use crate::effect::shared::FluxRef;
 use crate::effect::suspend_flux::{DEADLINE, PRIOR, Prior, REASON, RUN};
@@ -9,6 +10,9 @@ use std::collections::BTreeMap;
 /// The commands, in the order in which one would type them.
 pub fn commands(touch: &Touch) -> Vec<String> {
     match touch {
+        // Who works by hand looks whether a colleague does, too.
+        Touch::AcquireLease(_) => vec![],
+        Touch::ReleaseLease(r) => vec![format!("kubectl delete lease {LEASE} -n {}", r.namespace)],
         Touch::Suspend(s) => suspends(&s.targets),
         Touch::Resume(r) => vec![match r.prior {
             Prior::Absent | Prior::False => format!("flux resume {} {} -n {}", r.target.kind.flux_argument(), r.target.name, r.target.namespace),

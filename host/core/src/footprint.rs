@@ -111,6 +111,13 @@ const fn join<const A: usize, const B: usize, const C: usize>(a: [Rule; A], b: [
 
 const IDENTITY: &[Rule] =
     &[rule(Verb::Get, "", "namespaces", Scope::Cluster), rule(Verb::Create, "authentication.k8s.io", "selfsubjectreviews", Scope::Cluster)];
+const LEASE: &[Rule] = &[rule(Verb::Get, "", "namespaces", Scope::Cluster), rule(Verb::Get, COORDINATION, "leases", Scope::Target)];
+const ACQUIRE_LEASE: &[Rule] = &[
+    rule(Verb::Get, "", "namespaces", Scope::Cluster),
+    rule(Verb::Get, COORDINATION, "leases", Scope::Target),
+    rule(Verb::Create, COORDINATION, "leases", Scope::Effect),
+];
+const RELEASE_LEASE: &[Rule] = &[rule(Verb::Get, COORDINATION, "leases", Scope::Target), rule(Verb::Delete, COORDINATION, "leases", Scope::Target)];
 const LEFTOVERS: &[Rule] = &flux_rules!(List, Everywhere);
 const FLUX_OWNERS: &[Rule] = &join::<3, 5, 8>(
     [
@@ -185,6 +192,7 @@ pub fn table(effect: &Effect) -> (&'static [Rule], &'static [&'static [&'static 
         Effect::Look(look) => {
             let rules = match look {
                 Look::Identity(_) => IDENTITY,
+                Look::Lease(_) => LEASE,
                 Look::Leftovers(_) => LEFTOVERS,
                 Look::FluxOwners(_) => FLUX_OWNERS,
                 Look::FluxGet(_) => FLUX_GET,
@@ -202,6 +210,8 @@ pub fn table(effect: &Effect) -> (&'static [Rule], &'static [&'static [&'static 
             (rules, &[])
         }
         Effect::Touch(touch) => match touch {
+            Touch::AcquireLease(_) => (ACQUIRE_LEASE, &[]),
+            Touch::ReleaseLease(_) => (RELEASE_LEASE, &[]),
             Touch::Suspend(_) => (SUSPEND, SUSPEND_FIELDS),
             Touch::Resume(_) => (FLUX_WRITE, SUSPEND_FIELDS),
             Touch::Reconcile(_) => (FLUX_WRITE, RECONCILE_FIELDS),
@@ -296,6 +306,29 @@ impl Footprint {
             rule.group == asked.group && rule.resource == asked.resource
         };
         kind && rule.verb == asked.verb && rule.subresource == asked.subresource
+    }
+
+    /// Whether a new object is one that it may make: named as a target, with nothing in its metadata that would act by itself. A review,
+    /// which is kept nowhere, names nothing.
+    pub fn covers_new(&self, namespace: Option<&str>, object: &Value) -> Result<(), Breach> {
+        let breach = |what: String| Err(Breach { effect: self.effect, what, ungranted: false });
+        let keys = |value: &Value| value.as_object().map(|map| map.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
+        let allowed: &[&str] = if self.targets.is_empty() { &["apiVersion", "kind"] } else { &["apiVersion", "kind", "metadata", "spec"] };
+        if let Some(key) = keys(object).iter().find(|key| !allowed.contains(&key.as_str())) {
+            return breach(format!("a new object with {key}"));
+        }
+        if self.targets.is_empty() {
+            return Ok(());
+        }
+        let metadata = &object["metadata"];
+        if let Some(key) = keys(metadata).iter().find(|key| !["name", "namespace", "labels", "annotations"].contains(&key.as_str())) {
+            return breach(format!("a new object with metadata.{key}"));
+        }
+        let name = metadata["name"].as_str();
+        if name.is_none() || !self.targets.iter().any(|t| t.namespace.as_deref() == namespace && t.name.as_deref() == name) {
+            return breach(format!("a new object named {}", name.unwrap_or("by the cluster")));
+        }
+        Ok(())
     }
 
     /// Whether a patch changes no other field than it may.

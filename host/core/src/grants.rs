@@ -61,7 +61,9 @@ impl Max {
             Effect::Touch(Touch::Delete(_)) => (self.deletions, "deletions"),
             Effect::Touch(Touch::Restart(_)) => (self.restarts, "restarts"),
             Effect::Touch(Touch::Suspend(_)) => (self.suspensions, "suspensions"),
-            Effect::Touch(Touch::Resume(_) | Touch::Reconcile(_)) | Effect::Look(_) | Effect::Own(_) => (None, ""),
+            Effect::Touch(Touch::AcquireLease(_) | Touch::ReleaseLease(_) | Touch::Resume(_) | Touch::Reconcile(_)) | Effect::Look(_) | Effect::Own(_) => {
+                (None, "")
+            }
         };
         max.map(|m| (m, what))
     }
@@ -279,7 +281,7 @@ fn needs_grant(effect: &Effect) -> bool {
             Own::Now(_) | Own::Sleep(_) | Own::Step(_) | Own::Note(_) | Own::AskPerson(_) => false,
         },
         Effect::Look(look) => match look {
-            Look::Identity(_) | Look::Leftovers(_) => false,
+            Look::Identity(_) | Look::Lease(_) | Look::Leftovers(_) => false,
             Look::FluxOwners(_)
             | Look::FluxGet(_)
             | Look::Sources(_)
@@ -294,6 +296,8 @@ fn needs_grant(effect: &Effect) -> bool {
             | Look::AwaitRollout(_) => true,
         },
         Effect::Touch(touch) => match touch {
+            // The host's own, around what it performs for a guest.
+            Touch::AcquireLease(_) | Touch::ReleaseLease(_) => false,
             // Giving back what this run suspended was decided when it was suspended.
             Touch::Resume(_) => false,
             Touch::Suspend(_) | Touch::Reconcile(_) | Touch::Delete(_) | Touch::Restart(_) => true,

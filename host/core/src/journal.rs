@@ -234,6 +234,11 @@ pub struct Failure {
 }
 
 impl Closing {
+    /// Whether nothing is left that the run itself has to give back.
+    pub fn is_whole(&self) -> bool {
+        self.open.is_empty() && self.lease.is_none()
+    }
+
     /// The exit code that `salve --help` documents: the highest that applies.
     pub fn exit_code(&self) -> u8 {
         self.fault.map_or(0, |fault| Verdict::Failed(fault).exit_code()).max(self.verdict.exit_code())
@@ -254,4 +259,7 @@ pub struct Closing {
     pub fault: Option<Fault>,
     /// Suspensions that could not be released.
     pub open: Vec<crate::effect::suspend_flux::Resume>,
+    /// The cluster's Lease, if it could not be given back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<crate::effect::host::Acquired>,
 }

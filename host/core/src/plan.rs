@@ -5,6 +5,7 @@
 
 use crate::Millis;
 use crate::effect::delete_replicationsources::{Deletion, End, Frozen};
+use crate::effect::host::Acquired;
 use crate::effect::reconcile_flux::Reconciled;
 use crate::effect::restart_deployment::Restarted;
 use crate::effect::shared::FluxRef;
@@ -31,7 +32,7 @@ impl Overlay {
         self.touched = true;
         match touch {
             Touch::Delete(delete) => self.deleted.extend(delete.set.iter().map(|frozen| frozen.uid.clone())),
-            Touch::Suspend(_) | Touch::Resume(_) | Touch::Reconcile(_) | Touch::Restart(_) => {}
+            Touch::AcquireLease(_) | Touch::ReleaseLease(_) | Touch::Suspend(_) | Touch::Resume(_) | Touch::Reconcile(_) | Touch::Restart(_) => {}
         }
     }
 
@@ -53,6 +54,7 @@ impl Overlay {
             | Answer::Note(_)
             | Answer::AskPerson(_)
             | Answer::Identity(_)
+            | Answer::Lease(_)
             | Answer::Leftovers(_)
             | Answer::FluxOwners(_)
             | Answer::FluxGet(_)
@@ -64,6 +66,8 @@ impl Overlay {
             | Answer::GetObject(_)
             | Answer::LogPage(_)
             | Answer::AwaitRollout(_)
+            | Answer::AcquireLease(_)
+            | Answer::ReleaseLease(())
             | Answer::Suspend(_)
             | Answer::Resume(_)
             | Answer::Reconcile(_)
@@ -77,6 +81,7 @@ impl Overlay {
         match look {
             Look::AwaitRollout(_) => Some("the restart has to happen before it can be awaited"),
             Look::Identity(_)
+            | Look::Lease(_)
             | Look::Leftovers(_)
             | Look::FluxOwners(_)
             | Look::FluxGet(_)
@@ -96,6 +101,9 @@ impl Overlay {
 /// What a write would be answered, met by `prior`.
 pub fn predict(touch: &Touch, prior: &Prior, now: Millis) -> Answer {
     match touch {
+        // A plan takes nothing from anybody.
+        Touch::AcquireLease(_) => Answer::AcquireLease(Acquired { namespace: String::new(), uid: String::new() }),
+        Touch::ReleaseLease(_) => Answer::ReleaseLease(()),
         Touch::Suspend(s) => Answer::Suspend(s.targets.iter().map(|target| held(target, prior)).collect()),
         Touch::Resume(r) => Answer::Resume(Resumed { restored: r.prior, taken_over: None }),
         Touch::Reconcile(_) => Answer::Reconcile(Reconciled { handled: false, ready: false, message: "not asked: this is a plan".into() }),

@@ -36,7 +36,9 @@ impl Fact {
     pub fn of(n: u64, at: Millis, effect: &Effect, outcome: &Outcome, before: &[Self]) -> Self {
         let changed = match effect {
             // Giving back what was suspended, and asking Flux to look, mend nothing and spoil nothing.
-            Effect::Touch(Touch::Resume(_) | Touch::Reconcile(_) | Touch::Suspend(_)) | Effect::Look(_) | Effect::Own(_) => false,
+            Effect::Touch(Touch::AcquireLease(_) | Touch::ReleaseLease(_) | Touch::Resume(_) | Touch::Reconcile(_) | Touch::Suspend(_))
+            | Effect::Look(_)
+            | Effect::Own(_) => false,
             Effect::Touch(Touch::Delete(_) | Touch::Restart(_)) => true,
         };
         let fact = Self { n, at, changed, ..Self::default() };
@@ -49,6 +51,8 @@ impl Fact {
                 let place = Place { query: next.query.clone(), position: page.position, clean };
                 Self { shows_absence, since: next.query.since, page: Some(place), ..fact }
             }
+            // A clock that was corrected meanwhile may stand before the time that the restart itself bears.
+            (Answer::Restart(restarted), _) => Self { at: at.max(restarted.at), ..fact },
             (Answer::Claims(claims), _) => Self { shows_absence: !claims.iter().any(stuck), ..fact },
             (Answer::Pods(pods), _) => Self { shows_absence: !pods.is_empty() && pods.iter().all(|p| p.ready || p.phase == "Succeeded"), ..fact },
             (
@@ -58,6 +62,7 @@ impl Fact {
                 | Answer::Note(())
                 | Answer::AskPerson(_)
                 | Answer::Identity(_)
+                | Answer::Lease(_)
                 | Answer::Leftovers(_)
                 | Answer::FluxOwners(_)
                 | Answer::FluxGet(_)
@@ -69,11 +74,12 @@ impl Fact {
                 | Answer::GetObject(_)
                 | Answer::LogPage(_)
                 | Answer::AwaitRollout(_)
+                | Answer::AcquireLease(_)
+                | Answer::ReleaseLease(())
                 | Answer::Suspend(_)
                 | Answer::Resume(_)
                 | Answer::Reconcile(_)
-                | Answer::Delete(_)
-                | Answer::Restart(_),
+                | Answer::Delete(_),
                 _,
             ) => fact,
         }

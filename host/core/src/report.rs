@@ -2,6 +2,7 @@
 
 use crate::Millis;
 use crate::effect::delete_replicationsources::{Deletion, End};
+use crate::effect::host::ReleaseLease;
 use crate::effect::suspend_flux::{self, Hold, HoldEnd};
 use crate::effect::{Answer, Effect, Own, Target, Touch};
 use crate::equivalent;
@@ -355,7 +356,7 @@ impl Report {
         match touch {
             Touch::Delete(_) => self.deleting.push((opened.n, opened.effect.clone())),
             Touch::Resume(resume) if opened.origin == Origin::Host => self.given_back.push(resume.target.to_string()),
-            Touch::Resume(_) | Touch::Suspend(_) | Touch::Reconcile(_) | Touch::Restart(_) => {}
+            Touch::AcquireLease(_) | Touch::ReleaseLease(_) | Touch::Resume(_) | Touch::Suspend(_) | Touch::Reconcile(_) | Touch::Restart(_) => {}
         }
         // A further attempt of the same entry is the same touch.
         if !self.effects.iter().any(|t| t.n == opened.n) {
@@ -398,6 +399,11 @@ impl Report {
                 text: format!("what may come back: Flux re-creates deleted sources that Git declares when it next reconciles {}", self.given_back.join(", ")),
                 details: self.deleted.clone(),
             });
+        }
+        if let Some(lease) = &closing.lease {
+            let release = Touch::ReleaseLease(ReleaseLease { namespace: lease.namespace.clone(), uid: lease.uid.clone() });
+            let text = "this run still holds the cluster: no other run changes anything there".into();
+            self.left.insert(0, Finding { text, details: equivalent::commands(&release) });
         }
         self.verdict = closing.verdict.word();
         self.sentence.clone_from(&closing.sentence);

@@ -3,7 +3,7 @@
 use crate::cluster::Cluster;
 use crate::send::Session;
 use crate::{
-    delete_replicationsources, host, query_drivers, query_flux, query_objects, query_pods, query_pvcs, query_replicationsources, reconcile_flux,
+    delete_replicationsources, host, lease, query_drivers, query_flux, query_objects, query_pods, query_pvcs, query_replicationsources, reconcile_flux,
     restart_deployment, suspend_flux, tail_logs,
 };
 use futures::FutureExt;
@@ -55,6 +55,7 @@ impl Backend for Performer {
             let session = &Session::new(&self.cluster, footprint).heeding(&self.stop);
             Ok(match look {
                 Look::Identity(_) => Answer::Identity(host::identity(session).await?),
+                Look::Lease(_) => Answer::Lease(lease::holder(session).await?),
                 Look::Leftovers(_) => Answer::Leftovers(host::leftovers(session).await?),
                 Look::FluxOwners(ask) => Answer::FluxOwners(query_flux::owners(session, ask).await?),
                 Look::FluxGet(ask) => Answer::FluxGet(query_flux::get(session, ask).await?),
@@ -77,6 +78,8 @@ impl Backend for Performer {
         async move {
             let session = &Session::new(&self.cluster, footprint).heeding(&self.stop);
             match touch {
+                Touch::AcquireLease(ask) => lease::prepare_acquire(session, ask).await,
+                Touch::ReleaseLease(ask) => lease::prepare_release(session, ask).await,
                 Touch::Suspend(ask) => suspend_flux::prepare_suspend(self, session, ask).await,
                 Touch::Resume(ask) => suspend_flux::prepare_resume(self, session, ask, before).await,
                 Touch::Reconcile(ask) => reconcile_flux::prepare(session, ask).await,
@@ -91,6 +94,8 @@ impl Backend for Performer {
         async move {
             let session = &Session::new(&self.cluster, footprint).heeding(&self.stop);
             match touch {
+                Touch::AcquireLease(ask) => lease::acquire(session, ask, prior).await,
+                Touch::ReleaseLease(ask) => lease::release(session, ask).await,
                 Touch::Suspend(ask) => suspend_flux::suspend(self, session, ask, prior).await,
                 Touch::Resume(ask) => suspend_flux::resume(self, session, ask, prior).await,
                 Touch::Reconcile(ask) => reconcile_flux::reconcile(session, ask, prior).await,
@@ -105,11 +110,12 @@ impl Backend for Performer {
         async move {
             let session = &Session::new(&self.cluster, footprint).heeding(&self.stop);
             match touch {
+                Touch::AcquireLease(ask) => lease::settle_acquire(session, ask).await,
                 Touch::Suspend(ask) => suspend_flux::settle_suspend(self, session, ask, prior).await,
                 Touch::Delete(ask) => delete_replicationsources::settle(session, ask, prior).await,
                 Touch::Restart(ask) => restart_deployment::settle(session, ask, prior).await,
                 // A second one asks for what the first asked for.
-                Touch::Resume(_) | Touch::Reconcile(_) => {
+                Touch::ReleaseLease(_) | Touch::Resume(_) | Touch::Reconcile(_) => {
                     Acted::Conflict { sofar: None, rest: touch.clone(), message: "nobody knows whether it was applied".into() }
                 }
             }

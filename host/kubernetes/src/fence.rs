@@ -4,6 +4,7 @@
 //! grants, that was done before, and changes nothing.
 
 use crate::clock::LiveClock;
+use crate::send::MANAGER;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{Method, Request, Response, Uri, header};
@@ -102,7 +103,14 @@ fn judge(request: &Request<Body>) -> Result<(), Kept> {
     let verb = verb(request, name).ok_or_else(|| never("no effect uses this method"))?;
     footprint.covers(&Asked { verb, group, resource, subresource, namespace, name })?;
     match verb {
-        Verb::Get | Verb::List | Verb::Watch | Verb::Create => Ok(()),
+        Verb::Get | Verb::List | Verb::Watch => Ok(()),
+        Verb::Create => {
+            if request.uri().query().is_some_and(|query| query != format!("fieldManager={MANAGER}")) {
+                return Err(never("a new object that says more than who makes it"));
+            }
+            let object = body(request).ok_or_else(|| never("a new object that cannot be read"))?;
+            Ok(footprint.covers_new(namespace, &object)?)
+        }
         Verb::Patch => {
             let media = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
             if media != Some("application/merge-patch+json") {

@@ -21,6 +21,7 @@ mod failure;
 mod fence;
 mod flux;
 mod host;
+mod lease;
 mod object;
 mod pod;
 mod query_drivers;

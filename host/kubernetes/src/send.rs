@@ -189,6 +189,13 @@ impl Session {
         self.send(Ask { method: Method::POST, uri: resource.all(None), body: Some(body), what: format!("create {resource}"), safe: true }, document).await
     }
 
+    /// Makes a new object, and answers it as it is then.
+    pub(crate) async fn create(&self, resource: &Resource, namespace: &str, object: Value) -> Result<Value, Failure> {
+        let uri = format!("{}{}", resource.all(Some(namespace)), query([("fieldManager", MANAGER.into())]));
+        let what = format!("create {resource} in {namespace}");
+        self.send(Ask { method: Method::POST, uri, body: Some(object), what, safe: false }, document).await
+    }
+
     /// Merges a patch into an object, and answers the object as it is then.
     pub(crate) async fn patch(&self, resource: &Resource, namespace: &str, name: &str, patch: Value) -> Result<Value, Failure> {
         let uri = format!("{}{}", resource.one(Some(namespace), name), query([("fieldManager", MANAGER.into())]));

@@ -19,6 +19,11 @@ pub(crate) fn seconds(at: Millis) -> String {
     timestamp(at).strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
+/// RFC 3339 in microseconds, as Leases want it.
+pub(crate) fn micros(at: Millis) -> String {
+    timestamp(at).strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
+}
+
 fn timestamp(at: Millis) -> Timestamp {
     i64::try_from(at).ok().and_then(|at| Timestamp::from_millisecond(at).ok()).unwrap_or(Timestamp::MAX)
 }

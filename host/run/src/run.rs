@@ -1,6 +1,7 @@
 //! `Run` and its one door. The fields are private to this module: no capability can walk round it.
 
 mod ending;
+mod lease;
 mod replay;
 mod suspending;
 mod touch;
@@ -14,6 +15,7 @@ use crate::record::Record;
 use crate::state::State;
 use crate::stop::Stop;
 use salve_core::Millis;
+use salve_core::effect::host::AcquireLease;
 use salve_core::effect::{Answer, Ask, Effect, Look, Own, Touch};
 use salve_core::footprint::Footprint;
 use salve_core::grants::{Denial, Grants, Tally};
@@ -66,6 +68,12 @@ pub struct Run {
     tally: Tally,
     /// When it began.
     began: Millis,
+    /// What it asks the cluster's Lease with.
+    hold: AcquireLease,
+    /// This process knows that it holds the cluster.
+    holds: bool,
+    /// Another process began it.
+    taken_up: bool,
     /// It is a plan: what it holds suspended, it only would.
     pretends: bool,
     /// A replay under other grants compares what they decide.
@@ -90,6 +98,9 @@ pub enum Halt {
     /// The plan came to the first wait that nobody performed.
     #[error("the plan ends here: {0}")]
     PlanEnds(String),
+    /// Another run holds the cluster, or it does not let itself be held.
+    #[error("{0}")]
+    Held(Error),
     /// A replay came to the end of what was recorded.
     #[error("the record ends here")]
     RecordEnds,
@@ -117,12 +128,26 @@ impl Run {
     /// # Errors
     /// [`Halt::Broken`] when the journal does not take it; nothing was sent then.
     pub fn begin(setting: Setting, header: Header) -> Result<Self, Halt> {
-        let pretends = setting.mode == Mode::Plan;
-        let (grants, began) = (header.grants.clone(), header.at);
-        let (state, record) = (State::default(), Record::default());
-        let mut run = Self { setting, grants, tally: Tally::default(), began, pretends, judges: false, state, record, broken: None };
+        let mut run = Self::fresh(setting, &header, header.grants.clone());
         run.write(Entry::Header(Box::new(header)))?;
         Ok(run)
+    }
+
+    fn fresh(setting: Setting, header: &Header, grants: Grants) -> Self {
+        Self {
+            setting,
+            grants,
+            tally: Tally::default(),
+            began: header.at,
+            hold: lease::hold(header),
+            holds: false,
+            pretends: header.command == "plan",
+            judges: false,
+            taken_up: false,
+            state: State::default(),
+            record: Record::default(),
+            broken: None,
+        }
     }
 
     /// Performs a call of the guest, once, and records what it came to; or answers what it came to the first time, however often the
@@ -335,7 +360,7 @@ fn patience(effect: &Effect) -> Duration {
         Effect::Look(Look::AwaitRollout(a)) => u64::from(a.wait_seconds),
         // Pods that are replaced one after the other wait for each other.
         Effect::Touch(Touch::Restart(_)) => 3600,
-        Effect::Touch(Touch::Resume(_)) | Effect::Look(_) | Effect::Own(_) => 0,
+        Effect::Touch(Touch::AcquireLease(_) | Touch::ReleaseLease(_) | Touch::Resume(_)) | Effect::Look(_) | Effect::Own(_) => 0,
     };
     CALL_PATIENCE + Duration::from_secs(named)
 }

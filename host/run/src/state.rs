@@ -2,6 +2,7 @@
 //! run that is taken up again knows what it knew.
 
 use crate::suspensions::Suspensions;
+use salve_core::effect::host::Acquired;
 use salve_core::effect::shared::FluxRef;
 use salve_core::effect::suspend_flux::Resume;
 use salve_core::effect::{Answer, Effect, Own, Touch};
@@ -33,6 +34,8 @@ pub(crate) struct State {
     pub denials: Vec<Denial>,
     /// Writes that were opened and have no outcome: the last attempt of each.
     pub in_doubt: BTreeMap<u64, Opened>,
+    /// The cluster's Lease, while the run has it.
+    pub lease: Option<Acquired>,
     /// How the guest's part ended, once it did.
     pub ended: Option<Ending>,
     /// The verdict, once there is one.
@@ -122,7 +125,18 @@ impl State {
         match (touch, decode(effect, outcome)) {
             (Touch::Suspend(_), Some(Answer::Suspend(holds))) => self.suspensions.settle(n, &holds),
             (Touch::Resume(release), Some(Answer::Resume(resumed))) => self.suspensions.close(release, &resumed),
-            (Touch::Suspend(_) | Touch::Resume(_) | Touch::Reconcile(_) | Touch::Delete(_) | Touch::Restart(_), _) => {}
+            (Touch::AcquireLease(_), Some(Answer::AcquireLease(acquired))) => self.lease = Some(acquired),
+            (Touch::ReleaseLease(_), Some(Answer::ReleaseLease(()))) => self.lease = None,
+            (
+                Touch::AcquireLease(_)
+                | Touch::ReleaseLease(_)
+                | Touch::Suspend(_)
+                | Touch::Resume(_)
+                | Touch::Reconcile(_)
+                | Touch::Delete(_)
+                | Touch::Restart(_),
+                _,
+            ) => {}
         }
     }
 }

@@ -4,6 +4,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use salve_core::Millis;
 use salve_core::effect::delete_replicationsources::{Delete, Deletion, End, Frozen, Pace};
+use salve_core::effect::host::Acquired;
 use salve_core::effect::query_pods::Pods;
 use salve_core::effect::restart_deployment::{Restart, Restarted, Strategy};
 use salve_core::effect::run::{Level, Note, Sleep};
@@ -13,7 +14,7 @@ use salve_core::effect::{Answer, Effect, Look, Touch};
 use salve_core::footprint::Footprint;
 use salve_core::glob::Glob;
 use salve_core::grants::{Grant, Grants, Layer, Max};
-use salve_core::journal::{Ending, Entry, FORMAT, Failure, Header, Prior};
+use salve_core::journal::{Ending, Entry, FORMAT, Failure, Header, Prior, Recovery};
 use salve_core::outcome::{Error, Fault};
 use salve_core::report::{Concluded, Conclusion, Verdict};
 use salve_run::{Acted, Backend, Clock, Halt, Held, InMemory, Journal, Mode, Nobody, Person, Prepared, Run, Setting, Stop};
@@ -29,6 +30,11 @@ struct Scripted {
     acts: Mutex<VecDeque<Acted>>,
     settles: Mutex<VecDeque<Acted>>,
     asked: Mutex<Vec<String>>,
+    /// The touch whose `act` never answers, because the process dies in it.
+    dies_at: Mutex<Option<usize>>,
+    died: Arc<tokio::sync::Notify>,
+    /// Another run that holds the cluster.
+    held_by: Option<&'static str>,
     hangs: bool,
     act_hangs: bool,
     silent: AtomicBool,
@@ -36,6 +42,20 @@ struct Scripted {
     insisted_upon: Mutex<Option<Stop>>,
     /// uids that `prepare` reads, one after the other; then always `u-1`.
     uids: Mutex<VecDeque<&'static str>>,
+}
+
+impl Scripted {
+    /// The Lease is free, and nobody counts who asks for it.
+    fn leased(&self, touch: &Touch) -> Option<Result<Answer, Error>> {
+        match touch {
+            Touch::AcquireLease(_) => Some(match &self.held_by {
+                Some(other) => Err(Error::Conflict(format!("run {other} holds this cluster"))),
+                None => Ok(Answer::AcquireLease(Acquired { namespace: "salve".into(), uid: "l".into() })),
+            }),
+            Touch::ReleaseLease(_) => Some(Ok(Answer::ReleaseLease(()))),
+            Touch::Suspend(_) | Touch::Resume(_) | Touch::Reconcile(_) | Touch::Delete(_) | Touch::Restart(_) => None,
+        }
+    }
 }
 
 impl Backend for Scripted {
@@ -47,12 +67,16 @@ impl Backend for Scripted {
         async { Ok(Answer::Pods(vec![])) }.boxed()
     }
     fn prepare<'a>(&'a self, touch: &'a Touch, _: Option<&'a Prior>, _: &'a Footprint) -> BoxFuture<'a, Result<Prepared, Error>> {
+        if let Some(settled) = self.leased(touch) {
+            return async move { settled.map(Prepared::Settled) }.boxed();
+        }
         self.asked.lock().unwrap().push(format!("prepare {}", touch.name()));
         let uid = self.uids.lock().unwrap().pop_front().unwrap_or("u-1");
         let object = |name: &str| json!({"kind": "Kustomization", "metadata": {"namespace": "media", "name": name, "uid": uid}, "spec": {}});
         let objects = match touch {
             Touch::Suspend(ask) => ask.targets.iter().map(|target| object(&target.name)).collect(),
             Touch::Resume(_) | Touch::Reconcile(_) | Touch::Delete(_) | Touch::Restart(_) => vec![object("plex")],
+            Touch::AcquireLease(_) | Touch::ReleaseLease(_) => unreachable!("the Lease is settled before"),
         };
         async move { Ok(Prepared::Ready(Prior { objects, at: 5 })) }.boxed()
     }
@@ -77,6 +101,15 @@ impl Backend for Scripted {
         if self.silent.load(Ordering::SeqCst) {
             return std::future::pending().boxed();
         }
+        let mut dies_at = self.dies_at.lock().unwrap();
+        if let Some(left) = dies_at.as_mut() {
+            *left -= 1;
+            if *left == 0 {
+                self.died.notify_one();
+                return std::future::pending().boxed();
+            }
+        }
+        drop(dies_at);
         if self.act_hangs {
             return std::future::pending().boxed();
         }
@@ -86,7 +119,7 @@ impl Backend for Scripted {
             Touch::Resume(r) => Answer::Resume(Resumed { restored: r.prior, taken_over: None }),
             Touch::Restart(_) => Answer::Restart(Restarted { at: 5, old_pods: vec![] }),
             Touch::Delete(d) => Answer::Delete(d.set.iter().map(|f| deletion(f, End::Deleted)).collect()),
-            Touch::Reconcile(_) => unreachable!("no test reconciles"),
+            Touch::Reconcile(_) | Touch::AcquireLease(_) | Touch::ReleaseLease(_) => unreachable!("no test reconciles, and the Lease is settled before"),
         };
         async move { scripted.unwrap_or(Acted::Done(Ok(usual))) }.boxed()
     }
@@ -291,7 +324,7 @@ async fn a_full_disk_stops_the_run_before_the_next_write_and_releases_what_is_su
     let setting = Setting {
         backend: backend.clone(),
         clock: Arc::new(Ticks::default()),
-        journal: Box::new(Full(4)),
+        journal: Box::new(Full(5)),
         person: Box::new(Nobody),
         stop: Stop::default(),
         mode: Mode::Live,
@@ -520,4 +553,130 @@ async fn who_insists_during_a_release_does_not_lose_it() {
     *told.backend.insisted_upon.lock().unwrap() = Some(told.stop.clone());
     let closing = told.run.finish(concluded(Concluded::NotFixed, vec![])).await;
     assert!(closing.open.is_empty(), "{closing:?}");
+}
+
+#[tokio::test]
+async fn while_another_run_holds_the_cluster_nothing_is_touched() {
+    let mut told = told(Mode::Live, Scripted { held_by: Some("0badcafe"), ..Scripted::default() });
+    told.run.perform(Pods { namespaces: vec!["media".into()] }).await.unwrap().unwrap();
+    let halt = told.run.perform(restart("media")).await.unwrap_err();
+    assert!(matches!(&halt, Halt::Held(error) if error.text().contains("0badcafe")), "{halt}");
+    assert_eq!(asked(&told), ["query-pods.pods"]);
+}
+
+#[tokio::test]
+async fn the_cluster_is_taken_once_and_given_back_at_the_end() {
+    let mut told = live([]);
+    told.run.perform(restart("media")).await.unwrap().unwrap();
+    hold(&mut told.run).await;
+    told.run.finish(concluded(Concluded::NotFixed, vec![])).await;
+    let leases: Vec<_> = told.journal.entries().iter().filter_map(|e| if let Entry::Done(d) = e { Some(d.effect.name()) } else { None }).collect();
+    assert_eq!(leases, ["host.acquire-lease", "host.release-lease"]);
+}
+
+/// The entries of a run that dies in `act` of its `nth` touch.
+async fn died(nth: usize, touches: impl AsyncFnOnce(&mut Run)) -> Vec<Entry> {
+    let mut told = told(Mode::Live, Scripted { dies_at: Mutex::new(Some(nth)), ..Scripted::default() });
+    let died = told.backend.died.clone();
+    tokio::select! {
+        biased;
+        () = died.notified() => {}
+        () = touches(&mut told.run) => panic!("it did not die"),
+    }
+    told.journal.entries()
+}
+
+/// Takes the run up on a backend that does as it is told, and calls the guest anew.
+fn taken_up(entries: Vec<Entry>, backend: Scripted, today: Grants) -> Told {
+    let backend = Arc::new(backend);
+    let journal = InMemory::default();
+    let stop = Stop::default();
+    let setting = Setting {
+        backend: backend.clone(),
+        clock: Arc::new(Ticks::default()),
+        journal: Box::new(journal.clone()),
+        person: Box::new(Nobody),
+        stop: stop.clone(),
+        mode: Mode::Live,
+    };
+    let recovery = Recovery { at: 0, salve: "0".into(), user: None, machine: None, release_only: false, today };
+    Told { run: Run::recover(setting, entries, recovery).unwrap(), backend, journal, stop }
+}
+
+#[tokio::test]
+async fn what_was_recorded_is_answered_and_not_performed_again() {
+    let entries = died(2, async |run| {
+        run.perform(restart("media")).await.unwrap().unwrap();
+        run.perform(delete(&["a", "b"])).await.unwrap().unwrap();
+    })
+    .await;
+    // Of the deletion nobody knows: it is settled by reading first.
+    let gone = Acted::Done(Ok(Answer::Delete(vec![deletion(&frozen("a"), End::Deleted), deletion(&frozen("b"), End::Deleted)])));
+    let mut again = taken_up(entries, Scripted { settles: Mutex::new(VecDeque::from([gone])), ..Scripted::default() }, Grants::default());
+    let restarted = again.run.perform(restart("media")).await.unwrap().unwrap();
+    assert_eq!(restarted, Restarted { at: 5, old_pods: vec![] });
+    assert!(asked(&again).is_empty(), "{:?}", asked(&again));
+    let deletions = again.run.perform(delete(&["a", "b"])).await.unwrap().unwrap();
+    assert!(deletions.iter().all(|d| d.end == End::Deleted));
+    assert_eq!(asked(&again), ["settle delete-replicationsources.delete"]);
+    again.run.perform(delete(&["c"])).await.unwrap().unwrap();
+    assert!(asked(&again).contains(&"act delete-replicationsources.delete".to_owned()), "from here on it is new");
+}
+
+#[tokio::test]
+async fn what_is_left_of_an_effect_in_doubt_needs_todays_leave_too() {
+    let entries = died(1, async |run| drop(run.perform(delete(&["a", "b"])).await)).await;
+    let half = || {
+        let sofar = Some(Answer::Delete(vec![deletion(&frozen("a"), End::Deleted)]));
+        Mutex::new(VecDeque::from([Acted::Conflict { sofar, rest: Touch::Delete(delete(&["b"])), message: "1 of 2 was still there".into() }]))
+    };
+    let ends = |answer: Vec<Deletion>| answer.iter().map(|d| d.end).collect::<Vec<_>>();
+
+    let mut allowed = taken_up(entries.clone(), Scripted { settles: half(), ..Scripted::default() }, Grants::default());
+    assert_eq!(ends(allowed.run.perform(delete(&["a", "b"])).await.unwrap().unwrap()), [End::Deleted, End::Deleted]);
+
+    let nothing = Grants { layers: vec![Layer { source: "today.yaml".into(), grants: vec![] }] };
+    let mut denied = taken_up(entries, Scripted { settles: half(), ..Scripted::default() }, nothing);
+    let answer = denied.run.perform(delete(&["a", "b"])).await.unwrap().unwrap();
+    assert!(answer[1].message.as_ref().unwrap().contains("today.yaml"), "{answer:?}");
+    assert_eq!(ends(answer), [End::Deleted, End::Refused]);
+    assert!(asked(&denied).iter().all(|asked| !asked.starts_with("act")), "{:?}", asked(&denied));
+}
+
+#[tokio::test]
+async fn attempts_before_a_crash_count_towards_todays_maximum() {
+    let entries = died(2, async |run| {
+        run.perform(delete(&["a", "b"])).await.unwrap().unwrap();
+        drop(run.perform(restart("media")).await);
+    })
+    .await;
+    let mut again = taken_up(entries, Scripted::default(), Grants::default());
+    again.run.perform(delete(&["a", "b"])).await.unwrap().unwrap();
+    drop(again.run.perform(restart("media")).await);
+    // Three in a run, two before the crash.
+    let more = again.run.perform(delete(&["c", "d"])).await.unwrap();
+    assert!(matches!(&more, Err(Error::Denied(text)) if text.contains("allows 3 deletions")), "{more:?}");
+}
+
+#[tokio::test]
+async fn a_guest_that_asks_for_something_else_is_stopped_before_anything_is_sent() {
+    let entries = died(1, async |run| drop(run.perform(restart("media")).await)).await;
+    let mut again = taken_up(entries, Scripted::default(), Grants::default());
+    let halt = again.run.perform(delete(&["a"])).await.unwrap_err();
+    assert!(matches!(&halt, Halt::Diverged { expected, got, .. } if expected.contains("restart") && got.contains("delete")), "{halt}");
+    assert!(asked(&again).is_empty(), "{:?}", asked(&again));
+}
+
+#[tokio::test]
+async fn a_suspend_that_was_made_before_the_crash_is_given_back_by_whoever_takes_it_up() {
+    let entries = died(2, async |run| {
+        hold(run).await;
+        drop(run.perform(restart("media")).await);
+    })
+    .await;
+    let again = taken_up(entries, Scripted::default(), Grants::default());
+    let backend = again.backend.clone();
+    let closing = again.run.finish(Ending::Died(None)).await;
+    assert!(closing.is_whole() && closing.verdict == Verdict::NotFixed, "{closing:?}");
+    assert!(backend.asked.lock().unwrap().contains(&"act suspend-flux.resume".to_owned()));
 }

@@ -37,6 +37,8 @@ pub struct Allowed {
     /// A machine has died: lines that were not on the disk are gone. Only of releases and of requests to reconcile
     /// may there be none then, for what they do follows from what is on the disk.
     pub lost: bool,
+    /// The Lease was asked for by a process that died, and that request arrived when all was over.
+    pub leased: bool,
 }
 
 /// Panics with `moment` unless all of it holds.
@@ -60,6 +62,9 @@ pub async fn judge(house: &House, came: &Came, allowed: &Allowed, moment: &str) 
         let uid = one.body.as_ref().map_or("", |body| text(body, "/preconditions/uid"));
         assert!(frozen.contains(uid), "{moment}: {uid} was deleted and is in no frozen set");
     }
+    let leases = came.simulator.objects("coordination.k8s.io", "leases", None);
+    let held: Vec<_> = leases.iter().filter(|lease| text(lease, "/metadata/name") == "salve").collect();
+    assert!(held.is_empty() || allowed.leased || over.closing.lease.is_some(), "{moment}: the Lease is left: {held:?}");
     flux_is_as_it_was(house, came, &allowed.theirs, moment);
     let report = serde_json::to_string(&over.report).unwrap();
     assert_eq!(report, serde_json::to_string(&Report::of(&entries).unwrap()).unwrap(), "{moment}: the report is not what the file says");
@@ -133,7 +138,9 @@ fn asks_to_reconcile(opened: &Opened, one: &Exchange) -> bool {
 fn uids(effect: &Effect) -> Vec<&str> {
     match effect {
         Effect::Touch(Touch::Delete(delete)) => delete.set.iter().map(|frozen| frozen.uid.as_str()).collect(),
-        Effect::Touch(Touch::Suspend(_) | Touch::Resume(_) | Touch::Reconcile(_) | Touch::Restart(_)) | Effect::Look(_) | Effect::Own(_) => vec![],
+        Effect::Touch(Touch::AcquireLease(_) | Touch::ReleaseLease(_) | Touch::Suspend(_) | Touch::Resume(_) | Touch::Reconcile(_) | Touch::Restart(_))
+        | Effect::Look(_)
+        | Effect::Own(_) => vec![],
     }
 }
 

@@ -48,7 +48,7 @@ impl Recover {
             None => only_unfinished(&folder)?,
         };
         let dead = open(&path)?;
-        if let Some(closing) = ended(&dead.entries).filter(|closing| closing.open.is_empty()) {
+        if let Some(closing) = ended(&dead.entries).filter(|closing| closing.is_whole()) {
             anstream::eprintln!("run {} has ended ({}): there is nothing to recover", inert(&dead.header.run), closing.verdict.word());
             return Ok(0);
         }
@@ -134,7 +134,7 @@ fn only_unfinished(folder: &Path) -> Result<PathBuf, Failed> {
         // What is damaged is told by `salve runs`.
         let Ok(entries) = RunFile::read(&path) else { continue };
         let Some(Entry::Header(header)) = entries.first() else { continue };
-        if header.command == "run" && ended(&entries).is_none_or(|closing| !closing.open.is_empty()) {
+        if header.command == "run" && ended(&entries).is_none_or(|closing| !closing.is_whole()) {
             found.push((header.run.clone(), path));
         }
     }

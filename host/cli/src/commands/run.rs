@@ -8,6 +8,7 @@ use crate::runs;
 use crate::session::{Ready, quiet_watcher, watcher};
 use crate::tell::{self, Detail, Failed};
 use clap::Args;
+use salve_core::effect::host::Lease;
 use salve_core::report::Verdict;
 use salve_core::text::inert;
 use salve_run::Mode;
@@ -42,6 +43,9 @@ impl RunGuest {
             return Err(Failed::usage("run shows its plan and asks for the context's name, which a program cannot answer: give --yes"));
         }
         let open = Open::live(&self.cluster).await?;
+        if let Some(holder) = open.ask(Lease {}).await? {
+            return Err(Failed::cluster(format!("nothing was begun: {}", inert(&holder.told(open.clock().now())))));
+        }
         if !self.yes {
             let plan = ready.run(Mode::Plan, &open, None, quiet_watcher(true)).await?;
             match plan.closing.verdict {

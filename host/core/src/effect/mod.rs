@@ -157,6 +157,7 @@ calls! {
     /// Changes nothing.
     Look {
         "host.identity" Identity(host::Identity) -> host::ClusterIdentity;
+        "host.lease" Lease(host::Lease) -> Option<host::Holder>;
         "host.leftovers" Leftovers(host::Leftovers) -> Vec<host::Leftover>;
         "query-flux.owners" FluxOwners(query_flux::Owners) -> Vec<query_flux::Ownership>;
         "query-flux.get" FluxGet(query_flux::Get) -> query_flux::FluxObject;
@@ -173,6 +174,8 @@ calls! {
     }
     /// Changes the cluster.
     Touch {
+        "host.acquire-lease" AcquireLease(host::AcquireLease) -> host::Acquired;
+        "host.release-lease" ReleaseLease(host::ReleaseLease) -> ();
         "suspend-flux.suspend" Suspend(suspend_flux::Suspend) -> Vec<suspend_flux::Hold>;
         "suspend-flux.resume" Resume(suspend_flux::Resume) -> suspend_flux::Resumed;
         "reconcile-flux.reconcile" Reconcile(reconcile_flux::Reconcile) -> reconcile_flux::Reconciled;

@@ -3,6 +3,7 @@
 use super::touch::{merge, whole};
 use super::{Mode, Run, recorded_form};
 use crate::backend::Acted;
+use salve_core::effect::host::LEASE;
 use salve_core::effect::{Ask, Effect, Touch};
 use salve_core::journal::{Closed, Closing, Ended, Ending, Entry, Failure, Opened, Origin};
 use salve_core::outcome::{Error, Fault};
@@ -11,11 +12,11 @@ use salve_core::report::{Concluded, State, Verdict};
 use std::time::{Duration, Instant};
 
 /// How long releases are tried without one of them coming through.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// How long one try may take.
-const TRY: Duration = Duration::from_secs(10);
+pub(super) const TRY: Duration = Duration::from_secs(10);
 /// And when somebody insists on going.
-const HURRY: Duration = Duration::from_secs(2);
+pub(super) const HURRY: Duration = Duration::from_secs(2);
 
 impl Run {
     /// Ends the run: gives back what is still suspended, judges, and writes the verdict.
@@ -34,6 +35,7 @@ impl Run {
         if self.setting.mode == Mode::Live {
             self.settle().await;
             self.release().await;
+            self.let_the_cluster_go().await;
         }
         let closing = self.judge(&ending);
         let _ = self.write(Entry::Verdict(Box::new(closing.clone()))).and_then(|()| self.sync());
@@ -134,11 +136,16 @@ impl Run {
             let names: Vec<_> = open.iter().map(|o| o.target.to_string()).collect();
             sentence = format!("still suspended by this run: {}; {sentence}", names.join(", "));
         }
+        let lease = self.state.lease.clone().filter(|_| !self.pretends);
+        if let Some(lease) = &lease {
+            verdict = Verdict::LeftOpen;
+            sentence = format!("this run still holds the cluster by Lease {}/{LEASE}; {sentence}", lease.namespace);
+        }
         let fault = match ending {
             Ending::Failed(failure) => Some(failure.fault),
             Ending::Diagnosed(_) | Ending::Concluded(_) | Ending::PlanEnds(_) | Ending::Stopped(_) | Ending::Died(_) => None,
         };
-        Closing { at: self.setting.clock.now(), verdict, sentence, fault, open }
+        Closing { at: self.setting.clock.now(), verdict, sentence, fault, open, lease }
     }
 
     fn verdict_of(&self, failure: &Failure) -> Verdict {

@@ -6,14 +6,13 @@ use crate::backend::{Acted, Backend, Clock, Prepared};
 use crate::journal::InMemory;
 use crate::person::Nobody;
 use crate::record::{Answered, Call, InDoubt, Record};
-use crate::state::State;
 use crate::stop::Stop;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use salve_core::Millis;
 use salve_core::effect::{Answer, Effect, Look, Own, Touch};
 use salve_core::footprint::Footprint;
-use salve_core::grants::{Grants, Layer, Tally};
+use salve_core::grants::{Grants, Layer};
 use salve_core::journal::{Closing, Ending, Entry, Header, Origin, Prior, Recovery};
 use salve_core::outcome::{Error, Outcome};
 use std::sync::Arc;
@@ -65,8 +64,9 @@ impl Run {
     }
 
     fn with(setting: Setting, header: &Header, grants: Grants, record: Record) -> Self {
-        let pretends = header.command == "plan";
-        Self { setting, grants, tally: Tally::default(), began: header.at, pretends, judges: false, state: State::default(), record, broken: None }
+        let mut run = Self::fresh(setting, header, grants);
+        (run.record, run.taken_up) = (record, true);
+        run
     }
 
     /// How the guest's part ended, if the record has it. There is nothing to replay then before the run is finished.
@@ -178,6 +178,7 @@ impl Run {
             self.state.denials.push(denial);
             return self.closed(n, Origin::Guest, whole(&touch, sofar, Err(error), true, false));
         }
+        self.hold_the_cluster(&touch).await?;
         let before = if let Touch::Resume(_) = touch { self.before(&touch) } else { Some(prior.clone()) };
         self.attempts(n, Origin::Guest, touch, Attempts { rest, sofar, before, opened: Some(prior), first: doubt.last.attempt + 1 }).await
     }

@@ -54,6 +54,9 @@ impl Run {
     }
 
     pub(super) async fn touch(&mut self, n: u64, origin: Origin, touch: Touch) -> Result<Reply, Halt> {
+        if origin == Origin::Guest {
+            self.hold_the_cluster(&touch).await?;
+        }
         let from = Attempts { rest: touch.clone(), sofar: None, before: self.before(&touch), opened: None, first: 1 };
         self.attempts(n, origin, touch, from).await
     }
@@ -129,7 +132,7 @@ impl Run {
                 let doubt = self.state.suspensions.doubt(release)?;
                 Some(Prior { objects: vec![doubt.clone()], at: self.setting.clock.now() })
             }
-            Touch::Suspend(_) | Touch::Reconcile(_) | Touch::Delete(_) | Touch::Restart(_) => None,
+            Touch::AcquireLease(_) | Touch::ReleaseLease(_) | Touch::Suspend(_) | Touch::Reconcile(_) | Touch::Delete(_) | Touch::Restart(_) => None,
         }
     }
 
@@ -138,7 +141,7 @@ impl Run {
     fn stamped(&self, touch: &Touch, prior: Prior) -> Prior {
         match touch {
             Touch::Reconcile(reconcile) => Prior { at: self.began + self.state.reconciled(&reconcile.target), ..prior },
-            Touch::Suspend(_) | Touch::Resume(_) | Touch::Delete(_) | Touch::Restart(_) => prior,
+            Touch::AcquireLease(_) | Touch::ReleaseLease(_) | Touch::Suspend(_) | Touch::Resume(_) | Touch::Delete(_) | Touch::Restart(_) => prior,
         }
     }
 
@@ -171,11 +174,13 @@ impl Run {
 fn must_be_synced(touch: &Touch, prior: &Prior, opened: Option<&Prior>) -> bool {
     match touch {
         // Unless an attempt before it has put the same on the disk.
-        Touch::Suspend(_) | Touch::Delete(_) | Touch::Restart(_) => opened.is_none_or(|before| !prior.binds_as(before)),
+        Touch::AcquireLease(_) | Touch::Suspend(_) | Touch::Delete(_) | Touch::Restart(_) => opened.is_none_or(|before| !prior.binds_as(before)),
         // The entry of its suspend stands there, and obliges to it whatever else is lost.
         Touch::Resume(_) => false,
         // What it writes follows from the header.
         Touch::Reconcile(_) => false,
+        // Whoever takes the run up asks whether it holds the cluster.
+        Touch::ReleaseLease(_) => false,
     }
 }
 
@@ -199,7 +204,7 @@ pub(super) fn merge(touch: &Touch, sofar: Option<Answer>, part: Option<Answer>) 
 pub(super) fn whole(touch: &Touch, sofar: Option<Answer>, last: Result<Answer, Error>, opened: bool, unknown: bool) -> Result<Answer, Error> {
     let is_set = match touch {
         Touch::Delete(_) | Touch::Suspend(_) => true,
-        Touch::Resume(_) | Touch::Reconcile(_) | Touch::Restart(_) => false,
+        Touch::AcquireLease(_) | Touch::ReleaseLease(_) | Touch::Resume(_) | Touch::Reconcile(_) | Touch::Restart(_) => false,
     };
     if !is_set {
         return last;
@@ -227,7 +232,7 @@ pub(super) fn whole(touch: &Touch, sofar: Option<Answer>, last: Result<Answer, E
             let mut failed = false;
             Ok(Answer::Suspend(suspend.targets.iter().map(|target| hold(target, &holds, why.as_ref(), &mut failed)).collect()))
         }
-        (Touch::Delete(_) | Touch::Resume(_) | Touch::Reconcile(_) | Touch::Restart(_), _) => Err(another()),
+        (Touch::AcquireLease(_) | Touch::ReleaseLease(_) | Touch::Delete(_) | Touch::Resume(_) | Touch::Reconcile(_) | Touch::Restart(_), _) => Err(another()),
     }
 }
 

@@ -3,6 +3,7 @@
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use salve_core::Millis;
+use salve_core::effect::host::Acquired;
 use salve_core::effect::query_pvcs::{Claim, Phase, Waiting};
 use salve_core::effect::shared::FluxRef;
 use salve_core::effect::shared::ObjectRef;
@@ -49,7 +50,15 @@ impl Backend for Cluster {
         async { answer }.boxed()
     }
 
-    fn prepare<'a>(&'a self, _: &'a Touch, _: Option<&'a Prior>, _: &'a Footprint) -> BoxFuture<'a, Result<Prepared, Error>> {
+    fn prepare<'a>(&'a self, touch: &'a Touch, _: Option<&'a Prior>, _: &'a Footprint) -> BoxFuture<'a, Result<Prepared, Error>> {
+        match touch {
+            Touch::AcquireLease(_) => {
+                let acquired = Answer::AcquireLease(Acquired { namespace: "salve".into(), uid: "l".into() });
+                return async { Ok(Prepared::Settled(acquired)) }.boxed();
+            }
+            Touch::ReleaseLease(_) => return async { Ok(Prepared::Settled(Answer::ReleaseLease(()))) }.boxed(),
+            Touch::Suspend(_) | Touch::Resume(_) | Touch::Reconcile(_) | Touch::Delete(_) | Touch::Restart(_) => {}
+        }
         let object = serde_json::json!({"kind": "Kustomization", "metadata": {"uid": "u1", "name": "media", "namespace": "media"}, "spec": {}});
         async { Ok(Prepared::Ready(Prior { objects: vec![object], at: 1 })) }.boxed()
     }
