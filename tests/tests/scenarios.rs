@@ -98,7 +98,15 @@ fn deleted(over: &Over) -> BTreeSet<String> {
     opened
         .flat_map(|effect| match effect {
             Effect::Touch(Touch::Delete(d)) => d.set.iter().map(|f| f.object.to_string()).collect::<Vec<_>>(),
-            Effect::Touch(Touch::AcquireLease(_) | Touch::ReleaseLease(_) | Touch::Suspend(_) | Touch::Resume(_) | Touch::Reconcile(_) | Touch::Restart(_))
+            Effect::Touch(
+                Touch::AcquireLease(_)
+                | Touch::ReleaseLease(_)
+                | Touch::Suspend(_)
+                | Touch::Resume(_)
+                | Touch::Reconcile(_)
+                | Touch::Recreate(_)
+                | Touch::Restart(_),
+            )
             | Effect::Look(_)
             | Effect::Own(_) => vec![],
         })

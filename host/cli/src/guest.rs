@@ -82,11 +82,7 @@ impl Chosen {
         let Component { bytes: component, origin, remediation: own } = component(&arguments.guest)?;
         let digest = digest::of_bytes(&component);
         let (remediation, source) = match &arguments.remediation {
-            Some(path) => {
-                let (text, source) = (read(path)?, path.display().to_string());
-                let remediation = Remediation::read(&text, &source).map_err(|e| Failed::document(e.to_string()))?;
-                (Some((remediation, document("Remediation", absolute(path), &text))), source)
-            }
+            Some(path) => (Some(read_remediation(path)?), path.display().to_string()),
             None => (own, arguments.guest.clone()),
         };
         let (mut layers, mut documents) = (vec![], vec![]);
@@ -112,6 +108,21 @@ impl Chosen {
         let (configuration, limits) = remediation.map(|(r, _)| (r.spec.configuration, r.spec.limits)).unwrap_or_default();
         Ok(Self { component, digest, origin, documents, grants: Grants { layers }, configuration, limits })
     }
+}
+
+/// A Remediation as it is today, by where it came from then: a shipped guest's name, or a path.
+pub fn todays(source: &str) -> Result<(Remediation, Document), Failed> {
+    match component(source) {
+        Ok(Component { remediation: Some(found), .. }) if SHIPPED.iter().any(|s| s.name == source) => Ok(found),
+        _ => read_remediation(Path::new(source)),
+    }
+}
+
+/// Reads a Remediation.
+pub fn read_remediation(path: &Path) -> Result<(Remediation, Document), Failed> {
+    let text = read(path)?;
+    let remediation = Remediation::read(&text, &path.display().to_string()).map_err(|e| Failed::document(e.to_string()))?;
+    Ok((remediation, document("Remediation", absolute(path), &text)))
 }
 
 /// Reads a Policy.

@@ -80,9 +80,7 @@ impl Ready {
 
     /// Runs it once, on this run file.
     pub async fn run_on(&self, mode: Mode, open: &Open, id: &str, file: Option<RunFile>, person: Box<dyn Person>) -> Result<Over, Failed> {
-        let header = self.header(mode, open, id);
-        let (underway, setting) = Underway::new(open, &header, file, None, person, mode);
-        let run = Run::begin(setting, header).map_err(|e| Failed::host(e.to_string()))?;
+        let (underway, run) = begin(open, self.header(mode, open, id), file, person, mode)?;
         let linking = match mode {
             Mode::Live | Mode::Plan => Linking::Granted(&self.chosen.grants),
             Mode::Diagnosis | Mode::Replay => Linking::Every,
@@ -167,7 +165,18 @@ pub struct Replayed {
     /// What holds at the end now.
     pub closing: Closing,
     /// Where it parts from its record, if it does.
-    pub parts: Option<Halt>,
+    pub parts: Option<Parting>,
+}
+
+/// Where a replay goes another way than the run did.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Parting {
+    /// The entry; none where one of them is at its end already.
+    pub entry: Option<u64>,
+    /// What the run did.
+    pub expected: String,
+    /// What the replay does.
+    pub got: String,
 }
 
 /// Answers the guest from the record and judges anew; with `other` grants, by those.
@@ -186,24 +195,48 @@ pub async fn replay(guest: &Guest, entries: Vec<Entry>, other: Option<Grants>) -
         _ => linked.remediate(&mut seat, &configuration, header.limits).await.map(Ending::Concluded),
     };
     let run = seat.ok_or_else(|| Failed::host("the sandbox did not give the run back"))?;
-    let parts = match &ended {
-        Err(GuestEnd::Halted(halt @ Halt::Diverged { .. })) => Some(halt.clone()),
-        Ok(_) | Err(_) => None,
-    };
-    let ending = match (recorded, ended) {
+    let (ending, parts) = match (&recorded, ended) {
+        (_, Err(end @ GuestEnd::Halted(Halt::Diverged { .. }))) => (end.ending(&run), parting(&end)),
         // Broken off from outside: what the guest would have come to is not what the run came to.
-        (Some(recorded @ (Ending::Died(_) | Ending::Stopped(_))), _) => recorded,
-        (Some(recorded), Err(GuestEnd::Halted(Halt::RecordEnds))) => recorded,
-        (None, Err(GuestEnd::Halted(Halt::RecordEnds))) => Ending::Died(run.step().map(str::to_owned)),
-        (_, Ok(ending)) => ending,
-        (_, Err(end)) => end.ending(&run),
+        (Some(Ending::Died(_) | Ending::Stopped(_)), _) => (recorded.clone().expect("it was looked at"), None),
+        (Some(Ending::Concluded(_) | Ending::Diagnosed(_)), Err(GuestEnd::Halted(Halt::RecordEnds { asked }))) => {
+            let parting = Parting { entry: None, expected: spelt(recorded.as_ref()), got: asked };
+            (Ending::Died(run.step().map(str::to_owned)), Some(parting))
+        }
+        (Some(recorded), Err(GuestEnd::Halted(Halt::RecordEnds { .. }))) => (recorded.clone(), None),
+        (None, Err(GuestEnd::Halted(Halt::RecordEnds { .. }))) => (Ending::Died(run.step().map(str::to_owned)), None),
+        (_, ended) => {
+            let ending = ended.unwrap_or_else(|end| end.ending(&run));
+            let other = recorded.as_ref().is_some_and(|recorded| *recorded != ending);
+            let parting = other.then(|| Parting { entry: None, expected: spelt(recorded.as_ref()), got: spelt(Some(&ending)) });
+            (ending, parting)
+        }
     };
     let closing = run.verdict(&ending);
     Ok(Replayed { ending, closing, parts })
 }
 
+fn parting(end: &GuestEnd) -> Option<Parting> {
+    match end {
+        GuestEnd::Halted(Halt::Diverged { n, expected, got }) => Some(Parting { entry: Some(*n), expected: expected.clone(), got: got.clone() }),
+        _ => None,
+    }
+}
+
+/// An ending as the file has it, for two to be compared.
+fn spelt(ending: Option<&Ending>) -> String {
+    ending.map_or_else(|| "no end".into(), |ending| serde_json::to_string(ending).unwrap_or_default())
+}
+
+/// Begins a run.
+pub fn begin(open: &Open, header: Header, file: Option<RunFile>, person: Box<dyn Person>, mode: Mode) -> Result<(Underway, Run), Failed> {
+    let (underway, setting) = Underway::new(open, &header, file, None, person, mode);
+    let run = Run::begin(setting, header).map_err(|e| Failed::host(e.to_string()))?;
+    Ok((underway, run))
+}
+
 /// What stands around a run while it is under way.
-struct Underway {
+pub struct Underway {
     report: Arc<Mutex<Option<Report>>>,
     stop: Stop,
     signals: JoinHandle<()>,
@@ -247,7 +280,8 @@ impl Underway {
         self.finish(run, ending).await
     }
 
-    async fn finish(self, run: Run, ending: Ending) -> Result<Over, Failed> {
+    /// Ends the run.
+    pub async fn finish(self, run: Run, ending: Ending) -> Result<Over, Failed> {
         let releases = run.open();
         let closing = run.finish(ending).await;
         let report = self.report.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or_else(|| Failed::host("the run has no header"))?;
@@ -280,7 +314,7 @@ pub async fn load(component: &[u8], origin: &str, limits: Limits) -> Result<(Gue
 }
 
 /// The machine's name, for who has to find it.
-fn machine() -> Option<String> {
+pub fn machine() -> Option<String> {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     Some(name).filter(|name| !name.is_empty())
 }

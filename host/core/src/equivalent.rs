@@ -32,11 +32,17 @@ pub fn commands(touch: &Touch) -> Vec<String> {
             }
             by_namespace.into_iter().map(|(ns, names)| format!("kubectl delete replicationsource -n {ns} {}", names.join(" "))).collect()
         }
+        Touch::Recreate(r) => r.set.iter().map(|m| format!("echo {} | kubectl create -f -", quoted(&m.manifest.to_string()))).collect(),
         Touch::Restart(r) => vec![match r.strategy {
             Strategy::Annotate => format!("kubectl rollout restart -n {} deployment/{}", r.target.namespace, r.target.name),
             Strategy::ReplacePods => format!("kubectl delete pod -n {} -l app={}", r.target.namespace, r.target.name),
         }],
     }
+}
+
+/// As a shell takes it for one word.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// One command a kind and namespace, where they stand side by side: parents stay first.

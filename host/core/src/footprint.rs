@@ -162,6 +162,7 @@ const FLUX_WRITE: &[Rule] = &join::<5, 5, 10>(flux_rules!(Get, Target), flux_rul
 // The parent is read, too: one that would undo the suspend makes it pointless.
 const SUSPEND: &[Rule] = &join::<5, 10, 15>(flux_rules!(Get, Followed), join::<5, 5, 10>(flux_rules!(Get, Target), flux_rules!(Patch, Target)));
 const DELETE: &[Rule] = &[rule(Verb::Get, VOLSYNC, "replicationsources", Scope::Target), rule(Verb::Delete, VOLSYNC, "replicationsources", Scope::Target)];
+const RECREATE: &[Rule] = &[rule(Verb::Get, VOLSYNC, "replicationsources", Scope::Target), rule(Verb::Create, VOLSYNC, "replicationsources", Scope::Effect)];
 const RESTART: &[Rule] = &[
     rule(Verb::Get, "apps", "deployments", Scope::Target),
     rule(Verb::Patch, "apps", "deployments", Scope::Target),
@@ -216,6 +217,7 @@ pub fn table(effect: &Effect) -> (&'static [Rule], &'static [&'static [&'static 
             Touch::Resume(_) => (FLUX_WRITE, SUSPEND_FIELDS),
             Touch::Reconcile(_) => (FLUX_WRITE, RECONCILE_FIELDS),
             Touch::Delete(_) => (DELETE, &[]),
+            Touch::Recreate(_) => (RECREATE, &[]),
             Touch::Restart(_) => (RESTART, RESTART_FIELDS),
         },
     }

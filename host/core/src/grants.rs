@@ -58,7 +58,8 @@ impl Max {
     }
     fn of(&self, effect: &Effect) -> Option<(u32, &'static str)> {
         let (max, what) = match effect {
-            Effect::Touch(Touch::Delete(_)) => (self.deletions, "deletions"),
+            // Who may delete so many may bring so many back.
+            Effect::Touch(Touch::Delete(_) | Touch::Recreate(_)) => (self.deletions, "deletions"),
             Effect::Touch(Touch::Restart(_)) => (self.restarts, "restarts"),
             Effect::Touch(Touch::Suspend(_)) => (self.suspensions, "suspensions"),
             Effect::Touch(Touch::AcquireLease(_) | Touch::ReleaseLease(_) | Touch::Resume(_) | Touch::Reconcile(_)) | Effect::Look(_) | Effect::Own(_) => {
@@ -300,7 +301,7 @@ fn needs_grant(effect: &Effect) -> bool {
             Touch::AcquireLease(_) | Touch::ReleaseLease(_) => false,
             // Giving back what this run suspended was decided when it was suspended.
             Touch::Resume(_) => false,
-            Touch::Suspend(_) | Touch::Reconcile(_) | Touch::Delete(_) | Touch::Restart(_) => true,
+            Touch::Suspend(_) | Touch::Reconcile(_) | Touch::Delete(_) | Touch::Recreate(_) | Touch::Restart(_) => true,
         },
     }
 }

@@ -214,6 +214,8 @@ pub enum Ending {
     Diagnosed(Diagnosis),
     /// `remediate` returned.
     Concluded(Conclusion),
+    /// `undo` has made anew what it could. Not fixed: something was refused.
+    Undone(Conclusion),
     /// The plan came to the first wait that nobody performed.
     PlanEnds(String),
     /// A person stopped it, in this step.

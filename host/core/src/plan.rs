@@ -4,7 +4,7 @@
 //! what is read later, until the guest waits for something that only a write could bring.
 
 use crate::Millis;
-use crate::effect::delete_replicationsources::{Deletion, End, Frozen};
+use crate::effect::delete_replicationsources::{Deletion, End, Frozen, Made, MadeEnd};
 use crate::effect::host::Acquired;
 use crate::effect::reconcile_flux::Reconciled;
 use crate::effect::restart_deployment::Restarted;
@@ -32,7 +32,13 @@ impl Overlay {
         self.touched = true;
         match touch {
             Touch::Delete(delete) => self.deleted.extend(delete.set.iter().map(|frozen| frozen.uid.clone())),
-            Touch::AcquireLease(_) | Touch::ReleaseLease(_) | Touch::Suspend(_) | Touch::Resume(_) | Touch::Reconcile(_) | Touch::Restart(_) => {}
+            Touch::AcquireLease(_)
+            | Touch::ReleaseLease(_)
+            | Touch::Suspend(_)
+            | Touch::Resume(_)
+            | Touch::Reconcile(_)
+            | Touch::Recreate(_)
+            | Touch::Restart(_) => {}
         }
     }
 
@@ -72,6 +78,7 @@ impl Overlay {
             | Answer::Resume(_)
             | Answer::Reconcile(_)
             | Answer::Delete(_)
+            | Answer::Recreate(_)
             | Answer::Restart(_)) => same,
         }
     }
@@ -111,6 +118,7 @@ pub fn predict(touch: &Touch, prior: &Prior, now: Millis) -> Answer {
             let gone = |f: &Frozen| Deletion { object: f.object.clone(), uid: f.uid.clone(), end: End::Deleted, message: None };
             Answer::Delete(d.set.iter().map(gone).collect())
         }
+        Touch::Recreate(r) => Answer::Recreate(r.set.iter().map(|m| Made { object: m.object.clone(), end: MadeEnd::Made, message: None }).collect()),
         Touch::Restart(_) => Answer::Restart(Restarted { at: now, old_pods: vec![] }),
     }
 }

@@ -39,7 +39,7 @@ impl Fact {
             Effect::Touch(Touch::AcquireLease(_) | Touch::ReleaseLease(_) | Touch::Resume(_) | Touch::Reconcile(_) | Touch::Suspend(_))
             | Effect::Look(_)
             | Effect::Own(_) => false,
-            Effect::Touch(Touch::Delete(_) | Touch::Restart(_)) => true,
+            Effect::Touch(Touch::Delete(_) | Touch::Recreate(_) | Touch::Restart(_)) => true,
         };
         let fact = Self { n, at, changed, ..Self::default() };
         let Some(answer) = outcome.ok().and_then(|raw| effect.decode(raw).ok()) else { return fact };
@@ -79,7 +79,8 @@ impl Fact {
                 | Answer::Suspend(_)
                 | Answer::Resume(_)
                 | Answer::Reconcile(_)
-                | Answer::Delete(_),
+                | Answer::Delete(_)
+                | Answer::Recreate(_),
                 _,
             ) => fact,
         }

@@ -1,7 +1,7 @@
 //! What a run comes to, told for programs and people: a fold over its entries and nothing else.
 
 use crate::Millis;
-use crate::effect::delete_replicationsources::{Deletion, End};
+use crate::effect::delete_replicationsources::{Deletion, End, Made, MadeEnd};
 use crate::effect::host::ReleaseLease;
 use crate::effect::suspend_flux::{self, Hold, HoldEnd};
 use crate::effect::{Answer, Effect, Own, Target, Touch};
@@ -124,6 +124,8 @@ pub enum Verdict {
     LeftOpen,
     /// A plan came to its end.
     Planned,
+    /// What a run had deleted was made anew.
+    Undone,
 }
 
 impl Verdict {
@@ -138,13 +140,14 @@ impl Verdict {
             Self::Failed(_) => "failed",
             Self::LeftOpen => "left-open",
             Self::Planned => "planned",
+            Self::Undone => "undone",
         }
     }
 
     /// The exit code that `salve --help` documents.
     pub fn exit_code(self) -> u8 {
         match self {
-            Self::Fixed | Self::NothingToDo | Self::Planned => 0,
+            Self::Fixed | Self::NothingToDo | Self::Planned | Self::Undone => 0,
             Self::NotFixed | Self::NotThisIncident => 1,
             Self::Denied | Self::Failed(Fault::Grant) => 3,
             Self::Failed(Fault::Cluster) => 4,
@@ -336,7 +339,7 @@ impl Report {
                 self.tick(ended.at);
                 match &ended.ending {
                     Ending::Diagnosed(diagnosis) => self.diagnosis = Some(diagnosis.clone()),
-                    Ending::Concluded(conclusion) => {
+                    Ending::Concluded(conclusion) | Ending::Undone(conclusion) => {
                         self.evidence.clone_from(&conclusion.evidence);
                         self.figures.clone_from(&conclusion.figures);
                         self.left.clone_from(&conclusion.left);
@@ -356,7 +359,13 @@ impl Report {
         match touch {
             Touch::Delete(_) => self.deleting.push((opened.n, opened.effect.clone())),
             Touch::Resume(resume) if opened.origin == Origin::Host => self.given_back.push(resume.target.to_string()),
-            Touch::AcquireLease(_) | Touch::ReleaseLease(_) | Touch::Resume(_) | Touch::Suspend(_) | Touch::Reconcile(_) | Touch::Restart(_) => {}
+            Touch::AcquireLease(_)
+            | Touch::ReleaseLease(_)
+            | Touch::Resume(_)
+            | Touch::Suspend(_)
+            | Touch::Reconcile(_)
+            | Touch::Recreate(_)
+            | Touch::Restart(_) => {}
         }
         // A further attempt of the same entry is the same touch.
         if !self.effects.iter().any(|t| t.n == opened.n) {
@@ -446,6 +455,7 @@ fn word(effect: &Effect, outcome: &Outcome) -> String {
         Outcome::Ok(raw) => match effect.decode(raw) {
             Ok(Answer::Delete(deletions)) => gone(&deletions),
             Ok(Answer::Suspend(holds)) => held(&holds),
+            Ok(Answer::Recreate(made)) => made_anew(&made),
             Ok(_) | Err(_) => "ok".into(),
         },
         Outcome::Error(error) => error.to_string(),
@@ -461,6 +471,13 @@ fn held(holds: &[Hold]) -> String {
         HoldEnd::Suspended(_) | HoldEnd::Failed { .. } | HoldEnd::Untried => None,
     });
     alone.next().unwrap_or_else(|| "ok".into())
+}
+
+fn made_anew(made: &[Made]) -> String {
+    let mut others = made.iter().filter(|one| one.end != MadeEnd::Made);
+    let Some(first) = others.next() else { return "ok".into() };
+    let why = first.message.as_deref().unwrap_or("left alone");
+    format!("{} of {} made; {}: {why}", made.len() - 1 - others.count(), made.len(), first.object)
 }
 
 fn gone(deletions: &[Deletion]) -> String {

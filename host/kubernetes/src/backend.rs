@@ -1,6 +1,7 @@
 //! Performs effects: leads each to the module of its capability.
 
 use crate::cluster::Cluster;
+use crate::delete_replicationsources::recreate;
 use crate::send::Session;
 use crate::{
     delete_replicationsources, host, lease, query_drivers, query_flux, query_objects, query_pods, query_pvcs, query_replicationsources, reconcile_flux,
@@ -84,6 +85,7 @@ impl Backend for Performer {
                 Touch::Resume(ask) => suspend_flux::prepare_resume(self, session, ask, before).await,
                 Touch::Reconcile(ask) => reconcile_flux::prepare(session, ask).await,
                 Touch::Delete(ask) => delete_replicationsources::prepare(session, ask).await,
+                Touch::Recreate(ask) => recreate::prepare(session, ask).await,
                 Touch::Restart(ask) => restart_deployment::prepare(session, ask, before).await,
             }
         }
@@ -100,6 +102,7 @@ impl Backend for Performer {
                 Touch::Resume(ask) => suspend_flux::resume(self, session, ask, prior).await,
                 Touch::Reconcile(ask) => reconcile_flux::reconcile(session, ask, prior).await,
                 Touch::Delete(ask) => delete_replicationsources::delete(session, ask, prior).await,
+                Touch::Recreate(ask) => recreate::recreate(session, ask).await,
                 Touch::Restart(ask) => restart_deployment::restart(session, ask, prior).await,
             }
         }
@@ -113,6 +116,7 @@ impl Backend for Performer {
                 Touch::AcquireLease(ask) => lease::settle_acquire(session, ask).await,
                 Touch::Suspend(ask) => suspend_flux::settle_suspend(self, session, ask, prior).await,
                 Touch::Delete(ask) => delete_replicationsources::settle(session, ask, prior).await,
+                Touch::Recreate(ask) => recreate::settle(session, ask).await,
                 Touch::Restart(ask) => restart_deployment::settle(session, ask, prior).await,
                 // A second one asks for what the first asked for.
                 Touch::ReleaseLease(_) | Touch::Resume(_) | Touch::Reconcile(_) => {

@@ -1,9 +1,11 @@
 //! `delete-replicationsources`: deletes ReplicationSources of a frozen set, one by one, by uid and while they are what was chosen.
 
+pub(crate) mod recreate;
+
 use crate::discovery::{self, VOLSYNC};
 use crate::failure::How;
 use crate::object::{finalizers, is_terminating, manifest, name, namespace, uid, version};
-use crate::query_replicationsources::spec_digest;
+pub(crate) use crate::query_replicationsources::spec_digest;
 use crate::resource::Resource;
 use crate::send::{Session, concurrently};
 use salve_core::effect::delete_replicationsources::{Delete, Deletion, End, Frozen};

@@ -102,8 +102,11 @@ pub enum Halt {
     #[error("{0}")]
     Held(Error),
     /// A replay came to the end of what was recorded.
-    #[error("the record ends here")]
-    RecordEnds,
+    #[error("the record ends before {asked}")]
+    RecordEnds {
+        /// What the guest asks for there.
+        asked: String,
+    },
     /// The guest asked for something else than it did the first time.
     #[error("it parts from its record at entry {n}\nexpected {expected}\ngot      {got}")]
     Diverged {
@@ -198,7 +201,7 @@ impl Run {
                 return self.replayed(call, effect).await;
             }
             if self.setting.mode == Mode::Replay {
-                return Err(Halt::RecordEnds);
+                return Err(Halt::RecordEnds { asked: replay::words(&effect) });
             }
         }
         self.state.n += 1;
@@ -357,6 +360,7 @@ fn patience(effect: &Effect) -> Duration {
         Effect::Touch(Touch::Delete(d)) => {
             (d.set.len() as u64).div_ceil(u64::from(d.pace.at_once.max(1))) * u64::from(d.pace.pause).div_ceil(1000) + d.set.len() as u64
         }
+        Effect::Touch(Touch::Recreate(r)) => r.set.len() as u64,
         Effect::Look(Look::AwaitRollout(a)) => u64::from(a.wait_seconds),
         // Pods that are replaced one after the other wait for each other.
         Effect::Touch(Touch::Restart(_)) => 3600,

@@ -134,6 +134,7 @@ impl State {
                 | Touch::Resume(_)
                 | Touch::Reconcile(_)
                 | Touch::Delete(_)
+                | Touch::Recreate(_)
                 | Touch::Restart(_),
                 _,
             ) => {}

@@ -53,7 +53,7 @@ impl Scripted {
                 None => Ok(Answer::AcquireLease(Acquired { namespace: "salve".into(), uid: "l".into() })),
             }),
             Touch::ReleaseLease(_) => Some(Ok(Answer::ReleaseLease(()))),
-            Touch::Suspend(_) | Touch::Resume(_) | Touch::Reconcile(_) | Touch::Delete(_) | Touch::Restart(_) => None,
+            Touch::Suspend(_) | Touch::Resume(_) | Touch::Reconcile(_) | Touch::Delete(_) | Touch::Recreate(_) | Touch::Restart(_) => None,
         }
     }
 }
@@ -75,7 +75,7 @@ impl Backend for Scripted {
         let object = |name: &str| json!({"kind": "Kustomization", "metadata": {"namespace": "media", "name": name, "uid": uid}, "spec": {}});
         let objects = match touch {
             Touch::Suspend(ask) => ask.targets.iter().map(|target| object(&target.name)).collect(),
-            Touch::Resume(_) | Touch::Reconcile(_) | Touch::Delete(_) | Touch::Restart(_) => vec![object("plex")],
+            Touch::Resume(_) | Touch::Reconcile(_) | Touch::Delete(_) | Touch::Recreate(_) | Touch::Restart(_) => vec![object("plex")],
             Touch::AcquireLease(_) | Touch::ReleaseLease(_) => unreachable!("the Lease is settled before"),
         };
         async move { Ok(Prepared::Ready(Prior { objects, at: 5 })) }.boxed()
@@ -119,7 +119,9 @@ impl Backend for Scripted {
             Touch::Resume(r) => Answer::Resume(Resumed { restored: r.prior, taken_over: None }),
             Touch::Restart(_) => Answer::Restart(Restarted { at: 5, old_pods: vec![] }),
             Touch::Delete(d) => Answer::Delete(d.set.iter().map(|f| deletion(f, End::Deleted)).collect()),
-            Touch::Reconcile(_) | Touch::AcquireLease(_) | Touch::ReleaseLease(_) => unreachable!("no test reconciles, and the Lease is settled before"),
+            Touch::Reconcile(_) | Touch::Recreate(_) | Touch::AcquireLease(_) | Touch::ReleaseLease(_) => {
+                unreachable!("no test reconciles, and the Lease is settled before")
+            }
         };
         async move { scripted.unwrap_or(Acted::Done(Ok(usual))) }.boxed()
     }

@@ -138,7 +138,15 @@ fn asks_to_reconcile(opened: &Opened, one: &Exchange) -> bool {
 fn uids(effect: &Effect) -> Vec<&str> {
     match effect {
         Effect::Touch(Touch::Delete(delete)) => delete.set.iter().map(|frozen| frozen.uid.as_str()).collect(),
-        Effect::Touch(Touch::AcquireLease(_) | Touch::ReleaseLease(_) | Touch::Suspend(_) | Touch::Resume(_) | Touch::Reconcile(_) | Touch::Restart(_))
+        Effect::Touch(
+            Touch::AcquireLease(_)
+            | Touch::ReleaseLease(_)
+            | Touch::Suspend(_)
+            | Touch::Resume(_)
+            | Touch::Reconcile(_)
+            | Touch::Recreate(_)
+            | Touch::Restart(_),
+        )
         | Effect::Look(_)
         | Effect::Own(_) => vec![],
     }

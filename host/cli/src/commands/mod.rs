@@ -7,10 +7,12 @@ pub mod doctor;
 pub mod inspect;
 pub mod plan;
 pub mod recover;
+pub mod replay;
 pub mod report;
 pub mod run;
 pub mod runs;
 pub mod sim;
+pub mod undo;
 pub mod wit;
 
 use crate::tell::Failed;
@@ -28,6 +30,8 @@ pub enum Command {
     Inspect(inspect::Inspect),
     Runs(runs::Runs),
     Report(report::Report),
+    Replay(replay::Replay),
+    Undo(undo::Undo),
     Doctor(doctor::Doctor),
     Sim(sim::Sim),
     Wit(wit::Wit),
@@ -46,6 +50,8 @@ impl Command {
             Self::Inspect(inspect) => inspect.execute().await,
             Self::Runs(runs) => runs.execute(),
             Self::Report(report) => report.execute(verbose),
+            Self::Replay(replay) => replay.execute().await,
+            Self::Undo(undo) => undo.execute(verbose).await,
             Self::Doctor(doctor) => doctor.execute().await,
             Self::Sim(sim) => sim.execute().await,
             Self::Wit(wit) => wit.execute(),

@@ -37,7 +37,7 @@ impl Plan {
             (Output::Human, Verdict::Planned | Verdict::NothingToDo | Verdict::NotThisIncident) => {
                 tell::plan(&over.report, &over.releases, &self.guest.guest, &ready.layers(), Detail::of(verbose))
             }
-            (Output::Human, Verdict::Fixed | Verdict::NotFixed | Verdict::Denied | Verdict::Failed(_) | Verdict::LeftOpen) => {
+            (Output::Human, Verdict::Fixed | Verdict::NotFixed | Verdict::Denied | Verdict::Failed(_) | Verdict::LeftOpen | Verdict::Undone) => {
                 tell::report(&over.report, None, Detail::of(verbose))
             }
         }

@@ -52,6 +52,10 @@ impl Recover {
             anstream::eprintln!("run {} has ended ({}): there is nothing to recover", inert(&dead.header.run), closing.verdict.word());
             return Ok(0);
         }
+        if dead.header.command == "undo" && !self.release {
+            let run = inert(&dead.header.run);
+            return Err(Failed::usage(format!("{run} is an undo: give its Lease back with `salve recover {run} --release`, and undo again what is missing")));
+        }
         let cluster = self.cluster.or_context(&dead.header.context);
         let cluster = Open::live(&cluster).await?;
         is_the_same(&dead.header, &cluster)?;
@@ -91,7 +95,7 @@ fn open(path: &Path) -> Result<Dead, Failed> {
         _ => Failed::document(e.to_string()),
     })?;
     let header = runs::header(&entries, path)?.clone();
-    if header.command != "run" {
+    if header.command != "run" && header.command != "undo" {
         return Err(Failed::usage(format!("{} is a {}: it changes nothing, so run it again", inert(&header.run), inert(&header.command))));
     }
     Ok(Dead { header, file, entries })
@@ -115,7 +119,7 @@ fn is_over(dead: &Dead, cluster: &Open) -> bool {
     over
 }
 
-fn is_the_same(header: &Header, cluster: &Open) -> Result<(), Failed> {
+pub(super) fn is_the_same(header: &Header, cluster: &Open) -> Result<(), Failed> {
     match (&header.cluster, &cluster.identity.uid) {
         (Some(then), Some(now)) if then != now => {
             Err(Failed::usage(format!("the run was on another cluster (kube-system {}, this one is {}): give its --context", inert(then), inert(now))))
@@ -134,7 +138,7 @@ fn only_unfinished(folder: &Path) -> Result<PathBuf, Failed> {
         // What is damaged is told by `salve runs`.
         let Ok(entries) = RunFile::read(&path) else { continue };
         let Some(Entry::Header(header)) = entries.first() else { continue };
-        if header.command == "run" && ended(&entries).is_none_or(|closing| !closing.is_whole()) {
+        if matches!(header.command.as_str(), "run" | "undo") && ended(&entries).is_none_or(|closing| !closing.is_whole()) {
             found.push((header.run.clone(), path));
         }
     }

@@ -57,7 +57,8 @@ impl RunGuest {
                 | Verdict::NotFixed
                 | Verdict::Denied
                 | Verdict::Failed(_)
-                | Verdict::LeftOpen => {
+                | Verdict::LeftOpen
+                | Verdict::Undone => {
                     tell::report(&plan.report, None, Detail::of(verbose));
                     return Ok(plan.closing.exit_code());
                 }
@@ -75,7 +76,7 @@ impl RunGuest {
 }
 
 /// The context's name, typed: a `y` is too quickly typed into the wrong window.
-async fn confirm(context: &str) -> Result<(), Failed> {
+pub(super) async fn confirm(context: &str) -> Result<(), Failed> {
     anstream::eprint!("\ntype the context's name ({}) to do this: ", inert(context));
     let typed = tokio::select! {
         typed = tell::typed_line() => typed,

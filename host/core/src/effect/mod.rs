@@ -180,6 +180,7 @@ calls! {
         "suspend-flux.resume" Resume(suspend_flux::Resume) -> suspend_flux::Resumed;
         "reconcile-flux.reconcile" Reconcile(reconcile_flux::Reconcile) -> reconcile_flux::Reconciled;
         "delete-replicationsources.delete" Delete(delete_replicationsources::Delete) -> Vec<delete_replicationsources::Deletion>;
+        "delete-replicationsources.recreate" Recreate(delete_replicationsources::Recreate) -> Vec<delete_replicationsources::Made>;
         "restart-deployment.restart" Restart(restart_deployment::Restart) -> restart_deployment::Restarted;
     }
 }

@@ -118,6 +118,11 @@ impl Run {
                 Concluded::NotThisIncident => (Verdict::NotThisIncident, c.sentence.clone()),
                 Concluded::NotFixed => (Verdict::NotFixed, c.sentence.clone()),
             },
+            Ending::Undone(c) => match c.verdict {
+                Concluded::NothingToDo => (Verdict::NothingToDo, c.sentence.clone()),
+                Concluded::Fixed => (Verdict::Undone, c.sentence.clone()),
+                Concluded::NotFixed | Concluded::NotThisIncident => (Verdict::NotFixed, c.sentence.clone()),
+            },
             Ending::PlanEnds(why) => (Verdict::Planned, why.clone()),
             Ending::Stopped(Some(step)) => (Verdict::NotFixed, format!("stopped by you during `{step}`")),
             Ending::Stopped(None) => (Verdict::NotFixed, "stopped by you".into()),
@@ -143,7 +148,7 @@ impl Run {
         }
         let fault = match ending {
             Ending::Failed(failure) => Some(failure.fault),
-            Ending::Diagnosed(_) | Ending::Concluded(_) | Ending::PlanEnds(_) | Ending::Stopped(_) | Ending::Died(_) => None,
+            Ending::Diagnosed(_) | Ending::Concluded(_) | Ending::Undone(_) | Ending::PlanEnds(_) | Ending::Stopped(_) | Ending::Died(_) => None,
         };
         Closing { at: self.setting.clock.now(), verdict, sentence, fault, open, lease }
     }

@@ -106,14 +106,16 @@ impl Run {
         }
         match call {
             // Nobody told the guest.
-            Call::Answered(answered) if answered.settled && self.setting.mode == Mode::Replay && self.guest_was_gone() => Err(Halt::RecordEnds),
+            Call::Answered(answered) if answered.settled && self.setting.mode == Mode::Replay && self.guest_was_gone() => {
+                Err(Halt::RecordEnds { asked: words(&effect) })
+            }
             Call::Answered(Answered { n, outcome, denied, .. }) => {
                 if !denied && effect.check().is_ok() {
                     self.grants.count(&effect, &mut self.tally);
                 }
                 Ok((n, answer(n, &effect, outcome)?))
             }
-            Call::InDoubt(_) if self.setting.mode == Mode::Replay => Err(Halt::RecordEnds),
+            Call::InDoubt(_) if self.setting.mode == Mode::Replay => Err(Halt::RecordEnds { asked: words(&effect) }),
             Call::InDoubt(doubt) => self.resolved(doubt).await,
         }
     }
@@ -122,7 +124,7 @@ impl Run {
     fn guest_was_gone(&self) -> bool {
         let broke_off = match self.record.ending().or(self.state.ended.as_ref()) {
             Some(Ending::Died(_) | Ending::Stopped(_)) | None => true,
-            Some(Ending::Diagnosed(_) | Ending::Concluded(_) | Ending::PlanEnds(_) | Ending::Failed(_)) => false,
+            Some(Ending::Diagnosed(_) | Ending::Concluded(_) | Ending::Undone(_) | Ending::PlanEnds(_) | Ending::Failed(_)) => false,
         };
         broke_off && self.record.is_over()
     }
@@ -214,7 +216,7 @@ fn answer(n: u64, effect: &Effect, outcome: Outcome) -> Result<Result<Answer, Er
 }
 
 /// An effect as the file has it, for two to be compared.
-fn words(effect: &Effect) -> String {
+pub(super) fn words(effect: &Effect) -> String {
     serde_json::to_string(effect).unwrap_or_else(|_| effect.name().into())
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Halt, Reply, Run, patience, recorded_form, within};
 use crate::backend::{Acted, Prepared};
-use salve_core::effect::delete_replicationsources::{Deletion, End, Frozen};
+use salve_core::effect::delete_replicationsources::{Deletion, End, Frozen, Made, MadeEnd, Manifest};
 use salve_core::effect::suspend_flux::{Hold, HoldEnd};
 use salve_core::effect::{Answer, Effect, Touch};
 use salve_core::journal::{Closed, Done, Entry, Opened, Origin, Prior};
@@ -132,7 +132,13 @@ impl Run {
                 let doubt = self.state.suspensions.doubt(release)?;
                 Some(Prior { objects: vec![doubt.clone()], at: self.setting.clock.now() })
             }
-            Touch::AcquireLease(_) | Touch::ReleaseLease(_) | Touch::Suspend(_) | Touch::Reconcile(_) | Touch::Delete(_) | Touch::Restart(_) => None,
+            Touch::AcquireLease(_)
+            | Touch::ReleaseLease(_)
+            | Touch::Suspend(_)
+            | Touch::Reconcile(_)
+            | Touch::Delete(_)
+            | Touch::Recreate(_)
+            | Touch::Restart(_) => None,
         }
     }
 
@@ -141,7 +147,13 @@ impl Run {
     fn stamped(&self, touch: &Touch, prior: Prior) -> Prior {
         match touch {
             Touch::Reconcile(reconcile) => Prior { at: self.began + self.state.reconciled(&reconcile.target), ..prior },
-            Touch::AcquireLease(_) | Touch::ReleaseLease(_) | Touch::Suspend(_) | Touch::Resume(_) | Touch::Delete(_) | Touch::Restart(_) => prior,
+            Touch::AcquireLease(_)
+            | Touch::ReleaseLease(_)
+            | Touch::Suspend(_)
+            | Touch::Resume(_)
+            | Touch::Delete(_)
+            | Touch::Recreate(_)
+            | Touch::Restart(_) => prior,
         }
     }
 
@@ -174,7 +186,9 @@ impl Run {
 fn must_be_synced(touch: &Touch, prior: &Prior, opened: Option<&Prior>) -> bool {
     match touch {
         // Unless an attempt before it has put the same on the disk.
-        Touch::AcquireLease(_) | Touch::Suspend(_) | Touch::Delete(_) | Touch::Restart(_) => opened.is_none_or(|before| !prior.binds_as(before)),
+        Touch::AcquireLease(_) | Touch::Suspend(_) | Touch::Delete(_) | Touch::Recreate(_) | Touch::Restart(_) => {
+            opened.is_none_or(|before| !prior.binds_as(before))
+        }
         // The entry of its suspend stands there, and obliges to it whatever else is lost.
         Touch::Resume(_) => false,
         // What it writes follows from the header.
@@ -195,6 +209,10 @@ pub(super) fn merge(touch: &Touch, sofar: Option<Answer>, part: Option<Answer>) 
             all.extend(more);
             Some(Answer::Suspend(all))
         }
+        (Touch::Recreate(_), Some(Answer::Recreate(mut all)), Some(Answer::Recreate(more))) => {
+            all.extend(more);
+            Some(Answer::Recreate(all))
+        }
         (_, sofar, None) => sofar,
         (_, _, part) => part,
     }
@@ -203,7 +221,7 @@ pub(super) fn merge(touch: &Touch, sofar: Option<Answer>, part: Option<Answer>) 
 /// The whole answer: for a set in its own order, with what never came to an end marked as such.
 pub(super) fn whole(touch: &Touch, sofar: Option<Answer>, last: Result<Answer, Error>, opened: bool, unknown: bool) -> Result<Answer, Error> {
     let is_set = match touch {
-        Touch::Delete(_) | Touch::Suspend(_) => true,
+        Touch::Delete(_) | Touch::Suspend(_) | Touch::Recreate(_) => true,
         Touch::AcquireLease(_) | Touch::ReleaseLease(_) | Touch::Resume(_) | Touch::Reconcile(_) | Touch::Restart(_) => false,
     };
     if !is_set {
@@ -231,6 +249,21 @@ pub(super) fn whole(touch: &Touch, sofar: Option<Answer>, last: Result<Answer, E
             };
             let mut failed = false;
             Ok(Answer::Suspend(suspend.targets.iter().map(|target| hold(target, &holds, why.as_ref(), &mut failed)).collect()))
+        }
+        (Touch::Recreate(recreate), parts) => {
+            let made = match parts {
+                Some(Answer::Recreate(made)) => made,
+                None => vec![],
+                Some(_) => return Err(another()),
+            };
+            let one = |m: &Manifest| {
+                made.iter().find(|one| one.object == m.object).cloned().unwrap_or_else(|| Made {
+                    object: m.object.clone(),
+                    end: MadeEnd::Refused,
+                    message: Some(why.as_ref().map_or_else(|| "nothing was said about it".into(), ToString::to_string)),
+                })
+            };
+            Ok(Answer::Recreate(recreate.set.iter().map(one).collect()))
         }
         (Touch::AcquireLease(_) | Touch::ReleaseLease(_) | Touch::Delete(_) | Touch::Resume(_) | Touch::Reconcile(_) | Touch::Restart(_), _) => Err(another()),
     }

@@ -57,7 +57,7 @@ impl Backend for Cluster {
                 return async { Ok(Prepared::Settled(acquired)) }.boxed();
             }
             Touch::ReleaseLease(_) => return async { Ok(Prepared::Settled(Answer::ReleaseLease(()))) }.boxed(),
-            Touch::Suspend(_) | Touch::Resume(_) | Touch::Reconcile(_) | Touch::Delete(_) | Touch::Restart(_) => {}
+            Touch::Suspend(_) | Touch::Resume(_) | Touch::Reconcile(_) | Touch::Delete(_) | Touch::Recreate(_) | Touch::Restart(_) => {}
         }
         let object = serde_json::json!({"kind": "Kustomization", "metadata": {"uid": "u1", "name": "media", "namespace": "media"}, "spec": {}});
         async { Ok(Prepared::Ready(Prior { objects: vec![object], at: 1 })) }.boxed()

@@ -1,0 +1,76 @@
+//! The simulated cluster on loopback, and the binary beside it.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+pub fn salve(home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_salve"));
+    command.env_remove("KUBECONFIG").env("HOME", home).env("XDG_CACHE_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache")).env("NO_COLOR", "1");
+    command
+}
+
+/// A served cluster. Dropping ends it.
+pub struct Sim {
+    pub child: Child,
+    pub home: tempfile::TempDir,
+    pub kubeconfig: PathBuf,
+}
+
+impl Sim {
+    pub fn start(speed: &str) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let kubeconfig = home.path().join("kubeconfig");
+        let mut child = salve(home.path()).args(["sim", "--speed", speed, "--kubeconfig-out"]).arg(&kubeconfig).stdout(Stdio::piped()).spawn().unwrap();
+        // It says that it serves once it does.
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+        Self { child, home, kubeconfig }
+    }
+
+    pub fn salve(&self, arguments: &[&str]) -> Command {
+        let mut command = salve(self.home.path());
+        command.args(arguments).arg("--kubeconfig").arg(&self.kubeconfig);
+        command
+    }
+
+    pub fn run(&self) -> Command {
+        let runs = self.runs().display().to_string();
+        self.salve(&["run", "volsync-unlock", "--yes", "--runs", &runs])
+    }
+
+    /// The folder of its runs.
+    pub fn runs(&self) -> PathBuf {
+        self.home.path().join("runs")
+    }
+
+    /// What `doctor` says: 5 while something bears a run's mark.
+    pub fn doctor(&self) -> Output {
+        self.salve(&["doctor"]).output().unwrap()
+    }
+
+    pub fn until(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
+        let began = Instant::now();
+        while !holds(self) {
+            assert!(began.elapsed() < Duration::from_secs(60), "{what} never came");
+        }
+    }
+
+    pub fn until_suspended(&self, run: &mut Child) {
+        self.until("a suspension", |sim| {
+            assert!(run.try_wait().unwrap().is_none(), "the run has ended without one");
+            sim.doctor().status.code() == Some(5)
+        });
+    }
+}
+
+impl Drop for Sim {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+pub fn signal(child: &Child, name: &str) {
+    assert!(Command::new("sh").args(["-c", r#"kill -"$0" "$1""#, name, &child.id().to_string()]).status().unwrap().success());
+}

@@ -1,0 +1,194 @@
+//! The binary after it was killed, and what its run file is good for: recover, replay, undo, runs.
+
+mod sim;
+
+use serde_json::Value;
+use sim::{Sim, salve};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+
+/// Waits that a served cluster of this speed is through with soon.
+const QUICK: &[&str] = &["settle=2", "snapshot-wait=5", "restore-wait=2", "resume-wait=5", "recovery=30", "deletion-pause=200", "log-window=120"];
+
+fn started(sim: &Sim) -> Child {
+    let mut command = sim.run();
+    for key in QUICK {
+        command.args(["--config", key]);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// Starts a run, and kills it once it has suspended something.
+fn killed() -> Sim {
+    let sim = Sim::start("60");
+    let mut run = started(&sim);
+    sim.until_suspended(&mut run);
+    run.kill().unwrap();
+    run.wait().unwrap();
+    sim
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[track_caller]
+fn ends(command: &mut Command, code: i32) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let told = text(&output);
+    assert_eq!(output.status.code(), Some(code), "{told}");
+    told
+}
+
+/// A command that needs no cluster.
+fn offline(sim: &Sim, arguments: &[&str]) -> Command {
+    let mut command = salve(sim.home.path());
+    command.args(arguments).arg("--runs").arg(sim.runs());
+    command
+}
+
+/// A command on the cluster.
+fn online(sim: &Sim, arguments: &[&str]) -> Command {
+    let mut command = sim.salve(arguments);
+    command.arg("--runs").arg(sim.runs());
+    command
+}
+
+fn file(sim: &Sim) -> PathBuf {
+    salve::runs::all(&sim.runs()).unwrap().remove(0)
+}
+
+fn id(sim: &Sim) -> String {
+    let name = file(sim).file_stem().unwrap().to_string_lossy().into_owned();
+    name.rsplit_once('-').unwrap().1.to_owned()
+}
+
+fn sources(sim: &Sim) -> Vec<String> {
+    let kubectl = Command::new("kubectl").arg("--kubeconfig").arg(&sim.kubeconfig).args(["get", "replicationsources", "-A", "-o", "json"]).output().unwrap();
+    let list: Value = serde_json::from_slice(&kubectl.stdout).unwrap();
+    let name = |o: &Value| format!("{}/{}", o["metadata"]["namespace"].as_str().unwrap(), o["metadata"]["name"].as_str().unwrap());
+    list["items"].as_array().unwrap().iter().map(name).collect()
+}
+
+#[test]
+fn a_killed_run_is_finished_and_its_record_is_good_for_all_that_is_said_of_it() {
+    let sim = killed();
+    let id = id(&sim);
+    let told = ends(&mut offline(&sim, &["runs"]), 0);
+    assert!(told.contains("died") && told.contains(&format!("salve recover {id}")), "{told}");
+    let held = ends(&mut online(&sim, &["run", "volsync-unlock", "--yes"]), 4);
+    assert!(held.contains(&id) && held.contains("salve recover"), "another run is kept off, and told of this one: {held}");
+
+    let told = ends(&mut online(&sim, &["recover"]), 0);
+    assert!(told.contains("FIXED") && told.contains("taking it up"), "{told}");
+    assert_eq!(sim.doctor().status.code(), Some(0));
+    let again = ends(&mut online(&sim, &["recover", &id]), 0);
+    assert!(again.contains("nothing to recover"), "{again}");
+
+    let same = ends(&mut offline(&sim, &["replay", &id]), 0);
+    assert!(same.contains("THE SAME") && same.contains("fixed"), "{same}");
+    let policy = sim.home.path().join("strict.yaml");
+    let strict =
+        "apiVersion: salve.dev/v1alpha1\nkind: Policy\nmetadata: {name: strict}\nspec:\n  grants:\n  - {capability: query-objects, kinds: [namespaces]}\n";
+    std::fs::write(&policy, strict).unwrap();
+    let parts = ends(offline(&sim, &["replay", &id]).arg("--policy").arg(&policy), 1);
+    assert!(parts.contains("IT PARTS") && parts.contains("strict.yaml") && parts.contains("would allow it"), "{parts}");
+
+    let before = sources(&sim);
+    let refused = ends(online(&sim, &["undo", &id, "--yes"]).arg("--policy").arg(&policy), 3);
+    assert!(refused.contains("DENIED"), "{refused}");
+    assert_eq!(sources(&sim), before, "never more than today's policy allows");
+    let told = ends(&mut online(&sim, &["undo", &id, "--yes"]), 0);
+    assert!(told.contains("UNDONE") && told.contains("what cannot come back") && told.contains("there again already"), "{told}");
+    let after = sources(&sim);
+    assert!(after.contains(&"media/sonarr".to_owned()) && !before.contains(&"media/sonarr".to_owned()), "{before:?} {after:?}");
+    let nothing = ends(&mut online(&sim, &["undo", &id, "--yes"]), 0);
+    assert!(nothing.contains("NOTHING TO DO"), "{nothing}");
+    assert_eq!(sim.doctor().status.code(), Some(0), "undo gives its Lease back");
+}
+
+#[test]
+fn a_run_that_is_at_work_is_left_to_its_process() {
+    let sim = Sim::start("5");
+    let mut run = started(&sim);
+    sim.until_suspended(&mut run);
+    let id = id(&sim);
+    let told = ends(&mut online(&sim, &["recover", &id]), 2);
+    assert!(told.contains("a process is at work"), "{told}");
+    let told = ends(&mut offline(&sim, &["runs"]), 0);
+    assert!(told.contains("at work"), "{told}");
+    run.kill().unwrap();
+    run.wait().unwrap();
+}
+
+#[test]
+fn what_a_killed_run_holds_is_given_back_without_its_component() {
+    let sim = killed();
+    std::fs::remove_dir_all(sim.runs().join("components")).unwrap();
+    let id = id(&sim);
+    let told = ends(&mut online(&sim, &["recover", &id]), 2);
+    assert!(told.contains("--release"), "{told}");
+    let told = ends(&mut online(&sim, &["recover", &id, "--release"]), 1);
+    assert!(told.contains("its process died during") && told.contains("given back"), "{told}");
+    assert_eq!(sim.doctor().status.code(), Some(0));
+}
+
+#[test]
+fn a_damaged_file_is_named_by_its_line_and_left_as_it_is() {
+    let sim = killed();
+    let path = file(&sim);
+    let whole = std::fs::read(&path).unwrap();
+    let third = whole.iter().enumerate().filter(|(_, b)| **b == b'\n').nth(2).unwrap().0;
+    let mut damaged = whole.clone();
+    damaged[third - 10] ^= 1;
+    std::fs::write(&path, &damaged).unwrap();
+    for command in ["recover", "replay", "report", "undo"] {
+        let mut command = offline(&sim, &[command, &path.display().to_string()]);
+        let told = ends(&mut command, 2);
+        assert!(told.contains("line 3"), "{told}");
+    }
+    assert_eq!(std::fs::read(&path).unwrap(), damaged);
+    // What a crash leaves of a line is no damage.
+    std::fs::write(&path, &whole[..whole.len() - 20]).unwrap();
+    let told = ends(&mut online(&sim, &["recover"]), 0);
+    assert!(told.contains("FIXED"), "{told}");
+}
+
+#[test]
+fn a_strangers_file_is_read_by_a_person_before_anything_is_made_of_it() {
+    let sim = killed();
+    ends(&mut online(&sim, &["recover"]), 0);
+    let elsewhere = sim.home.path().join("mail.jsonl");
+    std::fs::copy(file(&sim), &elsewhere).unwrap();
+    let told = ends(&mut online(&sim, &["undo", &elsewhere.display().to_string(), "--yes"]), 2);
+    assert!(told.contains("a person has to read it"), "{told}");
+    // In the folder, but writable by others: as strange.
+    let inside = sim.runs().join("2026-01-01-x-0badcafe.jsonl");
+    std::fs::copy(file(&sim), &inside).unwrap();
+    let mut mode = std::fs::metadata(&inside).unwrap().permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut mode, 0o666);
+    std::fs::set_permissions(&inside, mode).unwrap();
+    let told = ends(&mut online(&sim, &["undo", "0badcafe", "--yes"]), 2);
+    assert!(told.contains("a person has to read it"), "{told}");
+}
+
+#[test]
+fn old_runs_go_when_they_are_pruned_and_those_with_no_end_stay() {
+    let sim = killed();
+    let ended = file(&sim);
+    // One more that died: it needs the same component.
+    std::fs::copy(&ended, sim.runs().join("2030-01-01-x-0badcafe.jsonl")).unwrap();
+    ends(&mut online(&sim, &["recover", &id(&sim)]), 0);
+    let all = || salve::runs::all(&sim.runs()).unwrap();
+    assert_eq!(all().len(), 2);
+    let told = ends(&mut offline(&sim, &["runs", "prune", "--older-than", "0", "--keep", "0", "--dry-run"]), 0);
+    assert!(told.contains("would remove 1 run and 0 components") && all().len() == 2, "{told}");
+    ends(&mut offline(&sim, &["runs", "prune", "--older-than", "0"]), 0);
+    assert_eq!(all().len(), 2, "the newest stay");
+    ends(&mut offline(&sim, &["runs", "prune", "--older-than", "0", "--keep", "0"]), 0);
+    assert!(all().len() == 1 && !ended.exists());
+    assert!(std::fs::read_dir(sim.runs().join("components")).unwrap().count() == 1, "recovery needs it");
+    ends(&mut online(&sim, &["recover", "--release"]), 1);
+    ends(&mut offline(&sim, &["runs", "prune", "--older-than", "0", "--keep", "0"]), 0);
+    assert!(all().is_empty() && std::fs::read_dir(sim.runs().join("components")).unwrap().count() == 0);
+}

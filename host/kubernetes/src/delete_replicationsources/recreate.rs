@@ -1,0 +1,104 @@
+//! Makes deleted ReplicationSources anew, for `undo`: never over one that bears the name.
+
+use super::spec_digest;
+use crate::discovery::{self, VOLSYNC};
+use crate::object::{list, text};
+use crate::resource::Resource;
+use crate::send::{MANAGER, Session, concurrently};
+use salve_core::effect::delete_replicationsources::{Made, MadeEnd, Manifest, Recreate};
+use salve_core::effect::{Answer, Touch};
+use salve_core::journal::Prior;
+use salve_core::outcome::Error;
+use salve_run::{Acted, Prepared};
+use serde_json::Value;
+
+/// How many are read at once.
+const AT_ONCE: usize = 16;
+
+/// Looks which names are free. The prior holds what will be made.
+pub(crate) async fn prepare(session: &Session, ask: &Recreate) -> Result<Prepared, Error> {
+    let resource = discovery::served(session, VOLSYNC, "replicationsources").await?;
+    let (mut objects, mut settled) = (Vec::new(), Vec::new());
+    for (one, found) in ask.set.iter().zip(find_all(session, &resource, &ask.set).await) {
+        match found? {
+            None => objects.push(one.manifest.clone()),
+            Some(found) => settled.push(occupied(one, &found)),
+        }
+    }
+    if objects.is_empty() {
+        return Ok(Prepared::Settled(Answer::Recreate(settled)));
+    }
+    Ok(Prepared::Ready(Prior { objects, at: session.clock().now() }))
+}
+
+async fn find_all(session: &Session, resource: &Resource, set: &[Manifest]) -> Vec<Result<Option<Value>, Error>> {
+    let find = async |one: &Manifest| session.find(resource, Some(&one.object.namespace), &one.object.name).await.map_err(Error::from);
+    concurrently(set.iter().map(find).collect(), AT_ONCE).await
+}
+
+fn made(one: &Manifest, end: MadeEnd, message: Option<String>) -> Made {
+    Made { object: one.object.clone(), end, message }
+}
+
+fn occupied(one: &Manifest, found: &Value) -> Made {
+    let maker = list(found, "/metadata/managedFields").first().and_then(|entry| text(entry, "/manager"));
+    let by = maker.map(|maker| format!(", made by {maker}")).unwrap_or_default();
+    made(one, MadeEnd::Occupied, Some(format!("an object bears its name already{by}")))
+}
+
+/// Makes them, one after the other.
+pub(crate) async fn recreate(session: &Session, ask: &Recreate) -> Acted {
+    let resource = match discovery::served(session, VOLSYNC, "replicationsources").await {
+        Ok(resource) => resource,
+        Err(error) => return Acted::Done(Err(error)),
+    };
+    let mut sofar = Vec::new();
+    for (index, one) in ask.set.iter().enumerate() {
+        if index > 0 && session.stopped() {
+            sofar.push(made(one, MadeEnd::Refused, Some("stopped before it".into())));
+            continue;
+        }
+        let failure = match session.create(&resource, &one.object.namespace, one.manifest.clone()).await {
+            Ok(_) => {
+                sofar.push(made(one, MadeEnd::Made, None));
+                continue;
+            }
+            Err(failure) => failure,
+        };
+        if failure.code() == Some(409) || failure.is_lost() {
+            // What became of it, the next attempt reads.
+            let rest = Touch::Recreate(Recreate { set: ask.set[index..].to_vec() });
+            return Acted::Conflict { sofar: (!sofar.is_empty()).then_some(Answer::Recreate(sofar)), rest, message: failure.message() };
+        }
+        sofar.push(made(one, MadeEnd::Refused, Some(Error::from(failure).text().to_owned())));
+    }
+    Acted::Done(Ok(Answer::Recreate(sofar)))
+}
+
+/// Finds out which were made. One that arrives late finds its name taken, or does what is wanted.
+pub(crate) async fn settle(session: &Session, ask: &Recreate) -> Acted {
+    let resource = match discovery::served(session, VOLSYNC, "replicationsources").await {
+        Ok(resource) => resource,
+        Err(error) => return Acted::Done(Err(error)),
+    };
+    let (mut sofar, mut rest) = (Vec::new(), Vec::new());
+    for (one, found) in ask.set.iter().zip(find_all(session, &resource, &ask.set).await) {
+        match found {
+            Err(error) => return Acted::Done(Err(error)),
+            Ok(None) => rest.push(one.clone()),
+            Ok(Some(found)) if is_ours(one, &found) => sofar.push(made(one, MadeEnd::Made, None)),
+            Ok(Some(found)) => sofar.push(occupied(one, &found)),
+        }
+    }
+    if rest.is_empty() {
+        return Acted::Done(Ok(Answer::Recreate(sofar)));
+    }
+    let message = format!("{} of {} had not been made", rest.len(), ask.set.len());
+    Acted::Conflict { sofar: (!sofar.is_empty()).then_some(Answer::Recreate(sofar)), rest: Touch::Recreate(Recreate { set: rest }), message }
+}
+
+/// Whether it is what we made: by our name, with this spec.
+fn is_ours(one: &Manifest, found: &Value) -> bool {
+    let managers = list(found, "/metadata/managedFields");
+    managers.iter().any(|entry| text(entry, "/manager") == Some(MANAGER)) && spec_digest(found) == spec_digest(&one.manifest)
+}
