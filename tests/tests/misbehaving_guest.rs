@@ -1,7 +1,7 @@
 //! A guest that suspends and then ends as badly as it can: what it suspended is given back, whose fault it
 //! was is told, and nothing ungranted has reached the cluster.
 
-use salve::arguments::GuestArguments;
+use salve::arguments::Terms;
 use salve::cluster::Open;
 use salve::guest::Chosen;
 use salve::session::{Over, Ready};
@@ -47,8 +47,8 @@ async fn end(how: &str, mode: Mode) -> Ended {
     let folder = tempfile::tempdir().unwrap();
     let document = folder.path().join("remediation.yaml");
     std::fs::write(&document, REMEDIATION.replace("COMPONENT", &component().display().to_string())).unwrap();
-    let arguments = GuestArguments { guest: document.display().to_string(), config: vec![], config_file: None, remediation: None, policy: None };
-    let ready = Ready::prepare(Chosen::find(&arguments).unwrap(), None, &[format!("how={how}")]).await.unwrap();
+    let terms = Terms { config: vec![format!("how={how}")], ..Terms::default() };
+    let ready = Ready::prepare(Chosen::find(&document.display().to_string(), &terms).unwrap(), &terms).await.unwrap();
     let simulator = Simulator::new(Incident::Playbook);
     let open = Open::simulated(simulator.clone()).await.unwrap();
     let over = ready.run(mode, &open, Some(folder.path()), Box::new(Nobody)).await.unwrap();

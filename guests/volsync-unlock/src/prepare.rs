@@ -143,14 +143,10 @@ impl Plan {
             run::note(Level::Info, &format!("left alone: ReplicationSource {}: {}", spared.source.object, spared.why));
         }
         for chosen in &self.selection.chosen {
-            let back = match &chosen.back {
-                Return::WithOwner(owner) => format!("{owner} re-creates it"),
-                Return::Forced(owner) => format!("{owner} is forced to re-create it"),
-                Return::AtUpgrade(owner) => format!("{owner} re-creates it at its next upgrade"),
-                Return::Suspended(owner) => format!("{owner} is suspended: it stays away until a person resumes that"),
-                Return::Never => "nothing re-creates it".to_owned(),
-            };
-            run::note(Level::Info, &format!("to be deleted: {}: {}; {back}", chosen.source.object, chosen.reason.word()));
+            // Who brings back the others, a plan says by itself.
+            if let Return::Forced(owner) = &chosen.back {
+                run::note(Level::Info, &format!("ReplicationSource {}: {owner} is forced to re-create it", chosen.source.object));
+            }
         }
         if let Some(controller) = &seen.driver.controller {
             run::note(

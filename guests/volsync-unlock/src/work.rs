@@ -160,7 +160,12 @@ impl<'a> Work<'a> {
         }
         let set: Vec<Target> = chosen
             .iter()
-            .map(|chosen| Target { object: chosen.source.object.clone(), uid: chosen.source.uid.clone(), digest: chosen.source.digest.clone() })
+            .map(|chosen| Target {
+                object: chosen.source.object.clone(),
+                uid: chosen.source.uid.clone(),
+                digest: chosen.source.digest.clone(),
+                why: chosen.reason.word().to_owned(),
+            })
             .collect();
         let pace = Pace { at_once: self.config.deletions_at_once, pause: self.config.deletion_pause };
         let deletions = delete_replicationsources::delete(&set, pace)?;

@@ -9,6 +9,14 @@ use std::path::PathBuf;
 pub struct GuestArguments {
     /// A shipped guest (`volsync-unlock`), a component's path, or a Remediation document's path.
     pub guest: String,
+    /// What holds for it.
+    #[command(flatten)]
+    pub terms: Terms,
+}
+
+/// Under which documents, with which configuration.
+#[derive(Debug, Default, Args)]
+pub struct Terms {
     /// A configuration key; repeatable. Lists by comma. `salve inspect GUEST` names the keys.
     #[arg(long = "config", value_name = "KEY=VALUE")]
     pub config: Vec<String>,

@@ -6,6 +6,7 @@ use salve_core::Millis;
 use salve_core::effect::host::{ClusterIdentity, Identity};
 use salve_core::effect::{Ask, Effect};
 use salve_core::footprint::Footprint;
+use salve_core::journal::Header;
 use salve_core::text::inert;
 use salve_kubernetes::{Cluster, ConnectError, Connection, Performer};
 use salve_run::{Backend, Clock, Stop};
@@ -59,6 +60,20 @@ impl Open {
         let context = cluster.context().to_owned();
         let identity = look(&Performer::new(cluster.clone(), "", 0), Identity {}).await?;
         Ok(Self { cluster, context, identity })
+    }
+
+    /// Refuses to go on with a run or plan of another cluster.
+    pub fn is_that_of(&self, header: &Header) -> Result<(), Failed> {
+        match (&header.cluster, &self.identity.uid) {
+            (Some(then), Some(now)) if then != now => Err(Failed::usage(format!(
+                "{} {} was on another cluster (kube-system {}, this one is {}): give its --context",
+                inert(&header.command),
+                inert(&header.run),
+                inert(then),
+                inert(now)
+            ))),
+            (Some(_) | None, Some(_) | None) => Ok(()),
+        }
     }
 
     /// Where the effects of a run are performed.

@@ -1,6 +1,6 @@
 //! GUEST: a shipped name, a component's path, or a Remediation document's path; and what holds for it.
 
-use crate::arguments::GuestArguments;
+use crate::arguments::Terms;
 use crate::tell::Failed;
 use salve_core::document::{Limits, Policy, Remediation};
 use salve_core::grants::Grants;
@@ -78,22 +78,34 @@ pub fn component(guest: &str) -> Result<Component, Failed> {
 
 impl Chosen {
     /// Finds the component and the documents that hold for it.
-    pub fn find(arguments: &GuestArguments) -> Result<Self, Failed> {
-        let Component { bytes: component, origin, remediation: own } = component(&arguments.guest)?;
-        let digest = digest::of_bytes(&component);
-        let (remediation, source) = match &arguments.remediation {
+    pub fn find(guest: &str, terms: &Terms) -> Result<Self, Failed> {
+        let Component { bytes, origin, remediation: own } = component(guest)?;
+        let (remediation, source) = match &terms.remediation {
             Some(path) => (Some(read_remediation(path)?), path.display().to_string()),
-            None => (own, arguments.guest.clone()),
+            None => (own, guest.to_owned()),
         };
+        Self::under(bytes, origin, remediation, &source, terms.policy.as_deref())
+    }
+
+    /// A component that was kept, under the documents that held for it, as they are today.
+    pub fn of(component: Vec<u8>, origin: String, documents: &[Document]) -> Result<Self, Failed> {
+        let source = |kind: &str| documents.iter().find(|document| document.kind == kind).map(|document| document.source.clone());
+        let from = source("Remediation");
+        let remediation = from.as_deref().map(todays).transpose()?;
+        Self::under(component, origin, remediation, from.as_deref().unwrap_or_default(), source("Policy").as_deref().map(Path::new))
+    }
+
+    fn under(component: Vec<u8>, origin: String, remediation: Option<(Remediation, Document)>, source: &str, policy: Option<&Path>) -> Result<Self, Failed> {
+        let digest = digest::of_bytes(&component);
         let (mut layers, mut documents) = (vec![], vec![]);
         if let Some((remediation, document)) = &remediation {
             documents.push(document.clone());
             if remediation.spec.digest.as_ref().is_some_and(|d| d.trim_start_matches("sha256:") != digest) {
                 return Err(Failed::document(format!("{source}: spec.digest does not fit the component, whose SHA-256 is {digest}")));
             }
-            layers.push(remediation.layer(&source));
+            layers.push(remediation.layer(source));
         }
-        if let Some(path) = &arguments.policy {
+        if let Some(path) = policy {
             let source = path.display().to_string();
             let (policy, document) = read_policy(path)?;
             documents.push(document);
@@ -103,7 +115,7 @@ impl Chosen {
             layers.push(policy.layer(&source));
         }
         if layers.is_empty() {
-            return Err(Failed::usage(format!("{} is a bare component and has no grants: give --remediation FILE or --policy FILE", arguments.guest)));
+            return Err(Failed::usage(format!("{} is a bare component and has no grants: give --remediation FILE or --policy FILE", text::inert(&origin))));
         }
         let (configuration, limits) = remediation.map(|(r, _)| (r.spec.configuration, r.spec.limits)).unwrap_or_default();
         Ok(Self { component, digest, origin, documents, grants: Grants { layers }, configuration, limits })

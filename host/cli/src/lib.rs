@@ -11,6 +11,7 @@ pub mod commands;
 pub mod components;
 pub mod configuration;
 pub mod guest;
+pub mod plans;
 pub mod runs;
 pub mod session;
 pub mod tell;

@@ -4,6 +4,7 @@ use crate::tell::Failed;
 use salve_core::Millis;
 use salve_core::journal::{Entry, Header};
 use std::env;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The folder of run files.
@@ -49,6 +50,14 @@ pub fn find(folder: &Path, id: &str) -> Result<PathBuf, Failed> {
 pub fn given(folder: &Path, run: &str) -> Result<PathBuf, Failed> {
     let path = PathBuf::from(run);
     if path.is_file() { Ok(path) } else { find(folder, run) }
+}
+
+/// Whether a file may be anybody's: not in the folder of this machine's runs, or not its owner's alone.
+pub fn is_strange(path: &Path, folder: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().ok();
+    let inside = matches!((real(path), real(folder)), (Some(path), Some(folder)) if path.parent() == Some(&folder));
+    let own = std::fs::metadata(path).is_ok_and(|found| found.mode() & 0o077 == 0 && found.uid() == rustix::process::geteuid().as_raw());
+    !(inside && own)
 }
 
 /// What a run file begins with.

@@ -1,13 +1,14 @@
 //! What check, plan, run, recover and demo share: a guest, a cluster, one run of the one on the other.
 
+use crate::arguments::Terms;
 use crate::cluster::Open;
 use crate::components;
 use crate::configuration::Schema;
 use crate::guest::Chosen;
+use crate::plans::Plan;
 use crate::runs;
 use crate::tell::{Failed, Live};
 use salve_core::document::Limits;
-use salve_core::effect::suspend_flux::Resume;
 use salve_core::grants::Grants;
 use salve_core::journal::{Closing, Ending, Entry, FORMAT, Header, Recovery};
 use salve_core::report::{Description, Report};
@@ -26,6 +27,8 @@ pub struct Ready {
     /// What it says of itself.
     pub description: Description,
     configuration: Value,
+    /// What a person has approved of it.
+    plan: Option<Plan>,
 }
 
 /// A run that has ended.
@@ -34,18 +37,25 @@ pub struct Over {
     pub report: Report,
     /// Its closing.
     pub closing: Closing,
-    /// What a plan would give back.
-    pub releases: Vec<Resume>,
     /// Its run file, where it has one.
     pub file: Option<PathBuf>,
 }
 
 impl Ready {
     /// Loads the component, refuses what cannot run here, and fills its configuration.
-    pub async fn prepare(chosen: Chosen, config_file: Option<&Path>, config: &[String]) -> Result<Self, Failed> {
+    pub async fn prepare(chosen: Chosen, terms: &Terms) -> Result<Self, Failed> {
         let (guest, description) = load(&chosen.component, &chosen.origin, chosen.limits).await?;
-        let configuration = Schema::read(&description.configuration)?.fill(&chosen.configuration, config_file, config)?;
-        Ok(Self { chosen, guest, description, configuration })
+        let configuration = Schema::read(&description.configuration)?.fill(&chosen.configuration, terms.config_file.as_deref(), &terms.config)?;
+        Ok(Self { chosen, guest, description, configuration, plan: None })
+    }
+
+    /// Binds its runs to a plan that was approved.
+    ///
+    /// # Errors
+    /// It was approved for something else.
+    pub fn under(self, plan: Plan) -> Result<Self, Failed> {
+        plan.binds(&self.chosen, &self.configuration)?;
+        Ok(Self { plan: Some(plan), ..self })
     }
 
     /// The component.
@@ -80,7 +90,14 @@ impl Ready {
 
     /// Runs it once, on this run file.
     pub async fn run_on(&self, mode: Mode, open: &Open, id: &str, file: Option<RunFile>, person: Box<dyn Person>) -> Result<Over, Failed> {
-        let (underway, run) = begin(open, self.header(mode, open, id), file, person, mode)?;
+        let (underway, mut run) = begin(open, self.header(mode, open, id), file, person, mode)?;
+        if let (Mode::Live, Some(plan)) = (mode, &self.plan) {
+            let fresh = plan.fresh(open.clock().now()).unwrap_or_else(|why| {
+                anstream::eprintln!("{why}");
+                &[]
+            });
+            run = run.approved(plan.approval(), fresh).map_err(|e| Failed::host(e.to_string()))?;
+        }
         let linking = match mode {
             Mode::Live | Mode::Plan => Linking::Granted(&self.chosen.grants),
             Mode::Diagnosis | Mode::Replay => Linking::Every,
@@ -282,10 +299,9 @@ impl Underway {
 
     /// Ends the run.
     pub async fn finish(self, run: Run, ending: Ending) -> Result<Over, Failed> {
-        let releases = run.open();
         let closing = run.finish(ending).await;
         let report = self.report.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or_else(|| Failed::host("the run has no header"))?;
-        Ok(Over { report, closing, releases, file: self.file.clone() })
+        Ok(Over { report, closing, file: self.file.clone() })
     }
 }
 

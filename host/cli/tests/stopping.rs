@@ -2,8 +2,12 @@
 
 mod sim;
 
-use sim::{Sim, salve, signal};
-use std::process::{Command, Stdio};
+use sim::{Sim, salve};
+use std::process::{Child, Command, Stdio};
+
+fn signal(child: &Child, name: &str) {
+    assert!(Command::new("sh").args(["-c", r#"kill -"$0" "$1""#, name, &child.id().to_string()]).status().unwrap().success());
+}
 
 #[test]
 fn signals_and_a_closed_terminal_release_what_is_suspended() {

@@ -7,8 +7,9 @@ use sim::{Sim, salve};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
-/// Waits that a served cluster of this speed is through with soon.
-const QUICK: &[&str] = &["settle=2", "snapshot-wait=5", "restore-wait=2", "resume-wait=5", "recovery=30", "deletion-pause=200", "log-window=120"];
+/// What always takes its time is short, what ends with its condition is long: a slow machine sees the same.
+const QUICK: &[&str] =
+    &["settle=2", "snapshot-wait=5", "restore-wait=2", "resume-wait=600", "recovery=7200", "timeout=36000", "deletion-pause=200", "log-window=120"];
 
 fn started(sim: &Sim) -> Child {
     let mut command = sim.run();
@@ -105,6 +106,36 @@ fn a_killed_run_is_finished_and_its_record_is_good_for_all_that_is_said_of_it() 
     let nothing = ends(&mut online(&sim, &["undo", &id, "--yes"]), 0);
     assert!(nothing.contains("NOTHING TO DO"), "{nothing}");
     assert_eq!(sim.doctor().status.code(), Some(0), "undo gives its Lease back");
+}
+
+#[test]
+fn a_plan_is_kept_and_run_by_its_id_and_its_next_run_is_another() {
+    let sim = Sim::start("60");
+    let out = sim.home.path().join("plan.jsonl");
+    let mut plan = online(&sim, &["plan", "volsync-unlock", "--output", "json"]);
+    plan.arg("--out").arg(&out);
+    for key in QUICK {
+        plan.args(["--config", key]);
+    }
+    let plan: Value = serde_json::from_str(&ends(&mut plan, 0)).unwrap();
+    let id = plan["run"].as_str().unwrap().to_owned();
+    assert_eq!(plan["verdict"], "planned");
+    let exact: Vec<_> = plan["effects"].as_array().unwrap().iter().filter(|told| told["certainty"] == "exact").collect();
+    assert!(exact.len() >= 3 && exact.iter().all(|told| told["about"][0]["why"].is_string()), "{exact:?}");
+    assert_eq!(std::fs::read(&out).unwrap(), std::fs::read(file(&sim)).unwrap(), "--out is the same file");
+
+    let stranger = ends(online(&sim, &["run"]).arg("--plan").arg(&out), 2);
+    assert!(stranger.contains("name its guest"), "{stranger}");
+    let other = ends(&mut online(&sim, &["run", "--plan", &id, "--config", "settle=3"]), 3);
+    assert!(other.contains("the configuration: settle = 3 in place of 2"), "{other}");
+    assert!(sim.doctor().status.success());
+
+    let told = ends(&mut online(&sim, &["run", "--plan", &id, "--output", "json"]), 0);
+    let json = &told[told.find("{\n").unwrap()..=told.rfind("\n}").unwrap() + 1];
+    let run: Value = serde_json::from_str(json).unwrap();
+    assert_eq!((run["verdict"].as_str(), run["plan"].as_str()), (Some("fixed"), Some(id.as_str())), "{told}");
+    let again = ends(&mut online(&sim, &["run", "--plan", &id]), 0);
+    assert!(again.contains("NOTHING TO DO"), "what was planned is done: {again}");
 }
 
 #[test]

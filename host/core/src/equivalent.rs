@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_set_becomes_one_command_a_namespace() {
-        let frozen = |ns: &str, name: &str| Frozen { object: ObjectRef::new(ns, name), uid: "u".into(), digest: "d".into() };
+        let frozen = |ns: &str, name: &str| Frozen { object: ObjectRef::new(ns, name), uid: "u".into(), digest: "d".into(), why: String::new() };
         let set = vec![frozen("media", "sonarr"), frozen("ai", "x"), frozen("media", "radarr")];
         let touch = Touch::Delete(Delete { set, pace: Pace { at_once: 1, pause: 0 } });
         assert_eq!(commands(&touch), ["kubectl delete replicationsource -n ai x", "kubectl delete replicationsource -n media sonarr radarr"]);

@@ -352,7 +352,8 @@ mod tests {
     }
 
     fn delete(objects: &[(&str, &str)]) -> Effect {
-        let set = objects.iter().map(|(ns, n)| del::Frozen { object: ObjectRef::new(*ns, *n), uid: "u".into(), digest: "d".into() }).collect();
+        let set =
+            objects.iter().map(|(ns, n)| del::Frozen { object: ObjectRef::new(*ns, *n), uid: "u".into(), digest: "d".into(), why: String::new() }).collect();
         del::Delete { set, pace: del::Pace { at_once: 1, pause: 0 } }.effect()
     }
 

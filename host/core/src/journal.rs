@@ -3,6 +3,7 @@
 //! The run file is made of these lines and nothing else: reports, replays, recovery and undo need no more.
 
 use crate::Millis;
+use crate::approval::Approval;
 use crate::document::Limits;
 use crate::effect::Effect;
 use crate::effect::shared::FluxRef;
@@ -21,6 +22,8 @@ pub const FORMAT: u32 = 2;
 pub enum Entry {
     /// The first line: what runs, where, for whom, under which grants.
     Header(Box<Header>),
+    /// A person approved this plan, and it binds the run.
+    Approved(Box<Approval>),
     /// Another process has taken the run up. What follows is its.
     Recovery(Box<Recovery>),
     /// A write is about to be sent. On the disk before the first byte leaves.
@@ -35,6 +38,34 @@ pub enum Entry {
     Ended(Box<Ended>),
     /// The last line.
     Verdict(Box<Closing>),
+}
+
+/// For readers that look for one kind of line.
+impl Entry {
+    /// The header.
+    pub fn header(&self) -> Option<&Header> {
+        if let Self::Header(header) = self { Some(header) } else { None }
+    }
+    /// What was approved.
+    pub fn approval(&self) -> Option<&Approval> {
+        if let Self::Approved(approval) = self { Some(approval) } else { None }
+    }
+    /// Who has taken the run up.
+    pub fn recovery(&self) -> Option<&Recovery> {
+        if let Self::Recovery(recovery) = self { Some(recovery) } else { None }
+    }
+    /// A write that was about to be sent.
+    pub fn opened(&self) -> Option<&Opened> {
+        if let Self::Opened(opened) = self { Some(opened) } else { None }
+    }
+    /// How the guest's part ended.
+    pub fn ending(&self) -> Option<&Ending> {
+        if let Self::Ended(ended) = self { Some(&ended.ending) } else { None }
+    }
+    /// The verdict.
+    pub fn verdict(&self) -> Option<&Closing> {
+        if let Self::Verdict(closing) = self { Some(closing) } else { None }
+    }
 }
 
 /// Who made a call.
@@ -195,6 +226,9 @@ pub struct Done {
     /// What the plan knows of the objects: manifests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prior: Option<Prior>,
+    /// It was answered from this entry of the approved plan, which is fresh enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_plan: Option<u64>,
 }
 
 /// How the guest's part ended.

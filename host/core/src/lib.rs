@@ -7,11 +7,12 @@
 //! - [`outcome`]: what an effect came to, and whose fault a failure is
 //! - [`footprint`]: which requests an effect may make, and what a write may change
 //! - [`grants`]: whether a run may do it; [`document`]: where grants come from
-//! - [`journal`]: what a run did; [`plan`], [`proof`], [`report`]: its readers
+//! - [`journal`]: what a run did; [`plan`], [`approval`], [`proof`], [`report`]: its readers
 //! - [`equivalent`]: the kubectl or flux command that does the same
 
 #![forbid(unsafe_code)]
 
+pub mod approval;
 pub mod digest;
 pub mod document;
 pub mod effect;

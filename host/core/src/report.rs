@@ -1,13 +1,18 @@
 //! What a run comes to, told for programs and people: a fold over its entries and nothing else.
 
+mod about;
+
+pub use about::About;
+
 use crate::Millis;
 use crate::effect::delete_replicationsources::{Deletion, End, Made, MadeEnd};
 use crate::effect::host::ReleaseLease;
-use crate::effect::suspend_flux::{self, Hold, HoldEnd};
+use crate::effect::suspend_flux::{self, Hold, HoldEnd, Resume};
 use crate::effect::{Answer, Effect, Own, Target, Touch};
 use crate::equivalent;
 use crate::journal::{Closing, Done, Ending, Entry, Header, Opened, Origin};
 use crate::outcome::{Fault, Outcome};
+use about::Seen;
 use serde::{Deserialize, Serialize};
 
 /// What a guest says of itself.
@@ -167,8 +172,11 @@ pub struct Report {
     pub kind: &'static str,
     /// The run's id.
     pub run: String,
-    /// `run`, `plan` or `check`.
+    /// `run`, `plan`, `check` or `undo`.
     pub command: String,
+    /// The plan that a person had approved, if the run was bound by one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
     /// What holds.
     pub verdict: &'static str,
     /// In one sentence.
@@ -202,6 +210,12 @@ pub struct Report {
     /// Deletions whose outcome is still to come.
     #[serde(skip)]
     deleting: Vec<(u64, Effect)>,
+    /// What a plan has read of what it would change.
+    #[serde(skip)]
+    seen: Seen,
+    /// What a plan would suspend, to give it back.
+    #[serde(skip)]
+    suspending: Vec<(u64, Resume)>,
     /// What was deleted.
     #[serde(skip)]
     deleted: Vec<String>,
@@ -264,9 +278,12 @@ pub struct Told {
     pub commands: Vec<String>,
     /// What it came to: `ok`, `planned`, `in doubt`, or the error.
     pub outcome: String,
-    /// How far a plan can be sure of it.
+    /// How far a plan can be sure of it: `exact` is what would be sent against what was read, `predicted` what follows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certainty: Option<&'static str>,
+    /// In a plan: what is known of each target.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub about: Vec<About>,
     #[serde(skip)]
     call: Effect,
 }
@@ -290,6 +307,7 @@ impl Report {
             kind: "Report",
             run: header.run.clone(),
             command: header.command.clone(),
+            plan: None,
             verdict: Verdict::Failed(Fault::Host).word(),
             sentence: "the run has no end: its process died, or it still runs".into(),
             fault: None,
@@ -305,6 +323,8 @@ impl Report {
             left: vec![],
             prevention: vec![],
             deleting: vec![],
+            seen: Seen::default(),
+            suspending: vec![],
             deleted: vec![],
             given_back: vec![],
         }
@@ -314,6 +334,7 @@ impl Report {
     pub fn hear(&mut self, entry: &Entry) {
         match entry {
             Entry::Header(_) => {}
+            Entry::Approved(approval) => self.plan = Some(approval.plan.clone()),
             Entry::Recovery(recovery) => self.tick(recovery.at),
             Entry::Opened(opened) => self.opened(opened),
             Entry::Closed(closed) => {
@@ -327,14 +348,7 @@ impl Report {
                 }
             }
             Entry::Done(done) => self.done(done),
-            Entry::Planned(done) => {
-                self.tick(done.at);
-                if let Effect::Touch(touch) = &done.effect {
-                    let mut told = self.tell(done.n, done.origin, &done.effect, touch, "planned".into());
-                    told.certainty = Some("exact");
-                    self.effects.push(told);
-                }
-            }
+            Entry::Planned(done) => self.planned(done),
             Entry::Ended(ended) => {
                 self.tick(ended.at);
                 match &ended.ending {
@@ -345,7 +359,8 @@ impl Report {
                         self.left.clone_from(&conclusion.left);
                         self.prevention.clone_from(&conclusion.prevention);
                     }
-                    Ending::PlanEnds(_) | Ending::Stopped(_) | Ending::Died(_) => {}
+                    Ending::PlanEnds(_) => self.predict(),
+                    Ending::Stopped(_) | Ending::Died(_) => {}
                     Ending::Failed(failure) => self.fault = Some(failure.fault),
                 }
             }
@@ -385,11 +400,51 @@ impl Report {
                     step.notes.push(note.text.clone());
                 }
             }
+            Effect::Look(look) if self.command == "plan" && Seen::wants(look) => {
+                if let Some(answer) = done.outcome.ok().and_then(|raw| done.effect.decode(raw).ok()) {
+                    self.seen.learn(answer);
+                }
+            }
             Effect::Own(Own::Now(_) | Own::Sleep(_) | Own::AskPerson(_)) | Effect::Look(_) => {}
             Effect::Touch(touch) => {
                 let told = self.tell(done.n, done.origin, &done.effect, touch, word(&done.effect, &done.outcome));
                 self.effects.push(told);
             }
+        }
+    }
+
+    fn planned(&mut self, done: &Done) {
+        self.tick(done.at);
+        let Effect::Touch(touch) = &done.effect else { return };
+        let mut told = self.tell(done.n, done.origin, &done.effect, touch, "planned".into());
+        let step = self.steps.last().map(|step| step.title.as_str()).unwrap_or_default();
+        told.certainty = Some("exact");
+        told.about = self.seen.about(touch, step, done.prior.as_ref());
+        self.effects.push(told);
+        match done.outcome.ok().and_then(|raw| done.effect.decode(raw).ok()) {
+            Some(Answer::Suspend(holds)) => {
+                self.suspending.extend(holds.iter().filter_map(|hold| match &hold.end {
+                    HoldEnd::Suspended(held) => Some((done.n, Resume { target: hold.target.clone(), uid: held.uid.clone(), prior: held.prior })),
+                    HoldEnd::LeftAlone(_) | HoldEnd::Failed { .. } | HoldEnd::Untried => None,
+                }));
+            }
+            _ => {
+                if let Touch::Resume(resume) = touch {
+                    self.suspending.retain(|(_, one)| one.target != resume.target);
+                }
+            }
+        }
+    }
+
+    /// What follows after a plan's end, whatever the guest does: its suspensions are given back.
+    fn predict(&mut self) {
+        for (n, resume) in std::mem::take(&mut self.suspending) {
+            let touch = Touch::Resume(resume);
+            let effect = Effect::Touch(touch.clone());
+            let mut told = self.tell(n, Origin::Host, &effect, &touch, "planned".into());
+            told.step = None;
+            told.certainty = Some("predicted");
+            self.effects.push(told);
         }
     }
 
@@ -437,6 +492,7 @@ impl Report {
             commands: equivalent::commands(touch),
             outcome,
             certainty: None,
+            about: vec![],
             call: effect.clone(),
         }
     }

@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn only_what_was_chosen_is_still_to_be_deleted() {
         let object = json!({"metadata": {"uid": "u"}, "spec": {"sourcePVC": "sonarr"}});
-        let frozen = Frozen { object: ObjectRef::new("media", "sonarr"), uid: "u".into(), digest: spec_digest(&object) };
+        let frozen = Frozen { object: ObjectRef::new("media", "sonarr"), uid: "u".into(), digest: spec_digest(&object), why: String::new() };
         let end = |found: Option<&Value>| judge(&frozen, found).map(|deletion| deletion.end);
         assert_eq!(end(Some(&object)), None);
         assert_eq!(end(None), Some(End::AlreadyGone));

@@ -19,7 +19,7 @@ fn suspend() -> Footprint {
 }
 
 fn delete() -> Footprint {
-    let frozen = deletion::Frozen { object: ObjectRef::new("media", "sonarr"), uid: "u".into(), digest: "d".into() };
+    let frozen = deletion::Frozen { object: ObjectRef::new("media", "sonarr"), uid: "u".into(), digest: "d".into(), why: String::new() };
     Footprint::new(&deletion::Delete { set: vec![frozen], pace: deletion::Pace { at_once: 1, pause: 0 } }.effect(), vec![])
 }
 

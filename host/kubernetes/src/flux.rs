@@ -30,7 +30,8 @@ pub(crate) fn outline(object: &Value) -> Value {
         "apiVersion": object.get("apiVersion"), "kind": object.get("kind"),
         "metadata": {
             "name": name(object), "namespace": namespace(object), "uid": uid(object), "resourceVersion": object.pointer("/metadata/resourceVersion"),
-            "generation": number(object, "/metadata/generation"), "annotations": annotations,
+            "generation": number(object, "/metadata/generation"), "creationTimestamp": object.pointer("/metadata/creationTimestamp"),
+            "annotations": annotations,
         },
         "spec": spec,
     })

@@ -96,7 +96,7 @@ fn outline(deployment: &Value) -> Value {
         "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {
             "name": name(deployment), "namespace": namespace(deployment), "uid": uid(deployment), "resourceVersion": version(deployment),
-            "generation": number(deployment, "/metadata/generation"),
+            "generation": number(deployment, "/metadata/generation"), "creationTimestamp": deployment.pointer("/metadata/creationTimestamp"),
         },
         "spec": {
             "replicas": replicas(deployment), "selector": spec.get("selector"), "strategy": spec.get("strategy"), "progressDeadlineSeconds": spec.get("progressDeadlineSeconds"),

@@ -222,7 +222,16 @@ mod tests {
 
     fn entry(n: u64) -> Entry {
         let outcome = Outcome::Ok(serde_json::value::to_raw_value(&7).unwrap());
-        Entry::Done(Box::new(Done { n, origin: Origin::Guest, at: 0, effect: Effect::Own(Own::Now(Now {})), outcome, denial: None, prior: None }))
+        Entry::Done(Box::new(Done {
+            n,
+            origin: Origin::Guest,
+            at: 0,
+            effect: Effect::Own(Own::Now(Now {})),
+            outcome,
+            denial: None,
+            prior: None,
+            from_plan: None,
+        }))
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! What a run file says was asked and what it came to, call by call: what a replay answers.
 
+use crate::run::Halt;
 use crate::state::State;
-use salve_core::effect::Effect;
+use salve_core::effect::{Answer, Effect};
 use salve_core::journal::{Closed, Entry, Opened, Origin};
-use salve_core::outcome::Outcome;
+use salve_core::outcome::{Error, Outcome};
 use std::collections::VecDeque;
 
 /// The entries that were not passed yet.
@@ -78,14 +79,7 @@ impl Record {
                     return Some(Call::Answered(Answered { n: done.n, effect: done.effect, outcome: done.outcome, denied, settled: false }));
                 }
                 Entry::Opened(opened) if opened.origin == Origin::Guest => return Some(self.opened(*opened, state)),
-                Entry::Header(_)
-                | Entry::Recovery(_)
-                | Entry::Opened(_)
-                | Entry::Closed(_)
-                | Entry::Done(_)
-                | Entry::Planned(_)
-                | Entry::Ended(_)
-                | Entry::Verdict(_) => {}
+                _ => {}
             }
         }
         None
@@ -114,14 +108,7 @@ impl Record {
                 Entry::Closed(Closed { n, conflict: None, outcome: Some(outcome), settled, .. }) if n == last.n => {
                     return Call::Answered(Answered { n, effect, outcome, denied: false, settled });
                 }
-                Entry::Header(_)
-                | Entry::Recovery(_)
-                | Entry::Opened(_)
-                | Entry::Closed(_)
-                | Entry::Done(_)
-                | Entry::Planned(_)
-                | Entry::Ended(_)
-                | Entry::Verdict(_) => {}
+                _ => {}
             }
         }
         Call::InDoubt(InDoubt { effect, last, sofar })
@@ -132,6 +119,14 @@ fn is_call(entry: &Entry) -> bool {
     match entry {
         Entry::Done(done) | Entry::Planned(done) => done.origin == Origin::Guest,
         Entry::Opened(opened) => opened.origin == Origin::Guest,
-        Entry::Header(_) | Entry::Recovery(_) | Entry::Closed(_) | Entry::Ended(_) | Entry::Verdict(_) => false,
+        _ => false,
+    }
+}
+
+/// The answer that an outcome holds.
+pub(crate) fn answer(n: u64, effect: &Effect, outcome: Outcome) -> Result<Result<Answer, Error>, Halt> {
+    match outcome {
+        Outcome::Error(error) => Ok(Err(error)),
+        Outcome::Ok(raw) => effect.decode(&raw).map(Ok).map_err(|e| Halt::Broken(format!("the recorded answer of entry {n} cannot be read: {e}"))),
     }
 }

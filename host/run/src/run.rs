@@ -1,5 +1,6 @@
 //! `Run` and its one door. The fields are private to this module: no capability can walk round it.
 
+mod approved;
 mod ending;
 mod lease;
 mod replay;
@@ -14,7 +15,9 @@ use crate::person::Person;
 use crate::record::Record;
 use crate::state::State;
 use crate::stop::Stop;
+use approved::Waited;
 use salve_core::Millis;
+use salve_core::approval::{Approval, Difference};
 use salve_core::effect::host::AcquireLease;
 use salve_core::effect::{Answer, Ask, Effect, Look, Own, Touch};
 use salve_core::footprint::Footprint;
@@ -76,6 +79,10 @@ pub struct Run {
     taken_up: bool,
     /// It is a plan: what it holds suspended, it only would.
     pretends: bool,
+    /// What a person has approved, and how many touches of it were come to.
+    approval: Option<(Approval, usize)>,
+    /// What a fresh plan has waited for already.
+    waited: Waited,
     /// A replay under other grants compares what they decide.
     judges: bool,
     /// What its entries come to.
@@ -98,6 +105,9 @@ pub enum Halt {
     /// The plan came to the first wait that nobody performed.
     #[error("the plan ends here: {0}")]
     PlanEnds(String),
+    /// It would do something else than was approved.
+    #[error("{0}")]
+    Differs(Difference),
     /// Another run holds the cluster, or it does not let itself be held.
     #[error("{0}")]
     Held(Error),
@@ -136,6 +146,18 @@ impl Run {
         Ok(run)
     }
 
+    /// The same under a plan that a person has approved: what differs from it is stopped before it is sent. Where the plan is
+    /// `fresh`, its entries, what it has waited for is not waited for again.
+    ///
+    /// # Errors
+    /// [`Halt::Broken`] when the journal does not take it; nothing was sent then.
+    pub fn approved(mut self, approval: Approval, fresh: &[Entry]) -> Result<Self, Halt> {
+        self.waited = Waited::of(fresh);
+        self.write(Entry::Approved(Box::new(approval.clone())))?;
+        self.approval = Some((approval, 0));
+        Ok(self)
+    }
+
     fn fresh(setting: Setting, header: &Header, grants: Grants) -> Self {
         Self {
             setting,
@@ -145,6 +167,8 @@ impl Run {
             hold: lease::hold(header),
             holds: false,
             pretends: header.command == "plan",
+            approval: None,
+            waited: Waited::default(),
             judges: false,
             taken_up: false,
             state: State::default(),
@@ -214,6 +238,13 @@ impl Run {
         {
             let error = Error::Denied(denial.to_string());
             return self.done(n, origin, effect, Err(error), Some(denial));
+        }
+        if let (Origin::Guest, Effect::Touch(touch)) = (origin, &effect) {
+            self.is_approved(touch)?;
+            self.waited.is_over();
+        }
+        if let Some(done) = (origin == Origin::Guest).then(|| self.waited.next(&effect)).flatten() {
+            return self.waited_before(n, done);
         }
         self.told(|person| person.begins(&effect));
         match effect {
@@ -290,7 +321,7 @@ impl Run {
     fn done(&mut self, n: u64, origin: Origin, effect: Effect, answer: Result<Answer, Error>, denial: Option<Denial>) -> Result<Reply, Halt> {
         let at = self.setting.clock.now();
         let outcome = recorded_form(&answer)?;
-        self.write_for(origin, Entry::Done(Box::new(Done { n, origin, at, effect, outcome, denial, prior: None })))?;
+        self.write_for(origin, Entry::Done(Box::new(Done { n, origin, at, effect, outcome, denial, prior: None, from_plan: None })))?;
         Ok((n, answer))
     }
 

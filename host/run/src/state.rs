@@ -49,7 +49,7 @@ impl State {
     /// Takes in the next entry.
     pub fn hear(&mut self, entry: &Entry) {
         match entry {
-            Entry::Header(_) | Entry::Recovery(_) => {}
+            Entry::Header(_) | Entry::Approved(_) | Entry::Recovery(_) => {}
             Entry::Opened(opened) => self.opened(opened),
             Entry::Closed(closed) => self.closed(closed),
             Entry::Done(done) => self.done(done),

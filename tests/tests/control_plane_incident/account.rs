@@ -37,7 +37,7 @@ impl Account {
             ensure!(entry.code != 401 && entry.code != 403, "the cluster refused {}", words(entry));
         }
         self.reads_are_recorded()?;
-        let opened: Vec<&Opened> = self.lines.iter().filter_map(opened).collect();
+        let opened: Vec<&Opened> = self.lines.iter().filter_map(Line::opened).collect();
         self.changes_were_opened(&opened)?;
         // An account that would also be whole without one of its entries could not tell that one is missing.
         for at in 0..opened.len() {
@@ -60,7 +60,7 @@ impl Account {
         let effects = self.lines.iter().filter_map(|line| match line {
             Line::Opened(opened) => Some(&opened.effect),
             Line::Done(done) | Line::Planned(done) => Some(&done.effect),
-            Line::Header(_) | Line::Recovery(_) | Line::Closed(_) | Line::Ended(_) | Line::Verdict(_) => None,
+            _ => None,
         });
         let mut footprints: Vec<Footprint> = effects.map(|effect| Footprint::new(effect, grants.followed(effect.capability()))).collect();
         // Asked before there is a run.
@@ -101,13 +101,6 @@ pub fn mutations(asked: &[Entry]) -> impl Iterator<Item = &Entry> {
 /// A request in few words.
 pub fn words(entry: &Entry) -> String {
     format!("{} {} ({})", entry.verb, entry.uri, entry.code)
-}
-
-fn opened(line: &Line) -> Option<&Opened> {
-    match line {
-        Line::Opened(opened) => Some(opened),
-        Line::Header(_) | Line::Recovery(_) | Line::Closed(_) | Line::Done(_) | Line::Planned(_) | Line::Ended(_) | Line::Verdict(_) => None,
-    }
 }
 
 fn asked(entry: &Entry) -> Result<Asked<'_>> {

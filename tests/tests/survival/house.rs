@@ -2,7 +2,7 @@
 
 use crate::gate::{Gate, Moment, Snapshot, Virtual, Written};
 use futures::StreamExt;
-use salve::arguments::GuestArguments;
+use salve::arguments::Terms;
 use salve::cluster::Open;
 use salve::guest::Chosen;
 use salve::session::{Dead, Over, Ready};
@@ -35,9 +35,8 @@ pub struct Came {
 
 impl House {
     pub async fn new(incident: Incident, config: &[&str]) -> Self {
-        let config: Vec<String> = config.iter().map(ToString::to_string).collect();
-        let arguments = GuestArguments { guest: "volsync-unlock".into(), config, config_file: None, remediation: None, policy: None };
-        let ready = Ready::prepare(Chosen::find(&arguments).unwrap(), None, &arguments.config).await.unwrap();
+        let terms = Terms { config: config.iter().map(ToString::to_string).collect(), ..Terms::default() };
+        let ready = Ready::prepare(Chosen::find("volsync-unlock", &terms).unwrap(), &terms).await.unwrap();
         Self { ready, before: Simulator::new(incident) }
     }
 

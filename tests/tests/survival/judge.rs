@@ -50,7 +50,7 @@ pub async fn judge(house: &House, came: &Came, allowed: &Allowed, moment: &str) 
         return;
     };
     let entries = written(&came.written.bytes);
-    let opened: Vec<&Opened> = entries.iter().filter_map(opened).collect();
+    let opened: Vec<&Opened> = entries.iter().filter_map(Entry::opened).collect();
     let recorded: Vec<&Effect> = entries.iter().filter_map(touched).collect();
     let lost = |one: &Exchange| allowed.lost && opened.iter().any(|opened| asks_to_reconcile(opened, one));
     for one in mutations.iter().filter(|one| !lost(one)) {
@@ -82,19 +82,12 @@ pub fn written(bytes: &[u8]) -> Vec<Entry> {
     RunFile::read(Path::new(&path)).unwrap()
 }
 
-fn opened(entry: &Entry) -> Option<&Opened> {
-    match entry {
-        Entry::Opened(opened) => Some(opened),
-        Entry::Header(_) | Entry::Recovery(_) | Entry::Closed(_) | Entry::Done(_) | Entry::Planned(_) | Entry::Ended(_) | Entry::Verdict(_) => None,
-    }
-}
-
 /// A touch that the file holds. One that lost its first entry with the machine is recorded as settled when it is asked for again.
 fn touched(entry: &Entry) -> Option<&Effect> {
     match entry {
         Entry::Opened(opened) => Some(&opened.effect),
         Entry::Done(done) => Some(&done.effect),
-        Entry::Header(_) | Entry::Recovery(_) | Entry::Closed(_) | Entry::Planned(_) | Entry::Ended(_) | Entry::Verdict(_) => None,
+        _ => None,
     }
 }
 
@@ -201,8 +194,8 @@ fn flux_is_as_it_was(house: &House, came: &Came, theirs: &[String], moment: &str
 
 /// The same component over the same file, offline: the same end, the same verdict.
 async fn replay_agrees(house: &House, entries: Vec<Entry>, moment: &str) {
-    let ended = entries.iter().rev().find_map(|entry| if let Entry::Ended(ended) = entry { Some(ended.ending.clone()) } else { None });
-    let closing = entries.iter().rev().find_map(|entry| if let Entry::Verdict(closing) = entry { Some((**closing).clone()) } else { None });
+    let ended = entries.iter().rev().find_map(Entry::ending).cloned();
+    let closing = entries.iter().rev().find_map(Entry::verdict).cloned();
     let again = salve::session::replay(house.ready.guest(), entries, None).await.unwrap();
     assert!(again.parts.is_none(), "{moment}: {:?}", again.parts);
     let shown = |ending: &dyn std::fmt::Debug| format!("{ending:?}").chars().take(300).collect::<String>();

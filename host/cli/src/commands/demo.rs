@@ -1,6 +1,6 @@
 //! `salve demo`: the incident in the simulated cluster, start to end.
 
-use crate::arguments::GuestArguments;
+use crate::arguments::Terms;
 use crate::cluster::Open;
 use crate::guest::Chosen;
 use crate::session::{Ready, quiet_watcher, watcher};
@@ -22,8 +22,8 @@ pub struct Demo {
 impl Demo {
     /// Tells the story.
     pub async fn execute(self, verbose: u8) -> Result<u8, Failed> {
-        let arguments = GuestArguments { guest: "volsync-unlock".into(), config: vec![], config_file: None, remediation: None, policy: None };
-        let ready = Ready::prepare(Chosen::find(&arguments)?, None, &[]).await?;
+        let terms = Terms::default();
+        let ready = Ready::prepare(Chosen::find("volsync-unlock", &terms)?, &terms).await?;
         ready.refuse_ungranted()?;
         let detail = if verbose > 0 { Detail::All } else { Detail::Sentences };
         let simulator = Simulator::new(Incident::Playbook);
@@ -41,7 +41,7 @@ impl Demo {
 
         heading("2. What would be done?                         salve plan volsync-unlock");
         let plan = ready.run(Mode::Plan, &open, None, quiet_watcher(false)).await?;
-        tell::plan(&plan.report, &plan.releases, "volsync-unlock", &ready.layers(), detail);
+        tell::plan(&plan.report, &ready.layers(), detail, "salve run volsync-unlock        asks before it changes anything");
 
         heading("3. Do it                                       salve run volsync-unlock");
         let run = ready.run(Mode::Live, &open, self.runs.as_deref(), watcher(verbose, false)).await?;

@@ -58,7 +58,7 @@ impl Recover {
         }
         let cluster = self.cluster.or_context(&dead.header.context);
         let cluster = Open::live(&cluster).await?;
-        is_the_same(&dead.header, &cluster)?;
+        cluster.is_that_of(&dead.header)?;
         let today = self.today(&dead.header)?;
         let over = if self.release || is_over(&dead, &cluster) {
             dead.release(today, &cluster, watcher(verbose, true)).await?
@@ -103,10 +103,7 @@ fn open(path: &Path) -> Result<Dead, Failed> {
 
 /// The last verdict, if the run has come to one.
 fn ended(entries: &[Entry]) -> Option<&Closing> {
-    match entries.last()? {
-        Entry::Verdict(closing) => Some(closing),
-        Entry::Header(_) | Entry::Recovery(_) | Entry::Opened(_) | Entry::Closed(_) | Entry::Done(_) | Entry::Planned(_) | Entry::Ended(_) => None,
-    }
+    entries.last()?.verdict()
 }
 
 /// Whether the run's own time is over: its evidence is too old to go on with.
@@ -117,15 +114,6 @@ fn is_over(dead: &Dead, cluster: &Open) -> bool {
         anstream::eprintln!("the run meant to be through by {deadline}: what it suspended is given back, and nothing else is done; run it anew");
     }
     over
-}
-
-pub(super) fn is_the_same(header: &Header, cluster: &Open) -> Result<(), Failed> {
-    match (&header.cluster, &cluster.identity.uid) {
-        (Some(then), Some(now)) if then != now => {
-            Err(Failed::usage(format!("the run was on another cluster (kube-system {}, this one is {}): give its --context", inert(then), inert(now))))
-        }
-        (Some(_) | None, Some(_) | None) => Ok(()),
-    }
 }
 
 /// The one run of this folder that has no end and no process.

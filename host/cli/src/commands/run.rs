@@ -1,9 +1,10 @@
 //! `salve run`: does it.
 
 use super::print_json;
-use crate::arguments::{ClusterArguments, GuestArguments, Output, OutputArguments, RunsArguments};
+use crate::arguments::{ClusterArguments, Output, OutputArguments, RunsArguments, Terms};
 use crate::cluster::Open;
 use crate::guest::Chosen;
+use crate::plans::Plan;
 use crate::runs;
 use crate::session::{Ready, quiet_watcher, watcher};
 use crate::tell::{self, Detail, Failed};
@@ -19,10 +20,17 @@ use std::io::{self, IsTerminal};
 /// Every change is shown with the kubectl or flux command that does the same. Ctrl-C once stops at the
 /// next safe point and gives back what is suspended; twice stops at once.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  salve run volsync-unlock --context home --yes")]
+#[command(after_help = "Examples:\n  salve run volsync-unlock --context home --yes\n  salve run --plan 7c1d03fe      # what that plan says, and nothing else")]
 pub struct RunGuest {
+    /// A shipped guest (`volsync-unlock`), a component's path, or a Remediation document's path [default with --plan: the plan's].
+    #[arg(required_unless_present = "plan")]
+    guest: Option<String>,
+    /// A plan that you approve: its id or the beginning of it, or its file. Component, documents, configuration, cluster and
+    /// every object have to be as they were; any difference stops the run before it is sent. Asks nothing more.
+    #[arg(long, value_name = "PLAN")]
+    plan: Option<String>,
     #[command(flatten)]
-    guest: GuestArguments,
+    terms: Terms,
     #[command(flatten)]
     cluster: ClusterArguments,
     /// Do not ask for the context's name.
@@ -37,19 +45,31 @@ pub struct RunGuest {
 impl RunGuest {
     /// Runs `remediate`.
     pub async fn execute(self, verbose: u8) -> Result<u8, Failed> {
-        let ready = Ready::prepare(Chosen::find(&self.guest)?, self.guest.config_file.as_deref(), &self.guest.config).await?;
+        let folder = runs::folder(self.runs.runs.as_ref())?;
+        let plan = self.plan.as_deref().map(|named| Plan::open(&folder, named)).transpose()?;
+        let asks = !self.yes && plan.is_none();
+        let then = plan.as_ref().map(|plan| plan.header().clone());
+        let ready = self.ready(plan).await?;
         ready.refuse_ungranted()?;
-        if !self.yes && (!io::stdin().is_terminal() || self.output.output == Output::Json) {
+        if asks && (!io::stdin().is_terminal() || self.output.output == Output::Json) {
             return Err(Failed::usage("run shows its plan and asks for the context's name, which a program cannot answer: give --yes"));
         }
-        let open = Open::live(&self.cluster).await?;
+        let open = match &then {
+            Some(header) => Open::live(&self.cluster.or_context(&header.context)).await?,
+            None => Open::live(&self.cluster).await?,
+        };
+        if let Some(header) = &then {
+            open.is_that_of(header)?;
+        }
         if let Some(holder) = open.ask(Lease {}).await? {
             return Err(Failed::cluster(format!("nothing was begun: {}", inert(&holder.told(open.clock().now())))));
         }
-        if !self.yes {
+        if asks {
             let plan = ready.run(Mode::Plan, &open, None, quiet_watcher(true)).await?;
             match plan.closing.verdict {
-                Verdict::Planned => tell::plan(&plan.report, &plan.releases, &self.guest.guest, &ready.layers(), Detail::of(verbose)),
+                Verdict::Planned => {
+                    tell::plan(&plan.report, &ready.layers(), Detail::of(verbose), "type the name of the context below, or anything else to leave it")
+                }
                 // Nothing to change, or nothing that could be: the answer is the plan's.
                 Verdict::Fixed
                 | Verdict::NothingToDo
@@ -65,13 +85,29 @@ impl RunGuest {
             }
             confirm(&open.context).await?;
         }
-        let folder = runs::folder(self.runs.runs.as_ref())?;
         let over = ready.run(Mode::Live, &open, Some(&folder), watcher(verbose, true)).await?;
         match self.output.output {
             Output::Human => tell::report(&over.report, over.file.as_deref(), Detail::of(verbose)),
             Output::Json => print_json(&over.report)?,
         }
         Ok(over.closing.exit_code())
+    }
+
+    /// The guest, bound to the plan where there is one: what is not given is the plan's.
+    async fn ready(&self, plan: Option<Plan>) -> Result<Ready, Failed> {
+        let Some(plan) = plan else {
+            let guest = self.guest.as_deref().ok_or_else(|| Failed::usage("a guest is wanted, or a plan"))?;
+            return Ready::prepare(Chosen::find(guest, &self.terms)?, &self.terms).await;
+        };
+        let mut chosen = match &self.guest {
+            Some(guest) => Chosen::find(guest, &self.terms)?,
+            None if self.terms.remediation.is_some() || self.terms.policy.is_some() => {
+                return Err(Failed::usage("documents are given for a guest: name it, or leave both to the plan"));
+            }
+            None => plan.chosen()?,
+        };
+        chosen.configuration = plan.header().configuration.clone();
+        Ready::prepare(chosen, &self.terms).await?.under(plan)
     }
 }
 

@@ -68,8 +68,7 @@ impl Kept {
             Err(error) => State::Damaged(error.to_string()),
             Ok(entries) => match entries.first() {
                 Some(Entry::Header(header)) => {
-                    let last = entries.last();
-                    let closing = last.and_then(|entry| if let Entry::Verdict(closing) = entry { Some((**closing).clone()) } else { None });
+                    let closing = entries.last().and_then(Entry::verdict).cloned();
                     State::Run { header: header.clone(), closing, at_work: RunFile::is_at_work(&path).unwrap_or(false) }
                 }
                 Some(_) | None => State::Damaged("it holds no header".into()),

@@ -22,7 +22,6 @@ use salve_run::{Halt, Mode, RunFile};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IsTerminal};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Makes anew the ReplicationSources that a run deleted, from the manifests that it saved before.
@@ -79,7 +78,7 @@ impl Undo {
         let path = runs::given(&folder, &self.run)?;
         let entries = RunFile::read(&path).map_err(|e| Failed::document(e.to_string()))?;
         let header = runs::header(&entries, &path)?;
-        let strange = is_strange(&path, &folder);
+        let strange = runs::is_strange(&path, &folder);
         if strange && (self.yes || !io::stdin().is_terminal()) {
             let why = "it is not from this machine's own folder of runs: what it would make is anybody's, and a person has to read it first";
             return Err(Failed::usage(format!("{}: {why} (at a terminal, without --yes)", path.display())));
@@ -91,7 +90,7 @@ impl Undo {
         self.narrow(&mut deleted)?;
         let (documents, grants) = self.today(header)?;
         let open = Open::live(&self.cluster.or_context(&header.context)).await?;
-        super::recover::is_the_same(header, &open)?;
+        open.is_that_of(header)?;
         if let Some(holder) = open.ask(Lease {}).await? {
             return Err(Failed::cluster(format!("nothing was begun: {}", inert(&holder.told(open.clock().now())))));
         }
@@ -164,14 +163,6 @@ impl Undo {
     }
 }
 
-/// Whether a file may be anybody's: not in the folder of this machine's runs, or not its owner's alone.
-fn is_strange(path: &Path, folder: &Path) -> bool {
-    let real = |path: &Path| path.canonicalize().ok();
-    let inside = matches!((real(path), real(folder)), (Some(path), Some(folder)) if path.parent() == Some(&folder));
-    let own = std::fs::metadata(path).is_ok_and(|found| found.mode() & 0o077 == 0 && found.uid() == rustix::process::geteuid().as_raw());
-    !(inside && own)
-}
-
 /// What the file says was deleted, each once: the manifest that was saved last before.
 fn deleted(entries: &[Entry]) -> Deleted {
     let mut saved: BTreeMap<&str, &Value> = BTreeMap::new();
@@ -197,7 +188,7 @@ fn deleted(entries: &[Entry]) -> Deleted {
                     gone.retain(|uid| !ends.iter().any(|end| end.uid == *uid && end.end != End::Deleted));
                 }
             }
-            Entry::Header(_) | Entry::Recovery(_) | Entry::Closed(_) | Entry::Done(_) | Entry::Planned(_) | Entry::Ended(_) | Entry::Verdict(_) => {}
+            _ => {}
         }
     }
     let mut found = Deleted { manifests: vec![], identities: BTreeSet::new(), unusable: vec![] };

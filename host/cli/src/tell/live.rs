@@ -133,7 +133,7 @@ impl Person for Live {
 
     fn hears(&mut self, entry: &Entry) {
         match entry {
-            Entry::Header(_) => {}
+            Entry::Header(_) | Entry::Approved(_) => {}
             Entry::Recovery(_) => self.say(&format!("{DIM}taking it up where its process died{DIM:#}")),
             Entry::Opened(opened) => self.opened(opened),
             Entry::Closed(closed) => {

@@ -1,16 +1,19 @@
 //! What a run would do.
 
-use super::{CARE, DIM, Detail, GOOD, HEAD, findings};
+use super::{CARE, DIM, Detail, GOOD, HEAD, ago, findings};
+use salve_core::Millis;
 use salve_core::effect::shared::FluxKind;
-use salve_core::effect::suspend_flux::Resume;
-use salve_core::report::{Report, Told};
+use salve_core::report::{About, Report, Told};
 use salve_core::text::inert;
 
 /// So many lines of one step are shown, unless one asks for all.
 const LINES: usize = 12;
 
+/// So many characters wide is the column of names at most.
+const WIDE: usize = 48;
+
 /// Prints step by step what would be sent, then what follows that nobody can know yet.
-pub fn plan(report: &Report, releases: &[Resume], guest: &str, layers: &str, detail: Detail) {
+pub fn plan(report: &Report, layers: &str, detail: Detail, next: &str) {
     let digest: String = report.guest.digest.chars().take(8).collect();
     anstream::println!(
         "{HEAD}{} {}{HEAD:#} {DIM}(sha256:{digest}…)   grants: {}   cluster {}{DIM:#}\n",
@@ -25,18 +28,27 @@ pub fn plan(report: &Report, releases: &[Resume], guest: &str, layers: &str, det
         findings("why", &report.evidence, detail);
         return;
     }
-    let mut n = 0;
-    for step in planned.chunk_by(|a, b| a.step == b.step) {
-        n += 1;
+    let (exact, predicted): (Vec<&Told>, Vec<&Told>) = planned.into_iter().partition(|told| told.certainty == Some("exact"));
+    for (n, step) in exact.chunk_by(|a, b| a.step == b.step).enumerate() {
         let name = step[0].step.as_deref().unwrap_or("");
         let targets: Vec<String> = step.iter().flat_map(|t| t.targets.iter().map(|target| kinded(target))).collect();
-        anstream::println!("{HEAD}{n:>3} {:<9}{HEAD:#}{GOOD}exact{GOOD:#}      {}", inert(name), inert(&summary(&targets)));
+        anstream::println!("{HEAD}{:>3} {:<9}{HEAD:#}{GOOD}exact{GOOD:#}      {}", n + 1, inert(name), inert(&summary(&targets)));
+        let about: Vec<&About> = step.iter().flat_map(|told| &told.about).collect();
+        let same = about.first().filter(|first| about.iter().all(|one| one.why == first.why)).map(|first| first.why.as_str());
+        if let Some(why) = same {
+            anstream::println!("{:24}{DIM}{}{DIM:#}", "", inert(why));
+        }
+        let wide = about.iter().map(|one| kinded(&one.target).chars().count()).max().unwrap_or(0).min(WIDE);
+        let lines: Vec<String> = about.iter().map(|one| format!("{:<wide$}  {}", kinded(&one.target), told(one, same.is_none(), report.ended))).collect();
+        folded(&lines, "", detail);
         let commands: Vec<String> = step.iter().flat_map(|t| t.commands.clone()).collect();
-        print_folded(&commands, "$ ", detail);
+        folded(&commands, "$ ", detail);
     }
     anstream::println!("\n    {CARE}predicted{CARE:#}  {}", inert(&report.sentence));
-    for release in releases {
-        anstream::println!("    {CARE}predicted{CARE:#}  resume {}, as it was before", release.target);
+    for told in predicted {
+        for target in &told.targets {
+            anstream::println!("    {CARE}predicted{CARE:#}  resume {}, as it was before", inert(&kinded(target)));
+        }
     }
     let mut label = "notes";
     anstream::println!();
@@ -44,7 +56,22 @@ pub fn plan(report: &Report, releases: &[Resume], guest: &str, layers: &str, det
         anstream::println!("{DIM}{label:<10}{DIM:#}{}", inert(note));
         label = "";
     }
-    anstream::println!("\n{DIM}next{DIM:#}      salve run {guest}        asks before it changes anything");
+    anstream::println!("\n{DIM}next{DIM:#}      {}", inert(next));
+}
+
+/// Why it, how old, whose, when backed up last, and what brings it back.
+fn told(about: &About, with_why: bool, now: Millis) -> String {
+    let created = about.created.as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok()).and_then(|t| Millis::try_from(t.as_millisecond()).ok());
+    // Who brings it back is said with that.
+    let owner = about.owner.as_ref().filter(|owner| !about.returns.as_ref().is_some_and(|returns| returns.contains(*owner)));
+    let parts = [
+        with_why.then(|| about.why.clone()),
+        created.map(|at| format!("{} old", ago(at, now))),
+        owner.map(|owner| format!("of {owner}")),
+        about.last_backup.map(|at| format!("last backup {} ago", ago(at, now))),
+        about.returns.clone(),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// One object by its name, several by their number.
@@ -60,7 +87,7 @@ fn kinded(target: &str) -> String {
     FluxKind::ALL.iter().find_map(|kind| target.strip_prefix(kind.word()).map(|rest| format!("{}{rest}", kind.kind()))).unwrap_or_else(|| target.into())
 }
 
-fn print_folded(lines: &[String], mark: &str, detail: Detail) {
+fn folded(lines: &[String], mark: &str, detail: Detail) {
     let shown = if detail == Detail::All { lines.len() } else { lines.len().min(LINES) };
     for line in &lines[..shown] {
         anstream::println!("{:24}{DIM}{mark}{}{DIM:#}", "", inert(line));

@@ -9,7 +9,7 @@ use std::path::Path;
 pub fn report(report: &Report, file: Option<&Path>, detail: Detail) {
     let word = report.verdict.to_uppercase().replace('-', " ");
     let style = match report.verdict {
-        "fixed" | "nothing-to-do" => GOOD,
+        "fixed" | "nothing-to-do" | "undone" => GOOD,
         "planned" | "not-this-incident" => HEAD,
         _ => BAD,
     };

@@ -70,7 +70,3 @@ impl Drop for Sim {
         drop(self.child.wait());
     }
 }
-
-pub fn signal(child: &Child, name: &str) {
-    assert!(Command::new("sh").args(["-c", r#"kill -"$0" "$1""#, name, &child.id().to_string()]).status().unwrap().success());
-}

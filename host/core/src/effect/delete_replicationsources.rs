@@ -23,6 +23,9 @@ pub struct Frozen {
     pub uid: String,
     /// Of its `spec`.
     pub digest: String,
+    /// Why it was chosen, in the guest's words.
+    #[serde(default)]
+    pub why: String,
 }
 
 /// How fast.
@@ -172,6 +175,9 @@ impl Call for Delete {
         let mut seen = std::collections::HashSet::new();
         for frozen in &self.set {
             frozen.object.check()?;
+            if frozen.why.len() > 1024 {
+                return Err(Error::Invalid(format!("{} with a reason of more than 1024 bytes", frozen.object)));
+            }
             if frozen.uid.is_empty() || frozen.digest.is_empty() {
                 return Err(Error::Invalid(format!("{} without uid or digest: nothing is deleted by name alone", frozen.object)));
             }

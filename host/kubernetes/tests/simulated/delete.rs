@@ -11,7 +11,12 @@ async fn frozen(stage: &Stage, names: &[&str]) -> Delete {
     let namespaces = vec!["media".into(), "security".into()];
     let all = stage.look(Sources { namespaces }).await.unwrap();
     let one = |name: &&str| {
-        all.iter().find(|source| source.object.name == **name).map(|s| Frozen { object: s.object.clone(), uid: s.uid.clone(), digest: s.digest.clone() })
+        all.iter().find(|source| source.object.name == **name).map(|s| Frozen {
+            object: s.object.clone(),
+            uid: s.uid.clone(),
+            digest: s.digest.clone(),
+            why: String::new(),
+        })
     };
     Delete { set: names.iter().map(|name| one(name).expect("it is there")).collect(), pace: Pace { at_once: 2, pause: 1000 } }
 }

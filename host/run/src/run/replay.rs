@@ -5,16 +5,17 @@ use super::{Halt, Mode, Reply, Run, Setting, patience};
 use crate::backend::{Acted, Backend, Clock, Prepared};
 use crate::journal::InMemory;
 use crate::person::Nobody;
-use crate::record::{Answered, Call, InDoubt, Record};
+use crate::record::{Answered, Call, InDoubt, Record, answer};
 use crate::stop::Stop;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use salve_core::Millis;
+use salve_core::approval::Approval;
 use salve_core::effect::{Answer, Effect, Look, Own, Touch};
 use salve_core::footprint::Footprint;
 use salve_core::grants::{Grants, Layer};
 use salve_core::journal::{Closing, Ending, Entry, Header, Origin, Prior, Recovery};
-use salve_core::outcome::{Error, Outcome};
+use salve_core::outcome::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,10 +31,7 @@ impl Run {
     pub fn recover(setting: Setting, entries: Vec<Entry>, recovery: Recovery) -> Result<Self, Halt> {
         let header = header(&entries)?.clone();
         let mut layers = header.grants.layers.clone();
-        let recovered = entries.iter().filter_map(|entry| match entry {
-            Entry::Recovery(before) => Some(&before.today),
-            Entry::Header(_) | Entry::Opened(_) | Entry::Closed(_) | Entry::Done(_) | Entry::Planned(_) | Entry::Ended(_) | Entry::Verdict(_) => None,
-        });
+        let recovered = entries.iter().filter_map(Entry::recovery).map(|before| &before.today);
         for layer in recovered.chain([&recovery.today]).flat_map(|grants| &grants.layers) {
             add(&mut layers, layer);
         }
@@ -65,6 +63,7 @@ impl Run {
 
     fn with(setting: Setting, header: &Header, grants: Grants, record: Record) -> Self {
         let mut run = Self::fresh(setting, header, grants);
+        run.approval = record.approval().map(|approval| (approval.clone(), 0));
         (run.record, run.taken_up) = (record, true);
         run
     }
@@ -81,7 +80,7 @@ impl Run {
                 Effect::Own(Own::Step(step)) => Some(step.name.clone()),
                 Effect::Own(Own::Now(_) | Own::Sleep(_) | Own::Note(_) | Own::AskPerson(_)) | Effect::Look(_) | Effect::Touch(_) => None,
             },
-            Entry::Header(_) | Entry::Recovery(_) | Entry::Opened(_) | Entry::Closed(_) | Entry::Planned(_) | Entry::Ended(_) | Entry::Verdict(_) => None,
+            _ => None,
         });
         steps.last()
     }
@@ -112,11 +111,19 @@ impl Run {
             Call::Answered(Answered { n, outcome, denied, .. }) => {
                 if !denied && effect.check().is_ok() {
                     self.grants.count(&effect, &mut self.tally);
+                    self.count_approved(&effect);
                 }
                 Ok((n, answer(n, &effect, outcome)?))
             }
             Call::InDoubt(_) if self.setting.mode == Mode::Replay => Err(Halt::RecordEnds { asked: words(&effect) }),
             Call::InDoubt(doubt) => self.resolved(doubt).await,
+        }
+    }
+
+    /// A touch that was come to before is one of those that were approved.
+    fn count_approved(&mut self, effect: &Effect) {
+        if let (Effect::Touch(_), Some((_, done))) = (effect, &mut self.approval) {
+            *done += 1;
         }
     }
 
@@ -149,6 +156,7 @@ impl Run {
         };
         let (n, prior) = (doubt.last.n, doubt.last.prior);
         let effect = Effect::Touch(touch.clone());
+        self.count_approved(&effect);
         let mut sofar = None;
         for outcome in doubt.sofar {
             sofar = merge(&touch, sofar, answer(n, &effect, outcome)?.ok());
@@ -187,31 +195,22 @@ impl Run {
 }
 
 impl Record {
+    fn approval(&self) -> Option<&Approval> {
+        self.left().find_map(Entry::approval)
+    }
+
     fn ending(&self) -> Option<&Ending> {
-        self.left().find_map(|entry| match entry {
-            Entry::Ended(ended) => Some(&ended.ending),
-            Entry::Header(_) | Entry::Recovery(_) | Entry::Opened(_) | Entry::Closed(_) | Entry::Done(_) | Entry::Planned(_) | Entry::Verdict(_) => None,
-        })
+        self.left().find_map(Entry::ending)
     }
 }
 
 fn header(entries: &[Entry]) -> Result<&Header, Halt> {
-    match entries.first() {
-        Some(Entry::Header(header)) => Ok(header),
-        Some(_) | None => Err(Halt::Broken("the run file does not begin with a header".into())),
-    }
+    entries.first().and_then(Entry::header).ok_or_else(|| Halt::Broken("the run file does not begin with a header".into()))
 }
 
 fn add(layers: &mut Vec<Layer>, layer: &Layer) {
     if !layers.contains(layer) {
         layers.push(layer.clone());
-    }
-}
-
-fn answer(n: u64, effect: &Effect, outcome: Outcome) -> Result<Result<Answer, Error>, Halt> {
-    match outcome {
-        Outcome::Error(error) => Ok(Err(error)),
-        Outcome::Ok(raw) => effect.decode(&raw).map(Ok).map_err(|e| Halt::Broken(format!("the recorded answer of entry {n} cannot be read: {e}"))),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Halt, Reply, Run, patience, recorded_form, within};
 use crate::backend::{Acted, Prepared};
+use salve_core::approval::{Approved, Difference};
 use salve_core::effect::delete_replicationsources::{Deletion, End, Frozen, Made, MadeEnd, Manifest};
 use salve_core::effect::suspend_flux::{Hold, HoldEnd};
 use salve_core::effect::{Answer, Effect, Touch};
@@ -48,7 +49,7 @@ impl Run {
         let at = self.setting.clock.now();
         let answer = plan::predict(&touch, &prior, at);
         let outcome = recorded_form(&Ok(answer.clone()))?;
-        let done = Done { n, origin: Origin::Guest, at, effect: Effect::Touch(touch), outcome, denial: None, prior: Some(prior) };
+        let done = Done { n, origin: Origin::Guest, at, effect: Effect::Touch(touch), outcome, denial: None, prior: Some(prior), from_plan: None };
         self.write(Entry::Planned(Box::new(done)))?;
         Ok((n, Ok(answer)))
     }
@@ -76,11 +77,13 @@ impl Run {
                     break;
                 }
                 Ok(Prepared::Settled(settled)) => {
+                    self.meets_approval(origin, n, opened.is_some(), |approved| if attempt == first { approved.is_settled() } else { Ok(()) })?;
                     answer = Ok(settled);
                     break;
                 }
                 Ok(Prepared::Ready(prior)) => self.stamped(&touch, prior),
             };
+            self.meets_approval(origin, n, opened.is_some(), |approved| approved.meets(&prior, opened.is_some()))?;
             let at = self.setting.clock.now();
             let entry = Entry::Opened(Box::new(Opened { n, origin, attempt, at, effect: Effect::Touch(rest.clone()), prior: prior.clone() }));
             let written = match (self.write(entry), must_be_synced(&touch, &prior, opened.as_ref())) {
@@ -140,6 +143,15 @@ impl Run {
             | Touch::Recreate(_)
             | Touch::Restart(_) => None,
         }
+    }
+
+    /// Stops the guest where its touch meets something else than was approved.
+    fn meets_approval(&mut self, origin: Origin, n: u64, opened: bool, meets: impl FnOnce(&Approved) -> Result<(), Difference>) -> Result<(), Halt> {
+        let Some(Err(difference)) = self.as_approved().filter(|_| origin == Origin::Guest).map(meets) else { return Ok(()) };
+        if opened {
+            drop(self.closed(n, origin, Err(Error::Denied(difference.to_string())))?);
+        }
+        Err(Halt::Differs(difference))
     }
 
     /// The time that a write carries. A request to reconcile carries one that follows from the run's beginning, so that

@@ -14,7 +14,7 @@ impl wit::Host for State {
 
 impl From<wit::Frozen> for core::Frozen {
     fn from(frozen: wit::Frozen) -> Self {
-        Self { object: frozen.object.into(), uid: frozen.uid, digest: frozen.digest }
+        Self { object: frozen.object.into(), uid: frozen.uid, digest: frozen.digest, why: frozen.why }
     }
 }
 

@@ -77,7 +77,7 @@ fn reach() -> String {
     for (group, resource) in [("", "secrets"), ("", "secrets/x"), ("", "Secrets"), ("v1", "secrets"), ("", "pods/exec"), ("", "serviceaccounts/token"), ("apps", "deployments")] {
         tell(resource, objects(group, resource));
     }
-    let plex = Frozen { object: ObjectRef::new("media", "plex"), uid: "x".into(), digest: "x".into() };
+    let plex = Frozen { object: ObjectRef::new("media", "plex"), uid: "x".into(), digest: "x".into(), why: "to reach".into() };
     tell("delete", delete(&[plex], Pace { at_once: 1, pause: 0 }).map(|_| "GOT".into()));
     let deployment = ObjectRef::new("flux-system", "kustomize-controller");
     tell("restart", restart_deployment::restart(&deployment, "x", restart_deployment::Strategy::Annotate).map(|_| "GOT".into()));
