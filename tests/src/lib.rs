@@ -1,4 +1,5 @@
 //! What the stories told from outside share. The stories themselves stand in `tests/tests`.
 
+pub mod browser;
 pub mod control_plane;
 pub mod salve;

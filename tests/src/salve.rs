@@ -85,7 +85,10 @@ impl Salve {
             process.args(["--output", "json"]);
         }
         if command == "run" {
-            process.arg("--yes").arg("--runs").arg(self.runs());
+            process.arg("--yes");
+        }
+        if ["plan", "run", "recover"].contains(&command) {
+            process.arg("--runs").arg(self.runs());
         }
         let child = process
             .env("HOME", &self.home)
@@ -112,6 +115,20 @@ impl Running {
 
     /// Waits for its end.
     pub async fn end(mut self) -> Result<Told> {
+        self.told().await
+    }
+
+    /// Kills it once it has lived so long, as `kill -9` does. None if that ended it.
+    pub async fn live(mut self, time: Duration) -> Result<Option<Told>> {
+        if let Ok(told) = tokio::time::timeout(time, self.told()).await {
+            return told.map(Some);
+        }
+        self.child.start_kill()?;
+        self.child.wait().await?;
+        Ok(None)
+    }
+
+    async fn told(&mut self) -> Result<Told> {
         let mut out = self.child.stdout.take().context("stdout was asked to be a pipe")?;
         let mut err = self.child.stderr.take().context("stderr was asked to be a pipe")?;
         let (mut stdout, mut stderr) = (String::new(), String::new());

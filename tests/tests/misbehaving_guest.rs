@@ -128,3 +128,22 @@ async fn what_it_says_cannot_paint() {
     let text = std::fs::read_to_string(ended.over.file.as_ref().unwrap()).unwrap();
     assert!(text.contains("owned") && !text.contains('\u{1b}') && !text.contains('\r'));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_guest_paints_is_shown_as_text_by_the_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let (document, kubeconfig) = (folder.path().join("remediation.yaml"), folder.path().join("kubeconfig"));
+    std::fs::write(&document, REMEDIATION.replace("COMPONENT", &component().display().to_string())).unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    std::fs::write(&kubeconfig, salve_simulator::kubeconfig(listener.local_addr().unwrap())).unwrap();
+    // Ends with the test's runtime.
+    tokio::spawn(salve_simulator::serve(Simulator::new(Incident::Playbook), listener, 1.0));
+    let mut command = tokio::process::Command::new(salve_tests::salve::program().unwrap());
+    command.arg("run").arg(&document).args(["--yes", "--config", "how=paint", "--kubeconfig"]).arg(&kubeconfig).arg("--runs").arg(folder.path().join("runs"));
+    let output = command.env("HOME", folder.path()).env("CLICOLOR_FORCE", "1").output().await.unwrap();
+    let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(told.contains("owned") && told.contains("FIXED  all is well"), "its words are shown: {told}");
+    let painted = ["\u{1b}[2J", "\u{1b}]", "\u{7}", "\u{202e}"].into_iter().filter(|sequence| told.contains(sequence)).collect::<Vec<_>>();
+    assert!(painted.is_empty(), "{painted:?} in {told:?}");
+    assert!(!told.lines().any(|line| line.starts_with("FIXED")), "no line is the guest's: {told}");
+}

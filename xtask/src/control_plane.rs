@@ -56,7 +56,7 @@ const TYPES: [&str; 4] = [
 
 /// Builds whatever is not up to date.
 pub fn build() -> Result<(), String> {
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("the task runner lost its repository")?;
+    let repository = crate::repository()?;
     let sources = repository.join("tests/control-plane");
     let built = repository.join("target/control-plane");
     go::is_ready(&sources.join("kubernetes"))?;

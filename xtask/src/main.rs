@@ -1,15 +1,30 @@
-//! Tasks around the code, by the standard library alone: `cargo xtask TASK`.
+//! Tasks around the code: `cargo xtask TASK`.
 
+mod browser;
 mod control_plane;
 mod go;
+mod mutants;
+mod soak;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 const USAGE: &str = "\
-usage: cargo xtask control-plane
+usage: cargo xtask TASK
 
-  control-plane   builds the Kubernetes control plane, Flux controllers and custom resource definitions that the
-                  stories in tests/ run on, into target/control-plane. Needs Go; about 12 minutes the first time.
+what the stories in tests/ need:
+  control-plane   builds the Kubernetes control plane, Flux controllers and custom resource definitions into
+                  target/control-plane. Needs Go; about 12 minutes the first time.
+  browser         finds Chromium and its chromedriver, or installs them where there is apt-get, and notes them in
+                  target/browser.
+
+what takes too long for every change, and leaves its report in docs/:
+  killed [N]      kills a run on the real control plane at N random moments [500], its recoveries too: docs/killed.md.
+                  500 take about an hour.
+  survive [N]     crashes, faults and meddlers at every moment in the simulated cluster; of pairs of crashes, every Nth
+                  of every Nth [1]: docs/survived.md. All pairs take hours.
+  mutants [WORD]  plants each bug of tests/mutants.yaml, or those with WORD in their name, into a copy of the tree, and
+                  has the test that is named with it catch it: docs/mutants.md. About half an hour.
 ";
 
 fn main() -> ExitCode {
@@ -17,6 +32,13 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match arguments.as_slice() {
         ["control-plane"] => control_plane::build(),
+        ["browser"] => browser::find(),
+        ["killed"] => soak::killed("500"),
+        ["killed", number] => soak::killed(number),
+        ["survive"] => soak::survive("1"),
+        ["survive", stride] => soak::survive(stride),
+        ["mutants"] => mutants::catch(""),
+        ["mutants", word] => mutants::catch(word),
         ["--help" | "-h" | "help"] => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;
@@ -33,4 +55,9 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The repository.
+fn repository() -> Result<&'static Path, String> {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or_else(|| "the task runner lost its repository".into())
 }

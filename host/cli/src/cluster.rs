@@ -1,4 +1,4 @@
-//! The cluster that a command works on: a live one, or the simulated one in this process.
+//! The cluster that a command works on: a live one, or a simulated one.
 
 use crate::arguments::ClusterArguments;
 use crate::tell::Failed;
@@ -10,7 +10,7 @@ use salve_core::journal::Header;
 use salve_core::text::inert;
 use salve_kubernetes::{Cluster, ConnectError, Connection, Performer};
 use salve_run::{Backend, Clock, Stop};
-use salve_simulator::Simulator;
+use salve_simulator::{Remote, Simulator};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,6 +53,12 @@ impl Open {
     pub async fn simulated(simulator: Simulator) -> Result<Self, Failed> {
         let clock: Arc<dyn Clock> = Arc::new(Simulated(simulator.clock()));
         Self::greet(Cluster::over(simulator, clock, "simulated")).await
+    }
+
+    /// The same one, in the process that serves it.
+    pub async fn simulated_elsewhere(remote: Remote) -> Result<Self, Failed> {
+        let clock: Arc<dyn Clock> = Arc::new(Elsewhere(remote.clone()));
+        Self::greet(Cluster::over(remote, clock, "simulated")).await
     }
 
     /// Any cluster that was connected to: asks who is there.
@@ -111,5 +117,18 @@ impl Clock for Simulated {
     fn sleep(&self, duration: Duration) -> futures::future::BoxFuture<'static, ()> {
         let clock = self.0.clone();
         Box::pin(async move { clock.sleep(duration).await })
+    }
+}
+
+/// Virtual time of another process as a run's clock.
+struct Elsewhere(Remote);
+
+impl Clock for Elsewhere {
+    fn now(&self) -> Millis {
+        self.0.now().as_millisecond().max(0) as Millis
+    }
+    fn sleep(&self, duration: Duration) -> futures::future::BoxFuture<'static, ()> {
+        let remote = self.0.clone();
+        Box::pin(async move { remote.sleep(duration).await })
     }
 }

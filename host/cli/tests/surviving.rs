@@ -80,6 +80,14 @@ fn a_killed_run_is_finished_and_its_record_is_good_for_all_that_is_said_of_it() 
     let held = ends(&mut online(&sim, &["run", "volsync-unlock", "--yes"]), 4);
     assert!(held.contains(&id) && held.contains("salve recover"), "another run is kept off, and told of this one: {held}");
 
+    let left = ends(&mut sim.salve(&["doctor"]), 5);
+    assert!(left.contains("LEFT OPEN") && left.contains("flux resume") && left.contains("Lease default/salve") && left.contains(&id), "{left}");
+
+    let strange = sim.home.path().join("strange.jsonl");
+    std::fs::copy(file(&sim), &strange).unwrap();
+    let refused = ends(&mut online(&sim, &["recover", &strange.display().to_string()]), 2);
+    assert!(refused.contains("--policy FILE") && refused.contains("--release"), "its grants are its author's word: {refused}");
+
     let told = ends(&mut online(&sim, &["recover"]), 0);
     assert!(told.contains("FIXED") && told.contains("taking it up"), "{told}");
     assert_eq!(sim.doctor().status.code(), Some(0));
@@ -106,6 +114,72 @@ fn a_killed_run_is_finished_and_its_record_is_good_for_all_that_is_said_of_it() 
     let nothing = ends(&mut online(&sim, &["undo", &id, "--yes"]), 0);
     assert!(nothing.contains("NOTHING TO DO"), "{nothing}");
     assert_eq!(sim.doctor().status.code(), Some(0), "undo gives its Lease back");
+}
+
+/// Lets virtual time pass.
+fn pass(sim: &Sim, milliseconds: u64) {
+    use std::io::{Read, Write};
+    let kubeconfig = std::fs::read_to_string(&sim.kubeconfig).unwrap();
+    let address = kubeconfig.split("http://").nth(1).unwrap().split('"').next().unwrap();
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    write!(stream, "GET /simulated/advance?{milliseconds} HTTP/1.1\r\nhost: simulated\r\nconnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[test]
+fn a_run_whose_time_is_over_is_only_released() {
+    let sim = killed();
+    let before = sources(&sim);
+    pass(&sim, 36_001_000);
+    let told = ends(&mut online(&sim, &["recover"]), 1);
+    assert!(told.contains("meant to be through") && told.contains("NOT FIXED"), "{told}");
+    assert_eq!(sim.doctor().status.code(), Some(0));
+    let deleted = before.iter().filter(|source| !sources(&sim).contains(source)).count();
+    assert_eq!(deleted, 0, "its evidence is too old to act on");
+}
+
+#[test]
+fn what_a_recovery_does_anew_has_to_be_allowed_today() {
+    let sim = killed();
+    let policy = sim.home.path().join("strict.yaml");
+    let strict =
+        "apiVersion: salve.dev/v1alpha1\nkind: Policy\nmetadata: {name: strict}\nspec:\n  grants:\n  - {capability: query-objects, kinds: [namespaces]}\n";
+    std::fs::write(&policy, strict).unwrap();
+    let before = sources(&sim);
+    let told = text(&online(&sim, &["recover"]).arg("--policy").arg(&policy).stdin(Stdio::null()).output().unwrap());
+    assert!(told.contains("strict.yaml") && !told.contains("FIXED  "), "{told}");
+    assert_eq!(sim.doctor().status.code(), Some(0), "what it suspended is given back all the same");
+    let deleted = before.iter().filter(|source| !sources(&sim).contains(source)).count();
+    assert_eq!(deleted, 0);
+}
+
+#[test]
+fn doctor_names_a_lease_that_stayed_behind() {
+    let sim = Sim::start("1");
+    let lease = sim.home.path().join("lease.yaml");
+    std::fs::write(
+        &lease,
+        "apiVersion: coordination.k8s.io/v1\nkind: Lease\nmetadata: {name: salve, namespace: default}\nspec: {holderIdentity: 0badcafe, acquireTime: '2026-08-20T08:00:00.000000Z', leaseDurationSeconds: 60}\n",
+    )
+    .unwrap();
+    let created = Command::new("kubectl").arg("--kubeconfig").arg(&sim.kubeconfig).args(["create", "--validate=false", "-f"]).arg(&lease).output().unwrap();
+    assert!(created.status.success(), "{}", text(&created));
+    let told = ends(&mut sim.salve(&["doctor"]), 5);
+    assert!(told.contains("LEFT OPEN") && told.contains("0badcafe") && told.contains("kubectl delete lease salve -n default"), "{told}");
+}
+
+#[test]
+fn doctor_names_the_backups_that_will_bite_before_they_do() {
+    let sim = Sim::start("1");
+    let told = ends(&mut sim.salve(&["doctor"]), 0);
+    assert!(told.contains("NOTHING LEFT") && told.contains("WATCH OUT"), "{told}");
+    assert!(told.contains("media/bazarr") && told.contains("kubectl delete replicationsource bazarr -n media"), "{told}");
+    let found: Value = serde_json::from_str(&ends(&mut sim.salve(&["doctor", "--output", "json"]), 0)).unwrap();
+    let orphans: Vec<&Value> = found["orphans"].as_array().unwrap().iter().map(|orphan| &orphan["source"]["object"]["name"]).collect();
+    assert!(orphans.contains(&&Value::from("zigbee2mqtt")), "its claim is being deleted: {orphans:?}");
+    assert_eq!((found["items"].as_array().map(Vec::len), &found["lease"]), (Some(0), &Value::Null));
 }
 
 #[test]

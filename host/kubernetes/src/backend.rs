@@ -102,7 +102,7 @@ impl Backend for Performer {
                 Touch::Resume(ask) => suspend_flux::resume(self, session, ask, prior).await,
                 Touch::Reconcile(ask) => reconcile_flux::reconcile(session, ask, prior).await,
                 Touch::Delete(ask) => delete_replicationsources::delete(session, ask, prior).await,
-                Touch::Recreate(ask) => recreate::recreate(session, ask).await,
+                Touch::Recreate(ask) => recreate::recreate(session, ask, prior).await,
                 Touch::Restart(ask) => restart_deployment::restart(session, ask, prior).await,
             }
         }

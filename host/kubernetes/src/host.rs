@@ -59,7 +59,8 @@ pub(crate) async fn leftovers(session: &Session) -> Result<Vec<Leftover>, Error>
 }
 
 fn leftover(kind: FluxKind, object: &Value) -> Option<Leftover> {
-    let run = annotation(object, RUN)?;
+    // A recovery makes a suspend that may still be on its way void, and marks what it has done so.
+    let run = annotation(object, RUN).or_else(|| annotation(object, DEADLINE)?.strip_prefix("void: "))?;
     Some(Leftover {
         target: FluxRef { kind, namespace: namespace(object).to_owned(), name: name(object).to_owned() },
         run: capped(run, 200),
@@ -88,5 +89,7 @@ mod tests {
             ("r", "why", Some(1_787_220_000_000), true, Prior::False)
         );
         assert!(leftover(FluxKind::Kustomization, &json!({"metadata": {"name": "plex"}})).is_none());
+        let void = json!({"metadata": {"name": "plex", "annotations": {DEADLINE: "void: r"}}});
+        assert!(leftover(FluxKind::Kustomization, &void).is_some_and(|left| left.run == "r" && !left.suspended));
     }
 }

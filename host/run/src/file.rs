@@ -354,6 +354,13 @@ mod tests {
     }
 
     #[test]
+    fn a_sync_asks_the_disk() {
+        // A pipe has no disk, and the system says so.
+        let (_reader, writer) = io::pipe().unwrap();
+        assert!(Disk::sync(&mut File::from(std::os::fd::OwnedFd::from(writer))).is_err());
+    }
+
+    #[test]
     fn after_one_failure_nothing_more_is_taken() {
         for at in 1..=4 {
             let mut file = RunFile::over(Box::new(Failing { operations: 0, at }));

@@ -670,6 +670,15 @@ async fn a_guest_that_asks_for_something_else_is_stopped_before_anything_is_sent
 }
 
 #[tokio::test]
+async fn a_guest_that_asks_the_same_of_something_else_is_stopped_too() {
+    let entries = died(1, async |run| drop(run.perform(delete(&["a"])).await)).await;
+    let mut again = taken_up(entries, Scripted::default(), Grants::default());
+    let halt = again.run.perform(delete(&["b"])).await.unwrap_err();
+    assert!(matches!(&halt, Halt::Diverged { expected, got, .. } if expected.contains("\"a\"") && got.contains("\"b\"")), "{halt}");
+    assert!(asked(&again).is_empty(), "{:?}", asked(&again));
+}
+
+#[tokio::test]
 async fn a_suspend_that_was_made_before_the_crash_is_given_back_by_whoever_takes_it_up() {
     let entries = died(2, async |run| {
         hold(run).await;

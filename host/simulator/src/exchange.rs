@@ -20,7 +20,7 @@ pub struct Exchange {
     pub impersonated: Option<String>,
     /// The body, when it was JSON or YAML.
     pub body: Option<Value>,
-    /// The status code; `None` when the connection was dropped.
+    /// The status code; `None` when the connection was dropped, or never heard an answer.
     pub status: Option<u16>,
     /// Whether the request took effect, whatever was answered.
     pub applied: bool,

@@ -31,6 +31,7 @@ pub(crate) enum Answer {
     Status { code: u16, retry_after: Option<u32> },
     Dropped,
     Garbage,
+    Silence,
 }
 
 impl Fault {
@@ -56,6 +57,11 @@ impl Fault {
     /// Answers 200 with a body that is no JSON.
     pub fn garbage() -> Self {
         Fault::new(Answer::Garbage)
+    }
+
+    /// Never answers, and holds the connection.
+    pub fn silence() -> Self {
+        Fault::new(Answer::Silence)
     }
 
     /// Only requests of this verb (`patch`) or method (`PATCH`).

@@ -19,6 +19,9 @@ use crate::simulator::Simulator;
 /// How much virtual time every request takes.
 const REQUEST_TIME: Duration = Duration::from_millis(3);
 
+/// The header that tells virtual time to the millisecond, for who keeps it from afar.
+pub(crate) const NOW: &str = "salve-simulated-now";
+
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 impl<B> tower::Service<http::Request<B>> for Simulator
@@ -39,14 +42,17 @@ where
         Box::pin(async move {
             let (parts, body) = request.into_parts();
             let body = body.collect().await.map_err(Into::into)?.to_bytes();
-            simulator.respond(&Request::new(&parts, body)).map_err(Into::into)
+            match simulator.respond(&Request::new(&parts, body)) {
+                Some(answer) => answer.map_err(Into::into),
+                None => std::future::pending().await,
+            }
         })
     }
 }
 
 impl Simulator {
-    /// Answers one request, all at one moment of virtual time.
-    fn respond(&self, request: &Request) -> Result<Response<Body>, Dropped> {
+    /// Answers one request, all at one moment of virtual time; or never.
+    fn respond(&self, request: &Request) -> Option<Result<Response<Body>, Dropped>> {
         let mut world = self.lock();
         world.advance(REQUEST_TIME);
         let verb = api::verb(request);
@@ -62,21 +68,23 @@ impl Simulator {
             world.advance(strike.delay);
         }
         let mut response = match (strike.map(|strike| strike.answer), reply) {
-            (Some(Answer::Dropped), _) => Err(Dropped),
-            (Some(Answer::Garbage), _) => Ok(respond_with(200, None, Body::once(Bytes::from_static(b"<html>proxy</html>")))),
+            (Some(Answer::Silence), _) => None,
+            (Some(Answer::Dropped), _) => Some(Err(Dropped)),
+            (Some(Answer::Garbage), _) => Some(Ok(respond_with(200, None, Body::once(Bytes::from_static(b"<html>proxy</html>"))))),
             (Some(Answer::Status { code, retry_after }), _) => {
                 let mut refusal = Refusal::new(code, sentence(code));
                 refusal.retry_after = retry_after;
-                Ok(refuse(&refusal))
+                Some(Ok(refuse(&refusal)))
             }
-            (None, Some(Ok(reply))) => Ok(self.send(reply)),
-            (None, Some(Err(refusal))) => Ok(refuse(&refusal)),
+            (None, Some(Ok(reply))) => Some(Ok(self.send(reply))),
+            (None, Some(Err(refusal))) => Some(Ok(refuse(&refusal))),
             (None, None) => unreachable!("only a fault keeps a request from being answered"),
         };
-        if let Ok(response) = &mut response {
+        if let Some(Ok(response)) = &mut response {
             // Virtual time, before a server of sockets can say its own: clients set their clocks by it.
             let date = http::HeaderValue::try_from(world.now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string());
             response.headers_mut().extend(date.map(|date| (http::header::DATE, date)));
+            response.headers_mut().insert(NOW, world.now.as_millisecond().into());
         }
         world.exchanges.push(Arc::new(Exchange {
             time,
@@ -86,10 +94,20 @@ impl Simulator {
             user_agent: request.user_agent.clone(),
             impersonated: request.impersonated.clone(),
             body: request.document().ok().flatten(),
-            status: response.as_ref().ok().map(|response| response.status().as_u16()),
+            status: response.as_ref().and_then(|answer| answer.as_ref().ok()).map(|response| response.status().as_u16()),
             applied,
         }));
         tracing::trace!(verb, uri = request.uri, "answered");
+        response
+    }
+
+    /// Moves virtual time, for who asks by HTTP.
+    pub(crate) fn advanced(&self, by: Option<Duration>) -> Response<Body> {
+        let Some(by) = by else { return respond_with(400, Some("text/plain"), Body::once("so many milliseconds are wanted\n".into())) };
+        let mut world = self.lock();
+        world.advance(by);
+        let mut response = respond_with(200, Some("text/plain"), Body::once(format!("{}\n", world.now).into()));
+        response.headers_mut().insert(NOW, world.now.as_millisecond().into());
         response
     }
 

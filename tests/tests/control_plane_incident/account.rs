@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use salve_core::effect::Ask;
 use salve_core::effect::host::Identity;
 use salve_core::footprint::{Asked, Footprint, Verb};
-use salve_core::journal::{Entry as Line, Header, Opened};
+use salve_core::journal::{Closing, Entry as Line, Header, Opened};
 use salve_run::RunFile;
 use salve_tests::control_plane::Entry;
 
@@ -28,6 +28,11 @@ impl Account {
     /// What was changed.
     pub fn mutations(&self) -> Vec<&Entry> {
         mutations(&self.asked).collect()
+    }
+
+    /// How it came out.
+    pub fn closing(&self) -> &Closing {
+        self.lines.last().and_then(Line::verdict).expect("it was looked at when the file was read")
     }
 
     /// Each request was covered by an effect that the run file holds, each change by an entry opened for it alone; and
@@ -73,24 +78,47 @@ impl Account {
         Ok(())
     }
 
+    /// Of a run whose process died in between: each change was opened before it was sent, however often it was, and the
+    /// cluster did nothing twice.
+    pub fn is_sound(&self) -> Result<()> {
+        let opened: Vec<&Opened> = self.lines.iter().filter_map(Line::opened).collect();
+        let (mut deleted, mut restarts) = (BTreeSet::new(), BTreeSet::new());
+        for entry in self.mutations() {
+            let asked = asked(entry)?;
+            ensure!(opened.iter().any(|opened| answers(opened, entry, &asked)), "the run file holds no entry for {} of {}", words(entry), entry.request);
+            if entry.resource == "replicationsources" && entry.is_granted() {
+                let uid = &entry.request["preconditions"]["uid"];
+                ensure!(uid.is_string(), "{} is bound to no object: {}", words(entry), entry.request);
+                ensure!(deleted.insert(uid.to_string()), "{} was done twice", words(entry));
+            }
+            if entry.resource == "deployments" && entry.is_granted() {
+                restarts.insert(entry.request["spec"]["template"].to_string());
+            }
+        }
+        ensure!(restarts.len() < 2, "it was restarted twice: {restarts:?}");
+        Ok(())
+    }
+
     fn changes_were_opened(&self, opened: &[&Opened]) -> Result<()> {
         let mut spent = BTreeSet::new();
         for entry in self.mutations() {
             let asked = asked(entry)?;
-            let answers = |opened: &Opened| {
-                let footprint = Footprint::new(&opened.effect, vec![]);
-                let known = opened.prior.objects.iter().any(|object| object["metadata"]["name"] == entry.name.as_str());
-                let fields = asked.verb != Verb::Patch || footprint.covers_patch(&entry.request).is_ok();
-                known && fields && footprint.covers(&asked).is_ok()
-            };
             // An entry stands for one request an object.
             let place = |at: usize| (at, entry.verb.clone(), entry.resource.clone(), entry.namespace.clone(), entry.name.clone());
-            let found = opened.iter().enumerate().find(|(at, opened)| !spent.contains(&place(*at)) && answers(opened));
+            let found = opened.iter().enumerate().find(|(at, opened)| !spent.contains(&place(*at)) && answers(opened, entry, &asked));
             let (at, _) = found.with_context(|| format!("the run file holds no entry for {} of {}", words(entry), entry.request))?;
             spent.insert(place(at));
         }
         Ok(())
     }
+}
+
+/// Whether this change is of this entry.
+fn answers(opened: &Opened, entry: &Entry, asked: &Asked<'_>) -> bool {
+    let footprint = Footprint::new(&opened.effect, vec![]);
+    let known = opened.prior.objects.iter().any(|object| object["metadata"]["name"] == entry.name.as_str());
+    let fields = asked.verb != Verb::Patch || footprint.covers_patch(&entry.request).is_ok();
+    known && fields && footprint.covers(asked).is_ok()
 }
 
 /// Changes of the cluster. A review is created too, and leaves nothing behind.

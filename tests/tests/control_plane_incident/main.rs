@@ -2,6 +2,7 @@
 //! The audit log says what it asked; the run file has to say the same.
 
 mod account;
+mod killed;
 mod role;
 mod stage;
 
@@ -34,7 +35,7 @@ async fn the_whole_incident_is_fixed_and_nothing_else_is_changed() -> Result<()>
     let plan = stage.looks("plan", &[]).await?;
     plan.is(0, "planned")?;
 
-    let (told, account) = stage.run(&[]).await?;
+    let (told, account) = stage.carry_out(&plan).await?;
     println!("the run took {:.1} s", told.took.as_secs_f64());
     told.is(0, "fixed")?;
     account.is_whole()?;

@@ -91,6 +91,15 @@ impl Stage {
         Ok((told, account))
     }
 
+    /// A run of a plan that somebody approved, with its account.
+    pub async fn carry_out(&self, plan: &Told) -> Result<(Told, Account)> {
+        let since = self.now()?;
+        let id = plan.report["run"].as_str().with_context(|| format!("no plan: {plan}"))?;
+        let told = self.salve.tell("run", &["--plan", id]).await?;
+        let account = self.account(&told, since)?;
+        Ok((told, account))
+    }
+
     /// The account of a run that has ended.
     pub fn account(&self, told: &Told, since: usize) -> Result<Account> {
         Account::of(self.asked_since(since)?, &run_file(&self.salve.runs(), told)?)

@@ -174,7 +174,7 @@ async fn whoever_meddles_between_two_requests_keeps_what_they_did() {
             async move { meddle(&house, at, deed).await }
         }
     });
-    println!("{told} deeds, {} kinds, before {requests} requests in {:.0} s", DEEDS.len(), began.elapsed().as_secs_f64());
+    println!("report: {told} deeds, {} kinds, before {requests} requests in {:.0} s", DEEDS.len(), began.elapsed().as_secs_f64());
 }
 
 async fn meddle(house: &House, at: usize, deed: Deed) {

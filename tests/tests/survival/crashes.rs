@@ -97,7 +97,7 @@ async fn a_run_that_dies_at_any_moment_is_finished() {
         }
     });
     let told = at_once(crashes).await;
-    println!("{told} crashes at {} moments in {:.0} s", watched.moments.len(), began.elapsed().as_secs_f64());
+    println!("report: {told} crashes at {} moments in {:.0} s", watched.moments.len(), began.elapsed().as_secs_f64());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -143,7 +143,7 @@ async fn a_request_that_arrives_after_its_sender_died_harms_nothing() {
         }
     }
     let told = at_once(crashes.into_iter()).await;
-    println!("{told} late requests");
+    println!("report: {told} late requests");
 }
 
 /// Every how many-th moment stands first in a pair of crashes, and second. `SALVE_PAIRS=1` tells all pairs: `cargo xtask survive`.
@@ -179,7 +179,7 @@ async fn a_run_that_dies_twice_is_finished() {
             told += at_once(crashes).await;
         }
     }
-    println!("{told} pairs of crashes, {} moments first, every {stride}th, in {:.0} s", firsts.len(), began.elapsed().as_secs_f64());
+    println!("report: {told} pairs of crashes, {} moments first, every {stride}th, in {:.0} s", firsts.len(), began.elapsed().as_secs_f64());
 }
 
 #[tokio::test]

@@ -50,7 +50,7 @@ async fn any_single_fault_is_survived_or_said() {
             async move { strike(&house, number, fault).await }
         }
     });
-    println!("{told} faults, {} kinds, at {} requests in {:.0} s", FAULTS.len(), requests.len(), began.elapsed().as_secs_f64());
+    println!("report: {told} faults, {} kinds, at {} requests in {:.0} s", FAULTS.len(), requests.len(), began.elapsed().as_secs_f64());
 }
 
 async fn strike(house: &House, number: usize, fault: Fault) {

@@ -1,19 +1,26 @@
-//! `salve doctor`: what earlier runs left behind, from whatever machine.
+//! `salve doctor`: what earlier runs left behind, from whatever machine, and which backups will bite.
 
 use super::print_json;
 use crate::arguments::{ClusterArguments, Output, OutputArguments};
 use crate::cluster::Open;
-use crate::tell::{BAD, DIM, Failed, GOOD, moment};
+use crate::tell::{BAD, CARE, DIM, Failed, GOOD, ago, count, moment};
 use clap::Args;
+use salve_core::Millis;
 use salve_core::effect::Touch;
-use salve_core::effect::host::{Leftover, Leftovers};
+use salve_core::effect::host::{Holder, LEASE, Lease, Leftover, Leftovers};
+use salve_core::effect::query_objects::{Kind, ListObjects};
+use salve_core::effect::query_replicationsources::{Health, Source, Sources};
 use salve_core::effect::suspend_flux::Resume;
 use salve_core::equivalent;
 use salve_core::text::inert;
+use serde_json::{Value, json};
 
-/// What earlier runs left suspended, found by the annotation that they set. Read-only.
+/// What earlier runs left behind, and which backups lock claims one day. Read-only, over all namespaces.
 ///
-/// Exit code 0: nothing is left. 5: something is, and what to type stands beside it.
+/// Runs of any machine are found by what they set in the cluster: their marks on Flux objects, and the Lease. A
+/// ReplicationSource whose claim is gone hangs with its next backup, and others with it: it is named before it does.
+///
+/// Exit code 0: no run has left anything. 5: one has, or is at work; what to type stands beside it.
 #[derive(Debug, Args)]
 pub struct Doctor {
     #[command(flatten)]
@@ -22,25 +29,54 @@ pub struct Doctor {
     output: OutputArguments,
 }
 
+/// What was found.
+struct Found {
+    leftovers: Vec<Leftover>,
+    holder: Option<Holder>,
+    /// Sources whose claim is gone or going; or why nobody knows.
+    orphans: Result<Vec<Source>, String>,
+}
+
 impl Doctor {
-    /// Looks for leftovers.
+    /// Looks.
     pub async fn execute(self) -> Result<u8, Failed> {
         let open = Open::live(&self.cluster).await?;
-        let leftovers = open.ask(Leftovers {}).await?;
+        let found = Found { leftovers: open.ask(Leftovers {}).await?, holder: open.ask(Lease {}).await?, orphans: orphans(&open).await };
         let now = open.clock().now();
-        let code = if leftovers.is_empty() { 0 } else { 5 };
-        if self.output.output == Output::Json {
-            let items: Vec<_> = leftovers.iter().map(|left| serde_json::json!({"leftover": left, "commands": commands(left)})).collect();
-            print_json(&serde_json::json!({"apiVersion": "salve.dev/v1alpha1", "kind": "Leftovers", "items": items}))?;
-            return Ok(code);
+        match self.output.output {
+            Output::Json => print_json(&found.document(now))?,
+            Output::Human => found.tell(now),
         }
-        if leftovers.is_empty() {
-            anstream::println!("{GOOD}NOTHING LEFT{GOOD:#}  no Flux object bears the mark of a run");
-            return Ok(code);
+        Ok(if found.is_clean() { 0 } else { 5 })
+    }
+}
+
+impl Found {
+    fn is_clean(&self) -> bool {
+        self.leftovers.is_empty() && self.holder.is_none()
+    }
+
+    fn document(&self, now: Millis) -> Value {
+        let items: Vec<_> = self.leftovers.iter().map(|left| json!({"leftover": left, "commands": commands(left)})).collect();
+        let lease = self.holder.as_ref().map(|holder| json!({"holder": holder, "commands": free(holder, now)}));
+        let mut document = json!({"apiVersion": "salve.dev/v1alpha1", "kind": "Leftovers", "items": items, "lease": lease});
+        match &self.orphans {
+            Ok(sources) => document["orphans"] = sources.iter().map(|source| json!({"source": source, "commands": [deletion(source)]})).collect(),
+            Err(why) => document["orphansUnknown"] = why.as_str().into(),
         }
-        anstream::println!("{BAD}LEFT OPEN{BAD:#}  {} with the mark of a run\n", crate::tell::count(leftovers.len(), "Flux object"));
-        for left in leftovers {
-            let state = if left.suspended { "suspended" } else { "no longer suspended, but still marked" };
+        document
+    }
+
+    fn tell(&self, now: Millis) {
+        if self.is_clean() {
+            anstream::println!("{GOOD}NOTHING LEFT{GOOD:#}  no Flux object bears the mark of a run, and no run holds the cluster");
+        } else {
+            let marked = count(self.leftovers.len(), "Flux object");
+            let lease = if self.holder.is_some() { ", and the Lease of one" } else { "" };
+            anstream::println!("{BAD}LEFT OPEN{BAD:#}  {marked} with the mark of a run{lease}\n");
+        }
+        for left in &self.leftovers {
+            let state = if left.suspended { "suspended" } else { "not suspended, but marked" };
             anstream::println!("{}  {state} by run {}: {}", left.target, inert(&left.run), inert(&left.reason));
             match left.deadline {
                 Some(deadline) if deadline < now => {
@@ -49,12 +85,55 @@ impl Doctor {
                 Some(deadline) => anstream::println!("{DIM}  the run may still be at work, until {}{DIM:#}", moment(deadline)),
                 None => {}
             }
-            for command in commands(&left) {
+            for command in commands(left) {
                 anstream::println!("  type    {}", inert(&command));
             }
         }
-        Ok(code)
+        if let Some(holder) = &self.holder {
+            anstream::println!("Lease {}/{LEASE}  {}", inert(&holder.namespace), inert(&holder.told(now)));
+            for command in free(holder, now) {
+                anstream::println!("  type    {}", inert(&command));
+            }
+        }
+        self.tell_orphans(now);
     }
+
+    fn tell_orphans(&self, now: Millis) {
+        let sources = match &self.orphans {
+            Ok(sources) if sources.is_empty() => return,
+            Ok(sources) => sources,
+            Err(why) => return anstream::println!("\n{DIM}whether ReplicationSources have lost their claims is not known: {}{DIM:#}", inert(why)),
+        };
+        let what = if sources.len() == 1 { "ReplicationSource backs up a claim that is" } else { "ReplicationSources back up claims that are" };
+        anstream::println!("\n{CARE}WATCH OUT{CARE:#}  {} {what} gone or going: the next backup hangs, and holds locks\n", sources.len());
+        for source in sources {
+            let last = source.last_sync.map_or_else(|| "never backed up".into(), |at| format!("last backup {} ago", ago(at, now)));
+            let whose = source.labelled_owner.as_ref().map(|owner| format!(", labelled as of {owner}: remove it from Git first")).unwrap_or_default();
+            let claim = source.claim.as_deref().unwrap_or("-");
+            let state = if source.health == Health::TerminatingSource { "is being deleted" } else { "is gone" };
+            anstream::println!("{}  claim {} {state}, {last}{}", inert(&source.object.to_string()), inert(claim), inert(&whose));
+            anstream::println!("  type    {}", inert(&deletion(source)));
+        }
+    }
+}
+
+/// The ReplicationSources of all namespaces whose claim is gone or going.
+async fn orphans(open: &Open) -> Result<Vec<Source>, String> {
+    let mut namespaces = vec![];
+    let mut next = None;
+    loop {
+        let kind = Kind { group: String::new(), resource: "namespaces".into() };
+        let page = open.ask(ListObjects { kind, namespace: None, label_selector: None, limit: 500, next }).await.map_err(|e| e.to_string())?;
+        let names = page.objects.iter().filter_map(|text| serde_json::from_str::<Value>(text).ok()?["metadata"]["name"].as_str().map(str::to_owned));
+        namespaces.extend(names);
+        next = page.next;
+        if next.is_none() {
+            break;
+        }
+    }
+    let mut sources = open.ask(Sources { namespaces }).await.map_err(|e| e.to_string())?;
+    sources.retain(|source| matches!(source.health, Health::Orphan | Health::TerminatingSource));
+    Ok(sources)
 }
 
 /// What a person types to give it back, and to take the mark off.
@@ -62,4 +141,14 @@ fn commands(left: &Leftover) -> Vec<String> {
     let release = Touch::Resume(Resume { target: left.target.clone(), uid: String::new(), prior: left.prior });
     let resume = if left.suspended { equivalent::commands(&release) } else { vec![] };
     resume.into_iter().chain([equivalent::unmark(&left.target)]).collect()
+}
+
+/// What frees the cluster where the run cannot be at work any more.
+fn free(holder: &Holder, now: Millis) -> Vec<String> {
+    let over = holder.until.is_some_and(|until| until < now);
+    if over { vec![format!("kubectl delete lease {LEASE} -n {}", holder.namespace)] } else { vec![] }
+}
+
+fn deletion(source: &Source) -> String {
+    format!("kubectl delete replicationsource {} -n {}", source.object.name, source.object.namespace)
 }

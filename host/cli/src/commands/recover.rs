@@ -47,6 +47,14 @@ impl Recover {
             Some(run) => runs::given(&folder, run)?,
             None => only_unfinished(&folder)?,
         };
+        if !self.release && self.policy.is_none() && runs::is_strange(&path, &folder) {
+            let path = path.display();
+            return Err(Failed::usage(format!(
+                "{path} is not from this machine's own folder of runs: whoever wrote it wrote its grants, too
+go on under a ceiling of yours: --policy FILE
+or only give back what it suspended: --release"
+            )));
+        }
         let dead = open(&path)?;
         if let Some(closing) = ended(&dead.entries).filter(|closing| closing.is_whole()) {
             anstream::eprintln!("run {} has ended ({}): there is nothing to recover", inert(&dead.header.run), closing.verdict.word());
@@ -89,7 +97,7 @@ impl Recover {
 }
 
 /// Takes up the file of a run that can be recovered.
-fn open(path: &Path) -> Result<Dead, Failed> {
+pub(super) fn open(path: &Path) -> Result<Dead, Failed> {
     let (file, entries) = RunFile::take_up(path).map_err(|e| match e.kind() {
         ErrorKind::WouldBlock => Failed::usage(format!("{e}: let it end, or stop it first")),
         _ => Failed::document(e.to_string()),

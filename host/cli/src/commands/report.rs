@@ -5,7 +5,7 @@ use crate::arguments::RunsArguments;
 use crate::runs;
 use crate::tell::{self, Detail, Failed};
 use clap::{Args, ValueEnum};
-use salve_core::report::Report as Told;
+use salve_core::report::{Report as Told, Verdict};
 use salve_run::RunFile;
 
 /// Tells a run from its file: on the terminal, as JSON, as Markdown, or as one HTML file.
@@ -44,7 +44,15 @@ impl Report {
         let report = Told::of(&entries).ok_or_else(|| Failed::document(format!("{}: it does not begin with a run's header", path.display())))?;
         match self.form {
             Form::Terminal if report.diagnosis.is_some() => tell::diagnosis(&report, &report.guest.name, Detail::of(verbose)),
-            Form::Terminal => tell::report(&report, Some(&path), Detail::of(verbose)),
+            Form::Terminal if report.verdict == Verdict::Planned.word() => {
+                let header = runs::header(&entries, &path)?;
+                let layers: Vec<_> = header.grants.layers.iter().map(|layer| layer.source.as_str()).collect();
+                tell::plan(&report, &layers.join(" and "), Detail::of(verbose), &format!("salve run --plan {}", path.display()));
+            }
+            Form::Terminal => {
+                tell::report(&report, Some(&path), Detail::of(verbose));
+                tell::record(&report, Detail::of(verbose));
+            }
             Form::Json => print_json(&report)?,
             Form::Markdown => anstream::print!("{}", tell::markdown(&report)),
             Form::Html => anstream::print!("{}", tell::page(&report)),

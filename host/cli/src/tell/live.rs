@@ -71,7 +71,7 @@ impl Live {
         if opened.attempt == 1 {
             self.commands(touch);
         } else {
-            self.say(&format!("{:14}{CARE}it had changed meanwhile: attempt {}{CARE:#}", "", opened.attempt));
+            self.say(&format!("{:14}{CARE}what is left of it is tried again: attempt {}{CARE:#}", "", opened.attempt));
         }
     }
 

@@ -6,6 +6,7 @@ mod live;
 mod markdown;
 mod page;
 mod plan;
+mod record;
 mod report;
 mod words;
 
@@ -14,6 +15,7 @@ pub use live::Live;
 pub use markdown::markdown;
 pub use page::page;
 pub use plan::plan;
+pub use record::record;
 pub use report::report;
 pub use words::{ago, count, duration, moment};
 

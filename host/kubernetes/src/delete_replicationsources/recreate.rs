@@ -2,7 +2,7 @@
 
 use super::spec_digest;
 use crate::discovery::{self, VOLSYNC};
-use crate::object::{list, text};
+use crate::object::{list, name, namespace, text};
 use crate::resource::Resource;
 use crate::send::{MANAGER, Session, concurrently};
 use salve_core::effect::delete_replicationsources::{Made, MadeEnd, Manifest, Recreate};
@@ -46,14 +46,18 @@ fn occupied(one: &Manifest, found: &Value) -> Made {
     made(one, MadeEnd::Occupied, Some(format!("an object bears its name already{by}")))
 }
 
-/// Makes them, one after the other.
-pub(crate) async fn recreate(session: &Session, ask: &Recreate) -> Acted {
+/// Makes those whose names were free, one after the other.
+pub(crate) async fn recreate(session: &Session, ask: &Recreate, prior: &Prior) -> Acted {
     let resource = match discovery::served(session, VOLSYNC, "replicationsources").await {
         Ok(resource) => resource,
         Err(error) => return Acted::Done(Err(error)),
     };
     let mut sofar = Vec::new();
     for (index, one) in ask.set.iter().enumerate() {
+        if !prior.objects.iter().any(|object| namespace(object) == one.object.namespace && name(object) == one.object.name) {
+            sofar.push(made(one, MadeEnd::Occupied, Some("an object bears its name already".into())));
+            continue;
+        }
         if index > 0 && session.stopped() {
             sofar.push(made(one, MadeEnd::Refused, Some("stopped before it".into())));
             continue;

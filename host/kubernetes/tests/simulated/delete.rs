@@ -1,7 +1,7 @@
 //! `delete-replicationsources`: only what was chosen, and each in its own end.
 
 use crate::stage::{Stage, VOLSYNC, answered, take, touch};
-use salve_core::effect::delete_replicationsources::{Delete, End, Frozen, Pace};
+use salve_core::effect::delete_replicationsources::{Delete, End, Frozen, MadeEnd, Manifest, Pace, Recreate};
 use salve_core::effect::query_replicationsources::Sources;
 use salve_core::effect::{Answer, Touch};
 use salve_run::{Acted, Prepared};
@@ -122,4 +122,33 @@ async fn what_rbac_refuses_is_refused_and_the_others_go_on() {
     let answer = stage.touch(ask).await.unwrap();
     assert_eq!(ends(&answer), [("crowdsec", End::Refused), ("sonarr", End::Deleted)]);
     assert!(answer[0].message.as_ref().unwrap().contains("RBAC"));
+}
+
+#[tokio::test]
+async fn what_was_deleted_is_made_anew_and_never_over_a_namesake() {
+    let stage = Stage::new(Incident::Playbook);
+    let ask = frozen(&stage, &["sonarr", "old-lidarr"]).await;
+    let prior = stage.ready(&touch(ask.clone())).await;
+    stage.touch(ask.clone()).await.unwrap();
+    let manifest = |object: &serde_json::Value| {
+        let mut object = object.clone();
+        object["metadata"].as_object_mut().unwrap().retain(|key, _| ["name", "namespace", "labels"].contains(&key.as_str()));
+        object.as_object_mut().unwrap().remove("status");
+        object
+    };
+    let set = ask.set.iter().zip(&prior.objects).map(|(one, object)| Manifest { object: one.object.clone(), manifest: manifest(object) }).collect();
+    let mut other = manifest(&prior.objects[0]);
+    other["spec"]["paused"] = true.into();
+    assert!(stage.simulator.insert(other.clone()).unwrap());
+    let made: Vec<_> = stage.touch(Recreate { set }).await.unwrap();
+    let end = |name: &str| made.iter().find(|made| made.object.name == name).map(|made| made.end);
+    assert_eq!((end("old-lidarr"), end("sonarr")), (Some(MadeEnd::Made), Some(MadeEnd::Occupied)));
+    assert!(is_there(&stage, "old-lidarr"));
+    let namesake = stage.simulator.object(VOLSYNC, "replicationsources", "media", "sonarr").unwrap();
+    assert_eq!(namesake["spec"], other["spec"], "it stands there as it stood");
+    // All of them taken: nothing is sent.
+    let all =
+        Recreate { set: ask.set.iter().zip(&prior.objects).map(|(one, object)| Manifest { object: one.object.clone(), manifest: manifest(object) }).collect() };
+    let Prepared::Settled(answer) = stage.prepare(&touch(all), None).await.unwrap() else { panic!("there is nothing to make") };
+    assert!(take::<Recreate>(answer).iter().all(|made| made.end == MadeEnd::Occupied && made.message.as_ref().unwrap().contains("bears its name")));
 }

@@ -3,6 +3,7 @@
 mod stage;
 
 mod delete;
+mod lease;
 mod looks;
 mod restart;
 mod suspend;

@@ -290,3 +290,16 @@ async fn a_set_whose_sender_died_is_settled_by_reading_and_cannot_go_on_by_itsel
         }
     }
 }
+
+#[tokio::test]
+async fn of_a_flux_object_only_an_outline_is_kept() {
+    let stage = Stage::new(Incident::Playbook);
+    change(&stage, "plex", |object| {
+        object["spec"]["interval"] = "7m".into();
+        object["spec"]["postBuild"] = json!({"substitute": {"PASSWORD": "canary-one"}});
+        object["spec"]["values"] = json!({"token": "canary-two"});
+        object["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/last-applied-configuration": "canary-three", "note": "canary-four"});
+    });
+    let kept = serde_json::to_string(&stage.ready(&touch(suspend("plex"))).await).unwrap();
+    assert!(kept.contains("7m") && !kept.contains("canary"), "{kept}");
+}

@@ -1,0 +1,172 @@
+//! Plants each bug of `tests/mutants.yaml` into a copy of the tree, one at a time, and has the test that is named with it
+//! catch it. The tree itself is never touched.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Instant;
+
+use serde::Deserialize;
+
+use crate::{repository, soak};
+
+const LIST: &str = "tests/mutants.yaml";
+
+/// A bug, and who catches it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mutant {
+    name: String,
+    file: PathBuf,
+    find: String,
+    replace: String,
+    /// The target that holds the test; `lib` for a test of the library itself.
+    test: String,
+    package: String,
+    caught_by: String,
+}
+
+/// What became of a bug.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    Caught,
+    Survived,
+    /// The test did not come to its end.
+    Unbuilt(String),
+}
+
+/// Has every bug caught whose name holds `word`.
+pub fn catch(word: &str) -> Result<(), String> {
+    let list = repository()?.join(LIST);
+    let text = fs::read_to_string(&list).map_err(|error| format!("{}: {error}", list.display()))?;
+    let mutants: Vec<Mutant> = serde_saphyr::from_str(&text).map_err(|error| format!("{}: {error}", list.display()))?;
+    let mutants: Vec<Mutant> = mutants.into_iter().filter(|mutant| mutant.name.contains(word)).collect();
+    let copy = Copy::new()?;
+    let began = Instant::now();
+    copy.is_sound(&mutants)?;
+    let (mut told, mut missed) = (vec![], vec![]);
+    for (n, mutant) in mutants.iter().enumerate() {
+        let began = Instant::now();
+        let end = copy.with(mutant)?;
+        println!("{:>3}/{} {:>4.0} s  {}: {end:?} ({})", n + 1, mutants.len(), began.elapsed().as_secs_f64(), mutant.name, mutant.caught_by);
+        told.push(match &end {
+            End::Caught => format!("{}: caught by `{}` in `{}`", mutant.name, mutant.caught_by, mutant.test),
+            End::Survived => format!("**{}: NOT CAUGHT** by `{}` in `{}`", mutant.name, mutant.caught_by, mutant.test),
+            End::Unbuilt(why) => format!("**{}: NOT TOLD**, {why}", mutant.name),
+        });
+        if end != End::Caught {
+            missed.push(mutant.name.as_str());
+        }
+    }
+    let caught = mutants.len() - missed.len();
+    told.insert(
+        0,
+        format!(
+            "{caught} of {} planted bugs were caught by the test that is named with them, in {:.0} min",
+            mutants.len(),
+            began.elapsed().as_secs_f64() / 60.0
+        ),
+    );
+    if word.is_empty() {
+        let what = "Each bug of `tests/mutants.yaml` is planted alone into a copy of the tree, and the test that is named with it has to fail.\n\
+                    All of those tests hold without a bug; that is looked at first. `cargo test` sees that each bug can still be planted.";
+        soak::write("docs/mutants.md", "Planted bugs", what, "mutants", &told)?;
+    }
+    if missed.is_empty() { Ok(()) } else { Err(format!("not caught: {}", missed.join("; "))) }
+}
+
+/// A copy of the tree, with its own folder of builds.
+struct Copy {
+    tree: PathBuf,
+    builds: PathBuf,
+}
+
+impl Copy {
+    /// Copies what git knows and what it would add.
+    fn new() -> Result<Self, String> {
+        let from = repository()?;
+        let (tree, builds) = (from.join("target/mutants/tree"), from.join("target/mutants/build"));
+        let output = Command::new("git").args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).current_dir(from).output();
+        let output = output.map_err(|error| format!("git: {error}"))?;
+        let files = String::from_utf8(output.stdout).map_err(|error| format!("git ls-files: {error}"))?;
+        let files: BTreeSet<&str> = files.split('\0').filter(|file| !file.is_empty() && from.join(file).is_file()).collect();
+        for file in files {
+            let (from, to) = (from.join(file), tree.join(file));
+            let bytes = fs::read(&from).map_err(|error| format!("{}: {error}", from.display()))?;
+            // What is as it was is not built anew.
+            if fs::read(&to).is_ok_and(|there| there == bytes) {
+                continue;
+            }
+            fs::create_dir_all(to.parent().unwrap_or(Path::new(".")))
+                .and_then(|()| fs::write(&to, bytes))
+                .map_err(|error| format!("{}: {error}", to.display()))?;
+        }
+        Ok(Self { tree, builds })
+    }
+
+    /// Whether every test that is named holds where no bug is planted.
+    fn is_sound(&self, mutants: &[Mutant]) -> Result<(), String> {
+        let tests: BTreeSet<_> = mutants.iter().map(|mutant| (&mutant.package, &mutant.test, &mutant.caught_by)).collect();
+        for (package, test, caught_by) in tests {
+            let output = self.test(package, test, caught_by)?;
+            if !(output.status.success() && ran(&output)) {
+                return Err(format!("`{caught_by}` in `{test}` does not hold without any bug:\n{}", tail(&output)));
+            }
+            println!("holds  {test}: {caught_by}");
+        }
+        Ok(())
+    }
+
+    /// Plants the bug, has it caught, and takes it out.
+    fn with(&self, mutant: &Mutant) -> Result<End, String> {
+        let path = self.tree.join(&mutant.file);
+        let sound = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        if sound.matches(&mutant.find).count() != 1 {
+            return Err(format!("{}: what {:?} finds is not there exactly once", mutant.file.display(), mutant.name));
+        }
+        let write = |text: &str| fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()));
+        write(&sound.replacen(&mutant.find, &mutant.replace, 1))?;
+        let output = self.test(&mutant.package, &mutant.test, &mutant.caught_by);
+        write(&sound)?;
+        let output = output?;
+        Ok(match output.status.success() {
+            true => End::Survived,
+            // 124: it hangs, which is to be caught, too.
+            false if ran(&output) || output.status.code() == Some(124) => End::Caught,
+            false => End::Unbuilt(tail(&output)),
+        })
+    }
+
+    /// Tells one test. A test that hangs is ended after ten minutes.
+    fn test(&self, package: &str, test: &str, caught_by: &str) -> Result<Output, String> {
+        let cargo = |arguments: &[&str]| {
+            let mut command = Command::new("timeout");
+            command.args(["600", "cargo"]).args(arguments).args(["--locked", "--workspace", "--exclude", "xtask"]);
+            command.env("CARGO_TARGET_DIR", &self.builds).env_remove("RUST_BACKTRACE").current_dir(&self.tree);
+            command
+        };
+        // The stories start the program, which cargo builds for the tests of its own package only.
+        if package == "salve-tests" {
+            let built = cargo(&["build"]).output().map_err(|error| format!("cargo: {error}"))?;
+            if !built.status.success() {
+                return Ok(built);
+            }
+        }
+        let target: &[&str] = if test == "lib" { &["--lib"] } else { &["--test", test] };
+        let mut command = cargo(&[&["test"], target].concat());
+        command.args(["--", "--exact", caught_by]).output().map_err(|error| format!("cargo: {error}"))
+    }
+}
+
+/// Whether a test came to its end, well or not.
+fn ran(output: &Output) -> bool {
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.contains("1 passed") || text.contains("1 failed")
+}
+
+fn tail(output: &Output) -> String {
+    let text = [&output.stdout[..], &output.stderr[..]].map(String::from_utf8_lossy).concat();
+    let lines: Vec<&str> = text.lines().filter(|line| line.contains("error") || line.contains("panicked")).take(3).collect();
+    lines.join("; ")
+}

@@ -1,0 +1,105 @@
+//! Stories that take too long for every change: told by one command, which leaves its report in `docs/`.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use crate::repository;
+
+/// Lines of a story that begin so stand in its report.
+const TOLD: &str = "report: ";
+
+/// Kills a run on the real control plane so many times.
+pub fn killed(number: &str) -> Result<(), String> {
+    let number: usize = number.parse().map_err(|_| format!("{number:?} is no number of kills"))?;
+    let soak = Soak {
+        task: format!("killed {number}"),
+        file: "docs/killed.md",
+        title: "Killed on the real control plane",
+        what: "A process of `salve run volsync-unlock` on a real kube-apiserver with real Flux gets SIGKILL at a random moment, and so does each\n\
+               `salve recover` that takes its run up, until one comes to its end. After each run: every change in the API server's audit log has its entry\n\
+               in the run file, nothing was done twice, Flux is as it was, no mark and no Lease is left, and Git's sources are back.\n\
+               `tests/tests/control_plane_incident/killed.rs` tells it; 40 kills of it are part of `cargo test`.",
+        arguments: &["--test", "control_plane_incident", "--", "killed", "--nocapture"],
+        variables: vec![("SALVE_KILLS", number.to_string())],
+    };
+    soak.tell()
+}
+
+/// Disturbs a run in the simulated cluster at every moment.
+pub fn survive(stride: &str) -> Result<(), String> {
+    let stride: usize = stride.parse().ok().filter(|stride| *stride > 0).ok_or_else(|| format!("{stride:?} is no stride"))?;
+    let soak = Soak {
+        task: format!("survive {stride}"),
+        file: "docs/survived.md",
+        title: "Disturbed in the simulated cluster",
+        what: "A run of `volsync-unlock` dies before each line that it writes, each sync and each request, of its process or of its machine, and is taken\n\
+               up; so does the recovery. Each fault of an API server strikes at each request. Meddlers re-create, edit, suspend and resume between any two\n\
+               requests. After each: nothing ungranted, nothing twice, nothing outside the frozen set, Flux as before or said loudly, the replay agrees,\n\
+               the report equals the file, and never \"fixed\" without proof. `tests/tests/survival/` tells it; a part is told in `cargo test`.",
+        arguments: &["--release", "--test", "survival", "--", "--nocapture", "--test-threads=1"],
+        variables: vec![("SALVE_PAIRS", stride.to_string()), ("SALVE_FAULTS", "1".into()), ("SALVE_DEEDS", "1".into())],
+    };
+    soak.tell()
+}
+
+struct Soak {
+    task: String,
+    file: &'static str,
+    title: &'static str,
+    what: &'static str,
+    arguments: &'static [&'static str],
+    variables: Vec<(&'static str, String)>,
+}
+
+impl Soak {
+    /// Tells the story, and writes its report however it ends.
+    fn tell(&self) -> Result<(), String> {
+        let began = Instant::now();
+        let mut command = Command::new("cargo");
+        command.args(["test", "--locked", "--workspace", "--exclude", "xtask"]).args(self.arguments).current_dir(repository()?);
+        let mut child = command.envs(self.variables.iter().cloned()).stdout(Stdio::piped()).spawn().map_err(|error| format!("cargo: {error}"))?;
+        let mut told = vec![];
+        for line in BufReader::new(child.stdout.take().ok_or("stdout was asked to be a pipe")?).lines() {
+            let line = line.map_err(|error| format!("reading what the story says: {error}"))?;
+            println!("{line}");
+            told.extend(line.strip_prefix(TOLD).map(str::to_owned));
+        }
+        let ended = child.wait().map_err(|error| format!("cargo: {error}"))?;
+        let minutes = began.elapsed().as_secs_f64() / 60.0;
+        let came = if ended.success() { "every story held" } else { "A STORY FAILED" };
+        told.push(format!("{came}, after {minutes:.0} min with building"));
+        write(self.file, self.title, self.what, &self.task, &told)?;
+        if ended.success() { Ok(()) } else { Err(format!("a story failed; {} says so", self.file)) }
+    }
+}
+
+/// Writes a report: what was done, by which command, on what, and what came of it.
+pub fn write(file: &str, title: &str, what: &str, task: &str, told: &[String]) -> Result<(), String> {
+    let path = repository()?.join(file);
+    let mut text = format!("# {title}\n\n{what}\n\nThe last report, as `cargo xtask {task}` wrote it:\n\n");
+    for line in facts().iter().chain(told) {
+        let _ = writeln!(text, "- {line}");
+    }
+    fs::create_dir_all(path.parent().ok_or("a report has a folder")?).map_err(|error| format!("{}: {error}", path.display()))?;
+    fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+    println!("{} is written", path.display());
+    Ok(())
+}
+
+/// When, which commit, and on what machine.
+fn facts() -> Vec<String> {
+    let said = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).output().ok().filter(|output| output.status.success())?;
+        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let changed = said("git", &["status", "--porcelain", "--untracked-files=no"]).is_some_and(|changes| !changes.is_empty());
+    let commit = said("git", &["rev-parse", "--short", "HEAD"]).unwrap_or_else(|| "unknown".into());
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    vec![
+        format!("{}, on top of commit {commit}{}", said("date", &["-u", "+%Y-%m-%d"]).unwrap_or_default(), if changed { ", with changes" } else { "" }),
+        format!("{} on {}, {cores} cores", said("rustc", &["--version"]).unwrap_or_default(), std::env::consts::ARCH),
+    ]
+}
