@@ -20,7 +20,7 @@ what the stories in tests/ need:
 
 what takes too long for every change, and leaves its report in docs/:
   killed [N]      kills a run on the real control plane at N random moments [500], its recoveries too: docs/killed.md.
-                  500 take about an hour.
+                  500 take about an hour, on three control planes at once.
   survive [N]     crashes, faults and meddlers at every moment in the simulated cluster; of pairs of crashes, every Nth
                   of every Nth [1]: docs/survived.md. All pairs take hours.
   mutants [WORD]  plants each bug of tests/mutants.yaml, or those with WORD in their name, into a copy of the tree, and

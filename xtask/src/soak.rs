@@ -11,9 +11,13 @@ use crate::repository;
 /// Lines of a story that begin so stand in its report.
 const TOLD: &str = "report: ";
 
+/// Control planes at once: a run mostly waits.
+const AT_ONCE: usize = 3;
+
 /// Kills a run on the real control plane so many times.
 pub fn killed(number: &str) -> Result<(), String> {
     let number: usize = number.parse().map_err(|_| format!("{number:?} is no number of kills"))?;
+    let shares = (0..AT_ONCE).map(|n| number / AT_ONCE + usize::from(n < number % AT_ONCE)).filter(|share| *share > 0);
     let soak = Soak {
         task: format!("killed {number}"),
         file: "docs/killed.md",
@@ -21,9 +25,9 @@ pub fn killed(number: &str) -> Result<(), String> {
         what: "A process of `salve run volsync-unlock` on a real kube-apiserver with real Flux gets SIGKILL at a random moment, and so does each\n\
                `salve recover` that takes its run up, until one comes to its end. After each run: every change in the API server's audit log has its entry\n\
                in the run file, nothing was done twice, Flux is as it was, no mark and no Lease is left, and Git's sources are back.\n\
-               `tests/tests/control_plane_incident/killed.rs` tells it; 40 kills of it are part of `cargo test`.",
+               `tests/tests/control_plane_incident/killed.rs` tells it; 40 kills of it are part of `cargo test`. Three control planes share the kills.",
         arguments: &["--test", "control_plane_incident", "--", "killed", "--nocapture"],
-        variables: vec![("SALVE_KILLS", number.to_string())],
+        processes: shares.map(|share| vec![("SALVE_KILLS", share.to_string())]).collect(),
     };
     soak.tell()
 }
@@ -40,7 +44,7 @@ pub fn survive(stride: &str) -> Result<(), String> {
                requests. After each: nothing ungranted, nothing twice, nothing outside the frozen set, Flux as before or said loudly, the replay agrees,\n\
                the report equals the file, and never \"fixed\" without proof. `tests/tests/survival/` tells it; a part is told in `cargo test`.",
         arguments: &["--release", "--test", "survival", "--", "--nocapture", "--test-threads=1"],
-        variables: vec![("SALVE_PAIRS", stride.to_string()), ("SALVE_FAULTS", "1".into()), ("SALVE_DEEDS", "1".into())],
+        processes: vec![vec![("SALVE_PAIRS", stride.to_string()), ("SALVE_FAULTS", "1".into()), ("SALVE_DEEDS", "1".into())]],
     };
     soak.tell()
 }
@@ -51,16 +55,35 @@ struct Soak {
     title: &'static str,
     what: &'static str,
     arguments: &'static [&'static str],
-    variables: Vec<(&'static str, String)>,
+    /// What each process that tells it has in its environment; they run at once.
+    processes: Vec<Vec<(&'static str, String)>>,
 }
 
 impl Soak {
     /// Tells the story, and writes its report however it ends.
     fn tell(&self) -> Result<(), String> {
         let began = Instant::now();
+        let told: Vec<_> = std::thread::scope(|scope| {
+            let tellers: Vec<_> = self.processes.iter().map(|variables| scope.spawn(|| self.process(variables))).collect();
+            tellers.into_iter().map(|teller| teller.join().unwrap_or_else(|_| Err("a thread of the task runner broke".into()))).collect()
+        });
+        let (mut lines, mut failed) = (vec![], false);
+        for process in told {
+            let (said, held) = process?;
+            lines.extend(said);
+            failed |= !held;
+        }
+        let minutes = began.elapsed().as_secs_f64() / 60.0;
+        lines.push(format!("{}, after {minutes:.0} min with building", if failed { "A STORY FAILED" } else { "every story held" }));
+        write(self.file, self.title, self.what, &self.task, &lines)?;
+        if failed { Err(format!("a story failed; {} says so", self.file)) } else { Ok(()) }
+    }
+
+    /// One process: what it reports, and whether its story held.
+    fn process(&self, variables: &[(&'static str, String)]) -> Result<(Vec<String>, bool), String> {
         let mut command = Command::new("cargo");
         command.args(["test", "--locked", "--workspace", "--exclude", "xtask"]).args(self.arguments).current_dir(repository()?);
-        let mut child = command.envs(self.variables.iter().cloned()).stdout(Stdio::piped()).spawn().map_err(|error| format!("cargo: {error}"))?;
+        let mut child = command.envs(variables.iter().cloned()).stdout(Stdio::piped()).spawn().map_err(|error| format!("cargo: {error}"))?;
         let mut told = vec![];
         for line in BufReader::new(child.stdout.take().ok_or("stdout was asked to be a pipe")?).lines() {
             let line = line.map_err(|error| format!("reading what the story says: {error}"))?;
@@ -68,11 +91,7 @@ impl Soak {
             told.extend(line.strip_prefix(TOLD).map(str::to_owned));
         }
         let ended = child.wait().map_err(|error| format!("cargo: {error}"))?;
-        let minutes = began.elapsed().as_secs_f64() / 60.0;
-        let came = if ended.success() { "every story held" } else { "A STORY FAILED" };
-        told.push(format!("{came}, after {minutes:.0} min with building"));
-        write(self.file, self.title, self.what, &self.task, &told)?;
-        if ended.success() { Ok(()) } else { Err(format!("a story failed; {} says so", self.file)) }
+        Ok((told, ended.success()))
     }
 }
 

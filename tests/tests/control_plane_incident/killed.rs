@@ -35,7 +35,8 @@ struct Tally {
 #[cfg_attr(not(control_plane), ignore = "needs the control plane: cargo xtask control-plane")]
 async fn whenever_it_is_killed_a_run_is_taken_up_and_comes_to_its_end() -> Result<()> {
     let wanted = std::env::var("SALVE_KILLS").map_or(Ok(ON_ONE), |kills| kills.parse()).context("SALVE_KILLS is no number")?;
-    let seed = std::env::var("SALVE_SEED").map_or_else(|_| Ok(jiff::Timestamp::now().as_millisecond() as u64), |seed| seed.parse())?;
+    let seed =
+        std::env::var("SALVE_SEED").map_or_else(|_| Ok(jiff::Timestamp::now().as_millisecond() as u64 ^ u64::from(std::process::id())), |seed| seed.parse())?;
     println!("report: seed {seed} (SALVE_SEED)");
     let mut random = Random(seed.max(1));
     let mut tally = Tally { span: Duration::from_secs(15), ..Tally::default() };
