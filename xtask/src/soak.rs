@@ -63,6 +63,11 @@ impl Soak {
     /// Tells the story, and writes its report however it ends.
     fn tell(&self) -> Result<(), String> {
         let began = Instant::now();
+        // The stories start the program, which cargo builds for the tests of its own package only.
+        let built = Command::new("cargo").args(["build", "--locked", "--workspace", "--exclude", "xtask"]).current_dir(repository()?).status();
+        if !built.map_err(|error| format!("cargo: {error}"))?.success() {
+            return Err("the program does not build".into());
+        }
         let told: Vec<_> = std::thread::scope(|scope| {
             let tellers: Vec<_> = self.processes.iter().map(|variables| scope.spawn(|| self.process(variables))).collect();
             tellers.into_iter().map(|teller| teller.join().unwrap_or_else(|_| Err("a thread of the task runner broke".into()))).collect()
