@@ -142,19 +142,18 @@ impl Copy {
     fn test(&self, package: &str, test: &str, caught_by: &str) -> Result<Output, String> {
         let cargo = |arguments: &[&str]| {
             let mut command = Command::new("timeout");
-            command.args(["600", "cargo"]).args(arguments).args(["--locked", "--workspace", "--exclude", "xtask"]);
+            command.args(["600", "cargo"]).args(arguments);
             command.env("CARGO_TARGET_DIR", &self.builds).env_remove("RUST_BACKTRACE").current_dir(&self.tree);
             command
         };
-        // The stories start the program, which cargo builds for the tests of its own package only.
         if package == "salve-tests" {
-            let built = cargo(&["build"]).output().map_err(|error| format!("cargo: {error}"))?;
+            let built = cargo(&soak::PROGRAM).output().map_err(|error| format!("cargo: {error}"))?;
             if !built.status.success() {
                 return Ok(built);
             }
         }
         let target: &[&str] = if test == "lib" { &["--lib"] } else { &["--test", test] };
-        let mut command = cargo(&[&["test"], target].concat());
+        let mut command = cargo(&[&["test", "--locked", "--workspace", "--exclude", "xtask"], target].concat());
         command.args(["--", "--exact", caught_by]).output().map_err(|error| format!("cargo: {error}"))
     }
 }

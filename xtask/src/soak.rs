@@ -11,6 +11,10 @@ use crate::repository;
 /// Lines of a story that begin so stand in its report.
 const TOLD: &str = "report: ";
 
+/// Builds the program that the stories start: cargo does so for the tests of its own package only. Without `--tests` it would be built
+/// with other features, and so would all that it stands on.
+pub const PROGRAM: [&str; 8] = ["test", "--locked", "--workspace", "--exclude", "xtask", "--no-run", "--test", "bad_input"];
+
 /// Control planes at once: a run mostly waits.
 const AT_ONCE: usize = 3;
 
@@ -63,8 +67,7 @@ impl Soak {
     /// Tells the story, and writes its report however it ends.
     fn tell(&self) -> Result<(), String> {
         let began = Instant::now();
-        // The stories start the program, which cargo builds for the tests of its own package only.
-        let built = Command::new("cargo").args(["build", "--locked", "--workspace", "--exclude", "xtask"]).current_dir(repository()?).status();
+        let built = Command::new("cargo").args(PROGRAM).current_dir(repository()?).status();
         if !built.map_err(|error| format!("cargo: {error}"))?.success() {
             return Err("the program does not build".into());
         }
