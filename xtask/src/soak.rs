@@ -29,6 +29,7 @@ pub fn killed(number: &str) -> Result<(), String> {
         what: "A process of `salve run volsync-unlock` on a real kube-apiserver with real Flux gets SIGKILL at a random moment, and so does each\n\
                `salve recover` that takes its run up, until one comes to its end. After each run: every change in the API server's audit log has its entry\n\
                in the run file, nothing was done twice, Flux is as it was, no mark and no Lease is left, and Git's sources are back.\n\
+               A run that was killed before its header stood has no outcome: that nothing was sent is looked at.\n\
                `tests/tests/control_plane_incident/killed.rs` tells it; 40 kills of it are part of `cargo test`. Three control planes share the kills.",
         arguments: &["--test", "control_plane_incident", "--", "killed", "--nocapture"],
         processes: shares.map(|share| vec![("SALVE_KILLS", share.to_string())]).collect(),
