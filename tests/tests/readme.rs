@@ -1,4 +1,4 @@
-//! The README says what is true: its transcript, its Role, its commands.
+//! The README says what is true: its transcript, its policy, its commands.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -29,9 +29,17 @@ fn its_transcript_is_what_the_demo_says() {
 }
 
 #[test]
-fn its_role_is_the_one_that_the_stories_run_under() {
-    let whole = std::fs::read_to_string(root().join("guests/volsync-unlock/role.yaml")).unwrap();
-    assert!(whole.contains(block("yaml").trim_end()), "README.md and guests/volsync-unlock/role.yaml differ");
+fn its_policy_is_one_that_narrows_the_shipped_guest() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("policy.yaml");
+    std::fs::write(&path, block("yaml")).unwrap();
+    let inspect = Command::new(salve_tests::salve::program().unwrap()).args(["inspect", "volsync-unlock", "--policy"]).arg(&path).output().unwrap();
+    let told = String::from_utf8_lossy(&inspect.stdout);
+    assert_eq!(inspect.status.code(), Some(3), "it grants one capability of many: {told}");
+    assert!(
+        told.contains("home-automation, media; only with the labels tier notin (database), !keep; only of the movers restic; at most 10 deletions"),
+        "{told}"
+    );
 }
 
 #[test]

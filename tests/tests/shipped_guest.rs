@@ -50,6 +50,18 @@ fn its_grants_name_every_touch_that_it_imports_and_no_other() {
 }
 
 #[test]
+fn its_role_is_what_rbac_prints() {
+    let salve = salve_tests::salve::program().unwrap();
+    let printed = std::process::Command::new(salve).args(["rbac", "volsync-unlock"]).output().unwrap();
+    let shipped = std::fs::read_to_string(root().join("guests/volsync-unlock/role.yaml")).unwrap();
+    assert!(printed.status.success());
+    assert_eq!(String::from_utf8_lossy(&printed.stdout), shipped, "salve rbac volsync-unlock > guests/volsync-unlock/role.yaml");
+    for forbidden in ["secrets", "escalate", "impersonate", "resources: [\"*\"", "verbs: [\"*\""] {
+        assert!(!shipped.contains(forbidden), "{forbidden}");
+    }
+}
+
+#[test]
 fn built_in_two_folders_it_is_the_same_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let build = |name: &str| {

@@ -1,6 +1,7 @@
 //! Flags that several commands share.
 
 use clap::{Args, ValueEnum};
+use salve_core::name;
 use salve_kubernetes::IN_CLUSTER;
 use std::path::PathBuf;
 
@@ -43,6 +44,15 @@ pub struct ClusterArguments {
     /// Impersonate this user, e.g. `system:serviceaccount:salve:volsync-unlock`.
     #[arg(long = "as", value_name = "USER")]
     pub as_user: Option<String>,
+    /// Act as this ServiceAccount, by short-lived tokens that the kubeconfig's credentials ask for and are then not used any more.
+    #[arg(long, value_name = "NS/NAME", conflicts_with = "as_user", value_parser = service_account)]
+    pub service_account: Option<(String, String)>,
+}
+
+fn service_account(text: &str) -> Result<(String, String), String> {
+    let (namespace, name) = text.split_once('/').ok_or("NAMESPACE/NAME is wanted, e.g. salve/volsync-unlock")?;
+    name::namespace(namespace).and_then(|()| name::object(name)).map_err(|error| error.text().to_owned())?;
+    Ok((namespace.into(), name.into()))
 }
 
 impl ClusterArguments {

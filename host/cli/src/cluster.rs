@@ -30,6 +30,7 @@ impl Open {
             kubeconfig: arguments.kubeconfig.clone(),
             context: arguments.context.clone(),
             as_user: arguments.as_user.clone(),
+            service_account: arguments.service_account.clone(),
             ..Connection::default()
         };
         let cluster = Cluster::connect(connection).await.map_err(|e| {
@@ -41,9 +42,11 @@ impl Open {
                 | ConnectError::NoContext { .. }
                 | ConnectError::UnknownContext { .. }
                 | ConnectError::GroupsWithoutUser => Failed::usage(said),
-                ConnectError::Credentials(_) | ConnectError::Refused { .. } | ConnectError::Unreachable { .. } | ConnectError::Tls { .. } => {
-                    Failed::cluster(said)
-                }
+                ConnectError::Credentials(_)
+                | ConnectError::NoToken { .. }
+                | ConnectError::Refused { .. }
+                | ConnectError::Unreachable { .. }
+                | ConnectError::Tls { .. } => Failed::cluster(said),
             }
         })?;
         Self::greet(cluster).await
@@ -66,6 +69,11 @@ impl Open {
         let context = cluster.context().to_owned();
         let identity = look(&Performer::new(cluster.clone(), "", 0), Identity {}).await?;
         Ok(Self { cluster, context, identity })
+    }
+
+    /// Whether it is a real one.
+    pub fn is_live(&self) -> bool {
+        !self.cluster.server().is_empty()
     }
 
     /// Refuses to go on with a run or plan of another cluster.

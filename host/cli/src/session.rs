@@ -9,8 +9,12 @@ use crate::plans::Plan;
 use crate::runs;
 use crate::tell::{Failed, Live};
 use salve_core::document::Limits;
+use salve_core::effect::host::{Access, Policies};
 use salve_core::grants::Grants;
 use salve_core::journal::{Closing, Ending, Entry, FORMAT, Header, Recovery};
+use salve_core::permission::admission;
+use salve_core::permission::needs::{Needs, functions};
+use salve_core::permission::rings::{self, Rings};
 use salve_core::report::{Description, Report};
 use salve_run::{Halt, Journal, Mode, Person, Run, RunFile, Setting, Stop};
 use salve_sandbox::{Guest, GuestEnd, Linked, Linking, Sandbox};
@@ -90,7 +94,9 @@ impl Ready {
 
     /// Runs it once, on this run file.
     pub async fn run_on(&self, mode: Mode, open: &Open, id: &str, file: Option<RunFile>, person: Box<dyn Person>) -> Result<Over, Failed> {
-        let (underway, mut run) = begin(open, self.header(mode, open, id), file, person, mode)?;
+        let rings = if mode == Mode::Live { self.rings(open).await } else { None };
+        let header = Header { rings, ..self.header(mode, open, id) };
+        let (underway, mut run) = begin(open, header, file, person, mode)?;
         if let (Mode::Live, Some(plan)) = (mode, &self.plan) {
             let fresh = plan.fresh(open.clock().now()).unwrap_or_else(|why| {
                 anstream::eprintln!("{why}");
@@ -130,7 +136,30 @@ impl Ready {
             cluster: open.identity.uid.clone(),
             user: open.identity.user.clone(),
             machine: machine(),
+            rings: None,
         }
+    }
+
+    /// What holds the credential of a run on a live cluster. What cannot be asked is not known, and keeps no run from its work.
+    async fn rings(&self, open: &Open) -> Option<Rings> {
+        if !open.is_live() {
+            return None;
+        }
+        let requests = rings::beyond();
+        let may = open.ask(Access { requests: requests.clone() }).await.ok();
+        let beyond = may.map(|may| requests.iter().zip(may).filter(|(_, may)| *may).map(|(request, _)| request.to_string()).collect());
+        let names = open.identity.user.as_deref().and_then(rings::account).map(|account| {
+            let functions = self.guest.inspection().imported().flat_map(|(capability, names)| functions(capability, names)).collect();
+            admission::names(&account, &Needs::of(&functions, &self.chosen.grants, false))
+        });
+        let missing_policies = match names {
+            None => None,
+            Some(names) => open.ask(Policies { names: names.clone() }).await.ok().map(|there| {
+                let absent = names.into_iter().zip(there).filter(|(_, there)| !there);
+                absent.map(|(name, _)| name).collect()
+            }),
+        };
+        Some(Rings { beyond, missing_policies })
     }
 }
 

@@ -86,7 +86,9 @@ fn a_policy_that_grants_no_touch_refuses_the_run_naming_all_of_them() {
 #[test]
 fn a_policy_that_names_other_digests_refuses_the_component() {
     let home = tempfile::tempdir().unwrap();
-    let path = file(home.path(), "policy.yaml", POLICY.replace("grants: []", "grants: []\n  digests: [sha256:00]"));
+    let digests = |digest: &str| file(home.path(), "policy.yaml", POLICY.replace("grants: []", &format!("grants: []\n  digests: [sha256:{digest}]")));
+    says(&salve(home.path(), &["check", "volsync-unlock", "--policy", &digests("00")]), 2, &["policy.yaml:6: spec.digests[0]: ", "sha256:00"]);
+    let path = digests(&"0".repeat(64));
     says(&salve(home.path(), &["check", "volsync-unlock", "--policy", &path]), 3, &["digests", "sha256:"]);
 }
 
@@ -133,13 +135,34 @@ fn the_contract_that_is_printed_can_be_written_and_read() {
 }
 
 #[test]
-fn inspect_says_what_the_shipped_guest_can_ask_for_and_cannot() {
+fn inspect_lays_imports_beside_grants_on_one_screen() {
     let home = tempfile::tempdir().unwrap();
-    says(&salve(home.path(), &["inspect", "volsync-unlock"]), 0, &["may ask to touch", "delete-replicationsources", "no WASI", "settle", "seconds"]);
+    let screen = salve(home.path(), &["inspect", "volsync-unlock"]);
+    says(&screen, 0, &["looks", "touches", "delete-replicationsources", "at most 100 deletions in a run", "no WASI", "to sign", "settle", "seconds"]);
     let json = salve(home.path(), &["inspect", "volsync-unlock", "--output", "json"]);
     let document: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(document["kind"], "Inspection");
     assert_eq!(document["touch"], serde_json::json!(["suspend-flux", "reconcile-flux", "delete-replicationsources", "restart-deployment"]));
+    let row = |name: &str| document["permission"].as_array().unwrap().iter().find(|row| row["capability"] == name).unwrap().clone();
+    assert_eq!(row("query-flux")["functions"], serde_json::json!(["owners", "get"]));
+    assert_eq!((&document["upperBound"], &row("restart-deployment")["missing"]), (&false.into(), &false.into()));
+}
+
+#[test]
+fn inspect_names_what_a_policy_does_not_grant_and_what_nobody_uses() {
+    let home = tempfile::tempdir().unwrap();
+    let grants = "grants:\n  - {capability: restart-deployment, namespaces: [rook-ceph], names: [\"*-provisioner\"]}";
+    let path = file(home.path(), "policy.yaml", POLICY.replace("grants: []", grants));
+    let told = salve(home.path(), &["inspect", "volsync-unlock", "--policy", &path]);
+    says(
+        &told,
+        3,
+        &["MISSING in ", "policy.yaml: each of its calls is denied", "- {capability: suspend-flux", "only those called *-provisioner; at most 1 restarts"],
+    );
+    let bare = salve(home.path(), &["inspect", "volsync-unlock", "--policy", &path, "--output", "json"]);
+    let document: serde_json::Value = serde_json::from_slice(&bare.stdout).unwrap();
+    let missing = document["permission"].as_array().unwrap().iter().filter(|row| row["missing"] == true).count();
+    assert_eq!((bare.status.code(), missing), (Some(3), 10));
 }
 
 #[test]
@@ -154,7 +177,7 @@ fn completions_know_the_commands() {
 fn help_teaches_and_names_the_exit_codes() {
     let home = tempfile::tempdir().unwrap();
     says(&salve(home.path(), &["--help"]), 0, &["salve demo", "Exit codes", "needs a person"]);
-    for command in ["demo", "check", "plan", "run", "inspect", "doctor", "sim", "wit", "completions"] {
+    for command in ["demo", "check", "plan", "run", "recover", "report", "replay", "undo", "runs", "inspect", "rbac", "doctor", "sim", "wit", "completions"] {
         says(&salve(home.path(), &[command, "--help"]), 0, &["Usage"]);
     }
 }

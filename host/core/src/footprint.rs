@@ -2,8 +2,10 @@
 //!
 //! The check on each outgoing request reads it; the Role that a credential needs is written from it.
 
+use crate::effect::host::LEASE_NAMESPACES;
+use crate::effect::query_flux::SubjectKind;
 use crate::effect::shared::FluxKind;
-use crate::effect::{Effect, Look, Own, Target, Touch};
+use crate::effect::{Effect, Function, Target};
 use crate::glob::Glob;
 use serde_json::Value;
 
@@ -45,6 +47,8 @@ impl Verb {
 pub enum Scope {
     /// Kinds without a namespace.
     Cluster,
+    /// This one object without a namespace.
+    Object(&'static str),
     /// The namespaces that the effect names.
     Effect,
     /// Exactly the objects that the effect names.
@@ -81,6 +85,7 @@ const VOLSYNC: &str = "volsync.backube";
 const SNAPSHOT: &str = "snapshot.storage.k8s.io";
 const STORAGE: &str = "storage.k8s.io";
 const COORDINATION: &str = "coordination.k8s.io";
+const ADMISSION: &str = "admissionregistration.k8s.io";
 
 macro_rules! flux_rules {
     ($verb:ident, $scope:ident) => {
@@ -91,6 +96,13 @@ macro_rules! flux_rules {
             rule(Verb::$verb, SOURCE, "ocirepositories", Scope::$scope),
             rule(Verb::$verb, SOURCE, "buckets", Scope::$scope),
         ]
+    };
+}
+
+/// Who owns an object: what their labels can name.
+macro_rules! owner_rules {
+    ($scope:ident) => {
+        [rule(Verb::Get, KUSTOMIZE, "kustomizations", Scope::$scope), rule(Verb::Get, HELM, "helmreleases", Scope::$scope)]
     };
 }
 
@@ -110,24 +122,28 @@ const fn join<const A: usize, const B: usize, const C: usize>(a: [Rule; A], b: [
 }
 
 const IDENTITY: &[Rule] =
-    &[rule(Verb::Get, "", "namespaces", Scope::Cluster), rule(Verb::Create, "authentication.k8s.io", "selfsubjectreviews", Scope::Cluster)];
-const LEASE: &[Rule] = &[rule(Verb::Get, "", "namespaces", Scope::Cluster), rule(Verb::Get, COORDINATION, "leases", Scope::Target)];
+    &[rule(Verb::Get, "", "namespaces", Scope::Object("kube-system")), rule(Verb::Create, "authentication.k8s.io", "selfsubjectreviews", Scope::Cluster)];
+const ACCESS: &[Rule] = &[rule(Verb::Create, "authorization.k8s.io", "selfsubjectaccessreviews", Scope::Cluster)];
+const TOKEN: &[Rule] = &[Rule { verb: Verb::Create, group: "", resource: "serviceaccounts", subresource: Some("token"), scope: Scope::Target }];
+const POLICIES: &[Rule] =
+    &[rule(Verb::Get, ADMISSION, "validatingadmissionpolicies", Scope::Target), rule(Verb::Get, ADMISSION, "validatingadmissionpolicybindings", Scope::Target)];
+const LEASE: &[Rule] = &[rule(Verb::Get, "", "namespaces", Scope::Object(LEASE_NAMESPACES[0])), rule(Verb::Get, COORDINATION, "leases", Scope::Target)];
 const ACQUIRE_LEASE: &[Rule] = &[
-    rule(Verb::Get, "", "namespaces", Scope::Cluster),
+    rule(Verb::Get, "", "namespaces", Scope::Object(LEASE_NAMESPACES[0])),
     rule(Verb::Get, COORDINATION, "leases", Scope::Target),
     rule(Verb::Create, COORDINATION, "leases", Scope::Effect),
 ];
 const RELEASE_LEASE: &[Rule] = &[rule(Verb::Get, COORDINATION, "leases", Scope::Target), rule(Verb::Delete, COORDINATION, "leases", Scope::Target)];
 const LEFTOVERS: &[Rule] = &flux_rules!(List, Everywhere);
-const FLUX_OWNERS: &[Rule] = &join::<3, 5, 8>(
+const FLUX_OWNERS: &[Rule] = &join::<3, 2, 5>(
     [
         rule(Verb::Get, VOLSYNC, "replicationsources", Scope::Target),
         rule(Verb::Get, "", "persistentvolumeclaims", Scope::Target),
         rule(Verb::Get, "apps", "deployments", Scope::Target),
     ],
-    flux_rules!(Get, Followed),
+    owner_rules!(Followed),
 );
-const FLUX_GET: &[Rule] = &join::<5, 5, 10>(flux_rules!(Get, Target), flux_rules!(Get, Followed));
+const FLUX_GET: &[Rule] = &join::<5, 2, 7>(flux_rules!(Get, Target), owner_rules!(Followed));
 const SOURCES: &[Rule] = &[rule(Verb::List, VOLSYNC, "replicationsources", Scope::Effect), rule(Verb::List, "", "persistentvolumeclaims", Scope::Effect)];
 const DESTINATIONS: &[Rule] = &[rule(Verb::List, VOLSYNC, "replicationdestinations", Scope::Effect)];
 const CLAIMS: &[Rule] = &[
@@ -160,7 +176,7 @@ const AWAIT_ROLLOUT: &[Rule] = &[
 ];
 const FLUX_WRITE: &[Rule] = &join::<5, 5, 10>(flux_rules!(Get, Target), flux_rules!(Patch, Target));
 // The parent is read, too: one that would undo the suspend makes it pointless.
-const SUSPEND: &[Rule] = &join::<5, 10, 15>(flux_rules!(Get, Followed), join::<5, 5, 10>(flux_rules!(Get, Target), flux_rules!(Patch, Target)));
+const SUSPEND: &[Rule] = &join::<2, 10, 12>(owner_rules!(Followed), join::<5, 5, 10>(flux_rules!(Get, Target), flux_rules!(Patch, Target)));
 const DELETE: &[Rule] = &[rule(Verb::Get, VOLSYNC, "replicationsources", Scope::Target), rule(Verb::Delete, VOLSYNC, "replicationsources", Scope::Target)];
 const RECREATE: &[Rule] = &[rule(Verb::Get, VOLSYNC, "replicationsources", Scope::Target), rule(Verb::Create, VOLSYNC, "replicationsources", Scope::Effect)];
 const RESTART: &[Rule] = &[
@@ -184,42 +200,36 @@ const RECONCILE_FIELDS: &[&[&str]] =
     &[&["metadata", "annotations", "reconcile.fluxcd.io/requestedAt"], &["metadata", "annotations", "reconcile.fluxcd.io/forceAt"]];
 const RESTART_FIELDS: &[&[&str]] = &[&["spec", "template", "metadata", "annotations", "kubectl.kubernetes.io/restartedAt"]];
 
-/// The rules and the fields of an effect.
-pub fn table(effect: &Effect) -> (&'static [Rule], &'static [&'static [&'static str]]) {
-    match effect {
-        Effect::Own(own) => match own {
-            Own::Now(_) | Own::Sleep(_) | Own::Step(_) | Own::Note(_) | Own::AskPerson(_) => (&[], &[]),
-        },
-        Effect::Look(look) => {
-            let rules = match look {
-                Look::Identity(_) => IDENTITY,
-                Look::Lease(_) => LEASE,
-                Look::Leftovers(_) => LEFTOVERS,
-                Look::FluxOwners(_) => FLUX_OWNERS,
-                Look::FluxGet(_) => FLUX_GET,
-                Look::Sources(_) => SOURCES,
-                Look::Destinations(_) => DESTINATIONS,
-                Look::Claims(_) => CLAIMS,
-                Look::Snapshots(_) => SNAPSHOTS,
-                Look::FindDriver(_) => FIND_DRIVER,
-                Look::Pods(_) => PODS,
-                Look::ListObjects(_) => LIST_OBJECTS,
-                Look::GetObject(_) => GET_OBJECT,
-                Look::LogPage(_) => LOG_PAGE,
-                Look::AwaitRollout(_) => AWAIT_ROLLOUT,
-            };
-            (rules, &[])
-        }
-        Effect::Touch(touch) => match touch {
-            Touch::AcquireLease(_) => (ACQUIRE_LEASE, &[]),
-            Touch::ReleaseLease(_) => (RELEASE_LEASE, &[]),
-            Touch::Suspend(_) => (SUSPEND, SUSPEND_FIELDS),
-            Touch::Resume(_) => (FLUX_WRITE, SUSPEND_FIELDS),
-            Touch::Reconcile(_) => (FLUX_WRITE, RECONCILE_FIELDS),
-            Touch::Delete(_) => (DELETE, &[]),
-            Touch::Recreate(_) => (RECREATE, &[]),
-            Touch::Restart(_) => (RESTART, RESTART_FIELDS),
-        },
+/// What a function may ask of the API server, and the fields that its writes may change.
+pub fn table(function: Function) -> (&'static [Rule], &'static [&'static [&'static str]]) {
+    match function {
+        Function::Now | Function::Sleep | Function::Step | Function::Note | Function::AskPerson => (&[], &[]),
+        Function::Identity => (IDENTITY, &[]),
+        Function::Access => (ACCESS, &[]),
+        Function::Token => (TOKEN, &[]),
+        Function::Policies => (POLICIES, &[]),
+        Function::Lease => (LEASE, &[]),
+        Function::Leftovers => (LEFTOVERS, &[]),
+        Function::FluxOwners => (FLUX_OWNERS, &[]),
+        Function::FluxGet => (FLUX_GET, &[]),
+        Function::Sources => (SOURCES, &[]),
+        Function::Destinations => (DESTINATIONS, &[]),
+        Function::Claims => (CLAIMS, &[]),
+        Function::Snapshots => (SNAPSHOTS, &[]),
+        Function::FindDriver => (FIND_DRIVER, &[]),
+        Function::Pods => (PODS, &[]),
+        Function::ListObjects => (LIST_OBJECTS, &[]),
+        Function::GetObject => (GET_OBJECT, &[]),
+        Function::LogPage => (LOG_PAGE, &[]),
+        Function::AwaitRollout => (AWAIT_ROLLOUT, &[]),
+        Function::AcquireLease => (ACQUIRE_LEASE, &[]),
+        Function::ReleaseLease => (RELEASE_LEASE, &[]),
+        Function::Suspend => (SUSPEND, SUSPEND_FIELDS),
+        Function::Resume => (FLUX_WRITE, SUSPEND_FIELDS),
+        Function::Reconcile => (FLUX_WRITE, RECONCILE_FIELDS),
+        Function::Delete => (DELETE, &[]),
+        Function::Recreate => (RECREATE, &[]),
+        Function::Restart => (RESTART, RESTART_FIELDS),
     }
 }
 
@@ -263,7 +273,7 @@ pub struct Breach {
 impl Footprint {
     /// The footprint of `effect`, whose capability is granted in the namespaces `followed`.
     pub fn new(effect: &Effect, followed: Vec<Glob>) -> Self {
-        let (rules, fields) = table(effect);
+        let (rules, fields) = table(effect.function());
         Self { effect: effect.name(), rules, fields, targets: effect.targets(), followed }
     }
 
@@ -279,6 +289,7 @@ impl Footprint {
             let there = match rule.scope {
                 Scope::Everywhere => true,
                 Scope::Cluster => asked.namespace.is_none(),
+                Scope::Object(name) => asked.namespace.is_none() && asked.name == Some(name),
                 Scope::Effect => self.targets.iter().any(|t| t.namespace.as_deref() == asked.namespace),
                 Scope::Target => self.targets.iter().any(|t| t.namespace.as_deref() == asked.namespace && t.name.as_deref() == asked.name && of_kind(t, asked)),
                 Scope::Followed => asked.namespace.is_some_and(|ns| self.followed.iter().any(|g| g.fits(ns))),
@@ -311,15 +322,16 @@ impl Footprint {
     }
 
     /// Whether a new object is one that it may make: named as a target, with nothing in its metadata that would act by itself. A review,
-    /// which is kept nowhere, names nothing.
-    pub fn covers_new(&self, namespace: Option<&str>, object: &Value) -> Result<(), Breach> {
+    /// which is kept nowhere, names nothing; a token request, `below` an object, has that object in its path.
+    pub fn covers_new(&self, namespace: Option<&str>, below: Option<&str>, object: &Value) -> Result<(), Breach> {
         let breach = |what: String| Err(Breach { effect: self.effect, what, ungranted: false });
         let keys = |value: &Value| value.as_object().map(|map| map.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
-        let allowed: &[&str] = if self.targets.is_empty() { &["apiVersion", "kind"] } else { &["apiVersion", "kind", "metadata", "spec"] };
+        let is_kept = !self.targets.is_empty() && below.is_none();
+        let allowed: &[&str] = if !is_kept { &["apiVersion", "kind", "spec"] } else { &["apiVersion", "kind", "metadata", "spec"] };
         if let Some(key) = keys(object).iter().find(|key| !allowed.contains(&key.as_str())) {
             return breach(format!("a new object with {key}"));
         }
-        if self.targets.is_empty() {
+        if !is_kept {
             return Ok(());
         }
         let metadata = &object["metadata"];
@@ -365,10 +377,21 @@ impl Footprint {
     }
 }
 
-/// A Flux target is one object of one kind: its namesakes of the other kinds are none of its business.
+/// A target with a kind is one object of one kind: its namesakes of the other kinds are none of its business.
 fn of_kind(target: &Target, asked: &Asked<'_>) -> bool {
-    let named = target.kind.as_deref().and_then(|word| FluxKind::ALL.into_iter().find(|k| k.word() == word));
-    named.is_none_or(|kind| kind.plural() == asked.resource && kind.group() == asked.group)
+    let named = target.kind.as_deref().and_then(named);
+    named.is_none_or(|(group, resource)| group == asked.group && resource == asked.resource)
+}
+
+/// The words of ours for kinds.
+pub fn words() -> impl Iterator<Item = &'static str> {
+    FluxKind::ALL.into_iter().map(FluxKind::word).chain(SubjectKind::ALL.into_iter().map(SubjectKind::word))
+}
+
+/// The group and the plural of a kind that grants name by a word of ours.
+pub fn named(word: &str) -> Option<(&'static str, &'static str)> {
+    let flux = FluxKind::ALL.into_iter().find(|kind| kind.word() == word).map(|kind| (kind.group(), kind.plural()));
+    flux.or_else(|| SubjectKind::ALL.into_iter().find(|kind| kind.word() == word).map(|kind| (kind.group(), kind.plural())))
 }
 
 #[cfg(test)]
@@ -452,7 +475,7 @@ mod tests {
     #[test]
     fn a_look_never_has_a_rule_that_changes_anything() {
         let claims = query_pvcs::Claims { namespaces: vec!["media".into()] }.effect();
-        let (rules, fields) = table(&claims);
+        let (rules, fields) = table(claims.function());
         assert!(fields.is_empty() && rules.iter().all(|r| !r.verb.mutates()));
     }
 }

@@ -28,6 +28,15 @@ impl Glob {
     pub fn is_every(&self) -> bool {
         self.text == "*"
     }
+    /// Whether it is a name, and no pattern.
+    pub fn is_plain(&self) -> bool {
+        !self.text.contains(['*', '?', '[', '{', '\\'])
+    }
+    /// The same as a regular expression over a whole name.
+    pub fn regex(&self) -> String {
+        let pattern = Pattern::new(&self.text).map(|pattern| pattern.regex().to_owned()).unwrap_or_default();
+        pattern.trim_start_matches("(?-u)").to_owned()
+    }
     /// As it was written.
     pub fn as_str(&self) -> &str {
         &self.text

@@ -9,6 +9,7 @@ use crate::effect::Effect;
 use crate::effect::shared::FluxRef;
 use crate::grants::{Denial, Grants};
 use crate::outcome::{Fault, Outcome};
+use crate::permission::rings::Rings;
 use crate::report::{Conclusion, Description, Diagnosis, Verdict};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -113,6 +114,9 @@ pub struct Header {
     pub user: Option<String>,
     /// The name of the machine that it runs on.
     pub machine: Option<String>,
+    /// What holds the credential, where it was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rings: Option<Rings>,
 }
 
 /// A document that grants come from.

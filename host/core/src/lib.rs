@@ -7,6 +7,7 @@
 //! - [`outcome`]: what an effect came to, and whose fault a failure is
 //! - [`footprint`]: which requests an effect may make, and what a write may change
 //! - [`grants`]: whether a run may do it; [`document`]: where grants come from
+//! - [`permission`]: the Role and the admission policy that a credential needs for it
 //! - [`journal`]: what a run did; [`plan`], [`approval`], [`proof`], [`report`]: its readers
 //! - [`equivalent`]: the kubectl or flux command that does the same
 
@@ -23,6 +24,7 @@ pub mod grants;
 pub mod journal;
 pub mod name;
 pub mod outcome;
+pub mod permission;
 pub mod plan;
 pub mod proof;
 pub mod report;

@@ -60,6 +60,9 @@ impl Overlay {
             | Answer::Note(_)
             | Answer::AskPerson(_)
             | Answer::Identity(_)
+            | Answer::Access(_)
+            | Answer::Token(_)
+            | Answer::Policies(_)
             | Answer::Lease(_)
             | Answer::Leftovers(_)
             | Answer::FluxOwners(_)
@@ -88,6 +91,9 @@ impl Overlay {
         match look {
             Look::AwaitRollout(_) => Some("the restart has to happen before it can be awaited"),
             Look::Identity(_)
+            | Look::Access(_)
+            | Look::Token(_)
+            | Look::Policies(_)
             | Look::Lease(_)
             | Look::Leftovers(_)
             | Look::FluxOwners(_)

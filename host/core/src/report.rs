@@ -244,6 +244,20 @@ pub struct Cluster {
     pub uid: Option<String>,
     /// As whom.
     pub user: Option<String>,
+    /// What holds that credential, where it was asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rings: Vec<Ring>,
+}
+
+/// One of the three rings of permission: the host around the guest, the Role and the admission policies around the credential.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Ring {
+    /// `host`, `role` or `admission`.
+    pub name: &'static str,
+    /// Whether it holds.
+    pub holds: bool,
+    /// Why, or why not.
+    pub why: String,
 }
 
 /// One step.
@@ -312,7 +326,12 @@ impl Report {
             sentence: "the run has no end: its process died, or it still runs".into(),
             fault: None,
             guest: Guest { name: header.guest.name.clone(), version: header.guest.version.clone(), digest: header.digest.clone() },
-            cluster: Cluster { context: header.context.clone(), uid: header.cluster.clone(), user: header.user.clone() },
+            cluster: Cluster {
+                context: header.context.clone(),
+                uid: header.cluster.clone(),
+                user: header.user.clone(),
+                rings: header.rings.iter().flat_map(|rings| rings.told()).map(|(name, holds, why)| Ring { name, holds, why }).collect(),
+            },
             began: header.at,
             ended: header.at,
             diagnosis: None,

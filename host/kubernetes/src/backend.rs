@@ -5,7 +5,7 @@ use crate::delete_replicationsources::recreate;
 use crate::send::Session;
 use crate::{
     delete_replicationsources, host, lease, query_drivers, query_flux, query_objects, query_pods, query_pvcs, query_replicationsources, reconcile_flux,
-    restart_deployment, suspend_flux, tail_logs,
+    restart_deployment, service_account, suspend_flux, tail_logs,
 };
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -56,6 +56,9 @@ impl Backend for Performer {
             let session = &Session::new(&self.cluster, footprint).heeding(&self.stop);
             Ok(match look {
                 Look::Identity(_) => Answer::Identity(host::identity(session).await?),
+                Look::Access(ask) => Answer::Access(host::access(session, ask).await?),
+                Look::Token(ask) => Answer::Token(service_account::token(session, ask).await?.1),
+                Look::Policies(ask) => Answer::Policies(host::policies(session, ask).await?),
                 Look::Lease(_) => Answer::Lease(lease::holder(session).await?),
                 Look::Leftovers(_) => Answer::Leftovers(host::leftovers(session).await?),
                 Look::FluxOwners(ask) => Answer::FluxOwners(query_flux::owners(session, ask).await?),

@@ -5,10 +5,11 @@ use crate::cluster::Cluster;
 use crate::failure::{How, credentials, sort};
 use crate::fence::Fence;
 use crate::send::Session;
+use crate::service_account::Tokens;
 use http::header::{HeaderValue, USER_AGENT};
 use kube::Config;
 use kube::client::{AuthError, ClientBuilder};
-use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError, LoadDataError};
+use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig, KubeconfigError, LoadDataError};
 use salve_core::effect::host::Identity;
 use salve_core::effect::{Effect, Look};
 use salve_core::footprint::Footprint;
@@ -32,6 +33,8 @@ pub struct Connection {
     pub as_user: Option<String>,
     /// And as a member of these groups.
     pub as_groups: Vec<String>,
+    /// To act as this ServiceAccount (namespace, name), by short-lived tokens that these credentials ask for.
+    pub service_account: Option<(String, String)>,
 }
 
 /// Why a cluster cannot be reached. No text of a plugin or a server's page is in it: they can hold secrets.
@@ -63,6 +66,14 @@ pub enum ConnectError {
     /// The credentials cannot be had.
     #[error("no credentials for the cluster: {0}")]
     Credentials(String),
+    /// These credentials may not act as the ServiceAccount, or there is none.
+    #[error("no token of ServiceAccount {account}: {why}; asking for one takes `create` on serviceaccounts/token in its namespace")]
+    NoToken {
+        /// Its namespace and name.
+        account: String,
+        /// What the API server said.
+        why: String,
+    },
     /// The API server refuses the credentials.
     #[error("the API server {server} refuses these credentials; they may have expired: {message}")]
     Refused {
@@ -113,16 +124,33 @@ impl Cluster {
             config.auth_info.impersonate_groups = Some(connection.as_groups).filter(|groups| !groups.is_empty());
         }
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+        let mut bare = config.clone();
+        bare.auth_info = AuthInfo::default();
         let clock = Arc::new(LiveClock::start());
         let client = ClientBuilder::try_from(config).map_err(|error| unbuilt(&error))?.with_layer(&Fence::new(Some(clock.clone()))).build();
         let cluster = Self::new(client, clock as Arc<dyn Clock>, context, server.clone());
         let footprint = Footprint::new(&Effect::Look(Look::Identity(Identity {})), vec![]);
         match crate::host::version(&Session::new(&cluster, &footprint).impatient()).await {
-            Ok(_) => Ok(cluster),
             // Who may not read the version may still do all that a run needs.
-            Err(Error::Denied(_)) => Ok(cluster),
-            Err(error) => Err(unanswered(server, &error)),
+            Ok(_) | Err(Error::Denied(_)) => {}
+            Err(error) => return Err(unanswered(server, &error)),
         }
+        match connection.service_account {
+            None => Ok(cluster),
+            Some((namespace, name)) => cluster.for_service_account(bare, &namespace, &name).await,
+        }
+    }
+
+    /// The same cluster, for a ServiceAccount: nothing else of these credentials goes with its requests.
+    async fn for_service_account(self, bare: Config, namespace: &str, name: &str) -> Result<Self, ConnectError> {
+        let (context, server) = (self.context().to_owned(), self.server().to_owned());
+        let account = format!("{namespace}/{name}");
+        let refused = |error: Error| ConnectError::NoToken { account: account.clone(), why: error.text().to_owned() };
+        let tokens = Tokens::of(self, namespace, name).await.map_err(refused)?;
+        let clock = Arc::new(LiveClock::start());
+        let builder = ClientBuilder::try_from(bare).map_err(|error| unbuilt(&error))?;
+        let client = builder.with_layer(&tokens).with_layer(&Fence::new(Some(clock.clone()))).build();
+        Ok(Self::new(client, clock as Arc<dyn Clock>, context, server))
     }
 }
 

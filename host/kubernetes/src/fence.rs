@@ -100,7 +100,7 @@ fn judge(request: &Request<Body>) -> Result<(), Kept> {
     let Place::Objects { group, resource, subresource, namespace, name } = place else {
         return if request.method() == Method::GET { Ok(()) } else { Err(never("discovery is only read")) };
     };
-    let verb = verb(request, name).ok_or_else(|| never("no effect uses this method"))?;
+    let verb = verb(request, name, subresource).ok_or_else(|| never("no effect uses this method"))?;
     footprint.covers(&Asked { verb, group, resource, subresource, namespace, name })?;
     match verb {
         Verb::Get | Verb::List | Verb::Watch => Ok(()),
@@ -109,7 +109,7 @@ fn judge(request: &Request<Body>) -> Result<(), Kept> {
                 return Err(never("a new object that says more than who makes it"));
             }
             let object = body(request).ok_or_else(|| never("a new object that cannot be read"))?;
-            Ok(footprint.covers_new(namespace, &object)?)
+            Ok(footprint.covers_new(namespace, subresource, &object)?)
         }
         Verb::Patch => {
             let media = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
@@ -147,13 +147,14 @@ fn body(request: &Request<Body>) -> Option<Value> {
 }
 
 /// The verb as RBAC names it. None for replacing and for deleting collections: nothing of ours does that.
-fn verb(request: &Request<Body>, name: Option<&str>) -> Option<Verb> {
+fn verb(request: &Request<Body>, name: Option<&str>, subresource: Option<&str>) -> Option<Verb> {
     let watches = request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair.split('=').next() == Some("watch")));
     match (request.method(), name) {
         (&Method::GET, _) if watches => Some(Verb::Watch),
         (&Method::GET, Some(_)) => Some(Verb::Get),
         (&Method::GET, None) => Some(Verb::List),
         (&Method::POST, None) => Some(Verb::Create),
+        (&Method::POST, Some(_)) if subresource.is_some() => Some(Verb::Create),
         (&Method::PATCH, Some(_)) => Some(Verb::Patch),
         (&Method::DELETE, Some(_)) => Some(Verb::Delete),
         _ => None,

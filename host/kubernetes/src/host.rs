@@ -4,9 +4,9 @@ use crate::discovery;
 use crate::failure::Failure;
 use crate::flux;
 use crate::object::{annotation, capped, instant, name, namespace, owned, text, uid};
-use crate::resource::{NAMESPACES, SELF_REVIEWS};
-use crate::send::{Narrow, Session};
-use salve_core::effect::host::{ClusterIdentity, Leftover};
+use crate::resource::{ACCESS_REVIEWS, NAMESPACES, POLICIES, POLICY_BINDINGS, SELF_REVIEWS};
+use crate::send::{Narrow, Session, concurrently};
+use salve_core::effect::host::{Access, ClusterIdentity, Leftover, Policies};
 use salve_core::effect::shared::{FluxKind, FluxRef};
 use salve_core::effect::suspend_flux::{DEADLINE, PRIOR, Prior, REASON, RUN};
 use salve_core::outcome::Error;
@@ -25,7 +25,7 @@ pub(crate) async fn version(session: &Session) -> Result<String, Error> {
 
 /// Which cluster it is, and who asks. What the credential may not read is left out.
 pub(crate) async fn identity(session: &Session) -> Result<ClusterIdentity, Error> {
-    let (version, system, review) = futures::join!(version(session), session.get(&NAMESPACES, None, "kube-system"), session.review(&SELF_REVIEWS));
+    let (version, system, review) = futures::join!(version(session), session.get(&NAMESPACES, None, "kube-system"), session.review(&SELF_REVIEWS, None));
     let version = match version {
         Err(Error::Denied(_)) => "unknown".into(),
         other => other?,
@@ -35,6 +35,34 @@ pub(crate) async fn identity(session: &Session) -> Result<ClusterIdentity, Error
         version,
         user: where_allowed(review)?.and_then(|review| owned(&review, "/status/userInfo/username")),
     })
+}
+
+/// How many reviews are under way at once.
+const REVIEWS_AT_ONCE: usize = 16;
+
+/// What this credential may do, one answer for each request in the same order.
+pub(crate) async fn access(session: &Session, ask: &Access) -> Result<Vec<bool>, Error> {
+    let reviews = ask.requests.iter().map(|request| async move {
+        let attributes = json!({
+            "verb": request.verb, "group": request.group, "resource": request.resource, "subresource": request.subresource,
+            "namespace": request.namespace, "name": request.name,
+        });
+        session.review(&ACCESS_REVIEWS, Some(json!({"resourceAttributes": attributes}))).await
+    });
+    let answers = concurrently(reviews.collect(), REVIEWS_AT_ONCE).await;
+    answers.into_iter().map(|answer| Ok(answer?.pointer("/status/allowed").and_then(Value::as_bool).unwrap_or(false))).collect()
+}
+
+/// Whether each of these admission policies is there, and bound so that it denies.
+pub(crate) async fn policies(session: &Session, ask: &Policies) -> Result<Vec<bool>, Error> {
+    let each = ask.names.iter().map(|name| async move {
+        let (policy, binding) = futures::join!(session.find(&POLICIES, None, name), session.find(&POLICY_BINDINGS, None, name));
+        let (Some(policy), Some(binding)) = (policy?, binding?) else { return Ok::<_, Failure>(false) };
+        let denies = binding["spec"]["validationActions"].as_array().is_some_and(|actions| actions.iter().any(|action| action == "Deny"));
+        Ok(denies && binding["spec"]["policyName"] == name.as_str() && policy["spec"]["failurePolicy"] == "Fail")
+    });
+    let answers = concurrently(each.collect(), REVIEWS_AT_ONCE).await;
+    Ok(answers.into_iter().collect::<Result<_, Failure>>()?)
 }
 
 fn where_allowed(answer: Result<Value, Failure>) -> Result<Option<Value>, Error> {

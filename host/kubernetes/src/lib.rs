@@ -34,6 +34,7 @@ mod reconcile_flux;
 mod resource;
 mod restart_deployment;
 mod send;
+mod service_account;
 mod suspend_flux;
 mod tail_logs;
 mod time;

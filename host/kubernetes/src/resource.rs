@@ -33,6 +33,11 @@ pub(crate) static DEPLOYMENTS: Resource = built_in("apps", "deployments", "Deplo
 pub(crate) static LEASES: Resource = built_in("coordination.k8s.io", "leases", "Lease", true);
 pub(crate) static STORAGE_CLASSES: Resource = built_in("storage.k8s.io", "storageclasses", "StorageClass", false);
 pub(crate) static CSI_DRIVERS: Resource = built_in("storage.k8s.io", "csidrivers", "CSIDriver", false);
+pub(crate) static ACCESS_REVIEWS: Resource = built_in("authorization.k8s.io", "selfsubjectaccessreviews", "SelfSubjectAccessReview", false);
+pub(crate) static SERVICE_ACCOUNTS: Resource = built_in("", "serviceaccounts", "ServiceAccount", true);
+pub(crate) static POLICIES: Resource = built_in("admissionregistration.k8s.io", "validatingadmissionpolicies", "ValidatingAdmissionPolicy", false);
+pub(crate) static POLICY_BINDINGS: Resource =
+    built_in("admissionregistration.k8s.io", "validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding", false);
 pub(crate) static SELF_REVIEWS: Resource = built_in("authentication.k8s.io", "selfsubjectreviews", "SelfSubjectReview", false);
 
 impl Resource {

@@ -7,7 +7,7 @@ use crate::cluster::Cluster;
 use crate::failure::{Failure, How, Refusal, sort};
 use crate::fence::Kept;
 use crate::object;
-use crate::resource::{Resource, query};
+use crate::resource::{Resource, SERVICE_ACCOUNTS, query};
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use http::{Method, Request, header};
@@ -184,9 +184,21 @@ impl Session {
     }
 
     /// Asks the API server something that it keeps nothing of.
-    pub(crate) async fn review(&self, resource: &Resource) -> Result<Value, Failure> {
-        let body = json!({"apiVersion": resource.api_version(), "kind": resource.kind});
+    pub(crate) async fn review(&self, resource: &Resource, spec: Option<Value>) -> Result<Value, Failure> {
+        let mut body = json!({"apiVersion": resource.api_version(), "kind": resource.kind});
+        if let Some(spec) = spec {
+            body["spec"] = spec;
+        }
         self.send(Ask { method: Method::POST, uri: resource.all(None), body: Some(body), what: format!("create {resource}"), safe: true }, document).await
+    }
+
+    /// A token of a ServiceAccount.
+    pub(crate) async fn request_token(&self, namespace: &str, name: &str, seconds: u32) -> Result<Value, Failure> {
+        let uri = format!("{}/token", SERVICE_ACCOUNTS.one(Some(namespace), name));
+        let body = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": seconds}});
+        let what = format!("create serviceaccounts/token {namespace}/{name}");
+        // Sent twice it is two tokens, each as good as the other and as soon over.
+        self.send(Ask { method: Method::POST, uri, body: Some(body), what, safe: true }, document).await
     }
 
     /// Makes a new object, and answers it as it is then.

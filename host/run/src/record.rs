@@ -3,7 +3,7 @@
 use crate::run::Halt;
 use crate::state::State;
 use salve_core::effect::{Answer, Effect};
-use salve_core::journal::{Closed, Entry, Opened, Origin};
+use salve_core::journal::{Closed, Entry, Opened, Origin, Prior};
 use salve_core::outcome::{Error, Outcome};
 use std::collections::VecDeque;
 
@@ -29,6 +29,8 @@ pub(crate) struct Answered {
     pub effect: Effect,
     pub outcome: Outcome,
     pub denied: bool,
+    /// What a touch met.
+    pub met: Option<Prior>,
     /// Found out when the guest was gone.
     pub settled: bool,
 }
@@ -76,7 +78,7 @@ impl Record {
             match entry {
                 Entry::Done(done) | Entry::Planned(done) if done.origin == Origin::Guest => {
                     let denied = done.denial.is_some();
-                    return Some(Call::Answered(Answered { n: done.n, effect: done.effect, outcome: done.outcome, denied, settled: false }));
+                    return Some(Call::Answered(Answered { n: done.n, effect: done.effect, outcome: done.outcome, denied, met: done.prior, settled: false }));
                 }
                 Entry::Opened(opened) if opened.origin == Origin::Guest => return Some(self.opened(*opened, state)),
                 _ => {}
@@ -106,7 +108,7 @@ impl Record {
                 Entry::Opened(again) if again.n == last.n => last = *again,
                 Entry::Closed(Closed { n, conflict: Some(_), outcome, .. }) if n == last.n => sofar.extend(outcome),
                 Entry::Closed(Closed { n, conflict: None, outcome: Some(outcome), settled, .. }) if n == last.n => {
-                    return Call::Answered(Answered { n, effect, outcome, denied: false, settled });
+                    return Call::Answered(Answered { n, effect, outcome, denied: false, met: Some(last.prior), settled });
                 }
                 _ => {}
             }

@@ -22,7 +22,7 @@ use salve_core::effect::host::AcquireLease;
 use salve_core::effect::{Answer, Ask, Effect, Look, Own, Touch};
 use salve_core::footprint::Footprint;
 use salve_core::grants::{Denial, Grants, Tally};
-use salve_core::journal::{Closed, Done, Entry, Header, Origin};
+use salve_core::journal::{Closed, Done, Entry, Header, Origin, Prior};
 use salve_core::outcome::{Error, Outcome};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +31,9 @@ use std::time::Duration;
 const RECORD: usize = 256 << 20;
 /// And so many entries.
 const ENTRIES: u64 = 200_000;
+
+/// So many objects are named in a question.
+const NAMED: usize = 5;
 
 /// How long a call may take beyond the waits that it names itself.
 const CALL_PATIENCE: Duration = Duration::from_secs(300);
@@ -231,13 +234,17 @@ impl Run {
         self.state.n += 1;
         let n = self.state.n;
         if let Err(error) = effect.check() {
-            return self.done(n, origin, effect, Err(error), None);
+            return self.done(n, origin, effect, Err(error));
         }
-        if origin == Origin::Guest
-            && let Err(denial) = self.decide(&effect)
-        {
-            let error = Error::Denied(denial.to_string());
-            return self.done(n, origin, effect, Err(error), Some(denial));
+        if origin == Origin::Guest {
+            let decided = match self.decide(&effect) {
+                Ok(Some(document)) => self.permission(&document, &effect).await?,
+                Ok(None) => Ok(()),
+                Err(denial) => Err(denial),
+            };
+            if let Err(denial) = decided {
+                return self.denied(n, effect, denial, None);
+            }
         }
         if let (Origin::Guest, Effect::Touch(touch)) = (origin, &effect) {
             self.is_approved(touch)?;
@@ -250,7 +257,7 @@ impl Run {
         match effect {
             Effect::Own(own) => {
                 let answer = self.own(&own).await?;
-                self.done(n, origin, Effect::Own(own), answer, None)
+                self.done(n, origin, Effect::Own(own), answer)
             }
             Effect::Look(look) => {
                 if self.setting.mode == Mode::Plan
@@ -266,7 +273,7 @@ impl Run {
                     () = self.setting.stop.wait(), if origin == Origin::Guest => return Err(Halt::Stopped),
                 };
                 let answer = answer.map(|a| self.state.overlay.cover(a));
-                self.done(n, origin, effect, answer, None)
+                self.done(n, origin, effect, answer)
             }
             Effect::Touch(touch) => match self.setting.mode {
                 Mode::Plan => self.plan(n, touch).await,
@@ -276,7 +283,8 @@ impl Run {
         }
     }
 
-    fn decide(&mut self, effect: &Effect) -> Result<(), Denial> {
+    /// The document that wants a person's yes beside, where one does.
+    fn decide(&mut self, effect: &Effect) -> Result<Option<String>, Denial> {
         if let (Mode::Diagnosis, Effect::Touch(_)) = (self.setting.mode, effect) {
             return Err(Denial {
                 what: format!("{} during a diagnosis", effect.name()),
@@ -286,7 +294,40 @@ impl Run {
         }
         let permit = self.grants.decide(effect, &self.tally)?;
         self.tally.charge(&permit);
-        Ok(())
+        Ok(permit.approval)
+    }
+
+    /// Asks the person for the yes that a document wants. A plan that is carried out has it; a plan that is made needs none.
+    async fn permission(&mut self, document: &str, effect: &Effect) -> Result<Result<(), Denial>, Halt> {
+        if self.setting.mode != Mode::Live || self.approval.is_some() {
+            return Ok(Ok(()));
+        }
+        let targets: Vec<String> = effect.targets().iter().take(NAMED).map(ToString::to_string).collect();
+        let more = effect.targets().len().saturating_sub(NAMED);
+        let objects = if more == 0 { targets.join(", ") } else { format!("{} and {more} more", targets.join(", ")) };
+        let asked = self.setting.person.is_asked(&format!("{document} wants a person's yes: {} {objects}?", effect.name()));
+        let answer = tokio::select! {
+            answer = asked => answer,
+            () = self.setting.stop.wait() => return Err(Halt::Stopped),
+        };
+        let why = match answer {
+            Some(true) => return Ok(Ok(())),
+            Some(false) => "a person said no",
+            None => "nobody is at a terminal to say yes, and --yes is nobody",
+        };
+        Ok(Err(Denial {
+            what: format!("{} {objects} wants a person's yes: {why}", effect.name()),
+            source_: document.into(),
+            remedy: "would allow it at a terminal, or as part of a plan that was approved: salve plan, then salve run --plan".into(),
+        }))
+    }
+
+    /// A call of the guest that is not performed; `met` if it was for what it met.
+    fn denied(&mut self, n: u64, effect: Effect, denial: Denial, met: Option<Prior>) -> Result<Reply, Halt> {
+        let answer = Err(Error::Denied(denial.to_string()));
+        let (at, outcome) = (self.setting.clock.now(), recorded_form(&answer)?);
+        self.write(Entry::Done(Box::new(Done { n, origin: Origin::Guest, at, effect, outcome, denial: Some(denial), prior: met, from_plan: None })))?;
+        Ok((n, answer))
     }
 
     fn footprint(&self, effect: &Effect) -> Footprint {
@@ -318,10 +359,10 @@ impl Run {
         })
     }
 
-    fn done(&mut self, n: u64, origin: Origin, effect: Effect, answer: Result<Answer, Error>, denial: Option<Denial>) -> Result<Reply, Halt> {
+    fn done(&mut self, n: u64, origin: Origin, effect: Effect, answer: Result<Answer, Error>) -> Result<Reply, Halt> {
         let at = self.setting.clock.now();
         let outcome = recorded_form(&answer)?;
-        self.write_for(origin, Entry::Done(Box::new(Done { n, origin, at, effect, outcome, denial, prior: None, from_plan: None })))?;
+        self.write_for(origin, Entry::Done(Box::new(Done { n, origin, at, effect, outcome, denial: None, prior: None, from_plan: None })))?;
         Ok((n, answer))
     }
 
@@ -342,6 +383,9 @@ impl Run {
 
     fn write(&mut self, entry: Entry) -> Result<(), Halt> {
         self.state.hear(&entry);
+        if let Entry::Done(done) = &entry {
+            self.tally.gather(&done.effect, &done.outcome);
+        }
         self.write_unheard(entry)
     }
 

@@ -148,13 +148,7 @@ struct Told {
 }
 
 fn grants() -> Grants {
-    let grant = |capability: &str, max: Max| Grant {
-        capability: capability.into(),
-        kinds: None,
-        namespaces: vec![Glob::new("media").unwrap()],
-        names: vec![Glob::every()],
-        max,
-    };
+    let grant = |capability: &str, max: Max| Grant { namespaces: vec![Glob::new("media").unwrap()], max, ..Grant::whole(capability) };
     let grants = vec![
         grant("suspend-flux", Max::default()),
         grant("query-pods", Max::default()),
@@ -182,6 +176,7 @@ fn header() -> Header {
         cluster: None,
         user: None,
         machine: None,
+        rings: None,
     }
 }
 

@@ -1,5 +1,8 @@
 //! The contract's text, for `salve wit` and for who compares versions.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
+
 /// The package that this host speaks.
 pub const PACKAGE: &str = "salve:cluster";
 
@@ -31,9 +34,29 @@ pub fn wit() -> String {
     FILES.iter().fold(head.clone(), |whole, (_, text)| whole + text.strip_prefix(&head).unwrap_or(text))
 }
 
+/// The functions of each interface, methods as `resource.method`.
+pub fn functions() -> &'static BTreeMap<String, BTreeSet<String>> {
+    static FUNCTIONS: LazyLock<BTreeMap<String, BTreeSet<String>>> = LazyLock::new(|| {
+        let mut resolve = wit_parser::Resolve::default();
+        resolve.push_str("salve.wit", &wit()).expect("the contract is WIT: its tests parse it");
+        let interfaces = resolve.interfaces.iter().filter_map(|(_, interface)| Some((interface.name.clone()?, interface)));
+        let plain = |name: &String| name.split_once(']').map_or(name.as_str(), |(_, rest)| rest).to_owned();
+        interfaces.map(|(name, interface)| (name, interface.functions.keys().map(plain).collect())).collect()
+    });
+    &FUNCTIONS
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_interface_has_its_functions_and_the_methods_of_its_resources() {
+        let of = |interface: &str| functions()[interface].iter().map(String::as_str).collect::<Vec<_>>();
+        assert_eq!(of("tail-logs"), ["cursor.next", "open"]);
+        assert_eq!(of("query-flux"), ["get", "owners"]);
+        assert!(of("types").is_empty());
+    }
 
     #[test]
     fn the_one_document_is_the_folder_and_says_the_package_once() {

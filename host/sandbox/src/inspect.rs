@@ -2,17 +2,25 @@
 //!
 //! Only names and types are read here. What a capability may do, the grants decide elsewhere.
 
-use crate::contract::{PACKAGE, VERSION};
+use crate::contract::{self, PACKAGE, VERSION};
 use crate::load_error::LoadError;
 use salve_core::digest;
 use salve_core::effect::{CAPABILITIES, Reach};
 use salve_core::text::inert;
+use std::collections::BTreeSet;
 use wasmparser::component_types::{ComponentAnyTypeId, ComponentEntityType};
 use wasmparser::types::TypesRef;
-use wasmparser::{Encoding, Parser, Payload, Validator};
+use wasmparser::{Encoding, KnownCustom, Parser, Payload, ProducersSectionReader, Validator};
+
+/// So many makers are kept, of so many characters.
+const MAKERS: usize = 32;
+const MAKER: usize = 60;
 
 /// The largest component that is looked at.
 pub const SIZE_CEILING: usize = 64 << 20;
+
+/// What makers of components with an interpreter inside call themselves, and the languages that need one.
+const INTERPRETERS: [&str; 4] = ["componentize", "python", "javascript", "ruby"];
 
 const EXPORTS: [&str; 3] = ["describe", "diagnose", "remediate"];
 
@@ -27,6 +35,8 @@ pub struct Inspection {
     pub imports: Vec<Import>,
     /// What it exports.
     pub exports: Vec<String>,
+    /// Who made it, by its own words: languages and tools with their versions, `Rust`, `componentize-py 0.25.1`.
+    pub made_by: BTreeSet<String>,
 }
 
 /// One import.
@@ -88,8 +98,34 @@ impl Inspection {
         })
     }
 
+    /// The capabilities that it imports, with the functions of each that it takes.
+    pub fn imported(&self) -> impl Iterator<Item = (&'static str, &[String])> {
+        self.imports.iter().filter_map(|import| match import.kind {
+            ImportKind::Capability { name, .. } => Some((name, import.functions.as_slice())),
+            ImportKind::Words | ImportKind::OtherVersion | ImportKind::Wasi | ImportKind::Unknown => None,
+        })
+    }
+
     fn names_of(&self, kind: &ImportKind) -> Vec<&str> {
         self.imports.iter().filter(|i| i.kind == *kind).map(|i| i.name.as_str()).collect()
+    }
+
+    /// The interpreter that runs the guest's code, where its makers name one. Such a component imports whatever its world has, so its
+    /// imports say what could be asked for, not what its code asks for.
+    pub fn interpreter(&self) -> Option<&str> {
+        let interprets = |maker: &&String| INTERPRETERS.iter().any(|name| maker.to_lowercase().starts_with(name));
+        self.made_by.iter().find(interprets).map(String::as_str)
+    }
+
+    /// The functions of our package that this Salve does not have, as `interface.function`.
+    pub fn unknown_functions(&self) -> Vec<String> {
+        let known = contract::functions();
+        let of = |(capability, functions): (&'static str, &[String])| {
+            let there = known.get(capability);
+            let strange = functions.iter().filter(move |function| !there.is_some_and(|there| there.contains(function.as_str())));
+            strange.map(|function| format!("{capability}.{function}")).collect::<Vec<_>>()
+        };
+        self.imported().flat_map(of).collect()
     }
 
     /// Whether it can be a remediation for this host, as far as names say. Types are compared when it is linked.
@@ -126,6 +162,7 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, LoadError> {
     let types = Validator::new().validate_all(bytes).map_err(damaged)?;
     let mut imports = vec![];
     let mut exports = vec![];
+    let mut made_by = BTreeSet::new();
     let mut depth = 0usize;
     for payload in Parser::new(0).parse_all(bytes) {
         match payload.map_err(damaged)? {
@@ -143,10 +180,23 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, LoadError> {
             }
             // Whatever else stands in it was validated above and says nothing about what it asks for.
             Payload::ComponentImportSection(_) | Payload::ComponentExportSection(_) => {}
+            // Of any part of it: an interpreter is a module inside.
+            Payload::CustomSection(section) => {
+                if let KnownCustom::Producers(fields) = section.as_known() {
+                    made_by.extend(makers(fields));
+                }
+            }
             _other_section => {}
         }
     }
-    Ok(Inspection { digest: digest::of_bytes(bytes), size: bytes.len(), imports, exports })
+    Ok(Inspection { digest: digest::of_bytes(bytes), size: bytes.len(), imports, exports, made_by })
+}
+
+/// What a producers section says. One that cannot be read says nothing: it is for people.
+/// <https://github.com/WebAssembly/tool-conventions/blob/main/ProducersSection.md>
+fn makers(fields: ProducersSectionReader<'_>) -> Vec<String> {
+    let values = fields.into_iter().flatten().flat_map(|field| field.values.into_iter().flatten());
+    values.take(MAKERS).map(|value| format!("{} {}", value.name, value.version).trim().chars().take(MAKER).collect()).collect()
 }
 
 fn check_magic(bytes: &[u8]) -> Result<(), LoadError> {

@@ -59,6 +59,8 @@ kinds! {
     REPLICATION_DESTINATIONS = "volsync.backube/v1alpha1" "ReplicationDestination" "replicationdestinations";
     CEPH_CLUSTERS = "ceph.rook.io/v1" "CephCluster" "cephclusters";
     CEPH_DRIVERS = "csi.ceph.io/v1" "Driver" "drivers";
+    ROLES = "rbac.authorization.k8s.io/v1" "Role" "roles";
+    CLUSTER_ROLES = "rbac.authorization.k8s.io/v1" "ClusterRole" "clusterroles";
     POD_LOGS = "kwok.x-k8s.io/v1alpha1" "Logs" "logs";
 }
 

@@ -5,11 +5,13 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use salve_core::effect::Ask;
-use salve_core::effect::host::Identity;
+use salve_core::effect::host::{Access, Identity, Policies};
 use salve_core::footprint::{Asked, Footprint, Verb};
 use salve_core::journal::{Closing, Entry as Line, Header, Opened};
 use salve_run::RunFile;
 use salve_tests::control_plane::Entry;
+
+use crate::role;
 
 /// What one run asked of the API server, and what it wrote down.
 pub struct Account {
@@ -70,6 +72,8 @@ impl Account {
         let mut footprints: Vec<Footprint> = effects.map(|effect| Footprint::new(effect, grants.followed(effect.capability()))).collect();
         // Asked before there is a run.
         footprints.push(Footprint::new(&Identity {}.effect(), vec![]));
+        footprints.push(Footprint::new(&Access { requests: vec![] }.effect(), vec![]));
+        footprints.push(Footprint::new(&Policies { names: role::policies() }.effect(), vec![]));
         // What is no resource is discovery.
         for entry in self.asked.iter().filter(|entry| !entry.resource.is_empty()) {
             let asked = asked(entry)?;
@@ -121,9 +125,12 @@ fn answers(opened: &Opened, entry: &Entry, asked: &Asked<'_>) -> bool {
     known && fields && footprint.covers(asked).is_ok()
 }
 
+/// What is created and kept nowhere.
+const REVIEWS: [&str; 2] = ["selfsubjectreviews", "selfsubjectaccessreviews"];
+
 /// Changes of the cluster. A review is created too, and leaves nothing behind.
 pub fn mutations(asked: &[Entry]) -> impl Iterator<Item = &Entry> {
-    asked.iter().filter(|entry| entry.is_mutation() && entry.resource != "selfsubjectreviews")
+    asked.iter().filter(|entry| entry.is_mutation() && !REVIEWS.contains(&entry.resource.as_str()))
 }
 
 /// A request in few words.

@@ -3,6 +3,7 @@
 
 mod account;
 mod killed;
+mod permission;
 mod role;
 mod stage;
 
@@ -24,6 +25,7 @@ async fn the_whole_incident_is_fixed_and_nothing_else_is_changed() -> Result<()>
     let healthy = stage.looks("check", &[]).await?;
     healthy.is(0, "nothing-to-do")?;
     as_the_account(&stage).await?;
+    by_a_token_of_the_account(&stage).await?;
     stage.looks("run", &[]).await?.is(0, "nothing-to-do")?;
     nothing_is_left(&stage).await?;
 
@@ -95,10 +97,10 @@ async fn the_literal_playbook_is_played_and_flux_brings_back_what_git_declares()
     let asked = stage.asked_since(0)?;
     ensure!(asked.iter().any(|one| one.resource == "pods" && one.verb == "delete"), "an operator would undo an annotation");
     // Of the three sources of Flux, this house has the first.
-    let other = ["get", "patch"].into_iter().flat_map(|verb| ["buckets", "ocirepositories"].map(|kind| format!("salve-flux: {verb} {kind}")));
+    let other = ["get", "patch"].into_iter().flat_map(|verb| ["buckets", "ocirepositories"].map(|kind| format!("{verb} {kind}")));
     // An operator's Deployment is not annotated; the other stories do so to Rook's. A pod is looked at where the answer to
     // its deletion never came.
-    let elsewhere = ["patch deployments", "get pods"].map(|grant| format!("salve-driver: {grant}"));
+    let elsewhere = ["patch deployments", "get pods"].map(String::from);
     assert_eq!(role::unused(&asked)?, other.chain(elsewhere).collect(), "the Role grants what nobody needs");
     Ok(())
 }
@@ -218,6 +220,39 @@ async fn as_the_account(stage: &Stage) -> Result<()> {
     let ours: Vec<&Entry> = asked.iter().filter(|entry| entry.user_agent.starts_with("salve")).collect();
     ensure!(!ours.is_empty() && ours.iter().all(|entry| entry.impersonated.as_deref() == Some(role::USER)), "{ours:#?}");
     Ok(())
+}
+
+/// An administrator asks for a token of the account, and for nothing else; what holds the account is said, and what does not hold the administrator.
+async fn by_a_token_of_the_account(stage: &Stage) -> Result<()> {
+    let since = stage.now()?;
+    let mut arguments = guest(&[]);
+    arguments.extend(["--service-account", "salve/volsync-unlock"]);
+    let told = stage.administrator().tell("run", &arguments).await?;
+    told.is(0, "nothing-to-do")?;
+    assert_eq!(told.report["cluster"]["user"], role::USER);
+    assert_eq!(rings(&told), [("host", true), ("role", true), ("admission", true)], "{told}");
+    let asked = stage.asked_by(User::Administrator.name(), since)?;
+    let ours: Vec<String> = asked.iter().filter(|entry| entry.user_agent.starts_with("salve")).map(account::words).collect();
+    ensure!(
+        ours.iter().filter(|words| words.contains("serviceaccounts/volsync-unlock/token")).count() == 1 && ours.len() <= 2,
+        "the administrator's credentials asked for more than the version and a token: {ours:#?}"
+    );
+    ensure!(!stage.asked_since(since)?.is_empty(), "the account asked nothing");
+
+    let told = stage.administrator().tell("run", &guest(&[])).await?;
+    told.is(0, "nothing-to-do")?;
+    assert_eq!(rings(&told), [("host", true), ("role", false), ("admission", false)], "{told}");
+    ensure!(told.report["cluster"]["rings"][1]["why"].as_str().is_some_and(|why| why.contains("get secrets")), "{told}");
+    let mut arguments = guest(&[]);
+    arguments.extend(["--service-account", "salve/nobody"]);
+    let told = stage.administrator().tell("check", &arguments).await?;
+    ensure!(told.code == Some(4) && told.stderr.contains("salve/nobody") && told.stderr.contains("serviceaccounts/token"), "{told}");
+    Ok(())
+}
+
+fn rings(told: &Told) -> Vec<(&str, bool)> {
+    let rings = told.report["cluster"]["rings"].as_array().into_iter().flatten();
+    rings.map(|ring| (ring["name"].as_str().unwrap_or_default(), ring["holds"] == true)).collect()
 }
 
 /// `salve doctor`: before and after a leftover that a dead run might have left.

@@ -1,4 +1,4 @@
-//! The Role that the guest ships with: the stories run under exactly this.
+//! What the guest ships with for the cluster, as `salve rbac` prints it: the stories run under exactly this.
 
 use std::collections::BTreeSet;
 
@@ -17,42 +17,44 @@ pub fn without_deletion(name: &str) -> Result<String> {
     let may = "resources: [replicationsources], verbs: [get, list, delete]";
     ensure!(ROLE.contains(may), "the Role says no more: {may}");
     let less = ROLE.replace(may, "resources: [replicationsources], verbs: [get, list]");
-    Ok(less.replace("name: salve-", &format!("name: {name}-")).replace("volsync-unlock", name))
+    Ok(less.replace("volsync-unlock", name))
 }
 
-/// What the Role grants and none of these requests used: `role: verb resource`.
+/// What some Role grants and none of these requests used in any of its namespaces: `verb resource`.
 pub fn unused(asked: &[Entry]) -> Result<BTreeSet<String>> {
-    let documents = documents()?;
-    let of_kind = |kind: &'static str| documents.iter().filter(move |one| one["kind"] == kind);
-    let mut unused = BTreeSet::new();
-    for role in of_kind("ClusterRole") {
-        let name = text(&role["metadata"]["name"])?;
-        let everywhere = of_kind("ClusterRoleBinding").any(|binding| binding["roleRef"]["name"] == name);
-        let bound: Vec<&str> = of_kind("RoleBinding")
-            .filter(|binding| binding["roleRef"]["name"] == name)
-            .map(|binding| text(&binding["metadata"]["namespace"]))
-            .collect::<Result<_>>()?;
-        let here = |entry: &Entry| everywhere || bound.contains(&entry.namespace.as_str());
+    let (mut used, mut granted) = (BTreeSet::new(), BTreeSet::new());
+    for role in documents()?.iter().filter(|one| one["rules"].is_array()) {
+        let namespace = role["metadata"]["namespace"].as_str();
         for (group, resource, verb) in grants(role)? {
             let (plain, below) = resource.split_once('/').unwrap_or((&resource, ""));
-            let used = asked.iter().any(|one| one.verb == verb && one.group == group && one.resource == plain && one.subresource == below && here(one));
-            if !used {
-                unused.insert(format!("{name}: {verb} {resource}"));
+            let here = |entry: &Entry| namespace.is_none_or(|namespace| namespace == entry.namespace);
+            let word = format!("{verb} {resource}");
+            if asked.iter().any(|one| one.verb == verb && one.group == group && one.resource == plain && one.subresource == below && here(one)) {
+                used.insert(word.clone());
             }
+            granted.insert(word);
         }
     }
-    Ok(unused)
+    Ok(&granted - &used)
 }
 
-fn documents() -> Result<Vec<Value>> {
-    ROLE.split("\n---\n").map(|document| Ok(serde_saphyr::from_str(document)?)).collect()
+/// Every object of it.
+pub fn documents() -> Result<Vec<Value>> {
+    ROLE.split("---\n").skip(1).map(|document| Ok(serde_saphyr::from_str(document)?)).collect()
+}
+
+/// The names of its admission policies.
+pub fn policies() -> Vec<String> {
+    let documents = documents().unwrap_or_default();
+    let policies = documents.iter().filter(|one| one["kind"] == "ValidatingAdmissionPolicy");
+    policies.filter_map(|policy| policy["metadata"]["name"].as_str().map(str::to_owned)).collect()
 }
 
 fn grants(role: &Value) -> Result<Vec<(String, String, String)>> {
     let mut grants = Vec::new();
     let words = |rule: &Value, field: &str| -> Result<Vec<String>> {
         let words = rule[field].as_array().with_context(|| format!("a rule without {field}"))?;
-        words.iter().map(|word| Ok(text(word)?.to_owned())).collect()
+        words.iter().map(|word| Ok(word.as_str().with_context(|| format!("{word} is no text"))?.to_owned())).collect()
     };
     for rule in role["rules"].as_array().context("a role without rules")? {
         for group in words(rule, "apiGroups")? {
@@ -62,8 +64,4 @@ fn grants(role: &Value) -> Result<Vec<(String, String, String)>> {
         }
     }
     Ok(grants)
-}
-
-fn text(value: &Value) -> Result<&str> {
-    value.as_str().with_context(|| format!("{value} is no text"))
 }

@@ -27,6 +27,8 @@ pub struct Stage {
     pub scene: Scene,
     pub cluster: Cluster,
     pub salve: Salve,
+    /// With the credential of that account.
+    pub kubeconfig: PathBuf,
     pub plane: ControlPlane,
 }
 
@@ -39,7 +41,7 @@ impl Stage {
         let kubeconfig = plane.service_account("salve", "volsync-unlock", ROLE).await?;
         let cache = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("compiled");
         let salve = Salve::at(&kubeconfig, plane.folder(), &cache)?;
-        Ok(Stage { scene, cluster, salve, plane })
+        Ok(Stage { scene, cluster, salve, kubeconfig, plane })
     }
 
     /// The person with the rights of an administrator.

@@ -6,6 +6,7 @@ pub mod demo;
 pub mod doctor;
 pub mod inspect;
 pub mod plan;
+pub mod rbac;
 pub mod recover;
 pub mod replay;
 pub mod report;
@@ -28,6 +29,7 @@ pub enum Command {
     Run(run::RunGuest),
     Recover(recover::Recover),
     Inspect(inspect::Inspect),
+    Rbac(rbac::Rbac),
     Runs(runs::Runs),
     Report(report::Report),
     Replay(replay::Replay),
@@ -48,6 +50,7 @@ impl Command {
             Self::Run(run) => run.execute(verbose).await,
             Self::Recover(recover) => recover.execute(verbose).await,
             Self::Inspect(inspect) => inspect.execute().await,
+            Self::Rbac(rbac) => rbac.execute().await,
             Self::Runs(runs) => runs.execute(),
             Self::Report(report) => report.execute(verbose),
             Self::Replay(replay) => replay.execute().await,

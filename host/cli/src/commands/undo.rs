@@ -159,6 +159,7 @@ impl Undo {
             cluster: open.identity.uid.clone(),
             user: open.identity.user.clone(),
             machine: machine(),
+            rings: None,
         })
     }
 }

@@ -63,9 +63,20 @@ pub fn facts(report: &Report) -> Vec<(&'static str, String)> {
         ("guest", format!("{} {} (sha256:{})", report.guest.name, report.guest.version, report.guest.digest)),
         ("cluster", format!("{} (kube-system {})", report.cluster.context, report.cluster.uid.as_deref().unwrap_or("unknown"))),
         ("as", report.cluster.user.clone().unwrap_or_else(|| "unknown".into())),
+        ("held by", held_by(report)),
         ("began", moment(report.began)),
         ("took", duration(report.ended.saturating_sub(report.began))),
     ]
+}
+
+/// The rings that hold its credential, and those that do not.
+fn held_by(report: &Report) -> String {
+    let rings = &report.cluster.rings;
+    if rings.is_empty() {
+        return "the host; nobody asked about its Role and its admission policies".into();
+    }
+    let said = rings.iter().map(|ring| if ring.holds { ring.name.to_owned() } else { format!("NOT {}: {}", ring.name, ring.why) });
+    said.collect::<Vec<_>>().join("; ")
 }
 
 /// The findings of a report under their headings, whoever renders them.

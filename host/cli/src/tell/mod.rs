@@ -3,6 +3,7 @@
 
 mod diagnosis;
 mod live;
+pub mod manifest;
 mod markdown;
 mod page;
 mod plan;

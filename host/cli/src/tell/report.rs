@@ -1,6 +1,6 @@
 //! How a run came out.
 
-use super::{BAD, DIM, Detail, GOOD, HEAD, duration, findings};
+use super::{BAD, CARE, DIM, Detail, GOOD, HEAD, duration, findings};
 use salve_core::report::Report;
 use salve_core::text::inert;
 use std::path::Path;
@@ -19,8 +19,22 @@ pub fn report(report: &Report, file: Option<&Path>, detail: Detail) {
     findings("why", &report.evidence, detail);
     findings("left", &report.left, detail);
     findings("prevent", &report.prevention, detail);
+    rings(report);
     if let Some(file) = file {
         anstream::println!("{DIM}{:<10}{}{DIM:#}", "run", inert(&file.display().to_string()));
+    }
+}
+
+/// As whom it ran, and what held that credential.
+fn rings(report: &Report) {
+    let rings = &report.cluster.rings;
+    if rings.is_empty() {
+        return;
+    }
+    let names = |holds: bool| rings.iter().filter(|ring| ring.holds == holds).map(|ring| ring.name).collect::<Vec<_>>().join(", ");
+    anstream::println!("{DIM}{:<10}{DIM:#}{}, held by {}", "as", inert(report.cluster.user.as_deref().unwrap_or("unknown")), names(true));
+    for ring in rings.iter().filter(|ring| !ring.holds) {
+        anstream::println!("{:10}{CARE}not by {}{CARE:#}: {}", "", ring.name, inert(&ring.why));
     }
 }
 

@@ -20,6 +20,78 @@ pub struct ClusterIdentity {
     pub user: Option<String>,
 }
 
+/// May this credential make these requests?
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Access {
+    /// The requests; the answers come in the same order.
+    pub requests: Vec<Request>,
+}
+
+/// A request as RBAC sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Request {
+    /// In RBAC's words: `get`.
+    pub verb: String,
+    /// The API group; empty for core.
+    pub group: String,
+    /// The plural.
+    pub resource: String,
+    /// The subresource, if one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subresource: Option<String>,
+    /// The namespace. None: no namespace, or every one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The object. None: every one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+impl std::fmt::Display for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { verb, group, resource, subresource, namespace, name } = self;
+        write!(f, "{verb} {resource}")?;
+        if let Some(subresource) = subresource {
+            write!(f, "/{subresource}")?;
+        }
+        if !group.is_empty() {
+            write!(f, ".{group}")?;
+        }
+        if let Some(name) = name {
+            write!(f, " {name}")?;
+        }
+        if let Some(namespace) = namespace {
+            write!(f, " -n {namespace}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A token by which the host may act as a ServiceAccount, for a while.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Token {
+    /// The ServiceAccount's namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// For how long, in seconds: the API server may shorten it.
+    pub seconds: u32,
+}
+
+/// What an answer may say of a token: never the token. It stays with the connection that asked for it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Issued {
+    /// When it ends.
+    pub until: Option<Millis>,
+}
+
+/// Are these admission policies there, each bound so that it denies?
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Policies {
+    /// Their names, which are the names of their bindings too; the answers come in the same order.
+    pub names: Vec<String>,
+}
+
 /// What did earlier runs leave suspended?
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Leftovers {}
@@ -142,6 +214,37 @@ impl Call for ReleaseLease {
     }
 }
 
+impl Call for Token {
+    fn targets(&self) -> Vec<Target> {
+        vec![Target::object(&self.namespace, &self.name)]
+    }
+    fn check(&self) -> Result<(), Error> {
+        crate::name::namespace(&self.namespace)?;
+        crate::name::object(&self.name)
+    }
+}
+impl Call for Policies {
+    fn targets(&self) -> Vec<Target> {
+        self.names.iter().map(|name| Target { kind: None, namespace: None, name: Some(name.clone()) }).collect()
+    }
+    fn check(&self) -> Result<(), Error> {
+        if self.names.len() > 100 {
+            return Err(Error::Invalid(format!("{} policies at once: at most 100", self.names.len())));
+        }
+        self.names.iter().try_for_each(|name| crate::name::object(name))
+    }
+}
+impl Call for Access {
+    fn targets(&self) -> Vec<Target> {
+        vec![]
+    }
+    fn check(&self) -> Result<(), Error> {
+        if self.requests.len() > 10_000 {
+            return Err(Error::Invalid(format!("{} reviews at once: at most 10000", self.requests.len())));
+        }
+        Ok(())
+    }
+}
 impl Call for Identity {
     fn targets(&self) -> Vec<Target> {
         vec![]

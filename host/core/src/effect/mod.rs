@@ -52,6 +52,12 @@ impl Target {
     pub fn all_of(namespace: &str) -> Self {
         Self { kind: None, namespace: Some(namespace.into()), name: None }
     }
+    /// Whether it is this object. A kind is compared where there is one.
+    pub fn is(&self, object: &serde_json::Value) -> bool {
+        let part = |at: &str| object.pointer(at).and_then(serde_json::Value::as_str);
+        let kind = self.kind.as_deref().is_none_or(|kind| part("/kind").is_some_and(|found| found.to_lowercase() == kind.replace('-', "")));
+        kind && part("/metadata/namespace") == self.namespace.as_deref() && part("/metadata/name") == self.name.as_deref()
+    }
     /// The same of a kind.
     pub fn kind(mut self, kind: impl Into<String>) -> Self {
         self.kind = Some(kind.into());
@@ -130,7 +136,25 @@ macro_rules! calls {
         #[serde(untagged)]
         pub enum Effect { $($(#[$doc])* $group($group),)* }
 
+        /// The functions alone, without what they are asked: what tables are made over.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Function { $($(
+            #[doc = concat!("`", $name, "`")]
+            $variant,
+        )*)* }
+
+        impl Function {
+            /// All of them, in the order of the table.
+            pub const ALL: &'static [Self] = &[$($(Self::$variant),*),*];
+            /// `interface.function`, e.g. `query-pvcs.claims`.
+            pub fn name(self) -> &'static str { match self { $($(Self::$variant => $name),*),* } }
+        }
+
         impl Effect {
+            /// Which function this calls.
+            pub fn function(&self) -> Function {
+                match self { $(Self::$group(call) => match call { $($group::$variant(_) => Function::$variant),* }),* }
+            }
             /// `interface.function`, e.g. `query-pvcs.claims`.
             pub fn name(&self) -> &'static str { match self { $(Self::$group(call) => call.name()),* } }
             /// What it concerns.
@@ -157,6 +181,9 @@ calls! {
     /// Changes nothing.
     Look {
         "host.identity" Identity(host::Identity) -> host::ClusterIdentity;
+        "host.access" Access(host::Access) -> Vec<bool>;
+        "host.token" Token(host::Token) -> host::Issued;
+        "host.policies" Policies(host::Policies) -> Vec<bool>;
         "host.lease" Lease(host::Lease) -> Option<host::Holder>;
         "host.leftovers" Leftovers(host::Leftovers) -> Vec<host::Leftover>;
         "query-flux.owners" FluxOwners(query_flux::Owners) -> Vec<query_flux::Ownership>;
@@ -188,6 +215,13 @@ calls! {
 impl Effect {
     /// The capability: the WIT interface's name.
     pub fn capability(&self) -> &'static str {
+        self.function().capability()
+    }
+}
+
+impl Function {
+    /// The capability: the WIT interface's name.
+    pub fn capability(self) -> &'static str {
         self.name().split_once('.').expect("every name in the table is `interface.function`").0
     }
 }

@@ -33,6 +33,35 @@ pub enum SubjectKind {
     Deployment,
 }
 
+impl SubjectKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::ReplicationSource, Self::PersistentVolumeClaim, Self::Deployment];
+    /// As grants spell it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::ReplicationSource => "replication-source",
+            Self::PersistentVolumeClaim => "persistent-volume-claim",
+            Self::Deployment => "deployment",
+        }
+    }
+    /// The API group; empty for core.
+    pub fn group(self) -> &'static str {
+        match self {
+            Self::ReplicationSource => "volsync.backube",
+            Self::PersistentVolumeClaim => "",
+            Self::Deployment => "apps",
+        }
+    }
+    /// The plural in lower case.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::ReplicationSource => "replicationsources",
+            Self::PersistentVolumeClaim => "persistentvolumeclaims",
+            Self::Deployment => "deployments",
+        }
+    }
+}
+
 /// An object that may have an owner.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Subject {
@@ -109,7 +138,7 @@ pub struct FluxObject {
 
 impl Call for Owners {
     fn targets(&self) -> Vec<Target> {
-        self.subjects.iter().map(|s| s.object.target()).collect()
+        self.subjects.iter().map(|s| s.object.target().kind(s.kind.word())).collect()
     }
     fn check(&self) -> Result<(), Error> {
         if self.subjects.len() > 1000 {

@@ -59,6 +59,9 @@ fn takes_time(effect: &Effect) -> bool {
         Effect::Look(look) => match look {
             Look::LogPage(_) => true,
             Look::Identity(_)
+            | Look::Access(_)
+            | Look::Token(_)
+            | Look::Policies(_)
             | Look::Lease(_)
             | Look::Leftovers(_)
             | Look::FluxOwners(_)

@@ -113,6 +113,7 @@ impl Run {
                     self.grants.count(&effect, &mut self.tally);
                     self.count_approved(&effect);
                 }
+                self.tally.gather(&effect, &outcome);
                 Ok((n, answer(n, &effect, outcome)?))
             }
             Call::InDoubt(_) if self.setting.mode == Mode::Replay => Err(Halt::RecordEnds { asked: words(&effect) }),
@@ -139,10 +140,21 @@ impl Run {
     /// Whether other grants decide as those of the run did.
     fn still_decided_so(&mut self, call: &Call) -> Result<(), Halt> {
         let effect = call.effect();
-        let denied = matches!(call, Call::Answered(answered) if answered.denied);
-        let now = if effect.check().is_ok() { self.grants.decide(effect, &self.tally) } else { return Ok(()) };
+        let (denied, met) = match call {
+            Call::Answered(answered) => (answered.denied, answered.met.as_ref()),
+            Call::InDoubt(doubt) => (false, Some(&doubt.last.prior)),
+        };
+        if effect.check().is_err() {
+            return Ok(());
+        }
+        let now = self.grants.decide(effect, &self.tally).and_then(|permit| {
+            met.map_or(Ok(()), |met| self.grants.meets(effect, &met.objects))?;
+            Ok(permit)
+        });
         let (then, today) = match (denied, now) {
             (true, Err(_)) | (false, Ok(_)) => return Ok(()),
+            // A person was asked; nobody knows what they would say today.
+            (true, Ok(permit)) if permit.approval.is_some() => return Ok(()),
             (true, Ok(_)) => ("denied".to_owned(), "allowed".to_owned()),
             (false, Err(denial)) => ("allowed".to_owned(), format!("denied: {denial}")),
         };

@@ -39,9 +39,12 @@ impl Run {
         }
         let backend = self.setting.backend.clone();
         match within(patience(&effect), backend.prepare(&touch, None, &footprint)).await {
-            Err(error) => self.done(n, Origin::Guest, effect, Err(error), None),
-            Ok(Prepared::Settled(answer)) => self.done(n, Origin::Guest, effect, Ok(answer), None),
-            Ok(Prepared::Ready(prior)) => self.planned(n, touch, prior),
+            Err(error) => self.done(n, Origin::Guest, effect, Err(error)),
+            Ok(Prepared::Settled(answer)) => self.done(n, Origin::Guest, effect, Ok(answer)),
+            Ok(Prepared::Ready(prior)) => match self.grants.meets(&effect, &prior.objects) {
+                Ok(()) => self.planned(n, touch, prior),
+                Err(denial) => self.denied(n, effect, denial, Some(prior)),
+            },
         }
     }
 
@@ -84,6 +87,13 @@ impl Run {
                 Ok(Prepared::Ready(prior)) => self.stamped(&touch, prior),
             };
             self.meets_approval(origin, n, opened.is_some(), |approved| approved.meets(&prior, opened.is_some()))?;
+            if let (Origin::Guest, Err(denial)) = (origin, self.grants.meets(&effect, &prior.objects)) {
+                if opened.is_none() {
+                    return self.denied(n, effect, denial, Some(prior));
+                }
+                answer = Err(Error::Denied(denial.to_string()));
+                break;
+            }
             let at = self.setting.clock.now();
             let entry = Entry::Opened(Box::new(Opened { n, origin, attempt, at, effect: Effect::Touch(rest.clone()), prior: prior.clone() }));
             let written = match (self.write(entry), must_be_synced(&touch, &prior, opened.as_ref())) {
@@ -124,7 +134,7 @@ impl Run {
         let answer = whole(&touch, sofar, answer, opened.is_some(), unknown);
         match opened {
             Some(_) => self.closed(n, origin, answer),
-            None => self.done(n, origin, effect, answer, None),
+            None => self.done(n, origin, effect, answer),
         }
     }
 

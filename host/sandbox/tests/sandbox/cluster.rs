@@ -11,8 +11,7 @@ use salve_core::effect::suspend_flux::{Hold, HoldEnd, Prior as Was, Resumed, Sus
 use salve_core::effect::tail_logs::{Page, Position};
 use salve_core::effect::{Answer, Look, Touch};
 use salve_core::footprint::Footprint;
-use salve_core::glob::Glob;
-use salve_core::grants::{Grant, Grants, Layer, Max};
+use salve_core::grants::{Grant, Grants, Layer};
 use salve_core::journal::{Header, Prior};
 use salve_core::outcome::Error;
 use salve_core::report::Description;
@@ -126,9 +125,7 @@ fn page(n: u32) -> Page {
 
 /// Grants for everything that these capabilities could concern.
 pub fn grants(capabilities: &[&str]) -> Grants {
-    let every = || vec![Glob::every()];
-    let grant = |name: &&str| Grant { capability: (*name).into(), kinds: None, namespaces: every(), names: every(), max: Max::default() };
-    Grants { layers: vec![Layer { source: "test.yaml".into(), grants: capabilities.iter().map(grant).collect() }] }
+    Grants { layers: vec![Layer { source: "test.yaml".into(), grants: capabilities.iter().map(|name| Grant::whole(name)).collect() }] }
 }
 
 /// A run on a cluster, seated.
@@ -157,6 +154,7 @@ pub fn stoppable(cluster: &Cluster, mode: Mode, grants: Grants, stop: Stop) -> O
         cluster: None,
         user: None,
         machine: None,
+        rings: None,
     };
     Some(Run::begin(setting, header).unwrap())
 }

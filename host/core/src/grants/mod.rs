@@ -3,10 +3,19 @@
 //! What a remediation asks for and what an operator's policy allows are two layers; an effect must
 //! pass every layer, so neither can widen the other.
 
+mod evidence;
+mod selector;
+
+pub use evidence::{Evidence, Gathered};
+pub use selector::Selector;
+
+use crate::effect::query_flux::SubjectKind;
 use crate::effect::shared::FluxKind;
 use crate::effect::{CAPABILITIES, Effect, Look, Own, Reach, Target, Touch, reach};
 use crate::glob::Glob;
+use crate::outcome::Outcome;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// One permission: a capability, and the objects that it may concern.
@@ -15,7 +24,8 @@ use std::collections::BTreeMap;
 pub struct Grant {
     /// The WIT interface.
     pub capability: String,
-    /// Flux kinds (`kustomization`), or `resource.group` for `query-objects`. None: every kind, but for `query-objects` none.
+    /// Flux kinds (`kustomization`), for `query-flux` also the kinds whose owner is asked for (`replication-source`), or `resource.group` for
+    /// `query-objects`. None: every kind, but for `query-objects` none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kinds: Option<Vec<Glob>>,
     /// Namespaces. None: only objects without one.
@@ -24,9 +34,29 @@ pub struct Grant {
     /// Names. None: every name.
     #[serde(default = "every", skip_serializing_if = "is_every")]
     pub names: Vec<Glob>,
+    /// Only objects with such labels, as they are right before the change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_selector: Option<Selector>,
+    /// Only ReplicationSources of these movers (`restic`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub movers: Option<Vec<String>>,
     /// How often in one run.
     #[serde(default, skip_serializing_if = "Max::is_empty")]
     pub max: Max,
+    /// Whether a person has to say yes to each effect, or to the plan that is carried out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Approval>,
+    /// What this run has to have found out before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Evidence>,
+}
+
+/// Who has to say yes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Approval {
+    /// A person, at a terminal or by a plan. `--yes` is none.
+    Required,
 }
 
 fn every() -> Vec<Glob> {
@@ -53,6 +83,15 @@ pub struct Max {
 }
 
 impl Max {
+    /// The lower of each.
+    pub fn least(self, other: Self) -> Self {
+        let least = |one: Option<u32>, other: Option<u32>| one.into_iter().chain(other).min();
+        Self {
+            deletions: least(self.deletions, other.deletions),
+            restarts: least(self.restarts, other.restarts),
+            suspensions: least(self.suspensions, other.suspensions),
+        }
+    }
     fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -71,7 +110,22 @@ impl Max {
 }
 
 impl Grant {
-    /// Whether this grant can be: a known capability, and maxima that mean something there.
+    /// A capability for everything that it could concern, as often as one likes.
+    pub fn whole(capability: &str) -> Self {
+        Self {
+            capability: capability.into(),
+            kinds: None,
+            namespaces: every(),
+            names: every(),
+            label_selector: None,
+            movers: None,
+            max: Max::default(),
+            approval: None,
+            evidence: None,
+        }
+    }
+
+    /// Whether this grant can be: a known capability, and nothing beside it that means nothing there.
     pub fn check(&self) -> Result<(), String> {
         let Some(reach) = reach(&self.capability) else {
             let known: Vec<_> = CAPABILITIES.iter().filter(|(_, r)| *r != Reach::Given).map(|(n, _)| *n).collect();
@@ -93,6 +147,32 @@ impl Grant {
                 return Err(format!("`max.{key}` means something for {owner} only"));
             }
         }
+        if self.movers.is_some() && self.capability != "delete-replicationsources" {
+            return Err("`movers` means something for delete-replicationsources only".into());
+        }
+        let for_touches = [(self.label_selector.is_some(), "labelSelector"), (self.approval.is_some(), "approval"), (self.evidence.is_some(), "evidence")];
+        if let Some((_, key)) = for_touches.iter().find(|(given, _)| *given && reach != Reach::Touch) {
+            return Err(format!("`{key}` means something for what changes the cluster only, and {} looks", self.capability));
+        }
+        Ok(())
+    }
+
+    /// Whether an object that is about to be changed is as this grant wants it; if not, what is not.
+    fn meets(&self, object: &Value) -> Result<(), String> {
+        if let Some(selector) = self.label_selector.as_ref().filter(|selector| !selector.fits(object)) {
+            return Err(format!("it does not bear the labels {:?}", selector.as_str()));
+        }
+        if let Some(movers) = &self.movers {
+            let spec = object["spec"].as_object();
+            // As VolSync spells them: `rsyncTLS` is `rsync-tls`.
+            let bears = |mover: &String| spec.is_some_and(|spec| spec.keys().any(|key| key.to_lowercase() == mover.replace('-', "")));
+            let others = spec.is_some_and(|spec| {
+                MOVERS.iter().any(|other| !movers.iter().any(|mover| mover == other) && spec.keys().any(|key| key.to_lowercase() == other.replace('-', "")))
+            });
+            if others || !movers.iter().any(bears) {
+                return Err(format!("its mover is none of {}", movers.join(", ")));
+            }
+        }
         Ok(())
     }
 
@@ -102,7 +182,8 @@ impl Grant {
         match self.capability.as_str() {
             "query-objects" => Ok(()),
             "query-flux" | "suspend-flux" | "reconcile-flux" => {
-                let words: Vec<_> = FluxKind::ALL.iter().map(|k| k.word()).collect();
+                let subjects: &[SubjectKind] = if self.capability == "query-flux" { &SubjectKind::ALL } else { &[] };
+                let words: Vec<_> = FluxKind::ALL.iter().map(|k| k.word()).chain(subjects.iter().map(|k| k.word())).collect();
                 match kinds.iter().find(|glob| !words.iter().any(|w| glob.fits(w))) {
                     Some(odd) => Err(format!("no kind is called {:?}; there are {}", crate::text::inert(odd.as_str()), words.join(", "))),
                     None => Ok(()),
@@ -130,6 +211,9 @@ impl Grant {
     }
 }
 
+/// The movers of VolSync, as grants spell them.
+pub const MOVERS: [&str; 7] = ["restic", "rclone", "rsync", "rsync-tls", "syncthing", "kopia", "external"];
+
 /// The grants of one document.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Layer {
@@ -146,16 +230,25 @@ pub struct Grants {
     pub layers: Vec<Layer>,
 }
 
-/// What a run has used up, by layer and grant.
+/// What a run has used up, by layer and grant, and what it has found out.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tally {
     used: BTreeMap<(usize, usize), u32>,
+    gathered: Gathered,
 }
 
 /// The permission for one effect, to be charged to the tally before it is performed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Permit {
     charges: BTreeMap<(usize, usize), u32>,
+    /// The document that wants a person's yes first.
+    pub approval: Option<String>,
+}
+
+/// Why a grant that fits does not hold now.
+enum Hindrance {
+    Exhausted(u32, &'static str),
+    Evidence(String),
 }
 
 /// Why not, whose word that is, and what would allow it.
@@ -177,9 +270,9 @@ impl Grants {
     /// Denies what no grant of *every* layer names. More layers never allow more; more grants in a
     /// layer never allow less. The answer depends on the arguments alone.
     pub fn decide(&self, effect: &Effect, tally: &Tally) -> Result<Permit, Denial> {
-        let mut charges = BTreeMap::new();
+        let mut permit = Permit { charges: BTreeMap::new(), approval: None };
         if !needs_grant(effect) {
-            return Ok(Permit { charges });
+            return Ok(permit);
         }
         let capability = effect.capability();
         let targets = effect.targets();
@@ -191,37 +284,61 @@ impl Grants {
                 return Err(deny(effect, None, &layer.source, capability));
             }
             for target in &targets {
-                let mut exhausted = None;
                 let fitting = layer.grants.iter().enumerate().filter(|(_, g)| g.fits(capability, target));
-                let mut found = false;
+                let mut hindrance = None;
+                let mut holding = vec![];
                 for (g, grant) in fitting {
-                    let charge = charges.entry((l, g)).or_insert(0u32);
-                    match grant.max.of(effect) {
-                        Some((max, what)) if tally.used.get(&(l, g)).unwrap_or(&0) + *charge >= max => {
-                            exhausted = Some((max, what));
-                        }
-                        Some(_) | None => {
-                            *charge += 1;
-                            found = true;
-                            break;
-                        }
+                    let used = tally.used.get(&(l, g)).unwrap_or(&0) + permit.charges.get(&(l, g)).unwrap_or(&0);
+                    match (grant.max.of(effect), grant.evidence.filter(|_| wants_evidence(effect)).and_then(|evidence| evidence.missing(&tally.gathered))) {
+                        (Some((max, what)), _) if used >= max => hindrance = Some(Hindrance::Exhausted(max, what)),
+                        (_, Some(missing)) => hindrance = Some(Hindrance::Evidence(missing)),
+                        (_, None) => holding.push((g, grant)),
                     }
                 }
-                if found {
-                    continue;
+                // Of several the one that asks nobody.
+                let asks = |grant: &Grant| grant.approval.is_some() && matches!(effect, Effect::Touch(_));
+                let Some((g, grant)) = holding.iter().find(|(_, grant)| !asks(grant)).or(holding.first()) else {
+                    return Err(hindered(effect, target, &layer.source, capability, hindrance));
+                };
+                *permit.charges.entry((l, *g)).or_default() += 1;
+                if asks(grant) {
+                    permit.approval.get_or_insert_with(|| layer.source.clone());
                 }
-                return Err(match exhausted {
-                    Some((max, what)) => Denial {
-                        what: format!("{} {target}: {} allows {max} {what} in a run, this would be one more", effect.name(), layer.source),
-                        source_: layer.source.clone(),
-                        remedy: format!("would allow it with `max: {{{what}: {}}}`", u64::from(max) + 1),
-                    },
-                    None => deny(effect, Some(target), &layer.source, capability),
-                });
             }
         }
-        charges.retain(|_, n| *n > 0);
-        Ok(Permit { charges })
+        Ok(permit)
+    }
+
+    /// Whether the objects that a touch meets are as its grants want them: their labels, their movers. Decided when they were read, before
+    /// anything is sent.
+    ///
+    /// # Guarantees
+    /// Each object needs a grant of every layer that fits it and that it meets. Grants without conditions are met by every object.
+    pub fn meets(&self, effect: &Effect, objects: &[Value]) -> Result<(), Denial> {
+        if !needs_grant(effect) {
+            return Ok(());
+        }
+        let mut made = vec![];
+        if let Effect::Touch(Touch::Recreate(recreate)) = effect {
+            made.extend(recreate.set.iter().map(|one| one.manifest.clone()));
+        }
+        let objects = if made.is_empty() { objects } else { &made };
+        let capability = effect.capability();
+        for target in effect.targets() {
+            let Some(object) = objects.iter().find(|object| target.is(object)) else { continue };
+            for layer in &self.layers {
+                let fitting: Vec<&Grant> = layer.grants.iter().filter(|grant| grant.fits(capability, &target)).collect();
+                let met: Vec<Result<(), String>> = fitting.iter().map(|grant| grant.meets(object)).collect();
+                if let (Some(Err(why)), false) = (met.first(), met.iter().any(Result::is_ok)) {
+                    return Err(Denial {
+                        what: format!("{} {target} is not granted: {why}", effect.name()),
+                        source_: layer.source.clone(),
+                        remedy: "would allow it with another `labelSelector` or `movers` in that grant".into(),
+                    });
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Counts an effect that was performed before, whatever is granted today: attempts count, recovered ones too.
@@ -251,12 +368,13 @@ impl Grants {
                 // A glob passes only if each other layer has the same one or one that fits everything:
                 // an intersection of globs that may be narrower than the truth, never wider.
                 .filter(|glob| {
-                    rest.iter().all(|layer| namespaces(layer, capability).iter().any(|o| o.is_every() || o == glob || (plain(glob) && o.fits(glob.as_str()))))
+                    rest.iter()
+                        .all(|layer| namespaces(layer, capability).iter().any(|o| o.is_every() || o == glob || (glob.is_plain() && o.fits(glob.as_str()))))
                 })
                 .chain(
                     rest.iter()
                         .flat_map(|layer| namespaces(layer, capability))
-                        .filter(|glob| plain(glob) && self.layers.iter().all(|layer| namespaces(layer, capability).iter().any(|o| o.fits(glob.as_str())))),
+                        .filter(|glob| glob.is_plain() && self.layers.iter().all(|layer| namespaces(layer, capability).iter().any(|o| o.fits(glob.as_str())))),
                 )
                 .collect(),
         }
@@ -272,17 +390,13 @@ fn namespaces(layer: &Layer, capability: &str) -> Vec<Glob> {
     layer.grants.iter().filter(|g| g.capability == capability).flat_map(|g| g.namespaces.clone()).collect()
 }
 
-fn plain(glob: &Glob) -> bool {
-    !glob.as_str().contains(['*', '?', '[', '{', '\\'])
-}
-
 fn needs_grant(effect: &Effect) -> bool {
     match effect {
         Effect::Own(own) => match own {
             Own::Now(_) | Own::Sleep(_) | Own::Step(_) | Own::Note(_) | Own::AskPerson(_) => false,
         },
         Effect::Look(look) => match look {
-            Look::Identity(_) | Look::Lease(_) | Look::Leftovers(_) => false,
+            Look::Identity(_) | Look::Access(_) | Look::Token(_) | Look::Policies(_) | Look::Lease(_) | Look::Leftovers(_) => false,
             Look::FluxOwners(_)
             | Look::FluxGet(_)
             | Look::Sources(_)
@@ -302,6 +416,33 @@ fn needs_grant(effect: &Effect) -> bool {
             // Giving back what this run suspended was decided when it was suspended.
             Touch::Resume(_) => false,
             Touch::Suspend(_) | Touch::Reconcile(_) | Touch::Delete(_) | Touch::Recreate(_) | Touch::Restart(_) => true,
+        },
+    }
+}
+
+/// A look needs none, and making anew what a run has deleted needs no trouble that is still there.
+fn wants_evidence(effect: &Effect) -> bool {
+    match effect {
+        Effect::Touch(Touch::Recreate(_)) | Effect::Look(_) | Effect::Own(_) => false,
+        Effect::Touch(
+            Touch::AcquireLease(_) | Touch::ReleaseLease(_) | Touch::Suspend(_) | Touch::Resume(_) | Touch::Reconcile(_) | Touch::Delete(_) | Touch::Restart(_),
+        ) => true,
+    }
+}
+
+fn hindered(effect: &Effect, target: &Target, source: &str, capability: &str, hindrance: Option<Hindrance>) -> Denial {
+    let name = effect.name();
+    match hindrance {
+        None => deny(effect, Some(target), source, capability),
+        Some(Hindrance::Exhausted(max, what)) => Denial {
+            what: format!("{name} {target}: {source} allows {max} {what} in a run, this would be one more"),
+            source_: source.into(),
+            remedy: format!("would allow it with `max: {{{what}: {}}}`", u64::from(max) + 1),
+        },
+        Some(Hindrance::Evidence(missing)) => Denial {
+            what: format!("{name} {target}: {source} wants evidence first: {missing}"),
+            source_: source.into(),
+            remedy: "would allow it with less under `evidence` in that grant".into(),
         },
     }
 }
@@ -333,18 +474,24 @@ impl Tally {
             *self.used.entry(*grant).or_default() += n;
         }
     }
+
+    /// Takes in what a look came to.
+    pub fn gather(&mut self, effect: &Effect, outcome: &Outcome) {
+        self.gathered.hear(effect, outcome);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::effect::shared::{FluxRef, ObjectRef};
-    use crate::effect::{Ask, delete_replicationsources as del, query_objects, query_pvcs, suspend_flux};
+    use crate::effect::{Ask, delete_replicationsources as del, query_objects, query_pvcs, suspend_flux, tail_logs};
     use proptest::prelude::*;
+    use serde_json::json;
 
     fn grant(capability: &str, namespaces: &[&str], names: &[&str]) -> Grant {
         let globs = |list: &[&str]| list.iter().map(|g| Glob::new(g).unwrap()).collect::<Vec<_>>();
-        Grant { capability: capability.into(), kinds: None, namespaces: globs(namespaces), names: globs(names), max: Max::default() }
+        Grant { namespaces: globs(namespaces), names: globs(names), ..Grant::whole(capability) }
     }
 
     fn layers(layers: &[&[Grant]]) -> Grants {
@@ -438,6 +585,96 @@ mod tests {
         let grants = layers(&[&[grant("query-flux", &["*"], &["*"])], &[grant("query-flux", &["flux-system"], &["*"])]]);
         let followed = grants.followed("query-flux");
         assert!(followed.iter().any(|g| g.fits("flux-system")) && !followed.iter().any(|g| g.fits("media")));
+    }
+
+    /// A ReplicationSource as a deletion meets it.
+    fn met(namespace: &str, name: &str, labels: Value, mover: &str) -> Value {
+        json!({
+            "kind": "ReplicationSource", "metadata": {"namespace": namespace, "name": name, "labels": labels},
+            "spec": {"sourcePVC": name, "trigger": {"schedule": "@daily"}, mover: {"repository": "r"}},
+        })
+    }
+
+    #[test]
+    fn an_object_has_to_be_as_some_grant_of_each_layer_wants_it() {
+        let mut plex = grant("delete-replicationsources", &["media"], &["*"]);
+        plex.label_selector = Some(Selector::read("app=plex,!keep").unwrap());
+        let mut restic = grant("delete-replicationsources", &["*"], &["*"]);
+        restic.movers = Some(vec!["restic".into(), "rsync-tls".into()]);
+        let effect = delete(&[("media", "a")]);
+        let meets =
+            |grants: &Grants, labels: Value, mover: &str| grants.meets(&effect, &[met("media", "z", json!({}), "external"), met("media", "a", labels, mover)]);
+        let both = layers(&[&[plex.clone()], &[restic.clone()]]);
+        assert!(meets(&both, json!({"app": "plex"}), "restic").is_ok());
+        assert!(meets(&both, json!({"app": "plex"}), "rsyncTLS").is_ok());
+        for (labels, mover, why) in [
+            (json!({"app": "plex"}), "syncthing", "its mover is none of restic, rsync-tls"),
+            (json!({"app": "plex"}), "rsync", "its mover is none of"),
+            (json!({"app": "plex", "keep": ""}), "restic", "app=plex,!keep"),
+            (json!(null), "restic", "app=plex,!keep"),
+        ] {
+            let denial = meets(&both, labels, mover).unwrap_err();
+            assert!(denial.what.contains(why) && denial.what.contains("media/a"), "{denial}");
+        }
+        // One that wants nothing is met by everything.
+        let either = layers(&[&[plex, grant("delete-replicationsources", &["media"], &["*"])]]);
+        assert!(meets(&either, json!({}), "external").is_ok());
+        // One of two movers is one too many.
+        let two = json!({"kind": "ReplicationSource", "metadata": {"namespace": "media", "name": "a"}, "spec": {"restic": {}, "syncthing": {}}});
+        assert!(layers(&[&[restic]]).meets(&effect, &[two]).is_err());
+    }
+
+    #[test]
+    fn evidence_is_what_this_run_has_recorded() {
+        let mut careful = grant("delete-replicationsources", &["*"], &["*"]);
+        careful.evidence = Some(Evidence { pending_claims: None, log_lines: Some(2) });
+        let grants = layers(&[&[careful]]);
+        let line = |text: &str| json!({"pod": "p", "time": 1, "text": text});
+        let page = |lines: &[&str]| {
+            let lines: Vec<Value> = lines.iter().map(|text| line(text)).collect();
+            let page = json!({"lines": lines, "pods": ["p"], "unread": [], "lines_read": 9, "more": false, "newest": null, "position": []});
+            Outcome::Ok(serde_json::value::to_raw_value(&page).unwrap())
+        };
+        let query = tail_logs::Query {
+            deployment: ObjectRef::new("rook-ceph", "d"),
+            container: "c".into(),
+            since: None,
+            tail_lines: None,
+            limit_bytes: 1,
+            pattern: Some("locked".into()),
+        };
+        let look = tail_logs::Next { query, after: vec![] }.effect();
+        let mut tally = Tally::default();
+        for (lines, enough) in [(&[][..], false), (&["one"], false), (&["one"], false), (&["one", "two"], true)] {
+            tally.gather(&look, &page(lines));
+            let decided = grants.decide(&delete(&[("media", "a")]), &tally);
+            assert_eq!(decided.is_ok(), enough, "{lines:?}: {decided:?}");
+            if let Err(denial) = decided {
+                assert!(denial.what.contains("wants evidence first: 2 matching log lines, and this run has recorded"), "{denial}");
+            }
+        }
+        // What is deleted already may come back without any.
+        let back = del::Recreate { set: vec![del::Manifest::of(&with_version(met("media", "a", json!({}), "restic"))).unwrap()] }.effect();
+        assert!(grants.decide(&back, &Tally::default()).is_ok());
+    }
+
+    fn with_version(mut object: Value) -> Value {
+        object["apiVersion"] = json!("volsync.backube/v1alpha1");
+        object
+    }
+
+    #[test]
+    fn a_person_is_asked_unless_some_grant_of_the_layer_asks_nobody() {
+        let mut asks = grant("delete-replicationsources", &["media"], &["*"]);
+        asks.approval = Some(Approval::Required);
+        let free = grant("delete-replicationsources", &["media"], &["a"]);
+        let who = |grants: &Grants, name: &str| grants.decide(&delete(&[("media", name)]), &Tally::default()).unwrap().approval;
+        let alone = layers(&[&[asks.clone()]]);
+        assert_eq!(who(&alone, "a"), Some("policy.yaml".into()));
+        assert_eq!(who(&layers(&[&[asks.clone(), free.clone()]]), "a"), None);
+        assert_eq!(who(&layers(&[&[asks.clone(), free.clone()]]), "b"), Some("policy.yaml".into()));
+        // A layer more never asks less.
+        assert_eq!(who(&layers(&[&[asks], &[free]]), "a"), Some("policy.yaml".into()));
     }
 
     fn any_grant() -> impl Strategy<Value = Grant> {

@@ -1,0 +1,144 @@
+//! A YAML document that knows on which line each of its parts stands.
+
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+use serde_saphyr::Spanned;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// A document, and the line of each JSON pointer into it.
+#[derive(Debug)]
+pub(super) struct Located {
+    /// The document.
+    pub value: Value,
+    lines: BTreeMap<String, u64>,
+}
+
+impl Located {
+    /// Reads YAML, of which JSON is a part.
+    pub fn read(text: &str) -> Result<Self, serde_saphyr::Error> {
+        let node: Spanned<Node> = serde_saphyr::from_str_with_options(text, serde_saphyr::options! { strict_booleans: true })?;
+        let mut lines = BTreeMap::new();
+        let value = node.value.place(&mut String::new(), &mut lines);
+        Ok(Self { value, lines })
+    }
+
+    /// The line of a pointer, or of the nearest part around it that has one.
+    pub fn line(&self, pointer: &str) -> u64 {
+        let mut pointer = pointer;
+        loop {
+            match (self.lines.get(pointer), pointer.rsplit_once('/')) {
+                (Some(line), _) => return *line,
+                (None, Some((around, _))) => pointer = around,
+                (None, None) => return 1,
+            }
+        }
+    }
+}
+
+/// One part of it.
+enum Node {
+    Scalar(Value),
+    List(Vec<Spanned<Self>>),
+    Map(Vec<(Spanned<String>, Spanned<Self>)>),
+}
+
+impl Node {
+    /// The plain value; notes the line of each part on the way. A key's line is the key's, not that of what follows it.
+    fn place(self, pointer: &mut String, lines: &mut BTreeMap<String, u64>) -> Value {
+        let length = pointer.len();
+        match self {
+            Self::Scalar(value) => value,
+            Self::List(items) => {
+                let mut list = vec![];
+                for (n, item) in items.into_iter().enumerate() {
+                    *pointer += &format!("/{n}");
+                    lines.insert(pointer.clone(), item.referenced.line());
+                    list.push(item.value.place(pointer, lines));
+                    pointer.truncate(length);
+                }
+                Value::Array(list)
+            }
+            Self::Map(entries) => {
+                let mut map = Map::new();
+                for (key, node) in entries {
+                    *pointer += &format!("/{}", key.value.replace('~', "~0").replace('/', "~1"));
+                    lines.insert(pointer.clone(), key.referenced.line());
+                    map.insert(key.value, node.value.place(pointer, lines));
+                    pointer.truncate(length);
+                }
+                Value::Object(map)
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Reading)
+    }
+}
+
+struct Reading;
+
+impl<'de> Visitor<'de> for Reading {
+    type Value = Node;
+
+    fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str("a YAML value")
+    }
+    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
+        Ok(Node::Scalar(value.into()))
+    }
+    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
+        Ok(Node::Scalar(value.into()))
+    }
+    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
+        Ok(Node::Scalar(value.into()))
+    }
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Node, E> {
+        serde_json::Number::from_f64(value).map(|number| Node::Scalar(Value::Number(number))).ok_or_else(|| E::custom(format!("{value} is no number here")))
+    }
+    fn visit_str<E>(self, value: &str) -> Result<Node, E> {
+        Ok(Node::Scalar(value.into()))
+    }
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Scalar(Value::Null))
+    }
+    fn visit_none<E>(self) -> Result<Node, E> {
+        Ok(Node::Scalar(Value::Null))
+    }
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+        Node::deserialize(deserializer)
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
+        let mut list = vec![];
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Node::List(list))
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Node, A::Error> {
+        let mut map = vec![];
+        while let Some(entry) = entries.next_entry()? {
+            map.push(entry);
+        }
+        Ok(Node::Map(map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn each_part_has_its_line_and_the_value_is_what_yaml_says() {
+        let text = "a: 1\nb:\n- x: yes\n  y: [1.5,\n    null]\n- {k/~: \"2\"}\n# no part\nc: |\n  two\n  lines\n";
+        let located = Located::read(text).unwrap();
+        assert_eq!(located.value, json!({"a": 1, "b": [{"x": "yes", "y": [1.5, null]}, {"k/~": "2"}], "c": "two\nlines\n"}));
+        for (pointer, line) in [("", 1), ("/a", 1), ("/b", 2), ("/b/0", 3), ("/b/0/y", 4), ("/b/0/y/1", 5), ("/b/1/k~1~0", 6), ("/c", 8), ("/c/none", 8)] {
+            assert_eq!(located.line(pointer), line, "{pointer}");
+        }
+    }
+}

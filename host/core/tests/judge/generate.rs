@@ -1,0 +1,199 @@
+//! Documents and calls out of a seed: few words, so that they meet often, and every trick that a name could try.
+
+use crate::reference::Used;
+use salve_core::effect::Effect;
+use salve_core::grants::{Grant, Grants, Layer};
+use salve_core::outcome::Outcome;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// Documents as both judges read them, and calls under them.
+pub struct Scene {
+    pub grants: Grants,
+    pub documents: Value,
+    pub calls: Vec<Value>,
+}
+
+/// SplitMix64 (Steele, Lea and Flood, 2014): small, and the same everywhere.
+pub struct Generator {
+    state: u64,
+    read: BTreeMap<String, Grant>,
+}
+
+const CAPABILITIES: [&str; 11] = [
+    "query-flux",
+    "query-replicationsources",
+    "query-pvcs",
+    "query-drivers",
+    "query-pods",
+    "query-objects",
+    "tail-logs",
+    "suspend-flux",
+    "reconcile-flux",
+    "delete-replicationsources",
+    "restart-deployment",
+];
+const TOUCHES: [&str; 4] = ["suspend-flux", "reconcile-flux", "delete-replicationsources", "restart-deployment"];
+const NAMESPACES: [&str; 4] = ["media", "ai", "rook-ceph", "flux-system"];
+const NAMES: [&str; 5] = ["plex", "sonarr", "a", "csi-provisioner", "plex.v1"];
+const TRICKS: [&str; 14] =
+    ["..", "", "media/../ai", "media%2fsecrets", "media\u{0}", "Media", "m\u{e9}dia", "media ", "*", "media/pods", "-a", "a-", "\u{202e}media", "a..b"];
+const GLOBS: [&str; 10] = ["*", "media", "ai", "m*", "?i", "[am]*", "[!m]*", "{ai,media}", "rook-ceph", "flux-*"];
+const NAME_GLOBS: [&str; 8] = ["*", "plex", "p*", "s?narr", "*-provisioner", "{plex,a}", "[ap]*", "plex.v1"];
+const FLUX: [&str; 5] = ["kustomization", "helm-release", "git-repository", "oci-repository", "bucket"];
+const SUBJECTS: [&str; 3] = ["replication-source", "persistent-volume-claim", "deployment"];
+const RESOURCES: [(&str, &str); 7] =
+    [("", "namespaces"), ("batch", "jobs"), ("", "secrets"), ("", "pods/exec"), ("", "Secrets"), ("batch", "secrets"), ("b..c", "jobs")];
+const RESOURCE_GLOBS: [&str; 5] = ["namespaces", "jobs.batch", "*", "secrets", "*.batch"];
+
+impl Generator {
+    pub fn new(seed: u64) -> Self {
+        Self { state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15), read: BTreeMap::new() }
+    }
+
+    fn next(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+
+    fn one(&mut self, of: &[&'static str]) -> &'static str {
+        of[self.below(of.len() as u64) as usize]
+    }
+
+    fn some(&mut self, of: &[&'static str], most: u64) -> Vec<&'static str> {
+        (0..=self.below(most)).map(|_| self.one(of)).collect()
+    }
+
+    /// One in so many.
+    fn rarely(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    pub fn scene(&mut self, calls: usize) -> Scene {
+        let layers: Vec<(Layer, Value)> = (0..[1, 1, 1, 2, 2, 3, 0][self.below(7) as usize]).map(|_| self.layer()).collect();
+        let (layers, documents): (Vec<Layer>, Vec<Value>) = layers.into_iter().unzip();
+        Scene { grants: Grants { layers }, documents: documents.into(), calls: (0..calls).map(|_| self.call()).collect() }
+    }
+
+    pub fn layer(&mut self) -> (Layer, Value) {
+        let grants: Vec<(Grant, Value)> = (0..4 + self.below(12)).map(|_| self.grant()).collect();
+        let (grants, documents): (Vec<Grant>, Vec<Value>) = grants.into_iter().unzip();
+        (Layer { source: "generated".into(), grants }, documents.into())
+    }
+
+    pub fn grant(&mut self) -> (Grant, Value) {
+        let capability = self.one(&CAPABILITIES);
+        let mut grant = json!({"capability": capability});
+        if !self.rarely(8) {
+            grant["namespaces"] = json!(self.some(&GLOBS, 2));
+        }
+        if self.rarely(2) {
+            grant["names"] = json!(self.some(&NAME_GLOBS, 2));
+        }
+        match capability {
+            "query-objects" => grant["kinds"] = json!(self.some(&RESOURCE_GLOBS, 2)),
+            "query-flux" | "suspend-flux" | "reconcile-flux" if self.rarely(2) => grant["kinds"] = json!(self.some(&FLUX, 3)),
+            _ => {}
+        }
+        let max = match capability {
+            "delete-replicationsources" => "deletions",
+            "restart-deployment" => "restarts",
+            "suspend-flux" => "suspensions",
+            _ => "",
+        };
+        if !max.is_empty() && self.rarely(2) {
+            grant["max"] = json!({max: self.below(12)});
+        }
+        if TOUCHES.contains(&capability) && self.rarely(2) {
+            grant["approval"] = json!("required");
+        }
+        if TOUCHES.contains(&capability) && self.rarely(5) {
+            let least = if self.rarely(6) { json!({"pendingClaims": 1}) } else { json!({"logLines": 1 + self.below(4)}) };
+            grant["evidence"] = least;
+        }
+        // Compiling globs takes longer than everything else here.
+        let read = self.read.entry(grant.to_string()).or_insert_with(|| serde_json::from_value(grant.clone()).expect("it is a grant"));
+        (read.clone(), grant)
+    }
+
+    fn namespace(&mut self) -> &'static str {
+        if self.rarely(40) { self.one(&TRICKS) } else { self.one(&NAMESPACES) }
+    }
+
+    fn name(&mut self) -> &'static str {
+        if self.rarely(40) { self.one(&TRICKS) } else { self.one(&NAMES) }
+    }
+
+    fn object(&mut self) -> Value {
+        json!({"namespace": self.namespace(), "name": self.name()})
+    }
+
+    fn flux(&mut self) -> Value {
+        json!({"kind": self.one(&FLUX), "namespace": self.namespace(), "name": self.name()})
+    }
+
+    fn set(&mut self, make: fn(&mut Self) -> Value) -> Vec<Value> {
+        (0..[1, 1, 1, 2, 3, 0][self.below(6) as usize]).map(|_| make(self)).collect()
+    }
+
+    pub fn call(&mut self) -> Value {
+        let kind = |of: (&str, &str)| json!({"group": of.0, "resource": of.1});
+        let place = if self.rarely(3) { Value::Null } else { json!(self.namespace()) };
+        let resource = RESOURCES[self.below(RESOURCES.len() as u64) as usize];
+        let namespaces: Vec<&str> = (0..self.below(3)).map(|_| self.namespace()).collect();
+        let (call, with) = match self.below(16) {
+            0 => {
+                let subject = |generator: &mut Self| json!({"kind": generator.one(&SUBJECTS), "object": generator.object()});
+                ("query-flux.owners", json!({"subjects": self.set(subject)}))
+            }
+            1 => ("query-flux.get", json!({"target": self.flux()})),
+            2 => ("query-replicationsources.sources", json!({"namespaces": namespaces})),
+            3 => ("query-pvcs.claims", json!({"namespaces": namespaces})),
+            4 => ("query-pvcs.snapshots", json!({"namespaces": namespaces})),
+            5 => ("query-pods.pods", json!({"namespaces": namespaces})),
+            6 => ("query-drivers.find", json!({"selector": {"name": "d"}, "namespace": self.namespace()})),
+            7 => ("query-objects.list-objects", json!({"kind": kind(resource), "namespace": place, "limit": 10})),
+            8 => ("query-objects.get", json!({"kind": kind(resource), "namespace": place, "name": self.name()})),
+            9 => {
+                let query = json!({"deployment": self.object(), "container": "c", "limit_bytes": 1});
+                ("tail-logs.next", json!({"query": query, "after": []}))
+            }
+            10 => ("suspend-flux.suspend", json!({"targets": self.set(Self::flux), "reason": "r", "drain_seconds": 1})),
+            11 => ("suspend-flux.resume", json!({"target": {"kind": "bucket", "namespace": "media", "name": "a"}, "uid": "u", "prior": "absent"})),
+            12 => ("reconcile-flux.reconcile", json!({"target": self.flux(), "force": false, "wait_seconds": 1})),
+            13 => {
+                let frozen = |generator: &mut Self| json!({"object": generator.object(), "uid": "u", "digest": "d"});
+                ("delete-replicationsources.delete", json!({"set": self.set(frozen), "pace": {"at_once": 1, "pause": 0}}))
+            }
+            14 => ("restart-deployment.restart", json!({"target": self.object(), "uid": "u", "strategy": "annotate"})),
+            _ => {
+                let restarted = json!({"at": 1, "old_pods": []});
+                ("restart-deployment.await-rollout", json!({"target": self.object(), "restarted": restarted, "leases": [], "wait_seconds": 1}))
+            }
+        };
+        json!({"call": call, "with": with})
+    }
+
+    /// A page of a log with a few lines, some of them seen before: as an outcome, and the lines.
+    pub fn outcome(&mut self) -> (Effect, Outcome, Vec<String>) {
+        let lines: Vec<String> = (0..self.below(3)).map(|_| format!("line {}", self.below(4))).collect();
+        let query = json!({"deployment": {"namespace": "media", "name": "a"}, "container": "c", "limit_bytes": 1});
+        let effect = serde_json::from_value(json!({"call": "tail-logs.next", "with": {"query": query, "after": []}})).expect("it is an effect");
+        let told: Vec<Value> = lines.iter().map(|text| json!({"pod": "p", "time": 1, "text": text})).collect();
+        let page = json!({"lines": told, "pods": ["p"], "unread": [], "lines_read": 9, "more": false, "position": []});
+        (effect, Outcome::Ok(serde_json::value::to_raw_value(&page).expect("it is JSON")), lines)
+    }
+}
+
+/// What the reference knows after these lines.
+pub fn found(used: &mut Used, lines: Vec<String>) -> (u64, u64) {
+    used.lines.extend(lines);
+    (0, used.lines.len() as u64)
+}
