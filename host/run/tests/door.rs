@@ -13,7 +13,7 @@ use salve_core::effect::suspend_flux::{Hold, HoldEnd, Prior as Was, Resumed, Sus
 use salve_core::effect::{Answer, Effect, Look, Touch};
 use salve_core::footprint::Footprint;
 use salve_core::glob::Glob;
-use salve_core::grants::{Grant, Grants, Layer, Max};
+use salve_core::grants::{Approval, Evidence, Grant, Grants, Layer, Max, Selector};
 use salve_core::journal::{Ending, Entry, FORMAT, Failure, Header, Prior, Recovery};
 use salve_core::outcome::{Error, Fault};
 use salve_core::report::{Concluded, Conclusion, Verdict};
@@ -181,18 +181,15 @@ fn header() -> Header {
 }
 
 fn told(mode: Mode, backend: Scripted) -> Told {
+    under(mode, backend, grants(), Box::new(Nobody))
+}
+
+fn under(mode: Mode, backend: Scripted, grants: Grants, person: Box<dyn Person>) -> Told {
     let backend = Arc::new(backend);
     let journal = InMemory::default();
     let stop = Stop::default();
-    let setting = Setting {
-        backend: backend.clone(),
-        clock: Arc::new(Ticks::default()),
-        journal: Box::new(journal.clone()),
-        person: Box::new(Nobody),
-        stop: stop.clone(),
-        mode,
-    };
-    Told { run: Run::begin(setting, header()).unwrap(), backend, journal, stop }
+    let setting = Setting { backend: backend.clone(), clock: Arc::new(Ticks::default()), journal: Box::new(journal.clone()), person, stop: stop.clone(), mode };
+    Told { run: Run::begin(setting, Header { grants, ..header() }).unwrap(), backend, journal, stop }
 }
 
 fn live(acts: impl IntoIterator<Item = Acted>) -> Told {
@@ -519,6 +516,79 @@ async fn a_person_who_is_gone_keeps_nothing_suspended() {
     hold(&mut run).await;
     let closing = run.finish(concluded(Concluded::NotFixed, vec![])).await;
     assert!(closing.open.is_empty());
+}
+
+/// Who answers every question alike, and counts them.
+struct Says(bool, Arc<AtomicU64>);
+
+impl Person for Says {
+    fn begins(&mut self, _: &Effect) {}
+    fn hears(&mut self, _: &Entry) {}
+    fn is_asked(&mut self, question: &str) -> BoxFuture<'static, Option<bool>> {
+        assert!(question.contains("policy.yaml wants a person's yes: restart-deployment.restart media/x"), "{question}");
+        self.1.fetch_add(1, Ordering::SeqCst);
+        let said = self.0;
+        async move { Some(said) }.boxed()
+    }
+}
+
+/// The usual grants, changed.
+fn changed(change: impl Fn(&mut Grant)) -> Grants {
+    let mut grants = grants();
+    grants.layers[0].grants.iter_mut().for_each(change);
+    grants
+}
+
+#[tokio::test]
+async fn what_wants_a_persons_yes_is_done_with_it_and_with_nothing_else() {
+    let asks = || changed(|grant| grant.approval = Some(Approval::Required).filter(|_| grant.capability == "restart-deployment"));
+    for (person, said, done) in [(Some(true), "", true), (Some(false), "a person said no", false), (None, "nobody is at a terminal to say yes", false)] {
+        let questions = Arc::new(AtomicU64::new(0));
+        let somebody: Box<dyn Person> = match person {
+            Some(says) => Box::new(Says(says, questions.clone())),
+            None => Box::new(Nobody),
+        };
+        let mut told = under(Mode::Live, Scripted::default(), asks(), somebody);
+        // A look of the same capability and a touch of another ask nobody.
+        told.run.perform(delete(&["plex"])).await.unwrap().unwrap();
+        let answer = told.run.perform(restart("media")).await.unwrap();
+        assert_eq!(answer.is_ok(), done, "{answer:?}");
+        assert!(answer.is_ok() || matches!(&answer, Err(Error::Denied(text)) if text.contains(said) && text.contains("salve run --plan")), "{answer:?}");
+        assert_eq!(asked(&told).contains(&"act restart-deployment.restart".into()), done);
+        assert_eq!(questions.load(Ordering::SeqCst), u64::from(person.is_some()));
+        assert!(done || matches!(told.journal.entries().last(), Some(Entry::Done(d)) if d.denial.is_some()));
+    }
+    // A plan is what a person says yes to.
+    let mut told = under(Mode::Plan, Scripted::default(), asks(), Box::new(Nobody));
+    assert!(told.run.perform(restart("media")).await.unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn an_object_that_is_not_as_its_grant_wants_it_is_not_touched() {
+    for mode in [Mode::Live, Mode::Plan] {
+        let only = changed(|grant| grant.label_selector = Some(Selector::read("app=sonarr").unwrap()).filter(|_| grant.capability == "suspend-flux"));
+        let mut told = under(mode, Scripted::default(), only, Box::new(Nobody));
+        let answer = told.run.suspend(suspend()).await.unwrap();
+        assert!(matches!(&answer, Err(Error::Denied(text)) if text.contains("does not bear the labels \"app=sonarr\"")), "{answer:?}");
+        assert!(!asked(&told).contains(&"act suspend-flux.suspend".into()));
+        let entries = told.journal.entries();
+        // With what it met, so that a replay under other grants can judge it anew.
+        assert!(matches!(entries.last(), Some(Entry::Done(d)) if d.denial.is_some() && d.prior.is_some()), "{entries:?}");
+        let absent = changed(|grant| grant.label_selector = Some(Selector::read("!keep").unwrap()).filter(|_| grant.capability == "suspend-flux"));
+        let mut told = under(mode, Scripted::default(), absent, Box::new(Nobody));
+        assert!(told.run.suspend(suspend()).await.unwrap().is_ok());
+    }
+}
+
+#[tokio::test]
+async fn evidence_that_a_document_wants_has_to_be_recorded_first() {
+    let proven =
+        changed(|grant| grant.evidence = Some(Evidence { pending_claims: None, log_lines: Some(1) }).filter(|_| grant.capability == "restart-deployment"));
+    let mut told = under(Mode::Live, Scripted::default(), proven, Box::new(Nobody));
+    told.run.perform(Note { level: Level::Info, text: "I have seen a thousand locks".into() }).await.unwrap().unwrap();
+    let answer = told.run.perform(restart("media")).await.unwrap();
+    assert!(matches!(&answer, Err(Error::Denied(text)) if text.contains("1 matching log lines, and this run has recorded 0")), "{answer:?}");
+    assert!(!asked(&told).contains(&"act restart-deployment.restart".into()));
 }
 
 #[tokio::test(start_paused = true)]
