@@ -8,6 +8,7 @@
 pub mod arguments;
 pub mod cluster;
 pub mod commands;
+pub mod compiler;
 pub mod components;
 pub mod configuration;
 pub mod guest;
@@ -49,6 +50,11 @@ Exit codes, the highest that applies:
 
 /// Parses, dispatches, and says the exit code.
 pub fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() == Some(compiler::WORD) {
+        return compiler::answer(&arguments.collect::<Vec<_>>()).map_or_else(|failed| tell::failed(&failed), ExitCode::from);
+    }
+    compiler::is_this_program();
     let salve = Salve::parse();
     tell::trace(salve.verbose);
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {

@@ -2,6 +2,7 @@
 
 use crate::arguments::Terms;
 use crate::cluster::Open;
+use crate::compiler;
 use crate::components;
 use crate::configuration::Schema;
 use crate::guest::Chosen;
@@ -352,7 +353,7 @@ pub fn quiet_watcher(may_ask: bool) -> Box<dyn Person> {
 
 /// Looks at a component, compiles it, and asks what it is with every capability out of reach.
 pub async fn load(component: &[u8], origin: &str, limits: Limits) -> Result<(Guest, Description), Failed> {
-    let sandbox = Sandbox::new(runs::cache().as_deref()).map_err(|e| Failed::host(e.to_string()))?;
+    let sandbox = Sandbox::new(runs::cache().as_deref()).map_err(|e| Failed::host(e.to_string()))?.compiling_by(Box::new(compiler::compile));
     let guest = sandbox.load(component).map_err(|e| Failed::document(format!("{origin}: {e}")))?;
     let description = guest.describe(limits).await.map_err(|e| Failed::guest(format!("{origin}: describe: {e}")))?;
     Ok((guest, description))

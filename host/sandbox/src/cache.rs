@@ -3,6 +3,7 @@
 //!
 //! Nothing that goes wrong here fails a run: the component is compiled instead.
 
+use crate::load_error::LoadError;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::fs::{self, File};
@@ -46,15 +47,16 @@ impl Cache {
     /// # Guarantees
     /// What is loaded carries the seal of this installation over its name and every byte. Whatever does
     /// not is overwritten, never loaded.
-    pub(crate) fn component(&self, engine: &Engine, digest: &str, compile: impl FnOnce() -> wasmtime::Result<Component>) -> wasmtime::Result<Component> {
+    pub(crate) fn component(&self, engine: &Engine, digest: &str, compile: impl FnOnce() -> Result<Vec<u8>, LoadError>) -> Result<Component, LoadError> {
         let name = name(engine, digest);
         match self.load(engine, &name) {
             Ok(component) => return Ok(component),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => tracing::warn!(%name, "kept code is not used, compiling instead: {error}"),
         }
-        let component = compile()?;
-        if let Err(error) = self.keep(&name, &component) {
+        let code = compile()?;
+        let component = just_compiled(engine, &code)?;
+        if let Err(error) = self.keep(&name, &code) {
             tracing::warn!(%name, "compiled code could not be kept: {error}");
         }
         Ok(component)
@@ -72,10 +74,9 @@ impl Cache {
         component.map_err(|e| refused(&format!("{e:#}")))
     }
 
-    fn keep(&self, name: &str, component: &Component) -> io::Result<()> {
-        let code = component.serialize().map_err(|e| refused(&format!("{e:#}")))?;
-        let seal = self.mac(name, &code).finalize().into_bytes();
-        replace(&self.folder, name, &[&seal, &code])
+    fn keep(&self, name: &str, code: &[u8]) -> io::Result<()> {
+        let seal = self.mac(name, code).finalize().into_bytes();
+        replace(&self.folder, name, &[&seal, code])
     }
 
     /// The name is sealed too: one authentic file in another's place is a foreign file.
@@ -86,6 +87,15 @@ impl Cache {
         mac.update(code);
         mac
     }
+}
+
+/// Takes in code that this program's own compiler has just made.
+pub(crate) fn just_compiled(engine: &Engine, code: &[u8]) -> Result<Component, LoadError> {
+    // SAFETY: `deserialize` wants bytes that wasmtime's compiler made. They came this moment from `compile`, in this process or in one
+    // that this very program started for it; nobody else has held them.
+    #[allow(unsafe_code)]
+    let component = unsafe { Component::deserialize(engine, code) };
+    component.map_err(|e| LoadError::Host(format!("code that was just compiled does not load: {e:#}")))
 }
 
 /// What is kept under one name was compiled from these bytes by this version with these settings.
@@ -198,7 +208,9 @@ mod tests {
     fn fresh() -> Kept {
         let temp = tempfile::tempdir().unwrap();
         let folder = temp.path().join("salve").join("compiled");
-        Kept { _temp: temp, folder, engine: crate::engine::engine().unwrap(), code: wat::parse_str("(component)").unwrap() }
+        let engine = crate::engine::engine().unwrap();
+        let code = engine.precompile_component(&wat::parse_str("(component)").unwrap()).unwrap();
+        Kept { _temp: temp, folder, engine, code }
     }
 
     impl Kept {
@@ -210,7 +222,7 @@ mod tests {
             let compiled = Cell::new(false);
             let compile = || {
                 compiled.set(true);
-                Component::from_binary(&self.engine, &self.code)
+                Ok(self.code.clone())
             };
             self.cache().component(&self.engine, digest, compile).unwrap();
             compiled.get()
@@ -307,7 +319,7 @@ mod tests {
         let kept = fresh();
         let cache = kept.cache();
         fs::remove_dir_all(&kept.folder).unwrap();
-        let component = cache.component(&kept.engine, "a", || Component::from_binary(&kept.engine, &kept.code));
+        let component = cache.component(&kept.engine, "a", || Ok(kept.code.clone()));
         assert!(component.is_ok());
     }
 }

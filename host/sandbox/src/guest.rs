@@ -3,7 +3,7 @@
 use crate::bindings::RemediationPre;
 use crate::bindings::salve::cluster::types;
 use crate::bounds;
-use crate::cache::Cache;
+use crate::cache::{Cache, just_compiled};
 use crate::describe::{self, Alone};
 use crate::engine;
 use crate::guest_end::{self, GuestEnd};
@@ -26,6 +26,19 @@ use wasmtime::{Engine, Store};
 pub struct Sandbox {
     engine: Engine,
     cache: Option<Cache>,
+    compiler: Box<Compiler>,
+}
+
+/// Makes native code of a component's bytes: [`compile`], or another process that calls it.
+pub type Compiler = dyn Fn(&[u8]) -> Result<Vec<u8>, LoadError> + Send + Sync;
+
+/// Compiles a component in this process. A hostile one can take time and memory without end: see [`Sandbox::compiling_by`].
+///
+/// # Errors
+/// It is damaged, or uses what is not switched on.
+pub fn compile(bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
+    let engine = engine::engine().map_err(|e| LoadError::Host(format!("{e:#}")))?;
+    engine.precompile_component(bytes).map_err(|e| LoadError::Damaged(inert(&format!("{e:#}"))))
 }
 
 impl Sandbox {
@@ -43,7 +56,12 @@ impl Sandbox {
                 None
             }
         });
-        Ok(Self { engine, cache })
+        Ok(Self { engine, cache, compiler: Box::new(compile) })
+    }
+
+    /// The same, which compiles by other means. What comes of them is run as native code: they have to be ours.
+    pub fn compiling_by(self, compiler: Box<Compiler>) -> Self {
+        Self { compiler, ..self }
     }
 
     /// Looks at a component, compiles it, and compares its types with the contract. None of it is run.
@@ -55,12 +73,11 @@ impl Sandbox {
     pub fn load(&self, bytes: &[u8]) -> Result<Guest, LoadError> {
         let inspection = inspect(bytes)?;
         inspection.fits()?;
-        let compile = || Component::from_binary(&self.engine, bytes);
+        let compile = || (self.compiler)(bytes);
         let component = match &self.cache {
-            Some(cache) => cache.component(&self.engine, &inspection.digest, compile),
-            None => compile(),
-        }
-        .map_err(|e| LoadError::Damaged(inert(&format!("{e:#}"))))?;
+            Some(cache) => cache.component(&self.engine, &inspection.digest, compile)?,
+            None => just_compiled(&self.engine, &compile()?)?,
+        };
         let types = |e: wasmtime::Error| LoadError::OtherTypes(inert(&format!("{e:#}")));
         let every = link::linker(&self.engine, &inspection, Linking::Every).map_err(|e| LoadError::Host(format!("{e:#}")))?;
         RemediationPre::new(every.instantiate_pre(&component).map_err(types)?).map_err(types)?;

@@ -21,7 +21,7 @@ mod load_error;
 mod state;
 
 pub use engine::{CALL_CEILING, HANDLE_CEILING};
-pub use guest::{Guest, Linked, Sandbox};
+pub use guest::{Compiler, Guest, Linked, Sandbox, compile};
 pub use guest_end::GuestEnd;
 pub use inspect::{Import, ImportKind, Inspection, SIZE_CEILING, inspect};
 pub use link::Linking;

@@ -56,6 +56,16 @@ pub enum LoadError {
     /// The names are right, the types are not.
     #[error("this component does not fit {PACKAGE}@{VERSION}: {0}; build it against the contract that `salve wit` prints")]
     OtherTypes(String),
+    /// Compiling it took more than a component may.
+    #[error("this component cannot be compiled within {seconds} s and {mib} MiB of memory, in a process of its own: {why}; build it smaller")]
+    Compiling {
+        /// Wall time that it may take.
+        seconds: u64,
+        /// Memory that it may take.
+        mib: u64,
+        /// How it ended.
+        why: String,
+    },
     /// Salve could not do its part.
     #[error("salve could not load the component, which is not the component's fault: {0}")]
     Host(String),
