@@ -32,6 +32,9 @@ const RECORD: usize = 256 << 20;
 /// And so many entries.
 const ENTRIES: u64 = 200_000;
 
+/// How long a guest may go on after its own time: it gives up by itself, and gives back, if it keeps its word.
+const GRACE: Duration = Duration::from_secs(600);
+
 /// So many objects are named in a question.
 const NAMED: usize = 5;
 
@@ -74,6 +77,8 @@ pub struct Run {
     tally: Tally,
     /// When it began.
     began: Millis,
+    /// When the guest is ended, by the cluster's clock.
+    due: Millis,
     /// What it asks the cluster's Lease with.
     hold: AcquireLease,
     /// This process knows that it holds the cluster.
@@ -130,6 +135,9 @@ pub enum Halt {
         /// What is asked now.
         got: String,
     },
+    /// Its time is over.
+    #[error("{0}")]
+    Late(String),
     /// The guest asked for more than one run records.
     #[error("{0}")]
     Flooded(String),
@@ -167,6 +175,7 @@ impl Run {
             grants,
             tally: Tally::default(),
             began: header.at,
+            due: header.deadline.saturating_add(GRACE.as_millis() as Millis),
             hold: lease::hold(header),
             holds: false,
             pretends: header.command == "plan",
@@ -230,6 +239,9 @@ impl Run {
             if self.setting.mode == Mode::Replay {
                 return Err(Halt::RecordEnds { asked: replay::words(&effect) });
             }
+        }
+        if origin == Origin::Guest && self.left().is_zero() {
+            return Err(self.late());
         }
         self.state.n += 1;
         let n = self.state.n;
@@ -305,12 +317,7 @@ impl Run {
         let targets: Vec<String> = effect.targets().iter().take(NAMED).map(ToString::to_string).collect();
         let more = effect.targets().len().saturating_sub(NAMED);
         let objects = if more == 0 { targets.join(", ") } else { format!("{} and {more} more", targets.join(", ")) };
-        let asked = self.setting.person.is_asked(&format!("{document} wants a person's yes: {} {objects}?", effect.name()));
-        let answer = tokio::select! {
-            answer = asked => answer,
-            () = self.setting.stop.wait() => return Err(Halt::Stopped),
-        };
-        let why = match answer {
+        let why = match self.person(&format!("{document} wants a person's yes: {} {objects}?", effect.name())).await? {
             Some(true) => return Ok(Ok(())),
             Some(false) => "a person said no",
             None => "nobody is at a terminal to say yes, and --yes is nobody",
@@ -320,6 +327,27 @@ impl Run {
             source_: document.into(),
             remedy: "would allow it at a terminal, or as part of a plan that was approved: salve plan, then salve run --plan".into(),
         }))
+    }
+
+    /// Asks whoever is there. Flux may be suspended meanwhile, so this has an end too.
+    async fn person(&mut self, question: &str) -> Result<Option<bool>, Halt> {
+        let asked = self.setting.person.is_asked(question);
+        let left = self.left();
+        tokio::select! {
+            answer = asked => Ok(answer),
+            () = self.setting.stop.wait() => Err(Halt::Stopped),
+            () = tokio::time::sleep(left) => Err(self.late()),
+        }
+    }
+
+    /// How long the guest may still go on.
+    fn left(&self) -> Duration {
+        Duration::from_millis(self.due.saturating_sub(self.setting.clock.now()))
+    }
+
+    fn late(&self) -> Halt {
+        let minutes = self.due.saturating_sub(self.began) / 60_000;
+        Halt::Late(format!("the guest was not through after {minutes} min, its own time and {} min to give back", GRACE.as_secs() / 60))
     }
 
     /// A call of the guest that is not performed; `met` if it was for what it met.
@@ -341,19 +369,20 @@ impl Run {
                 if self.setting.mode == Mode::Plan && self.state.overlay.touched() {
                     return Err(Halt::PlanEnds("the guest waits for what its changes will bring".into()));
                 }
+                let (asked, left) = (Duration::from_millis(sleep.milliseconds), self.left());
                 tokio::select! {
-                    () = self.setting.clock.sleep(Duration::from_millis(sleep.milliseconds)) => Ok(Answer::Sleep(())),
+                    () = self.setting.clock.sleep(asked.min(left)) => {}
                     () = self.setting.stop.wait() => return Err(Halt::Stopped),
                 }
+                if asked > left {
+                    return Err(self.late());
+                }
+                Ok(Answer::Sleep(()))
             }
             Own::Step(_) => Ok(Answer::Step(())),
             Own::Note(_) => Ok(Answer::Note(())),
             Own::AskPerson(ask) => {
-                let asked = self.setting.person.is_asked(&ask.question);
-                let answer = tokio::select! {
-                    answer = asked => answer,
-                    () = self.setting.stop.wait() => return Err(Halt::Stopped),
-                };
+                let answer = self.person(&ask.question).await?;
                 answer.map(Answer::AskPerson).ok_or_else(|| Error::Unavailable("nobody is at a terminal to be asked".into()))
             }
         })

@@ -601,6 +601,24 @@ async fn a_silent_cluster_does_not_keep_a_run_from_ending() {
 }
 
 #[tokio::test]
+async fn a_guest_that_waits_for_ever_is_ended_and_what_it_holds_is_given_back() {
+    let mut told = live([]);
+    hold(&mut told.run).await;
+    let mut halt = None;
+    // Its hour and ten minutes more, in waits of half an hour.
+    for waits in 1..=3 {
+        halt = told.run.perform(Sleep { milliseconds: 1_800_000 }).await.err();
+        assert_eq!(halt.is_some(), waits == 3, "after {waits} waits: {halt:?}");
+    }
+    assert!(matches!(&halt, Some(Halt::Late(text)) if text.contains("70 min")), "{halt:?}");
+    assert!(matches!(told.run.perform(restart("media")).await, Err(Halt::Late(_))), "nor does it go on");
+    assert!(!asked(&told).contains(&"act restart-deployment.restart".into()));
+    let closing = told.run.finish(Ending::Failed(Failure { fault: Fault::Guest, text: halt.unwrap().to_string() })).await;
+    assert!(closing.open.is_empty() && closing.verdict == Verdict::Failed(Fault::Guest), "{closing:?}");
+    assert!(told.backend.asked.lock().unwrap().contains(&"act suspend-flux.resume".into()));
+}
+
+#[tokio::test]
 async fn a_guest_that_floods_the_record_is_ended() {
     let mut told = live([]);
     let mut halt = None;

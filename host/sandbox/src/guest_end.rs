@@ -78,7 +78,7 @@ impl GuestEnd {
             Self::Halted(Halt::Held(_)) => Some(Fault::Cluster),
             Self::Halted(Halt::Differs(_)) => Some(Fault::Grant),
             Self::Halted(Halt::Broken(_)) | Self::Host(_) => Some(Fault::Host),
-            Self::Halted(Halt::Flooded(_) | Halt::Diverged { .. }) => Some(Fault::Guest),
+            Self::Halted(Halt::Flooded(_) | Halt::Late(_) | Halt::Diverged { .. }) => Some(Fault::Guest),
             Self::Trap { .. }
             | Self::OutOfFuel { .. }
             | Self::Memory { .. }
@@ -111,7 +111,9 @@ impl GuestEnd {
             Self::Own(error) => run.ending_of_error(error),
             Self::Halted(Halt::PlanEnds(why)) => Ending::PlanEnds(why.clone()),
             Self::Halted(Halt::Stopped) => Ending::Stopped(run.step().map(str::to_owned)),
-            Self::Halted(Halt::Broken(_) | Halt::Flooded(_) | Halt::Diverged { .. } | Halt::Differs(_) | Halt::Held(_) | Halt::RecordEnds { .. })
+            Self::Halted(
+                Halt::Broken(_) | Halt::Flooded(_) | Halt::Late(_) | Halt::Diverged { .. } | Halt::Differs(_) | Halt::Held(_) | Halt::RecordEnds { .. },
+            )
             | Self::Misuse { .. }
             | Self::Trap { .. }
             | Self::OutOfFuel { .. }
