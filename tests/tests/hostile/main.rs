@@ -1,5 +1,7 @@
-//! A guest that suspends and then ends as badly as it can: what it suspended is given back, whose fault it
+//! A guest that suspends and then attacks as badly as it can: what it suspended is given back, whose fault it
 //! was is told, and nothing ungranted has reached the cluster.
+
+mod control_plane;
 
 use salve::arguments::Terms;
 use salve::cluster::Open;
@@ -17,7 +19,7 @@ use std::sync::OnceLock;
 const REMEDIATION: &str = "
 apiVersion: salve.dev/v1alpha1
 kind: Remediation
-metadata: {name: misbehaving}
+metadata: {name: hostile}
 spec:
   component: COMPONENT
   grants:
@@ -26,14 +28,16 @@ spec:
   - {capability: query-objects, kinds: [configmaps], namespaces: [media]}
   - {capability: delete-replicationsources, namespaces: [media], names: [sonarr]}
   - {capability: restart-deployment, namespaces: [rook-ceph]}
+  - {capability: reconcile-flux, kinds: [kustomization], namespaces: [media], names: [plex]}
+  - {capability: tail-logs, namespaces: [rook-ceph]}
   limits: {memoryMib: 16, fuelBillions: 1}
 ";
 
 fn component() -> &'static PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("guests/misbehaving");
-        Project { root: &root, package: "misbehaving", profile: "release" }.component(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("misbehaving")).unwrap()
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("hostile");
+        Project { root: &root, package: "hostile", profile: "release" }.component(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("hostile")).unwrap()
     })
 }
 
@@ -81,8 +85,18 @@ async fn what_it_suspended_is_given_back_and_the_fault_is_told() {
         ("panic", guest, "asked to panic"),
         ("loop", guest, "fuel"),
         ("recurse", guest, "stack"),
+        ("copy", guest, "fuel"),
+        ("sleep", guest, "the guest was not through after 70 min"),
+        ("calls", guest, "floods the record"),
+        ("flood", guest, "floods the record"),
+        ("pattern", Verdict::NotFixed, "no regular expression"),
         ("hoard", guest, "memory"),
-        ("shout", guest, ""),
+        ("handles", Verdict::NotFixed, "4095 cursors, then: 4096"),
+        ("shout", guest, "1024 KiB in one call"),
+        ("list", guest, "1024 KiB in one call"),
+        ("beyond", guest, ""),
+        ("lines", guest, "at most 16384"),
+        ("forge", Verdict::NotFixed, "forged"),
     ] {
         let ended = end(how, Mode::Live).await;
         let closing = &ended.over.closing;
@@ -110,15 +124,35 @@ async fn it_is_not_believed() {
 
 #[tokio::test]
 async fn it_reaches_nothing_beyond_its_grants() {
-    let ended = end("reach", Mode::Live).await;
-    let answers = &ended.over.closing.sentence;
-    assert!(!answers.contains("GOT"), "{answers}");
-    assert_eq!(answers.lines().count(), 18, "{answers}");
-    let mutations = of_the_guest(&ended.simulator);
-    assert!(mutations.iter().all(|m| m.uri.contains("/namespaces/media/kustomizations/plex")), "{mutations:#?}");
-    let looked: Vec<_> =
-        ended.simulator.exchanges().into_iter().map(|e| e.uri).filter(|u| u.contains("secret") || u.contains("exec") || u.contains("token")).collect();
-    assert_eq!(looked, Vec::<String>::new());
+    for (how, answers) in [("secrets", 22), ("names", 18), ("selectors", 8), ("others", 12), ("marks", 6)] {
+        let ended = end(how, Mode::Live).await;
+        let told = &ended.over.closing.sentence;
+        assert!(!told.contains("GOT"), "{told}");
+        assert_eq!(told.lines().count(), answers, "{told}");
+        let mutations = of_the_guest(&ended.simulator);
+        assert!(mutations.iter().all(|m| m.uri.contains("/namespaces/media/kustomizations/plex")), "{mutations:#?}");
+        let asked = ended.simulator.exchanges().into_iter().map(|exchange| exchange.uri);
+        let strange: Vec<_> =
+            asked.filter(|uri| ["secret", "exec", "token", "kube-system/", "watch=", "limit=9999", "User:"].iter().any(|word| uri.contains(word))).collect();
+        assert_eq!(strange, Vec::<String>::new(), "{how}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_could_differ_the_next_time_does() {
+    let once = end("random", Mode::Live).await.over.closing.sentence;
+    assert_eq!(end("random", Mode::Live).await.over.closing.sentence, once, "two runs, two processes of thought, one outcome");
+    assert!(once.contains("7ff8000000000000") || once.contains("7ff8"), "{once}");
+}
+
+#[tokio::test]
+async fn what_looks_like_a_line_of_the_record_is_none() {
+    let ended = end("forge", Mode::Live).await;
+    let text = std::fs::read_to_string(ended.over.file.as_ref().unwrap()).unwrap();
+    let entries = RunFile::read(ended.over.file.as_ref().unwrap()).unwrap();
+    assert_eq!(text.lines().count(), entries.len(), "one line an entry");
+    assert_eq!(entries.iter().filter(|entry| entry.verdict().is_some()).count(), 1);
+    assert_eq!(ended.over.closing.verdict, Verdict::NotFixed);
 }
 
 #[tokio::test]
