@@ -32,6 +32,7 @@ pub fn killed(number: &str) -> Result<(), String> {
                A run that was killed before its header stood has no outcome: that nothing was sent is looked at.\n\
                `tests/tests/control_plane_incident/killed.rs` tells it; 40 kills of it are part of `cargo test`. Three control planes share the kills.",
         arguments: &["--test", "control_plane_incident", "--", "killed", "--nocapture"],
+        starts_the_program: true,
         processes: shares.map(|share| vec![("SALVE_KILLS", share.to_string())]).collect(),
     };
     soak.tell()
@@ -49,6 +50,7 @@ pub fn survive(stride: &str) -> Result<(), String> {
                requests. After each: nothing ungranted, nothing twice, nothing outside the frozen set, Flux as before or said loudly, the replay agrees,\n\
                the report equals the file, and never \"fixed\" without proof. `tests/tests/survival/` tells it; a part is told in `cargo test`.",
         arguments: &["--release", "--test", "survival", "--", "--nocapture", "--test-threads=1"],
+        starts_the_program: false,
         processes: vec![vec![("SALVE_PAIRS", stride.to_string()), ("SALVE_FAULTS", "1".into()), ("SALVE_DEEDS", "1".into())]],
     };
     soak.tell()
@@ -60,6 +62,7 @@ struct Soak {
     title: &'static str,
     what: &'static str,
     arguments: &'static [&'static str],
+    starts_the_program: bool,
     /// What each process that tells it has in its environment; they run at once.
     processes: Vec<Vec<(&'static str, String)>>,
 }
@@ -68,9 +71,11 @@ impl Soak {
     /// Tells the story, and writes its report however it ends.
     fn tell(&self) -> Result<(), String> {
         let began = Instant::now();
-        let built = Command::new("cargo").args(PROGRAM).current_dir(repository()?).status();
-        if !built.map_err(|error| format!("cargo: {error}"))?.success() {
-            return Err("the program does not build".into());
+        if self.starts_the_program {
+            let built = Command::new("cargo").args(PROGRAM).current_dir(repository()?).status();
+            if !built.map_err(|error| format!("cargo: {error}"))?.success() {
+                return Err("the program does not build".into());
+            }
         }
         let told: Vec<_> = std::thread::scope(|scope| {
             let tellers: Vec<_> = self.processes.iter().map(|variables| scope.spawn(|| self.process(variables))).collect();
