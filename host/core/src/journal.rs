@@ -165,7 +165,7 @@ pub struct Opened {
 }
 
 /// The state that a write was prepared against: manifests without Secrets, managedFields and
-/// last-applied annotations. What `undo` re-creates from.
+/// annotations that steer no controller. What `undo` re-creates from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Prior {
     /// One an object, in the order of the effect.

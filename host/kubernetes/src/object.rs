@@ -8,6 +8,9 @@ use serde_json::Value;
 /// The annotation in which `kubectl apply` keeps a whole manifest.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
+/// Domains whose annotations steer controllers, with what is below them. Those of others can hold anything, passwords too.
+const STEERING: [&str; 6] = ["fluxcd.io", "volsync.backube", "kubernetes.io", "k8s.io", "helm.sh", "salve.dev"];
+
 /// The text at a JSON pointer; none where it is absent or empty.
 pub(crate) fn text<'a>(object: &'a Value, pointer: &str) -> Option<&'a str> {
     object.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty())
@@ -115,15 +118,21 @@ pub(crate) fn holds(object: &Value, kind: &str, reason: Option<&str>) -> bool {
     raw_condition(object, kind).is_some_and(|one| text(one, "/status") == Some("True") && reason.is_none_or(|r| text(one, "/reason") == Some(r)))
 }
 
-/// The manifest as it may be kept: without managedFields, and without the copy of itself that kubectl leaves.
+/// The manifest as it may be kept and shown: without managedFields, without the copy of itself that kubectl leaves, and without annotations
+/// that steer nothing.
 pub(crate) fn manifest(mut object: Value) -> Value {
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.shift_remove("managedFields");
         if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
-            annotations.shift_remove(LAST_APPLIED);
+            annotations.retain(|key, _| key != LAST_APPLIED && steers(key));
         }
     }
     object
+}
+
+fn steers(key: &str) -> bool {
+    let Some((domain, _)) = key.split_once('/') else { return false };
+    STEERING.iter().any(|known| domain.strip_suffix(known).is_some_and(|below| below.is_empty() || below.ends_with('.')))
 }
 
 /// At most so many bytes of a text that somebody else wrote.
@@ -142,8 +151,15 @@ mod tests {
 
     #[test]
     fn a_kept_manifest_holds_no_second_copy_of_itself() {
-        let object = json!({"metadata": {"name": "a", "uid": "u", "managedFields": [{}], "annotations": {LAST_APPLIED: "{password}", "b": "c"}}, "unknown": 1});
-        assert_eq!(manifest(object), json!({"metadata": {"name": "a", "uid": "u", "annotations": {"b": "c"}}, "unknown": 1}));
+        let kept = json!({"kustomize.toolkit.fluxcd.io/prune": "disabled", "volsync.backube/privileged-movers": "true", "meta.helm.sh/release-name": "a"});
+        let mut annotations = kept.clone();
+        for (key, value) in
+            [(LAST_APPLIED, "{password}"), ("note", "password"), ("example.com/token", "t"), ("notfluxcd.io/x", "t"), ("fluxcd.io.example.com/x", "t")]
+        {
+            annotations[key] = value.into();
+        }
+        let object = json!({"metadata": {"name": "a", "uid": "u", "managedFields": [{}], "annotations": annotations}, "unknown": 1});
+        assert_eq!(manifest(object), json!({"metadata": {"name": "a", "uid": "u", "annotations": kept}, "unknown": 1}));
     }
 
     #[test]

@@ -42,6 +42,7 @@ kinds! {
     NODES = "v1" "Node" "nodes";
     PODS = "v1" "Pod" "pods";
     EVENTS = "v1" "Event" "events";
+    SECRETS = "v1" "Secret" "secrets";
     SERVICE_ACCOUNTS = "v1" "ServiceAccount" "serviceaccounts";
     CLAIMS = "v1" "PersistentVolumeClaim" "persistentvolumeclaims";
     VOLUMES = "v1" "PersistentVolume" "persistentvolumes";

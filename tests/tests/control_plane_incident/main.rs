@@ -2,6 +2,7 @@
 //! The audit log says what it asked; the run file has to say the same.
 
 mod account;
+mod canaries;
 mod killed;
 mod permission;
 mod role;

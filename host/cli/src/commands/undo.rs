@@ -300,6 +300,7 @@ fn concluded(deleted: &Deleted, seen: &Seen, made: &[Made]) -> Conclusion {
             vec![
                 "their status: each begins with a first synchronization, and no history".into(),
                 "the VolumeSnapshots and cache volumes that went with them; what is in a backup repository is still there".into(),
+                "annotations that steer no controller: they can hold anything, and were not saved".into(),
                 "the driver's restart, which lost nothing".into(),
             ],
         );

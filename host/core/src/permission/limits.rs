@@ -15,6 +15,10 @@ pub fn of_the_host(functions: &BTreeSet<Function>, grants: &Grants, needs: &Need
             for (max, what) in [(grant.max.deletions, "deletions"), (grant.max.suspensions, "suspensions"), (grant.max.restarts, "restarts")] {
                 said.extend(max.map(|max| format!("at most {max} {what} in a run")));
             }
+            said.extend(grant.label_selector.as_ref().map(|selector| format!("{capability} only of objects with the labels {selector}")));
+            said.extend(grant.movers.as_ref().map(|movers| format!("{capability} only of the movers {}", movers.join(", "))));
+            said.extend(grant.evidence.map(|evidence| format!("{capability} only after evidence: {evidence}")));
+            said.extend(grant.approval.map(|_| format!("{capability} only after a person's yes")));
         }
     }
     said.sort();
