@@ -1,17 +1,23 @@
 //! Plants each bug of `tests/mutants.yaml` into a copy of the tree, one at a time, and has the test that is named with it
 //! catch it. The tree itself is never touched.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
 use crate::{repository, soak};
 
 const LIST: &str = "tests/mutants.yaml";
+
+/// How long a test may take without any bug, with building.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// How long it may take with one, at least.
+const HANGS: Duration = Duration::from_secs(300);
 
 /// A bug, and who catches it.
 #[derive(Debug, Deserialize)]
@@ -25,6 +31,15 @@ struct Mutant {
     test: String,
     package: String,
     caught_by: String,
+}
+
+/// Package, target and name of a test.
+type Catcher = (String, String, String);
+
+impl Mutant {
+    fn catcher(&self) -> Catcher {
+        (self.package.clone(), self.test.clone(), self.caught_by.clone())
+    }
 }
 
 /// What became of a bug.
@@ -44,11 +59,11 @@ pub fn catch(word: &str) -> Result<(), String> {
     let mutants: Vec<Mutant> = mutants.into_iter().filter(|mutant| mutant.name.contains(word)).collect();
     let copy = Copy::new()?;
     let began = Instant::now();
-    copy.is_sound(&mutants)?;
+    let sound = copy.is_sound(&mutants)?;
     let (mut told, mut missed) = (vec![], vec![]);
     for (n, mutant) in mutants.iter().enumerate() {
         let began = Instant::now();
-        let end = copy.with(mutant)?;
+        let end = copy.with(mutant, sound.get(&mutant.catcher()).copied().unwrap_or_default())?;
         println!("{:>3}/{} {:>4.0} s  {}: {end:?} ({})", n + 1, mutants.len(), began.elapsed().as_secs_f64(), mutant.name, mutant.caught_by);
         told.push(match &end {
             End::Caught => format!("{}: caught by `{}` in `{}`", mutant.name, mutant.caught_by, mutant.test),
@@ -91,6 +106,7 @@ impl Copy {
         let output = output.map_err(|error| format!("git: {error}"))?;
         let files = String::from_utf8(output.stdout).map_err(|error| format!("git ls-files: {error}"))?;
         let files: BTreeSet<&str> = files.split('\0').filter(|file| !file.is_empty() && from.join(file).is_file()).collect();
+        forget_others(&tree, &tree, &files)?;
         for file in files {
             let (from, to) = (from.join(file), tree.join(file));
             let bytes = fs::read(&from).map_err(|error| format!("{}: {error}", from.display()))?;
@@ -105,21 +121,25 @@ impl Copy {
         Ok(Self { tree, builds })
     }
 
-    /// Whether every test that is named holds where no bug is planted.
-    fn is_sound(&self, mutants: &[Mutant]) -> Result<(), String> {
-        let tests: BTreeSet<_> = mutants.iter().map(|mutant| (&mutant.package, &mutant.test, &mutant.caught_by)).collect();
-        for (package, test, caught_by) in tests {
-            let output = self.test(package, test, caught_by)?;
+    /// Whether every test that is named holds where no bug is planted, and how long that takes.
+    fn is_sound(&self, mutants: &[Mutant]) -> Result<BTreeMap<Catcher, Duration>, String> {
+        let tests: BTreeSet<Catcher> = mutants.iter().map(Mutant::catcher).collect();
+        let mut took = BTreeMap::new();
+        for catcher in tests {
+            let (package, test, caught_by) = &catcher;
+            let began = Instant::now();
+            let output = self.test(package, test, caught_by, LONGEST)?;
             if !(output.status.success() && ran(&output)) {
                 return Err(format!("`{caught_by}` in `{test}` does not hold without any bug:\n{}", tail(&output)));
             }
             println!("holds  {test}: {caught_by}");
+            took.insert(catcher, began.elapsed());
         }
-        Ok(())
+        Ok(took)
     }
 
-    /// Plants the bug, has it caught, and takes it out.
-    fn with(&self, mutant: &Mutant) -> Result<End, String> {
+    /// Plants the bug, has it caught, and takes it out. A test that takes far longer than it did without the bug hangs.
+    fn with(&self, mutant: &Mutant, usual: Duration) -> Result<End, String> {
         let path = self.tree.join(&mutant.file);
         let sound = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         if sound.matches(&mutant.find).count() != 1 {
@@ -127,22 +147,23 @@ impl Copy {
         }
         let write = |text: &str| fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()));
         write(&sound.replacen(&mutant.find, &mutant.replace, 1))?;
-        let output = self.test(&mutant.package, &mutant.test, &mutant.caught_by);
+        let output = self.test(&mutant.package, &mutant.test, &mutant.caught_by, HANGS.max(usual * 4));
         write(&sound)?;
         let output = output?;
         Ok(match output.status.success() {
             true => End::Survived,
-            // 124: it hangs, which is to be caught, too.
-            false if ran(&output) || output.status.code() == Some(124) => End::Caught,
+            // Killed: it hangs, which is to be caught, too.
+            false if ran(&output) || output.status.code().is_none_or(|code| code == 137) => End::Caught,
             false => End::Unbuilt(tail(&output)),
         })
     }
 
-    /// Tells one test. A test that hangs is ended after ten minutes.
-    fn test(&self, package: &str, test: &str, caught_by: &str) -> Result<Output, String> {
+    /// Tells one test, for so long.
+    fn test(&self, package: &str, test: &str, caught_by: &str, longest: Duration) -> Result<Output, String> {
         let cargo = |arguments: &[&str]| {
             let mut command = Command::new("timeout");
-            command.args(["600", "cargo"]).args(arguments);
+            // KILL: a test may take a politer signal for one of its own.
+            command.args(["--signal=KILL", &longest.as_secs().to_string(), "cargo"]).args(arguments);
             command.env("CARGO_TARGET_DIR", &self.builds).env_remove("RUST_BACKTRACE").current_dir(&self.tree);
             command
         };
@@ -156,6 +177,20 @@ impl Copy {
         let mut command = cargo(&[&["test", "--locked", "--workspace", "--exclude", "xtask"], target].concat());
         command.args(["--", "--exact", caught_by]).output().map_err(|error| format!("cargo: {error}"))
     }
+}
+
+/// Takes away what was copied before and is no part of the tree any more.
+fn forget_others(tree: &Path, folder: &Path, files: &BTreeSet<&str>) -> Result<(), String> {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let known = path.strip_prefix(tree).ok().and_then(Path::to_str).is_some_and(|file| files.contains(file));
+        if path.is_dir() {
+            forget_others(tree, &path, files)?;
+        } else if !known {
+            fs::remove_file(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a test came to its end, well or not.
