@@ -152,6 +152,26 @@ fn a_namespace_is_no_name_of_something_in_it() {
 }
 
 #[test]
+fn a_token_is_asked_for_the_account_that_is_named_and_no_other() {
+    let token = || Footprint::new(&salve_core::effect::host::Token { namespace: "salve".into(), name: "guest".into(), seconds: 600 }.effect(), vec![]);
+    let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}});
+    let ask = |path: &str, body: Value| passes(Some(token()), "POST", path, body);
+    assert!(ask("/api/v1/namespaces/salve/serviceaccounts/guest/token", request.clone()).is_ok());
+    for other in [
+        "/api/v1/namespaces/salve/serviceaccounts/admin/token",
+        "/api/v1/namespaces/kube-system/serviceaccounts/guest/token",
+        "/api/v1/namespaces/salve/serviceaccounts/guest/exec",
+        "/api/v1/namespaces/salve/serviceaccounts/guest",
+        "/api/v1/namespaces/salve/serviceaccounts",
+    ] {
+        assert!(ask(other, request.clone()).is_err(), "{other}");
+    }
+    let more = json!({"apiVersion": "v1", "kind": "TokenRequest", "spec": {}, "metadata": {"finalizers": ["x"]}});
+    assert!(ask("/api/v1/namespaces/salve/serviceaccounts/guest/token", more).is_err());
+    assert!(get(token(), "/api/v1/namespaces/salve/serviceaccounts/guest").is_err());
+}
+
+#[test]
 fn an_ungranted_namespace_is_told_apart_from_a_mistake_of_ours() {
     let target = FluxRef { kind: FluxKind::Kustomization, namespace: "media".into(), name: "plex".into() };
     let footprint = Footprint::new(&salve_core::effect::query_flux::Get { target }.effect(), vec![Glob::new("flux-*").unwrap()]);

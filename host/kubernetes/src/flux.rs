@@ -31,6 +31,8 @@ pub(crate) fn outline(object: &Value) -> Value {
         "metadata": {
             "name": name(object), "namespace": namespace(object), "uid": uid(object), "resourceVersion": object.pointer("/metadata/resourceVersion"),
             "generation": number(object, "/metadata/generation"), "creationTimestamp": object.pointer("/metadata/creationTimestamp"),
+            // Grants may select by them.
+            "labels": object.pointer("/metadata/labels"),
             "annotations": annotations,
         },
         "spec": spec,

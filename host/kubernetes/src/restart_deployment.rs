@@ -97,6 +97,8 @@ fn outline(deployment: &Value) -> Value {
         "metadata": {
             "name": name(deployment), "namespace": namespace(deployment), "uid": uid(deployment), "resourceVersion": version(deployment),
             "generation": number(deployment, "/metadata/generation"), "creationTimestamp": deployment.pointer("/metadata/creationTimestamp"),
+            // Grants may select by them.
+            "labels": deployment.pointer("/metadata/labels"),
         },
         "spec": {
             "replicas": replicas(deployment), "selector": spec.get("selector"), "strategy": spec.get("strategy"), "progressDeadlineSeconds": spec.get("progressDeadlineSeconds"),

@@ -1,6 +1,7 @@
 //! `Run` and its one door. The fields are private to this module: no capability can walk round it.
 
 mod approved;
+mod deciding;
 mod ending;
 mod lease;
 mod replay;
@@ -34,9 +35,6 @@ const ENTRIES: u64 = 200_000;
 
 /// How long a guest may go on after its own time: it gives up by itself, and gives back, if it keeps its word.
 const GRACE: Duration = Duration::from_secs(600);
-
-/// So many objects are named in a question.
-const NAMED: usize = 5;
 
 /// How long a call may take beyond the waits that it names itself.
 const CALL_PATIENCE: Duration = Duration::from_secs(300);
@@ -248,14 +246,11 @@ impl Run {
         if let Err(error) = effect.check() {
             return self.done(n, origin, effect, Err(error));
         }
+        let mut granted = None;
         if origin == Origin::Guest {
-            let decided = match self.decide(&effect) {
-                Ok(Some(document)) => self.permission(&document, &effect).await?,
-                Ok(None) => Ok(()),
-                Err(denial) => Err(denial),
-            };
-            if let Err(denial) = decided {
-                return self.denied(n, effect, denial, None);
+            match self.decide(&effect).await? {
+                Ok(given) => granted = Some(given),
+                Err(denial) => return self.denied(n, effect, denial, None),
             }
         }
         if let (Origin::Guest, Effect::Touch(touch)) = (origin, &effect) {
@@ -288,55 +283,10 @@ impl Run {
                 self.done(n, origin, effect, answer)
             }
             Effect::Touch(touch) => match self.setting.mode {
-                Mode::Plan => self.plan(n, touch).await,
-                Mode::Live => self.touch(n, origin, touch).await,
+                Mode::Plan => self.plan(n, touch, granted).await,
+                Mode::Live => self.touch(n, origin, touch, granted).await,
                 Mode::Diagnosis | Mode::Replay => Err(Halt::Broken("a touch that nobody may send was not stopped before".into())),
             },
-        }
-    }
-
-    /// The document that wants a person's yes beside, where one does.
-    fn decide(&mut self, effect: &Effect) -> Result<Option<String>, Denial> {
-        if let (Mode::Diagnosis, Effect::Touch(_)) = (self.setting.mode, effect) {
-            return Err(Denial {
-                what: format!("{} during a diagnosis", effect.name()),
-                source_: "Salve:".into(),
-                remedy: "a diagnosis looks and never touches, whatever is granted".into(),
-            });
-        }
-        let permit = self.grants.decide(effect, &self.tally)?;
-        self.tally.charge(&permit);
-        Ok(permit.approval)
-    }
-
-    /// Asks the person for the yes that a document wants. A plan that is carried out has it; a plan that is made needs none.
-    async fn permission(&mut self, document: &str, effect: &Effect) -> Result<Result<(), Denial>, Halt> {
-        if self.setting.mode != Mode::Live || self.approval.is_some() {
-            return Ok(Ok(()));
-        }
-        let targets: Vec<String> = effect.targets().iter().take(NAMED).map(ToString::to_string).collect();
-        let more = effect.targets().len().saturating_sub(NAMED);
-        let objects = if more == 0 { targets.join(", ") } else { format!("{} and {more} more", targets.join(", ")) };
-        let why = match self.person(&format!("{document} wants a person's yes: {} {objects}?", effect.name())).await? {
-            Some(true) => return Ok(Ok(())),
-            Some(false) => "a person said no",
-            None => "nobody is at a terminal to say yes, and --yes is nobody",
-        };
-        Ok(Err(Denial {
-            what: format!("{} {objects} wants a person's yes: {why}", effect.name()),
-            source_: document.into(),
-            remedy: "would allow it at a terminal, or as part of a plan that was approved: salve plan, then salve run --plan".into(),
-        }))
-    }
-
-    /// Asks whoever is there. Flux may be suspended meanwhile, so this has an end too.
-    async fn person(&mut self, question: &str) -> Result<Option<bool>, Halt> {
-        let asked = self.setting.person.is_asked(question);
-        let left = self.left();
-        tokio::select! {
-            answer = asked => Ok(answer),
-            () = self.setting.stop.wait() => Err(Halt::Stopped),
-            () = tokio::time::sleep(left) => Err(self.late()),
         }
     }
 

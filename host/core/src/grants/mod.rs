@@ -4,215 +4,19 @@
 //! pass every layer, so neither can widen the other.
 
 mod evidence;
+mod grant;
 mod selector;
 
 pub use evidence::{Evidence, Gathered};
+pub use grant::{Approval, Grant, MOVERS, Max};
 pub use selector::Selector;
 
-use crate::effect::query_flux::SubjectKind;
-use crate::effect::shared::FluxKind;
-use crate::effect::{CAPABILITIES, Effect, Look, Own, Reach, Target, Touch, reach};
+use crate::effect::{Effect, Look, Own, Target, Touch};
 use crate::glob::Glob;
 use crate::outcome::Outcome;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
-
-/// One permission: a capability, and the objects that it may concern.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct Grant {
-    /// The WIT interface.
-    pub capability: String,
-    /// Flux kinds (`kustomization`), for `query-flux` also the kinds whose owner is asked for (`replication-source`), or `resource.group` for
-    /// `query-objects`. None: every kind, but for `query-objects` none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kinds: Option<Vec<Glob>>,
-    /// Namespaces. None: only objects without one.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub namespaces: Vec<Glob>,
-    /// Names. None: every name.
-    #[serde(default = "every", skip_serializing_if = "is_every")]
-    pub names: Vec<Glob>,
-    /// Only objects with such labels, as they are right before the change.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub label_selector: Option<Selector>,
-    /// Only ReplicationSources of these movers (`restic`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub movers: Option<Vec<String>>,
-    /// How often in one run.
-    #[serde(default, skip_serializing_if = "Max::is_empty")]
-    pub max: Max,
-    /// Whether a person has to say yes to each effect, or to the plan that is carried out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub approval: Option<Approval>,
-    /// What this run has to have found out before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub evidence: Option<Evidence>,
-}
-
-/// Who has to say yes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Approval {
-    /// A person, at a terminal or by a plan. `--yes` is none.
-    Required,
-}
-
-fn every() -> Vec<Glob> {
-    vec![Glob::every()]
-}
-
-fn is_every(names: &[Glob]) -> bool {
-    names.iter().any(Glob::is_every)
-}
-
-/// Maxima of one run. Attempts count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Max {
-    /// Objects that `delete-replicationsources` may delete.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deletions: Option<u32>,
-    /// Restarts of `restart-deployment`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub restarts: Option<u32>,
-    /// Objects that `suspend-flux` may suspend.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub suspensions: Option<u32>,
-}
-
-impl Max {
-    /// The lower of each.
-    pub fn least(self, other: Self) -> Self {
-        let least = |one: Option<u32>, other: Option<u32>| one.into_iter().chain(other).min();
-        Self {
-            deletions: least(self.deletions, other.deletions),
-            restarts: least(self.restarts, other.restarts),
-            suspensions: least(self.suspensions, other.suspensions),
-        }
-    }
-    fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-    fn of(&self, effect: &Effect) -> Option<(u32, &'static str)> {
-        let (max, what) = match effect {
-            // Who may delete so many may bring so many back.
-            Effect::Touch(Touch::Delete(_) | Touch::Recreate(_)) => (self.deletions, "deletions"),
-            Effect::Touch(Touch::Restart(_)) => (self.restarts, "restarts"),
-            Effect::Touch(Touch::Suspend(_)) => (self.suspensions, "suspensions"),
-            Effect::Touch(Touch::AcquireLease(_) | Touch::ReleaseLease(_) | Touch::Resume(_) | Touch::Reconcile(_)) | Effect::Look(_) | Effect::Own(_) => {
-                (None, "")
-            }
-        };
-        max.map(|m| (m, what))
-    }
-}
-
-impl Grant {
-    /// A capability for everything that it could concern, as often as one likes.
-    pub fn whole(capability: &str) -> Self {
-        Self {
-            capability: capability.into(),
-            kinds: None,
-            namespaces: every(),
-            names: every(),
-            label_selector: None,
-            movers: None,
-            max: Max::default(),
-            approval: None,
-            evidence: None,
-        }
-    }
-
-    /// Whether this grant can be: a known capability, and nothing beside it that means nothing there.
-    pub fn check(&self) -> Result<(), String> {
-        let Some(reach) = reach(&self.capability) else {
-            let known: Vec<_> = CAPABILITIES.iter().filter(|(_, r)| *r != Reach::Given).map(|(n, _)| *n).collect();
-            return Err(format!("there is no capability {:?}; there are {}", crate::text::inert(&self.capability), known.join(", ")));
-        };
-        if reach == Reach::Given {
-            return Err("`run` is given to every guest and needs no grant".into());
-        }
-        if self.capability == "query-objects" && self.kinds.is_none() {
-            return Err("`query-objects` needs `kinds`, e.g. [jobs.batch]".into());
-        }
-        self.check_kinds()?;
-        for (given, key, owner) in [
-            (self.max.deletions, "deletions", "delete-replicationsources"),
-            (self.max.restarts, "restarts", "restart-deployment"),
-            (self.max.suspensions, "suspensions", "suspend-flux"),
-        ] {
-            if given.is_some() && self.capability != owner {
-                return Err(format!("`max.{key}` means something for {owner} only"));
-            }
-        }
-        if self.movers.is_some() && self.capability != "delete-replicationsources" {
-            return Err("`movers` means something for delete-replicationsources only".into());
-        }
-        let for_touches = [(self.label_selector.is_some(), "labelSelector"), (self.approval.is_some(), "approval"), (self.evidence.is_some(), "evidence")];
-        if let Some((_, key)) = for_touches.iter().find(|(given, _)| *given && reach != Reach::Touch) {
-            return Err(format!("`{key}` means something for what changes the cluster only, and {} looks", self.capability));
-        }
-        Ok(())
-    }
-
-    /// Whether an object that is about to be changed is as this grant wants it; if not, what is not.
-    fn meets(&self, object: &Value) -> Result<(), String> {
-        if let Some(selector) = self.label_selector.as_ref().filter(|selector| !selector.fits(object)) {
-            return Err(format!("it does not bear the labels {:?}", selector.as_str()));
-        }
-        if let Some(movers) = &self.movers {
-            let spec = object["spec"].as_object();
-            // As VolSync spells them: `rsyncTLS` is `rsync-tls`.
-            let bears = |mover: &String| spec.is_some_and(|spec| spec.keys().any(|key| key.to_lowercase() == mover.replace('-', "")));
-            let others = spec.is_some_and(|spec| {
-                MOVERS.iter().any(|other| !movers.iter().any(|mover| mover == other) && spec.keys().any(|key| key.to_lowercase() == other.replace('-', "")))
-            });
-            if others || !movers.iter().any(bears) {
-                return Err(format!("its mover is none of {}", movers.join(", ")));
-            }
-        }
-        Ok(())
-    }
-
-    /// Kinds that could never fit would be a grant that silently grants nothing.
-    fn check_kinds(&self) -> Result<(), String> {
-        let Some(kinds) = &self.kinds else { return Ok(()) };
-        match self.capability.as_str() {
-            "query-objects" => Ok(()),
-            "query-flux" | "suspend-flux" | "reconcile-flux" => {
-                let subjects: &[SubjectKind] = if self.capability == "query-flux" { &SubjectKind::ALL } else { &[] };
-                let words: Vec<_> = FluxKind::ALL.iter().map(|k| k.word()).chain(subjects.iter().map(|k| k.word())).collect();
-                match kinds.iter().find(|glob| !words.iter().any(|w| glob.fits(w))) {
-                    Some(odd) => Err(format!("no kind is called {:?}; there are {}", crate::text::inert(odd.as_str()), words.join(", "))),
-                    None => Ok(()),
-                }
-            }
-            other => Err(format!("`kinds` means nothing for {other}")),
-        }
-    }
-
-    fn fits(&self, capability: &str, target: &Target) -> bool {
-        let kind = match (&self.kinds, &target.kind) {
-            (None, _) => capability != "query-objects",
-            (Some(kinds), Some(kind)) => kinds.iter().any(|g| g.fits(kind)),
-            (Some(_), None) => true,
-        };
-        let namespace = match &target.namespace {
-            Some(ns) => self.namespaces.iter().any(|g| g.fits(ns)),
-            None => self.namespaces.is_empty(),
-        };
-        let name = match &target.name {
-            Some(name) => self.names.iter().any(|g| g.fits(name)),
-            None => is_every(&self.names),
-        };
-        self.capability == capability && kind && namespace && name
-    }
-}
-
-/// The movers of VolSync, as grants spell them.
-pub const MOVERS: [&str; 7] = ["restic", "rclone", "rsync", "rsync-tls", "syncthing", "kopia", "external"];
 
 /// The grants of one document.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -249,6 +53,8 @@ pub struct Permit {
 enum Hindrance {
     Exhausted(u32, &'static str),
     Evidence(String),
+    /// The object is not as it wants it.
+    Unmet(String),
 }
 
 /// Why not, whose word that is, and what would allow it.
@@ -264,12 +70,21 @@ pub struct Denial {
 }
 
 impl Grants {
-    /// Decides on an effect of the guest.
+    /// Decides on an effect of the guest before anything of it is read: what is refused here is asked of nobody.
     ///
     /// # Guarantees
     /// Denies what no grant of *every* layer names. More layers never allow more; more grants in a
     /// layer never allow less. The answer depends on the arguments alone.
     pub fn decide(&self, effect: &Effect, tally: &Tally) -> Result<Permit, Denial> {
+        self.decide_met(effect, &[], tally)
+    }
+
+    /// Decides once more when the objects that a touch meets have been read, before anything is sent: now their labels and movers count.
+    ///
+    /// # Guarantees
+    /// As [`Grants::decide`], and each object that was read needs one grant of every layer that holds for it in all respects: names, maxima,
+    /// evidence, labels, movers. That grant says whether a person is asked, and its maximum is charged.
+    pub fn decide_met(&self, effect: &Effect, objects: &[Value], tally: &Tally) -> Result<Permit, Denial> {
         let mut permit = Permit { charges: BTreeMap::new(), approval: None };
         if !needs_grant(effect) {
             return Ok(permit);
@@ -284,24 +99,15 @@ impl Grants {
                 return Err(deny(effect, None, &layer.source, capability));
             }
             for target in &targets {
-                let fitting = layer.grants.iter().enumerate().filter(|(_, g)| g.fits(capability, target));
-                let mut hindrance = None;
-                let mut holding = vec![];
-                for (g, grant) in fitting {
-                    let used = tally.used.get(&(l, g)).unwrap_or(&0) + permit.charges.get(&(l, g)).unwrap_or(&0);
-                    match (grant.max.of(effect), grant.evidence.filter(|_| wants_evidence(effect)).and_then(|evidence| evidence.missing(&tally.gathered))) {
-                        (Some((max, what)), _) if used >= max => hindrance = Some(Hindrance::Exhausted(max, what)),
-                        (_, Some(missing)) => hindrance = Some(Hindrance::Evidence(missing)),
-                        (_, None) => holding.push((g, grant)),
-                    }
+                let object = object(effect, target, objects);
+                // Of a set, what is settled already is not met; of one thing, nothing but that thing may be.
+                if let (None, [only], false) = (object, targets.as_slice(), objects.is_empty()) {
+                    let why = Hindrance::Unmet("something else was read in its place".into());
+                    return Err(hindered(effect, only, &layer.source, Some(why)));
                 }
-                // Of several the one that asks nobody.
-                let asks = |grant: &Grant| grant.approval.is_some() && matches!(effect, Effect::Touch(_));
-                let Some((g, grant)) = holding.iter().find(|(_, grant)| !asks(grant)).or(holding.first()) else {
-                    return Err(hindered(effect, target, &layer.source, capability, hindrance));
-                };
-                *permit.charges.entry((l, *g)).or_default() += 1;
-                if asks(grant) {
+                let (g, grant) = self.holding(l, effect, target, object, tally, &permit).map_err(|why| hindered(effect, target, &layer.source, why))?;
+                *permit.charges.entry((l, g)).or_default() += 1;
+                if grant.approval.is_some() && is_touch(effect) {
                     permit.approval.get_or_insert_with(|| layer.source.clone());
                 }
             }
@@ -309,54 +115,54 @@ impl Grants {
         Ok(permit)
     }
 
-    /// Whether the objects that a touch meets are as its grants want them: their labels, their movers. Decided when they were read, before
-    /// anything is sent.
-    ///
-    /// # Guarantees
-    /// Each object needs a grant of every layer that fits it and that it meets. Grants without conditions are met by every object.
-    pub fn meets(&self, effect: &Effect, objects: &[Value]) -> Result<(), Denial> {
-        if !needs_grant(effect) {
-            return Ok(());
+    /// The grant of a layer that holds for a target after what `permit` charges already; of several the one that asks nobody. If none
+    /// does, why not the last that names it.
+    fn holding(
+        &self,
+        l: usize,
+        effect: &Effect,
+        target: &Target,
+        object: Option<&Value>,
+        tally: &Tally,
+        permit: &Permit,
+    ) -> Result<(usize, &Grant), Option<Hindrance>> {
+        let fitting = self.layers[l].grants.iter().enumerate().filter(|(_, grant)| grant.fits(effect.capability(), target));
+        let (mut hindrance, mut asks) = (None, None);
+        for (g, grant) in fitting {
+            let used = tally.used.get(&(l, g)).unwrap_or(&0) + permit.charges.get(&(l, g)).unwrap_or(&0);
+            let missing = grant.evidence.filter(|_| wants_evidence(effect)).and_then(|evidence| evidence.missing(&tally.gathered));
+            hindrance = if let Some((max, what)) = grant.max.of(effect).filter(|(max, _)| used >= *max) {
+                Some(Hindrance::Exhausted(max, what))
+            } else if let Some(missing) = missing {
+                Some(Hindrance::Evidence(missing))
+            } else if let Err(unmet) = object.map_or(Ok(()), |object| grant.meets(object)) {
+                Some(Hindrance::Unmet(unmet))
+            } else if grant.approval.is_none() || !is_touch(effect) {
+                return Ok((g, grant));
+            } else {
+                asks.get_or_insert((g, grant));
+                hindrance
+            };
         }
-        let mut made = vec![];
-        if let Effect::Touch(Touch::Recreate(recreate)) = effect {
-            made.extend(recreate.set.iter().map(|one| one.manifest.clone()));
-        }
-        let objects = if made.is_empty() { objects } else { &made };
-        let capability = effect.capability();
-        for target in effect.targets() {
-            let Some(object) = objects.iter().find(|object| target.is(object)) else { continue };
-            for layer in &self.layers {
-                let fitting: Vec<&Grant> = layer.grants.iter().filter(|grant| grant.fits(capability, &target)).collect();
-                let met: Vec<Result<(), String>> = fitting.iter().map(|grant| grant.meets(object)).collect();
-                if let (Some(Err(why)), false) = (met.first(), met.iter().any(Result::is_ok)) {
-                    return Err(Denial {
-                        what: format!("{} {target} is not granted: {why}", effect.name()),
-                        source_: layer.source.clone(),
-                        remedy: "would allow it with another `labelSelector` or `movers` in that grant".into(),
-                    });
-                }
-            }
-        }
-        Ok(())
+        asks.ok_or(hindrance)
     }
 
-    /// Counts an effect that was performed before, whatever is granted today: attempts count, recovered ones too.
-    pub fn count(&self, effect: &Effect, tally: &mut Tally) {
-        if !needs_grant(effect) {
-            return;
-        }
-        let capability = effect.capability();
-        for target in effect.targets() {
+    /// Counts an effect that was performed before, whatever is granted today: attempts count, recovered ones too. `objects` is what it met.
+    pub fn count(&self, effect: &Effect, objects: &[Value], tally: &mut Tally) -> Permit {
+        let mut permit = Permit { charges: BTreeMap::new(), approval: None };
+        if needs_grant(effect) {
             for (l, layer) in self.layers.iter().enumerate() {
-                let fitting: Vec<_> = layer.grants.iter().enumerate().filter(|(_, grant)| grant.fits(capability, &target)).collect();
-                let used = |g: usize| tally.used.get(&(l, g)).copied().unwrap_or(0);
-                let free = fitting.iter().find(|(g, grant)| grant.max.of(effect).is_none_or(|(max, _)| used(*g) < max));
-                if let Some((g, _)) = free.or(fitting.first()) {
-                    *tally.used.entry((l, *g)).or_default() += 1;
+                for target in &effect.targets() {
+                    let holding = self.holding(l, effect, target, object(effect, target, objects), tally, &permit).ok().map(|(g, _)| g);
+                    let named = || layer.grants.iter().position(|grant| grant.fits(effect.capability(), target));
+                    if let Some(g) = holding.or_else(named) {
+                        *permit.charges.entry((l, g)).or_default() += 1;
+                    }
                 }
             }
         }
+        tally.charge(&permit);
+        permit
     }
 
     /// The namespaces where every layer grants `capability`, for requests that follow a reference.
@@ -388,6 +194,21 @@ impl Grants {
 
 fn namespaces(layer: &Layer, capability: &str) -> Vec<Glob> {
     layer.grants.iter().filter(|g| g.capability == capability).flat_map(|g| g.namespaces.clone()).collect()
+}
+
+/// The object of a target: what it met, or what is made.
+fn object<'a>(effect: &'a Effect, target: &Target, objects: &'a [Value]) -> Option<&'a Value> {
+    if let Effect::Touch(Touch::Recreate(recreate)) = effect {
+        return recreate.set.iter().map(|one| &one.manifest).find(|manifest| target.is(manifest));
+    }
+    objects.iter().find(|object| target.is(object))
+}
+
+fn is_touch(effect: &Effect) -> bool {
+    match effect {
+        Effect::Touch(_) => true,
+        Effect::Look(_) | Effect::Own(_) => false,
+    }
 }
 
 fn needs_grant(effect: &Effect) -> bool {
@@ -430,10 +251,15 @@ fn wants_evidence(effect: &Effect) -> bool {
     }
 }
 
-fn hindered(effect: &Effect, target: &Target, source: &str, capability: &str, hindrance: Option<Hindrance>) -> Denial {
+fn hindered(effect: &Effect, target: &Target, source: &str, hindrance: Option<Hindrance>) -> Denial {
     let name = effect.name();
     match hindrance {
-        None => deny(effect, Some(target), source, capability),
+        None => deny(effect, Some(target), source, effect.capability()),
+        Some(Hindrance::Unmet(why)) => Denial {
+            what: format!("{name} {target} is not granted: {why}"),
+            source_: source.into(),
+            remedy: "would allow it with another `labelSelector` or `movers` in that grant".into(),
+        },
         Some(Hindrance::Exhausted(max, what)) => Denial {
             what: format!("{name} {target}: {source} allows {max} {what} in a run, this would be one more"),
             source_: source.into(),
@@ -475,6 +301,15 @@ impl Tally {
         }
     }
 
+    /// Takes back a charge, for one that is known better.
+    pub fn refund(&mut self, permit: &Permit) {
+        for (grant, n) in &permit.charges {
+            if let Some(used) = self.used.get_mut(grant) {
+                *used = used.saturating_sub(*n);
+            }
+        }
+    }
+
     /// Takes in what a look came to.
     pub fn gather(&mut self, effect: &Effect, outcome: &Outcome) {
         self.gathered.hear(effect, outcome);
@@ -484,7 +319,7 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::effect::shared::{FluxRef, ObjectRef};
+    use crate::effect::shared::{FluxKind, FluxRef, ObjectRef};
     use crate::effect::{Ask, delete_replicationsources as del, query_objects, query_pvcs, suspend_flux, tail_logs};
     use proptest::prelude::*;
     use serde_json::json;
@@ -602,8 +437,10 @@ mod tests {
         let mut restic = grant("delete-replicationsources", &["*"], &["*"]);
         restic.movers = Some(vec!["restic".into(), "rsync-tls".into()]);
         let effect = delete(&[("media", "a")]);
-        let meets =
-            |grants: &Grants, labels: Value, mover: &str| grants.meets(&effect, &[met("media", "z", json!({}), "external"), met("media", "a", labels, mover)]);
+        let meets = |grants: &Grants, labels: Value, mover: &str| {
+            let objects = [met("media", "z", json!({}), "external"), met("media", "a", labels, mover)];
+            grants.decide_met(&effect, &objects, &Tally::default())
+        };
         let both = layers(&[&[plex.clone()], &[restic.clone()]]);
         assert!(meets(&both, json!({"app": "plex"}), "restic").is_ok());
         assert!(meets(&both, json!({"app": "plex"}), "rsyncTLS").is_ok());
@@ -621,7 +458,42 @@ mod tests {
         assert!(meets(&either, json!({}), "external").is_ok());
         // One of two movers is one too many.
         let two = json!({"kind": "ReplicationSource", "metadata": {"namespace": "media", "name": "a"}, "spec": {"restic": {}, "syncthing": {}}});
-        assert!(layers(&[&[restic]]).meets(&effect, &[two]).is_err());
+        assert!(layers(&[&[restic]]).decide_met(&effect, &[two], &Tally::default()).is_err());
+    }
+
+    #[test]
+    fn what_was_read_in_place_of_the_object_vouches_for_nothing() {
+        let grants = layers(&[&[grant("delete-replicationsources", &["media"], &["*"])]]);
+        let (effect, other) = (delete(&[("media", "a")]), met("media", "b", json!({}), "restic"));
+        assert!(grants.decide_met(&effect, &[other], &Tally::default()).unwrap_err().what.contains("something else was read"));
+    }
+
+    /// Two grants that each hold in part are no grant that holds.
+    #[test]
+    fn one_grant_has_to_hold_in_all_respects() {
+        let mut labelled = grant("delete-replicationsources", &["media"], &["*"]);
+        labelled.label_selector = Some(Selector::read("app=plex").unwrap());
+        let effect = delete(&[("media", "a")]);
+        let (bears, bare) = ([met("media", "a", json!({"app": "plex"}), "restic")], [met("media", "a", json!({}), "restic")]);
+        let any = || grant("delete-replicationsources", &["media"], &["*"]);
+
+        let asks = layers(&[&[labelled.clone(), Grant { approval: Some(Approval::Required), ..any() }]]);
+        let decided = |objects: &[Value]| asks.decide_met(&effect, objects, &Tally::default()).unwrap();
+        assert_eq!((decided(&bears).approval, decided(&bare).approval.is_some()), (None, true), "who is not labelled is asked about");
+
+        let proven = layers(&[&[labelled.clone(), Grant { evidence: Some(Evidence { pending_claims: Some(1), log_lines: None }), ..any() }]]);
+        assert!(proven.decide_met(&effect, &bears, &Tally::default()).is_ok());
+        assert!(proven.decide_met(&effect, &bare, &Tally::default()).is_err(), "the evidence is wanted of it");
+
+        let once = layers(&[&[labelled, Grant { max: Max { deletions: Some(1), ..Max::default() }, ..any() }]]);
+        let mut tally = Tally::default();
+        tally.charge(&once.decide_met(&effect, &bare, &tally).unwrap());
+        assert!(once.decide_met(&effect, &bare, &tally).is_err(), "its own maximum is charged");
+        assert!(once.decide_met(&effect, &bears, &tally).is_ok());
+        // The same where it was done before a crash.
+        let mut tally = Tally::default();
+        once.count(&effect, &bare, &mut tally);
+        assert!(once.decide_met(&effect, &bare, &tally).is_err());
     }
 
     #[test]

@@ -66,11 +66,7 @@ impl Selector {
 fn split(text: &str) -> Vec<&str> {
     let mut depth = 0_i32;
     let is_end = |c: char| {
-        match c {
-            '(' => depth += 1,
-            ')' => depth -= 1,
-            _ => {}
-        }
+        depth += i32::from(c == '(') - i32::from(c == ')');
         c == ',' && depth == 0
     };
     text.split(is_end).collect()
@@ -82,11 +78,10 @@ impl Part {
             let values: Vec<String> = set.strip_suffix(')')?.split(',').map(|value| value.trim().to_owned()).collect();
             let (key, operator) = key.trim().rsplit_once(char::is_whitespace)?;
             let (key, fits) = (key.trim().to_owned(), values.iter().all(|value| is_value(value)));
-            return match operator {
-                _ if !fits || !is_key(&key) => None,
-                "in" => Some(Self::In(key, values)),
-                "notin" => Some(Self::NotIn(key, values)),
-                _ => None,
+            return match (fits && is_key(&key), operator) {
+                (true, "in") => Some(Self::In(key, values)),
+                (true, "notin") => Some(Self::NotIn(key, values)),
+                (true | false, _other_word) => None,
             };
         }
         if let Some(key) = text.strip_prefix('!') {

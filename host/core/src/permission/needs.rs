@@ -178,13 +178,11 @@ impl Needs {
             }
             (Some(need), name) => {
                 need.functions.insert(function);
-                need.names = match (need.names.take(), name) {
-                    (Some(mut names), Some(name)) => {
-                        names.insert(name.into());
-                        Some(names)
-                    }
-                    (_, _) => None,
-                };
+                // One that may be any object makes all of them any.
+                need.names = need.names.take().zip(name).map(|(mut names, name)| {
+                    names.insert(name.into());
+                    names
+                });
             }
         }
         key
@@ -309,7 +307,7 @@ pub fn functions(capability: &str, imported: &[String]) -> BTreeSet<Function> {
     match reach(capability) {
         // One that is spelt otherwise in the contract belongs to the capability all the same.
         Some(Reach::Look | Reach::Touch) if named.is_empty() => known.into_iter().collect(),
-        _ => named,
+        Some(Reach::Look | Reach::Touch | Reach::Given) | None => named,
     }
 }
 

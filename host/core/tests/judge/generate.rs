@@ -118,6 +118,12 @@ impl Generator {
             let least = if self.rarely(6) { json!({"pendingClaims": 1}) } else { json!({"logLines": 1 + self.below(4)}) };
             grant["evidence"] = least;
         }
+        if TOUCHES.contains(&capability) && self.rarely(3) {
+            grant["labelSelector"] = json!(self.one(&["app=plex", "!keep", "app!=plex", "keep", "app=plex,!keep"]));
+        }
+        if capability == "delete-replicationsources" && self.rarely(3) {
+            grant["movers"] = json!(self.some(&["restic", "rsync-tls", "syncthing"], 2));
+        }
         // Compiling globs takes longer than everything else here.
         let read = self.read.entry(grant.to_string()).or_insert_with(|| serde_json::from_value(grant.clone()).expect("it is a grant"));
         (read.clone(), grant)
@@ -179,6 +185,38 @@ impl Generator {
             }
         };
         json!({"call": call, "with": with})
+    }
+
+    /// What a call meets: most of its objects, with labels and movers of all sorts.
+    pub fn objects(&mut self, call: &Value) -> Vec<Value> {
+        let with = &call["with"];
+        let mut places: Vec<Value> = [&with["targets"], &with["set"]].into_iter().filter_map(Value::as_array).flatten().cloned().collect();
+        places.extend(with.get("target").cloned());
+        let mut objects = vec![];
+        for place in places {
+            // Of a set some are settled already; the object of a single touch is always read.
+            if with.get("target").is_none() && with.pointer("/set/1").or(with.pointer("/targets/1")).is_some() && self.rarely(8) {
+                continue;
+            }
+            let names = place.get("object").unwrap_or(&place);
+            let mut labels = json!({});
+            if self.rarely(2) {
+                labels["app"] = json!(self.one(&["plex", "sonarr"]));
+            }
+            if self.rarely(3) {
+                labels["keep"] = json!("");
+            }
+            let mut spec = json!({});
+            for mover in ["restic", "rsyncTLS", "syncthing"] {
+                if self.rarely(2) {
+                    spec[mover] = json!({});
+                }
+            }
+            let kind = place["kind"].as_str().map_or("Deployment".to_owned(), |kind| kind.replace('-', "").to_uppercase());
+            let metadata = json!({"namespace": names["namespace"], "name": names["name"], "labels": labels});
+            objects.push(json!({"kind": kind, "metadata": metadata, "spec": spec}));
+        }
+        objects
     }
 
     /// A page of a log with a few lines, some of them seen before: as an outcome, and the lines.

@@ -14,11 +14,16 @@ use serde_json::Value;
 const SCENES: u64 = 10_000;
 const CALLS: usize = 100;
 
-fn word(grants: &Grants, tally: &mut Tally, effect: &Effect) -> Word {
+/// As the door asks: before anything is read, and once more with what was met.
+fn word(grants: &Grants, tally: &mut Tally, effect: &Effect, objects: &[Value]) -> Word {
     if effect.check().is_err() {
         return Word::Invalid;
     }
-    match grants.decide(effect, tally) {
+    if grants.decide(effect, tally).is_err() {
+        assert!(grants.decide_met(effect, objects, tally).is_err(), "what is denied unread is allowed read: {effect:?}");
+        return Word::Denied;
+    }
+    match grants.decide_met(effect, objects, tally) {
         Err(_) => Word::Denied,
         Ok(permit) => {
             tally.charge(&permit);
@@ -44,14 +49,15 @@ fn both_judges_agree_on_a_million_calls() {
                 tally.gather(&found.0, &found.1);
                 used.evidence = generate::found(&mut used, found.2);
             }
-            let (ours, theirs) = (word(&grants, &mut tally, &effect(&call)), judge(&documents, &mut used, &call));
-            assert_eq!(ours, theirs, "seed {seed}, call {n}: {call}\nunder {documents}");
+            let objects = Generator::new(seed.rotate_left(32) ^ n as u64).objects(&call);
+            let (ours, theirs) = (word(&grants, &mut tally, &effect(&call), &objects), judge(&documents, &mut used, &call, &objects));
+            assert_eq!(ours, theirs, "seed {seed}, call {n}: {call}\nof {objects:?}\nunder {documents}");
             words[theirs as usize] += 1;
         }
     }
     println!("invalid, denied, allowed, asked: {words:?} of {}", words.iter().sum::<u64>());
     assert_eq!(words.iter().sum::<u64>(), 1_000_000);
-    assert!(words.iter().all(|count| *count > 8_000), "too few of a kind to mean anything: {words:?}");
+    assert!(words.iter().all(|count| *count > 5_000), "too few of a kind to mean anything: {words:?}");
 }
 
 #[test]

@@ -35,8 +35,9 @@ pub struct Used {
     pub lines: BTreeSet<String>,
 }
 
-/// Judges a call, and counts it if it is allowed. `documents` is a list of lists of grants.
-pub fn judge(documents: &Value, used: &mut Used, call: &Value) -> Word {
+/// Judges a call, and counts it if it is allowed. `documents` is a list of lists of grants; `objects` is what the call meets, none before it
+/// was read.
+pub fn judge(documents: &Value, used: &mut Used, call: &Value, objects: &[Value]) -> Word {
     let name = text(&call["call"]);
     let with = &call["with"];
     let (capability, _) = name.split_once('.').expect("a call is interface.function");
@@ -65,7 +66,10 @@ pub fn judge(documents: &Value, used: &mut Used, call: &Value) -> Word {
             let holds = |g: usize| {
                 let grant = &grants[g];
                 let taken = used.counts.get(&(d, g)).copied().unwrap_or(0) + charges.iter().filter(|charge| **charge == (d, g)).count() as u64;
-                fits(grant, capability, target) && maximum(grant, name).is_none_or(|max| taken < max) && (looks || proven(grant, used.evidence))
+                fits(grant, capability, target)
+                    && maximum(grant, name).is_none_or(|max| taken < max)
+                    && (looks || proven(grant, used.evidence))
+                    && as_wanted(grant, target, objects)
             };
             let free = (0..grants.len()).find(|g| holds(*g) && (looks || grants[*g]["approval"].is_null()));
             match free.or_else(|| (0..grants.len()).find(|g| holds(*g))) {
@@ -185,6 +189,31 @@ fn maximum(grant: &Value, call: &str) -> Option<u64> {
 
 fn proven(grant: &Value, (claims, lines): (u64, u64)) -> bool {
     grant["evidence"]["pendingClaims"].as_u64().is_none_or(|least| claims >= least) && grant["evidence"]["logLines"].as_u64().is_none_or(|least| lines >= least)
+}
+
+/// Whether what a target met bears the labels and the mover that a grant wants. What was not met is not judged.
+fn as_wanted(grant: &Value, target: &Target, objects: &[Value]) -> bool {
+    let of_target = |object: &&Value| {
+        let metadata = &object["metadata"];
+        let kind = target.kind.as_deref().is_none_or(|kind| text(&object["kind"]).eq_ignore_ascii_case(&kind.replace('-', "")));
+        kind && owned(&metadata["namespace"]) == target.namespace && owned(&metadata["name"]) == target.name
+    };
+    let Some(object) = objects.iter().find(of_target) else { return true };
+    let label = |key: &str| object["metadata"]["labels"][key].as_str();
+    // Only what is generated: `a=b`, `a!=b`, `a`, `!a`.
+    let bears = |part: &str| match (part.split_once("!="), part.split_once('='), part.strip_prefix('!')) {
+        (Some((key, value)), _, _) => label(key) != Some(value),
+        (None, Some((key, value)), _) => label(key) == Some(value),
+        (None, None, Some(key)) => label(key).is_none(),
+        (None, None, None) => label(part).is_some(),
+    };
+    let labels = grant["labelSelector"].as_str().is_none_or(|selector| selector.split(',').all(bears));
+    let movers = grant["movers"].as_array().is_none_or(|movers| {
+        let spelt = [("restic", "restic"), ("rsyncTLS", "rsync-tls"), ("syncthing", "syncthing")];
+        let borne: Vec<&str> = spelt.iter().filter(|(field, _)| object["spec"].get(field).is_some()).map(|(_, mover)| *mover).collect();
+        !borne.is_empty() && borne.iter().all(|mover| movers.iter().any(|granted| granted == mover))
+    });
+    labels && movers
 }
 
 /// Whether a glob matches a whole text, letter by letter.

@@ -299,7 +299,8 @@ async fn of_a_flux_object_only_an_outline_is_kept() {
         object["spec"]["postBuild"] = json!({"substitute": {"PASSWORD": "canary-one"}});
         object["spec"]["values"] = json!({"token": "canary-two"});
         object["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/last-applied-configuration": "canary-three", "note": "canary-four"});
+        object["metadata"]["labels"] = json!({"tier": "by which grants select"});
     });
     let kept = serde_json::to_string(&stage.ready(&touch(suspend("plex"))).await).unwrap();
-    assert!(kept.contains("7m") && !kept.contains("canary"), "{kept}");
+    assert!(kept.contains("7m") && kept.contains("by which grants select") && !kept.contains("canary"), "{kept}");
 }

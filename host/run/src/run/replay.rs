@@ -1,5 +1,6 @@
 //! Replay: a recorded outcome wins over everything. A run that is taken up goes on where its record ends; a replay offline ends there.
 
+use super::deciding::Granted;
 use super::touch::{Attempts, merge, whole};
 use super::{Halt, Mode, Reply, Run, Setting, patience};
 use crate::backend::{Acted, Backend, Clock, Prepared};
@@ -108,9 +109,9 @@ impl Run {
             Call::Answered(answered) if answered.settled && self.setting.mode == Mode::Replay && self.guest_was_gone() => {
                 Err(Halt::RecordEnds { asked: words(&effect) })
             }
-            Call::Answered(Answered { n, outcome, denied, .. }) => {
+            Call::Answered(Answered { n, outcome, denied, met, .. }) => {
                 if !denied && effect.check().is_ok() {
-                    self.grants.count(&effect, &mut self.tally);
+                    self.grants.count(&effect, met.as_ref().map_or(&[], |met| &met.objects), &mut self.tally);
                     self.count_approved(&effect);
                 }
                 self.tally.gather(&effect, &outcome);
@@ -147,10 +148,7 @@ impl Run {
         if effect.check().is_err() {
             return Ok(());
         }
-        let now = self.grants.decide(effect, &self.tally).and_then(|permit| {
-            met.map_or(Ok(()), |met| self.grants.meets(effect, &met.objects))?;
-            Ok(permit)
-        });
+        let now = self.grants.decide_met(effect, met.map_or(&[], |met| &met.objects), &self.tally);
         let (then, today) = match (denied, now) {
             (true, Err(_)) | (false, Ok(_)) => return Ok(()),
             // A person was asked; nobody knows what they would say today.
@@ -181,7 +179,7 @@ impl Run {
         };
         let (rest, message) = match acted {
             Ok(Acted::Done(answer)) => {
-                self.grants.count(&effect, &mut self.tally);
+                self.grants.count(&effect, &prior.objects, &mut self.tally);
                 let unknown = answer.is_err();
                 return self.closed(n, Origin::Guest, whole(&touch, sofar, answer, true, unknown));
             }
@@ -194,7 +192,7 @@ impl Run {
         };
         let anew = Effect::Touch(rest.clone());
         let allowed = self.grants.decide(&anew, &self.tally);
-        self.grants.count(&effect, &mut self.tally);
+        let counted = self.grants.count(&effect, &prior.objects, &mut self.tally);
         if let Err(denial) = allowed {
             let error = Error::Denied(format!("{message}; and today {denial}"));
             self.state.denials.push(denial);
@@ -202,7 +200,13 @@ impl Run {
         }
         self.hold_the_cluster(&touch).await?;
         let before = if let Touch::Resume(_) = touch { self.before(&touch) } else { Some(prior.clone()) };
-        self.attempts(n, Origin::Guest, touch, Attempts { rest, sofar, before, opened: Some(prior), first: doubt.last.attempt + 1 }).await
+        self.attempts(
+            n,
+            Origin::Guest,
+            touch,
+            Attempts { rest, sofar, before, opened: Some(prior), first: doubt.last.attempt + 1, granted: Some(Granted::counted(counted)) },
+        )
+        .await
     }
 }
 

@@ -1,5 +1,6 @@
 //! A touch: prepared, opened in the journal, performed, closed. In a plan: prepared, and recorded only.
 
+use super::deciding::Granted;
 use super::{Halt, Reply, Run, patience, recorded_form, within};
 use crate::backend::{Acted, Prepared};
 use salve_core::approval::{Approved, Difference};
@@ -28,10 +29,12 @@ pub(super) struct Attempts {
     pub opened: Option<Prior>,
     /// The number of the next attempt.
     pub first: u32,
+    /// What the guest was granted; none for the host's own.
+    pub granted: Option<Granted>,
 }
 
 impl Run {
-    pub(super) async fn plan(&mut self, n: u64, touch: Touch) -> Result<Reply, Halt> {
+    pub(super) async fn plan(&mut self, n: u64, touch: Touch, granted: Option<Granted>) -> Result<Reply, Halt> {
         let effect = Effect::Touch(touch.clone());
         let footprint = self.footprint(&effect);
         if let Touch::Resume(_) = touch {
@@ -41,10 +44,14 @@ impl Run {
         match within(patience(&effect), backend.prepare(&touch, None, &footprint)).await {
             Err(error) => self.done(n, Origin::Guest, effect, Err(error)),
             Ok(Prepared::Settled(answer)) => self.done(n, Origin::Guest, effect, Ok(answer)),
-            Ok(Prepared::Ready(prior)) => match self.grants.meets(&effect, &prior.objects) {
-                Ok(()) => self.planned(n, touch, prior),
-                Err(denial) => self.denied(n, effect, denial, Some(prior)),
-            },
+            Ok(Prepared::Ready(prior)) => {
+                if let Some(mut granted) = granted
+                    && let Err(denial) = self.decide_met(&mut granted, &touch, &prior.objects, true).await?
+                {
+                    return self.denied(n, effect, denial, Some(prior));
+                }
+                self.planned(n, touch, prior)
+            }
         }
     }
 
@@ -57,11 +64,12 @@ impl Run {
         Ok((n, Ok(answer)))
     }
 
-    pub(super) async fn touch(&mut self, n: u64, origin: Origin, touch: Touch) -> Result<Reply, Halt> {
+    /// `granted` is the guest's; the host's own touches need none.
+    pub(super) async fn touch(&mut self, n: u64, origin: Origin, touch: Touch, granted: Option<Granted>) -> Result<Reply, Halt> {
         if origin == Origin::Guest {
             self.hold_the_cluster(&touch).await?;
         }
-        let from = Attempts { rest: touch.clone(), sofar: None, before: self.before(&touch), opened: None, first: 1 };
+        let from = Attempts { rest: touch.clone(), sofar: None, before: self.before(&touch), opened: None, first: 1, granted };
         self.attempts(n, origin, touch, from).await
     }
 
@@ -69,7 +77,7 @@ impl Run {
         let effect = Effect::Touch(touch.clone());
         let footprint = self.footprint(&effect);
         let backend = self.setting.backend.clone();
-        let Attempts { mut rest, mut sofar, mut before, mut opened, first } = from;
+        let Attempts { mut rest, mut sofar, mut before, mut opened, first, mut granted } = from;
         // Whether the last attempt may have been applied, or may yet be, all the same.
         let mut unknown = false;
         let mut answer = Err(Error::Conflict(format!("it changed {ATTEMPTS} times while we tried")));
@@ -87,7 +95,9 @@ impl Run {
                 Ok(Prepared::Ready(prior)) => self.stamped(&touch, prior),
             };
             self.meets_approval(origin, n, opened.is_some(), |approved| approved.meets(&prior, opened.is_some()))?;
-            if let (Origin::Guest, Err(denial)) = (origin, self.grants.meets(&effect, &prior.objects)) {
+            if let Some(granted) = &mut granted
+                && let Err(denial) = self.decide_met(granted, &rest, &prior.objects, opened.is_none()).await?
+            {
                 if opened.is_none() {
                     return self.denied(n, effect, denial, Some(prior));
                 }
