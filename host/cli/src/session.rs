@@ -149,10 +149,12 @@ impl Ready {
         let requests = rings::beyond();
         let may = open.ask(Access { requests: requests.clone() }).await.ok();
         let beyond = may.map(|may| requests.iter().zip(may).filter(|(_, may)| *may).map(|(request, _)| request.to_string()).collect());
-        let names = open.identity.user.as_deref().and_then(rings::account).map(|account| {
-            let functions = self.guest.inspection().imported().flat_map(|(capability, names)| functions(capability, names)).collect();
-            admission::names(&account, &Needs::of(&functions, &self.chosen.grants, false))
-        });
+        let names = open
+            .identity
+            .user
+            .as_deref()
+            .and_then(rings::account)
+            .map(|account| admission::names(&account, &Needs::of(&functions(self.guest.inspection().imported()), &self.chosen.grants, false)));
         let missing_policies = match names {
             None => None,
             Some(names) => open.ask(Policies { names: names.clone() }).await.ok().map(|there| {

@@ -8,14 +8,12 @@ use crate::session::load;
 use crate::tell::manifest::yaml;
 use crate::tell::{BAD, DIM, Failed, GOOD, count};
 use clap::Args;
-use salve_core::effect::Function;
 use salve_core::effect::host::{Access, Request};
 use salve_core::name;
 use salve_core::permission::needs::{Needs, functions};
 use salve_core::permission::{Account, admission, limits, role};
 use salve_core::text::inert;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
 
 /// The least that a run needs: a ServiceAccount, its Roles, and the admission policies that hold it to the fields.
 ///
@@ -85,7 +83,7 @@ impl Rbac {
     async fn work(&self) -> Result<Worked, Failed> {
         let chosen = Chosen::find(&self.guest, &self.terms)?;
         let (guest, description) = load(&chosen.component, &chosen.origin, chosen.limits).await?;
-        let functions: BTreeSet<Function> = guest.inspection().imported().flat_map(|(capability, names)| functions(capability, names)).collect();
+        let functions = functions(guest.inspection().imported());
         let account = Account { namespace: self.namespace.clone(), name: self.name.clone().unwrap_or_else(|| description.name.clone()) };
         for (what, checked) in [("--namespace", name::namespace(&account.namespace)), ("--name", name::object(&account.name))] {
             checked.map_err(|error| Failed::usage(format!("{what}: {}", inert(&error.to_string()))))?;

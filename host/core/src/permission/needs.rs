@@ -295,8 +295,12 @@ fn apart(a: &Glob, b: &Glob) -> bool {
     !(one.starts_with(&other) || other.starts_with(&one)) || !(last.ends_with(&least) || least.ends_with(&last))
 }
 
-/// The functions of a capability by name, as a component imports them. A resource's method is one of its capability's.
-pub fn functions(capability: &str, imported: &[String]) -> BTreeSet<Function> {
+/// The functions that a component imports, by what it imports of each capability. A resource's method is one of its capability's.
+pub fn functions<'a, 'b>(imported: impl IntoIterator<Item = (&'a str, &'b [String])>) -> BTreeSet<Function> {
+    imported.into_iter().flat_map(|(capability, names)| of_capability(capability, names)).collect()
+}
+
+fn of_capability(capability: &str, imported: &[String]) -> BTreeSet<Function> {
     let known: Vec<Function> = Function::ALL.iter().copied().filter(|function| function.capability() == capability).collect();
     let spelt = |function: &Function| function.name().split_once('.').map_or("", |(_, name)| name);
     let named: BTreeSet<Function> = known

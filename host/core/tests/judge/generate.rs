@@ -1,7 +1,7 @@
 //! Documents and calls out of a seed: few words, so that they meet often, and every trick that a name could try.
 
 use crate::reference::Used;
-use salve_core::effect::Effect;
+use salve_core::effect::{CAPABILITIES, Effect, Reach};
 use salve_core::grants::{Grant, Grants, Layer};
 use salve_core::outcome::Outcome;
 use serde_json::{Value, json};
@@ -20,19 +20,6 @@ pub struct Generator {
     read: BTreeMap<String, Grant>,
 }
 
-const CAPABILITIES: [&str; 11] = [
-    "query-flux",
-    "query-replicationsources",
-    "query-pvcs",
-    "query-drivers",
-    "query-pods",
-    "query-objects",
-    "tail-logs",
-    "suspend-flux",
-    "reconcile-flux",
-    "delete-replicationsources",
-    "restart-deployment",
-];
 const TOUCHES: [&str; 4] = ["suspend-flux", "reconcile-flux", "delete-replicationsources", "restart-deployment"];
 const NAMESPACES: [&str; 4] = ["media", "ai", "rook-ceph", "flux-system"];
 const NAMES: [&str; 5] = ["plex", "sonarr", "a", "csi-provisioner", "plex.v1"];
@@ -89,7 +76,8 @@ impl Generator {
     }
 
     pub fn grant(&mut self) -> (Grant, Value) {
-        let capability = self.one(&CAPABILITIES);
+        let granted: Vec<&str> = CAPABILITIES.iter().filter(|(_, reach)| *reach != Reach::Given).map(|(name, _)| *name).collect();
+        let capability = self.one(&granted);
         let mut grant = json!({"capability": capability});
         if !self.rarely(8) {
             grant["namespaces"] = json!(self.some(&GLOBS, 2));
