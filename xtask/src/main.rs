@@ -2,6 +2,7 @@
 
 mod browser;
 mod control_plane;
+mod fuzz;
 mod go;
 mod mutants;
 mod soak;
@@ -18,6 +19,10 @@ what the stories in tests/ need:
   browser         finds Chromium and its chromedriver, or installs them where there is apt-get, and notes them in
                   target/browser.
 
+what looks for what nobody thought of:
+  fuzz [SECONDS]  lets libFuzzer feed documents, run files, logs and components to what reads them, each for so long [60].
+                  What it finds lies in target/fuzz/found. Needs a C++ compiler.
+
 what takes too long for every change, and leaves its report in docs/:
   killed [N]      kills a run on the real control plane at N random moments [500], its recoveries too: docs/killed.md.
                   500 take about an hour, on three control planes at once.
@@ -33,6 +38,8 @@ fn main() -> ExitCode {
     let done = match arguments.as_slice() {
         ["control-plane"] => control_plane::build(),
         ["browser"] => browser::find(),
+        ["fuzz"] => fuzz::fuzz("60"),
+        ["fuzz", seconds] => fuzz::fuzz(seconds),
         ["killed"] => soak::killed("500"),
         ["killed", number] => soak::killed(number),
         ["survive"] => soak::survive("1"),

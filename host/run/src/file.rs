@@ -6,6 +6,7 @@
 use crate::journal::Journal;
 use salve_core::digest;
 use salve_core::journal::{Entry, FORMAT};
+use salve_core::text::inert;
 use serde::Deserialize;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Seek, Write};
@@ -182,7 +183,8 @@ impl Read {
             if bytes == 0 || line.pop() != Some(b'\n') {
                 return Ok(read);
             }
-            let damaged = |why: String| io::Error::new(io::ErrorKind::InvalidData, format!("{}, line {}: {why}", path.display(), read.entries.len() + 1));
+            let damaged =
+                |why: String| io::Error::new(io::ErrorKind::InvalidData, inert(&format!("{}, line {}: {why}", path.display(), read.entries.len() + 1)));
             let text = std::str::from_utf8(&line).map_err(|e| damaged(e.to_string()))?;
             let (claimed, body) = unchained(text).ok_or_else(|| damaged("it does not begin with its chain".into()))?;
             if claimed != link(&read.chain, &body) {

@@ -6,6 +6,7 @@ mod located;
 mod schema;
 
 use crate::grants::{Grant, Layer};
+use crate::text::inert;
 use located::Located;
 use schema::Schema;
 use serde::{Deserialize, Serialize};
@@ -137,7 +138,7 @@ impl Policy {
 
 fn whole<S: for<'de> Deserialize<'de>>(text: &str, source: &str, kind: &str, schema: &Schema) -> Result<(Located, Whole<S>), Broken> {
     let one = |line: u64, fault: String| Broken { faults: vec![fault_at(source, line, &fault)] };
-    let document = Located::read(text).map_err(|error| Broken { faults: vec![format!("{source}: {error}")] })?;
+    let document = Located::read(text).map_err(|error| no_yaml(source, &error))?;
     // A document of another kind has nothing right by this one's schema; that alone is worth saying.
     let head = |key: &str| document.value.get(key).and_then(Value::as_str);
     if head("apiVersion") != Some(API_VERSION) {
@@ -152,16 +153,22 @@ fn whole<S: for<'de> Deserialize<'de>>(text: &str, source: &str, kind: &str, sch
         return Err(Broken { faults: complaints.iter().map(|(line, text)| fault_at(source, *line, text)).collect() });
     }
     // By its text, not by the value that was checked: what is refused here has a place there.
-    let whole = serde_saphyr::from_str(text).map_err(|error| Broken { faults: vec![format!("{source}: {error}")] })?;
+    let whole = serde_saphyr::from_str(text).map_err(|error| no_yaml(source, &error))?;
     Ok((document, whole))
 }
 
 fn shown(value: Option<&str>) -> String {
-    value.map_or("missing".into(), |v| format!("{:?}", crate::text::inert(v)))
+    value.map_or("missing".into(), |v| format!("{:?}", inert(v)))
 }
 
 fn fault_at(source: &str, line: u64, fault: &str) -> String {
-    format!("{source}:{line}: {fault}")
+    format!("{source}:{line}: {}", inert(fault))
+}
+
+/// The reader's own words, which show the lines around the fault.
+fn no_yaml(source: &str, error: &serde_saphyr::Error) -> Broken {
+    let lines: Vec<String> = error.to_string().lines().map(inert).collect();
+    Broken { faults: vec![format!("{source}: {}", lines.join("\n"))] }
 }
 
 /// What a schema cannot say of a grant.
