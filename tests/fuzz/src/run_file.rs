@@ -1,4 +1,5 @@
 use crate::can_be_shown;
+use salve::tell;
 use salve_core::digest;
 use salve_core::journal::Entry;
 use salve_core::report::Report;
@@ -22,6 +23,25 @@ fn read(bytes: &[u8]) {
     assert_eq!(written(&again), once, "writing and reading again changed it");
     if let Some(report) = Report::of(&entries) {
         serde_json::to_string(&report).expect("a report is JSON");
+        can_be_shown(&tell::markdown(&report));
+        is_inert_page(&tell::page(&report));
+    }
+}
+
+/// What our pages are made of.
+const TAGS: [&str; 31] = [
+    "!doctype", "b", "body", "code", "dd", "details", "dl", "dt", "h1", "h2", "head", "html", "li", "meta", "ol", "p", "small", "span", "strong", "style",
+    "summary", "table", "tbody", "td", "th", "thead", "title", "tr", "ul", "br", "time",
+];
+
+/// No word of the file is markup: a page has the tags that we write, none with anything that runs or fetches.
+fn is_inert_page(page: &str) {
+    can_be_shown(page);
+    for tag in page.split('<').skip(1) {
+        let tag = tag.split_once('>').expect("a tag ends").0;
+        let name = tag.trim_start_matches('/').split(|c: char| c.is_whitespace()).next().unwrap_or_default();
+        assert!(TAGS.contains(&name), "<{tag}> is none of ours");
+        assert!(!["src=", "href=", "onload", "onerror", "onclick"].iter().any(|word| tag.contains(word)), "<{tag}> does something");
     }
 }
 
