@@ -2,7 +2,7 @@
 //! process has suspensions to give back.
 
 use crate::tell::Failed;
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use salve_core::text::inert;
 use salve_sandbox::LoadError;
 use std::io::{Read, Write};
@@ -119,6 +119,8 @@ pub fn answer(arguments: &[String]) -> Result<u8, Failed> {
         return Err(Failed::usage("this word is for Salve itself: it compiles a component for another process"));
     };
     for (resource, most) in [(Resource::Data, mib << 20), (Resource::Cpu, seconds * 2), (Resource::Core, 0), (Resource::Fsize, 0), (Resource::Nofile, 16)] {
+        // Nobody may raise what somebody else has set lower.
+        let most = getrlimit(resource).maximum.map_or(most, |set| most.min(set));
         let limit = Rlimit { current: Some(most), maximum: Some(most) };
         setrlimit(resource, limit).map_err(|error| Failed::host(format!("a limit of the compiler: {error}")))?;
     }

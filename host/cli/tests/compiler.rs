@@ -67,6 +67,18 @@ fn a_bomb_ends_when_its_time_or_its_memory_is_over() {
 }
 
 #[test]
+fn a_limit_that_was_lower_before_is_kept() {
+    let guest = salve::guest::component("volsync-unlock").unwrap().bytes;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("guest.wasm");
+    std::fs::write(&file, &guest).unwrap();
+    // Far less than the allowance, and enough for this guest.
+    let line = r#"ulimit -d 524288 && exec "$0" "$1" 120 2048 < "$2""#;
+    let output = Command::new("sh").args(["-c", line]).arg(program()).arg(salve::compiler::WORD).arg(&file).output().unwrap();
+    assert!(output.status.success() && !output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 fn the_word_is_for_salve_itself() {
     let output = Command::new(program()).arg(salve::compiler::WORD).output().unwrap();
     assert_eq!(output.status.code(), Some(2));

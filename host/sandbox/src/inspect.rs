@@ -19,6 +19,10 @@ const MAKER: usize = 60;
 /// The largest component that is looked at.
 pub const SIZE_CEILING: usize = 64 << 20;
 
+/// Components and modules may lie in each other so deep. Those that tools compose are a handful deep, and what a validator takes grows with
+/// the square of it.
+pub const DEPTH_CEILING: usize = 64;
+
 /// What makers of components with an interpreter inside call themselves, and the languages that need one.
 const INTERPRETERS: [&str; 4] = ["componentize", "python", "javascript", "ruby"];
 
@@ -158,7 +162,7 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, LoadError> {
         return Err(LoadError::TooLarge { size: bytes.len() });
     }
     check_magic(bytes)?;
-    let damaged = |error: wasmparser::BinaryReaderError| LoadError::Damaged(inert(&error.to_string()));
+    check_depth(bytes)?;
     let types = Validator::new().validate_all(bytes).map_err(damaged)?;
     let mut imports = vec![];
     let mut exports = vec![];
@@ -197,6 +201,26 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, LoadError> {
 fn makers(fields: ProducersSectionReader<'_>) -> Vec<String> {
     let values = fields.into_iter().flatten().flat_map(|field| field.values.into_iter().flatten());
     values.take(MAKERS).map(|value| format!("{} {}", value.name, value.version).trim().chars().take(MAKER).collect()).collect()
+}
+
+/// Cheap, whatever stands in it: nothing but the heads of sections is read.
+fn check_depth(bytes: &[u8]) -> Result<(), LoadError> {
+    let mut depth = 0_usize;
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload.map_err(damaged)? {
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            _other_section => {}
+        }
+        if depth > DEPTH_CEILING {
+            return Err(LoadError::TooDeep);
+        }
+    }
+    Ok(())
+}
+
+fn damaged(error: wasmparser::BinaryReaderError) -> LoadError {
+    LoadError::Damaged(inert(&error.to_string()))
 }
 
 fn check_magic(bytes: &[u8]) -> Result<(), LoadError> {

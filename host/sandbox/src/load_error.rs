@@ -1,7 +1,7 @@
 //! Why a file cannot run here, said so that its author knows what to do.
 
 use crate::contract::{PACKAGE, VERSION};
-use crate::inspect::SIZE_CEILING;
+use crate::inspect::{DEPTH_CEILING, SIZE_CEILING};
 
 /// Why a component was not loaded. Nothing was run or changed. The fault is the guest's, but for [`LoadError::Host`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +23,9 @@ pub enum LoadError {
         /// Its size.
         size: usize,
     },
+    /// Components lie in it so deep that only looking at it would take for ever.
+    #[error("components lie in this component more than {DEPTH_CEILING} deep, which no tool makes: it was made to harm, or by mistake")]
+    TooDeep,
     /// It says that it is a component and is none that can be read.
     #[error("this component is damaged, or uses what Salve does not switch on: {0}")]
     Damaged(String),

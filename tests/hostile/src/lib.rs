@@ -1,6 +1,7 @@
 //! Suspends a Kustomization, and then attacks as it is told to: each attack is a function of `attacks`, told by its name.
 
 mod cpu;
+mod everything;
 mod memory;
 mod policy;
 mod record;
@@ -33,6 +34,7 @@ const ATTACKS: &[(&str, fn() -> Came)] = &[
     ("shout", memory::shout),
     ("list", memory::list),
     ("beyond", memory::beyond),
+    ("everything", everything::everything),
     ("paint", record::paint),
     ("forge", record::forge),
     ("flood", record::flood),

@@ -12,6 +12,19 @@ pub fn hoard() -> Came {
     }
 }
 
+/// All the memory that it can have, a MiB each, without breaking of it.
+pub fn fill() -> Vec<Vec<u8>> {
+    let mut all = vec![];
+    loop {
+        let mut block: Vec<u8> = vec![];
+        if block.try_reserve_exact(1 << 20).is_err() {
+            return all;
+        }
+        block.resize(1 << 20, 7);
+        all.push(block);
+    }
+}
+
 /// Cursors that are never closed.
 pub fn handles() -> Came {
     let query = Query {

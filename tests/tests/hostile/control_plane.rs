@@ -1,13 +1,14 @@
 //! The same attacks on a real API server, each by a process of the program under the ServiceAccount that `salve rbac` makes for it. The oracle is
 //! the audit log, and what the operating system lets the process have.
 
+use super::shapes::shapes;
 use super::{REMEDIATION, component};
 use anyhow::{Context, Result, ensure};
 use salve_tests::control_plane::party::Manner;
 use salve_tests::control_plane::scene::{self, Scene};
 use salve_tests::control_plane::{ControlPlane, PROXIES, User, kind};
 use salve_tests::salve::program;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tokio::process::Command;
@@ -21,7 +22,7 @@ const MEMORY: u64 = 768 << 10;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Each attack, and the exit codes that its end may have: denied or not fixed for those that only ask, broken for those that break.
-const ATTACKS: [(&str, i32); 19] = [
+const ATTACKS: [(&str, i32); 20] = [
     ("forget", 0),
     ("panic", 6),
     ("loop", 6),
@@ -41,6 +42,7 @@ const ATTACKS: [(&str, i32); 19] = [
     ("names", 1),
     ("selectors", 1),
     ("others", 1),
+    ("everything", 6),
 ];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -49,20 +51,30 @@ async fn the_audit_log_of_a_real_api_server_shows_nothing_ungranted() -> Result<
     let plane = ControlPlane::start().await?;
     let _scene = Scene::healthy(&plane, Manner::default()).await?;
     let folder = tempfile::tempdir()?;
-    let document = folder.path().join("remediation.yaml");
-    // In this cluster the app's Kustomization has another name.
-    let text = REMEDIATION.replace("COMPONENT", &component().display().to_string()).replace("names: [plex]", &format!("names: [{}]", scene::OWNER));
-    std::fs::write(&document, text)?;
+    let document = document(folder.path(), component())?;
     let role = salve(folder.path(), &["rbac", &document.display().to_string(), "--name", "hostile"]).output().await?;
     ensure!(role.status.success(), "{}", String::from_utf8_lossy(&role.stderr));
     let kubeconfig = plane.service_account("salve", "hostile", &String::from_utf8(role.stdout)?).await?;
     let cluster = plane.cluster(User::Administrator).await?;
     let before = cluster.get(&kind::KUSTOMIZATIONS, "media", scene::OWNER).await?;
 
+    let mut attacks = vec![];
     for (how, code) in ATTACKS {
+        let config = [format!("how={how}"), format!("victim=media/{}", scene::OWNER)];
+        attacks.push(Attack { how, document: document.clone(), config: config.to_vec(), code, suspends: true });
+    }
+    for shape in shapes(scene::OWNER) {
+        let own = folder.path().join(shape.name.replace(' ', "-"));
+        std::fs::create_dir(&own)?;
+        std::fs::write(own.join("guest.wasm"), &shape.component)?;
+        let document = self::document(&own, &own.join("guest.wasm"))?;
+        attacks.push(Attack { how: shape.name, document, config: vec![], code: shape.code, suspends: shape.suspends });
+    }
+    for attack in attacks {
+        let Attack { how, code, .. } = attack;
         let since = plane.audit().entries()?.len();
         let began = Instant::now();
-        let output = limited(folder.path(), &document, &kubeconfig, how).output().await.context("salve did not start")?;
+        let output = limited(folder.path(), &kubeconfig, &attack).output().await.context("salve did not start")?;
         let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         ensure!(output.status.code() == Some(code), "{how} ended with {:?}: {told}", output.status);
         ensure!(began.elapsed() < PATIENCE, "{how} took {:.0} s", began.elapsed().as_secs_f64());
@@ -70,7 +82,7 @@ async fn the_audit_log_of_a_real_api_server_shows_nothing_ungranted() -> Result<
 
         let mut asked = plane.audit().entries()?.split_off(since);
         asked.retain(|entry| entry.user == USER);
-        ensure!(!asked.is_empty(), "{how} asked nothing");
+        ensure!(!attack.suspends || asked.iter().any(|entry| entry.is_mutation()), "{how} did not come so far that it suspends");
         for entry in &asked {
             // Its Role is its grants: what RBAC had to refuse had left its grants.
             ensure!(entry.code != 403 && entry.code != 401, "{how}: RBAC had to refuse {} {}", entry.verb, entry.uri);
@@ -92,16 +104,31 @@ fn salve(home: &Path, arguments: &[&str]) -> Command {
     clean(Command::new(program().expect("it is built beside this test")), home, arguments)
 }
 
+/// A Remediation for a component. In this cluster the app's Kustomization has another name.
+fn document(folder: &Path, component: &Path) -> Result<PathBuf> {
+    let document = folder.join("remediation.yaml");
+    let text = REMEDIATION.replace("COMPONENT", &component.display().to_string()).replace("names: [plex]", &format!("names: [{}]", scene::OWNER));
+    std::fs::write(&document, text)?;
+    Ok(document)
+}
+
+struct Attack {
+    how: &'static str,
+    document: PathBuf,
+    config: Vec<String>,
+    code: i32,
+    /// Whether it comes so far that it suspends its victim.
+    suspends: bool,
+}
+
 /// The program with no more memory than it may have.
-fn limited(home: &Path, document: &Path, kubeconfig: &Path, how: &str) -> Command {
+fn limited(home: &Path, kubeconfig: &Path, attack: &Attack) -> Command {
     let program = program().expect("it is built beside this test").display().to_string();
     let mut command = Command::new("sh");
     command.args(["-c", r#"ulimit -d "$1" && shift && exec "$@""#, "sh", &MEMORY.to_string(), &program]);
-    let (document, kubeconfig, runs) = (document.display().to_string(), kubeconfig.display().to_string(), home.join("runs").display().to_string());
-    let victim = format!("victim=media/{}", scene::OWNER);
-    let attack = format!("how={how}");
-    let arguments =
-        ["run", &document, "--yes", "--kubeconfig", &kubeconfig, "--context", "control-plane", "--runs", &runs, "--config", &attack, "--config", &victim];
+    let (document, kubeconfig, runs) = (attack.document.display().to_string(), kubeconfig.display().to_string(), home.join("runs").display().to_string());
+    let mut arguments = vec!["run", &document, "--yes", "--kubeconfig", &kubeconfig, "--context", "control-plane", "--runs", &runs];
+    arguments.extend(attack.config.iter().flat_map(|pair| ["--config", pair]));
     clean(command, home, &arguments)
 }
 

@@ -2,11 +2,16 @@
 //! was is told, and nothing ungranted has reached the cluster.
 
 mod control_plane;
+#[path = "../../../host/sandbox/tests/sandbox/guests.rs"]
+mod guests;
+mod shapes;
+mod together;
 
 use salve::arguments::Terms;
 use salve::cluster::Open;
 use salve::guest::Chosen;
 use salve::session::{Over, Ready};
+use salve::tell::Failed;
 use salve_core::outcome::Fault;
 use salve_core::report::Verdict;
 use salve_guest_builder::Project;
@@ -48,17 +53,23 @@ struct Ended {
 }
 
 async fn end(how: &str, mode: Mode) -> Ended {
+    run(&std::fs::read(component()).unwrap(), &[format!("how={how}")], mode).await.unwrap()
+}
+
+/// Runs a component under [`REMEDIATION`] in a cluster of its own.
+async fn run(component: &[u8], config: &[String], mode: Mode) -> Result<Ended, Failed> {
     let folder = tempfile::tempdir().unwrap();
-    let document = folder.path().join("remediation.yaml");
-    std::fs::write(&document, REMEDIATION.replace("COMPONENT", &component().display().to_string())).unwrap();
-    let terms = Terms { config: vec![format!("how={how}")], ..Terms::default() };
-    let ready = Ready::prepare(Chosen::find(&document.display().to_string(), &terms).unwrap(), &terms).await.unwrap();
+    let (document, file) = (folder.path().join("remediation.yaml"), folder.path().join("guest.wasm"));
+    std::fs::write(&file, component).unwrap();
+    std::fs::write(&document, REMEDIATION.replace("COMPONENT", &file.display().to_string())).unwrap();
+    let terms = Terms { config: config.to_vec(), ..Terms::default() };
+    let ready = Ready::prepare(Chosen::find(&document.display().to_string(), &terms)?, &terms).await?;
     let simulator = Simulator::new(Incident::Playbook);
-    let open = Open::simulated(simulator.clone()).await.unwrap();
-    let over = ready.run(mode, &open, Some(folder.path()), Box::new(Nobody)).await.unwrap();
+    let open = Open::simulated(simulator.clone()).await?;
+    let over = ready.run(mode, &open, Some(folder.path()), Box::new(Nobody)).await?;
     // The record can be read back, whatever the guest put into it.
     assert!(RunFile::read(over.file.as_ref().unwrap()).unwrap().len() > 2);
-    Ended { over, _runs: folder, simulator }
+    Ok(Ended { over, _runs: folder, simulator })
 }
 
 fn plex(simulator: &Simulator) -> Value {
@@ -97,6 +108,7 @@ async fn what_it_suspended_is_given_back_and_the_fault_is_told() {
         ("beyond", guest, ""),
         ("lines", guest, "at most 16384"),
         ("forge", Verdict::NotFixed, "forged"),
+        ("everything", guest, "fuel"),
     ] {
         let ended = end(how, Mode::Live).await;
         let closing = &ended.over.closing;

@@ -13,6 +13,8 @@ pub struct Guest {
     pub imports: &'static str,
     /// Data, globals and functions.
     pub items: &'static str,
+    /// What `cabi_realloc` does first.
+    pub realloc: &'static str,
     /// Bodies.
     pub describe: &'static str,
     pub diagnose: &'static str,
@@ -30,7 +32,7 @@ impl Guest {
 
     /// Against another one that has a world `remediation`.
     pub fn component_of(&self, contract: &str) -> Vec<u8> {
-        let Self { imports, items, describe, diagnose, remediate } = self;
+        let Self { imports, items, realloc, describe, diagnose, remediate } = self;
         encode(
             contract,
             &format!(
@@ -40,6 +42,7 @@ impl Guest {
                     (global $free (mut i32) (i32.const 16384))
                     {items}
                     (func (export "cabi_realloc") (param $old i32) (param $was i32) (param $align i32) (param $size i32) (result i32)
+                        {realloc}
                         (global.set $free (i32.and
                             (i32.add (global.get $free) (i32.sub (local.get $align) (i32.const 1)))
                             (i32.sub (i32.const 0) (local.get $align))))

@@ -36,6 +36,17 @@ fn a_component_over_the_size_ceiling_is_not_looked_at() {
     assert!(matches!(inspect(&vec![0; salve_sandbox::SIZE_CEILING]).unwrap_err(), LoadError::NotWasm { .. }));
 }
 
+/// Each component in the one before, so that `deep` lie in the outermost.
+fn nested(deep: usize) -> Vec<u8> {
+    wat::parse_str("(component ".repeat(deep + 1) + &")".repeat(deep + 1)).unwrap()
+}
+
+#[test]
+fn a_component_over_the_depth_ceiling_is_not_looked_at() {
+    assert!(inspect(&nested(salve_sandbox::DEPTH_CEILING)).is_ok());
+    assert_eq!(inspect(&nested(salve_sandbox::DEPTH_CEILING + 1)).unwrap_err(), LoadError::TooDeep);
+}
+
 #[test]
 fn wasi_imports_are_all_named_with_the_remedy() {
     let component = wat::parse_str(

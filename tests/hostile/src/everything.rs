@@ -1,0 +1,17 @@
+//! All limits at once: each is reached, none is passed, until the last.
+
+use crate::{Came, cpu, memory};
+use salve_sdk::run::{self, Level};
+
+pub fn everything() -> Came {
+    let handles = memory::handles()?;
+    let patterns = cpu::pattern()?.lines().count();
+    let line = "x".repeat(16 << 10);
+    for _ in 0..64 {
+        run::note(Level::Info, &line);
+    }
+    let blocks = memory::fill();
+    run::note(Level::Info, &format!("{handles}; {patterns} patterns; {} MiB", blocks.len()));
+    std::hint::black_box(&blocks);
+    cpu::spin()
+}
