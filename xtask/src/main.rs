@@ -28,8 +28,8 @@ what takes too long for every change, and leaves its report in docs/:
                   500 take about an hour, on three control planes at once.
   survive [N]     crashes, faults and meddlers at every moment in the simulated cluster; of pairs of crashes, every Nth
                   of every Nth [1]: docs/survived.md. All pairs take hours.
-  mutants [WORD]  plants each bug of tests/mutants.yaml, or those with WORD in their name, into a copy of the tree, and
-                  has the test that is named with it catch it: docs/mutants.md. About half an hour.
+  mutants [WORD...]  plants each bug of tests/mutants.yaml, or those with a WORD in their name, into a copy of the tree, and
+                  has the test that is named with it catch it: docs/mutants.md. All of them take about an hour.
 ";
 
 fn main() -> ExitCode {
@@ -44,8 +44,7 @@ fn main() -> ExitCode {
         ["killed", number] => soak::killed(number),
         ["survive"] => soak::survive("1"),
         ["survive", stride] => soak::survive(stride),
-        ["mutants"] => mutants::catch(""),
-        ["mutants", word] => mutants::catch(word),
+        ["mutants", words @ ..] => mutants::catch(words),
         ["--help" | "-h" | "help"] => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use crate::{repository, soak};
 
 const LIST: &str = "tests/mutants.yaml";
+const REPORT: &str = "docs/mutants.md";
 
 /// How long a test may take without any bug, with building.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -51,44 +52,49 @@ enum End {
     Unbuilt(String),
 }
 
-/// Has every bug caught whose name holds `word`.
-pub fn catch(word: &str) -> Result<(), String> {
+/// Has every bug caught whose name holds one of `words`; without any, every bug. What the report says of the others stays.
+pub fn catch(words: &[&str]) -> Result<(), String> {
     let list = repository()?.join(LIST);
     let text = fs::read_to_string(&list).map_err(|error| format!("{}: {error}", list.display()))?;
-    let mutants: Vec<Mutant> = serde_saphyr::from_str(&text).map_err(|error| format!("{}: {error}", list.display()))?;
-    let mutants: Vec<Mutant> = mutants.into_iter().filter(|mutant| mutant.name.contains(word)).collect();
+    let all: Vec<Mutant> = serde_saphyr::from_str(&text).map_err(|error| format!("{}: {error}", list.display()))?;
+    let chosen: Vec<&Mutant> = all.iter().filter(|mutant| words.is_empty() || words.iter().any(|word| mutant.name.contains(word))).collect();
     let copy = Copy::new()?;
-    let began = Instant::now();
-    let sound = copy.is_sound(&mutants)?;
-    let (mut told, mut missed) = (vec![], vec![]);
-    for (n, mutant) in mutants.iter().enumerate() {
+    let sound = copy.is_sound(&chosen)?;
+    let (mut told, mut missed) = (BTreeMap::new(), vec![]);
+    for (n, mutant) in chosen.iter().enumerate() {
         let began = Instant::now();
         let end = copy.with(mutant, sound.get(&mutant.catcher()).copied().unwrap_or_default())?;
-        println!("{:>3}/{} {:>4.0} s  {}: {end:?} ({})", n + 1, mutants.len(), began.elapsed().as_secs_f64(), mutant.name, mutant.caught_by);
-        told.push(match &end {
-            End::Caught => format!("{}: caught by `{}` in `{}`", mutant.name, mutant.caught_by, mutant.test),
-            End::Survived => format!("**{}: NOT CAUGHT** by `{}` in `{}`", mutant.name, mutant.caught_by, mutant.test),
-            End::Unbuilt(why) => format!("**{}: NOT TOLD**, {why}", mutant.name),
-        });
+        println!("{:>3}/{} {:>4.0} s  {}: {end:?} ({})", n + 1, chosen.len(), began.elapsed().as_secs_f64(), mutant.name, mutant.caught_by);
+        let by = format!("by `{}` in `{}`", mutant.caught_by, mutant.test);
+        let what = match &end {
+            End::Caught => format!("caught {by}"),
+            End::Survived => format!("**NOT CAUGHT** {by}"),
+            End::Unbuilt(why) => format!("**NOT TOLD**, {why}"),
+        };
+        told.insert(mutant.name.as_str(), format!("{what}, {}", soak::commit()));
         if end != End::Caught {
             missed.push(mutant.name.as_str());
         }
     }
-    let caught = mutants.len() - missed.len();
-    told.insert(
-        0,
-        format!(
-            "{caught} of {} planted bugs were caught by the test that is named with them, in {:.0} min",
-            mutants.len(),
-            began.elapsed().as_secs_f64() / 60.0
-        ),
-    );
-    if word.is_empty() {
-        let what = "Each bug of `tests/mutants.yaml` is planted alone into a copy of the tree, and the test that is named with it has to fail.\n\
-                    All of those tests hold without a bug; that is looked at first. `cargo test` sees that each bug can still be planted.";
-        soak::write("docs/mutants.md", "Planted bugs", what, "mutants", &told)?;
-    }
+    report(&all, &told)?;
     if missed.is_empty() { Ok(()) } else { Err(format!("not caught: {}", missed.join("; "))) }
+}
+
+/// Writes what is known of each bug: as it was told now, or when it was told last.
+fn report(all: &[Mutant], told: &BTreeMap<&str, String>) -> Result<(), String> {
+    let before = fs::read_to_string(repository()?.join(REPORT)).unwrap_or_default();
+    let line = |mutant: &Mutant| {
+        let name = mutant.name.as_str();
+        let last = || before.lines().find_map(|line| line.strip_prefix("- ")?.strip_prefix(name)?.strip_prefix(": ").map(str::to_owned));
+        told.get(name).cloned().or_else(last).unwrap_or_else(|| "**NOT TOLD** yet".into())
+    };
+    let mut lines: Vec<String> = all.iter().map(|mutant| format!("{}: {}", mutant.name, line(mutant))).collect();
+    let caught = all.iter().filter(|mutant| line(mutant).starts_with("caught")).count();
+    lines.insert(0, format!("{caught} of {} planted bugs were caught by the test that is named with them, {} of them told now", all.len(), told.len()));
+    let what = "Each bug of `tests/mutants.yaml` is planted alone into a copy of the tree, and the test that is named with it has to fail.\n\
+                All of those tests hold without a bug; that is looked at first. `cargo test` sees that each bug can still be planted. Each line\n\
+                ends with the commit that it was told on.";
+    soak::write(REPORT, "Planted bugs", what, "mutants", &lines)
 }
 
 /// A copy of the tree, with its own folder of builds.
@@ -122,8 +128,8 @@ impl Copy {
     }
 
     /// Whether every test that is named holds where no bug is planted, and how long that takes.
-    fn is_sound(&self, mutants: &[Mutant]) -> Result<BTreeMap<Catcher, Duration>, String> {
-        let tests: BTreeSet<Catcher> = mutants.iter().map(Mutant::catcher).collect();
+    fn is_sound(&self, mutants: &[&Mutant]) -> Result<BTreeMap<Catcher, Duration>, String> {
+        let tests: BTreeSet<Catcher> = mutants.iter().map(|mutant| mutant.catcher()).collect();
         let mut took = BTreeMap::new();
         for catcher in tests {
             let (package, test, caught_by) = &catcher;

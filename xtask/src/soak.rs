@@ -122,17 +122,24 @@ pub fn write(file: &str, title: &str, what: &str, task: &str, told: &[String]) -
     Ok(())
 }
 
-/// When, which commit, and on what machine.
-fn facts() -> Vec<String> {
-    let said = |program: &str, arguments: &[&str]| {
-        let output = Command::new(program).args(arguments).output().ok().filter(|output| output.status.success())?;
-        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    };
+/// What a program says.
+fn said(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(arguments).output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// What the tree stands on.
+pub fn commit() -> String {
     let changed = said("git", &["status", "--porcelain", "--untracked-files=no"]).is_some_and(|changes| !changes.is_empty());
     let commit = said("git", &["rev-parse", "--short", "HEAD"]).unwrap_or_else(|| "unknown".into());
+    format!("commit {commit}{}", if changed { " with changes" } else { "" })
+}
+
+/// When, which commit, and on what machine.
+fn facts() -> Vec<String> {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     vec![
-        format!("{}, on top of commit {commit}{}", said("date", &["-u", "+%Y-%m-%d"]).unwrap_or_default(), if changed { ", with changes" } else { "" }),
+        format!("{}, on top of {}", said("date", &["-u", "+%Y-%m-%d"]).unwrap_or_default(), commit()),
         format!("{} on {}, {cores} cores", said("rustc", &["--version"]).unwrap_or_default(), std::env::consts::ARCH),
     ]
 }
