@@ -413,6 +413,24 @@ async fn what_was_recorded_is_answered_and_not_performed_again() {
 }
 
 #[tokio::test]
+async fn a_request_to_reconcile_that_is_sent_again_is_the_same_request() {
+    let stamps = |entries: &[Entry]| entries.iter().filter_map(Entry::opened).map(|opened| opened.prior.at).collect::<Vec<_>>();
+    let entries = died(2, async |run| {
+        run.perform(reconcile()).await.unwrap().unwrap();
+        drop(run.perform(reconcile()).await);
+    })
+    .await;
+    let [first, second] = stamps(&entries)[..] else { panic!("two requests: {entries:?}") };
+    assert_ne!(first, second, "a controller would take two requests of one time for one");
+    let mut again = taken_up(entries.clone(), Scripted::default(), Grants::default());
+    for _ in 0..2 {
+        again.run.perform(reconcile()).await.unwrap().unwrap();
+    }
+    assert_eq!(asked(&again).last().unwrap(), "act reconcile-flux.reconcile");
+    assert_eq!(stamps(&again.journal.entries()).last(), Some(&second), "sent again, it is the one that was sent before");
+}
+
+#[tokio::test]
 async fn what_is_left_of_an_effect_in_doubt_needs_todays_leave_too() {
     let entries = died(1, async |run| drop(run.perform(delete(&["a", "b"])).await)).await;
     let half = || {

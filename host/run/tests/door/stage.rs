@@ -5,6 +5,7 @@ use futures::future::BoxFuture;
 use salve_core::Millis;
 use salve_core::effect::delete_replicationsources::{Delete, Deletion, End, Frozen, Pace};
 use salve_core::effect::host::Acquired;
+use salve_core::effect::reconcile_flux::{Reconcile, Reconciled};
 use salve_core::effect::restart_deployment::{Restart, Restarted, Strategy};
 use salve_core::effect::shared::{FluxKind, FluxRef, ObjectRef};
 use salve_core::effect::suspend_flux::{Hold, HoldEnd, Prior as Was, Resumed, Suspend, Suspended};
@@ -80,7 +81,9 @@ impl Backend for Scripted {
             Touch::Resume(_) | Touch::Reconcile(_) | Touch::Recreate(_) => vec![object("plex")],
             Touch::AcquireLease(_) | Touch::ReleaseLease(_) => unreachable!("the Lease is settled before"),
         };
-        async move { Ok(Prepared::Ready(Prior { objects, at: 5 })) }.boxed()
+        // Each reading has a time of its own.
+        let at = self.asked.lock().unwrap().len() as Millis;
+        async move { Ok(Prepared::Ready(Prior { objects, at })) }.boxed()
     }
     fn settle<'a>(&'a self, touch: &'a Touch, _: &'a Prior, _: &'a Footprint) -> BoxFuture<'a, Acted> {
         self.asked.lock().unwrap().push(format!("settle {}", touch.name()));
@@ -121,9 +124,8 @@ impl Backend for Scripted {
             Touch::Resume(r) => Answer::Resume(Resumed { restored: r.prior, taken_over: None }),
             Touch::Restart(_) => Answer::Restart(Restarted { at: 5, old_pods: vec![] }),
             Touch::Delete(d) => Answer::Delete(d.set.iter().map(|f| deletion(f, End::Deleted)).collect()),
-            Touch::Reconcile(_) | Touch::Recreate(_) | Touch::AcquireLease(_) | Touch::ReleaseLease(_) => {
-                unreachable!("no test reconciles, and the Lease is settled before")
-            }
+            Touch::Reconcile(_) => Answer::Reconcile(Reconciled { handled: true, ready: true, message: String::new() }),
+            Touch::Recreate(_) | Touch::AcquireLease(_) | Touch::ReleaseLease(_) => unreachable!("no test re-creates, and the Lease is settled before"),
         };
         async move { scripted.unwrap_or(Acted::Done(Ok(usual))) }.boxed()
     }
@@ -153,6 +155,7 @@ pub fn grants() -> Grants {
     let grant = |capability: &str, max: Max| Grant { namespaces: vec![Glob::new("media").unwrap()], max, ..Grant::whole(capability) };
     let grants = vec![
         grant("suspend-flux", Max::default()),
+        grant("reconcile-flux", Max::default()),
         grant("query-pods", Max::default()),
         grant("restart-deployment", Max { restarts: Some(1), ..Max::default() }),
         grant("delete-replicationsources", Max { deletions: Some(3), ..Max::default() }),
@@ -224,6 +227,11 @@ pub async fn hold(run: &mut Run) -> u32 {
 
 pub fn restart(namespace: &str) -> Restart {
     Restart { target: ObjectRef::new(namespace, "x"), uid: "u".into(), strategy: Strategy::Annotate }
+}
+
+pub fn reconcile() -> Reconcile {
+    let target = FluxRef { kind: FluxKind::Kustomization, namespace: "media".into(), name: "plex".into() };
+    Reconcile { target, force: false, wait_seconds: 1 }
 }
 
 pub fn frozen(name: &str) -> Frozen {
