@@ -2,10 +2,12 @@
 
 use salve_guest_builder::Project;
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 fn main() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("host/cli lies two levels down");
+    // Where it lies now: a tree can be moved with what was built in it.
+    let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo tells every build script its package"));
+    let root = package.ancestors().nth(2).expect("host/cli lies two levels down");
     for watched in ["guests", "wit", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"] {
         println!("cargo::rerun-if-changed={}", root.join(watched).display());
     }

@@ -310,7 +310,7 @@ impl Underway {
             return self.finish(run, ending).await;
         }
         let mut seat = Some(run);
-        let insisted = self.stop.clone();
+        let stop = self.stop.clone();
         let ended = {
             let call = async {
                 match mode {
@@ -320,8 +320,9 @@ impl Underway {
             };
             tokio::select! {
                 ended = call => ended,
-                // A guest that calls nothing never comes to a safe point: it is dropped where it stands.
-                () = insisted.wait_insisted() => Err(GuestEnd::Halted(Halt::Stopped)),
+                // One that computes is dropped where it stands, and so is one in a call for who insists.
+                () = stop.wait_between_calls() => Err(GuestEnd::Halted(Halt::Stopped)),
+                () = stop.wait_insisted() => Err(GuestEnd::Halted(Halt::Stopped)),
             }
         };
         let run = seat.ok_or_else(|| Failed::host("the sandbox did not give the run back"))?;

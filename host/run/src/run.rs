@@ -219,6 +219,7 @@ impl Run {
     }
 
     async fn carry(&mut self, effect: Effect, origin: Origin) -> Result<Reply, Halt> {
+        let _calling = (origin == Origin::Guest).then(|| self.setting.stop.calling());
         if origin == Origin::Guest {
             if let Some(broken) = &self.broken {
                 return Err(Halt::Broken(broken.clone()));

@@ -5,6 +5,7 @@ mod control_plane;
 #[path = "../../../host/sandbox/tests/sandbox/guests.rs"]
 mod guests;
 mod shapes;
+mod stopping;
 mod together;
 
 use salve::arguments::Terms;
