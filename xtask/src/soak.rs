@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crate::repository;
 
-/// Lines of a story that begin so stand in its report.
+/// What follows this in a line of a story stands in its report. One test at a time leaves its name before it.
 const TOLD: &str = "report: ";
 
 /// Builds the program that the stories start: cargo does so for the tests of its own package only. Without `--tests` it would be built
@@ -102,7 +102,7 @@ impl Soak {
         for line in BufReader::new(child.stdout.take().ok_or("stdout was asked to be a pipe")?).lines() {
             let line = line.map_err(|error| format!("reading what the story says: {error}"))?;
             println!("{line}");
-            told.extend(line.strip_prefix(TOLD).map(str::to_owned));
+            told.extend(line.split_once(TOLD).map(|(_, told)| told.to_owned()));
         }
         let ended = child.wait().map_err(|error| format!("cargo: {error}"))?;
         Ok((told, ended.success()))

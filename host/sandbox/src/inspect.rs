@@ -23,8 +23,9 @@ pub const SIZE_CEILING: usize = 64 << 20;
 /// the square of it.
 pub const DEPTH_CEILING: usize = 64;
 
-/// What makers of components with an interpreter inside call themselves, and the languages that need one.
-const INTERPRETERS: [&str; 4] = ["componentize", "python", "javascript", "ruby"];
+/// What makers of components with an interpreter inside call themselves, and the languages that need one. componentize-py (0.25.1 was looked
+/// at) leaves no word but that of the tool by which it starts its interpreter beforehand.
+const INTERPRETERS: [&str; 5] = ["componentize", "component-init", "python", "javascript", "ruby"];
 
 const EXPORTS: [&str; 3] = ["describe", "diagnose", "remediate"];
 
@@ -74,6 +75,15 @@ pub enum ImportKind {
     Unknown,
 }
 
+/// Why imports say no more than what could be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpperBound<'a> {
+    /// An interpreter runs the guest's code: this maker says so.
+    Interpreter(&'a str),
+    /// It imports every function that there is, as no program does that is linked by what it calls.
+    Everything,
+}
+
 impl Inspection {
     /// The capabilities of this reach that it imports.
     pub fn capabilities(&self, wanted: Reach) -> Vec<&'static str> {
@@ -114,11 +124,19 @@ impl Inspection {
         self.imports.iter().filter(|i| i.kind == *kind).map(|i| i.name.as_str()).collect()
     }
 
-    /// The interpreter that runs the guest's code, where its makers name one. Such a component imports whatever its world has, so its
-    /// imports say what could be asked for, not what its code asks for.
-    pub fn interpreter(&self) -> Option<&str> {
+    /// Why its imports may say more than its code asks for, as far as it shows: an interpreter imports whatever its world has.
+    pub fn upper_bound(&self) -> Option<UpperBound<'_>> {
         let interprets = |maker: &&String| INTERPRETERS.iter().any(|name| maker.to_lowercase().starts_with(name));
-        self.made_by.iter().find(interprets).map(String::as_str)
+        let named = self.made_by.iter().find(interprets).map(|maker| UpperBound::Interpreter(maker));
+        named.or_else(|| self.imports_everything().then_some(UpperBound::Everything))
+    }
+
+    fn imports_everything(&self) -> bool {
+        let known = contract::functions();
+        CAPABILITIES.iter().all(|(capability, _)| {
+            let taken = self.imported().find(|(name, _)| name == capability).map_or(&[][..], |(_, functions)| functions);
+            known.get(*capability).is_some_and(|functions| functions.iter().all(|function| taken.contains(function)))
+        })
     }
 
     /// The functions of our package that this Salve does not have, as `interface.function`.

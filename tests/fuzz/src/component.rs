@@ -17,7 +17,7 @@ pub fn component(bytes: &[u8]) {
     assert_eq!(inspect(bytes).as_ref(), Ok(&inspection));
     assert_eq!(inspection.size, bytes.len());
     inspection.unknown_functions();
-    inspection.interpreter();
+    inspection.upper_bound();
     functions(inspection.imported());
     inspection.capabilities(Reach::Given);
     if bytes.len() <= COMPILED

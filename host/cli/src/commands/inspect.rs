@@ -13,7 +13,7 @@ use salve_core::journal::Document;
 use salve_core::permission::imports::{Comparison, Row, compare, words};
 use salve_core::report::Description;
 use salve_core::text::inert;
-use salve_sandbox::{Inspection, contract};
+use salve_sandbox::{Inspection, UpperBound, contract};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -118,15 +118,17 @@ impl Seen {
                 "functions": row.functions, "notImported": left(row), "grants": row.grants, "missing": row.is_missing(), "deniedBy": row.denied_by,
             })
         });
+        let bound = self.inspection.upper_bound();
+        let interpreter = if let Some(UpperBound::Interpreter(maker)) = bound { Some(maker) } else { None };
         json!({
             "apiVersion": "salve.dev/v1alpha1", "kind": "Inspection",
             "guest": {
                 "name": described.map(|(d, _)| &d.name), "version": described.map(|(d, _)| &d.version), "fixes": described.map(|(d, _)| &d.fixes),
-                "digest": digest, "size": size, "origin": self.origin, "madeBy": made_by, "interpreter": self.inspection.interpreter(),
+                "digest": digest, "size": size, "origin": self.origin, "madeBy": made_by, "interpreter": interpreter,
             },
             "documents": self.documents,
             "imports": imports.iter().map(|i| json!({"name": i.name, "functions": i.functions})).collect::<Vec<_>>(),
-            "upperBound": self.inspection.interpreter().is_some(),
+            "upperBound": bound.is_some(),
             "look": names(Reach::Look), "touch": names(Reach::Touch), "notImported": self.not_imported(),
             "permission": permission.collect::<Vec<_>>(),
             "unused": self.comparison.unused.iter().map(|(source, capability)| json!({"document": source, "capability": capability})).collect::<Vec<_>>(),
@@ -151,11 +153,12 @@ impl Seen {
         for (source, capability) in &self.comparison.unused {
             anstream::println!("{DIM}unused{DIM:#}          {} grants {capability}, and the component does not import it", inert(source));
         }
-        if let Some(interpreter) = self.inspection.interpreter() {
-            anstream::println!(
-                "{CARE}upper bound{CARE:#}     its code runs in an interpreter ({}), which imports whatever it could need: what the code asks for may be less",
-                inert(interpreter)
-            );
+        let bound = self.inspection.upper_bound().map(|bound| match bound {
+            UpperBound::Interpreter(maker) => format!("its code runs in an interpreter ({}), which imports whatever it could need", inert(maker)),
+            UpperBound::Everything => "it imports every function that there is, as a component with an interpreter inside does".into(),
+        });
+        if let Some(bound) = bound {
+            anstream::println!("{CARE}upper bound{CARE:#}     {bound}: what the code asks for may be less");
         }
         if let Some((description, _)) = &self.description {
             anstream::println!("{DIM}of itself{DIM:#}       \"{}\" {DIM}(its own words, unchecked){DIM:#}", inert(&description.fixes));

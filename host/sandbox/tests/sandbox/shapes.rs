@@ -1,8 +1,9 @@
 //! Files that are no remediation for this host, each told apart.
 
 use crate::guests::{Guest, encode};
+use salve_core::effect::CAPABILITIES;
 use salve_core::effect::Reach;
-use salve_sandbox::{ImportKind, LoadError, Sandbox, contract, inspect};
+use salve_sandbox::{ImportKind, LoadError, Sandbox, UpperBound, contract, inspect};
 
 fn load(bytes: &[u8]) -> Result<(), LoadError> {
     Sandbox::new(None).unwrap().load(bytes).map(drop)
@@ -131,4 +132,34 @@ fn an_inspection_lists_functions_and_reach_and_shared_words_give_nothing() {
     assert_eq!(import("salve:cluster/types@0.1.0").kind, ImportKind::Words);
     assert!(inspection.imports.iter().all(|i| i.name.starts_with("salve:cluster/")), "types that the world names are no imports to tell of");
     assert_eq!(inspection.exports, ["describe", "diagnose", "remediate"]);
+}
+
+/// A component that imports these functions, by capability; types are not looked at here.
+fn importing(wanted: impl Fn(&str, &str) -> bool) -> Vec<u8> {
+    let known = contract::functions();
+    let interface = |capability: &str| {
+        let functions = known[capability].iter().filter(|function| wanted(capability, function)).map(|function| match function.split_once('.') {
+            Some((resource, method)) => format!(
+                r#"(export "{resource}" (type ${resource} (sub resource))) (export "[method]{resource}.{method}" (func (param "self" (borrow ${resource}))))"#
+            ),
+            None => format!(r#"(export "{function}" (func))"#),
+        });
+        format!(r#"(import "{}/{capability}@{}" (instance {}))"#, contract::PACKAGE, contract::VERSION, functions.collect::<String>())
+    };
+    wat::parse_str(format!("(component {})", CAPABILITIES.iter().map(|(capability, _)| interface(capability)).collect::<String>())).unwrap()
+}
+
+#[test]
+fn imports_that_say_no_more_than_what_could_be_asked_are_marked() {
+    let made_by = |tool: &str, version: &str| {
+        wat::parse_str(format!(r#"(component (core module (@producers (language "Rust" "") (processed-by "{tool}" "{version}"))))"#)).unwrap()
+    };
+    // What stands in components that componentize-js 0.23.0 and componentize-py 0.25.1 made.
+    for (tool, version) in [("ComponentizeJS", "0.23.0"), ("component-init-transform", "0.2.0")] {
+        let component = made_by(tool, version);
+        assert_eq!(inspect(&component).unwrap().upper_bound(), Some(UpperBound::Interpreter(&format!("{tool} {version}"))));
+    }
+    assert_eq!(inspect(&made_by("wit-component", "0.245.1")).unwrap().upper_bound(), None);
+    assert_eq!(inspect(&importing(|_, _| true)).unwrap().upper_bound(), Some(UpperBound::Everything));
+    assert_eq!(inspect(&importing(|_, function| function != "sleep")).unwrap().upper_bound(), None, "somebody left one out");
 }
