@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 
+use crate::canary;
 use crate::control_plane::PROXIES;
 
 /// How long a command may take before a story ends it.
@@ -42,6 +43,7 @@ pub struct Told {
 pub struct Running {
     child: Child,
     began: Instant,
+    home: PathBuf,
 }
 
 /// The `salve` that cargo built beside this test.
@@ -100,7 +102,7 @@ impl Salve {
             .kill_on_drop(true)
             .spawn()
             .context("salve did not start")?;
-        Ok(Running { child, began: Instant::now() })
+        Ok(Running { child, began: Instant::now(), home: self.home.clone() })
     }
 }
 
@@ -140,6 +142,12 @@ impl Running {
         let status = self.child.wait().await?;
         ensure!(read.is_ok(), "salve had not ended after {} s; it said: {stderr}", PATIENCE.as_secs());
         read.expect("it was looked at in the line above")?;
+        canary::listen("salve says", &stdout)?;
+        canary::listen("salve says", &stderr)?;
+        // What it keeps in a home folder; the control plane keeps its own beside that.
+        for folder in ["runs", ".local", ".config", ".cache"].map(|name| self.home.join(name)).iter().filter(|folder| folder.is_dir()) {
+            canary::listen_below(folder)?;
+        }
         let report = serde_json::from_str(&stdout).unwrap_or_default();
         Ok(Told { code: status.code(), report, stdout, stderr, took: self.began.elapsed() })
     }

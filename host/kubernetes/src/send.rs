@@ -121,13 +121,17 @@ impl Session {
         self.send(Ask { method: Method::GET, uri: resource.one(namespace, name), body: None, what, safe: true }, document).await
     }
 
-    /// One object, or none where there is none of that name.
+    /// One object, or none where there is none of that name. That is believed when it is said twice: what is taken for gone is neither given
+    /// back nor looked at again, and one wrong answer on the way, of a proxy or of an API server that starts, would be enough.
     pub(crate) async fn find(&self, resource: &Resource, namespace: Option<&str>, name: &str) -> Result<Option<Value>, Failure> {
-        match self.get(resource, namespace, name).await {
-            Ok(object) => Ok(Some(object)),
-            Err(failure) if failure.code() == Some(404) => Ok(None),
-            Err(failure) => Err(failure),
+        for _ in 0..2 {
+            match self.get(resource, namespace, name).await {
+                Ok(object) => return Ok(Some(object)),
+                Err(failure) if failure.code() == Some(404) => {}
+                Err(failure) => return Err(failure),
+            }
         }
+        Ok(None)
     }
 
     /// All of a kind, of a namespace or of the whole cluster.

@@ -104,6 +104,18 @@ async fn a_write_that_never_left_is_sent_again() {
 }
 
 #[tokio::test]
+async fn that_an_object_is_gone_is_believed_when_it_is_said_twice() {
+    let gone = || Ok((404, None, json!({"message": "not found"})));
+    let there = || Ok((200, None, json!({"metadata": {"name": "sonarr"}})));
+    for (replies, found) in [(vec![gone(), there()], true), (vec![gone(), gone()], false), (vec![there()], true)] {
+        let asked = replies.len();
+        let (cluster, _, seen) = scripted(replies);
+        let object = Session::new(&cluster, &deleting()).find(&sources(), Some("media"), "sonarr").await.unwrap();
+        assert_eq!((object.is_some(), seen.lock().unwrap().len()), (found, asked));
+    }
+}
+
+#[tokio::test]
 async fn a_list_that_expired_is_begun_again() {
     let page = |names: &[&str], next: Option<&str>| json!({"metadata": {"continue": next}, "items": names.iter().map(|n| json!({"metadata": {"name": n}})).collect::<Vec<_>>()});
     let replies = vec![

@@ -4,6 +4,7 @@
 use super::shapes::shapes;
 use super::{REMEDIATION, component};
 use anyhow::{Context, Result, ensure};
+use salve_tests::canary;
 use salve_tests::control_plane::party::Manner;
 use salve_tests::control_plane::scene::{self, Scene};
 use salve_tests::control_plane::{ControlPlane, PROXIES, User, kind};
@@ -79,6 +80,7 @@ async fn the_audit_log_of_a_real_api_server_shows_nothing_ungranted() -> Result<
         ensure!(output.status.code() == Some(code), "{how} ended with {:?}: {told}", output.status);
         ensure!(began.elapsed() < PATIENCE, "{how} took {:.0} s", began.elapsed().as_secs_f64());
         ensure!(!told.contains("GOT"), "{how}: {told}");
+        canary::listen(how, &told)?;
 
         let mut asked = plane.audit().entries()?.split_off(since);
         asked.retain(|entry| entry.user == USER);
@@ -97,6 +99,7 @@ async fn the_audit_log_of_a_real_api_server_shows_nothing_ungranted() -> Result<
         ensure!(after["spec"] == before["spec"] && !after["metadata"]["annotations"].to_string().contains("salve.dev"), "{how} left {after:#}");
         println!("{how}: {} requests, {:.1} s", asked.len(), began.elapsed().as_secs_f64());
     }
+    canary::listen_below(&folder.path().join("runs"))?;
     Ok(())
 }
 

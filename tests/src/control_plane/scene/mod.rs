@@ -1,9 +1,11 @@
 //! The cluster of the incident, on the real API server: six namespaces of apps that Flux applies from a Git repository,
 //! Ceph's driver, VolSync. First healthy; then the incident strikes.
 
+mod canaries;
 mod objects;
 mod repository;
 
+pub use canaries::PLANTED;
 pub use repository::ROOT;
 
 use std::time::{Duration, Instant};
@@ -95,6 +97,7 @@ impl Scene {
         }
         scene.until_bound(&APPS).await?;
         scene.until_idle(&APPS).await?;
+        canaries::plant(&scene.cluster).await?;
         Ok(scene)
     }
 
