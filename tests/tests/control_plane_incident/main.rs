@@ -3,6 +3,7 @@
 
 mod account;
 mod canaries;
+mod conditions;
 mod killed;
 mod permission;
 mod role;
@@ -33,6 +34,7 @@ async fn the_whole_incident_is_fixed_and_nothing_else_is_changed() -> Result<()>
     // The house has an owner that a person holds, and it owns a source that hangs.
     stage.scene.flux.suspend(&kind::KUSTOMIZATIONS, "selfhosted", scene::OWNER, true).await?;
     stage.scene.strike().await?;
+    conditions::a_label_keeps_its_object(&stage).await?;
     let (flux, sources) = (stage.suspensions().await?, stage.sources().await?);
     stage.looks("check", &[]).await?.is(1, "not-fixed")?;
     let plan = stage.looks("plan", &[]).await?;
