@@ -60,6 +60,8 @@ pub fn catch(words: &[&str]) -> Result<(), String> {
     let chosen: Vec<&Mutant> = all.iter().filter(|mutant| words.is_empty() || words.iter().any(|word| mutant.name.contains(word))).collect();
     let copy = Copy::new()?;
     let sound = copy.is_sound(&chosen)?;
+    // Before the report itself is a change.
+    let commit = soak::commit();
     let (mut told, mut missed) = (BTreeMap::new(), vec![]);
     for (n, mutant) in chosen.iter().enumerate() {
         let began = Instant::now();
@@ -71,12 +73,13 @@ pub fn catch(words: &[&str]) -> Result<(), String> {
             End::Survived => format!("**NOT CAUGHT** {by}"),
             End::Unbuilt(why) => format!("**NOT TOLD**, {why}"),
         };
-        told.insert(mutant.name.as_str(), format!("{what}, {}", soak::commit()));
+        told.insert(mutant.name.as_str(), format!("{what}, {commit}"));
+        // At once: whoever stops this keeps what was told.
+        report(&all, &told)?;
         if end != End::Caught {
             missed.push(mutant.name.as_str());
         }
     }
-    report(&all, &told)?;
     if missed.is_empty() { Ok(()) } else { Err(format!("not caught: {}", missed.join("; "))) }
 }
 
