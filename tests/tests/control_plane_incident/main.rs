@@ -8,6 +8,7 @@ mod killed;
 mod permission;
 mod role;
 mod stage;
+mod undone;
 
 use std::collections::BTreeSet;
 
@@ -68,7 +69,8 @@ async fn the_whole_incident_is_fixed_and_nothing_else_is_changed() -> Result<()>
     }
     let left = told.report["left"].to_string();
     ensure!(left.contains("selfhosted/immich stays away until a person resumes"), "{left}");
-    nothing_is_left(&stage).await
+    nothing_is_left(&stage).await?;
+    undone::an_orphan_comes_back(&stage, &told).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
