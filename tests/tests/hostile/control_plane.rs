@@ -1,7 +1,7 @@
 //! The same attacks on a real API server, each by a process of the program under the ServiceAccount that `salve rbac` makes for it. The oracle is
 //! the audit log, and what the operating system lets the process have.
 
-use super::shapes::shapes;
+use super::shapes::{Shape, bomb, shapes};
 use super::{REMEDIATION, component};
 use anyhow::{Context, Result, ensure};
 use salve_tests::canary;
@@ -18,6 +18,9 @@ const USER: &str = "system:serviceaccount:salve:hostile";
 
 /// So much memory the process may write to, KiB: more, and the operating system ends it. Compiling a guest has a process of its own.
 const MEMORY: u64 = 768 << 10;
+
+/// So many seconds of a processor each of its processes may have, the one that compiles too.
+const PROCESSOR: u64 = 30;
 
 /// So long an attack may take in all, on a slow machine with an unoptimised host.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -62,14 +65,15 @@ async fn the_audit_log_of_a_real_api_server_shows_nothing_ungranted() -> Result<
     let mut attacks = vec![];
     for (how, code) in ATTACKS {
         let config = [format!("how={how}"), format!("victim=media/{}", scene::OWNER)];
-        attacks.push(Attack { how, document: document.clone(), config: config.to_vec(), code, suspends: true });
+        attacks.push(Attack { how, document: document.clone(), config: config.to_vec(), code, suspends: true, words: "" });
     }
-    for shape in shapes(scene::OWNER) {
+    let bomb = Shape { name: "a bomb for the compiler", component: bomb(), code: 2, words: "cannot be compiled", suspends: false };
+    for shape in shapes(scene::OWNER).into_iter().chain([bomb]) {
         let own = folder.path().join(shape.name.replace(' ', "-"));
         std::fs::create_dir(&own)?;
         std::fs::write(own.join("guest.wasm"), &shape.component)?;
         let document = self::document(&own, &own.join("guest.wasm"))?;
-        attacks.push(Attack { how: shape.name, document, config: vec![], code: shape.code, suspends: shape.suspends });
+        attacks.push(Attack { how: shape.name, document, config: vec![], code: shape.code, suspends: shape.suspends, words: shape.words });
     }
     for attack in attacks {
         let Attack { how, code, .. } = attack;
@@ -79,7 +83,7 @@ async fn the_audit_log_of_a_real_api_server_shows_nothing_ungranted() -> Result<
         let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         ensure!(output.status.code() == Some(code), "{how} ended with {:?}: {told}", output.status);
         ensure!(began.elapsed() < PATIENCE, "{how} took {:.0} s", began.elapsed().as_secs_f64());
-        ensure!(!told.contains("GOT"), "{how}: {told}");
+        ensure!(!told.contains("GOT") && told.contains(attack.words), "{how}: {told}");
         canary::listen(how, &told)?;
 
         let mut asked = plane.audit().entries()?.split_off(since);
@@ -122,13 +126,15 @@ struct Attack {
     code: i32,
     /// Whether it comes so far that it suspends its victim.
     suspends: bool,
+    /// Something that is said of its end.
+    words: &'static str,
 }
 
-/// The program with no more memory than it may have.
+/// The program with no more memory and time than it may have.
 fn limited(home: &Path, kubeconfig: &Path, attack: &Attack) -> Command {
     let program = program().expect("it is built beside this test").display().to_string();
     let mut command = Command::new("sh");
-    command.args(["-c", r#"ulimit -d "$1" && shift && exec "$@""#, "sh", &MEMORY.to_string(), &program]);
+    command.args(["-c", r#"ulimit -d "$1" && ulimit -t "$2" && shift 2 && exec "$@""#, "sh", &MEMORY.to_string(), &PROCESSOR.to_string(), &program]);
     let (document, kubeconfig, runs) = (attack.document.display().to_string(), kubeconfig.display().to_string(), home.join("runs").display().to_string());
     let mut arguments = vec!["run", &document, "--yes", "--kubeconfig", &kubeconfig, "--context", "control-plane", "--runs", &runs];
     arguments.extend(attack.config.iter().flat_map(|pair| ["--config", pair]));

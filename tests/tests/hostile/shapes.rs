@@ -82,6 +82,16 @@ pub fn shapes(victim_name: &str) -> Vec<Shape> {
     ]
 }
 
+/// A guest that any compiler chews on: long functions, with many locals that meet in each of their blocks. Compiling it takes minutes, so it is
+/// no part of [`shapes`]: whoever tells it gives the compiler less.
+pub fn bomb() -> Vec<u8> {
+    let locals = (0..2000).map(|n| format!("(local $l{n} i64)")).collect::<String>();
+    let meet = |n: usize| format!("(if (i64.eqz (local.get $l{})) (then (local.set $l{} (local.get $l{}))))", n % 2000, n * 7 % 2000, n * 13 % 2000);
+    let function = format!("(func {locals} {})", (0..4000).map(meet).collect::<String>());
+    let items = WORDS.to_owned() + &function.repeat(48);
+    Guest { items: Box::leak(items.into_boxed_str()), describe: DESCRIBE, ..Guest::default() }.component()
+}
+
 /// Components in components, deeper than their text could be read: each is a section (4) of the one around it.
 fn nested(deep: usize) -> Vec<u8> {
     const PREAMBLE: &[u8] = b"\0asm\x0d\0\x01\0";
