@@ -192,13 +192,13 @@ impl Seen {
 
     fn print_row(&self, row: &Row) {
         let functions = inert(&row.functions.join(", "));
-        let head = format!("  {:<26} {functions:<24}", row.capability);
+        let head = format!("  {:<26} {functions:<26}", row.capability);
         if row.grants.is_empty() {
             let who = if row.denied_by.is_empty() { "no document".to_owned() } else { row.denied_by.join(", ") };
             let verb = if self.documents.is_empty() { "there is none: give --remediation or --policy" } else { "each of its calls is denied" };
             anstream::println!("{head} {BAD}MISSING{BAD:#} in {}: {verb}", inert(&who));
             if !self.documents.is_empty() {
-                anstream::println!("{:54}{DIM}to grant it  - {{capability: {}, namespaces: […]}}{DIM:#}", "", row.capability);
+                anstream::println!("{:56}{DIM}to grant it  - {{capability: {}, namespaces: […]}}{DIM:#}", "", row.capability);
             }
             return;
         }
