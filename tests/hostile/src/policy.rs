@@ -137,6 +137,8 @@ pub fn marks() -> Came {
         told.tell("reason", suspend(&[own("nobody")], &reason, 10).map(|_| "GOT".into()));
     }
     told.tell("twice in a set", suspend(&[own("plex"), own("plex")], "twice", 10).map(|_| "GOT".into()));
+    let sonarr = Frozen { object: ObjectRef::new("media", "sonarr"), uid: "x".into(), digest: "x".into(), why: "all at once".into() };
+    told.tell("all at once", delete(&[sonarr], Pace { at_once: 65, pause: 0 }).map(|_| "GOT".into()));
     told.tell("none", suspend(&[], "none", 10).map(|_| "GOT".into()));
     told.tell("for ever", suspend(&[own("nobody")], "drain", u32::MAX).map(|_| "GOT".into()));
     told.came()
