@@ -149,12 +149,11 @@ impl Ready {
         let requests = rings::beyond();
         let may = open.ask(Access { requests: requests.clone() }).await.ok();
         let beyond = may.map(|may| requests.iter().zip(may).filter(|(_, may)| *may).map(|(request, _)| request.to_string()).collect());
-        let names = open
-            .identity
-            .user
-            .as_deref()
-            .and_then(rings::account)
-            .map(|account| admission::names(&account, &Needs::of(&functions(self.guest.inspection().imported()), &self.chosen.grants, false)));
+        let account = open.identity.user.as_deref().and_then(rings::account);
+        let names = account.map(|account| {
+            let functions = functions(self.guest.inspection().imported());
+            admission::names(&account, &Needs::of(&functions, &self.chosen.grants, false))
+        });
         let missing_policies = match names {
             None => None,
             Some(names) => open.ask(Policies { names: names.clone() }).await.ok().map(|there| {

@@ -26,7 +26,7 @@ impl Drop for Calling {
 }
 
 impl Stop {
-    /// Asks to stop. The first time waits and looks end, writes are finished; the second time writes are
+    /// Asks to stop. The first time a guest that computes, waits and looks end, writes are finished; the second time writes are
     /// abandoned too; the third time, so are releases.
     pub fn request(&self) {
         self.state.send_modify(|state| state.level = state.level.saturating_add(1));

@@ -102,7 +102,8 @@ fn answer(uri: &Uri, log: &[u8]) -> Vec<u8> {
     match uri.path() {
         path if path.ends_with("/log") => page(uri.query().unwrap_or_default(), log),
         path if path.ends_with("/pods") => json(json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": [pod]})),
-        _ => json(deployment),
+        path if path.ends_with("/deployments/csi") => json(deployment),
+        path => panic!("{path} is no part of reading a log"),
     }
 }
 
