@@ -50,13 +50,17 @@ fn matches(text: &str) -> bool {
     text.contains("lock") || text.bytes().any(|byte| byte.is_ascii_digit())
 }
 
-/// The lines with times as a kubelet writes them: none goes back, many are of one instant.
+/// The lines with times as a kubelet writes them: many are of one instant, and two pipes of one container may swap a few within a second.
 fn stamped(bytes: &[u8]) -> (Vec<u8>, Vec<String>) {
     let mut at: Timestamp = "2026-08-20T10:00:00Z".parse().expect("a time");
     let (mut log, mut texts) = (vec![], vec![]);
     for line in bytes.split(|byte| *byte == b'\n') {
         let [step, text @ ..] = line else { continue };
-        let step = if *step == 255 { 1_000_000_000 } else { i64::from(step % 4) };
+        let step = match step {
+            255 => 1_000_000_000,
+            254 if at.subsec_nanosecond() > 0 => -1,
+            step => i64::from(step % 4),
+        };
         at = at.checked_add(step.nanoseconds()).expect("within this century");
         log.extend([format!("{at:.9} ").as_bytes(), text, b"\n"].concat());
         let text = String::from_utf8_lossy(text);

@@ -39,15 +39,15 @@ impl Query {
     }
 }
 
-/// How far one pod's log has been read. The API server keeps whole seconds in `sinceTime`, so lines of
-/// the last instant are counted.
+/// How far one pod's log has been read. The API server keeps whole seconds in `sinceTime`, so lines are
+/// counted from the latest instant on; some that follow may bear an earlier time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Position {
     /// uid of the pod.
     pub pod: String,
-    /// Timestamp of the last line read, as the API server wrote it (RFC 3339 with nanoseconds).
+    /// The latest timestamp read, as the API server wrote it (RFC 3339 with nanoseconds).
     pub timestamp: String,
-    /// How many lines of that timestamp were read.
+    /// How many lines were read from the first of that timestamp on, that one included.
     pub ordinal: u32,
 }
 

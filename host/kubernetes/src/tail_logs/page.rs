@@ -61,20 +61,22 @@ pub(super) fn cut(bytes: &[u8], limit: usize, pod: &str, before: Option<&Positio
 
 /// The index of the first line that was not read. The stream's order counts, not the times: two pipes of one container may swap a few.
 fn resume(all: &[Stamped<'_>], position: &Position) -> usize {
-    let Ok(last) = position.timestamp.parse::<Timestamp>() else { return 0 };
-    let same: Vec<usize> = all.iter().enumerate().filter(|(_, line)| line.at == last).map(|(index, _)| index).collect();
-    match (same.len(), position.ordinal as usize) {
+    let Ok(latest) = position.timestamp.parse::<Timestamp>() else { return 0 };
+    match all.iter().position(|line| line.at == latest) {
+        Some(first) => all.len().min(first + position.ordinal as usize),
         // The line is not there any more: the log was rotated, or the container started anew.
-        (0, _) | (_, 0) => all.iter().position(|line| line.at > last).unwrap_or(all.len()),
-        (found, read) => same[read.min(found) - 1] + 1,
+        None => all.iter().position(|line| line.at > latest).unwrap_or(all.len()),
     }
 }
 
-/// The last line, and how many of its very time stand up to it. None where nothing new was read.
+/// The latest time so far, and how many lines were read from the first of that time on. None where nothing new was read.
+///
+/// The time never goes back, though the last line's may: else a page too small to reach a line would show what came before it again.
 fn end(all: &[Stamped<'_>], from: usize, pod: &str) -> Option<Position> {
-    let last = all.last().filter(|_| from < all.len())?;
-    let ordinal = all.iter().filter(|line| line.at == last.at).count();
-    Some(Position { pod: pod.to_owned(), timestamp: last.stamp.to_owned(), ordinal: u32::try_from(ordinal).unwrap_or(u32::MAX) })
+    let latest = all.iter().map(|line| line.at).max().filter(|_| from < all.len())?;
+    let first = all.iter().position(|line| line.at == latest)?;
+    let ordinal = u32::try_from(all.len() - first).unwrap_or(u32::MAX);
+    Some(Position { pod: pod.to_owned(), timestamp: all[first].stamp.to_owned(), ordinal })
 }
 
 fn stamped(line: &str) -> Option<Stamped<'_>> {
@@ -101,6 +103,7 @@ mod tests {
         let (mut before, mut all, mut size) = (None, Vec::new(), limit);
         loop {
             let page = cut(&log.as_bytes()[..size.min(log.len())], size, "u", before.as_ref(), None);
+            assert!(all.len() <= log.len(), "pages of {limit} bytes have no end");
             if page.lines.is_empty() && page.cut {
                 size *= 2;
                 continue;
@@ -118,7 +121,8 @@ mod tests {
     #[test]
     fn pages_of_any_size_neither_lose_nor_double_a_line() {
         // Several lines of one instant, and two that stand in the wrong order.
-        let log = log(&[(1, "a"), (1, "b"), (1, "c"), (5, "d"), (4, "e"), (5, "f"), (6, ""), (6, "a much longer line than any of the others"), (7, "h")]);
+        let lines = [(1, "a"), (1, "b"), (1, "c"), (5, "d"), (4, "e"), (5, "f"), (6, ""), (6, "a much longer line than any of the others"), (5, "g"), (7, "h")];
+        let log = log(&lines);
         let expected: Vec<&str> = log.lines().map(|line| line.split_once(' ').unwrap().1).collect();
         for limit in 1..=log.len() + 1 {
             assert_eq!(read_all(&log, limit), expected, "pages of {limit} bytes");
