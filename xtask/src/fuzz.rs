@@ -15,9 +15,10 @@ const TARGETS: [&str; 4] = ["documents", "run-file", "logs", "component"];
 const LONGEST: u32 = 10;
 const LARGEST: u32 = 2048;
 
-/// Fuzzes each target for so many seconds; what was found before is gone on from.
-pub fn fuzz(seconds: &str) -> Result<(), String> {
+/// Fuzzes each target for so many seconds. Without a seed, what was found before is gone on from; with one, the corpus alone is.
+pub fn fuzz(seconds: &str, seed: Option<&str>) -> Result<(), String> {
     let seconds: u32 = seconds.parse().map_err(|_| format!("{seconds:?} is no number of seconds"))?;
+    let seed: Option<u32> = seed.map(|seed| seed.parse().map_err(|_| format!("{seed:?} is no seed"))).transpose()?;
     let root = repository()?;
     let kept = root.join("target/fuzz");
     let found = kept.join("found");
@@ -26,7 +27,10 @@ pub fn fuzz(seconds: &str) -> Result<(), String> {
     let mut broken = vec![];
     for target in TARGETS {
         let fuzzer = fuzzers.iter().find(|(name, _)| name.strip_prefix("fuzz-") == Some(target)).ok_or_else(|| format!("cargo built no fuzz-{target}"))?;
-        let grown = kept.join("corpus").join(target);
+        let grown = kept.join(seed.map_or_else(|| "corpus".into(), |seed| format!("seed-{seed}"))).join(target);
+        if seed.is_some() && grown.exists() {
+            fs::remove_dir_all(&grown).map_err(|error| format!("{}: {error}", grown.display()))?;
+        }
         fs::create_dir_all(&grown).map_err(|error| format!("{}: {error}", grown.display()))?;
         let output = Command::new(&fuzzer.1)
             .arg(format!("-max_total_time={seconds}"))
@@ -34,6 +38,7 @@ pub fn fuzz(seconds: &str) -> Result<(), String> {
             .arg(format!("-rss_limit_mb={LARGEST}"))
             .arg(format!("-artifact_prefix={}/{target}-", found.display()))
             .arg("-print_final_stats=1")
+            .args(seed.map(|seed| format!("-seed={seed}")))
             // The first folder takes what is new.
             .args([grown, root.join("tests/fuzz/corpus").join(target)])
             .env_remove("RUST_BACKTRACE")

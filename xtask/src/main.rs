@@ -20,8 +20,9 @@ what the stories in tests/ need:
                   target/browser.
 
 what looks for what nobody thought of:
-  fuzz [SECONDS]  lets libFuzzer feed documents, run files, logs and components to what reads them, each for so long [60].
-                  What it finds lies in target/fuzz/found. Needs a C++ compiler.
+  fuzz [SECONDS [SEED]]  lets libFuzzer feed documents, run files, logs and components to what reads them, each for so long [60].
+                  What it finds lies in target/fuzz/found. A seed makes it look where it looked before: what lands need not be lucky.
+                  Needs a C++ compiler.
 
 what takes too long for every change, and leaves its report in docs/:
   killed [N]      kills a run on the real control plane at N random moments [500], its recoveries too: docs/killed.md.
@@ -38,8 +39,9 @@ fn main() -> ExitCode {
     let done = match arguments.as_slice() {
         ["control-plane"] => control_plane::build(),
         ["browser"] => browser::find(),
-        ["fuzz"] => fuzz::fuzz("60"),
-        ["fuzz", seconds] => fuzz::fuzz(seconds),
+        ["fuzz"] => fuzz::fuzz("60", None),
+        ["fuzz", seconds] => fuzz::fuzz(seconds, None),
+        ["fuzz", seconds, seed] => fuzz::fuzz(seconds, Some(seed)),
         ["killed"] => soak::killed("500"),
         ["killed", number] => soak::killed(number),
         ["survive"] => soak::survive("1"),
