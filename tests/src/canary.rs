@@ -1,10 +1,12 @@
-//! Words that stand wherever a secret could, in every scene of the control plane. No output of the program and no file that it keeps may hold
-//! one: whoever runs the program listens for them.
+//! Words that stand wherever a secret could, in every scene of the control plane and in the simulated clusters of stories. No output of the
+//! program and no file that it keeps may hold one: whoever runs the program listens for them.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use salve_simulator::Simulator;
+use serde_json::json;
 
 /// How every canary begins.
 const HEAD: &str = "canary-of-salve-";
@@ -12,6 +14,39 @@ const HEAD: &str = "canary-of-salve-";
 /// The nth canary.
 pub fn word(n: usize) -> String {
     format!("{HEAD}{n:03}-{:016x}", (n as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+/// What bears canaries in a simulated cluster: all that a run looks at.
+const BEARERS: [(&str, &str); 12] = [
+    ("", "namespaces"),
+    ("", "pods"),
+    ("", "events"),
+    ("", "persistentvolumeclaims"),
+    ("", "secrets"),
+    ("apps", "deployments"),
+    ("apps", "replicasets"),
+    ("kustomize.toolkit.fluxcd.io", "kustomizations"),
+    ("helm.toolkit.fluxcd.io", "helmreleases"),
+    ("source.toolkit.fluxcd.io", "gitrepositories"),
+    ("snapshot.storage.k8s.io", "volumesnapshots"),
+    ("volsync.backube", "replicationsources"),
+];
+
+/// Has every such object of a simulated cluster bear two, in annotations: one as kubectl keeps what it applied last. How many there are then.
+pub fn plant(simulator: &Simulator) -> usize {
+    let mut planted = 0;
+    for (group, resource) in BEARERS {
+        for object in simulator.objects(group, resource, None) {
+            let part = |key: &str| object["metadata"][key].as_str().unwrap_or_default();
+            let (applied, token) = (format!("{{\"spec\": {{\"password\": \"{}\"}}}}", word(planted)), word(planted + 1));
+            planted += 2;
+            simulator.edit(group, resource, part("namespace"), part("name"), |object| {
+                object["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"] = json!(applied);
+                object["metadata"]["annotations"]["example.com/token"] = json!(token);
+            });
+        }
+    }
+    planted
 }
 
 /// An error if a canary is heard in a text: as it is, as hexadecimal digits, or as base64 in any of its three alignments.

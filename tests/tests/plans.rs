@@ -9,6 +9,7 @@ use salve_core::journal::{Entry, Origin};
 use salve_core::report::Verdict;
 use salve_run::{Mode, Nobody, RunFile};
 use salve_simulator::{Incident, Simulator};
+use salve_tests::canary;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -29,10 +30,13 @@ impl Planned {
     async fn new() -> Self {
         let terms = Terms { config: vec!["settle=10".into(), "restore-wait=10".into()], ..Terms::default() };
         let (simulator, runs) = (Simulator::new(Incident::Playbook), tempfile::tempdir().unwrap());
+        canary::plant(&simulator);
         let ready = Ready::prepare(Chosen::find("volsync-unlock", &terms).unwrap(), &terms).await.unwrap();
         let open = Open::simulated(simulator.clone()).await.unwrap();
         let plan = ready.run(Mode::Plan, &open, Some(runs.path()), Box::new(Nobody)).await.unwrap();
         assert_eq!(plan.closing.verdict, Verdict::Planned, "{}", told(&plan));
+        canary::listen("the plan", &told(&plan)).unwrap();
+        canary::listen_below(runs.path()).unwrap();
         assert_eq!(simulator.mutations(), vec![], "a plan sends nothing that changes anything");
         Self { simulator, runs, terms, file: plan.file.unwrap(), id: plan.report.run }
     }

@@ -9,6 +9,7 @@ use salve_core::journal::Entry;
 use salve_core::report::Verdict;
 use salve_run::{Mode, Nobody, Person, RunFile};
 use salve_simulator::{Exchange, Fault, Incident, Simulator};
+use salve_tests::canary;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -23,7 +24,9 @@ struct Scene {
 
 impl Scene {
     fn new(incident: Incident) -> Self {
-        Self { simulator: Simulator::new(incident), runs: tempfile::tempdir().unwrap() }
+        let simulator = Simulator::new(incident);
+        assert!(canary::plant(&simulator) > 0);
+        Self { simulator, runs: tempfile::tempdir().unwrap() }
     }
 
     async fn play(&self, mode: Mode, config: &[&str]) -> Over {
@@ -34,7 +37,10 @@ impl Scene {
         let terms = Terms { config: config.iter().map(ToString::to_string).collect(), ..Terms::default() };
         let ready = Ready::prepare(Chosen::find("volsync-unlock", &terms).unwrap(), &terms).await.unwrap();
         let open = Open::simulated(self.simulator.clone()).await.unwrap();
-        ready.run(mode, &open, Some(self.runs.path()), person).await.unwrap()
+        let over = ready.run(mode, &open, Some(self.runs.path()), person).await.unwrap();
+        canary::listen("the report", &serde_json::to_string(&over.report).unwrap()).unwrap();
+        canary::listen_below(self.runs.path()).unwrap();
+        over
     }
 
     async fn run(&self, config: &[&str]) -> Over {

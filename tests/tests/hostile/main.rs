@@ -18,6 +18,7 @@ use salve_core::report::Verdict;
 use salve_guest_builder::Project;
 use salve_run::{Mode, Nobody, RunFile};
 use salve_simulator::{Exchange, Incident, Simulator};
+use salve_tests::canary;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -66,8 +67,11 @@ async fn run(component: &[u8], config: &[String], mode: Mode) -> Result<Ended, F
     let terms = Terms { config: config.to_vec(), ..Terms::default() };
     let ready = Ready::prepare(Chosen::find(&document.display().to_string(), &terms)?, &terms).await?;
     let simulator = Simulator::new(Incident::Playbook);
+    canary::plant(&simulator);
     let open = Open::simulated(simulator.clone()).await?;
     let over = ready.run(mode, &open, Some(folder.path()), Box::new(Nobody)).await?;
+    canary::listen("the report", &serde_json::to_string(&over.report).unwrap()).unwrap();
+    canary::listen("the run file", &std::fs::read_to_string(over.file.as_ref().unwrap()).unwrap()).unwrap();
     // The record can be read back, whatever the guest put into it.
     assert!(RunFile::read(over.file.as_ref().unwrap()).unwrap().len() > 2);
     Ok(Ended { over, _runs: folder, simulator })

@@ -11,6 +11,7 @@ use salve_core::journal::Entry;
 use salve_kubernetes::Cluster;
 use salve_run::{Mode, Nobody, RunFile};
 use salve_simulator::{Incident, Simulator};
+use salve_tests::canary;
 use std::sync::{Arc, Mutex};
 
 /// The playbook's incident where it is worst, with shorter waits: each look that is left out is one of many alike.
@@ -37,7 +38,9 @@ impl House {
     pub async fn new(incident: Incident, config: &[&str]) -> Self {
         let terms = Terms { config: config.iter().map(ToString::to_string).collect(), ..Terms::default() };
         let ready = Ready::prepare(Chosen::find("volsync-unlock", &terms).unwrap(), &terms).await.unwrap();
-        Self { ready, before: Simulator::new(incident) }
+        let before = Simulator::new(incident);
+        assert!(canary::plant(&before) >= 200);
+        Self { ready, before }
     }
 
     /// A run on `simulator`, with its gate prepared by `with` once it has connected.

@@ -7,6 +7,7 @@ use salve_core::journal::{Entry, Opened};
 use salve_core::report::{Report, Verdict};
 use salve_run::RunFile;
 use salve_simulator::{Exchange, Simulator};
+use salve_tests::canary;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -68,6 +69,8 @@ pub async fn judge(house: &House, came: &Came, allowed: &Allowed, moment: &str) 
     flux_is_as_it_was(house, came, &allowed.theirs, moment);
     let report = serde_json::to_string(&over.report).unwrap();
     assert_eq!(report, serde_json::to_string(&Report::of(&entries).unwrap()).unwrap(), "{moment}: the report is not what the file says");
+    canary::listen(moment, &report).unwrap();
+    canary::listen(moment, &String::from_utf8_lossy(&came.written.bytes)).unwrap();
     if over.closing.verdict == Verdict::Fixed {
         assert!(came.simulator.locks().is_empty(), "{moment}: called fixed with locks held: {:?}", came.simulator.locks());
     }
