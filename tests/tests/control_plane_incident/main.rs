@@ -5,6 +5,7 @@ mod account;
 mod canaries;
 mod conditions;
 mod killed;
+mod narrow;
 mod permission;
 mod role;
 mod stage;

@@ -113,6 +113,13 @@ impl Rbac {
                 text += &format!("#   - {}\n", inert(&said));
             }
         }
+        let anyway = limits::of_the_policies(&worked.needs);
+        if !anyway.is_empty() {
+            text += if self.without_admission { "#\n# And this:\n" } else { "#\n# And with all of it applied, still:\n" };
+            for said in anyway {
+                text += &format!("#   - {}\n", inert(&said));
+            }
+        }
         for object in objects {
             text += "---\n";
             text += &yaml(object)?;

@@ -199,6 +199,8 @@ mod tests {
 
     #[test]
     fn what_is_misspelt_is_refused_with_its_line_and_what_was_meant() {
+        let plain =
+            |kind: &str| GOOD.replace("delete-replicationsources, namespaces: [media], max: {deletions: 3}", &format!("query-objects, kinds: [\"{kind}\"]"));
         for (wrong, says) in [
             (GOOD.replace("deletions", "deletion"), "policy.yaml:6: spec.grants[0].max: there is no key \"deletion\"; did you mean \"deletions\"?"),
             (GOOD.replace("namespaces", "namespace"), "policy.yaml:6: spec.grants[0]: there is no key \"namespace\"; did you mean \"namespaces\"?"),
@@ -215,6 +217,10 @@ mod tests {
             (GOOD.replace(": 3", ": -3"), "policy.yaml:6: spec.grants[0].max.deletions: -3 is less than the minimum of 0"),
             (GOOD.replace("capability: delete-replicationsources, ", ""), "policy.yaml:6: spec.grants[0]: capability is missing"),
             (GOOD.replace("delete-replicationsources", "restart-deployment"), "policy.yaml:6: spec.grants[0]: `max.deletions` means something for"),
+            (GOOD.replace("namespaces: [media], ", ""), "policy.yaml:6: spec.grants[0]: `namespaces` is missing: "),
+            (plain("secrets"), "policy.yaml:6: spec.grants[0]: `kinds`: invalid: Secrets cannot be read through Salve"),
+            (plain("pods/exec"), "policy.yaml:6: spec.grants[0]: `kinds`: "),
+            (plain("nodes.\u{200b}"), "policy.yaml:6: spec.grants[0]: `kinds`: "),
             (GOOD.replace("metadata", "\"meta\\e[31mdata\""), "there is no key \"meta"),
             ("{".into(), "policy.yaml"),
             (String::new(), "policy.yaml"),

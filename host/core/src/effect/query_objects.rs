@@ -18,6 +18,16 @@ impl Kind {
     pub fn word(&self) -> String {
         if self.group.is_empty() { self.resource.clone() } else { format!("{}.{}", self.resource, self.group) }
     }
+    /// What a word like [`Self::word`]'s means.
+    ///
+    /// # Errors
+    /// Where it can be no kind, or means Secrets: a slash would reach a subresource.
+    pub fn spelt(word: &str) -> Result<Self, Error> {
+        let (resource, group) = word.split_once('.').unwrap_or((word, ""));
+        let kind = Self { group: group.into(), resource: resource.into() };
+        kind.check()?;
+        Ok(kind)
+    }
     fn check(&self) -> Result<(), Error> {
         name::group(&self.group)?;
         name::resource(&self.resource)?;

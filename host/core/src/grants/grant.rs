@@ -2,6 +2,7 @@
 
 use super::{Evidence, Selector};
 use crate::effect::query_flux::SubjectKind;
+use crate::effect::query_objects::Kind;
 use crate::effect::shared::FluxKind;
 use crate::effect::{CAPABILITIES, Effect, Reach, Target, Touch, reach};
 use crate::glob::Glob;
@@ -18,7 +19,7 @@ pub struct Grant {
     /// `query-objects`. None: every kind, but for `query-objects` none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kinds: Option<Vec<Glob>>,
-    /// Namespaces. None: only objects without one.
+    /// Namespaces. None, for `query-objects` only: objects without one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub namespaces: Vec<Glob>,
     /// Names. None: every name.
@@ -127,6 +128,9 @@ impl Grant {
         if self.capability == "query-objects" && self.kinds.is_none() {
             return Err("`query-objects` needs `kinds`, e.g. [jobs.batch]".into());
         }
+        if self.capability != "query-objects" && self.namespaces.is_empty() {
+            return Err(format!("`namespaces` is missing: what {} is about lives in namespaces; `[\"*\"]` means all of them", self.capability));
+        }
         self.check_kinds()?;
         for (given, key, owner) in [
             (self.max.deletions, "deletions", "delete-replicationsources"),
@@ -167,7 +171,10 @@ impl Grant {
     fn check_kinds(&self) -> Result<(), String> {
         let Some(kinds) = &self.kinds else { return Ok(()) };
         match self.capability.as_str() {
-            "query-objects" => Ok(()),
+            "query-objects" => kinds.iter().filter(|kind| kind.is_plain()).try_for_each(|kind| match Kind::spelt(kind.as_str()) {
+                Ok(_) => Ok(()),
+                Err(error) => Err(format!("`kinds`: {error}")),
+            }),
             "query-flux" | "suspend-flux" | "reconcile-flux" => {
                 let subjects: &[SubjectKind] = if self.capability == "query-flux" { &SubjectKind::ALL } else { &[] };
                 let words: Vec<_> = FluxKind::ALL.iter().map(|k| k.word()).chain(subjects.iter().map(|k| k.word())).collect();

@@ -31,13 +31,20 @@ impl Rule {
 
 /// Paths that may change, as a tree: a leaf is a field that may have any value.
 #[derive(Debug, Default)]
-struct Fields(BTreeMap<&'static str, Fields>);
+struct Fields {
+    below: BTreeMap<&'static str, Fields>,
+    /// The functions that change this very field.
+    functions: BTreeSet<Function>,
+}
 
 impl Fields {
-    fn of<'a>(paths: impl IntoIterator<Item = &'a &'static [&'static str]>) -> Self {
+    fn of(functions: &BTreeSet<Function>) -> Self {
         let mut root = Self::default();
-        for path in paths {
-            path.iter().fold(&mut root, |fields, part| fields.0.entry(part).or_default());
+        for function in functions {
+            for path in table(*function).1 {
+                let leaf = path.iter().fold(&mut root, |fields, part| fields.below.entry(part).or_default());
+                leaf.functions.insert(*function);
+            }
         }
         root
     }
@@ -115,7 +122,7 @@ fn rules(verb: Verb, group: &str, resource: &str, places: &[(&Key, &Need)]) -> V
     let mut rules = vec![];
     match verb {
         Verb::Patch => {
-            rules.extend(unchanged(&Fields::of(functions.iter().flat_map(|function| table(*function).1))));
+            rules.extend(unchanged(&Fields::of(&functions), places));
             rules.extend(named_so(resource, places, "request.name"));
         }
         Verb::Delete => {
@@ -144,9 +151,9 @@ fn rules(verb: Verb, group: &str, resource: &str, places: &[(&Key, &Need)]) -> V
 }
 
 /// Everything stays as it is, but for these fields. Status is no part of it: it is written by another request.
-fn unchanged(fields: &Fields) -> Vec<Rule> {
+fn unchanged(fields: &Fields, places: &[(&Key, &Need)]) -> Vec<Rule> {
     let none = Fields::default();
-    let below = |key: &str| fields.0.get(key).unwrap_or(&none);
+    let below = |key: &str| fields.below.get(key).unwrap_or(&none);
     let metadata = below("metadata");
     let mut rules = vec![];
     let mut spec = vec![("spec", below("spec"))];
@@ -154,11 +161,12 @@ fn unchanged(fields: &Fields) -> Vec<Rule> {
     // Each level on the way to a field is a rule of its own: a person can read it, and so says its message.
     while let Some((key, fields)) = spec.pop() {
         path.push(key);
-        rules.push(same(&path, fields));
-        spec.extend(fields.0.iter().filter(|(_, below)| !below.0.is_empty()).map(|(key, below)| (*key, below)));
+        rules.push(same(&path, fields, places));
+        spec.extend(fields.below.iter().filter(|(_, below)| !below.below.is_empty()).map(|(key, below)| (*key, below)));
     }
-    rules.push(same(&["metadata", "annotations"], metadata.0.get("annotations").unwrap_or(&none)));
-    rules.push(same(&["metadata", "labels"], metadata.0.get("labels").unwrap_or(&none)));
+    for map in ["annotations", "labels"] {
+        rules.push(same(&["metadata", map], metadata.below.get(map).unwrap_or(&none), places));
+    }
     for list in ["finalizers", "ownerReferences"] {
         let at = |object: &str| format!("has({object}.metadata.{list}) ? dyn({object}.metadata.{list}) : dyn([])");
         let (now, before) = (list.to_owned(), format!("{list}Before"));
@@ -171,19 +179,36 @@ fn unchanged(fields: &Fields) -> Vec<Rule> {
     rules
 }
 
-/// Two maps are the same, but for these keys.
-fn same(path: &[&str], fields: &Fields) -> Rule {
-    let names: Vec<&str> = fields.0.keys().copied().collect();
+/// Two maps are the same, but for these keys, each where a function is granted that changes it.
+fn same(path: &[&str], fields: &Fields, places: &[(&Key, &Need)]) -> Rule {
+    let names: Vec<&str> = fields.below.keys().copied().collect();
     let message =
         if names.is_empty() { format!("{} stays as it is", path.join(".")) } else { format!("of {} only {} may change", path.join("."), names.join(", ")) };
     let (now, before) = (variable(path), format!("{}Before", variable(path)));
-    let may: Vec<String> = names.iter().map(|key| quoted(key)).collect();
-    let may = if may.is_empty() { String::new() } else { format!("k in [{}] || ", may.join(", ")) };
+    let mut may: BTreeMap<Option<String>, Vec<String>> = BTreeMap::new();
+    for (key, field) in &fields.below {
+        may.entry(where_granted(&field.functions, places)).or_default().push(quoted(key));
+    }
+    let may: String = may
+        .into_iter()
+        .map(|(place, keys)| {
+            let among = format!("k in [{}]", keys.join(", "));
+            place.map_or_else(|| format!("{among} || "), |place| format!("({among} && ({place})) || "))
+        })
+        .collect();
     let expression = format!(
         "variables.{now}.all(k, {may}(k in variables.{before} && variables.{now}[k] == variables.{before}[k])) &&\n\
          variables.{before}.all(k, {may}k in variables.{now})"
     );
     Rule { variables: vec![(now, map("object", path)), (before, map("oldObject", path))], expression, message }
+}
+
+/// Where one of these functions is granted; none where that is wherever anything here is, and for a field on the way to others.
+fn where_granted(functions: &BTreeSet<Function>, places: &[(&Key, &Need)]) -> Option<String> {
+    let all = patterns(places);
+    let granted = |function: &Function| places.iter().flat_map(|(_, need)| need.fitting.get(function)).flatten().collect::<BTreeSet<_>>();
+    let own: BTreeSet<&(String, String)> = functions.iter().flat_map(granted).collect();
+    if functions.is_empty() || own == all { None } else { Some(any_of(&own, "request.name")) }
 }
 
 /// `spec.template.metadata` as `specTemplateMetadata`.
@@ -206,29 +231,45 @@ fn map(object: &str, path: &[&str]) -> String {
     format!("{} ? dyn({object}.{}) : dyn({{}})", there.join(" && "), path.join("."))
 }
 
-/// Names that a pattern grants: RBAC knows no patterns. Whole names stand in the Role as resourceNames.
+/// All patterns of namespace and name.
+fn patterns<'a>(places: &[(&Key, &'a Need)]) -> BTreeSet<&'a (String, String)> {
+    places.iter().flat_map(|(_, need)| need.patterns()).collect()
+}
+
+fn is_every(glob: &str) -> bool {
+    Glob::new(glob).is_ok_and(|glob| glob.is_every())
+}
+
+/// Places and names that a pattern grants: RBAC knows no patterns. Whole names stand in the Role as resourceNames, whole namespaces as its own.
 fn named_so(resource: &str, places: &[(&Key, &Need)], name: &str) -> Option<Rule> {
-    let fitting: BTreeSet<&(String, String)> = places.iter().flat_map(|(_, need)| &need.fitting).collect();
-    let said = |glob: &str| Glob::new(glob).is_ok_and(|glob| glob.is_every());
-    if fitting.is_empty() || fitting.iter().all(|(_, glob)| said(glob)) {
+    let fitting = patterns(places);
+    let is_plain = |glob: &str| Glob::new(glob).is_ok_and(|glob| glob.is_plain());
+    let in_the_role = fitting.iter().all(|(namespace, glob)| is_plain(namespace) && is_every(glob));
+    if in_the_role || fitting.iter().any(|(namespace, glob)| is_every(namespace) && is_every(glob)) {
         return None;
     }
+    let listed = |globs: BTreeSet<&str>| globs.into_iter().collect::<Vec<_>>().join(", ");
+    let names = listed(fitting.iter().map(|(_, glob)| glob.as_str()).collect());
+    let namespaces = listed(fitting.iter().map(|(namespace, _)| namespace.as_str()).collect());
+    Some(Rule::plain(any_of(&fitting, name), format!("of {resource} only those called {names}, in {namespaces}")))
+}
+
+/// That a request's namespace and name fit one of the pairs.
+fn any_of(fitting: &BTreeSet<&(String, String)>, name: &str) -> String {
     let each: BTreeSet<String> = fitting
         .iter()
         .map(|(namespace, glob)| {
-            let parts = [("request.namespace", namespace), (name, glob)].into_iter().filter(|(_, glob)| !said(glob)).map(|(what, glob)| fits(what, glob));
+            let parts = [("request.namespace", namespace), (name, glob)].into_iter().filter(|(_, glob)| !is_every(glob)).map(|(what, glob)| fits(what, glob));
             let parts: Vec<String> = parts.collect();
             if parts.is_empty() { "true".into() } else { format!("({})", parts.join(" && ")) }
         })
         .collect();
-    let globs: BTreeSet<&str> = fitting.iter().map(|(_, glob)| glob.as_str()).collect();
-    let message = format!("of {resource} only those called {}", globs.into_iter().collect::<Vec<_>>().join(", "));
-    Some(Rule::plain(each.into_iter().collect::<Vec<_>>().join(" ||\n"), message))
+    each.into_iter().collect::<Vec<_>>().join(" ||\n")
 }
 
 /// A pod is replaced because its Deployment was granted: its ReplicaSet bears that name.
 fn pods(places: &[(&Key, &Need)]) -> Option<Rule> {
-    let fitting: BTreeSet<&(String, String)> = places.iter().flat_map(|(_, need)| &need.fitting).collect();
+    let fitting = patterns(places);
     if fitting.is_empty() {
         return None;
     }

@@ -4,7 +4,7 @@ use super::needs::{Needs, Place};
 use crate::effect::{Function, Reach, reach};
 use crate::footprint::Verb;
 use crate::grants::Grants;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What only the host holds a guest to, a sentence each.
 pub fn of_the_host(functions: &BTreeSet<Function>, grants: &Grants, needs: &Needs) -> Vec<String> {
@@ -33,8 +33,8 @@ pub fn of_the_host(functions: &BTreeSet<Function>, grants: &Grants, needs: &Need
         said.push("only the Deployment of the uid that was looked at is restarted".into());
     }
     said.push("what was approved in a plan is what runs; which values the allowed fields get".into());
-    let reads = needs.all.iter().filter(|(key, need)| !key.verb.mutates() && need.names.is_none() && need.fitting.iter().any(|(_, glob)| glob != "*"));
-    let patterns: BTreeSet<&str> = reads.flat_map(|(_, need)| need.fitting.iter().map(|(_, glob)| glob.as_str())).collect();
+    let reads = needs.all.iter().filter(|(key, need)| !key.verb.mutates() && need.names.is_none() && need.patterns().any(|(_, glob)| glob != "*"));
+    let patterns: BTreeSet<&str> = reads.flat_map(|(_, need)| need.patterns().map(|(_, glob)| glob.as_str())).collect();
     if !patterns.is_empty() {
         said.push(format!("reading only objects called {}: a Role knows no patterns", patterns.into_iter().collect::<Vec<_>>().join(", ")));
     }
@@ -45,21 +45,20 @@ pub fn of_the_host(functions: &BTreeSet<Function>, grants: &Grants, needs: &Need
     said
 }
 
+/// Where a run may do such a thing, in words; none where it may nowhere.
+fn places(needs: &Needs, group: &str, resource: &str, verb: Verb) -> Option<String> {
+    let keys = needs.all.keys().filter(|key| key.verb == verb && key.group == group && key.resource == resource);
+    let found: BTreeSet<&str> = keys
+        .map(|key| match &key.place {
+            Place::Cluster | Place::Everywhere => "every namespace",
+            Place::Namespace(namespace) => namespace,
+        })
+        .collect();
+    (!found.is_empty()).then(|| found.into_iter().collect::<Vec<_>>().join(", "))
+}
+
 /// What whoever holds the credential could do where no admission policy holds it, a sentence each.
 pub fn of_the_role_alone(needs: &Needs) -> Vec<String> {
-    let mut said: Vec<String> = vec![];
-    let places = |group: &str, resource: &str, verb: Verb| {
-        let found: BTreeSet<String> = needs
-            .all
-            .keys()
-            .filter(|key| key.verb == verb && key.group == group && key.resource == resource)
-            .map(|key| match &key.place {
-                Place::Cluster | Place::Everywhere => "every namespace".to_owned(),
-                Place::Namespace(namespace) => namespace.clone(),
-            })
-            .collect();
-        (!found.is_empty()).then(|| found.into_iter().collect::<Vec<_>>().join(", "))
-    };
     let flux = [
         (
             "kustomize.toolkit.fluxcd.io",
@@ -76,13 +75,40 @@ pub fn of_the_role_alone(needs: &Needs) -> Vec<String> {
             "change the image, the command and the mounts of a Deployment: whatever its ServiceAccount may, and the Secrets of its namespace",
         ),
     ];
-    for (group, resource, what) in flux {
-        said.extend(places(group, resource, Verb::Patch).map(|place| format!("{what} (in {place})")));
+    let patched =
+        flux.into_iter().filter_map(|(group, resource, what)| places(needs, group, resource, Verb::Patch).map(|place| format!("{what} (in {place})")));
+    let mut said: Vec<String> = patched.collect();
+    said.extend(places(needs, "", "pods", Verb::Delete).map(|place| format!("delete any pod (in {place})")));
+    said
+}
+
+/// What whoever holds the credential could do in spite of the admission policies, a sentence each.
+pub fn of_the_policies(needs: &Needs) -> Vec<String> {
+    const FLUX: [(&str, &str); 5] = [
+        ("kustomize.toolkit.fluxcd.io", "kustomizations"),
+        ("helm.toolkit.fluxcd.io", "helmreleases"),
+        ("source.toolkit.fluxcd.io", "gitrepositories"),
+        ("source.toolkit.fluxcd.io", "ocirepositories"),
+        ("source.toolkit.fluxcd.io", "buckets"),
+    ];
+    const VOLSYNC: (&str, &str) = ("volsync.backube", "replicationsources");
+    let mut suspended: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for (group, resource) in FLUX {
+        if let Some(place) = places(needs, group, resource, Verb::Patch) {
+            suspended.entry(place).or_default().push(resource);
+        }
     }
-    said.extend(places("", "pods", Verb::Delete).map(|place| format!("delete any pod (in {place})")));
+    let mut said: Vec<String> = suspended
+        .into_iter()
+        .map(|(place, kinds)| format!("suspend and resume the {} that are granted, whoever had suspended them (in {place})", kinds.join(", ")))
+        .collect();
+    let others = [
+        (("apps", "deployments"), Verb::Patch, "restart the Deployments that are granted, as often as it likes"),
+        (VOLSYNC, Verb::Delete, "delete the ReplicationSources that are granted, each by its uid, as many as it likes"),
+        (VOLSYNC, Verb::Create, "make ReplicationSources of its own choice: one that sends what a claim holds to a place of its own, too"),
+    ];
     said.extend(
-        places("volsync.backube", "replicationsources", Verb::Delete).map(|place| format!("delete any ReplicationSource, as often as it likes (in {place})")),
+        others.into_iter().filter_map(|((group, resource), verb, what)| places(needs, group, resource, verb).map(|place| format!("{what} (in {place})"))),
     );
-    said.extend(places("volsync.backube", "replicationsources", Verb::Create).map(|place| format!("make ReplicationSources of its own choice (in {place})")));
     said
 }

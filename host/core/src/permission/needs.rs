@@ -1,6 +1,7 @@
 //! Which requests a run may have to make: the footprint table, laid over what is granted.
 
 use crate::effect::host::{LEASE, LEASE_NAMESPACES, Request};
+use crate::effect::query_objects::Kind;
 use crate::effect::{Function, Reach, reach};
 use crate::footprint::{Rule, Scope, Verb, named, table, words};
 use crate::glob::Glob;
@@ -40,8 +41,15 @@ pub struct Need {
     pub names: Option<BTreeSet<String>>,
     /// The functions that ask for it.
     pub functions: BTreeSet<Function>,
-    /// The patterns that names have to fit, by namespace pattern, where the request names an object.
-    pub fitting: BTreeSet<(String, String)>,
+    /// The patterns that namespace and name have to fit for each function, where the request names an object.
+    pub fitting: BTreeMap<Function, BTreeSet<(String, String)>>,
+}
+
+impl Need {
+    /// Of all functions.
+    pub fn patterns(&self) -> impl Iterator<Item = &(String, String)> {
+        self.fitting.values().flatten()
+    }
 }
 
 /// All needs of a run.
@@ -128,7 +136,7 @@ impl Needs {
             let name = glob.is_plain().then(|| glob.as_str()).filter(|_| !unnamed);
             let key = self.add_key(function, rule, resource, group, place.clone(), name);
             let need = self.all.get_mut(&key).expect("it was just added");
-            need.fitting.insert((namespace.to_owned(), glob.as_str().to_owned()));
+            need.fitting.entry(function).or_default().insert((namespace.to_owned(), glob.as_str().to_owned()));
         }
     }
 
@@ -149,9 +157,9 @@ impl Needs {
         }
         let mut found = vec![];
         for kind in kinds {
-            let (resource, group) = kind.as_str().split_once('.').unwrap_or((kind.as_str(), ""));
             if kind.is_plain() {
-                found.push((group.to_owned(), resource.to_owned()));
+                // Of one that cannot be asked for, no Role shall tell.
+                found.extend(Kind::spelt(kind.as_str()).ok().map(|kind| (kind.group, kind.resource)));
             } else {
                 self.unsayable.insert(format!("query-objects is granted for kinds like {:?}: a Role without wildcards has to name them", kind.as_str()));
             }
@@ -169,12 +177,14 @@ impl Needs {
             return key;
         }
         if key.place == Place::Everywhere {
-            self.unsayable.insert(format!("{} is granted for namespaces by a pattern: a Role has to name them, so it is bound in all", function.capability()));
+            let held = if reach(function.capability()) == Some(Reach::Touch) { ", and the admission policies hold its changes to the pattern" } else { "" };
+            let said = format!("{} is granted for namespaces by a pattern: a Role has to name them, so it is bound in all{held}", function.capability());
+            self.unsayable.insert(said);
         }
         match (self.all.get_mut(&key), name) {
             (None, name) => {
                 let names = name.map(|name| BTreeSet::from([name.to_owned()]));
-                self.all.insert(key.clone(), Need { names, functions: BTreeSet::from([function]), fitting: BTreeSet::new() });
+                self.all.insert(key.clone(), Need { names, functions: BTreeSet::from([function]), fitting: BTreeMap::new() });
             }
             (Some(need), name) => {
                 need.functions.insert(function);
