@@ -1,33 +1,50 @@
 //! What a run has found out, by its own recorded outcomes: a grant can ask for so much before it holds.
 
+use crate::Millis;
 use crate::effect::query_pvcs::{Claims, Phase, Waiting};
 use crate::effect::tail_logs::Next;
 use crate::effect::{Ask, Effect};
+use crate::glob::Glob;
 use crate::outcome::Outcome;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
 
 const CLAIMS: &str = "claims that wait for the driver";
-const LINES: &str = "matching log lines";
 
 /// The least that has to be recorded before.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Evidence {
     /// Claims that `query-pvcs` found waiting for the driver.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_claims: Option<u32>,
-    /// Lines that `tail-logs` found to match.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub log_lines: Option<u32>,
+    /// Lines that `tail-logs` found, of each of these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub log_lines: Vec<LogLines>,
+}
+
+/// Lines of a log. What they are like the document says: what a guest looks for is its own choice, and no evidence.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogLines {
+    /// A pattern over the whole line.
+    pub like: Glob,
+    /// So many of them.
+    #[serde(default = "one")]
+    pub least: u32,
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// What was recorded. The guest's words are no part of it: they are no outcome.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Gathered {
     claims: BTreeSet<String>,
-    lines: BTreeSet<String>,
+    /// Pod, time and text.
+    lines: BTreeSet<(String, Millis, String)>,
 }
 
 impl Gathered {
@@ -39,7 +56,7 @@ impl Gathered {
             self.claims.extend(claims.into_iter().filter(|claim| claim.phase == Phase::Pending && waits(claim.waiting)).map(|claim| claim.uid));
         }
         if let Some(page) = Next::take(answer) {
-            self.lines.extend(page.lines.iter().filter_map(|line| serde_json::to_vec(line).ok()).map(|line| crate::digest::of_bytes(&line)));
+            self.lines.extend(page.lines.into_iter().map(|line| (line.pod, line.time, line.text)));
         }
     }
 }
@@ -47,26 +64,36 @@ impl Gathered {
 impl Evidence {
     /// Both.
     pub fn and(self, other: Self) -> Self {
-        Self { pending_claims: self.pending_claims.max(other.pending_claims), log_lines: self.log_lines.max(other.log_lines) }
+        let log_lines = self.log_lines.into_iter().chain(other.log_lines).collect();
+        Self { pending_claims: self.pending_claims.max(other.pending_claims), log_lines }
     }
 
     /// What is missing still, in words.
     pub fn missing(&self, gathered: &Gathered) -> Option<String> {
-        let wanted =
-            [(self.pending_claims, gathered.claims.len(), "claims that wait for the driver"), (self.log_lines, gathered.lines.len(), "matching log lines")];
+        let claims = self.pending_claims.map(|least| (least, gathered.claims.len(), CLAIMS.to_owned()));
+        let lines = self.log_lines.iter().map(|lines| {
+            let found = gathered.lines.iter().filter(|(_, _, text)| lines.like.fits(text)).count();
+            (lines.least, found, lines.words())
+        });
+        let wanted = claims.into_iter().chain(lines);
         let missing: Vec<String> = wanted
-            .into_iter()
-            .filter_map(|(least, found, what)| least.filter(|least| usize::try_from(*least).is_ok_and(|least| found < least)).map(|least| (least, found, what)))
+            .filter(|(least, found, _)| usize::try_from(*least).is_ok_and(|least| *found < least))
             .map(|(least, found, what)| format!("{least} {what}, and this run has recorded {found}"))
             .collect();
         (!missing.is_empty()).then(|| missing.join("; "))
     }
 }
 
+impl LogLines {
+    fn words(&self) -> String {
+        format!("log lines like {:?}", self.like.as_str())
+    }
+}
+
 impl fmt::Display for Evidence {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let wanted = [(self.pending_claims, CLAIMS), (self.log_lines, LINES)];
-        let said: Vec<String> = wanted.into_iter().filter_map(|(least, what)| least.map(|least| format!("{least} {what}"))).collect();
+        let claims = self.pending_claims.map(|least| format!("{least} {CLAIMS}"));
+        let said: Vec<String> = claims.into_iter().chain(self.log_lines.iter().map(|lines| format!("{} {}", lines.least, lines.words()))).collect();
         to.write_str(&said.join(", "))
     }
 }

@@ -7,7 +7,7 @@ mod evidence;
 mod grant;
 mod selector;
 
-pub use evidence::{Evidence, Gathered};
+pub use evidence::{Evidence, Gathered, LogLines};
 pub use grant::{Approval, Grant, MOVERS, Max};
 pub use selector::Selector;
 
@@ -130,7 +130,7 @@ impl Grants {
         let (mut hindrance, mut asks) = (None, None);
         for (g, grant) in fitting {
             let used = tally.used.get(&(l, g)).unwrap_or(&0) + permit.charges.get(&(l, g)).unwrap_or(&0);
-            let missing = grant.evidence.filter(|_| wants_evidence(effect)).and_then(|evidence| evidence.missing(&tally.gathered));
+            let missing = grant.evidence.as_ref().filter(|_| wants_evidence(effect)).and_then(|evidence| evidence.missing(&tally.gathered));
             hindrance = if let Some((max, what)) = grant.max.of(effect).filter(|(max, _)| used >= *max) {
                 Some(Hindrance::Exhausted(max, what))
             } else if let Some(missing) = missing {
@@ -481,7 +481,7 @@ mod tests {
         let decided = |objects: &[Value]| asks.decide_met(&effect, objects, &Tally::default()).unwrap();
         assert_eq!((decided(&bears).approval, decided(&bare).approval.is_some()), (None, true), "who is not labelled is asked about");
 
-        let proven = layers(&[&[labelled.clone(), Grant { evidence: Some(Evidence { pending_claims: Some(1), log_lines: None }), ..any() }]]);
+        let proven = layers(&[&[labelled.clone(), Grant { evidence: Some(Evidence { pending_claims: Some(1), log_lines: vec![] }), ..any() }]]);
         assert!(proven.decide_met(&effect, &bears, &Tally::default()).is_ok());
         assert!(proven.decide_met(&effect, &bare, &Tally::default()).is_err(), "the evidence is wanted of it");
 
@@ -499,7 +499,7 @@ mod tests {
     #[test]
     fn evidence_is_what_this_run_has_recorded() {
         let mut careful = grant("delete-replicationsources", &["*"], &["*"]);
-        careful.evidence = Some(Evidence { pending_claims: None, log_lines: Some(2) });
+        careful.evidence = Some(Evidence { pending_claims: None, log_lines: vec![LogLines { like: Glob::new("*locked*").unwrap(), least: 2 }] });
         let grants = layers(&[&[careful]]);
         let line = |text: &str| json!({"pod": "p", "time": 1, "text": text});
         let page = |lines: &[&str]| {
@@ -517,12 +517,12 @@ mod tests {
         };
         let look = tail_logs::Next { query, after: vec![] }.effect();
         let mut tally = Tally::default();
-        for (lines, enough) in [(&[][..], false), (&["one"], false), (&["one"], false), (&["one", "two"], true)] {
+        for (lines, enough) in [(&[][..], false), (&["locked 1"], false), (&["locked 1", "all is well"], false), (&["locked 1", "is locked 2"], true)] {
             tally.gather(&look, &page(lines));
             let decided = grants.decide(&delete(&[("media", "a")]), &tally);
             assert_eq!(decided.is_ok(), enough, "{lines:?}: {decided:?}");
             if let Err(denial) = decided {
-                assert!(denial.what.contains("wants evidence first: 2 matching log lines, and this run has recorded"), "{denial}");
+                assert!(denial.what.contains("wants evidence first: 2 log lines like \"*locked*\", and this run has recorded"), "{denial}");
             }
         }
         // What is deleted already may come back without any.

@@ -17,7 +17,7 @@ pub fn of_the_host(functions: &BTreeSet<Function>, grants: &Grants, needs: &Need
             }
             said.extend(grant.label_selector.as_ref().map(|selector| format!("{capability} only of objects with the labels {selector}")));
             said.extend(grant.movers.as_ref().map(|movers| format!("{capability} only of the movers {}", movers.join(", "))));
-            said.extend(grant.evidence.map(|evidence| format!("{capability} only after evidence: {evidence}")));
+            said.extend(grant.evidence.as_ref().map(|evidence| format!("{capability} only after evidence: {evidence}")));
             said.extend(grant.approval.map(|_| format!("{capability} only after a person's yes")));
         }
     }

@@ -266,7 +266,7 @@ fn over(one: &Grant, other: &Grant) -> Option<Grant> {
         movers,
         max: one.max.least(other.max),
         approval: one.approval.or(other.approval),
-        evidence: one.evidence.into_iter().chain(other.evidence).reduce(Evidence::and),
+        evidence: one.evidence.iter().chain(&other.evidence).cloned().reduce(Evidence::and),
     })
 }
 

@@ -1,6 +1,5 @@
 //! Documents and calls out of a seed: few words, so that they meet often, and every trick that a name could try.
 
-use crate::reference::Used;
 use salve_core::effect::{CAPABILITIES, Effect, Reach};
 use salve_core::grants::{Grant, Grants, Layer};
 use salve_core::outcome::Outcome;
@@ -103,7 +102,11 @@ impl Generator {
             grant["approval"] = json!("required");
         }
         if TOUCHES.contains(&capability) && self.rarely(5) {
-            let least = if self.rarely(6) { json!({"pendingClaims": 1}) } else { json!({"logLines": 1 + self.below(4)}) };
+            let least = if self.rarely(6) {
+                json!({"pendingClaims": 1})
+            } else {
+                json!({"logLines": [{"like": self.one(&["*", "line*", "*1", "line ?", "other"]), "least": 1 + self.below(4)}]})
+            };
             grant["evidence"] = least;
         }
         if TOUCHES.contains(&capability) && self.rarely(3) {
@@ -216,10 +219,4 @@ impl Generator {
         let page = json!({"lines": told, "pods": ["p"], "unread": [], "lines_read": 9, "more": false, "position": []});
         (effect, Outcome::Ok(serde_json::value::to_raw_value(&page).expect("it is JSON")), lines)
     }
-}
-
-/// What the reference knows after these lines.
-pub fn found(used: &mut Used, lines: Vec<String>) -> (u64, u64) {
-    used.lines.extend(lines);
-    (0, used.lines.len() as u64)
 }

@@ -47,7 +47,7 @@ fn both_judges_agree_on_a_million_calls() {
             if n % 20 == 10 {
                 let found = Generator::new(seed ^ n as u64).outcome();
                 tally.gather(&found.0, &found.1);
-                used.evidence = generate::found(&mut used, found.2);
+                used.lines.extend(found.2);
             }
             let objects = Generator::new(seed.rotate_left(32) ^ n as u64).objects(&call);
             let (ours, theirs) = (word(&grants, &mut tally, &effect(&call), &objects), judge(&documents, &mut used, &call, &objects));

@@ -29,9 +29,7 @@ struct Target {
 #[derive(Default)]
 pub struct Used {
     counts: BTreeMap<(usize, usize), u64>,
-    /// Distinct claims that wait, distinct log lines.
-    pub evidence: (u64, u64),
-    /// Those lines.
+    /// Log lines that were read.
     pub lines: BTreeSet<String>,
 }
 
@@ -68,7 +66,7 @@ pub fn judge(documents: &Value, used: &mut Used, call: &Value, objects: &[Value]
                 let taken = used.counts.get(&(d, g)).copied().unwrap_or(0) + charges.iter().filter(|charge| **charge == (d, g)).count() as u64;
                 fits(grant, capability, target)
                     && maximum(grant, name).is_none_or(|max| taken < max)
-                    && (looks || proven(grant, used.evidence))
+                    && (looks || proven(grant, &used.lines))
                     && as_wanted(grant, target, objects)
             };
             let free = (0..grants.len()).find(|g| holds(*g) && (looks || grants[*g]["approval"].is_null()));
@@ -187,8 +185,11 @@ fn maximum(grant: &Value, call: &str) -> Option<u64> {
     grant["max"][key].as_u64()
 }
 
-fn proven(grant: &Value, (claims, lines): (u64, u64)) -> bool {
-    grant["evidence"]["pendingClaims"].as_u64().is_none_or(|least| claims >= least) && grant["evidence"]["logLines"].as_u64().is_none_or(|least| lines >= least)
+/// No claim is ever found to wait here.
+fn proven(grant: &Value, lines: &BTreeSet<String>) -> bool {
+    let enough = |wanted: &Value| lines.iter().filter(|line| matches(text(&wanted["like"]), line)).count() as u64 >= wanted["least"].as_u64().unwrap_or(1);
+    grant["evidence"]["pendingClaims"].as_u64().is_none_or(|least| least == 0)
+        && grant["evidence"]["logLines"].as_array().is_none_or(|all| all.iter().all(enough))
 }
 
 /// Whether what a target met bears the labels and the mover that a grant wants. What was not met is not judged.

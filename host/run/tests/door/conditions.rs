@@ -4,7 +4,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use salve_core::effect::Effect;
 use salve_core::effect::run::{Level, Note};
-use salve_core::grants::{Approval, Evidence, Grant, Grants, Layer, Max, Selector};
+use salve_core::glob::Glob;
+use salve_core::grants::{Approval, Evidence, Grant, Grants, Layer, LogLines, Max, Selector};
 use salve_core::journal::Entry;
 use salve_core::outcome::Error;
 use salve_run::{Mode, Nobody, Person};
@@ -77,12 +78,12 @@ async fn an_object_that_is_not_as_its_grant_wants_it_is_not_touched() {
 
 #[tokio::test]
 async fn evidence_that_a_document_wants_has_to_be_recorded_first() {
-    let proven =
-        changed(|grant| grant.evidence = Some(Evidence { pending_claims: None, log_lines: Some(1) }).filter(|_| grant.capability == "restart-deployment"));
+    let locks = || Evidence { pending_claims: None, log_lines: vec![LogLines { like: Glob::new("*locked*").unwrap(), least: 1 }] };
+    let proven = changed(|grant| grant.evidence = Some(locks()).filter(|_| grant.capability == "restart-deployment"));
     let mut told = under(Mode::Live, Scripted::default(), proven, Box::new(Nobody));
     told.run.perform(Note { level: Level::Info, text: "I have seen a thousand locks".into() }).await.unwrap().unwrap();
     let answer = told.run.perform(restart("media")).await.unwrap();
-    assert!(matches!(&answer, Err(Error::Denied(text)) if text.contains("1 matching log lines, and this run has recorded 0")), "{answer:?}");
+    assert!(matches!(&answer, Err(Error::Denied(text)) if text.contains("1 log lines like \"*locked*\", and this run has recorded 0")), "{answer:?}");
     assert!(!asked(&told).contains(&"act restart-deployment.restart".into()));
 }
 
