@@ -8,7 +8,7 @@ use salve::session::{Over, Ready};
 use salve_core::journal::{Entry, Origin};
 use salve_core::report::Verdict;
 use salve_run::{Mode, Nobody, RunFile};
-use salve_simulator::{Incident, Simulator};
+use salve_simulator::{Fault, Incident, Simulator};
 use salve_tests::canary;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -88,6 +88,16 @@ fn first_sent(over: &Over) -> u64 {
 
 fn from_plan(over: &Over) -> usize {
     entries(over).iter().filter(|entry| matches!(entry, Entry::Done(done) if done.from_plan.is_some())).count()
+}
+
+#[tokio::test]
+async fn where_the_cluster_cannot_be_told_its_plan_is_not_carried_out() {
+    let planned = Planned::new().await;
+    let header = planned.plan().header().clone();
+    assert!(Open::simulated(planned.simulator.clone()).await.unwrap().is_that_of(&header).is_ok());
+    planned.simulator.fault(Fault::status(403).on("get").at("/namespaces/kube-system"));
+    let refused = Open::simulated(planned.simulator.clone()).await.unwrap().is_that_of(&header);
+    assert!(refused.is_err_and(|failed| failed.to_string().contains("kube-system")));
 }
 
 #[tokio::test]

@@ -86,7 +86,12 @@ impl Open {
                 inert(then),
                 inert(now)
             ))),
-            (Some(_) | None, Some(_) | None) => Ok(()),
+            (Some(_), None) => Err(Failed::cluster(format!(
+                "whether this is the cluster of {} {} cannot be seen: this credential may not get namespace kube-system",
+                inert(&header.command),
+                inert(&header.run)
+            ))),
+            (Some(_), Some(_)) | (None, Some(_) | None) => Ok(()),
         }
     }
 

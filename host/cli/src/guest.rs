@@ -109,9 +109,7 @@ impl Chosen {
             let source = path.display().to_string();
             let (policy, document) = read_policy(path)?;
             documents.push(document);
-            if policy.spec.digests.as_ref().is_some_and(|all| !all.iter().any(|d| d.trim_start_matches("sha256:") == digest)) {
-                return Err(Failed::denied(format!("{source}: spec.digests does not name this component\nto allow   - sha256:{digest}")));
-            }
+            admits(&policy, &source, &digest)?;
             layers.push(policy.layer(&source));
         }
         if layers.is_empty() {
@@ -119,6 +117,16 @@ impl Chosen {
         }
         let (configuration, limits) = remediation.map(|(r, _)| (r.spec.configuration, r.spec.limits)).unwrap_or_default();
         Ok(Self { component, digest, origin, documents, grants: Grants { layers }, configuration, limits })
+    }
+}
+
+/// Refuses a component that is none of those which a policy lets run.
+pub fn admits(policy: &Policy, source: &str, digest: &str) -> Result<(), Failed> {
+    match &policy.spec.digests {
+        Some(all) if !all.iter().any(|one| one.trim_start_matches("sha256:") == digest) => {
+            Err(Failed::denied(format!("{source}: spec.digests does not name this component\nto allow   - sha256:{digest}")))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 

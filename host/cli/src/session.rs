@@ -44,6 +44,8 @@ pub struct Over {
     pub closing: Closing,
     /// Its run file, where it has one.
     pub file: Option<PathBuf>,
+    /// Where its guest parted from the record of a run that was taken up.
+    pub parts: Option<Parting>,
 }
 
 impl Ready {
@@ -132,7 +134,7 @@ impl Ready {
             documents: self.chosen.documents.clone(),
             grants: self.chosen.grants.clone(),
             limits: self.chosen.limits,
-            deadline: at + self.configuration["timeout"].as_u64().unwrap_or(3600) * 1000,
+            deadline: at + self.configuration["timeout"].as_u64().unwrap_or(3600).min(LONGEST) * 1000,
             context: open.context.clone(),
             cluster: open.identity.uid.clone(),
             user: open.identity.user.clone(),
@@ -164,6 +166,9 @@ impl Ready {
         Some(Rings { beyond, missing_policies })
     }
 }
+
+/// So many seconds a run may mean to take, whatever its guest declares: till then others wait for its Lease.
+const LONGEST: u64 = 86_400;
 
 /// A run that died: its file, taken up, and what it holds.
 pub struct Dead {
@@ -243,6 +248,7 @@ pub async fn replay(guest: &Guest, entries: Vec<Entry>, other: Option<Grants>) -
         _ => linked.remediate(&mut seat, &configuration, header.limits).await.map(Ending::Concluded),
     };
     let run = seat.ok_or_else(|| Failed::host("the sandbox did not give the run back"))?;
+    let ended = to_its_end(&run, ended);
     let (ending, parts) = match (&recorded, ended) {
         (_, Err(end @ GuestEnd::Halted(Halt::Diverged { .. }))) => (end.ending(&run), parting(&end)),
         // Broken off from outside: what the guest would have come to is not what the run came to.
@@ -262,6 +268,16 @@ pub async fn replay(guest: &Guest, entries: Vec<Entry>, other: Option<Grants>) -
     };
     let closing = run.verdict(&ending);
     Ok(Replayed { ending, closing, parts })
+}
+
+/// A guest that ends by itself before its record does has gone another way.
+fn to_its_end(run: &Run, ended: Result<Ending, GuestEnd>) -> Result<Ending, GuestEnd> {
+    let early = match &ended {
+        Err(GuestEnd::Halted(_)) => None,
+        Ok(ending) => run.parts_early(&spelt(Some(ending))),
+        Err(end) => run.parts_early(&end.to_string()),
+    };
+    early.map_or(ended, |early| Err(GuestEnd::Halted(early)))
 }
 
 fn parting(end: &GuestEnd) -> Option<Parting> {
@@ -325,15 +341,22 @@ impl Underway {
             }
         };
         let run = seat.ok_or_else(|| Failed::host("the sandbox did not give the run back"))?;
+        let ended = to_its_end(&run, ended);
+        let parts = ended.as_ref().err().and_then(parting);
         let ending = ended.unwrap_or_else(|end| end.ending(&run));
-        self.finish(run, ending).await
+        Ok(Over { parts, ..self.finish(run, ending).await? })
     }
 
     /// Ends the run.
     pub async fn finish(self, run: Run, ending: Ending) -> Result<Over, Failed> {
         let closing = run.finish(ending).await;
-        let report = self.report.lock().unwrap_or_else(PoisonError::into_inner).take().ok_or_else(|| Failed::host("the run has no header"))?;
-        Ok(Over { report, closing, file: self.file.clone() })
+        let report = self.report.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut report = report.ok_or_else(|| Failed::host("the run has no header"))?;
+        // Where the file did not take the verdict, it is another one.
+        if report.verdict != closing.verdict.word() {
+            report.hear(&Entry::Verdict(Box::new(closing.clone())));
+        }
+        Ok(Over { report, closing, file: self.file.clone(), parts: None })
     }
 }
 

@@ -88,6 +88,13 @@ fn a_killed_run_is_finished_and_its_record_is_good_for_all_that_is_said_of_it() 
     let refused = ends(&mut online(&sim, &["recover", &strange.display().to_string()]), 2);
     assert!(refused.contains("--policy FILE") && refused.contains("--release"), "its grants are its author's word: {refused}");
 
+    let others = sim.home.path().join("others.yaml");
+    let none =
+        format!("apiVersion: salve.dev/v1alpha1\nkind: Policy\nmetadata: {{name: others}}\nspec: {{grants: [], digests: ['sha256:{}']}}\n", "0".repeat(64));
+    std::fs::write(&others, none).unwrap();
+    let refused = ends(online(&sim, &["recover"]).arg("--policy").arg(&others), 3);
+    assert!(refused.contains("others.yaml: spec.digests") && refused.contains("--release"), "it may not run any more: {refused}");
+
     let told = ends(&mut online(&sim, &["recover"]), 0);
     assert!(told.contains("FIXED") && told.contains("taking it up"), "{told}");
     assert_eq!(sim.doctor().status.code(), Some(0));
@@ -265,7 +272,13 @@ fn a_strangers_file_is_read_by_a_person_before_anything_is_made_of_it() {
     ends(&mut online(&sim, &["recover"]), 0);
     let elsewhere = sim.home.path().join("mail.jsonl");
     std::fs::copy(file(&sim), &elsewhere).unwrap();
-    let told = ends(&mut online(&sim, &["undo", &elsewhere.display().to_string(), "--yes"]), 2);
+    let elsewhere = elsewhere.display().to_string();
+    let told = ends(&mut online(&sim, &["undo", &elsewhere, "--yes"]), 2);
+    assert!(told.contains("--policy FILE"), "its documents are its author's word: {told}");
+    let policy = sim.home.path().join("policy.yaml");
+    std::fs::write(&policy, "apiVersion: salve.dev/v1alpha1\nkind: Policy\nmetadata: {name: ours}\nspec: {grants: []}\n").unwrap();
+    let policy = policy.display().to_string();
+    let told = ends(&mut online(&sim, &["undo", &elsewhere, "--yes", "--policy", &policy]), 2);
     assert!(told.contains("a person has to read it"), "{told}");
     // In the folder, but writable by others: as strange.
     let inside = sim.runs().join("2026-01-01-x-0badcafe.jsonl");
@@ -273,7 +286,7 @@ fn a_strangers_file_is_read_by_a_person_before_anything_is_made_of_it() {
     let mut mode = std::fs::metadata(&inside).unwrap().permissions();
     std::os::unix::fs::PermissionsExt::set_mode(&mut mode, 0o666);
     std::fs::set_permissions(&inside, mode).unwrap();
-    let told = ends(&mut online(&sim, &["undo", "0badcafe", "--yes"]), 2);
+    let told = ends(&mut online(&sim, &["undo", "0badcafe", "--yes", "--policy", &policy]), 2);
     assert!(told.contains("a person has to read it"), "{told}");
 }
 

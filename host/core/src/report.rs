@@ -562,6 +562,7 @@ fn gone(deletions: &[Deletion]) -> String {
             End::Replaced => "another object bears its name now",
             End::Changed => "its spec changed meanwhile",
             End::Refused => "refused",
+            End::Unknown => "no answer came: it may be gone",
         };
         Some(format!("{}: {}", deletion.object, deletion.message.as_deref().unwrap_or(why)))
     });

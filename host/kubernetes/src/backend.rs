@@ -88,7 +88,7 @@ impl Backend for Performer {
                 Touch::Resume(ask) => suspend_flux::prepare_resume(self, session, ask, before).await,
                 Touch::Reconcile(ask) => reconcile_flux::prepare(session, ask).await,
                 Touch::Delete(ask) => delete_replicationsources::prepare(session, ask).await,
-                Touch::Recreate(ask) => recreate::prepare(session, ask).await,
+                Touch::Recreate(ask) => recreate::prepare(session, ask, before).await,
                 Touch::Restart(ask) => restart_deployment::prepare(session, ask, before).await,
             }
         }

@@ -62,8 +62,8 @@ enum Attempt {
     Settled(Deletion),
     /// It has to be read and tried again.
     Again(String),
-    /// The cluster is not to be reached.
-    Away(String),
+    /// The cluster is not to be reached: what became of this one is known, or is not.
+    Away(End, String),
 }
 
 /// Deletes what the prior holds, in groups.
@@ -88,7 +88,7 @@ pub(crate) async fn delete(session: &Session, ask: &Delete, prior: &Prior) -> Ac
         }
         let attempts = match &away {
             // Once nobody answers, the rest is left alone instead of being tried for hours.
-            Some(why) => group.iter().map(|_| Attempt::Away(format!("it was not tried: {why}"))).collect(),
+            Some(why) => group.iter().map(|_| Attempt::Away(End::Refused, format!("it was not tried: {why}"))).collect(),
             None => {
                 concurrently(
                     group
@@ -107,8 +107,8 @@ pub(crate) async fn delete(session: &Session, ask: &Delete, prior: &Prior) -> Ac
                     rest.push(frozen.clone());
                     message = why;
                 }
-                Attempt::Away(why) => {
-                    sofar.push(ended(frozen, End::Refused, Some(why.clone())));
+                Attempt::Away(end, why) => {
+                    sofar.push(ended(frozen, end, Some(why.clone())));
                     away.get_or_insert(why);
                 }
             }
@@ -144,7 +144,7 @@ async fn attempt(session: &Session, resource: &Resource, frozen: &Frozen, saved:
         How::Refused(refusal) if refusal.code == 404 => return Attempt::Settled(ended(frozen, End::AlreadyGone, None)),
         How::Refused(refusal) if refusal.code == 409 => {}
         How::Lost(_) => {}
-        How::Unsent(_) => return Attempt::Away(Error::from(failure).text().to_owned()),
+        How::Unsent(_) => return Attempt::Away(End::Refused, Error::from(failure).text().to_owned()),
         How::Refused(_) | How::Credentials(_) | How::Kept(_) => {
             return Attempt::Settled(ended(frozen, End::Refused, Some(Error::from(failure).text().to_owned())));
         }
@@ -156,7 +156,7 @@ async fn attempt(session: &Session, resource: &Resource, frozen: &Frozen, saved:
         }
         // The same still: its status moved, or the request got lost. A late one does what is wanted, to this uid alone.
         Ok(found) => judge(frozen, found.as_ref()).map_or(Attempt::Again(why), Attempt::Settled),
-        Err(failure) => Attempt::Away(format!("{why}; and then {}", Error::from(failure).text())),
+        Err(failure) => Attempt::Away(if lost { End::Unknown } else { End::Refused }, format!("{why}; and then {}", Error::from(failure).text())),
     }
 }
 

@@ -68,7 +68,16 @@ impl Record {
 
     /// Whether no call is left.
     pub fn is_over(&self) -> bool {
-        !self.entries.iter().any(is_call)
+        self.rest().is_none()
+    }
+
+    /// The guest's call that would be next.
+    pub fn rest(&self) -> Option<(u64, &Effect)> {
+        self.entries.iter().find(|entry| is_call(entry)).and_then(|entry| match entry {
+            Entry::Done(done) | Entry::Planned(done) => Some((done.n, &done.effect)),
+            Entry::Opened(opened) => Some((opened.n, &opened.effect)),
+            _ => None,
+        })
     }
 
     /// The guest's next call. `state` hears everything up to its end, the host's own entries too.

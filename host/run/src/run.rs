@@ -124,7 +124,7 @@ pub enum Halt {
         asked: String,
     },
     /// The guest asked for something else than it did the first time.
-    #[error("it parts from its record at entry {n}\nexpected {expected}\ngot      {got}")]
+    #[error("the guest parts from its record at entry {n}: expected {expected}, got {got}")]
     Diverged {
         /// The entry.
         n: u64,

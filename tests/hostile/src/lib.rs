@@ -48,7 +48,9 @@ const ATTACKS: &[(&str, fn() -> Came)] = &[
 ];
 
 fn schema() -> Schema {
-    Schema::new().text("how", "return", "How it attacks.").text("victim", "media/plex", "The Kustomization that it suspends first.")
+    Schema::new().text("how", "return", "How it attacks.")
+        .text("victim", "media/plex", "The Kustomization that it suspends first.")
+        .number("timeout", u64::MAX / 2, "seconds", 0..=u64::MAX, "How long it would like to have.")
 }
 
 impl Remediation for Hostile {

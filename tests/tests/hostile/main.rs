@@ -8,11 +8,15 @@ mod shapes;
 mod stopping;
 mod together;
 
+use guests::Guest;
 use salve::arguments::Terms;
 use salve::cluster::Open;
 use salve::guest::Chosen;
-use salve::session::{Over, Ready};
+use salve::session::{Dead, Over, Ready, load, replay};
 use salve::tell::Failed;
+use salve_core::document::Limits;
+use salve_core::grants::Grants;
+use salve_core::journal::Entry;
 use salve_core::outcome::Fault;
 use salve_core::report::Verdict;
 use salve_guest_builder::Project;
@@ -102,7 +106,7 @@ async fn what_it_suspended_is_given_back_and_the_fault_is_told() {
         ("loop", guest, "fuel"),
         ("recurse", guest, "stack"),
         ("copy", guest, "fuel"),
-        ("sleep", guest, "the guest was not through after 70 min"),
+        ("sleep", guest, "the guest was not through after 1450 min"),
         ("calls", guest, "floods the record"),
         ("flood", guest, "floods the record"),
         ("pattern", Verdict::NotFixed, "no regular expression"),
@@ -133,6 +137,16 @@ async fn a_diagnosis_that_touches_is_denied() {
 }
 
 #[tokio::test]
+async fn it_cannot_give_itself_more_than_a_day() {
+    for config in [vec!["how=return".to_owned()], vec!["how=return".to_owned(), format!("timeout={}", u64::MAX)]] {
+        let ended = run(&std::fs::read(component()).unwrap(), &config, Mode::Live).await.unwrap();
+        let entries = RunFile::read(ended.over.file.as_ref().unwrap()).unwrap();
+        let Some(Entry::Header(header)) = entries.first() else { panic!("no header") };
+        assert_eq!(header.deadline - header.at, 86_400_000, "{config:?}");
+    }
+}
+
+#[tokio::test]
 async fn it_is_not_believed() {
     let ended = end("lie", Mode::Live).await;
     assert_eq!(ended.over.closing.verdict, Verdict::NotFixed);
@@ -160,6 +174,34 @@ async fn nothing_that_could_differ_the_next_time_does() {
     let once = end("random", Mode::Live).await.over.closing.sentence;
     assert_eq!(end("random", Mode::Live).await.over.closing.sentence, once, "two runs, two processes of thought, one outcome");
     assert!(once.contains("7ff8000000000000") || once.contains("7ff8"), "{once}");
+}
+
+/// Another component under the record of a run: it ends before its time, and that is no agreement.
+#[tokio::test]
+async fn a_guest_that_leaves_out_what_the_run_did_parts_from_its_record() {
+    let ended = end("return", Mode::Live).await;
+    let path = ended.over.file.as_ref().unwrap();
+    let (other, _) = load(&Guest::default().component(), "another", Limits::default()).await.unwrap();
+    let (own, _) = load(&std::fs::read(component()).unwrap(), "its own", Limits::default()).await.unwrap();
+    // Of the whole run, and of what is there of it when it dies once it has suspended.
+    let text = std::fs::read_to_string(path).unwrap();
+    let opened = text.lines().position(|line| line.contains("\"opened\"") && line.contains("suspend-flux.suspend")).unwrap();
+    let died: String = text.split_inclusive('\n').take(opened + 2).collect();
+    let file = path.with_file_name("died.jsonl");
+    std::fs::write(&file, died).unwrap();
+    for path in [path, &file] {
+        let entries = RunFile::read(path).unwrap();
+        assert_eq!(replay(&own, entries.clone(), None).await.unwrap().parts, None, "{}", path.display());
+        let parts = replay(&other, entries, None).await.unwrap().parts.expect("it does nothing of that");
+        assert!(parts.entry.is_some() && parts.expected.contains("suspend-flux"), "{parts:?}");
+    }
+    let (taken, entries) = RunFile::take_up(&file).unwrap();
+    let Some(Entry::Header(header)) = entries.first() else { panic!("no header") };
+    let dead = Dead { header: (**header).clone(), file: taken, entries };
+    let open = Open::simulated(ended.simulator.clone()).await.unwrap();
+    let over = dead.recover(&other, Grants::default(), &open, Box::new(Nobody)).await.unwrap();
+    assert_eq!(over.closing.verdict, Verdict::Failed(Fault::Guest), "{}", over.closing.sentence);
+    assert!(over.parts.is_some_and(|parts| parts.expected.contains("suspend-flux")) && over.closing.open.is_empty());
 }
 
 #[tokio::test]

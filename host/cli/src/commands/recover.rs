@@ -77,6 +77,9 @@ or only give back what it suspended: --release"
             let (guest, _) = load(&component, "the component of this run", dead.header.limits).await?;
             dead.recover(&guest, today, &cluster, watcher(verbose, true)).await?
         };
+        if let (Some(parts), Output::Human) = (&over.parts, self.output.output) {
+            tell::parting(parts);
+        }
         match self.output.output {
             Output::Human => tell::report(&over.report, over.file.as_deref(), Detail::of(verbose)),
             Output::Json => print_json(&over.report)?,
@@ -92,7 +95,13 @@ or only give back what it suspended: --release"
             let way = if self.policy.is_some() { "" } else { "\nit held when the run began; give today's with --policy FILE" };
             Failed::document(format!("{e}{way}"))
         })?;
-        Ok(Grants { layers: vec![policy.layer(&path.display().to_string())] })
+        let source = path.display().to_string();
+        // What was suspended is given back whichever components may run today.
+        if !self.release {
+            guest::admits(&policy, &source, &header.digest)
+                .map_err(|e| e.with(&format!("or only give back what the run suspended: salve recover {} --release", inert(&header.run))))?;
+        }
+        Ok(Grants { layers: vec![policy.layer(&source)] })
     }
 }
 

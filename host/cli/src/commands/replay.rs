@@ -4,7 +4,7 @@ use super::print_json;
 use crate::arguments::{Output, OutputArguments, RunsArguments};
 use crate::guest::{self, read_policy, read_remediation};
 use crate::session::{Replayed, load, replay};
-use crate::tell::{BAD, DIM, Failed, GOOD, HEAD, count};
+use crate::tell::{self, BAD, DIM, Failed, GOOD, count};
 use crate::{components, runs};
 use clap::Args;
 use salve_core::grants::Grants;
@@ -97,12 +97,7 @@ fn say(again: &Replayed, same: bool, entries: usize) {
             anstream::println!("{GOOD}THE SAME{GOOD:#}  {}: {}   {DIM}{what}, byte for byte{DIM:#}", closing.verdict.word(), inert(&closing.sentence));
         }
         None => anstream::println!("{BAD}JUDGED OTHERWISE{BAD:#}  {}: {}", closing.verdict.word(), inert(&closing.sentence)),
-        Some(parting) => {
-            let place = parting.entry.map_or_else(|| "at the end".to_owned(), |n| format!("at entry {n}"));
-            anstream::println!("{BAD}IT PARTS{BAD:#}  {place}; everything before it is the same\n");
-            anstream::println!("{HEAD}expected{HEAD:#}  {}", inert(&parting.expected));
-            anstream::println!("{HEAD}got{HEAD:#}       {}", inert(&parting.got));
-        }
+        Some(parting) => tell::parting(parting),
     }
 }
 

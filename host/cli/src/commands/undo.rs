@@ -79,6 +79,12 @@ impl Undo {
         let entries = RunFile::read(&path).map_err(|e| Failed::document(e.to_string()))?;
         let header = runs::header(&entries, &path)?;
         let strange = runs::is_strange(&path, &folder);
+        if strange && self.policy.is_none() {
+            let path = path.display();
+            return Err(Failed::usage(format!(
+                "{path} is not from this machine's own folder of runs, and says itself under which documents it ran\ngive the ceiling that holds today: --policy FILE"
+            )));
+        }
         if strange && (self.yes || !io::stdin().is_terminal()) {
             let why = "it is not from this machine's own folder of runs: what it would make is anybody's, and a person has to read it first";
             return Err(Failed::usage(format!("{}: {why} (at a terminal, without --yes)", path.display())));
@@ -88,7 +94,7 @@ impl Undo {
         }
         let mut deleted = deleted(&entries);
         self.narrow(&mut deleted)?;
-        let (documents, grants) = self.today(header)?;
+        let (documents, grants) = self.today(header, strange)?;
         let open = Open::live(&self.cluster.or_context(&header.context)).await?;
         open.is_that_of(header)?;
         if let Some(holder) = open.ask(Lease {}).await? {
@@ -121,17 +127,22 @@ impl Undo {
         Ok(())
     }
 
-    /// What holds today: never what a run file says of itself.
-    fn today(&self, header: &Header) -> Result<(Vec<Document>, Grants), Failed> {
-        let then = |kind: &str| header.documents.iter().find(|document| document.kind == kind).map(|document| document.source.clone());
+    /// What holds today: never what a run file says of itself, and of a strange one not even where that stands.
+    fn today(&self, header: &Header, strange: bool) -> Result<(Vec<Document>, Grants), Failed> {
+        let known = if strange { &[] } else { header.documents.as_slice() };
+        let then = |kind: &str| known.iter().find(|document| document.kind == kind).map(|document| document.source.clone());
         let (mut documents, mut layers) = (vec![], vec![]);
-        let (remediation, document) = match (&self.remediation, then("Remediation")) {
-            (Some(path), _) => read_remediation(path)?,
-            (None, Some(source)) => guest::todays(&source).map_err(|e| Failed::document(format!("{e}\ngive today's with --remediation FILE")))?,
+        let remediation = match (&self.remediation, then("Remediation")) {
+            (Some(path), _) => Some(read_remediation(path)?),
+            (None, Some(source)) => Some(guest::todays(&source).map_err(|e| Failed::document(format!("{e}\ngive today's with --remediation FILE")))?),
+            // The policy that was given is all that holds.
+            (None, None) if strange => None,
             (None, None) => return Err(Failed::usage("the run had no Remediation: say with --remediation FILE what holds today")),
         };
-        layers.push(remediation.layer(&document.source));
-        documents.push(document);
+        if let Some((remediation, document)) = remediation {
+            layers.push(remediation.layer(&document.source));
+            documents.push(document);
+        }
         if let Some(path) = self.policy.clone().or_else(|| then("Policy").map(PathBuf::from)) {
             let (policy, document) = read_policy(&path).map_err(|e| Failed::document(format!("{e}\ngive today's with --policy FILE")))?;
             layers.push(policy.layer(&document.source));
@@ -186,7 +197,7 @@ fn deleted(entries: &[Entry]) -> Deleted {
             Entry::Closed(closed) if closed.conflict.is_none() => {
                 let Some(effect) = deletions.get(&closed.n) else { continue };
                 if let Some(Answer::Delete(ends)) = closed.outcome.as_ref().and_then(|o| o.ok()).and_then(|raw| effect.decode(raw).ok()) {
-                    gone.retain(|uid| !ends.iter().any(|end| end.uid == *uid && end.end != End::Deleted));
+                    gone.retain(|uid| !ends.iter().any(|end| end.uid == *uid && !matches!(end.end, End::Deleted | End::Unknown)));
                 }
             }
             _ => {}

@@ -6,6 +6,7 @@ mod live;
 pub mod manifest;
 mod markdown;
 mod page;
+mod parting;
 mod plan;
 mod record;
 mod report;
@@ -15,6 +16,7 @@ pub use diagnosis::diagnosis;
 pub use live::Live;
 pub use markdown::markdown;
 pub use page::page;
+pub use parting::parting;
 pub use plan::plan;
 pub use record::record;
 pub use report::report;
@@ -53,6 +55,11 @@ impl Failed {
     /// The guest broke.
     pub fn guest(text: impl Into<String>) -> Self {
         Self { code: 6, text: text.into() }
+    }
+    /// The same, with what else would help.
+    #[must_use]
+    pub fn with(self, way: &str) -> Self {
+        Self { text: format!("{}\n{way}", self.text), ..self }
     }
     /// Salve or its machine broke.
     pub fn host(text: impl Into<String>) -> Self {

@@ -49,8 +49,10 @@ pub enum End {
     Replaced,
     /// Its spec is another one. Left alone.
     Changed,
-    /// The cluster refused or did not answer.
+    /// The cluster refused, or it was not tried.
     Refused,
+    /// No answer came, and what became of it could not be read: it may be gone.
+    Unknown,
 }
 
 /// How it ended for one object, and why.

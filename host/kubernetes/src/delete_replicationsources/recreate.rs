@@ -15,13 +15,14 @@ use serde_json::Value;
 /// How many are read at once.
 const AT_ONCE: usize = 16;
 
-/// Looks which names are free. The prior holds what will be made.
-pub(crate) async fn prepare(session: &Session, ask: &Recreate) -> Result<Prepared, Error> {
+/// Looks which names are free. The prior holds what will be made. Where an attempt went `before`, what it made is made.
+pub(crate) async fn prepare(session: &Session, ask: &Recreate, before: Option<&Prior>) -> Result<Prepared, Error> {
     let resource = discovery::served(session, VOLSYNC, "replicationsources").await?;
     let (mut objects, mut settled) = (Vec::new(), Vec::new());
     for (one, found) in ask.set.iter().zip(find_all(session, &resource, &ask.set).await) {
         match found? {
             None => objects.push(one.manifest.clone()),
+            Some(found) if tried(one, before) && is_ours(one, &found) => settled.push(made(one, MadeEnd::Made, None)),
             Some(found) => settled.push(occupied(one, &found)),
         }
     }
@@ -54,7 +55,7 @@ pub(crate) async fn recreate(session: &Session, ask: &Recreate, prior: &Prior) -
     };
     let mut sofar = Vec::new();
     for (index, one) in ask.set.iter().enumerate() {
-        if !prior.objects.iter().any(|object| namespace(object) == one.object.namespace && name(object) == one.object.name) {
+        if !tried(one, Some(prior)) {
             sofar.push(made(one, MadeEnd::Occupied, Some("an object bears its name already".into())));
             continue;
         }
@@ -99,6 +100,12 @@ pub(crate) async fn settle(session: &Session, ask: &Recreate) -> Acted {
     }
     let message = format!("{} of {} had not been made", rest.len(), ask.set.len());
     Acted::Conflict { sofar: (!sofar.is_empty()).then_some(Answer::Recreate(sofar)), rest: Touch::Recreate(Recreate { set: rest }), message }
+}
+
+/// Whether an attempt has asked for this one.
+fn tried(one: &Manifest, before: Option<&Prior>) -> bool {
+    let asked = before.map(|prior| prior.objects.as_slice()).unwrap_or_default();
+    asked.iter().any(|object| namespace(object) == one.object.namespace && name(object) == one.object.name)
 }
 
 /// Whether it is what we made: by our name, with this spec.

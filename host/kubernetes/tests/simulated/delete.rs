@@ -114,6 +114,19 @@ async fn a_deletion_whose_answer_got_lost_is_settled_by_reading() {
     }
 }
 
+/// Whoever undoes the run has to know that it may be gone.
+#[tokio::test]
+async fn a_deletion_of_which_nothing_more_is_heard_is_unknown() {
+    let stage = Stage::new(Incident::Playbook);
+    let ask = frozen(&stage, &["sonarr"]).await;
+    let prior = stage.ready(&touch(ask.clone())).await;
+    stage.simulator.fault(Fault::dropped().on("delete").after_applying());
+    stage.simulator.fault(Fault::dropped().on("get").at("/replicationsources/"));
+    let answer = answered::<Delete>(stage.act(&touch(ask), &prior).await);
+    assert_eq!(ends(&answer), [("sonarr", End::Unknown)]);
+    assert!(!is_there(&stage, "sonarr"));
+}
+
 #[tokio::test]
 async fn what_rbac_refuses_is_refused_and_the_others_go_on() {
     let stage = Stage::new(Incident::Playbook);
@@ -151,4 +164,24 @@ async fn what_was_deleted_is_made_anew_and_never_over_a_namesake() {
         Recreate { set: ask.set.iter().zip(&prior.objects).map(|(one, object)| Manifest { object: one.object.clone(), manifest: manifest(object) }).collect() };
     let Prepared::Settled(answer) = stage.prepare(&touch(all), None).await.unwrap() else { panic!("there is nothing to make") };
     assert!(take::<Recreate>(answer).iter().all(|made| made.end == MadeEnd::Occupied && made.message.as_ref().unwrap().contains("bears its name")));
+}
+
+/// Its answer got lost: what stands there is ours, and no namesake.
+#[tokio::test]
+async fn what_was_made_without_an_answer_is_made() {
+    let stage = Stage::new(Incident::Playbook);
+    let ask = frozen(&stage, &["old-lidarr"]).await;
+    let mut manifest = stage.ready(&touch(ask.clone())).await.objects[0].clone();
+    manifest["metadata"].as_object_mut().unwrap().retain(|key, _| ["name", "namespace", "labels"].contains(&key.as_str()));
+    manifest.as_object_mut().unwrap().remove("status");
+    stage.touch(ask.clone()).await.unwrap();
+    let set = vec![Manifest { object: ask.set[0].object.clone(), manifest }];
+    let prior = stage.ready(&touch(Recreate { set: set.clone() })).await;
+    stage.simulator.fault(Fault::dropped().on("create").first(1).after_applying());
+    let Acted::Conflict { rest, .. } = stage.act(&touch(Recreate { set }), &prior).await else { panic!("it is not known what became of it") };
+    let Prepared::Settled(answer) = stage.prepare(&rest, Some(&prior)).await.unwrap() else { panic!("it is there") };
+    assert_eq!(take::<Recreate>(answer)[0].end, MadeEnd::Made);
+    // Whoever has not asked for it has not made it.
+    let Prepared::Settled(answer) = stage.prepare(&rest, None).await.unwrap() else { panic!("it is there") };
+    assert_eq!(take::<Recreate>(answer)[0].end, MadeEnd::Occupied);
 }

@@ -38,8 +38,11 @@ impl Run {
             self.let_the_cluster_go().await;
         }
         let closing = self.judge(&ending);
-        let _ = self.write(Entry::Verdict(Box::new(closing.clone()))).and_then(|()| self.sync());
-        closing
+        match self.write(Entry::Verdict(Box::new(closing.clone()))).and_then(|()| self.sync()) {
+            Ok(()) => closing,
+            // What the file does not hold is no success.
+            Err(_) => self.judge(&ending),
+        }
     }
 
     /// Finds out what became of writes that nobody waited for. What cannot be found out stays in doubt.

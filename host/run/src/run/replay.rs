@@ -86,6 +86,11 @@ impl Run {
         steps.last()
     }
 
+    /// Where a guest that ended by itself parts from its record: at a call that it made then, and makes no more.
+    pub fn parts_early(&self, end: &str) -> Option<Halt> {
+        self.record.rest().map(|(n, effect)| Halt::Diverged { n, expected: words(effect), got: end.to_owned() })
+    }
+
     /// What holds at the end of a replay that ended so: found in the record alone.
     pub fn verdict(mut self, ending: &Ending) -> Closing {
         self.record.pass(&mut self.state);

@@ -309,7 +309,7 @@ fn deletion(frozen: &Frozen, deletions: &[Deletion], why: Option<&Error>) -> Del
     deletions.iter().find(|d| d.uid == frozen.uid && d.object == frozen.object).cloned().unwrap_or_else(|| Deletion {
         object: frozen.object.clone(),
         uid: frozen.uid.clone(),
-        end: End::Refused,
+        end: if matches!(why, Some(Error::Unavailable(_))) { End::Unknown } else { End::Refused },
         message: Some(why.map_or_else(|| "nothing was said about it".into(), ToString::to_string)),
     })
 }

@@ -111,6 +111,41 @@ async fn a_full_disk_stops_the_run_before_the_next_write_and_releases_what_is_su
     assert!(asked.contains(&"act suspend-flux.resume".to_owned()));
 }
 
+/// Wherever the disk gives out, what is suspended is given back, and nothing is called done that the file does not say.
+#[tokio::test]
+async fn no_run_is_a_success_whose_end_is_not_on_the_disk() {
+    let mut room = 1;
+    loop {
+        let backend = Arc::new(Scripted::default());
+        let setting = Setting {
+            backend: backend.clone(),
+            clock: Arc::new(Ticks::default()),
+            journal: Box::new(Full(room)),
+            person: Box::new(Nobody),
+            stop: Stop::default(),
+            mode: Mode::Live,
+        };
+        let mut run = Run::begin(setting, header()).unwrap();
+        let done = async {
+            run.suspend(suspend()).await?.unwrap();
+            run.perform(restart("media")).await?.unwrap();
+            Ok::<_, Halt>(concluded(Concluded::NothingToDo, vec![]))
+        };
+        let ending = done.await.unwrap_or_else(|halt| Ending::Failed(Failure { fault: Fault::Host, text: halt.to_string() }));
+        let closing = run.finish(ending).await;
+        let asked = backend.asked.lock().unwrap();
+        let did = |what: &str| asked.contains(&what.to_owned());
+        assert!(!did("act suspend-flux.suspend") || did("act suspend-flux.resume"), "room for {room}: {asked:?}");
+        if closing.verdict == Verdict::NothingToDo {
+            break;
+        }
+        assert_eq!(closing.verdict, Verdict::Failed(Fault::Host), "room for {room}: {}", closing.sentence);
+        assert!(closing.sentence.contains("disk full"), "{}", closing.sentence);
+        room += 1;
+    }
+    assert!(room > 10, "the disk gave out {room} times");
+}
+
 #[tokio::test]
 async fn a_conflict_is_prepared_anew_and_each_attempt_stands_in_the_journal() {
     let again = || Acted::Conflict { sofar: None, rest: Touch::Restart(restart("media")), message: "changed".into() };

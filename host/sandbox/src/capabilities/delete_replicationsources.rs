@@ -31,7 +31,7 @@ impl From<core::End> for wit::End {
             core::End::AlreadyGone => Self::AlreadyGone,
             core::End::Replaced => Self::Replaced,
             core::End::Changed => Self::Changed,
-            core::End::Refused => Self::Refused,
+            core::End::Refused | core::End::Unknown => Self::Refused,
         }
     }
 }
