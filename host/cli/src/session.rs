@@ -10,7 +10,7 @@ use crate::plans::Plan;
 use crate::runs;
 use crate::tell::{Failed, Live};
 use salve_core::document::Limits;
-use salve_core::effect::host::{Access, Policies};
+use salve_core::effect::host::{Access, Policies, Standing};
 use salve_core::grants::Grants;
 use salve_core::journal::{Closing, Ending, Entry, FORMAT, Header, Recovery};
 use salve_core::permission::admission;
@@ -152,15 +152,21 @@ impl Ready {
         let may = open.ask(Access { requests: requests.clone() }).await.ok();
         let beyond = may.map(|may| requests.iter().zip(may).filter(|(_, may)| *may).map(|(request, _)| request.to_string()).collect());
         let account = open.identity.user.as_deref().and_then(rings::account);
-        let names = account.map(|account| {
+        let wanted = account.map(|account| {
             let functions = functions(self.guest.inspection().imported());
-            admission::names(&account, &Needs::of(&functions, &self.chosen.grants, false))
+            admission::wanted(&account, &Needs::of(&functions, &self.chosen.grants, false))
         });
-        let missing_policies = match names {
+        let missing_policies = match wanted {
             None => None,
-            Some(names) => open.ask(Policies { names: names.clone() }).await.ok().map(|there| {
-                let absent = names.into_iter().zip(there).filter(|(_, there)| !there);
-                absent.map(|(name, _)| name).collect()
+            Some(policies) => open.ask(Policies { policies: policies.clone() }).await.ok().map(|standing| {
+                let standing = policies.into_iter().zip(standing);
+                standing
+                    .filter_map(|(policy, standing)| match standing {
+                        Standing::Held => None,
+                        Standing::Absent => Some(policy.name),
+                        Standing::Otherwise => Some(format!("{} as these documents make it", policy.name)),
+                    })
+                    .collect()
             }),
         };
         Some(Rings { beyond, missing_policies })

@@ -6,7 +6,7 @@ use crate::flux;
 use crate::object::{annotation, capped, instant, name, namespace, owned, text, uid};
 use crate::resource::{ACCESS_REVIEWS, NAMESPACES, POLICIES, POLICY_BINDINGS, SELF_REVIEWS};
 use crate::send::{Narrow, Session, concurrently};
-use salve_core::effect::host::{Access, ClusterIdentity, Leftover, Policies};
+use salve_core::effect::host::{Access, ClusterIdentity, Leftover, Policies, Standing};
 use salve_core::effect::shared::{FluxKind, FluxRef};
 use salve_core::effect::suspend_flux::{DEADLINE, PRIOR, Prior, REASON, RUN};
 use salve_core::outcome::Error;
@@ -53,16 +53,32 @@ pub(crate) async fn access(session: &Session, ask: &Access) -> Result<Vec<bool>,
     answers.into_iter().map(|answer| Ok(answer?.pointer("/status/allowed").and_then(Value::as_bool).unwrap_or(false))).collect()
 }
 
-/// Whether each of these admission policies is there, and bound so that it denies.
-pub(crate) async fn policies(session: &Session, ask: &Policies) -> Result<Vec<bool>, Error> {
-    let each = ask.names.iter().map(|name| async move {
-        let (policy, binding) = futures::join!(session.find(&POLICIES, None, name), session.find(&POLICY_BINDINGS, None, name));
-        let (Some(policy), Some(binding)) = (policy?, binding?) else { return Ok::<_, Failure>(false) };
-        let denies = binding["spec"]["validationActions"].as_array().is_some_and(|actions| actions.iter().any(|action| action == "Deny"));
-        Ok(denies && binding["spec"]["policyName"] == name.as_str() && policy["spec"]["failurePolicy"] == "Fail")
+/// How each of these admission policies stands.
+pub(crate) async fn policies(session: &Session, ask: &Policies) -> Result<Vec<Standing>, Error> {
+    let each = ask.policies.iter().map(|wanted| async move {
+        let (policy, binding) = futures::join!(session.find(&POLICIES, None, &wanted.name), session.find(&POLICY_BINDINGS, None, &wanted.name));
+        let (Some(policy), Some(binding)) = (policy?, binding?) else { return Ok::<_, Failure>(Standing::Absent) };
+        let same = undefaulted(policy["spec"].clone()) == wanted.spec && undefaulted(binding["spec"].clone()) == wanted.binding;
+        Ok(if same { Standing::Held } else { Standing::Otherwise })
     });
     let answers = concurrently(each.collect(), REVIEWS_AT_ONCE).await;
     Ok(answers.into_iter().collect::<Result<_, Failure>>()?)
+}
+
+/// Without what an API server adds to the spec of a policy or of its binding: each of these means that nothing is left out.
+fn undefaulted(mut spec: Value) -> Value {
+    let none = json!({});
+    for matched in ["matchConstraints", "matchResources"] {
+        let Some(matched) = spec.get_mut(matched).and_then(Value::as_object_mut) else { continue };
+        matched.retain(|key, value| !(key == "matchPolicy" && value == "Equivalent" || key.ends_with("Selector") && *value == none));
+        for rule in matched.get_mut("resourceRules").and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut) {
+            rule.retain(|key, value| !(key == "scope" && value == "*"));
+        }
+    }
+    if spec.get("matchResources") == Some(&none) {
+        spec.as_object_mut().map(|spec| spec.remove("matchResources"));
+    }
+    spec
 }
 
 fn where_allowed(answer: Result<Value, Failure>) -> Result<Option<Value>, Error> {

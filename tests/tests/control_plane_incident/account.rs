@@ -5,11 +5,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use salve_core::effect::Ask;
-use salve_core::effect::host::{Access, Identity, Policies};
+use salve_core::effect::host::{Access, Identity, Policies, Policy};
 use salve_core::footprint::{Asked, Footprint, Verb};
 use salve_core::journal::{Closing, Entry as Line, Header, Opened};
 use salve_run::RunFile;
 use salve_tests::control_plane::Entry;
+use serde_json::Value;
 
 use crate::role;
 
@@ -73,7 +74,10 @@ impl Account {
         // Asked before there is a run.
         footprints.push(Footprint::new(&Identity {}.effect(), vec![]));
         footprints.push(Footprint::new(&Access { requests: vec![] }.effect(), vec![]));
-        footprints.push(Footprint::new(&Policies { names: role::policies() }.effect(), vec![]));
+        footprints.push(Footprint::new(
+            &Policies { policies: role::policies().into_iter().map(|name| Policy { name, spec: Value::Null, binding: Value::Null }).collect() }.effect(),
+            vec![],
+        ));
         // What is no resource is discovery.
         for entry in self.asked.iter().filter(|entry| !entry.resource.is_empty()) {
             let asked = asked(entry)?;

@@ -245,6 +245,17 @@ async fn by_a_token_of_the_account(stage: &Stage) -> Result<()> {
     );
     ensure!(!stage.asked_since(since)?.is_empty(), "the account asked nothing");
 
+    // A policy of the right name that never holds anybody is noticed.
+    let policy = "salve-volsync-unlock-patch-helmreleases";
+    for (operation, held) in [(r#"{"op": "add", "value": {"name": "never", "expression": "false"}"#, false), (r#"{"op": "remove""#, true)] {
+        let patch = format!(r#"[{operation}, "path": "/spec/matchConditions/1"}}]"#);
+        stage.plane.kubectl(&["patch", "validatingadmissionpolicy", policy, "--type=json", "-p", &patch]).await?;
+        let told = stage.administrator().tell("run", &arguments).await?;
+        assert_eq!(rings(&told), [("host", true), ("role", true), ("admission", held)], "{told}");
+        let why = told.report["cluster"]["rings"][2]["why"].as_str().unwrap_or_default();
+        ensure!(held || why.contains(&format!("no {policy} as these documents make it")), "{why}");
+    }
+
     let told = stage.administrator().tell("run", &guest(&[])).await?;
     told.is(0, "nothing-to-do")?;
     assert_eq!(rings(&told), [("host", true), ("role", false), ("admission", false)], "{told}");

@@ -4,6 +4,7 @@
 use super::{Call, Target, shared::FluxRef, suspend_flux::Prior};
 use crate::{Millis, outcome::Error};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Which cluster is this, and who am I to it?
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -85,11 +86,34 @@ pub struct Issued {
     pub until: Option<Millis>,
 }
 
-/// Are these admission policies there, each bound so that it denies?
+/// How do these admission policies stand in the cluster? The answers come in the same order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Policies {
-    /// Their names, which are the names of their bindings too; the answers come in the same order.
-    pub names: Vec<String>,
+    /// As they should be.
+    pub policies: Vec<Policy>,
+}
+
+/// A ValidatingAdmissionPolicy and its binding, which bears the same name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Policy {
+    /// The name of both.
+    pub name: String,
+    /// `spec` of the policy.
+    pub spec: Value,
+    /// `spec` of the binding.
+    pub binding: Value,
+}
+
+/// How an admission policy stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// It or its binding is not there.
+    Absent,
+    /// It or its binding is another one.
+    Otherwise,
+    /// It is there, as it should be.
+    Held,
 }
 
 /// What did earlier runs leave suspended?
@@ -225,13 +249,13 @@ impl Call for Token {
 }
 impl Call for Policies {
     fn targets(&self) -> Vec<Target> {
-        self.names.iter().map(|name| Target { kind: None, namespace: None, name: Some(name.clone()) }).collect()
+        self.policies.iter().map(|policy| Target { kind: None, namespace: None, name: Some(policy.name.clone()) }).collect()
     }
     fn check(&self) -> Result<(), Error> {
-        if self.names.len() > 100 {
-            return Err(Error::Invalid(format!("{} policies at once: at most 100", self.names.len())));
+        if self.policies.len() > 100 {
+            return Err(Error::Invalid(format!("{} policies at once: at most 100", self.policies.len())));
         }
-        self.names.iter().try_for_each(|name| crate::name::object(name))
+        self.policies.iter().try_for_each(|policy| crate::name::object(&policy.name))
     }
 }
 impl Call for Access {

@@ -183,7 +183,7 @@ calls! {
         "host.identity" Identity(host::Identity) -> host::ClusterIdentity;
         "host.access" Access(host::Access) -> Vec<bool>;
         "host.token" Token(host::Token) -> host::Issued;
-        "host.policies" Policies(host::Policies) -> Vec<bool>;
+        "host.policies" Policies(host::Policies) -> Vec<host::Standing>;
         "host.lease" Lease(host::Lease) -> Option<host::Holder>;
         "host.leftovers" Leftovers(host::Leftovers) -> Vec<host::Leftover>;
         "query-flux.owners" FluxOwners(query_flux::Owners) -> Vec<query_flux::Ownership>;

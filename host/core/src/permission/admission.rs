@@ -6,7 +6,7 @@
 use super::Account;
 use super::needs::{Key, Need, Needs};
 use crate::effect::Function;
-use crate::effect::host::LEASE;
+use crate::effect::host::{LEASE, Policy};
 use crate::footprint::{Verb, table};
 use crate::glob::Glob;
 use serde_json::{Value, json};
@@ -52,8 +52,16 @@ impl Fields {
 
 /// The names of the policies, which are those of their bindings too.
 pub fn names(account: &Account, needs: &Needs) -> Vec<String> {
-    let policies = objects(account, needs).into_iter().filter(|object| object["kind"] == "ValidatingAdmissionPolicy");
-    policies.filter_map(|policy| policy["metadata"]["name"].as_str().map(str::to_owned)).collect()
+    wanted(account, needs).into_iter().map(|policy| policy.name).collect()
+}
+
+/// The same as they should stand in the cluster.
+pub fn wanted(account: &Account, needs: &Needs) -> Vec<Policy> {
+    let objects = objects(account, needs);
+    let of = |kind: &'static str| objects.iter().filter(move |object| object["kind"] == kind);
+    let both = of("ValidatingAdmissionPolicy").zip(of("ValidatingAdmissionPolicyBinding"));
+    let named = |object: &Value| object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    both.map(|(policy, binding)| Policy { name: named(policy), spec: policy["spec"].clone(), binding: binding["spec"].clone() }).collect()
 }
 
 /// The policies and their bindings: one for each set of resources that is written under the same rules.

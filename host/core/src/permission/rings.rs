@@ -11,7 +11,7 @@ pub struct Rings {
     /// What it may do that no run does. Empty: its Role holds. None: it could not be asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub beyond: Option<Vec<String>>,
-    /// Its admission policies that are not there or do not deny. Empty: they hold. None: it is no account of `salve rbac`, or they may not be read.
+    /// Its admission policies that are not there, or not as they should be. Empty: they hold. None: it is no account of `salve rbac`, or they may not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing_policies: Option<Vec<String>>,
 }
@@ -55,7 +55,7 @@ impl Rings {
             None => (false, "not known: the API server did not say what the credential may do".into()),
         };
         let (admission, admission_said) = match &self.missing_policies {
-            Some(missing) if missing.is_empty() => (true, "the admission policies of this account are there and deny".to_owned()),
+            Some(missing) if missing.is_empty() => (true, "the admission policies of this account are there, as its documents make them".to_owned()),
             Some(missing) => (false, format!("of the account's admission policies there is no {}", missing.join(", no "))),
             None => (false, "no admission policies of this account are known: salve rbac makes them".into()),
         };
