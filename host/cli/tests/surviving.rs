@@ -97,6 +97,10 @@ fn a_killed_run_is_finished_and_its_record_is_good_for_all_that_is_said_of_it() 
 
     let told = ends(&mut online(&sim, &["recover"]), 0);
     assert!(told.contains("FIXED") && told.contains("taking it up"), "{told}");
+    for form in ["terminal", "json", "markdown", "html"] {
+        let report = ends(&mut offline(&sim, &["report", &id, "--as", form]), 0);
+        assert!(["after its process had died", "\"releaseOnly\": false"].iter().any(|words| report.contains(words)), "{form}: {report}");
+    }
     assert_eq!(sim.doctor().status.code(), Some(0));
     let again = ends(&mut online(&sim, &["recover", &id]), 0);
     assert!(again.contains("nothing to recover"), "{again}");

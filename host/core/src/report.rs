@@ -192,6 +192,9 @@ pub struct Report {
     pub began: Millis,
     /// When it ended.
     pub ended: Millis,
+    /// Each time that it was taken up after its process had died.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub recoveries: Vec<TakenUp>,
     /// What `diagnose` found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub diagnosis: Option<Diagnosis>,
@@ -247,6 +250,24 @@ pub struct Cluster {
     /// What holds that credential, where it was asked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rings: Vec<Ring>,
+}
+
+/// A run's process had died, and another one took the run up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TakenUp {
+    /// When, by the cluster's clock.
+    pub at: Millis,
+    /// Salve's version.
+    pub salve: String,
+    /// As whom.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// On which machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
+    /// Only to give back what was suspended.
+    pub release_only: bool,
 }
 
 /// One of the three rings of permission: the host around the guest, the Role and the admission policies around the credential.
@@ -334,6 +355,7 @@ impl Report {
             },
             began: header.at,
             ended: header.at,
+            recoveries: vec![],
             diagnosis: None,
             evidence: vec![],
             figures: vec![],
@@ -354,7 +376,11 @@ impl Report {
         match entry {
             Entry::Header(_) => {}
             Entry::Approved(approval) => self.plan = Some(approval.plan.clone()),
-            Entry::Recovery(recovery) => self.tick(recovery.at),
+            Entry::Recovery(recovery) => {
+                self.tick(recovery.at);
+                let (salve, user, machine) = (recovery.salve.clone(), recovery.user.clone(), recovery.machine.clone());
+                self.recoveries.push(TakenUp { at: recovery.at, salve, user, machine, release_only: recovery.release_only });
+            }
             Entry::Opened(opened) => self.opened(opened),
             Entry::Closed(closed) => {
                 self.tick(closed.at);

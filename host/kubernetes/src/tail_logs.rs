@@ -18,6 +18,12 @@ use std::borrow::Cow;
 /// A compiled pattern may take so many bytes: a guest's pattern is searched for on our time, not on its own.
 const PATTERN_SIZE: usize = 256 << 10;
 
+/// So many bytes a page may hold of all logs together: it stands in the host's memory, not in the guest's.
+const PAGE: usize = LARGEST / 2;
+
+/// Of each log a page holds so much, however many there are.
+const LEAST: usize = 64 << 10;
+
 /// How many logs are read at once.
 const AT_ONCE: usize = 8;
 
@@ -43,7 +49,8 @@ pub(crate) async fn next(session: &Session, ask: &Next) -> Result<Page, Error> {
         .map_err(|error| Error::Invalid(format!("the pattern is no regular expression: {error}")))?;
     let deployment = session.get(&DEPLOYMENTS, Some(&query.deployment.namespace), &query.deployment.name).await?;
     let pods = pod::of_deployment(session, &deployment).await?;
-    let read = concurrently(pods.iter().map(|pod| read(session, query, pod, &ask.after)).collect(), AT_ONCE).await;
+    let most = share(pods.len());
+    let read = concurrently(pods.iter().map(|pod| read(session, query, pod, &ask.after, most)).collect(), AT_ONCE).await;
     let mut page = Page { lines: vec![], pods: vec![], unread: vec![], lines_read: 0, more: false, newest: None, position: vec![] };
     for (pod, read) in pods.iter().zip(read) {
         let before = ask.after.iter().find(|position| position.pod == uid(pod));
@@ -68,10 +75,15 @@ pub(crate) async fn next(session: &Session, ask: &Next) -> Result<Page, Error> {
     Ok(page)
 }
 
-/// Reads on in one pod's log.
-async fn read(session: &Session, query: &Query, pod: &Value, after: &[Position]) -> Result<Read, Error> {
+/// The most bytes of one log, where so many are read.
+fn share(logs: usize) -> usize {
+    (PAGE / logs.max(1)).max(LEAST)
+}
+
+/// Reads on in one pod's log: `most` bytes of it, and no more.
+async fn read(session: &Session, query: &Query, pod: &Value, after: &[Position], most: usize) -> Result<Read, Error> {
     let before = after.iter().find(|position| position.pod == uid(pod));
-    let mut limit = query.limit_bytes as usize;
+    let mut limit = most.min(query.limit_bytes as usize);
     loop {
         let bytes = match session.log(&query.deployment.namespace, name(pod), options(query, before, after.is_empty(), limit)).await {
             Ok(bytes) => bytes,
@@ -81,10 +93,10 @@ async fn read(session: &Session, query: &Query, pod: &Value, after: &[Position])
         let stretch = page::cut(&bytes, limit, uid(pod), before, query.since);
         // A whole page of what was read before, or one line longer than a page: a larger one gets on.
         if stretch.lines.is_empty() && stretch.cut {
-            if limit >= LARGEST / 2 {
-                return Ok(Read::Not(format!("a line is longer than {} MiB", limit >> 20)));
+            if limit >= most {
+                return Ok(Read::Not(format!("a line is longer than {} KiB", limit >> 10)));
             }
-            limit = (limit * 2).min(LARGEST / 2);
+            limit = (limit * 2).min(most);
             continue;
         }
         return Ok(Read::Lines(stretch));
@@ -138,6 +150,12 @@ mod tests {
             pattern: None,
         };
         crate::resource::query(options(&query, before, first, 10))
+    }
+
+    #[test]
+    fn many_logs_share_one_page() {
+        assert_eq!((share(0), share(1), share(2)), (PAGE, PAGE, PAGE / 2));
+        assert!((1..=500).all(|logs| share(logs) * logs <= PAGE) && share(10_000) == LEAST);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A report as Markdown, to paste into an incident.
 
 use super::{duration, moment};
-use salve_core::report::{Finding, Report};
+use salve_core::report::{Finding, Report, TakenUp};
 use salve_core::text::inert;
 use std::fmt::Write;
 
@@ -58,7 +58,7 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
 
 /// What stands at the head of a report, whoever renders it.
 pub fn facts(report: &Report) -> Vec<(&'static str, String)> {
-    vec![
+    let mut facts = vec![
         ("run", report.run.clone()),
         ("guest", format!("{} {} (sha256:{})", report.guest.name, report.guest.version, report.guest.digest)),
         ("cluster", format!("{} (kube-system {})", report.cluster.context, report.cluster.uid.as_deref().unwrap_or("unknown"))),
@@ -66,7 +66,17 @@ pub fn facts(report: &Report) -> Vec<(&'static str, String)> {
         ("held by", held_by(report)),
         ("began", moment(report.began)),
         ("took", duration(report.ended.saturating_sub(report.began))),
-    ]
+    ];
+    facts.extend(report.recoveries.iter().map(|one| ("taken up", taken_up(one))));
+    facts
+}
+
+/// When, where and as whom a run was taken up, whoever renders it.
+pub fn taken_up(one: &TakenUp) -> String {
+    let machine = one.machine.as_ref().map(|machine| format!(" on {machine}")).unwrap_or_default();
+    let user = one.user.as_ref().map(|user| format!(" as {user}")).unwrap_or_default();
+    let only = if one.release_only { ", only to give back what was suspended" } else { "" };
+    format!("{} after its process had died{machine}{user}, by Salve {}{only}", moment(one.at), one.salve)
 }
 
 /// The rings that hold its credential, and those that do not.

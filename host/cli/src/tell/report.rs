@@ -1,6 +1,7 @@
 //! How a run came out.
 
 use super::{BAD, CARE, DIM, Detail, GOOD, HEAD, duration, findings};
+use crate::tell::markdown::taken_up;
 use salve_core::report::Report;
 use salve_core::text::inert;
 use std::path::Path;
@@ -16,6 +17,9 @@ pub fn report(report: &Report, file: Option<&Path>, detail: Detail) {
     let took = duration(report.ended.saturating_sub(report.began));
     anstream::println!("\n{style}{word}{style:#}  {}   {DIM}{took}{DIM:#}\n", inert(&report.sentence));
     figures(report);
+    for one in &report.recoveries {
+        anstream::println!("{DIM}{:<10}{DIM:#}{}", "taken up", inert(&taken_up(one)));
+    }
     findings("why", &report.evidence, detail);
     findings("left", &report.left, detail);
     findings("prevent", &report.prevention, detail);
