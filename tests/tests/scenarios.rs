@@ -447,3 +447,37 @@ async fn a_lost_answer_is_settled_by_reading() {
         }
     }
 }
+
+/// Has what it is about to send get lost on the way back, and so many looks after it.
+struct AtLease(Simulator, usize);
+
+impl Person for AtLease {
+    fn begins(&mut self, _: &Effect) {}
+    fn hears(&mut self, entry: &Entry) {
+        if let Entry::Opened(opened) = entry
+            && let Effect::Touch(Touch::AcquireLease(_)) = opened.effect
+        {
+            self.0.fault(Fault::dropped().on("create").at("/leases").first(1).after_applying());
+            self.0.fault(Fault::dropped().on("get").at("/leases/").first(self.1));
+        }
+    }
+    fn is_asked(&mut self, _: &str) -> futures::future::BoxFuture<'static, Option<bool>> {
+        Box::pin(async { None })
+    }
+}
+
+/// The Lease was made and nobody heard of it: it is looked for, and given back or said.
+#[tokio::test]
+async fn a_lease_that_was_taken_without_an_answer_is_not_forgotten() {
+    for (silent, verdict) in [(6, Verdict::Failed(salve_core::outcome::Fault::Cluster)), (200, Verdict::LeftOpen)] {
+        let scene = Scene::new(Incident::Playbook);
+        let over = scene.watched(Mode::Live, &[], Box::new(AtLease(scene.simulator.clone(), silent))).await;
+        let left = scene.simulator.object("coordination.k8s.io", "leases", "default", "salve").is_some();
+        let told = serde_json::to_string(&over.report).unwrap();
+        assert_eq!(over.closing.verdict, verdict, "{silent}: {told}");
+        assert_eq!(left, verdict == Verdict::LeftOpen, "{silent}: {told}");
+        let said = told.contains("may still hold the cluster") && told.contains("kubectl delete lease salve -n default");
+        assert_eq!(left, said, "{silent}: {told}");
+        assert_eq!(scene.marked(), Vec::<String>::new());
+    }
+}

@@ -6,7 +6,7 @@ pub use about::About;
 
 use crate::Millis;
 use crate::effect::delete_replicationsources::{Deletion, End, Made, MadeEnd};
-use crate::effect::host::ReleaseLease;
+use crate::effect::host::{LEASE, ReleaseLease};
 use crate::effect::suspend_flux::{self, Hold, HoldEnd, Resume};
 use crate::effect::{Answer, Effect, Own, Target, Touch};
 use crate::equivalent;
@@ -511,8 +511,12 @@ impl Report {
         }
         if let Some(lease) = &closing.lease {
             let release = Touch::ReleaseLease(ReleaseLease { namespace: lease.namespace.clone(), uid: lease.uid.clone() });
-            let text = "this run still holds the cluster: no other run changes anything there".into();
-            self.left.insert(0, Finding { text, details: equivalent::commands(&release) });
+            let (mut text, mut details) = ("this run still holds the cluster: no other run changes anything there".to_owned(), equivalent::commands(&release));
+            if lease.uid.is_empty() {
+                text = format!("this run may still hold the cluster, for no answer came: it does where the first command prints {}", self.run);
+                details.insert(0, format!("kubectl get lease {LEASE} -n {} -o jsonpath={{.spec.holderIdentity}}", lease.namespace));
+            }
+            self.left.insert(0, Finding { text, details });
         }
         self.verdict = closing.verdict.word();
         self.sentence.clone_from(&closing.sentence);

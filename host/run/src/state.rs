@@ -5,10 +5,10 @@ use crate::suspensions::Suspensions;
 use salve_core::effect::host::Acquired;
 use salve_core::effect::shared::FluxRef;
 use salve_core::effect::suspend_flux::Resume;
-use salve_core::effect::{Answer, Effect, Own, Touch};
+use salve_core::effect::{Answer, Effect, Look, Own, Touch};
 use salve_core::grants::Denial;
 use salve_core::journal::{Closed, Closing, Done, Ending, Entry, Opened, Origin};
-use salve_core::outcome::Outcome;
+use salve_core::outcome::{Error, Outcome};
 use salve_core::plan::{self, Overlay};
 use salve_core::proof::Fact;
 use std::collections::{BTreeMap, HashMap};
@@ -36,12 +36,16 @@ pub(crate) struct State {
     pub in_doubt: BTreeMap<u64, Opened>,
     /// The cluster's Lease, while the run has it.
     pub lease: Option<Acquired>,
+    /// Where the Lease was asked for, while it is not known whether the run has it.
+    pub lease_asked: Option<String>,
     /// How the guest's part ended, once it did.
     pub ended: Option<Ending>,
     /// The verdict, once there is one.
     pub closing: Option<Closing>,
     /// Each write as it was asked for.
     whole: HashMap<u64, Effect>,
+    /// Its own id.
+    run: String,
     reconciled: HashMap<FluxRef, u64>,
 }
 
@@ -49,7 +53,8 @@ impl State {
     /// Takes in the next entry.
     pub fn hear(&mut self, entry: &Entry) {
         match entry {
-            Entry::Header(_) | Entry::Approved(_) | Entry::Recovery(_) => {}
+            Entry::Header(header) => self.run.clone_from(&header.run),
+            Entry::Approved(_) | Entry::Recovery(_) => {}
             Entry::Opened(opened) => self.opened(opened),
             Entry::Closed(closed) => self.closed(closed),
             Entry::Done(done) => self.done(done),
@@ -79,6 +84,10 @@ impl State {
                     self.suspensions.open(opened.n, Resume { target: target.clone(), uid, prior: plan::was(object) }, Some(object.clone()));
                 }
             }
+        }
+        if let Effect::Touch(Touch::AcquireLease(_)) = &opened.effect {
+            let place = opened.prior.objects.first().and_then(|object| object["metadata"]["namespace"].as_str());
+            self.lease_asked = place.map(str::to_owned);
         }
         self.in_doubt.insert(opened.n, opened.clone());
     }
@@ -118,7 +127,13 @@ impl State {
             self.last = n;
         }
         self.facts.push(Fact::of(n, at, effect, outcome, &self.facts));
+        if let (Effect::Look(Look::Lease(_)), Some(Answer::Lease(holder))) = (effect, decode(effect, outcome)) {
+            self.lease_asked = self.lease_asked.take().filter(|_| holder.is_some_and(|holder| holder.run == self.run));
+        }
         let Effect::Touch(touch) = effect else { return };
+        if let (Touch::AcquireLease(_), Outcome::Ok(_) | Outcome::Error(Error::Denied(_))) = (touch, outcome) {
+            self.lease_asked = None;
+        }
         if let Touch::Reconcile(reconcile) = touch {
             *self.reconciled.entry(reconcile.target.clone()).or_default() += 1;
         }

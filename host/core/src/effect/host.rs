@@ -196,7 +196,7 @@ pub struct AcquireLease {
 pub struct Acquired {
     /// Where it lies.
     pub namespace: String,
-    /// Its uid.
+    /// Its uid; in a closing none where it is not known whether it was taken.
     pub uid: String,
 }
 

@@ -3,7 +3,7 @@
 use super::touch::{merge, whole};
 use super::{Mode, Run, recorded_form};
 use crate::backend::Acted;
-use salve_core::effect::host::LEASE;
+use salve_core::effect::host::{Acquired, LEASE};
 use salve_core::effect::{Ask, Effect, Touch};
 use salve_core::journal::{Closed, Closing, Ended, Ending, Entry, Failure, Opened, Origin};
 use salve_core::outcome::{Error, Fault};
@@ -144,10 +144,12 @@ impl Run {
             let names: Vec<_> = open.iter().map(|o| o.target.to_string()).collect();
             sentence = format!("still suspended by this run: {}; {sentence}", names.join(", "));
         }
-        let lease = self.state.lease.clone().filter(|_| !self.pretends);
+        let asked = self.state.lease_asked.as_ref().map(|namespace| Acquired { namespace: namespace.clone(), uid: String::new() });
+        let lease = self.state.lease.clone().or(asked).filter(|_| !self.pretends);
         if let Some(lease) = &lease {
             verdict = Verdict::LeftOpen;
-            sentence = format!("this run still holds the cluster by Lease {}/{LEASE}; {sentence}", lease.namespace);
+            let holds = if lease.uid.is_empty() { "may still hold" } else { "still holds" };
+            sentence = format!("this run {holds} the cluster by Lease {}/{LEASE}; {sentence}", lease.namespace);
         }
         let fault = match ending {
             Ending::Failed(failure) => Some(failure.fault),

@@ -45,7 +45,8 @@ impl Run {
         }
     }
 
-    /// Gives the cluster back. Of a run that another process began, it is asked whether it has it: that may have been lost with the machine.
+    /// Gives the cluster back. Whether the run has it is asked where no answer said so, and of a run that another process began: that may
+    /// have been lost with the machine.
     pub(super) async fn let_the_cluster_go(&mut self) {
         for tried in 0..TRIES {
             let patience = if self.setting.stop.insisted() { HURRY } else { TRY };
@@ -61,7 +62,7 @@ impl Run {
 
     async fn try_to_let_it_go(&mut self) -> Result<(), Error> {
         let halted = |halt: Halt| Error::Unavailable(halt.to_string());
-        if self.state.lease.is_none() && self.taken_up {
+        if self.state.lease.is_none() && (self.taken_up || self.state.lease_asked.is_some()) {
             let (_, answer) = self.carry(Lease {}.effect(), Origin::Host).await.map_err(halted)?;
             let holder = taken::<Lease>(answer?).map_err(halted)?;
             if holder.is_some_and(|holder| holder.run == self.hold.run) {
