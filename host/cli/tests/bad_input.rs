@@ -138,7 +138,11 @@ fn the_contract_that_is_printed_can_be_written_and_read() {
 fn inspect_lays_imports_beside_grants_on_one_screen() {
     let home = tempfile::tempdir().unwrap();
     let screen = salve(home.path(), &["inspect", "volsync-unlock"]);
-    says(&screen, 0, &["looks", "touches", "delete-replicationsources", "at most 100 deletions in a run", "no WASI", "to sign", "settle", "seconds"]);
+    says(
+        &screen,
+        0,
+        &["looks", "touches", "delete-replicationsources", "at most 100 deletions in a run", "no WASI", "64 MiB of memory", "to sign", "settle", "seconds"],
+    );
     let json = salve(home.path(), &["inspect", "volsync-unlock", "--output", "json"]);
     let document: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(document["kind"], "Inspection");
@@ -157,7 +161,7 @@ fn inspect_names_what_a_policy_does_not_grant_and_what_nobody_uses() {
     says(
         &told,
         3,
-        &["MISSING in ", "policy.yaml: each of its calls is denied", "- {capability: suspend-flux", "only those called *-provisioner; at most 1 restarts"],
+        &["MISSING in ", "policy.yaml: each of its calls is denied", "- {capability: suspend-flux", "only those called *-provisioner; at most 1 restart in"],
     );
     let bare = salve(home.path(), &["inspect", "volsync-unlock", "--policy", &path, "--output", "json"]);
     let document: serde_json::Value = serde_json::from_slice(&bare.stdout).unwrap();

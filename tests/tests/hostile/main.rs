@@ -240,3 +240,26 @@ async fn what_a_guest_paints_is_shown_as_text_by_the_program() {
     assert!(painted.is_empty(), "{painted:?} in {told:?}");
     assert!(!told.lines().any(|line| line.starts_with("FIXED")), "no line is the guest's: {told}");
 }
+
+/// Before anything runs, a person is told what cannot.
+#[test]
+fn inspect_says_of_each_shape_that_cannot_run_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("guest.wasm");
+    let mut told = 0;
+    for shape in shapes::shapes("plex").into_iter().filter(|shape| shape.code == 2) {
+        std::fs::write(&file, &shape.component).unwrap();
+        let program = salve_tests::salve::program().expect("it is built beside this test");
+        let output = std::process::Command::new(program).arg("inspect").arg(&file).env("HOME", folder.path()).output().unwrap();
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(2), "{}: {said}", shape.name);
+        let word = match shape.name {
+            "an interface that nobody has" => "unknown",
+            "another version" | "two versions at once" => "wrong version",
+            _ => "error ",
+        };
+        assert!(said.contains(shape.words) && said.contains(word), "{}: {said}", shape.name);
+        told += 1;
+    }
+    assert!(told >= 7, "{told}");
+}

@@ -7,6 +7,7 @@ use crate::guest::{self, Chosen};
 use crate::session::load;
 use crate::tell::{BAD, CARE, DIM, Failed, HEAD, count};
 use clap::Args;
+use salve_core::document::Limits;
 use salve_core::effect::{CAPABILITIES, Reach};
 use salve_core::grants::Grants;
 use salve_core::journal::Document;
@@ -47,6 +48,7 @@ struct Seen {
     description: Option<(Description, Schema)>,
     documents: Vec<Document>,
     comparison: Comparison,
+    limits: Limits,
 }
 
 impl Inspect {
@@ -65,14 +67,14 @@ impl Inspect {
         let inspection = salve_sandbox::inspect(&bytes).map_err(|error| Failed::document(format!("{}: {error}", inert(&origin))))?;
         let bare = remediation.is_none() && self.remediation.is_none() && self.policy.is_none();
         let (grants, documents, limits) = if bare {
-            (Grants::default(), vec![], salve_core::document::Limits::default())
+            (Grants::default(), vec![], Limits::default())
         } else {
             let terms = Terms { config: vec![], config_file: None, remediation: self.remediation.clone(), policy: self.policy.clone() };
             let chosen = Chosen::find(&self.guest, &terms)?;
             (chosen.grants, chosen.documents, chosen.limits)
         };
         let comparison = compare(inspection.imported(), &grants);
-        let mut seen = Seen { origin, inspection, description: None, documents, comparison };
+        let mut seen = Seen { origin, inspection, description: None, documents, comparison, limits };
         if !seen.cannot_run() {
             let (_, description) = load(&bytes, &seen.origin, limits).await?;
             let schema = Schema::read(&description.configuration)?;
@@ -111,7 +113,6 @@ impl Seen {
         let Inspection { digest, size, imports, made_by, .. } = &self.inspection;
         let described = self.description.as_ref();
         let names = |reach: Reach| self.of(reach).iter().map(|row| row.capability.clone()).collect::<Vec<_>>();
-        let left = |row: &Row| contract::functions()[&row.capability].iter().filter(|name| !row.functions.contains(name)).cloned().collect::<Vec<_>>();
         let permission = self.comparison.rows.iter().filter(|row| row.reach != Reach::Given).map(|row| {
             json!({
                 "capability": row.capability, "reach": if row.reach == Reach::Touch { "touch" } else { "look" },
@@ -127,6 +128,7 @@ impl Seen {
                 "digest": digest, "size": size, "origin": self.origin, "madeBy": made_by, "interpreter": interpreter,
             },
             "documents": self.documents,
+            "limits": self.limits,
             "imports": imports.iter().map(|i| json!({"name": i.name, "functions": i.functions})).collect::<Vec<_>>(),
             "upperBound": bound.is_some(),
             "look": names(Reach::Look), "touch": names(Reach::Touch), "notImported": self.not_imported(),
@@ -160,6 +162,8 @@ impl Seen {
         if let Some(bound) = bound {
             anstream::println!("{CARE}upper bound{CARE:#}     {bound}: what the code asks for may be less");
         }
+        let Limits { memory_mib, fuel_billions } = self.limits;
+        anstream::println!("{DIM}limits{DIM:#}          {memory_mib} MiB of memory, {fuel_billions} thousand million instructions, a day");
         if let Some((description, _)) = &self.description {
             anstream::println!("{DIM}of itself{DIM:#}       \"{}\" {DIM}(its own words, unchecked){DIM:#}", inert(&description.fixes));
         }
@@ -206,6 +210,10 @@ impl Seen {
             let head = if n == 0 { head.clone() } else { " ".repeat(head.chars().count()) };
             anstream::println!("{head} {}", inert(&words(grant)));
         }
+        let unused = left(row);
+        if !unused.is_empty() {
+            anstream::println!("{:56}{DIM}granted with it, and not imported: {}{DIM:#}", "", unused.join(", "));
+        }
     }
 
     /// What a signature is for: these bytes under these documents.
@@ -215,6 +223,11 @@ impl Seen {
             anstream::println!("{:16}{:<12} sha256:{}  {DIM}{}{DIM:#}", "", document.kind.to_lowercase(), document.digest, inert(&document.source));
         }
     }
+}
+
+/// Functions of a capability that the component does not import.
+fn left(row: &Row) -> Vec<String> {
+    contract::functions()[&row.capability].iter().filter(|name| !row.functions.contains(name)).cloned().collect()
 }
 
 fn print_configuration(schema: &Schema) {

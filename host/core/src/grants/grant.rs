@@ -83,6 +83,11 @@ impl Max {
             suspensions: least(self.suspensions, other.suspensions),
         }
     }
+    /// In words: `at most 1 restart in a run`.
+    pub fn words(self) -> impl Iterator<Item = String> {
+        let all = [(self.deletions, "deletion"), (self.suspensions, "suspension"), (self.restarts, "restart")];
+        all.into_iter().filter_map(|(max, what)| max.map(|max| format!("at most {max} {what}{} in a run", if max == 1 { "" } else { "s" })))
+    }
     fn is_empty(&self) -> bool {
         *self == Self::default()
     }

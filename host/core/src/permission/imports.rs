@@ -79,9 +79,7 @@ pub fn words(grant: &Grant) -> String {
     }
     said.extend(grant.label_selector.as_ref().map(|selector| format!("only with the labels {selector}")));
     said.extend(grant.movers.as_ref().map(|movers| format!("only of the movers {}", movers.join(", "))));
-    for (max, what) in [(grant.max.deletions, "deletions"), (grant.max.suspensions, "suspensions"), (grant.max.restarts, "restarts")] {
-        said.extend(max.map(|max| format!("at most {max} {what} in a run")));
-    }
+    said.extend(grant.max.words());
     said.extend(grant.evidence.as_ref().map(|evidence| format!("after evidence: {evidence}")));
     said.extend(grant.approval.map(|_| "after a person's yes".to_owned()));
     said.join("; ")

@@ -12,9 +12,7 @@ pub fn of_the_host(functions: &BTreeSet<Function>, grants: &Grants, needs: &Need
     let capabilities: BTreeSet<&str> = functions.iter().map(|function| function.capability()).filter(|name| reach(name) == Some(Reach::Touch)).collect();
     for capability in &capabilities {
         for grant in grants.layers.iter().flat_map(|layer| &layer.grants).filter(|grant| grant.capability == *capability) {
-            for (max, what) in [(grant.max.deletions, "deletions"), (grant.max.suspensions, "suspensions"), (grant.max.restarts, "restarts")] {
-                said.extend(max.map(|max| format!("at most {max} {what} in a run")));
-            }
+            said.extend(grant.max.words());
             said.extend(grant.label_selector.as_ref().map(|selector| format!("{capability} only of objects with the labels {selector}")));
             said.extend(grant.movers.as_ref().map(|movers| format!("{capability} only of the movers {}", movers.join(", "))));
             said.extend(grant.evidence.as_ref().map(|evidence| format!("{capability} only after evidence: {evidence}")));
