@@ -12,7 +12,7 @@ use std::time::Instant;
 
 /// What of the run file outlives a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Loss {
+pub enum Loss {
     /// The process died: every line that was written is there.
     Process,
     /// The machine died: lines that were not brought to the disk are gone.
@@ -22,12 +22,12 @@ enum Loss {
 const LOSSES: [Loss; 2] = [Loss::Process, Loss::Machine];
 
 /// A run to its end, with the world at each of its moments.
-struct Watched {
+pub struct Watched {
     whole: Came,
-    moments: Vec<Arc<Snapshot>>,
+    pub moments: Vec<Arc<Snapshot>>,
 }
 
-async fn watched(house: &House) -> Watched {
+pub async fn watched(house: &House) -> Watched {
     let (with, kept) = keeping();
     let whole = house.run(&house.before.fork(), with).await;
     let moments = std::mem::take(&mut *kept.lock().unwrap());
@@ -35,7 +35,7 @@ async fn watched(house: &House) -> Watched {
 }
 
 impl Watched {
-    fn surviving(&self, snapshot: &Snapshot, loss: Loss) -> Bytes {
+    pub fn surviving(&self, snapshot: &Snapshot, loss: Loss) -> Bytes {
         surviving(&self.whole.written.bytes, snapshot, loss)
     }
 }
@@ -48,7 +48,7 @@ fn surviving(bytes: &[u8], snapshot: &Snapshot, loss: Loss) -> Bytes {
     Bytes::copy_from_slice(&bytes[..end])
 }
 
-fn describe(at: usize, snapshot: &Snapshot) -> String {
+pub fn describe(at: usize, snapshot: &Snapshot) -> String {
     match &snapshot.moment {
         Moment::Line => format!("moment {at}, before a line"),
         Moment::Sync => format!("moment {at}, before a sync"),
@@ -56,7 +56,7 @@ fn describe(at: usize, snapshot: &Snapshot) -> String {
     }
 }
 
-fn write(snapshot: &Snapshot) -> Option<&Request<Bytes>> {
+pub fn write(snapshot: &Snapshot) -> Option<&Request<Bytes>> {
     match &snapshot.moment {
         Moment::Request(request) if request.method() != Method::GET => Some(request),
         Moment::Request(_) | Moment::Line | Moment::Sync => None,
@@ -98,6 +98,28 @@ async fn a_run_that_dies_at_any_moment_is_finished() {
     });
     let told = at_once(crashes).await;
     println!("report: {told} crashes at {} moments in {:.0} s", watched.moments.len(), began.elapsed().as_secs_f64());
+}
+
+/// Of a plan that was approved, what is left of it is carried out, and nothing else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_under_a_plan_that_dies_is_finished() {
+    let house = Arc::new(House::under_a_plan(Incident::Playbook, SHORTEST).await);
+    let watched = watched(&house).await;
+    is_fixed(&watched.whole, "undisturbed");
+    let (began, stride) = (Instant::now(), pairs());
+    let distinct = (0..watched.moments.len()).filter(|at| is_distinct(&watched.moments, *at));
+    let crashes = distinct.step_by(stride.div_ceil(2)).flat_map(|at| LOSSES.map(|loss| (at, loss))).map(|(at, loss)| {
+        let snapshot = watched.moments[at].clone();
+        let (house, bytes) = (house.clone(), watched.surviving(&snapshot, loss));
+        async move {
+            let moment = format!("under a plan, {}, {loss:?}", describe(at, &snapshot));
+            let came = house.recover(&snapshot.simulator.fork(), &bytes, false, |_| {}).await;
+            judge(&house, &came, &after(&[loss]), &moment).await;
+            is_fixed(&came, &moment);
+        }
+    });
+    let told = at_once(crashes).await;
+    println!("report: {told} crashes of a run under a plan in {:.0} s", began.elapsed().as_secs_f64());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

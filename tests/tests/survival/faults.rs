@@ -1,9 +1,11 @@
 //! One fault of the API server, at every request of a run: survived, or said; never silently wrong.
 
+use crate::crashes::{Loss, describe, watched, write};
 use crate::fault::{FAULTS, Fault};
-use crate::gate::Gate;
+use crate::gate::{Gate, Snapshot};
 use crate::house::{House, SHORTEST, on_threads};
 use crate::judge::{Allowed, judge};
+use bytes::Bytes;
 use salve_core::report::Verdict;
 use salve_simulator::Incident;
 use std::sync::{Arc, Mutex};
@@ -61,4 +63,51 @@ async fn strike(house: &House, number: usize, fault: Fault) {
     assert!(closing.open.is_empty(), "{moment}: one fault leaves nothing open: {}", closing.sentence);
     let known = matches!(closing.verdict, Verdict::Fixed | Verdict::NotFixed | Verdict::NotThisIncident | Verdict::Failed(_) | Verdict::Denied);
     assert!(known, "{moment}: {:?} {}", closing.verdict, closing.sentence);
+}
+
+/// So many requests of whoever takes a run up are struck: the settling of what was in doubt, and what follows it.
+const FIRST: usize = 12;
+
+/// A run that died before one of its writes is taken up, and a fault strikes the recovery.
+#[tokio::test]
+async fn a_fault_of_a_recovery_is_survived_or_said() {
+    let house = Arc::new(House::new(Incident::Playbook, SHORTEST).await);
+    let watched = watched(&house).await;
+    let (began, stride) = (Instant::now(), reads());
+    let mut jobs = vec![];
+    for (at, snapshot) in watched.moments.iter().enumerate().filter(|(_, snapshot)| write(snapshot).is_some()) {
+        for (number, (kind, fault)) in (1..=FIRST).flat_map(|number| FAULTS.iter().enumerate().map(move |fault| (number, fault))) {
+            if (at + number * 7 + kind * 5).is_multiple_of(stride) {
+                jobs.push(Struck { at, snapshot: snapshot.clone(), bytes: watched.surviving(snapshot, Loss::Process), number, fault: *fault });
+            }
+        }
+    }
+    let told = on_threads(jobs, {
+        let house = house.clone();
+        move |struck| {
+            let house = house.clone();
+            async move { struck.tell(&house).await }
+        }
+    });
+    println!("report: {told} faults of recoveries in {:.0} s", began.elapsed().as_secs_f64());
+}
+
+/// A fault of a recovery.
+struct Struck {
+    at: usize,
+    snapshot: Arc<Snapshot>,
+    bytes: Bytes,
+    number: usize,
+    fault: Fault,
+}
+
+impl Struck {
+    async fn tell(self, house: &House) {
+        let Self { at, snapshot, bytes, number, fault } = self;
+        // One goes on, the next only gives back.
+        let release_only = number % 2 == 0;
+        let moment = format!("{}, {fault:?} at request {number} of the recovery, release only: {release_only}", describe(at, &snapshot));
+        let came = house.recover(&snapshot.simulator.fork(), &bytes, release_only, |gate| gate.strike(number, fault)).await;
+        judge(house, &came, &Allowed::default(), &moment).await;
+    }
 }

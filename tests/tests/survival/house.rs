@@ -5,6 +5,7 @@ use futures::StreamExt;
 use salve::arguments::Terms;
 use salve::cluster::Open;
 use salve::guest::Chosen;
+use salve::plans::Plan;
 use salve::session::{Dead, Over, Ready};
 use salve_core::grants::Grants;
 use salve_core::journal::Entry;
@@ -40,6 +41,17 @@ impl House {
         let ready = Ready::prepare(Chosen::find("volsync-unlock", &terms).unwrap(), &terms).await.unwrap();
         let before = Simulator::new(incident);
         assert!(canary::plant(&before) >= 200);
+        Self { ready, before }
+    }
+
+    /// The same, bound by a plan that was made and kept before.
+    pub async fn under_a_plan(incident: Incident, config: &[&str]) -> Self {
+        let Self { ready, before } = Self::new(incident, config).await;
+        let runs = tempfile::tempdir().unwrap();
+        let made = ready.run(Mode::Plan, &Open::simulated(before.clone()).await.unwrap(), Some(runs.path()), Box::new(Nobody)).await.unwrap();
+        let plan = Plan::open(runs.path(), &made.report.run).unwrap();
+        let terms = Terms { config: config.iter().map(ToString::to_string).collect(), ..Terms::default() };
+        let ready = Ready::prepare(plan.chosen().unwrap(), &terms).await.unwrap().under(plan).unwrap();
         Self { ready, before }
     }
 

@@ -34,6 +34,10 @@ pub(super) async fn settle(performer: &Performer, session: &Session, resource: &
         if annotation(&now, RUN) == Some(performer.run()) {
             return Settled::Applied;
         }
+        if is_void(performer, &now) {
+            withdraw(session, resource, target, uid(&now), None).await;
+            return Settled::NotApplied(format!("{why}; it was not applied, and no longer can be"));
+        }
         if version(&now) != version(before) {
             // The write demands the version that it was made for: it fails whenever it arrives.
             return Settled::NotApplied(format!("{why}; it was not applied, and somebody has changed the object since"));
@@ -59,13 +63,41 @@ pub(super) async fn look(performer: &Performer, session: &Session, resource: &Re
 /// Moves the resourceVersion, so that a write which demands the one of `now` fails whenever it arrives.
 pub(super) async fn forestall(performer: &Performer, session: &Session, resource: &Resource, target: &FluxRef, now: &Value) -> Result<(), Failure> {
     // A patch that changes nothing would move no version: so a word is written, and the next one takes it away.
-    let word = json!({"metadata": {"uid": uid(now), "resourceVersion": version(now), "annotations": {DEADLINE: format!("void: {}", performer.run())}}});
-    session.patch(resource, &target.namespace, &target.name, word).await?;
-    let back = json!({"metadata": {"uid": uid(now), "annotations": {DEADLINE: annotation(now, DEADLINE)}}});
-    if let Err(failure) = session.patch(resource, &target.namespace, &target.name, back).await {
-        tracing::warn!(target = %target, message = failure.message(), "the word that made a late write impossible stays in an annotation");
+    let word = json!({"metadata": {"uid": uid(now), "resourceVersion": version(now), "annotations": {DEADLINE: void(performer)}}});
+    if let Err(failure) = session.patch(resource, &target.namespace, &target.name, word).await {
+        let found = if failure.is_lost() { session.find(resource, Some(&target.namespace), &target.name).await.ok().flatten() } else { None };
+        if !found.is_some_and(|found| is_void(performer, &found)) {
+            return Err(failure);
+        }
     }
+    let before = annotation(now, DEADLINE).filter(|_| !is_void(performer, now));
+    withdraw(session, resource, target, uid(now), before).await;
     Ok(())
+}
+
+/// The word that moves the version.
+fn void(performer: &Performer) -> String {
+    format!("void: {}", performer.run())
+}
+
+/// Whether an object bears that word still.
+pub(super) fn is_void(performer: &Performer, object: &Value) -> bool {
+    annotation(object, DEADLINE) == Some(&void(performer))
+}
+
+/// Takes the word away. It changes nothing but itself, so one that got lost is sent again.
+async fn withdraw(session: &Session, resource: &Resource, target: &FluxRef, uid: &str, before: Option<&str>) {
+    let back = json!({"metadata": {"uid": uid, "annotations": {DEADLINE: before}}});
+    for _ in 0..LOOKS {
+        match session.patch(resource, &target.namespace, &target.name, back.clone()).await {
+            Err(failure) if failure.is_lost() => {}
+            Ok(_) => return,
+            Err(failure) => {
+                tracing::warn!(target = %target, message = failure.message(), "the word that made a late write impossible stays in an annotation");
+                return;
+            }
+        }
+    }
 }
 
 fn unknown(target: &FluxRef, why: &str, failure: Failure) -> Error {

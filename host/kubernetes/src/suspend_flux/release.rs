@@ -1,6 +1,6 @@
 //! The way back: what this run suspended, exactly as it was, unless somebody has taken it over.
 
-use super::doubt::forestall;
+use super::doubt::{forestall, is_void};
 use super::{changer, word};
 use crate::backend::Performer;
 use crate::flux;
@@ -49,7 +49,8 @@ pub(super) fn hold(ask: &Resume, object: Option<&Value>, run: &str) -> Hold {
 pub(crate) async fn prepare_resume(performer: &Performer, session: &Session, ask: &Resume, doubt: Option<&Prior>) -> Result<Prepared, Error> {
     let object = flux::find(session, &ask.target).await?;
     let demanded = doubt.and_then(|prior| prior.objects.first()).map(version);
-    let doubtful = object.as_ref().is_some_and(|object| demanded == Some(version(object)));
+    // It may yet arrive; or the word that kept it from that stands there still.
+    let doubtful = object.as_ref().is_some_and(|object| demanded == Some(version(object)) || is_void(performer, object));
     match (hold(ask, object.as_ref(), performer.run()), object) {
         (Hold::Nothing(_), Some(object)) if doubtful => Ok(Prepared::Ready(Prior { objects: vec![flux::outline(&object)], at: session.clock().now() })),
         (Hold::Nothing(resumed), _) => Ok(Prepared::Settled(Answer::Resume(resumed))),
