@@ -125,6 +125,20 @@ fn a_killed_run_is_finished_and_its_record_is_good_for_all_that_is_said_of_it() 
     let nothing = ends(&mut online(&sim, &["undo", &id, "--yes"]), 0);
     assert!(nothing.contains("NOTHING TO DO"), "{nothing}");
     assert_eq!(sim.doctor().status.code(), Some(0), "undo gives its Lease back");
+
+    // One that dies in the middle holds the cluster at most: that is given back, and what is missing is undone anew.
+    let mut all = salve::runs::all(&sim.runs()).unwrap().into_iter().map(|path| std::fs::read_to_string(path).unwrap());
+    let opened = |text: &str| text.lines().position(|line| line.contains("\"opened\"") && line.contains("delete-replicationsources.recreate"));
+    let (text, opened) = all.find_map(|text| opened(&text).map(|line| (text, line))).unwrap();
+    let died = sim.runs().join("2031-01-01-x-deadbeef.jsonl");
+    std::fs::write(&died, text.split_inclusive('\n').take(opened + 1).collect::<String>()).unwrap();
+    std::fs::set_permissions(&died, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let died = died.display().to_string();
+    let told = ends(&mut online(&sim, &["recover", &died]), 2);
+    assert!(told.contains("is an undo") && told.contains("--release"), "{told}");
+    let told = ends(&mut online(&sim, &["recover", &died, "--release"]), 1);
+    assert!(told.contains("its process died"), "{told}");
+    assert_eq!(sim.doctor().status.code(), Some(0));
 }
 
 /// Lets virtual time pass.

@@ -26,7 +26,7 @@ const PROCESSOR: u64 = 30;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Each attack, and the exit codes that its end may have: denied or not fixed for those that only ask, broken for those that break.
-const ATTACKS: [(&str, i32); 20] = [
+const ATTACKS: [(&str, i32); 21] = [
     ("forget", 0),
     ("panic", 6),
     ("loop", 6),
@@ -46,6 +46,7 @@ const ATTACKS: [(&str, i32); 20] = [
     ("names", 1),
     ("selectors", 1),
     ("others", 1),
+    ("marks", 1),
     ("everything", 6),
 ];
 

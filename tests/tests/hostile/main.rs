@@ -170,6 +170,17 @@ async fn it_reaches_nothing_beyond_its_grants() {
 }
 
 #[tokio::test]
+async fn its_record_replays_to_the_same_end() {
+    let (own, _) = load(&std::fs::read(component()).unwrap(), "its own", Limits::default()).await.unwrap();
+    for how in ["random", "forge", "lines", "paint", "names", "marks", "forget", "panic"] {
+        let ended = end(how, Mode::Live).await;
+        let again = replay(&own, RunFile::read(ended.over.file.as_ref().unwrap()).unwrap(), None).await.unwrap();
+        assert_eq!(again.parts, None, "{how}");
+        assert_eq!((again.closing.verdict, &again.closing.sentence), (ended.over.closing.verdict, &ended.over.closing.sentence), "{how}");
+    }
+}
+
+#[tokio::test]
 async fn nothing_that_could_differ_the_next_time_does() {
     let once = end("random", Mode::Live).await.over.closing.sentence;
     assert_eq!(end("random", Mode::Live).await.over.closing.sentence, once, "two runs, two processes of thought, one outcome");

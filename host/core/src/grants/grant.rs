@@ -156,17 +156,20 @@ impl Grant {
         Ok(())
     }
 
-    /// Whether an object that is about to be changed is as this grant wants it; if not, what is not.
-    pub(super) fn meets(&self, object: &Value) -> Result<(), String> {
+    /// Whether an object that is about to be changed is as this grant wants it; if not, what is not, and what would fit.
+    pub(super) fn meets(&self, object: &Value) -> Result<(), (String, String)> {
         if let Some(selector) = self.label_selector.as_ref().filter(|selector| !selector.fits(object)) {
-            return Err(format!("it does not bear the labels {:?}", selector.as_str()));
+            let labels = object["metadata"]["labels"].as_object().into_iter().flatten();
+            let borne: Vec<String> = labels.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
+            let borne = if borne.is_empty() { "it has none".to_owned() } else { format!("its labels are {}", borne.join(",")) };
+            return Err((format!("it does not bear the labels {:?}", selector.as_str()), format!("a `labelSelector` that fits: {borne}")));
         }
         if let Some(movers) = &self.movers {
             // As VolSync spells them: `rsyncTLS` is `rsync-tls`.
             let keys: Vec<String> = object["spec"].as_object().into_iter().flatten().map(|(key, _)| key.to_lowercase()).collect();
             let borne: Vec<&str> = MOVERS.into_iter().filter(|mover| keys.contains(&mover.replace('-', ""))).collect();
             if borne.is_empty() || !borne.iter().all(|mover| movers.iter().any(|granted| granted == mover)) {
-                return Err(format!("its mover is none of {}", movers.join(", ")));
+                return Err((format!("its mover is none of {}", movers.join(", ")), format!("`movers: [{}]`", borne.join(", "))));
             }
         }
         Ok(())

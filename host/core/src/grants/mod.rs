@@ -53,8 +53,8 @@ pub struct Permit {
 enum Hindrance {
     Exhausted(u32, &'static str),
     Evidence(String),
-    /// The object is not as it wants it.
-    Unmet(String),
+    /// The object is not as it wants it: what is not, and what would fit.
+    Unmet(String, String),
 }
 
 /// Why not, whose word that is, and what would allow it.
@@ -102,7 +102,7 @@ impl Grants {
                 let object = object(effect, target, objects);
                 // Of a set, what is settled already is not met; of one thing, nothing but that thing may be.
                 if let (None, [only], false) = (object, targets.as_slice(), objects.is_empty()) {
-                    let why = Hindrance::Unmet("something else was read in its place".into());
+                    let why = Hindrance::Unmet("something else was read in its place".into(), "that object itself".into());
                     return Err(hindered(effect, only, &layer.source, Some(why)));
                 }
                 let (g, grant) = self.holding(l, effect, target, object, tally, &permit).map_err(|why| hindered(effect, target, &layer.source, why))?;
@@ -136,7 +136,7 @@ impl Grants {
             } else if let Some(missing) = missing {
                 Some(Hindrance::Evidence(missing))
             } else if let Err(unmet) = object.map_or(Ok(()), |object| grant.meets(object)) {
-                Some(Hindrance::Unmet(unmet))
+                Some(Hindrance::Unmet(unmet.0, unmet.1))
             } else if grant.approval.is_none() || !is_touch(effect) {
                 return Ok((g, grant));
             } else {
@@ -255,10 +255,10 @@ fn hindered(effect: &Effect, target: &Target, source: &str, hindrance: Option<Hi
     let name = effect.name();
     match hindrance {
         None => deny(effect, Some(target), source, effect.capability()),
-        Some(Hindrance::Unmet(why)) => Denial {
+        Some(Hindrance::Unmet(why, fits)) => Denial {
             what: format!("{name} {target} is not granted: {why}"),
             source_: source.into(),
-            remedy: "would allow it with another `labelSelector` or `movers` in that grant".into(),
+            remedy: format!("would allow it with {fits} in that grant"),
         },
         Some(Hindrance::Exhausted(max, what)) => Denial {
             what: format!("{name} {target}: {source} allows {max} {what} in a run, this would be one more"),
@@ -268,7 +268,7 @@ fn hindered(effect: &Effect, target: &Target, source: &str, hindrance: Option<Hi
         Some(Hindrance::Evidence(missing)) => Denial {
             what: format!("{name} {target}: {source} wants evidence first: {missing}"),
             source_: source.into(),
-            remedy: "would allow it with less under `evidence` in that grant".into(),
+            remedy: "would allow it once that is recorded, or without it under `evidence` in that grant".into(),
         },
     }
 }

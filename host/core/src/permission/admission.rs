@@ -311,3 +311,41 @@ fn fits(what: &str, glob: &str) -> String {
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grants::{Grant, Grants, Layer};
+
+    /// The rules of the policy on this resource, for these functions under these grants.
+    fn said(functions: &[Function], grants: Vec<Grant>, resource: &str) -> String {
+        let grants = Grants { layers: vec![Layer { source: "remediation.yaml".into(), grants }] };
+        let needs = Needs::of(&functions.iter().copied().collect(), &grants, false);
+        let account = Account { namespace: "salve".into(), name: "x".into() };
+        let policy = objects(&account, &needs).into_iter().find(|object| object["spec"]["matchConstraints"].to_string().contains(resource));
+        policy.unwrap()["spec"]["validations"].to_string()
+    }
+
+    fn within(capability: &str, namespace: &str) -> Grant {
+        Grant { namespaces: vec![Glob::new(namespace).unwrap()], ..Grant::whole(capability) }
+    }
+
+    #[test]
+    fn each_field_goes_with_its_places() {
+        let functions = [Function::Suspend, Function::Reconcile];
+        let apart = said(&functions, vec![within("suspend-flux", "media"), within("reconcile-flux", "flux-system")], "kustomizations");
+        assert!(apart.contains("(k in ['suspend'] && ((request.namespace == 'media')))"), "{apart}");
+        assert!(apart.contains("'reconcile.fluxcd.io/requestedAt'] && ((request.namespace == 'flux-system')))"), "{apart}");
+        let together = said(&functions, vec![within("suspend-flux", "media"), within("reconcile-flux", "media")], "kustomizations");
+        assert!(together.contains("k in ['suspend'] ||") && !together.contains("request.namespace"), "the Role says where: {together}");
+    }
+
+    #[test]
+    fn a_pattern_of_namespaces_is_held() {
+        let held = |namespace: &str| said(&[Function::Restart], vec![within("restart-deployment", namespace)], "deployments");
+        assert!(held("rook-*").contains("request.namespace.matches('^rook"), "{}", held("rook-*"));
+        for of_the_role in ["rook-ceph", "*"] {
+            assert!(!held(of_the_role).contains("request.namespace"), "{of_the_role}: {}", held(of_the_role));
+        }
+    }
+}
