@@ -225,6 +225,9 @@ pub struct Report {
     /// What the host itself gave back.
     #[serde(skip)]
     given_back: Vec<String>,
+    /// What the guest says that is left: of several verdicts the last says the rest.
+    #[serde(skip)]
+    guests_left: Vec<Finding>,
 }
 
 /// What ran.
@@ -368,6 +371,7 @@ impl Report {
             suspending: vec![],
             deleted: vec![],
             given_back: vec![],
+            guests_left: vec![],
         }
     }
 
@@ -402,6 +406,7 @@ impl Report {
                         self.evidence.clone_from(&conclusion.evidence);
                         self.figures.clone_from(&conclusion.figures);
                         self.left.clone_from(&conclusion.left);
+                        self.guests_left.clone_from(&conclusion.left);
                         self.prevention.clone_from(&conclusion.prevention);
                     }
                     Ending::PlanEnds(_) => self.predict(),
@@ -503,6 +508,7 @@ impl Report {
 
     fn close(&mut self, closing: &Closing) {
         self.tick(closing.at);
+        self.left.clone_from(&self.guests_left);
         if !self.deleted.is_empty() && !self.given_back.is_empty() {
             self.left.push(Finding {
                 text: format!("what may come back: Flux re-creates deleted sources that Git declares when it next reconciles {}", self.given_back.join(", ")),

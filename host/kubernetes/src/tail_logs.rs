@@ -94,7 +94,7 @@ async fn read(session: &Session, query: &Query, pod: &Value, after: &[Position],
         // A whole page of what was read before, or one line longer than a page: a larger one gets on.
         if stretch.lines.is_empty() && stretch.cut {
             if limit >= most {
-                return Ok(Read::Not(format!("a line is longer than {} KiB", limit >> 10)));
+                return Ok(Read::Not(format!("a line, or what was logged in one second, is longer than {} KiB", limit >> 10)));
             }
             limit = (limit * 2).min(most);
             continue;

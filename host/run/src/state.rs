@@ -38,6 +38,8 @@ pub(crate) struct State {
     pub lease: Option<Acquired>,
     /// Where the Lease was asked for, while it is not known whether the run has it.
     pub lease_asked: Option<String>,
+    /// Whether a request for it may have been applied unheard.
+    lease_lost: bool,
     /// How the guest's part ended, once it did.
     pub ended: Option<Ending>,
     /// The verdict, once there is one.
@@ -95,6 +97,9 @@ impl State {
     fn closed(&mut self, closed: &Closed) {
         let (Some(effect), Some(opened)) = (self.whole.get(&closed.n).cloned(), self.in_doubt.get(&closed.n)) else { return };
         let (origin, attempt) = (opened.origin, opened.effect.clone());
+        if let Effect::Touch(Touch::AcquireLease(_)) = &attempt {
+            self.asked_for_the_lease(closed);
+        }
         match (&closed.conflict, &closed.outcome) {
             (Some(_), outcome) => {
                 let answer = outcome.as_ref().and_then(|outcome| decode(&effect, outcome));
@@ -109,6 +114,20 @@ impl State {
                 self.came(closed.n, closed.at, origin, &effect, outcome);
             }
             (None, None) => {}
+        }
+    }
+
+    /// An attempt that is closed without a conflict has its own word: applied, or refused, or never sent. After one whose answer got lost, or that
+    /// nobody waited for, only that it is ours, or another's, is a word.
+    fn asked_for_the_lease(&mut self, closed: &Closed) {
+        self.lease_lost |= closed.conflict.is_some() || closed.settled;
+        let known = match &closed.outcome {
+            Some(Outcome::Error(Error::Conflict(_))) => true,
+            Some(Outcome::Error(_)) => !self.lease_lost,
+            Some(Outcome::Ok(_)) | None => false,
+        };
+        if known && closed.conflict.is_none() {
+            self.lease_asked = None;
         }
     }
 
@@ -131,16 +150,13 @@ impl State {
             self.lease_asked = self.lease_asked.take().filter(|_| holder.is_some_and(|holder| holder.run == self.run));
         }
         let Effect::Touch(touch) = effect else { return };
-        if let (Touch::AcquireLease(_), Outcome::Ok(_) | Outcome::Error(Error::Denied(_))) = (touch, outcome) {
-            self.lease_asked = None;
-        }
         if let Touch::Reconcile(reconcile) = touch {
             *self.reconciled.entry(reconcile.target.clone()).or_default() += 1;
         }
         match (touch, decode(effect, outcome)) {
             (Touch::Suspend(_), Some(Answer::Suspend(holds))) => self.suspensions.settle(n, &holds),
             (Touch::Resume(release), Some(Answer::Resume(resumed))) => self.suspensions.close(release, &resumed),
-            (Touch::AcquireLease(_), Some(Answer::AcquireLease(acquired))) => self.lease = Some(acquired),
+            (Touch::AcquireLease(_), Some(Answer::AcquireLease(acquired))) => (self.lease, self.lease_asked) = (Some(acquired), None),
             (Touch::ReleaseLease(_), Some(Answer::ReleaseLease(()))) => self.lease = None,
             (
                 Touch::AcquireLease(_)

@@ -43,7 +43,13 @@ impl Suspensions {
         for hold in holds {
             let known = self.all.iter_mut().find(|s| s.n == n && s.release.target == hold.target);
             match (&hold.end, known) {
-                (HoldEnd::Suspended(_), Some(known)) => known.doubt = None,
+                (HoldEnd::Suspended(_), Some(known)) => {
+                    known.doubt = None;
+                    // Whatever was thought of an attempt before: it is held.
+                    if matches!(known.end, End::Void) {
+                        known.end = End::Open;
+                    }
+                }
                 // It was this run's already.
                 (HoldEnd::Suspended(made), None) => {
                     self.open(n, Resume { target: hold.target.clone(), uid: made.uid.clone(), prior: made.prior }, None);

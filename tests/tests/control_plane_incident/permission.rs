@@ -27,6 +27,18 @@ const KUSTOMIZATION: [(&str, &str); 12] = [
     ("no finalizer", r#"{"metadata": {"finalizers": null}}"#),
 ];
 
+/// The same of the GitRepository that all of it comes from.
+const SOURCE: [(&str, &str); 8] = [
+    ("url", r#"{"spec": {"url": "https://example.com/evil"}}"#),
+    ("ref", r#"{"spec": {"ref": {"branch": "evil"}}}"#),
+    ("secretRef", r#"{"spec": {"secretRef": {"name": "others"}}}"#),
+    ("ignore", r#"{"spec": {"ignore": "/*"}}"#),
+    ("suspend, and something beside it", r#"{"spec": {"suspend": true, "interval": "1s"}}"#),
+    ("a label", r#"{"metadata": {"labels": {"a": "b"}}}"#),
+    ("an owner reference", r#"{"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "1"}]}}"#),
+    ("a finalizer", r#"{"metadata": {"finalizers": ["example.com/never"]}}"#),
+];
+
 /// The same of the driver's Deployment: none of them is a restart.
 const DEPLOYMENT: [(&str, &str); 8] = [
     ("replicas", r#"{"spec": {"replicas": 0}}"#),
@@ -61,15 +73,26 @@ async fn with_the_same_credential_kubectl_can_do_no_more() -> Result<()> {
             .await
             .with_context(|| format!("{what} of a Deployment"))?;
     }
-    let source = r#"{"spec": {"url": "https://example.com/evil"}}"#;
+    for (what, patch) in SOURCE {
+        hand.refused(&["patch", "gitrepository", "flux-system", "-n", "flux-system", "--type=merge", "-p", patch], "ValidatingAdmissionPolicy")
+            .await
+            .with_context(|| format!("{what} of a GitRepository"))?;
+    }
     let manifest = json!({
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "another", "namespace": "salve"}, "spec": {},
     });
     hand.refused_with(&["create", "-f", "-"], &manifest, "the only Lease to be made is salve").await?;
+    for (field, value) in
+        [("finalizers", json!(["example.com/never"])), ("ownerReferences", json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "1"}]))]
+    {
+        let mut lease = manifest.clone();
+        lease["metadata"]["name"] = "salve".into();
+        lease["metadata"][field] = value;
+        hand.refused_with(&["create", "-f", "-"], &lease, &format!("a new object has no {field}")).await?;
+    }
     for (arguments, words) in [
-        (&["patch", "gitrepository", "flux-system", "-n", "flux-system", "--type=merge", "-p", source][..], "ValidatingAdmissionPolicy"),
         // By name alone, as a person deletes; the run deletes by uid.
-        (&["delete", "replicationsource", "plex", "-n", "media", "--wait=false"], "by its uid"),
+        (&["delete", "replicationsource", "plex", "-n", "media", "--wait=false"][..], "by its uid"),
         (&["delete", "replicationsource", "--all", "-n", "media", "--wait=false"], "by its uid"),
         (&["delete", "pods", "--all", "-n", "rook-ceph", "--wait=false"], "ValidatingAdmissionPolicy"),
         (&["scale", "deployment", DRIVER, "-n", "rook-ceph", "--replicas=0"], "cannot patch resource \"deployments/scale\""),

@@ -47,7 +47,7 @@ pub struct Position {
     pub pod: String,
     /// The latest timestamp read, as the API server wrote it (RFC 3339 with nanoseconds).
     pub timestamp: String,
-    /// How many lines were read from the first of that timestamp on, that one included.
+    /// How many lines were read from the first of that timestamp on, that one included; of its second and later ones.
     pub ordinal: u32,
 }
 

@@ -49,6 +49,9 @@ pub struct Permit {
     pub approval: Option<String>,
 }
 
+/// By document and grant, what evidence is not there yet.
+type Missing = BTreeMap<(usize, usize), String>;
+
 /// Why a grant that fits does not hold now.
 enum Hindrance {
     Exhausted(u32, &'static str),
@@ -89,6 +92,7 @@ impl Grants {
         if !needs_grant(effect) {
             return Ok(permit);
         }
+        let missing = self.missing(effect, tally);
         let capability = effect.capability();
         let targets = effect.targets();
         if self.layers.is_empty() {
@@ -105,7 +109,8 @@ impl Grants {
                     let why = Hindrance::Unmet("something else was read in its place".into(), "that object itself".into());
                     return Err(hindered(effect, only, &layer.source, Some(why)));
                 }
-                let (g, grant) = self.holding(l, effect, target, object, tally, &permit).map_err(|why| hindered(effect, target, &layer.source, why))?;
+                let (g, grant) =
+                    self.holding(l, effect, target, object, (tally, &missing), &permit).map_err(|why| hindered(effect, target, &layer.source, why))?;
                 *permit.charges.entry((l, g)).or_default() += 1;
                 if grant.approval.is_some() && is_touch(effect) {
                     permit.approval.get_or_insert_with(|| layer.source.clone());
@@ -113,6 +118,13 @@ impl Grants {
             }
         }
         Ok(permit)
+    }
+
+    /// What evidence each grant of this capability lacks: looked for once, whatever the number of targets.
+    fn missing(&self, effect: &Effect, tally: &Tally) -> Missing {
+        let all = self.layers.iter().enumerate().flat_map(|(l, layer)| layer.grants.iter().enumerate().map(move |(g, grant)| ((l, g), grant)));
+        let wanting = all.filter(|(_, grant)| wants_evidence(effect) && grant.capability == effect.capability());
+        wanting.filter_map(|(place, grant)| Some((place, grant.evidence.as_ref()?.missing(&tally.gathered)?))).collect()
     }
 
     /// The grant of a layer that holds for a target after what `permit` charges already; of several the one that asks nobody. If none
@@ -123,18 +135,18 @@ impl Grants {
         effect: &Effect,
         target: &Target,
         object: Option<&Value>,
-        tally: &Tally,
+        (tally, missing): (&Tally, &Missing),
         permit: &Permit,
     ) -> Result<(usize, &Grant), Option<Hindrance>> {
         let fitting = self.layers[l].grants.iter().enumerate().filter(|(_, grant)| grant.fits(effect.capability(), target));
         let (mut hindrance, mut asks) = (None, None);
         for (g, grant) in fitting {
             let used = tally.used.get(&(l, g)).unwrap_or(&0) + permit.charges.get(&(l, g)).unwrap_or(&0);
-            let missing = grant.evidence.as_ref().filter(|_| wants_evidence(effect)).and_then(|evidence| evidence.missing(&tally.gathered));
+            let missing = missing.get(&(l, g));
             hindrance = if let Some((max, what)) = grant.max.of(effect).filter(|(max, _)| used >= *max) {
                 Some(Hindrance::Exhausted(max, what))
             } else if let Some(missing) = missing {
-                Some(Hindrance::Evidence(missing))
+                Some(Hindrance::Evidence(missing.clone()))
             } else if let Err(unmet) = object.map_or(Ok(()), |object| grant.meets(object)) {
                 Some(Hindrance::Unmet(unmet.0, unmet.1))
             } else if grant.approval.is_none() || !is_touch(effect) {
@@ -151,9 +163,10 @@ impl Grants {
     pub fn count(&self, effect: &Effect, objects: &[Value], tally: &mut Tally) -> Permit {
         let mut permit = Permit { charges: BTreeMap::new(), approval: None };
         if needs_grant(effect) {
+            let missing = self.missing(effect, tally);
             for (l, layer) in self.layers.iter().enumerate() {
                 for target in &effect.targets() {
-                    let holding = self.holding(l, effect, target, object(effect, target, objects), tally, &permit).ok().map(|(g, _)| g);
+                    let holding = self.holding(l, effect, target, object(effect, target, objects), (tally, &missing), &permit).ok().map(|(g, _)| g);
                     let named = || layer.grants.iter().position(|grant| grant.fits(effect.capability(), target));
                     if let Some(g) = holding.or_else(named) {
                         *permit.charges.entry((l, g)).or_default() += 1;

@@ -1,6 +1,6 @@
 //! What a Role and an admission policy cannot say: what only the host enforces, and what the Role alone would allow.
 
-use super::needs::{Needs, Place};
+use super::needs::{Need, Needs, Place};
 use crate::effect::{Function, Reach, reach};
 use crate::footprint::Verb;
 use crate::grants::Grants;
@@ -45,9 +45,13 @@ pub fn of_the_host(functions: &BTreeSet<Function>, grants: &Grants, needs: &Need
 
 /// Where a run may do such a thing, in words; none where it may nowhere.
 fn places(needs: &Needs, group: &str, resource: &str, verb: Verb) -> Option<String> {
-    let keys = needs.all.keys().filter(|key| key.verb == verb && key.group == group && key.resource == resource);
-    let found: BTreeSet<&str> = keys
-        .map(|key| match &key.place {
+    places_where(needs, group, resource, verb, |_| true)
+}
+
+fn places_where(needs: &Needs, group: &str, resource: &str, verb: Verb, wanted: impl Fn(&Need) -> bool) -> Option<String> {
+    let fitting = needs.all.iter().filter(|(key, need)| key.verb == verb && key.group == group && key.resource == resource && wanted(need));
+    let found: BTreeSet<&str> = fitting
+        .map(|(key, _)| match &key.place {
             Place::Cluster | Place::Everywhere => "every namespace",
             Place::Namespace(namespace) => namespace,
         })
@@ -92,7 +96,8 @@ pub fn of_the_policies(needs: &Needs) -> Vec<String> {
     const VOLSYNC: (&str, &str) = ("volsync.backube", "replicationsources");
     let mut suspended: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for (group, resource) in FLUX {
-        if let Some(place) = places(needs, group, resource, Verb::Patch) {
+        let suspends = |need: &Need| need.functions.contains(&Function::Suspend);
+        if let Some(place) = places_where(needs, group, resource, Verb::Patch, suspends) {
             suspended.entry(place).or_default().push(resource);
         }
     }
@@ -102,6 +107,8 @@ pub fn of_the_policies(needs: &Needs) -> Vec<String> {
         .collect();
     let others = [
         (("apps", "deployments"), Verb::Patch, "restart the Deployments that are granted, as often as it likes"),
+        (("", "pods"), Verb::Delete, "delete the pods of those Deployments, each by its uid"),
+        (("coordination.k8s.io", "leases"), Verb::Delete, "delete the Lease of any run, by its uid: two runs then meet at the marks alone"),
         (VOLSYNC, Verb::Delete, "delete the ReplicationSources that are granted, each by its uid, as many as it likes"),
         (VOLSYNC, Verb::Create, "make ReplicationSources of its own choice: one that sends what a claim holds to a place of its own, too"),
     ];

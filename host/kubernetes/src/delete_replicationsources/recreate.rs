@@ -70,6 +70,14 @@ pub(crate) async fn recreate(session: &Session, ask: &Recreate, prior: &Prior) -
             }
             Err(failure) => failure,
         };
+        // Where no answer came, the object says what became of it.
+        if failure.is_lost()
+            && let Ok(Some(found)) = session.find(&resource, Some(&one.object.namespace), &one.object.name).await
+            && is_ours(one, &found)
+        {
+            sofar.push(made(one, MadeEnd::Made, None));
+            continue;
+        }
         if failure.code() == Some(409) || failure.is_lost() {
             // What became of it, the next attempt reads.
             let rest = Touch::Recreate(Recreate { set: ask.set[index..].to_vec() });

@@ -34,12 +34,12 @@ pub(super) async fn settle(performer: &Performer, session: &Session, resource: &
         if annotation(&now, RUN) == Some(performer.run()) {
             return Settled::Applied;
         }
-        if is_void(performer, &now) {
-            withdraw(session, resource, target, uid(&now), None).await;
-            return Settled::NotApplied(format!("{why}; it was not applied, and no longer can be"));
-        }
         if version(&now) != version(before) {
             // The write demands the version that it was made for: it fails whenever it arrives.
+            if is_void(performer, &now) {
+                withdraw(performer, session, resource, target, now, deadline(performer, before)).await;
+                return Settled::NotApplied(format!("{why}; it was not applied, and no longer can be"));
+            }
             return Settled::NotApplied(format!("{why}; it was not applied, and somebody has changed the object since"));
         }
         match forestall(performer, session, resource, target, &now).await {
@@ -62,16 +62,22 @@ pub(super) async fn look(performer: &Performer, session: &Session, resource: &Re
 
 /// Moves the resourceVersion, so that a write which demands the one of `now` fails whenever it arrives.
 pub(super) async fn forestall(performer: &Performer, session: &Session, resource: &Resource, target: &FluxRef, now: &Value) -> Result<(), Failure> {
-    // A patch that changes nothing would move no version: so a word is written, and the next one takes it away.
-    let word = json!({"metadata": {"uid": uid(now), "resourceVersion": version(now), "annotations": {DEADLINE: void(performer)}}});
-    if let Err(failure) = session.patch(resource, &target.namespace, &target.name, word).await {
-        let found = if failure.is_lost() { session.find(resource, Some(&target.namespace), &target.name).await.ok().flatten() } else { None };
-        if !found.is_some_and(|found| is_void(performer, &found)) {
-            return Err(failure);
-        }
+    // A patch that changes nothing would move no version: so a word is written, and the next one takes it away. Where one stands already, taking
+    // it away is what moves the version.
+    let stands = is_void(performer, now);
+    let word = if stands { None } else { Some(void(performer)) };
+    let spoken = match session.patch(resource, &target.namespace, &target.name, noting(now, word.as_deref())).await {
+        Ok(spoken) => spoken,
+        // Whether it was applied, the object says.
+        Err(failure) if failure.is_lost() => match session.find(resource, Some(&target.namespace), &target.name).await {
+            Ok(Some(found)) if uid(&found) == uid(now) && is_void(performer, &found) != stands => found,
+            Ok(_) | Err(_) => return Err(failure),
+        },
+        Err(failure) => return Err(failure),
+    };
+    if !stands {
+        withdraw(performer, session, resource, target, spoken, deadline(performer, now)).await;
     }
-    let before = annotation(now, DEADLINE).filter(|_| !is_void(performer, now));
-    withdraw(session, resource, target, uid(now), before).await;
     Ok(())
 }
 
@@ -85,13 +91,26 @@ pub(super) fn is_void(performer: &Performer, object: &Value) -> bool {
     annotation(object, DEADLINE) == Some(&void(performer))
 }
 
-/// Takes the word away. It changes nothing but itself, so one that got lost is sent again.
-async fn withdraw(session: &Session, resource: &Resource, target: &FluxRef, uid: &str, before: Option<&str>) {
-    let back = json!({"metadata": {"uid": uid, "annotations": {DEADLINE: before}}});
+/// What stood in its place.
+fn deadline(performer: &Performer, object: &Value) -> Option<String> {
+    annotation(object, DEADLINE).filter(|_| !is_void(performer, object)).map(str::to_owned)
+}
+
+/// This in the annotation, of this very version of the object.
+fn noting(object: &Value, word: Option<&str>) -> Value {
+    json!({"metadata": {"uid": uid(object), "resourceVersion": version(object), "annotations": {DEADLINE: word}}})
+}
+
+/// Takes the word away, for what stood there `before`, and nothing that anybody has written since.
+async fn withdraw(performer: &Performer, session: &Session, resource: &Resource, target: &FluxRef, mut now: Value, before: Option<String>) {
     for _ in 0..LOOKS {
-        match session.patch(resource, &target.namespace, &target.name, back.clone()).await {
-            Err(failure) if failure.is_lost() => {}
+        match session.patch(resource, &target.namespace, &target.name, noting(&now, before.as_deref())).await {
             Ok(_) => return,
+            Err(failure) if failure.is_lost() || failure.is_stale() => match session.find(resource, Some(&target.namespace), &target.name).await {
+                Ok(Some(found)) if uid(&found) == uid(&now) && is_void(performer, &found) => now = found,
+                Ok(_) => return,
+                Err(_) => {}
+            },
             Err(failure) => {
                 tracing::warn!(target = %target, message = failure.message(), "the word that made a late write impossible stays in an annotation");
                 return;

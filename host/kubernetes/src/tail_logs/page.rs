@@ -63,7 +63,10 @@ pub(super) fn cut(bytes: &[u8], limit: usize, pod: &str, before: Option<&Positio
 fn resume(all: &[Stamped<'_>], position: &Position) -> usize {
     let Ok(latest) = position.timestamp.parse::<Timestamp>() else { return 0 };
     match all.iter().position(|line| line.at == latest) {
-        Some(first) => all.len().min(first + position.ordinal as usize),
+        Some(first) => {
+            let mut counted = counted(&all[first..], latest).skip(position.ordinal as usize);
+            counted.next().map_or(all.len(), |index| first + index)
+        }
         // The line is not there any more: the log was rotated, or the container started anew.
         None => all.iter().position(|line| line.at > latest).unwrap_or(all.len()),
     }
@@ -75,8 +78,14 @@ fn resume(all: &[Stamped<'_>], position: &Position) -> usize {
 fn end(all: &[Stamped<'_>], from: usize, pod: &str) -> Option<Position> {
     let latest = all.iter().map(|line| line.at).max().filter(|_| from < all.len())?;
     let first = all.iter().position(|line| line.at == latest)?;
-    let ordinal = u32::try_from(all.len() - first).unwrap_or(u32::MAX);
+    let ordinal = u32::try_from(counted(&all[first..], latest).count()).unwrap_or(u32::MAX);
     Some(Position { pod: pod.to_owned(), timestamp: all[first].stamp.to_owned(), ordinal })
+}
+
+/// The indices of lines that the next page has, too: those before the latest whole second are asked for no more.
+fn counted(lines: &[Stamped<'_>], latest: Timestamp) -> impl Iterator<Item = usize> {
+    let second = latest.as_second();
+    lines.iter().enumerate().filter(move |(_, line)| line.at.as_second() >= second).map(|(index, _)| index)
 }
 
 fn stamped(line: &str) -> Option<Stamped<'_>> {
@@ -127,6 +136,19 @@ mod tests {
         for limit in 1..=log.len() + 1 {
             assert_eq!(read_all(&log, limit), expected, "pages of {limit} bytes");
         }
+    }
+
+    /// The next page lacks what is of an earlier second.
+    #[test]
+    fn a_line_of_an_earlier_second_is_not_counted() {
+        let line = |seconds: u32, text: &str| format!("2026-08-20T10:00:{seconds:02}.000000001Z {text}\n");
+        let (first, later) = ([line(10, "a"), line(9, "b")].concat(), [line(10, "c"), line(10, "d")].concat());
+        let page = cut(first.as_bytes(), first.len(), "u", None, None);
+        assert_eq!((texts(&page), page.position.as_ref().map(|position| position.ordinal)), (vec!["a", "b"], Some(1)));
+        let next = line(10, "a") + &later;
+        assert_eq!(texts(&cut(next.as_bytes(), PLENTY, "u", page.position.as_ref(), None)), ["c", "d"]);
+        // From an API server that gives it all the same.
+        assert_eq!(texts(&cut((first + &later).as_bytes(), PLENTY, "u", page.position.as_ref(), None)), ["c", "d"]);
     }
 
     #[test]

@@ -169,19 +169,28 @@ async fn what_was_deleted_is_made_anew_and_never_over_a_namesake() {
 /// Its answer got lost: what stands there is ours, and no namesake.
 #[tokio::test]
 async fn what_was_made_without_an_answer_is_made() {
-    let stage = Stage::new(Incident::Playbook);
-    let ask = frozen(&stage, &["old-lidarr"]).await;
-    let mut manifest = stage.ready(&touch(ask.clone())).await.objects[0].clone();
-    manifest["metadata"].as_object_mut().unwrap().retain(|key, _| ["name", "namespace", "labels"].contains(&key.as_str()));
-    manifest.as_object_mut().unwrap().remove("status");
-    stage.touch(ask.clone()).await.unwrap();
-    let set = vec![Manifest { object: ask.set[0].object.clone(), manifest }];
-    let prior = stage.ready(&touch(Recreate { set: set.clone() })).await;
-    stage.simulator.fault(Fault::dropped().on("create").first(1).after_applying());
-    let Acted::Conflict { rest, .. } = stage.act(&touch(Recreate { set }), &prior).await else { panic!("it is not known what became of it") };
-    let Prepared::Settled(answer) = stage.prepare(&rest, Some(&prior)).await.unwrap() else { panic!("it is there") };
-    assert_eq!(take::<Recreate>(answer)[0].end, MadeEnd::Made);
-    // Whoever has not asked for it has not made it.
-    let Prepared::Settled(answer) = stage.prepare(&rest, None).await.unwrap() else { panic!("it is there") };
-    assert_eq!(take::<Recreate>(answer)[0].end, MadeEnd::Occupied);
+    for unread in [0, 4] {
+        let stage = Stage::new(Incident::Playbook);
+        let ask = frozen(&stage, &["old-lidarr"]).await;
+        let mut manifest = stage.ready(&touch(ask.clone())).await.objects[0].clone();
+        manifest["metadata"].as_object_mut().unwrap().retain(|key, _| ["name", "namespace", "labels"].contains(&key.as_str()));
+        manifest.as_object_mut().unwrap().remove("status");
+        stage.touch(ask.clone()).await.unwrap();
+        let set = vec![Manifest { object: ask.set[0].object.clone(), manifest }];
+        let prior = stage.ready(&touch(Recreate { set: set.clone() })).await;
+        stage.simulator.fault(Fault::dropped().on("create").first(1).after_applying());
+        stage.simulator.fault(Fault::dropped().on("get").at("/replicationsources/").first(unread));
+        // It is read at once; where that fails too, before the next attempt.
+        match stage.act(&touch(Recreate { set }), &prior).await {
+            Acted::Done(answer) if unread == 0 => assert_eq!(take::<Recreate>(answer.unwrap())[0].end, MadeEnd::Made),
+            Acted::Conflict { rest, .. } if unread > 0 => {
+                let Prepared::Settled(answer) = stage.prepare(&rest, Some(&prior)).await.unwrap() else { panic!("it is there") };
+                assert_eq!(take::<Recreate>(answer)[0].end, MadeEnd::Made);
+                // Whoever has not asked for it has not made it.
+                let Prepared::Settled(answer) = stage.prepare(&rest, None).await.unwrap() else { panic!("it is there") };
+                assert_eq!(take::<Recreate>(answer)[0].end, MadeEnd::Occupied);
+            }
+            other => panic!("{unread}: {other:?}"),
+        }
+    }
 }

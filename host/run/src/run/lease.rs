@@ -62,7 +62,7 @@ impl Run {
 
     async fn try_to_let_it_go(&mut self) -> Result<(), Error> {
         let halted = |halt: Halt| Error::Unavailable(halt.to_string());
-        if self.state.lease.is_none() && (self.taken_up || self.state.lease_asked.is_some()) {
+        if self.state.lease_asked.is_some() || self.state.lease.is_none() && self.taken_up {
             let (_, answer) = self.carry(Lease {}.effect(), Origin::Host).await.map_err(halted)?;
             let holder = taken::<Lease>(answer?).map_err(halted)?;
             if holder.is_some_and(|holder| holder.run == self.hold.run) {
