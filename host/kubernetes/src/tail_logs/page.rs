@@ -131,10 +131,14 @@ mod tests {
     fn pages_of_any_size_neither_lose_nor_double_a_line() {
         // Several lines of one instant, and two that stand in the wrong order.
         let lines = [(1, "a"), (1, "b"), (1, "c"), (5, "d"), (4, "e"), (5, "f"), (6, ""), (6, "a much longer line than any of the others"), (5, "g"), (7, "h")];
-        let log = log(&lines);
-        let expected: Vec<&str> = log.lines().map(|line| line.split_once(' ').unwrap().1).collect();
-        for limit in 1..=log.len() + 1 {
-            assert_eq!(read_all(&log, limit), expected, "pages of {limit} bytes");
+        // And where a page ends with a line that is earlier than what a smaller page reaches.
+        let (long, longer) = ("e".repeat(100), "f".repeat(300));
+        let back = [(1, "a"), (5, "d"), (4, long.as_str()), (6, longer.as_str()), (7, "g")];
+        for log in [log(&lines), log(&back)] {
+            let expected: Vec<&str> = log.lines().map(|line| line.split_once(' ').unwrap().1).collect();
+            for limit in 1..=log.len() + 1 {
+                assert_eq!(read_all(&log, limit), expected, "pages of {limit} bytes");
+            }
         }
     }
 
