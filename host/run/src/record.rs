@@ -73,11 +73,7 @@ impl Record {
 
     /// The guest's call that would be next.
     pub fn rest(&self) -> Option<(u64, &Effect)> {
-        self.entries.iter().find(|entry| is_call(entry)).and_then(|entry| match entry {
-            Entry::Done(done) | Entry::Planned(done) => Some((done.n, &done.effect)),
-            Entry::Opened(opened) => Some((opened.n, &opened.effect)),
-            _ => None,
-        })
+        self.entries.iter().find_map(call)
     }
 
     /// The guest's next call. `state` hears everything up to its end, the host's own entries too.
@@ -126,12 +122,13 @@ impl Record {
     }
 }
 
-fn is_call(entry: &Entry) -> bool {
-    match entry {
-        Entry::Done(done) | Entry::Planned(done) => done.origin == Origin::Guest,
-        Entry::Opened(opened) => opened.origin == Origin::Guest,
-        _ => false,
-    }
+fn call(entry: &Entry) -> Option<(u64, &Effect)> {
+    let (origin, n, effect) = match entry {
+        Entry::Done(done) | Entry::Planned(done) => (done.origin, done.n, &done.effect),
+        Entry::Opened(opened) => (opened.origin, opened.n, &opened.effect),
+        Entry::Header(_) | Entry::Approved(_) | Entry::Recovery(_) | Entry::Closed(_) | Entry::Ended(_) | Entry::Verdict(_) => return None,
+    };
+    (origin == Origin::Guest).then_some((n, effect))
 }
 
 /// The answer that an outcome holds.
