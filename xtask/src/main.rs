@@ -46,7 +46,7 @@ fn main() -> ExitCode {
         ["killed", number] => soak::killed(number),
         ["survive"] => soak::survive("1"),
         ["survive", stride] => soak::survive(stride),
-        ["mutants", words @ ..] => mutants::catch(words),
+        ["mutants", words @ ..] => mutants::run(words),
         ["--help" | "-h" | "help"] => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;

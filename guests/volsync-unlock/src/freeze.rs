@@ -85,11 +85,15 @@ pub fn plan(owners: &[FluxObject], parents: &BTreeMap<FluxRef, FluxObject>, sour
         for parent in chain.into_iter().rev() {
             let object = parents.get(parent).or_else(|| owners.iter().find(|other| other.target == *parent));
             if let Some(object) = object {
+                // mutant parent-not-suspended-first: plan.take(object, Role::Parent)? ~> let _ =
+                //     (object, Role::Parent)
                 plan.take(object, Role::Parent)?;
             }
         }
     }
     for owner in owners {
+        // mutant owners-not-suspended: plan.take(owner, Role::Owner)?; ~> if
+        //     owner.suspended.is_some() { plan.take(owner, Role::Owner)?; }
         plan.take(owner, Role::Owner)?;
     }
     if let Some(source) = source {

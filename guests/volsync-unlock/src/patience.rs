@@ -21,6 +21,8 @@ impl Deadline {
 
     /// The end of a wait of at most `bound`.
     pub fn within(self, bound: u64) -> u64 {
+        // mutant waits-exceed-deadline: self.0.min(run::now().saturating_add(bound)) ~>
+        //     run::now().saturating_add(bound)
         self.0.min(run::now().saturating_add(bound))
     }
 

@@ -45,6 +45,7 @@ pub struct Obstacle {
 /// What the cluster refuses, and `not-found` where the configured source is not there.
 pub fn prepare(config: &Config, seen: &Seen) -> Result<Result<Plan, Obstacle>, Error> {
     let completing: Vec<String> = consent::completing(&seen.claims, &seen.driver).iter().map(|claim| claim.object.to_string()).collect();
+    // mutant data-loss-without-consent: !completing.is_empty() ~> completing.len() > 1_000
     if !completing.is_empty() && !config.complete_deletions {
         return Ok(Err(without_consent(completing)));
     }

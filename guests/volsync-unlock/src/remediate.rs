@@ -54,7 +54,9 @@ pub fn remediate(config: &Config) -> Result<Conclusion, Error> {
 fn touch(work: &mut Work) -> Result<(), Stop> {
     work.freeze()?;
     work.delete()?;
+    // mutant early-flux-resume: restart ~> resume()?; work.restart
     work.restart()?;
+    // mutant resume-without-waiting: work.wait()?; ~> if work.restart.is_none() { work.wait()?; }
     work.wait()?;
     work.resume()
 }
@@ -64,6 +66,7 @@ fn turn_back(config: &Config, seen: &Seen, diagnosis: &Diagnosis) -> Option<Conc
     let verdict = match diagnosis.state {
         State::Incident => return None,
         State::Healthy => Verdict::NothingToDo,
+        // mutant lookalike-treated: Verdict::NotThisIncident ~> return None
         State::NotThisIncident => Verdict::NotThisIncident,
     };
     if config.evidence_waived && lookalikes::forbids(seen).is_none() {

@@ -84,6 +84,7 @@ pub fn candidates(sources: &[Source], mode: Mode) -> Vec<(&Source, Reason)> {
         (Health::TerminatingSource, _) => Some(Reason::TerminatingSource),
         (Health::Wedged, _) => Some(Reason::Wedged),
         (Health::Healthy | Health::UnboundSource | Health::External, Mode::All) => Some(Reason::Literal),
+        // mutant healthy-sources-deleted: None ~> Some(Reason::Literal)
         (Health::Healthy | Health::UnboundSource | Health::External, Mode::Evidence) => None,
     };
     sources.iter().filter_map(|source| Some((source, reason(source)?))).collect()
@@ -116,6 +117,8 @@ fn spared(source: &Source, ownership: &Ownership, config: &Config) -> Option<Str
     };
     match ownership.standing {
         Standing::Managed => None,
+        // mutant foreign-owned-deleted: Some(format!("another tool owns it: {}",
+        //     ownership.evidence)) ~> None
         Standing::Foreign => Some(format!("another tool owns it: {}", ownership.evidence)),
         Standing::HandMade if !config.delete_hand_made => Some("nobody re-creates it; consent with delete-hand-made=true".to_owned()),
         Standing::Abandoned if loses_a_backup && !config.delete_hand_made => {

@@ -79,6 +79,7 @@ impl Open {
     /// Refuses to go on with a run or plan of another cluster.
     pub fn is_that_of(&self, header: &Header) -> Result<(), Failed> {
         match (&header.cluster, &self.identity.uid) {
+            // mutant other-cluster-accepted: now => ~> now && then.is_empty() =>
             (Some(then), Some(now)) if then != now => Err(Failed::usage(format!(
                 "{} {} was on another cluster (kube-system {}, this one is {}): give its --context",
                 inert(&header.command),

@@ -120,6 +120,7 @@ pub fn answer(arguments: &[String]) -> Result<u8, Failed> {
     };
     for (resource, most) in [(Resource::Data, mib << 20), (Resource::Cpu, seconds * 2), (Resource::Core, 0), (Resource::Fsize, 0), (Resource::Nofile, 16)] {
         // Nobody may raise what somebody else has set lower.
+        // mutant existing-limit-raised: set| most.min(set) ~> _| most
         let most = getrlimit(resource).maximum.map_or(most, |set| most.min(set));
         let limit = Rlimit { current: Some(most), maximum: Some(most) };
         setrlimit(resource, limit).map_err(|error| Failed::host(format!("a limit of the compiler: {error}")))?;

@@ -43,6 +43,7 @@ impl Plan {
             Some(other) => return Err(Failed::usage(format!("plan {} came to {}: there is nothing to run", inert(&header.run), other.word()))),
             None => return Err(Failed::document(format!("{}: the plan has no end: make another with salve plan", path.display()))),
         }
+        // mutant foreign-plan-trusted: (&path, folder) ~> (&path, folder) && entries.is_empty()
         let strange = runs::is_strange(&path, folder);
         Ok(Self { header, entries, digest: digest::of_bytes(&bytes), strange, path })
     }
@@ -109,6 +110,7 @@ impl Plan {
         }
         let age = now.checked_sub(self.header.at);
         match age {
+            // mutant old-plan-evidence-accepted: FRESH ~> FRESH * 100
             Some(age) if age <= FRESH => Ok(&self.entries),
             Some(age) => Err(format!("the plan is {} old: its evidence is looked at anew", duration(age))),
             None => Err("the plan is from the future by the cluster's clock: its evidence is looked at anew".into()),

@@ -57,6 +57,8 @@ pub fn is_strange(path: &Path, folder: &Path) -> bool {
     let real = |path: &Path| path.canonicalize().ok();
     let inside = matches!((real(path), real(folder)), (Some(path), Some(folder)) if path.parent() == Some(&folder));
     let own = std::fs::metadata(path).is_ok_and(|found| found.mode() & 0o077 == 0 && found.uid() == rustix::process::geteuid().as_raw());
+    // mutant world-writable-file-trusted: !(inside && own) ~> { let _ = own; !inside }
+    // mutant foreign-folder-trusted: !(inside && own) ~> { let _ = inside; !own }
     !(inside && own)
 }
 

@@ -61,6 +61,8 @@ impl Ready {
     /// # Errors
     /// It was approved for something else.
     pub fn under(self, plan: Plan) -> Result<Self, Failed> {
+        // mutant plan-binds-nothing: plan.binds(&self.chosen, &self.configuration)? ~> let _ =
+        //     plan.binds(&self.chosen, &self.configuration)
         plan.binds(&self.chosen, &self.configuration)?;
         Ok(Self { plan: Some(plan), ..self })
     }
@@ -134,6 +136,7 @@ impl Ready {
             documents: self.chosen.documents.clone(),
             grants: self.chosen.grants.clone(),
             limits: self.chosen.limits,
+            // mutant guest-deadline-unbounded: LONGEST ~> LONGEST * LONGEST
             deadline: at + self.configuration["timeout"].as_u64().unwrap_or(3600).min(LONGEST) * 1000,
             context: open.context.clone(),
             cluster: open.identity.uid.clone(),

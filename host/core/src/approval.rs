@@ -94,6 +94,8 @@ impl Approved {
             if before["metadata"]["uid"] != object["metadata"]["uid"] {
                 return Err(differs(format!("{place} is another object than the one that was approved")));
             }
+            // mutant edited-owner-accepted: metadata"]["generation"] !=
+            //     object["metadata"]["generation"] || before[" ~>
             if before["metadata"]["generation"] != object["metadata"]["generation"] || before["spec"] != object["spec"] {
                 return Err(differs(format!("{place} has changed since it was approved")));
             }
@@ -158,6 +160,7 @@ fn difference(then: &Touch, now: &Touch) -> Option<String> {
 fn sets<T, B: PartialEq>(what: &str, then: &[T], now: &[T], key: impl Fn(&T) -> String, bound: impl Fn(&T) -> B) -> Option<String> {
     let index = |all: &[T]| all.iter().map(|one| (key(one), bound(one))).collect::<BTreeMap<_, _>>();
     let (before, after) = (index(then), index(now));
+    // mutant wider-set-than-approved: name| !before.contains_key(*name) ~> _| false
     let appeared: Vec<String> = after.keys().filter(|name| !before.contains_key(*name)).cloned().collect();
     let gone: Vec<String> = before.keys().filter(|name| !after.contains_key(*name)).cloned().collect();
     let changed: Vec<String> = after.iter().filter(|(name, bound)| before.get(*name).is_some_and(|b| b != *bound)).map(|(name, _)| name.clone()).collect();

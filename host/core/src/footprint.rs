@@ -124,6 +124,7 @@ const fn join<const A: usize, const B: usize, const C: usize>(a: [Rule; A], b: [
 const IDENTITY: &[Rule] =
     &[rule(Verb::Get, "", "namespaces", Scope::Object("kube-system")), rule(Verb::Create, "authentication.k8s.io", "selfsubjectreviews", Scope::Cluster)];
 const ACCESS: &[Rule] = &[rule(Verb::Create, "authorization.k8s.io", "selfsubjectaccessreviews", Scope::Cluster)];
+// mutant token-for-any-account: Target ~> Everywhere
 const TOKEN: &[Rule] = &[Rule { verb: Verb::Create, group: "", resource: "serviceaccounts", subresource: Some("token"), scope: Scope::Target }];
 const POLICIES: &[Rule] =
     &[rule(Verb::Get, ADMISSION, "validatingadmissionpolicies", Scope::Target), rule(Verb::Get, ADMISSION, "validatingadmissionpolicybindings", Scope::Target)];
@@ -290,7 +291,11 @@ impl Footprint {
                 Scope::Everywhere => true,
                 Scope::Cluster => asked.namespace.is_none(),
                 Scope::Object(name) => asked.namespace.is_none() && asked.name == Some(name),
+                // mutant read-any-namespace: self.targets.iter().any(|t| t.namespace.as_deref() ==
+                //     asked.namespace) ~> !self.targets.is_empty()
                 Scope::Effect => self.targets.iter().any(|t| t.namespace.as_deref() == asked.namespace),
+                // mutant write-other-namespace: namespace.as_deref() == asked.namespace && t.name
+                //     ~> name
                 Scope::Target => self.targets.iter().any(|t| t.namespace.as_deref() == asked.namespace && t.name.as_deref() == asked.name && of_kind(t, asked)),
                 Scope::Followed => asked.namespace.is_some_and(|ns| self.followed.iter().any(|g| g.fits(ns))),
             };
@@ -350,6 +355,8 @@ impl Footprint {
         let mut path = Vec::new();
         match self.stray(patch, &mut path) {
             None => Ok(()),
+            // mutant patch-changes-any-field: (field) => Err(Breach { effect: self.effect, what:
+            //     format!("a change of {field}"), ungranted: false }) ~> (_) => Ok(())
             Some(field) => Err(Breach { effect: self.effect, what: format!("a change of {field}"), ungranted: false }),
         }
     }

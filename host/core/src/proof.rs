@@ -54,6 +54,7 @@ impl Fact {
             // A clock that was corrected meanwhile may stand before the time that the restart itself bears.
             (Answer::Restart(restarted), _) => Self { at: at.max(restarted.at), ..fact },
             (Answer::Claims(claims), _) => Self { shows_absence: !claims.iter().any(stuck), ..fact },
+            // mutant no-pods-prove-health: !pods.is_empty() && pods ~> pods
             (Answer::Pods(pods), _) => Self { shows_absence: !pods.is_empty() && pods.iter().all(|p| p.ready || p.phase == "Succeeded"), ..fact },
             (
                 Answer::Now(_)
@@ -110,6 +111,7 @@ pub fn holds(facts: &[Fact], proof: &[u64]) -> Result<(), String> {
         let Some(fact) = facts.iter().find(|f| f.n == *n) else {
             return Err(format!("entry {n}, which the guest names as proof, is not in this run"));
         };
+        // mutant stale-read-is-proof: fact.n < ~> fact.n ==
         if let Some(change) = last_change.filter(|c| fact.n < c.n) {
             return Err(format!("entry {n}, which the guest names as proof, is older than the last change (entry {})", change.n));
         }

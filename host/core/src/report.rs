@@ -158,6 +158,7 @@ impl Verdict {
             Self::NotFixed | Self::NotThisIncident => 1,
             Self::Denied | Self::Failed(Fault::Grant) => 3,
             Self::Failed(Fault::Cluster) => 4,
+            // mutant left-open-exit-code: LeftOpen => 5 ~> LeftOpen => 1
             Self::LeftOpen => 5,
             Self::Failed(Fault::Guest | Fault::Host) => 6,
         }

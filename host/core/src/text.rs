@@ -8,6 +8,7 @@ use std::fmt::Write;
 pub fn inert(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
+        // mutant control-characters-printed: dangerous(c) ~> dangerous(c) && c as u32 > 0xff
         if dangerous(c) {
             write!(out, "\\u{{{:x}}}", c as u32).expect("a String takes every write");
         } else {

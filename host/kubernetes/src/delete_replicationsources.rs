@@ -43,7 +43,9 @@ pub(crate) async fn prepare(session: &Session, ask: &Delete) -> Result<Prepared,
 fn judge(frozen: &Frozen, found: Option<&Value>) -> Option<Deletion> {
     match found {
         None => Some(ended(frozen, End::AlreadyGone, None)),
+        // mutant delete-replaced-object: != frozen.uid ~> .is_empty()
         Some(found) if uid(found) != frozen.uid => Some(ended(frozen, End::Replaced, Some(format!("another object bears its name, of uid {}", uid(found))))),
+        // mutant delete-changed-object: != frozen.digest ~> .len() != frozen.digest.len()
         Some(found) if spec_digest(found) != frozen.digest => Some(ended(frozen, End::Changed, Some("its spec is not the one that was chosen".into()))),
         Some(found) if is_terminating(found) => {
             Some(ended(frozen, End::AlreadyGone, Some(format!("it is being deleted, held by {}", finalizers(found).join(", ")))))
@@ -132,6 +134,8 @@ async fn attempt(session: &Session, resource: &Resource, frozen: &Frozen, saved:
             Err(failure) => Attempt::Settled(ended(frozen, End::Refused, Some(Error::from(failure).text().to_owned()))),
         };
     };
+    // mutant delete-without-resource-version: (version(saved)) ~> (version(saved)).filter(|_|
+    //     false)
     let failure = match session.delete(resource, ns, object, &frozen.uid, Some(version(saved))).await {
         Ok(answer) => {
             let held = Some(finalizers(&answer)).filter(|held| !held.is_empty()).map(|held| format!("its finalizers hold it: {}", held.join(", ")));
@@ -156,6 +160,8 @@ async fn attempt(session: &Session, resource: &Resource, frozen: &Frozen, saved:
         }
         // The same still: its status moved, or the request got lost. A late one does what is wanted, to this uid alone.
         Ok(found) => judge(frozen, found.as_ref()).map_or(Attempt::Again(why), Attempt::Settled),
+        // mutant lost-delete-called-refused: if lost { End::Unknown } else { End::Refused } ~>
+        //     End::Refused
         Err(failure) => Attempt::Away(if lost { End::Unknown } else { End::Refused }, format!("{why}; and then {}", Error::from(failure).text())),
     }
 }

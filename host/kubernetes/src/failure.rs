@@ -68,6 +68,7 @@ impl Failure {
             // A 503 with Retry-After; any other 5xx counts as lost.
             How::Refused(refusal) => refusal.code == 429 || refusal.code == 503,
             How::Unsent(_) => true,
+            // mutant lost-write-resent: safe ~> safe || self.is_lost()
             How::Lost(_) => safe,
             How::Credentials(_) | How::Kept(_) => false,
         }
@@ -149,6 +150,9 @@ pub(crate) fn sort(error: &(dyn std::error::Error + 'static), kept: impl FnOnce(
 pub(crate) fn credentials(error: &AuthError) -> String {
     match error {
         AuthError::AuthExecStart(why) => format!("the kubeconfig's exec plugin cannot be started: {why}"),
+        // mutant exec-plugin-output-printed: "the kubeconfig's exec plugin failed ({}); run it by
+        //     hand to see why", out.status ~> "the kubeconfig's exec plugin failed ({out:?}); run
+        //     it by hand to see why"
         AuthError::AuthExecRun { out, .. } => format!("the kubeconfig's exec plugin failed ({}); run it by hand to see why", out.status),
         AuthError::AuthExecParse(_) | AuthError::ExecPluginFailed | AuthError::AuthExec(_) => {
             "the kubeconfig's exec plugin answered with no credentials".into()

@@ -137,6 +137,7 @@ fn judge(request: &Request<Body>) -> Result<(), Kept> {
 fn is_guarded(options: &Value) -> bool {
     let known = ["apiVersion", "kind", "preconditions", "propagationPolicy", "gracePeriodSeconds"];
     let uid = options.pointer("/preconditions/uid").and_then(Value::as_str).unwrap_or_default();
+    // mutant egress-allows-delete-by-name: !uid.is_empty() && options ~> options
     !uid.is_empty() && options.as_object().is_some_and(|map| map.keys().all(|key| known.contains(&key.as_str())))
 }
 

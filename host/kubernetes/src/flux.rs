@@ -21,6 +21,7 @@ pub(crate) fn outline(object: &Value) -> Value {
     let ours = annotations.into_iter().flatten().filter(|(key, _)| key.starts_with("salve.dev/") || key.starts_with("reconcile.fluxcd.io/"));
     let annotations: serde_json::Map<_, _> = ours.map(|(key, value)| (key.clone(), value.clone())).collect();
     let mut spec = serde_json::Map::new();
+    // mutant flux-values-saved: "interval" ~> "interval", "values", "postBuild"
     for field in ["suspend", "interval"] {
         if let Some(value) = object.pointer(&format!("/spec/{field}")) {
             spec.insert(field.into(), value.clone());
@@ -32,6 +33,7 @@ pub(crate) fn outline(object: &Value) -> Value {
             "name": name(object), "namespace": namespace(object), "uid": uid(object), "resourceVersion": object.pointer("/metadata/resourceVersion"),
             "generation": number(object, "/metadata/generation"), "creationTimestamp": object.pointer("/metadata/creationTimestamp"),
             // Grants may select by them.
+            // mutant flux-labels-invisible: object.pointer("/metadata/labels") ~> null
             "labels": object.pointer("/metadata/labels"),
             "annotations": annotations,
         },

@@ -57,7 +57,11 @@ pub(crate) async fn prepare_acquire(session: &Session, ask: &AcquireLease) -> Re
             let object = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": LEASE, "namespace": place}});
             Ok(Prepared::Ready(Prior { objects: vec![object], at: session.clock().now() }))
         }
+        // mutant expired-lease-taken: run => ~> run || held.until.is_some_and(|until| until <
+        //     session.clock().now()) =>
         Some(held) if held.run == ask.run => Ok(Prepared::Settled(acquired(&held))),
+        // mutant other-lease-accepted: Err(Error::Conflict(held.told(session.clock().now()))) ~>
+        //     Ok(Prepared::Settled(acquired(&held)))
         Some(held) => Err(Error::Conflict(held.told(session.clock().now()))),
     }
 }

@@ -124,6 +124,7 @@ pub(crate) fn manifest(mut object: Value) -> Value {
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.shift_remove("managedFields");
         if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+            // mutant unrelated-annotations-kept: LAST_APPLIED && steers(key) ~> LAST_APPLIED
             annotations.retain(|key, _| key != LAST_APPLIED && steers(key));
         }
     }

@@ -105,6 +105,7 @@ fn spelt(kind: SubjectKind) -> (&'static str, &'static str) {
 fn judge(subject: &Subject, object: &Value, known: &BTreeMap<FluxRef, Option<(FluxObject, Value)>>) -> Ownership {
     let (standing, owner, evidence) = match flux::labelled_owner(object) {
         Some(named) => match known.get(&named).and_then(Option::as_ref) {
+            // mutant stale-labels-count-as-managed: Abandoned ~> Managed
             None => (Standing::Abandoned, None, format!("its labels name {named}, which does not exist")),
             Some((told, owner)) => {
                 let (group, kind) = spelt(subject.kind);

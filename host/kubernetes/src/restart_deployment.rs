@@ -56,6 +56,7 @@ pub(crate) async fn prepare(session: &Session, ask: &Restart, before: Option<&Pr
 
 fn may_be_restarted(ask: &Restart, deployment: &Value) -> Result<(), Error> {
     let target = &ask.target;
+    // mutant restart-replaced-deployment: != ask.uid ~> .is_empty()
     if uid(deployment) != ask.uid {
         return Err(Error::Conflict(format!("Deployment {target} is another object now, of uid {}", uid(deployment))));
     }
@@ -102,6 +103,8 @@ fn outline(deployment: &Value) -> Value {
         },
         "spec": {
             "replicas": replicas(deployment), "selector": spec.get("selector"), "strategy": spec.get("strategy"), "progressDeadlineSeconds": spec.get("progressDeadlineSeconds"),
+            // mutant deployment-environment-saved: {"metadata": {"annotations": {RESTARTED:
+            //     stamp(deployment)}}} ~> spec.get("template")
             "template": {"metadata": {"annotations": {RESTARTED: stamp(deployment)}}},
         },
     })
@@ -125,6 +128,8 @@ pub(crate) async fn restart(session: &Session, ask: &Restart, prior: &Prior) -> 
 async fn annotate(session: &Session, ask: &Restart, before: &Value, restarted: Restarted) -> Acted {
     let at = time::seconds(restarted.at);
     let patch = json!({
+        // mutant restart-without-resource-version: (before), "resourceVersion": version(before) ~>
+        //     (before)
         "metadata": {"uid": uid(before), "resourceVersion": version(before)},
         "spec": {"template": {"metadata": {"annotations": {RESTARTED: at}}}},
     });
@@ -133,6 +138,7 @@ async fn annotate(session: &Session, ask: &Restart, before: &Value, restarted: R
         Ok(_) => Acted::Done(Ok(Answer::Restart(restarted))),
         Err(failure) if failure.code() == Some(409) => again(failure.message()),
         Err(failure) if failure.is_lost() => match session.find(&DEPLOYMENTS, Some(&ask.target.namespace), &ask.target.name).await {
+            // mutant lost-restart-inverted: (&now) == Some ~> (&now) != Some
             Ok(Some(now)) if uid(&now) == uid(before) && stamp(&now) == Some(&at) => Acted::Done(Ok(Answer::Restart(restarted))),
             // Both demand a resourceVersion: of this one and the next, only the first to arrive can be applied.
             Ok(_) => again(failure.message()),

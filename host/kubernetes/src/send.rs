@@ -124,6 +124,7 @@ impl Session {
     /// One object, or none where there is none of that name. That is believed when it is said twice: what is taken for gone is neither given
     /// back nor looked at again, and one wrong answer on the way, of a proxy or of an API server that starts, would be enough.
     pub(crate) async fn find(&self, resource: &Resource, namespace: Option<&str>, name: &str) -> Result<Option<Value>, Failure> {
+        // mutant single-404-believed: for _ in 0..2 ~> for _ in 0..1
         for _ in 0..2 {
             match self.get(resource, namespace, name).await {
                 Ok(object) => return Ok(Some(object)),
@@ -221,6 +222,7 @@ impl Session {
 
     /// Deletes the object of this uid, and of this resourceVersion where one is given.
     pub(crate) async fn delete(&self, resource: &Resource, namespace: &str, name: &str, uid: &str, version: Option<&str>) -> Result<Value, Failure> {
+        // mutant delete-without-uid: "uid": uid ~>
         let mut preconditions = json!({"uid": uid});
         if let Some(version) = version {
             preconditions["resourceVersion"] = version.into();
@@ -263,6 +265,7 @@ impl Session {
         let retry_after = head.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
         let refusal = Refusal::read(head.status.as_u16(), &bytes, retry_after);
         // These may come from something in between, or after the write reached etcd.
+        // mutant gateway-timeout-is-refusal: 500 && ! ~> 500 && refusal.code != 504 && !
         let doubtful = refusal.code == 408 || refusal.code >= 500 && !(refusal.code == 503 && refusal.retry_after.is_some());
         Err(if doubtful { How::Lost(format!("it answered {}: {}", refusal.code, refusal.message)) } else { How::Refused(refusal) })
     }

@@ -81,17 +81,20 @@ fn standing(target: &FluxRef, object: &Value, run: &str, parent_suspended: bool,
             return Ok(Standing::Ours(Suspended { uid: uid(object).to_owned(), prior: marked_prior(object) }));
         }
         // What a person has resumed and a dead run left marked holds nobody up once its time is over.
+        // mutant other-run-not-seen: (suspended ~> !suspended && (suspended
         Some(holder) if holder != run && (suspended || instant(&json!({"at": annotation(object, DEADLINE)}), "/at").is_none_or(|until| until > now)) => {
             let reason = annotation(object, REASON).filter(|r| !r.is_empty()).map_or_else(String::new, |r| format!(" ({})", crate::object::capped(r, 200)));
             return Err(Error::Conflict(format!("{target} is held by run {holder}{reason}; let it finish, or see `salve doctor`")));
         }
         Some(_) | None => {}
     }
+    // mutant earlier-suspension-claimed: (object) ~> (object).filter(|_| target.name.is_empty())
     if let Some(by) = flux::suspended_by(object) {
         let manager = by.manager.unwrap_or_else(|| "somebody".into());
         let since = by.since.map_or_else(String::new, |at| format!(" since {}", time::seconds(at)));
         return Ok(Standing::Theirs(format!("suspended already, by {manager}{since}")));
     }
+    // mutant parent-revert-ignored: true ~> false
     if let (true, Some(parent), Some(manager)) =
         (flux::read(target, object, parent_suspended).parent_reverts, flux::labelled_owner(object), flux::suspend_applied_by(object))
     {
@@ -130,6 +133,7 @@ fn word(prior: Before) -> &'static str {
 /// One write: the field, and who, why, how long and what it was before.
 fn mark(performer: &Performer, reason: &str, object: &Value) -> Value {
     json!({
+        // mutant suspend-without-resource-version: resourceVersion": version(object), " ~>
         "metadata": {"uid": uid(object), "resourceVersion": version(object), "annotations": {
             RUN: performer.run(), REASON: reason, DEADLINE: time::seconds(performer.deadline()), PRIOR: word(flux::suspend(object)),
         }},
@@ -172,6 +176,7 @@ pub(crate) async fn suspend(performer: &Performer, session: &Session, ask: &Susp
             One::Failed { error, doubtful } => {
                 holds.push(Hold { target: target.clone(), end: HoldEnd::Failed { error, doubtful } });
                 holds.extend(ask.targets[index + 1..].iter().map(|target| Hold { target: target.clone(), end: HoldEnd::Untried }));
+                // mutant suspend-continues-after-failure: break ~> continue
                 break;
             }
         }
@@ -200,6 +205,8 @@ async fn suspend_one(performer: &Performer, session: &Session, ask: &Suspend, ta
     let settled = match session.patch(&resource, &target.namespace, &target.name, mark(performer, &ask.reason, before)).await {
         Ok(_) => Settled::Applied,
         Err(failure) if failure.is_stale() => Settled::NotApplied(failure.message()),
+        // mutant lost-suspend-not-applied: doubt::settle(performer, session, &resource, target,
+        //     before, &failure.message()).await ~> Settled::NotApplied(failure.message())
         Err(failure) if failure.is_lost() => doubt::settle(performer, session, &resource, target, before, &failure.message()).await,
         Err(failure) => return One::Failed { error: failure.into(), doubtful: false },
     };
@@ -268,6 +275,7 @@ async fn drain(performer: &Performer, session: &Session, target: &FluxRef, uid_b
         if uid(&object) != uid_before || annotation(&object, RUN) != Some(performer.run()) || flux::suspend(&object) != Before::True {
             return Err(Error::Conflict(format!("{target} was changed by {} while it was drained", changer(&object))));
         }
+        // mutant suspend-skips-drain: (&object) ~> (&object) || seconds > 0
         if !flux::is_busy(&object) {
             return Ok(());
         }

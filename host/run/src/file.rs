@@ -34,6 +34,7 @@ impl Disk for File {
         self.write_all(bytes)
     }
     fn sync(&mut self) -> io::Result<()> {
+        // mutant run-file-not-synced: self.sync_data() ~> Ok(())
         self.sync_data()
     }
 }
@@ -70,9 +71,12 @@ impl RunFile {
     /// `WouldBlock` while a process is at work on it; what [`RunFile::read`] says of damage.
     pub fn take_up(path: &Path) -> io::Result<(Self, Vec<Entry>)> {
         let mut file = OpenOptions::new().read(true).append(true).open(path)?;
+        // mutant locked-run-file-opened: lock(&file, path)? ~> let _ = lock(&file, path)
         lock(&file, path)?;
         let read = Read::all(&mut BufReader::new(&file), path)?;
         if file.stream_position()? != read.length || file.metadata()?.len() != read.length {
+            // mutant intact-line-cut: length ~> length.saturating_sub(1)
+            // mutant torn-line-kept: file.set_len(read.length)? ~> let _ = read.length
             file.set_len(read.length)?;
             file.sync_data()?;
         }
@@ -112,6 +116,7 @@ impl RunFile {
     pub fn is_at_work(path: &Path) -> io::Result<bool> {
         match File::open(path)?.try_lock_shared() {
             Ok(()) => Ok(false),
+            // mutant run-file-lock-invisible: true ~> false
             Err(TryLockError::WouldBlock) => Ok(true),
             Err(TryLockError::Error(error)) => Err(error),
         }
@@ -141,6 +146,7 @@ impl Journal for RunFile {
         Ok(())
     }
     fn sync(&mut self) -> io::Result<()> {
+        // mutant sync-does-nothing: self.guarded(|disk| disk.sync()) ~> Ok(())
         self.guarded(|disk| disk.sync())
     }
 }
@@ -187,6 +193,8 @@ impl Read {
                 |why: String| io::Error::new(io::ErrorKind::InvalidData, inert(&format!("{}, line {}: {why}", path.display(), read.entries.len() + 1)));
             let text = std::str::from_utf8(&line).map_err(|e| damaged(e.to_string()))?;
             let (claimed, body) = unchained(text).ok_or_else(|| damaged("it does not begin with its chain".into()))?;
+            // mutant broken-hash-chain-accepted: != link(&read.chain, &body) ~> .len() !=
+            //     link(&read.chain, &body).len()
             if claimed != link(&read.chain, &body) {
                 return Err(damaged("it is not what was written here, or a line before it is missing".into()));
             }

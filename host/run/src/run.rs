@@ -224,6 +224,7 @@ impl Run {
             if let Some(broken) = &self.broken {
                 return Err(Halt::Broken(broken.clone()));
             }
+            // mutant writes-after-interrupt: requested ~> insisted
             if self.setting.stop.requested() {
                 return Err(Halt::Stopped);
             }
@@ -232,6 +233,7 @@ impl Run {
             }
         }
         if origin == Origin::Guest {
+            // mutant recorded-call-repeated: next_call() ~> next_call().filter(|_| self.judges)
             if let Some(call) = self.next_call() {
                 return self.replayed(call, effect).await;
             }
@@ -284,6 +286,8 @@ impl Run {
                 self.done(n, origin, effect, answer)
             }
             Effect::Touch(touch) => match self.setting.mode {
+                // mutant plan-sends-writes: plan(n, touch, granted) ~> touch(n, origin, touch,
+                //     granted)
                 Mode::Plan => self.plan(n, touch, granted).await,
                 Mode::Live => self.touch(n, origin, touch, granted).await,
                 Mode::Diagnosis | Mode::Replay => Err(Halt::Broken("a touch that nobody may send was not stopped before".into())),
@@ -325,6 +329,7 @@ impl Run {
                     () = self.setting.clock.sleep(asked.min(left)) => {}
                     () = self.setting.stop.wait() => return Err(Halt::Stopped),
                 }
+                // mutant guest-runs-forever: left ~> left && false
                 if asked > left {
                     return Err(self.late());
                 }
@@ -378,6 +383,9 @@ impl Run {
     /// Who watches may break; the run does not.
     fn told(&mut self, tell: impl FnOnce(&mut dyn Person)) {
         let person = self.setting.person.as_mut();
+        // mutant observer-panic-ends-run:
+        //     drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| tell(person)))) ~>
+        //     tell(person)
         drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| tell(person))));
     }
 

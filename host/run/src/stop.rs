@@ -49,6 +49,7 @@ impl Stop {
     }
     /// Ends when somebody has asked twice.
     pub async fn wait_insisted(&self) {
+        // mutant second-interrupt-ignored: reached(2) ~> reached(u8::MAX)
         self.reached(2).await;
     }
     /// Ends when somebody has asked so often.

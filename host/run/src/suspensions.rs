@@ -33,6 +33,8 @@ impl Suspensions {
     /// have another state to restore.
     pub fn open(&mut self, n: u64, release: Resume, doubt: Option<Value>) {
         match self.all.iter_mut().find(|s| s.n == n && s.release.target == release.target) {
+            // mutant recreated-object-not-tracked: (known) => *known = Suspension { n, release,
+            //     doubt, end: End::Open }, ~> (_) => {}
             Some(known) => *known = Suspension { n, release, doubt, end: End::Open },
             None => self.all.push(Suspension { n, release, doubt, end: End::Open }),
         }

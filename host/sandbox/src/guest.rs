@@ -199,6 +199,8 @@ impl<'a> Seated<'a> {
 
 impl Drop for Seated<'_> {
     fn drop(&mut self) {
+        // mutant trap-loses-run: *self.seat = self.store.take().map(|store| store.into_data().run)
+        //     ~> drop(self.store.take())
         *self.seat = self.store.take().map(|store| store.into_data().run);
     }
 }

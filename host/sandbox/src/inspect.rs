@@ -230,6 +230,7 @@ fn check_depth(bytes: &[u8]) -> Result<(), LoadError> {
             Payload::End(_) => depth = depth.saturating_sub(1),
             _other_section => {}
         }
+        // mutant nesting-unbounded: depth > DEPTH_CEILING ~> false
         if depth > DEPTH_CEILING {
             return Err(LoadError::TooDeep);
         }

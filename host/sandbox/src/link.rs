@@ -60,6 +60,7 @@ pub(crate) fn linker(engine: &Engine, inspection: &Inspection, linking: Linking<
 fn given(name: &str, reach: Reach, linking: Linking<'_>) -> bool {
     match (reach, linking) {
         (Reach::Given | Reach::Look, _) | (Reach::Touch, Linking::Every) => true,
+        // mutant ungranted-writes-linked: grants.names ~> !grants.layers.is_empty() || grants.names
         (Reach::Touch, Linking::Granted(grants)) => grants.names(name),
     }
 }

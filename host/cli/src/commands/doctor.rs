@@ -53,6 +53,7 @@ impl Doctor {
 
 impl Found {
     fn is_clean(&self) -> bool {
+        // mutant doctor-clean-despite-lease: () && self.holder.is_none() ~> ()
         self.leftovers.is_empty() && self.holder.is_none()
     }
 
@@ -132,6 +133,7 @@ async fn orphans(open: &Open) -> Result<Vec<Source>, String> {
         }
     }
     let mut sources = open.ask(Sources { namespaces }).await.map_err(|e| e.to_string())?;
+    // mutant doctor-misses-orphans: Orphan | Health:: ~>
     sources.retain(|source| matches!(source.health, Health::Orphan | Health::TerminatingSource));
     Ok(sources)
 }

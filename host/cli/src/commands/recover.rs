@@ -94,6 +94,7 @@ or only give back what it suspended: --release"
     /// What holds today above what held then.
     fn today(&self, header: &Header) -> Result<Grants, Failed> {
         let then = header.documents.iter().find(|document| document.kind == "Policy").map(|document| PathBuf::from(&document.source));
+        // mutant recover-reads-no-policy: else ~> .filter(|_| self.release) else
         let Some(path) = self.policy.clone().or(then) else { return Ok(Grants::default()) };
         let (policy, _) = guest::read_policy(&path).map_err(|e| {
             let way = if self.policy.is_some() { "" } else { "\nit held when the run began; give today's with --policy FILE" };
@@ -101,6 +102,7 @@ or only give back what it suspended: --release"
         })?;
         let source = path.display().to_string();
         // What was suspended is given back whichever components may run today.
+        // mutant recovery-ignores-admission: !self ~> self
         if !self.release {
             guest::admits(&policy, &source, &header.digest)
                 .map_err(|e| e.with(&format!("or only give back what the run suspended: salve recover {} --release", inert(&header.run))))?;
@@ -129,6 +131,7 @@ fn ended(entries: &[Entry]) -> Option<&Closing> {
 
 /// Whether the run's own time is over: its evidence is too old to go on with.
 fn is_over(dead: &Dead, cluster: &Open) -> bool {
+    // mutant recover-ignores-deadline: deadline ~> deadline && dead.entries.is_empty()
     let over = cluster.clock().now() > dead.header.deadline;
     if over {
         let deadline = moment(dead.header.deadline);

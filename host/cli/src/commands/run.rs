@@ -47,6 +47,7 @@ impl RunGuest {
     pub async fn execute(self, verbose: u8) -> Result<u8, Failed> {
         let folder = runs::folder(self.runs.runs.as_ref())?;
         let plan = self.plan.as_deref().map(|named| Plan::open(&folder, named)).transpose()?;
+        // mutant run-skips-confirmation: is_none() ~> is_none() && self.guest.is_none()
         let asks = !self.yes && plan.is_none();
         let then = plan.as_ref().map(|plan| plan.header().clone());
         let ready = self.ready(plan).await?;

@@ -92,6 +92,7 @@ impl Kept {
         match &self.state {
             State::Run { header, closing: Some(closing), at_work: false } => closing.is_whole() && header.at <= before,
             // What changes nothing leaves nothing.
+            // mutant prune-removes-unfinished: command == "plan" && header.at ~> at
             State::Run { header, closing: None, at_work: false } => header.command == "plan" && header.at <= before,
             State::Run { .. } | State::Damaged(_) => false,
         }
@@ -164,6 +165,7 @@ impl Prune {
             State::Run { header, .. } => header.at,
             State::Damaged(_) => 0,
         });
+        // mutant prune-keeps-none: ().saturating_sub(self.keep) ~> ()
         let spared = all.len().saturating_sub(self.keep);
         let (gone, stays): (Vec<_>, Vec<_>) = all.into_iter().enumerate().partition(|(index, kept)| *index < spared && kept.may_go(before));
         let needed: BTreeSet<&str> = stays
@@ -175,6 +177,8 @@ impl Prune {
             .collect();
         // Which component a damaged file needs, nobody can tell.
         let unsure = stays.iter().any(|(_, kept)| matches!(kept.state, State::Damaged(_)));
+        // mutant prune-removes-needed-component: (digest, _)| !unsure &&
+        //     !needed.contains(digest.as_str()) ~> _| !unsure
         let unneeded: Vec<_> = components::all(&folder).into_iter().filter(|(digest, _)| !unsure && !needed.contains(digest.as_str())).collect();
         let word = if self.dry_run { "would remove" } else { "removed" };
         for path in gone.iter().map(|(_, kept)| &kept.path).chain(unneeded.iter().map(|(_, path)| path)) {

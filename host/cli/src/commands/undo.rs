@@ -143,6 +143,8 @@ impl Undo {
             layers.push(remediation.layer(&document.source));
             documents.push(document);
         }
+        // mutant undo-reads-no-policy: or_else(|| then("Policy").map(PathBuf::from)) ~> filter(|_|
+        //     self.run.is_empty())
         if let Some(path) = self.policy.clone().or_else(|| then("Policy").map(PathBuf::from)) {
             let (policy, document) = read_policy(&path).map_err(|e| Failed::document(format!("{e}\ngive today's with --policy FILE")))?;
             layers.push(policy.layer(&document.source));

@@ -82,6 +82,7 @@ impl Live {
                 self.say(&format!("{HEAD}{:>3} {:<10}{HEAD:#}{}", self.steps, inert(&step.name), inert(&step.title)));
             }
             Effect::Own(Own::Note(note)) => {
+                // mutant guest-text-unescaped: inert(&note.text) ~> note.text.clone()
                 let text = inert(&note.text);
                 self.say(&match note.level {
                     Level::Info => format!("{:14}{text}", ""),

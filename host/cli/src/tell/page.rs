@@ -121,6 +121,7 @@ fn plain(text: &str) -> String {
     for c in inert(text).chars() {
         match c {
             '&' => out.push_str("&amp;"),
+            // mutant html-report-unescaped: push_str("&lt;") ~> push('<')
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),

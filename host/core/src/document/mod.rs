@@ -167,6 +167,7 @@ fn fault_at(source: &str, line: u64, fault: &str) -> String {
 
 /// The reader's own words, which show the lines around the fault.
 fn no_yaml(source: &str, error: &serde_saphyr::Error) -> Broken {
+    // mutant document-error-unescaped: inert ~> str::to_owned
     let lines: Vec<String> = error.to_string().lines().map(inert).collect();
     Broken { faults: vec![format!("{source}: {}", lines.join("\n"))] }
 }

@@ -76,6 +76,7 @@ impl Evidence {
             (lines.least, found, lines.words())
         });
         let wanted = claims.into_iter().chain(lines);
+        // mutant evidence-from-guest-claims: found < ~> found >
         let missing: Vec<String> = wanted
             .filter(|(least, found, _)| usize::try_from(*least).is_ok_and(|least| *found < least))
             .map(|(least, found, what)| format!("{least} {what}, and this run has recorded {found}"))

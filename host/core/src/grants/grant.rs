@@ -94,6 +94,7 @@ impl Max {
     pub(super) fn of(&self, effect: &Effect) -> Option<(u32, &'static str)> {
         let (max, what) = match effect {
             // Who may delete so many may bring so many back.
+            // mutant deletions-uncounted: self.deletions ~> None
             Effect::Touch(Touch::Delete(_) | Touch::Recreate(_)) => (self.deletions, "deletions"),
             Effect::Touch(Touch::Restart(_)) => (self.restarts, "restarts"),
             Effect::Touch(Touch::Suspend(_)) => (self.suspensions, "suspensions"),
@@ -180,6 +181,7 @@ impl Grant {
     fn check_kinds(&self) -> Result<(), String> {
         let Some(kinds) = &self.kinds else { return Ok(()) };
         match self.capability.as_str() {
+            // mutant secrets-in-generated-role: is_plain ~> is_every
             "query-objects" => kinds.iter().filter(|kind| kind.is_plain()).try_for_each(|kind| match Kind::spelt(kind.as_str()) {
                 Ok(_) => Ok(()),
                 Err(error) => Err(format!("`kinds`: {error}")),
@@ -210,6 +212,7 @@ impl Grant {
             Some(name) => self.names.iter().any(|g| g.fits(name)),
             None => is_every(&self.names),
         };
+        // mutant namespace-not-compared: namespace && name ~> name
         self.capability == capability && kind && namespace && name
     }
 }

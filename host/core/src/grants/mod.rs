@@ -98,6 +98,7 @@ impl Grants {
         if self.layers.is_empty() {
             return Err(deny(effect, targets.first(), "no document", capability));
         }
+        // mutant second-document-ignored: enumerate() ~> enumerate().take(1)
         for (l, layer) in self.layers.iter().enumerate() {
             if targets.is_empty() && !layer.grants.iter().any(|g| g.capability == capability) {
                 return Err(deny(effect, None, &layer.source, capability));
@@ -146,6 +147,7 @@ impl Grants {
             hindrance = if let Some((max, what)) = grant.max.of(effect).filter(|(max, _)| used >= *max) {
                 Some(Hindrance::Exhausted(max, what))
             } else if let Some(missing) = missing {
+                // mutant labels-and-movers-ignored: map_or ~> filter(|_| false).map_or
                 Some(Hindrance::Evidence(missing.clone()))
             } else if let Err(unmet) = object.map_or(Ok(()), |object| grant.meets(object)) {
                 Some(Hindrance::Unmet(unmet.0, unmet.1))
@@ -248,6 +250,7 @@ fn needs_grant(effect: &Effect) -> bool {
             // The host's own, around what it performs for a guest.
             Touch::AcquireLease(_) | Touch::ReleaseLease(_) => false,
             // Giving back what this run suspended was decided when it was suspended.
+            // mutant undo-needs-no-grant: Resume(_) ~> Resume(_) | Touch::Recreate(_)
             Touch::Resume(_) => false,
             Touch::Suspend(_) | Touch::Reconcile(_) | Touch::Delete(_) | Touch::Recreate(_) | Touch::Restart(_) => true,
         },
@@ -310,6 +313,8 @@ impl Tally {
     /// Counts an attempt. Attempts count, whatever they come to.
     pub fn charge(&mut self, permit: &Permit) {
         for (grant, n) in &permit.charges {
+            // mutant attempts-uncounted: *self.used.entry(*grant).or_default() += n ~> drop((grant,
+            //     n))
             *self.used.entry(*grant).or_default() += n;
         }
     }

@@ -172,6 +172,7 @@ fn unchanged(fields: &Fields, places: &[(&Key, &Need)]) -> Vec<Rule> {
         rules.push(same(&path, fields, places));
         spec.extend(fields.below.iter().filter(|(_, below)| !below.below.is_empty()).map(|(key, below)| (*key, below)));
     }
+    // mutant admission-allows-annotations: annotations", " ~>
     for map in ["annotations", "labels"] {
         rules.push(same(&["metadata", map], metadata.below.get(map).unwrap_or(&none), places));
     }
@@ -216,6 +217,7 @@ fn where_granted(functions: &BTreeSet<Function>, places: &[(&Key, &Need)]) -> Op
     let all = patterns(places);
     let granted = |function: &Function| places.iter().flat_map(|(_, need)| need.fitting.get(function)).flatten().collect::<BTreeSet<_>>();
     let own: BTreeSet<&(String, String)> = functions.iter().flat_map(granted).collect();
+    // mutant field-allowed-by-any-grant: own == all ~> own.len() <= all.len()
     if functions.is_empty() || own == all { None } else { Some(any_of(&own, "request.name")) }
 }
 
@@ -252,6 +254,7 @@ fn is_every(glob: &str) -> bool {
 fn named_so(resource: &str, places: &[(&Key, &Need)], name: &str) -> Option<Rule> {
     let fitting = patterns(places);
     let is_plain = |glob: &str| Glob::new(glob).is_ok_and(|glob| glob.is_plain());
+    // mutant namespace-pattern-unenforced: is_plain(namespace) ~> !namespace.is_empty()
     let in_the_role = fitting.iter().all(|(namespace, glob)| is_plain(namespace) && is_every(glob));
     if in_the_role || fitting.iter().any(|(namespace, glob)| is_every(namespace) && is_every(glob)) {
         return None;

@@ -22,7 +22,10 @@ pub(crate) async fn prepare(session: &Session, ask: &Recreate, before: Option<&P
     for (one, found) in ask.set.iter().zip(find_all(session, &resource, &ask.set).await) {
         match found? {
             None => objects.push(one.manifest.clone()),
+            // mutant undo-disowns-own-objects: before ~> None
             Some(found) if tried(one, before) && is_ours(one, &found) => settled.push(made(one, MadeEnd::Made, None)),
+            // mutant undo-claims-existing: (found) => settled.push(occupied(one, &found)) ~> (_) =>
+            //     settled.push(made(one, MadeEnd::Made, None))
             Some(found) => settled.push(occupied(one, &found)),
         }
     }

@@ -65,6 +65,7 @@ pub(super) async fn forestall(performer: &Performer, session: &Session, resource
     // A patch that changes nothing would move no version: so a word is written, and the next one takes it away. Where one stands already, taking
     // it away is what moves the version.
     let stands = is_void(performer, now);
+    // mutant lost-suspend-not-invalidated: Some(void(performer)) ~> deadline(performer, now)
     let word = if stands { None } else { Some(void(performer)) };
     let spoken = match session.patch(resource, &target.namespace, &target.name, noting(now, word.as_deref())).await {
         Ok(spoken) => spoken,

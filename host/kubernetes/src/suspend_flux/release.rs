@@ -33,10 +33,13 @@ pub(super) fn hold(ask: &Resume, object: Option<&Value>, run: &str) -> Hold {
         return over(now, "it was deleted, and another object bears its name".into());
     }
     match annotation(object, RUN) {
+        // mutant other-run-resumed: run ~> run && now != Before::True
         Some(holder) if holder != run => over(now, format!("run {holder} holds it now")),
         // Nothing of ours ever arrived, or all of it was given back: the state is what it was.
         None if now == ask.prior => Hold::Nothing(Resumed { restored: now, taken_over: None }),
         None => over(now, format!("{} has removed this run's mark; spec.suspend is {} now", changer(object), word(now))),
+        // mutant manual-change-reverted: MarkOnly(format!("{} has resumed it", changer(object))) ~>
+        //     Ours
         Some(_) if now != Before::True => Hold::MarkOnly(format!("{} has resumed it", changer(object))),
         Some(_) => match flux::suspended_by_another(object) {
             Some(manager) => Hold::MarkOnly(format!("{manager} has suspended it anew")),
@@ -52,6 +55,7 @@ pub(crate) async fn prepare_resume(performer: &Performer, session: &Session, ask
     // It may yet arrive; or the word that kept it from that stands there still.
     let doubtful = object.as_ref().is_some_and(|object| demanded == Some(version(object)) || is_void(performer, object));
     match (hold(ask, object.as_ref(), performer.run()), object) {
+        // mutant resume-does-not-invalidate-suspend: doubtful ~> doubtful && ask.uid.is_empty()
         (Hold::Nothing(_), Some(object)) if doubtful => Ok(Prepared::Ready(Prior { objects: vec![flux::outline(&object)], at: session.clock().now() })),
         (Hold::Nothing(resumed), _) => Ok(Prepared::Settled(Answer::Resume(resumed))),
         (Hold::Ours | Hold::MarkOnly(_), Some(object)) => Ok(Prepared::Ready(Prior { objects: vec![flux::outline(&object)], at: session.clock().now() })),
@@ -61,10 +65,13 @@ pub(crate) async fn prepare_resume(performer: &Performer, session: &Session, ask
 
 /// One write: the field as it was, and our mark gone.
 pub(super) fn unmark(ask: &Resume, object: &Value, ours: bool) -> Value {
+    // mutant annotation-left-behind: DEADLINE: null, ~>
+    // mutant resume-without-resource-version: resourceVersion": version(object), " ~>
     let mut patch =
         json!({"metadata": {"uid": uid(object), "resourceVersion": version(object), "annotations": {RUN: null, REASON: null, DEADLINE: null, PRIOR: null}}});
     if ours {
         patch["spec"] = json!({"suspend": match ask.prior {
+            // mutant absent-restored-as-false: Null ~> Bool(false)
             Before::Absent => Value::Null,
             Before::False => Value::Bool(false),
             Before::True => Value::Bool(true),

@@ -76,6 +76,7 @@ fn resume(all: &[Stamped<'_>], position: &Position) -> usize {
 ///
 /// The time never goes back, though the last line's may: else a page too small to reach a line would show what came before it again.
 fn end(all: &[Stamped<'_>], from: usize, pod: &str) -> Option<Position> {
+    // mutant log-with-old-times-loops: max ~> last
     let latest = all.iter().map(|line| line.at).max().filter(|_| from < all.len())?;
     let first = all.iter().position(|line| line.at == latest)?;
     let ordinal = u32::try_from(counted(&all[first..], latest).count()).unwrap_or(u32::MAX);

@@ -33,6 +33,8 @@ impl Run {
         }
         let permit = match self.grants.decide(effect, &self.tally) {
             Ok(permit) => permit,
+            // mutant grants-ignored: (denial) => return Ok(Err(denial)) ~> (_) =>
+            //     self.grants.count(effect, &[], &mut self.tally)
             Err(denial) => return Ok(Err(denial)),
         };
         self.tally.charge(&permit);
@@ -48,10 +50,13 @@ impl Run {
         let effect = Effect::Touch(rest.clone());
         self.tally.refund(&granted.permit);
         let decided = self.grants.decide_met(&effect, objects, &self.tally);
+        // mutant object-approval-skipped: decided.as_ref().ok().and_then(|permit|
+        //     permit.approval.clone()) ~> None
         let document = decided.as_ref().ok().and_then(|permit| permit.approval.clone());
         let denied = match decided {
             // A later attempt is of the same charge.
             Ok(permit) if first => {
+                // mutant wrong-grant-charged: granted.permit = permit ~> drop(permit)
                 granted.permit = permit;
                 None
             }
@@ -73,6 +78,7 @@ impl Run {
         let more = targets.len().saturating_sub(NAMED);
         let objects = if more == 0 { named.join(", ") } else { format!("{} and {more} more", named.join(", ")) };
         let why = match self.person(&format!("{document} wants a person's yes: {} {objects}?", effect.name())).await? {
+            // mutant rejection-ignored: true ~> _
             Some(true) => {
                 granted.asked = true;
                 return Ok(Ok(()));

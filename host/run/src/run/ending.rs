@@ -34,13 +34,18 @@ impl Run {
         }
         if self.setting.mode == Mode::Live {
             self.settle().await;
+            // mutant failed-guest-not-released: self.release().await; ~> if !matches!(ending,
+            //     Ending::Failed(_)) { self.release().await; }
             self.release().await;
+            // mutant lease-not-released: self.let_the_cluster_go().await; ~> if self.pretends {
+            //     self.let_the_cluster_go().await; }
             self.let_the_cluster_go().await;
         }
         let closing = self.judge(&ending);
         match self.write(Entry::Verdict(Box::new(closing.clone()))).and_then(|()| self.sync()) {
             Ok(()) => closing,
             // What the file does not hold is no success.
+            // mutant verdict-survives-failed-write: self.judge(&ending) ~> closing
             Err(_) => self.judge(&ending),
         }
     }
@@ -115,6 +120,9 @@ impl Run {
             Ending::Concluded(c) => match c.verdict {
                 Concluded::Fixed => match proof::holds(&self.state.facts, &c.proof) {
                     Ok(()) => (Verdict::Fixed, c.sentence.clone()),
+                    // mutant fixed-without-proof: (why) => (Verdict::NotFixed, format!("the guest
+                    //     says \"{}\", but {why}", c.sentence)) ~> (_) => (Verdict::Fixed,
+                    //     c.sentence.clone())
                     Err(why) => (Verdict::NotFixed, format!("the guest says \"{}\", but {why}", c.sentence)),
                 },
                 Concluded::NothingToDo => (Verdict::NothingToDo, c.sentence.clone()),
@@ -139,6 +147,7 @@ impl Run {
             verdict = Verdict::Failed(Fault::Host);
             sentence = format!("{broken}; {sentence}");
         }
+        // mutant open-suspension-not-reported: is_empty() ~> is_empty() && self.pretends
         if !open.is_empty() {
             verdict = Verdict::LeftOpen;
             let names: Vec<_> = open.iter().map(|o| o.target.to_string()).collect();

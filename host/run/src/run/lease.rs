@@ -28,6 +28,8 @@ impl Run {
     /// # Errors
     /// [`Halt::Held`] where another run has it: nothing of this one is sent.
     pub(super) async fn hold_the_cluster(&mut self, touch: &Touch) -> Result<(), Halt> {
+        // mutant lease-not-acquired: matches!(touch, Touch::Resume(_)) ~> !matches!(touch,
+        //     Touch::ReleaseLease(_))
         if self.holds || matches!(touch, Touch::Resume(_)) {
             return Ok(());
         }
@@ -41,6 +43,7 @@ impl Run {
             Err(Error::Denied(why)) => {
                 Err(Halt::Held(Error::Denied(format!("{why}; two runs at once are kept apart by a Lease, which this account may not take"))))
             }
+            // mutant runs-despite-lease: (error) => Err(Halt::Held(error)) ~> (_) => Ok(())
             Err(error) => Err(Halt::Held(error)),
         }
     }
@@ -62,6 +65,7 @@ impl Run {
 
     async fn try_to_let_it_go(&mut self) -> Result<(), Error> {
         let halted = |halt: Halt| Error::Unavailable(halt.to_string());
+        // mutant unanswered-lease-forgotten: lease_asked.is_some() || self.state.lease ~> lease
         if self.state.lease_asked.is_some() || self.state.lease.is_none() && self.taken_up {
             let (_, answer) = self.carry(Lease {}.effect(), Origin::Host).await.map_err(halted)?;
             let holder = taken::<Lease>(answer?).map_err(halted)?;

@@ -33,6 +33,7 @@ impl Run {
         let header = header(&entries)?.clone();
         let mut layers = header.grants.layers.clone();
         let recovered = entries.iter().filter_map(Entry::recovery).map(|before| &before.today);
+        // mutant current-policy-ignored: chain([&recovery.today]).flat_map ~> flat_map
         for layer in recovered.chain([&recovery.today]).flat_map(|grants| &grants.layers) {
             add(&mut layers, layer);
         }
@@ -88,6 +89,7 @@ impl Run {
 
     /// Where a guest that ended by itself parts from its record: at a call that it made then, and makes no more.
     pub fn parts_early(&self, end: &str) -> Option<Halt> {
+        // mutant omitted-calls-unnoticed: map ~> filter(|(n, _)| *n == 0).map
         self.record.rest().map(|(n, effect)| Halt::Diverged { n, expected: words(effect), got: end.to_owned() })
     }
 
@@ -103,6 +105,9 @@ impl Run {
     }
 
     pub(super) async fn replayed(&mut self, call: Call, effect: Effect) -> Result<Reply, Halt> {
+        // mutant argument-divergence-unnoticed: *call.effect() != effect ~> call.effect().name() !=
+        //     effect.name()
+        // mutant divergence-unnoticed: != effect ~> != effect && self.judges
         if *call.effect() != effect {
             return Err(Halt::Diverged { n: call.n(), expected: words(call.effect()), got: words(&effect) });
         }
@@ -115,6 +120,7 @@ impl Run {
                 Err(Halt::RecordEnds { asked: words(&effect) })
             }
             Call::Answered(Answered { n, outcome, denied, met, .. }) => {
+                // mutant attempts-before-crash-forgotten: !denied ~> denied
                 if !denied && effect.check().is_ok() {
                     self.grants.count(&effect, met.as_ref().map_or(&[], |met| &met.objects), &mut self.tally);
                     self.count_approved(&effect);
@@ -179,6 +185,10 @@ impl Run {
         let footprint = self.footprint(&effect);
         let backend = self.setting.backend.clone();
         let acted = tokio::select! {
+            // mutant in-doubt-not-read: tokio::time::timeout(patience(&effect),
+            //     backend.settle(&rest, &prior, &footprint)) ~> std::future::ready(Ok::<_,
+            //     ()>(Acted::Conflict { sofar: None, rest: rest.clone(), message: "it was not
+            //     applied".into() }))
             acted = tokio::time::timeout(patience(&effect), backend.settle(&rest, &prior, &footprint)) => acted,
             () = self.setting.stop.wait_insisted() => return Err(Halt::Stopped),
         };
@@ -204,6 +214,7 @@ impl Run {
             return self.closed(n, Origin::Guest, whole(&touch, sofar, Err(error), true, false));
         }
         self.hold_the_cluster(&touch).await?;
+        // mutant restart-resent-with-new-time: Some(prior.clone()) ~> None
         let before = if let Touch::Resume(_) = touch { self.before(&touch) } else { Some(prior.clone()) };
         self.attempts(
             n,

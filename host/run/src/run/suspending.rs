@@ -25,6 +25,7 @@ impl Run {
         let holds = match answer {
             Ok(answer) => taken::<Suspend>(answer)?,
             // It may have been applied before it failed. What was never applied costs one read.
+            // mutant unknown-suspend-not-released: self.give_back(n).await; ~>
             Err(error) => {
                 self.give_back(n).await;
                 return Ok(Err(error));

@@ -107,17 +107,22 @@ impl Run {
             let at = self.setting.clock.now();
             let entry = Entry::Opened(Box::new(Opened { n, origin, attempt, at, effect: Effect::Touch(rest.clone()), prior: prior.clone() }));
             let written = match (self.write(entry), must_be_synced(&touch, &prior, opened.as_ref())) {
+                // mutant write-before-sync: self.sync() ~> Ok(())
                 (Ok(()), true) => self.sync(),
                 (written, _) => written,
             };
             match written {
                 Ok(()) => opened = Some(prior.clone()),
                 // A release is sent even where it cannot be recorded: frozen for ever is worse than unrecorded.
+                // mutant unrecorded-resume-not-sent: Resume ~> Reconcile
                 Err(_) if matches!(touch, Touch::Resume(_)) => {}
+                // mutant write-after-failed-sync: (halt) => return Err(halt), ~> (_) => {}
                 Err(halt) => return Err(halt),
             }
             let acted = tokio::select! {
                 acted = tokio::time::timeout(patience(&effect), backend.act(&rest, &prior, &footprint)) => acted,
+                // mutant abandoned-write-recorded-as-failed: return Err(Halt::Stopped) ~>
+                //     Ok(Acted::Done(Err(Error::Unavailable("stopped".into()))))
                 () = self.setting.stop.wait_insisted(), if origin == Origin::Guest => return Err(Halt::Stopped),
             };
             match acted {
@@ -178,6 +183,8 @@ impl Run {
     /// one which is sent again after a crash is the same request.
     fn stamped(&self, touch: &Touch, prior: Prior) -> Prior {
         match touch {
+            // mutant reconcile-resent-as-new: (reconcile) => Prior { at: self.began +
+            //     self.state.reconciled(&reconcile.target), ..prior } ~> (_) => prior
             Touch::Reconcile(reconcile) => Prior { at: self.began + self.state.reconciled(&reconcile.target), ..prior },
             Touch::AcquireLease(_)
             | Touch::ReleaseLease(_)
