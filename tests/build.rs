@@ -8,7 +8,8 @@ fn main() {
     println!("cargo::rustc-check-cfg=cfg(control_plane, browser)");
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=control-plane");
-    let package = std::env::var("CARGO_MANIFEST_DIR").expect("cargo tells every build script its package");
+    let package =
+        std::env::var("CARGO_MANIFEST_DIR").expect("cargo tells every build script its package");
     let sources = Path::new(&package).join("control-plane");
     let target = Path::new(&package).join("../target");
     let (built, browser) = (target.join("control-plane"), target.join("browser"));
@@ -20,7 +21,9 @@ fn main() {
     if is_complete(&sources, &built) {
         println!("cargo::rustc-cfg=control_plane");
     }
-    if ["chromium", "chromedriver"].iter().all(|program| fs::read_to_string(browser.join(program)).is_ok_and(|path| Path::new(&path).is_file())) {
+    if ["chromium", "chromedriver"].iter().all(|program| {
+        fs::read_to_string(browser.join(program)).is_ok_and(|path| Path::new(&path).is_file())
+    }) {
         println!("cargo::rustc-cfg=browser");
     }
 }
@@ -29,7 +32,11 @@ fn main() {
 /// built from as its last act.
 fn is_complete(sources: &Path, built: &Path) -> bool {
     let Ok(groups) = fs::read_dir(sources) else { return false };
-    let modules: Vec<_> = groups.flatten().map(|group| group.path().join("go.mod")).filter(|module| module.is_file()).collect();
+    let modules: Vec<_> = groups
+        .flatten()
+        .map(|group| group.path().join("go.mod"))
+        .filter(|module| module.is_file())
+        .collect();
     let pinned = |module: &Path| {
         let group = module.parent().and_then(Path::file_name).unwrap_or_default();
         let copy = built.join("built-from").join(group).with_extension("mod");

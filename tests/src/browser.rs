@@ -56,14 +56,25 @@ impl Browser {
     /// There is none, or it does not start; with what helps.
     pub async fn start() -> Result<Browser> {
         let found = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/browser");
-        let program = |name: &str| std::fs::read_to_string(found.join(name)).with_context(|| format!("no {name}; this finds or installs it: {ENABLE}"));
+        let program = |name: &str| {
+            std::fs::read_to_string(found.join(name))
+                .with_context(|| format!("no {name}; this finds or installs it: {ENABLE}"))
+        };
         let (chromium, chromedriver) = (program("chromium")?, program("chromedriver")?);
-        let mut driver = Command::new(&chromedriver).arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn()?;
+        let mut driver = Command::new(&chromedriver)
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()?;
         let port = port(&mut driver).await?;
         let arguments: Vec<Value> = QUIET.iter().map(|&argument| argument.into()).collect();
         let capabilities = json!({"browserName": "chrome", "goog:chromeOptions": {"binary": chromium, "args": arguments}});
         let capabilities = serde_json::from_value(capabilities)?;
-        let client = ClientBuilder::new(HttpConnector::new()).capabilities(capabilities).connect(&format!("http://127.0.0.1:{port}")).await?;
+        let client = ClientBuilder::new(HttpConnector::new())
+            .capabilities(capabilities)
+            .connect(&format!("http://127.0.0.1:{port}"))
+            .await?;
         Ok(Browser { client, driver })
     }
 
@@ -73,7 +84,11 @@ impl Browser {
         self.chromium("Emulation.setDeviceMetricsOverride", json!({"width": width, "height": height, "deviceScaleFactor": 2, "mobile": width < 600})).await?;
         let scheme = if dark { "dark" } else { "light" };
         let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
-        self.chromium("Emulation.setEmulatedMedia", json!({"media": if print { "print" } else { "screen" }, "features": features})).await?;
+        self.chromium(
+            "Emulation.setEmulatedMedia",
+            json!({"media": if print { "print" } else { "screen" }, "features": features}),
+        )
+        .await?;
         self.client.goto(&format!("file://{}", page.canonicalize()?.display())).await?;
         Ok(())
     }
@@ -122,7 +137,8 @@ impl WebDriverCompatibleCommand for Devtools {
 /// The port that it took; it says so once it listens.
 async fn port(driver: &mut Child) -> Result<u16> {
     const SAYS: &str = "started successfully on port ";
-    let mut lines = BufReader::new(driver.stdout.take().context("stdout was asked to be a pipe")?).lines();
+    let mut lines =
+        BufReader::new(driver.stdout.take().context("stdout was asked to be a pipe")?).lines();
     let port = async {
         while let Some(line) = lines.next_line().await? {
             if let Some((_, port)) = line.split_once(SAYS) {
@@ -131,5 +147,7 @@ async fn port(driver: &mut Child) -> Result<u16> {
         }
         bail!("chromedriver ended without a port")
     };
-    tokio::time::timeout(Duration::from_secs(60), port).await.context("chromedriver says no port")?
+    tokio::time::timeout(Duration::from_secs(60), port)
+        .await
+        .context("chromedriver says no port")?
 }

@@ -38,7 +38,10 @@ pub fn plant(simulator: &Simulator) -> usize {
     for (group, resource) in BEARERS {
         for object in simulator.objects(group, resource, None) {
             let part = |key: &str| object["metadata"][key].as_str().unwrap_or_default();
-            let (applied, token) = (format!("{{\"spec\": {{\"password\": \"{}\"}}}}", word(planted)), word(planted + 1));
+            let (applied, token) = (
+                format!("{{\"spec\": {{\"password\": \"{}\"}}}}", word(planted)),
+                word(planted + 1),
+            );
             planted += 2;
             simulator.edit(group, resource, part("namespace"), part("name"), |object| {
                 object["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"] = json!(applied);
@@ -52,7 +55,9 @@ pub fn plant(simulator: &Simulator) -> usize {
 /// An error if a canary is heard in a text: as it is, as hexadecimal digits, or as base64 in any of its three alignments.
 pub fn listen(what: &str, text: &str) -> Result<()> {
     let hexadecimal: String = HEAD.bytes().map(|byte| format!("{byte:02x}")).collect();
-    let forms = [HEAD.to_owned(), hexadecimal.to_uppercase(), hexadecimal].into_iter().chain((0..3).map(|shift| middle_of_base64(HEAD, shift)));
+    let forms = [HEAD.to_owned(), hexadecimal.to_uppercase(), hexadecimal]
+        .into_iter()
+        .chain((0..3).map(|shift| middle_of_base64(HEAD, shift)));
     for form in forms {
         if let Some(at) = text.find(&form) {
             let heard: String = text[at..].chars().take(form.len() + 24).collect();
@@ -99,9 +104,16 @@ mod tests {
     fn every_form_of_a_canary_is_heard() {
         let hexadecimal = "63616e6172792d6f662d73616c76652d";
         // `printf '%scanary-of-salve-000' '' | base64`, and with `x` and `xx` before it.
-        let base64 = ["Y2FuYXJ5LW9mLXNhbHZlLTAwMA==", "eGNhbmFyeS1vZi1zYWx2ZS0wMDA=", "eHhjYW5hcnktb2Ytc2FsdmUtMDAw"];
+        let base64 = [
+            "Y2FuYXJ5LW9mLXNhbHZlLTAwMA==",
+            "eGNhbmFyeS1vZi1zYWx2ZS0wMDA=",
+            "eHhjYW5hcnktb2Ytc2FsdmUtMDAw",
+        ];
         for form in base64.into_iter().chain([hexadecimal, &hexadecimal.to_uppercase(), &word(7)]) {
-            assert!(listen("a test", &format!("before {form} after")).is_err(), "{form} would not be heard");
+            assert!(
+                listen("a test", &format!("before {form} after")).is_err(),
+                "{form} would not be heard"
+            );
         }
         assert!(listen("a test", "a canary in a salve").is_ok());
     }

@@ -49,16 +49,26 @@ pub struct Running {
 /// The `salve` that cargo built beside this test.
 pub fn program() -> Result<PathBuf> {
     let story = std::env::current_exe().context("a test has a program of its own")?;
-    let profile = story.parent().and_then(Path::parent).context("cargo puts tests into a folder `deps`")?;
+    let profile =
+        story.parent().and_then(Path::parent).context("cargo puts tests into a folder `deps`")?;
     let program = profile.join("salve");
-    ensure!(program.is_file(), "{} is not built; `cargo build` builds it, and so does `cargo test` of the whole workspace", program.display());
+    ensure!(
+        program.is_file(),
+        "{} is not built; `cargo build` builds it, and so does `cargo test` of the whole workspace",
+        program.display()
+    );
     Ok(program)
 }
 
 impl Salve {
     /// The program that `cargo test` built beside the stories. `cache` keeps compiled guests from one story to the next.
     pub fn at(kubeconfig: &Path, home: &Path, cache: &Path) -> Result<Salve> {
-        Ok(Salve { program: program()?, kubeconfig: kubeconfig.to_path_buf(), home: home.to_path_buf(), cache: cache.to_path_buf() })
+        Ok(Salve {
+            program: program()?,
+            kubeconfig: kubeconfig.to_path_buf(),
+            home: home.to_path_buf(),
+            cache: cache.to_path_buf(),
+        })
     }
 
     /// The same person with another kubeconfig.
@@ -82,7 +92,12 @@ impl Salve {
         for proxy in PROXIES {
             process.env_remove(proxy);
         }
-        process.arg(command).args(arguments).arg("--kubeconfig").arg(&self.kubeconfig).args(["--context", "control-plane"]);
+        process
+            .arg(command)
+            .args(arguments)
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
+            .args(["--context", "control-plane"]);
         if !arguments.contains(&"--output") {
             process.args(["--output", "json"]);
         }
@@ -110,7 +125,8 @@ impl Running {
     /// Sends it a signal: `INT`, `TERM`.
     pub async fn signal(&self, signal: &str) -> Result<()> {
         let id = self.child.id().context("it has ended already")?.to_string();
-        let sent = Command::new("sh").args(["-c", r#"kill -"$0" "$1""#, signal, &id]).status().await?;
+        let sent =
+            Command::new("sh").args(["-c", r#"kill -"$0" "$1""#, signal, &id]).status().await?;
         ensure!(sent.success(), "SIG{signal} could not be sent to {id}");
         Ok(())
     }
@@ -134,18 +150,28 @@ impl Running {
         let mut out = self.child.stdout.take().context("stdout was asked to be a pipe")?;
         let mut err = self.child.stderr.take().context("stderr was asked to be a pipe")?;
         let (mut stdout, mut stderr) = (String::new(), String::new());
-        let whole = async { tokio::try_join!(out.read_to_string(&mut stdout), err.read_to_string(&mut stderr)) };
+        let whole = async {
+            tokio::try_join!(out.read_to_string(&mut stdout), err.read_to_string(&mut stderr))
+        };
         let read = tokio::time::timeout(PATIENCE, whole).await;
         if read.is_err() {
             self.child.start_kill()?;
         }
         let status = self.child.wait().await?;
-        ensure!(read.is_ok(), "salve had not ended after {} s; it said: {stderr}", PATIENCE.as_secs());
+        ensure!(
+            read.is_ok(),
+            "salve had not ended after {} s; it said: {stderr}",
+            PATIENCE.as_secs()
+        );
         read.expect("it was looked at in the line above")?;
         canary::listen("salve says", &stdout)?;
         canary::listen("salve says", &stderr)?;
         // What it keeps in a home folder; the control plane keeps its own beside that.
-        for folder in ["runs", ".local", ".config", ".cache"].map(|name| self.home.join(name)).iter().filter(|folder| folder.is_dir()) {
+        for folder in ["runs", ".local", ".config", ".cache"]
+            .map(|name| self.home.join(name))
+            .iter()
+            .filter(|folder| folder.is_dir())
+        {
             canary::listen_below(folder)?;
         }
         let report = serde_json::from_str(&stdout).unwrap_or_default();
@@ -156,7 +182,10 @@ impl Running {
 impl Told {
     /// An error with all that was said, unless it ended with this code and this verdict.
     pub fn is(&self, code: i32, verdict: &str) -> Result<&Told> {
-        ensure!(self.code == Some(code) && self.report["verdict"] == verdict, "not {verdict} with exit code {code}: {self}");
+        ensure!(
+            self.code == Some(code) && self.report["verdict"] == verdict,
+            "not {verdict} with exit code {code}: {self}"
+        );
         Ok(self)
     }
 }

@@ -14,7 +14,8 @@ const CSI: (&str, &str) = ("rook-ceph", "csi-rbdplugin-provisioner");
 
 #[tokio::test(flavor = "multi_thread")]
 #[cfg_attr(not(control_plane), ignore = "needs the control plane: cargo xtask control-plane")]
-async fn a_service_account_may_do_what_its_role_says_and_the_audit_log_tells_what_it_did() -> Result<()> {
+async fn a_service_account_may_do_what_its_role_says_and_the_audit_log_tells_what_it_did()
+-> Result<()> {
     let plane = ControlPlane::start().await?;
     let role = r#"
 apiVersion: rbac.authorization.k8s.io/v1
@@ -32,16 +33,26 @@ subjects: [{kind: ServiceAccount, name: reader, namespace: salve}]
     let reader = Cluster::connect(&kubeconfig).await?;
     reader.get(&kind::SERVICE_ACCOUNTS, "default", "default").await?;
     let refused = reader.delete(&kind::SERVICE_ACCOUNTS, "default", "default").await;
-    ensure!(refused.is_err_and(|error| format!("{error:#}").contains("forbidden")), "the role grants no delete");
-    plane.kubectl_as(&kubeconfig, &["get", "serviceaccount", "default", "--namespace=default"], "").await?;
+    ensure!(
+        refused.is_err_and(|error| format!("{error:#}").contains("forbidden")),
+        "the role grants no delete"
+    );
+    plane
+        .kubectl_as(&kubeconfig, &["get", "serviceaccount", "default", "--namespace=default"], "")
+        .await?;
 
     let user = "system:serviceaccount:salve:reader";
     let changes = plane.audit().mutations_by(user)?;
-    let told: Vec<_> = changes.iter().map(|entry| (entry.verb.as_str(), entry.name.as_str(), entry.code)).collect();
+    let told: Vec<_> = changes
+        .iter()
+        .map(|entry| (entry.verb.as_str(), entry.name.as_str(), entry.code))
+        .collect();
     assert_eq!(told, [("delete", "default", 403)]);
     assert!(!changes[0].is_granted());
     let entries = plane.audit().entries()?;
-    assert!(entries.iter().any(|entry| entry.user == user && entry.user_agent.starts_with("kubectl")));
+    assert!(
+        entries.iter().any(|entry| entry.user == user && entry.user_agent.starts_with("kubectl"))
+    );
     Ok(())
 }
 
@@ -60,15 +71,24 @@ async fn flux_brings_deleted_sources_back_unless_their_owner_is_suspended() -> R
     delete_all_sources(&cluster).await?;
     let began = Instant::now();
     all_are_back(&scene, &declared).await?;
-    println!("with only the source suspended all were back after {:.1} s", began.elapsed().as_secs_f64());
+    println!(
+        "with only the source suspended all were back after {:.1} s",
+        began.elapsed().as_secs_f64()
+    );
     let created = plane.audit().entries()?.split_off(before);
-    let created = created
-        .iter()
-        .filter(|entry| entry.resource == "replicationsources" && entry.user == "kustomize-controller" && entry.is_mutation() && entry.code == 201);
+    let created = created.iter().filter(|entry| {
+        entry.resource == "replicationsources"
+            && entry.user == "kustomize-controller"
+            && entry.is_mutation()
+            && entry.code == 201
+    });
     assert_eq!(created.count(), declared.len(), "kustomize-controller made each of them anew");
 
     let root = (flux::NAMESPACE, scene::ROOT);
-    let owners: Vec<_> = [root].into_iter().chain(scene::NAMESPACES.map(|namespace| (namespace, scene::OWNER))).collect();
+    let owners: Vec<_> = [root]
+        .into_iter()
+        .chain(scene::NAMESPACES.map(|namespace| (namespace, scene::OWNER)))
+        .collect();
     for (namespace, name) in &owners {
         scene.flux.suspend(&kind::KUSTOMIZATIONS, namespace, name, true).await?;
     }
@@ -94,7 +114,17 @@ async fn the_incident_lasts_until_every_pod_of_the_csi_controller_was_replaced()
     let cluster = plane.cluster(User::Administrator).await?;
     let scene = Scene::healthy(&plane, Manner::default()).await?;
     let (namespace, deployment) = CSI;
-    plane.kubectl(&["rollout", "status", "deployment", deployment, "--namespace", namespace, "--timeout=60s"]).await?;
+    plane
+        .kubectl(&[
+            "rollout",
+            "status",
+            "deployment",
+            deployment,
+            "--namespace",
+            namespace,
+            "--timeout=60s",
+        ])
+        .await?;
     assert_eq!(lock_lines(&cluster).await?, [0, 0], "the healthy cluster has no lock line");
 
     scene.strike().await?;
@@ -117,7 +147,17 @@ async fn the_incident_lasts_until_every_pod_of_the_csi_controller_was_replaced()
     // One pod of two: the other holds its locks on.
     let first = jammed[0]["metadata"]["name"].as_str().unwrap_or_default();
     plane.kubectl(&["delete", "pod", first, "--namespace", namespace]).await?;
-    plane.kubectl(&["rollout", "status", "deployment", deployment, "--namespace", namespace, "--timeout=60s"]).await?;
+    plane
+        .kubectl(&[
+            "rollout",
+            "status",
+            "deployment",
+            deployment,
+            "--namespace",
+            namespace,
+            "--timeout=60s",
+        ])
+        .await?;
     let holder = &jammed[1]["metadata"]["uid"];
     let before = lock_lines_of(&cluster, holder).await?;
     eventually("the other pod goes on rejecting", PATIENCE, async || {
@@ -129,14 +169,33 @@ async fn the_incident_lasts_until_every_pod_of_the_csi_controller_was_replaced()
     let claim = cluster.get(&kind::CLAIMS, wedged_in, wedged).await?;
     assert_eq!(claim["metadata"]["uid"], doomed, "a claim with a wedged snapshot cannot go");
 
-    plane.kubectl(&["rollout", "restart", "deployment", deployment, "--namespace", namespace]).await?;
-    plane.kubectl(&["rollout", "status", "deployment", deployment, "--namespace", namespace, "--timeout=60s"]).await?;
+    plane
+        .kubectl(&["rollout", "restart", "deployment", deployment, "--namespace", namespace])
+        .await?;
+    plane
+        .kubectl(&[
+            "rollout",
+            "status",
+            "deployment",
+            deployment,
+            "--namespace",
+            namespace,
+            "--timeout=60s",
+        ])
+        .await?;
     let fresh = csi_pods(&cluster).await?;
-    assert!(fresh.iter().all(|pod| jammed.iter().all(|old| old["metadata"]["uid"] != pod["metadata"]["uid"])));
+    assert!(
+        fresh
+            .iter()
+            .all(|pod| jammed.iter().all(|old| old["metadata"]["uid"] != pod["metadata"]["uid"]))
+    );
     let began = Instant::now();
     scene.until_bound(&scene::STUCK).await?;
     scene.until_idle(&scene::WEDGED).await?;
-    println!("claims and backups were done {:.1} s after the rollout", began.elapsed().as_secs_f64());
+    println!(
+        "claims and backups were done {:.1} s after the rollout",
+        began.elapsed().as_secs_f64()
+    );
     assert_eq!(lock_lines(&cluster).await?, [0, 0], "the fresh pods hold no lock");
     assert!(!scene.csi.is_jammed());
     eventually("the deletion is completed, and Flux makes the claim anew", PATIENCE, async || {
@@ -147,11 +206,16 @@ async fn the_incident_lasts_until_every_pod_of_the_csi_controller_was_replaced()
     .await?;
     let lease = cluster.get(&kind::LEASES, namespace, "rook-ceph-rbd-csi-ceph-com").await?;
     let holder = &lease["spec"]["holderIdentity"];
-    assert!(fresh.iter().any(|pod| pod["metadata"]["name"] == *holder), "{holder} is none of the fresh pods");
+    assert!(
+        fresh.iter().any(|pod| pod["metadata"]["name"] == *holder),
+        "{holder} is none of the fresh pods"
+    );
     eventually("the pods of the stuck apps run", PATIENCE, async || {
         for (namespace, name) in scene::STUCK {
             let pods = cluster.list(&kind::PODS, namespace).await?;
-            let runs = pods.iter().any(|pod| pod["metadata"]["labels"]["app"] == name && pod["status"]["phase"] == "Running");
+            let runs = pods.iter().any(|pod| {
+                pod["metadata"]["labels"]["app"] == name && pod["status"]["phase"] == "Running"
+            });
             ensure!(runs, "no pod of {namespace}/{name} runs");
         }
         Ok(())
@@ -197,6 +261,9 @@ async fn lock_lines_of(cluster: &Cluster, uid: &Value) -> Result<usize> {
     let pod = pods.iter().find(|pod| pod["metadata"]["uid"] == *uid);
     let name = pod.and_then(|pod| pod["metadata"]["name"].as_str()).context("the pod is gone")?;
     // A pod that has just begun has no log for a moment.
-    let log = eventually("the log is served", PATIENCE, async || cluster.log(CSI.0, name, "csi-rbdplugin").await).await?;
+    let log = eventually("the log is served", PATIENCE, async || {
+        cluster.log(CSI.0, name, "csi-rbdplugin").await
+    })
+    .await?;
     Ok(log.lines().filter(|line| line.contains("an operation with the given")).count())
 }

@@ -32,12 +32,29 @@ impl Newcomer {
     }
 
     fn shell(&self, folder: &Path, script: &str) -> Command {
-        let path = format!("{}:{}", program().unwrap().parent().unwrap().display(), std::env::var("PATH").unwrap());
+        let path = format!(
+            "{}:{}",
+            program().unwrap().parent().unwrap().display(),
+            std::env::var("PATH").unwrap()
+        );
         let mut shell = Command::new("sh");
-        shell.args(["-euc", script]).current_dir(folder).env("PATH", path).env("NO_COLOR", "1").stdin(Stdio::null());
-        shell.env("XDG_STATE_HOME", self.home.path()).env("XDG_CACHE_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"));
+        shell
+            .args(["-euc", script])
+            .current_dir(folder)
+            .env("PATH", path)
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null());
+        shell
+            .env("XDG_STATE_HOME", self.home.path())
+            .env("XDG_CACHE_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"));
         // What this test was built with is not what a newcomer has set.
-        for name in ["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET", "CARGO_ENCODED_RUSTFLAGS", "RUSTFLAGS", "KUBECONFIG"] {
+        for name in [
+            "CARGO_TARGET_DIR",
+            "CARGO_BUILD_TARGET",
+            "CARGO_ENCODED_RUSTFLAGS",
+            "RUSTFLAGS",
+            "KUBECONFIG",
+        ] {
             shell.env_remove(name);
         }
         if script.contains("salve ") {
@@ -50,7 +67,10 @@ impl Newcomer {
     /// Runs a step; what it told, and its exit code.
     fn does(&self, folder: &Path, script: &str) -> (i32, String) {
         let Output { status, stdout, stderr } = self.shell(folder, script).output().unwrap();
-        (status.code().expect("no signal ended it"), String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned())
+        (
+            status.code().expect("no signal ended it"),
+            String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned(),
+        )
     }
 
     /// Does a step in another terminal, and waits until its kubeconfig is whole.
@@ -58,7 +78,9 @@ impl Newcomer {
         let kubeconfig = folder.join("sim.kubeconfig");
         let _ = fs::remove_file(&kubeconfig);
         // `exec`, so that the process is salve's own.
-        let terminal = Terminal(self.shell(folder, &format!("exec {script}")).stdout(Stdio::null()).spawn().unwrap());
+        let terminal = Terminal(
+            self.shell(folder, &format!("exec {script}")).stdout(Stdio::null()).spawn().unwrap(),
+        );
         let deadline = Instant::now() + Duration::from_secs(30);
         while !fs::read_to_string(&kubeconfig).is_ok_and(|text| text.ends_with("user: {}\n")) {
             assert!(Instant::now() < deadline, "{script} wrote no kubeconfig");
@@ -102,23 +124,45 @@ fn the_readme_takes_a_newcomer_from_nothing_to_fixed() {
             continue;
         }
         let (code, told) = newcomer.does(&folder, script);
-        assert!(told.contains(seen.as_deref().unwrap_or_default().trim_end()), "{script} was to show {seen:?}, and says:\n{told}");
-        codes.push((script.lines().last().unwrap().split(' ').take(2).collect::<Vec<_>>().join(" "), code));
+        assert!(
+            told.contains(seen.as_deref().unwrap_or_default().trim_end()),
+            "{script} was to show {seen:?}, and says:\n{told}"
+        );
+        codes.push((
+            script.lines().last().unwrap().split(' ').take(2).collect::<Vec<_>>().join(" "),
+            code,
+        ));
         if let Some(into) = script.lines().next().unwrap().strip_prefix("cd ") {
             folder = folder.join(into);
         }
     }
-    let wanted = [("cargo build", 0), ("salve inspect", 0), ("salve check", 1), ("salve plan", 0), ("salve run", 0), ("salve check", 0)];
+    let wanted = [
+        ("cargo build", 0),
+        ("salve inspect", 0),
+        ("salve check", 1),
+        ("salve plan", 0),
+        ("salve run", 0),
+        ("salve check", 0),
+    ];
     assert_eq!(codes.iter().map(|(step, code)| (step.as_str(), *code)).collect::<Vec<_>>(), wanted);
 
     // "Take the last grant away": nothing is asked of the cluster, so the incident needs not to be there any more.
     drop(terminal);
     let remediation = newcomer.example().join("remediation.yaml");
-    let fewer: String = fs::read_to_string(&remediation).unwrap().lines().filter(|l| !l.contains("restart-deployment")).map(|l| format!("{l}\n")).collect();
+    let fewer: String = fs::read_to_string(&remediation)
+        .unwrap()
+        .lines()
+        .filter(|l| !l.contains("restart-deployment"))
+        .map(|l| format!("{l}\n"))
+        .collect();
     fs::write(&remediation, fewer).unwrap();
-    let (code, told) = newcomer.does(&folder, "salve run remediation.yaml --kubeconfig sim.kubeconfig --yes");
+    let (code, told) =
+        newcomer.does(&folder, "salve run remediation.yaml --kubeconfig sim.kubeconfig --yes");
     assert_eq!(code, 3, "{told}");
-    assert!(told.contains("imports restart-deployment, which nothing grants; nothing was done"), "{told}");
+    assert!(
+        told.contains("imports restart-deployment, which nothing grants; nothing was done"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -129,10 +173,18 @@ fn another_build_of_the_guest_needs_no_other_salve() {
     for version in VERSIONS {
         let manifest = newcomer.example().join("Cargo.toml");
         let text = fs::read_to_string(&manifest).unwrap();
-        fs::write(&manifest, text.replace("version = \"0.1.0\"", &format!("version = \"{version}\""))).unwrap();
-        let (code, told) = newcomer.does(&newcomer.example(), &format!("cargo build --release && cp {COMPONENT} {version}.wasm"));
+        fs::write(
+            &manifest,
+            text.replace("version = \"0.1.0\"", &format!("version = \"{version}\"")),
+        )
+        .unwrap();
+        let (code, told) = newcomer.does(
+            &newcomer.example(),
+            &format!("cargo build --release && cp {COMPONENT} {version}.wasm"),
+        );
         assert_eq!(code, 0, "{told}");
-        let (code, told) = newcomer.does(&newcomer.example(), &format!("salve inspect {version}.wasm --output json"));
+        let (code, told) = newcomer
+            .does(&newcomer.example(), &format!("salve inspect {version}.wasm --output json"));
         assert_eq!(code, 0, "{told}");
         let inspected: serde_json::Value = serde_json::from_str(&told).unwrap();
         assert_eq!(inspected["guest"]["version"], version);
@@ -140,9 +192,14 @@ fn another_build_of_the_guest_needs_no_other_salve() {
     }
     assert_ne!(seen[0], seen[1]);
 
-    let _cluster = newcomer.serves(&newcomer.example(), "salve sim --incident stuck-importer --kubeconfig-out sim.kubeconfig");
+    let _cluster = newcomer.serves(
+        &newcomer.example(),
+        "salve sim --incident stuck-importer --kubeconfig-out sim.kubeconfig",
+    );
     for version in VERSIONS {
-        let check = format!("salve check {version}.wasm --remediation remediation.yaml --kubeconfig sim.kubeconfig");
+        let check = format!(
+            "salve check {version}.wasm --remediation remediation.yaml --kubeconfig sim.kubeconfig"
+        );
         let (code, told) = newcomer.does(&newcomer.example(), &check);
         assert!(code == 1 && told.contains("media/importer says that it is stuck"), "{told}");
     }

@@ -10,24 +10,58 @@ use tokio::process::Command;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn kubectl(home: &Path, arguments: &str) -> anyhow::Result<String> {
-    let mut command = Command::new(salve_tests::control_plane::built().map_err(anyhow::Error::msg)?.program("kubectl"));
+    let mut command = Command::new(
+        salve_tests::control_plane::built().map_err(anyhow::Error::msg)?.program("kubectl"),
+    );
     for proxy in PROXIES {
         command.env_remove(proxy);
     }
-    let output = command.args(arguments.split(' ')).env("KUBECONFIG", home.join("sim.kubeconfig")).env("HOME", home).output().await?;
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let output = command
+        .args(arguments.split(' '))
+        .env("KUBECONFIG", home.join("sim.kubeconfig"))
+        .env("HOME", home)
+        .output()
+        .await?;
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     anyhow::ensure!(output.status.success(), "kubectl {arguments}: {err}");
     Ok(format!("{out}{err}"))
 }
 
 #[tokio::test]
-#[cfg_attr(not(control_plane), ignore = "needs kubectl, which is built with the control plane: cargo xtask control-plane")]
+#[cfg_attr(
+    not(control_plane),
+    ignore = "needs kubectl, which is built with the control plane: cargo xtask control-plane"
+)]
 async fn kubectl_looks_at_the_simulated_cluster_and_restarts_in_it() {
     let home = tempfile::tempdir().unwrap();
-    let simulated = ["sim", "--incident", "stuck-importer", "--speed", "20", "--kubeconfig-out", "sim.kubeconfig"];
-    let mut sim = Command::new(program().unwrap()).args(simulated).current_dir(home.path()).stdout(Stdio::null()).kill_on_drop(true).spawn().unwrap();
-    let claims = eventually("the cluster answers", PATIENCE, async || kubectl(home.path(), "get pvc -A").await).await.unwrap();
-    assert!(claims.lines().any(|line| line.contains("plex") && line.contains("Bound") && line.contains("ceph-block")), "{claims}");
+    let simulated = [
+        "sim",
+        "--incident",
+        "stuck-importer",
+        "--speed",
+        "20",
+        "--kubeconfig-out",
+        "sim.kubeconfig",
+    ];
+    let mut sim = Command::new(program().unwrap())
+        .args(simulated)
+        .current_dir(home.path())
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let claims = eventually("the cluster answers", PATIENCE, async || {
+        kubectl(home.path(), "get pvc -A").await
+    })
+    .await
+    .unwrap();
+    assert!(
+        claims.lines().any(|line| line.contains("plex")
+            && line.contains("Bound")
+            && line.contains("ceph-block")),
+        "{claims}"
+    );
 
     for (question, answer) in [
         ("describe pvc plex -n media", "Status:        Bound"),

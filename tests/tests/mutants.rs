@@ -16,7 +16,9 @@ fn sources(folder: &Path, target: &str) -> String {
     let mut text = std::fs::read_to_string(file).unwrap_or_default();
     let mut folders = vec![directory];
     while let Some(folder) = folders.pop() {
-        for path in std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path()) {
+        for path in
+            std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path())
+        {
             if path.is_dir() {
                 folders.push(path);
             } else {
@@ -30,14 +32,24 @@ fn sources(folder: &Path, target: &str) -> String {
 #[test]
 fn every_planted_bug_applies_and_names_an_existing_test() {
     let bugs = xtask::planted::load(&root()).unwrap_or_else(|wrong| panic!("{wrong}"));
-    let metadata = cargo_metadata::MetadataCommand::new().manifest_path(root().join("Cargo.toml")).no_deps().exec().unwrap();
+    let metadata = cargo_metadata::MetadataCommand::new()
+        .manifest_path(root().join("Cargo.toml"))
+        .no_deps()
+        .exec()
+        .unwrap();
     let mut wrong = vec![];
     for bug in &bugs {
         let package = metadata.packages.iter().find(|package| package.name.as_str() == bug.package);
-        let sources = package.map(|package| sources(package.manifest_path.parent().unwrap().as_std_path(), &bug.target));
+        let sources = package.map(|package| {
+            sources(package.manifest_path.parent().unwrap().as_std_path(), &bug.target)
+        });
         let function = bug.caught_by.rsplit("::").next().unwrap_or_default();
-        if function.is_empty() || !sources.unwrap_or_default().contains(&format!("fn {function}(")) {
-            wrong.push(format!("{}: no test {:?} in target {} of {}", bug.name, bug.caught_by, bug.target, bug.package));
+        if function.is_empty() || !sources.unwrap_or_default().contains(&format!("fn {function}("))
+        {
+            wrong.push(format!(
+                "{}: no test {:?} in target {} of {}",
+                bug.name, bug.caught_by, bug.target, bug.package
+            ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

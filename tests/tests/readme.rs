@@ -17,14 +17,29 @@ fn block(fence: &str) -> String {
 fn its_transcript_is_what_the_demo_says() {
     let folder = tempfile::tempdir().unwrap();
     let salve = salve_tests::salve::program().unwrap();
-    let output = Command::new(salve).arg("demo").env("NO_COLOR", "1").env("XDG_CACHE_HOME", folder.path()).output().unwrap();
+    let output = Command::new(salve)
+        .arg("demo")
+        .env("NO_COLOR", "1")
+        .env("XDG_CACHE_HOME", folder.path())
+        .output()
+        .unwrap();
     assert!(output.status.success());
-    let said = format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let said = format!(
+        "{}\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
     let said: Vec<&str> = said.lines().map(str::trim_end).collect();
     // How long the check took in virtual time depends on the number of requests alone, but is no promise.
-    let told = |line: &str| said.iter().any(|s| *s == line || line.rsplit_once("   ").is_some_and(|(l, _)| s.starts_with(l)));
-    let missing: Vec<_> =
-        block("text").lines().map(|l| l.trim_end().to_owned()).filter(|l| !l.is_empty() && !l.starts_with('$') && l.trim() != "…" && !told(l)).collect();
+    let told = |line: &str| {
+        said.iter()
+            .any(|s| *s == line || line.rsplit_once("   ").is_some_and(|(l, _)| s.starts_with(l)))
+    };
+    let missing: Vec<_> = block("text")
+        .lines()
+        .map(|l| l.trim_end().to_owned())
+        .filter(|l| !l.is_empty() && !l.starts_with('$') && l.trim() != "…" && !told(l))
+        .collect();
     assert!(missing.is_empty(), "the demo does not say:\n{}", missing.join("\n"));
 }
 
@@ -33,7 +48,11 @@ fn its_policy_is_one_that_narrows_the_shipped_guest() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("policy.yaml");
     std::fs::write(&path, block("yaml")).unwrap();
-    let inspect = Command::new(salve_tests::salve::program().unwrap()).args(["inspect", "volsync-unlock", "--policy"]).arg(&path).output().unwrap();
+    let inspect = Command::new(salve_tests::salve::program().unwrap())
+        .args(["inspect", "volsync-unlock", "--policy"])
+        .arg(&path)
+        .output()
+        .unwrap();
     let told = String::from_utf8_lossy(&inspect.stdout);
     assert_eq!(inspect.status.code(), Some(3), "it grants one capability of many: {told}");
     assert!(
@@ -50,8 +69,12 @@ fn every_command_that_it_names_exists() {
     // As typed: at the start of a line or of a code span.
     for mark in ["\nsalve ", "`salve "] {
         for (i, _) in readme.match_indices(mark) {
-            let word: String = readme[i + mark.len()..].chars().take_while(|c| c.is_ascii_lowercase()).collect();
-            assert!(word.is_empty() || help.contains(&format!("\n  {word} ")), "`salve {word}` is in the README and not in --help");
+            let word: String =
+                readme[i + mark.len()..].chars().take_while(|c| c.is_ascii_lowercase()).collect();
+            assert!(
+                word.is_empty() || help.contains(&format!("\n  {word} ")),
+                "`salve {word}` is in the README and not in --help"
+            );
         }
     }
 }

@@ -41,10 +41,18 @@ const FAINT: &str = "(() => {
 /// The report of the demo, whose process was killed and whose run was taken up.
 fn told(folder: &Path) -> Result<Report> {
     let program = salve_tests::salve::program()?;
-    let output = Command::new(program).arg("demo").arg("--runs").arg(folder).env("XDG_CACHE_HOME", folder.join("cache")).output()?;
+    let output = Command::new(program)
+        .arg("demo")
+        .arg("--runs")
+        .arg(folder)
+        .env("XDG_CACHE_HOME", folder.join("cache"))
+        .output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let all = salve::runs::all(folder).map_err(|e| anyhow::anyhow!("{e}"))?;
-    let reports = all.iter().map(|file| Report::of(&RunFile::read(file)?).context("it has a header")).collect::<Result<Vec<_>>>()?;
+    let reports = all
+        .iter()
+        .map(|file| Report::of(&RunFile::read(file)?).context("it has a header"))
+        .collect::<Result<Vec<_>>>()?;
     reports.into_iter().find(|report| report.verdict == "fixed").context("the demo came to an end")
 }
 
@@ -99,11 +107,25 @@ async fn a_report_tells_everything_and_asks_nobody_for_anything() -> Result<()> 
     let text = browser.ask("document.body.innerText").await?;
     let text = text.as_str().context("a page has a text")?;
     let commands = report.effects.iter().flat_map(|told| &told.commands);
-    let findings = report.evidence.iter().chain(&report.left).chain(&report.prevention).map(|finding| &finding.text);
+    let findings = report
+        .evidence
+        .iter()
+        .chain(&report.left)
+        .chain(&report.prevention)
+        .map(|finding| &finding.text);
     let steps = report.steps.iter().map(|step| &step.title);
-    let missing: Vec<&String> = commands.chain(findings).chain(steps).chain([&report.sentence]).filter(|told| !text.contains(told.as_str())).collect();
+    let missing: Vec<&String> = commands
+        .chain(findings)
+        .chain(steps)
+        .chain([&report.sentence])
+        .filter(|told| !text.contains(told.as_str()))
+        .collect();
     assert!(missing.is_empty(), "{missing:#?}\n{text}");
-    assert!(report.effects.len() > 5 && !report.evidence.is_empty() && report.figures.iter().all(|figure| text.contains(&figure.name)));
+    assert!(
+        report.effects.len() > 5
+            && !report.evidence.is_empty()
+            && report.figures.iter().all(|figure| text.contains(&figure.name))
+    );
     let asks = browser.ask("[performance.getEntriesByType('resource').length, document.querySelectorAll('[src],[href],script,iframe,form').length]").await?;
     assert_eq!(asks, json!([0, 0]), "one file, which asks nobody");
     browser.close().await

@@ -13,8 +13,11 @@ use salve_tests::canary;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-const FLUX: [(&str, &str); 3] =
-    [("kustomize.toolkit.fluxcd.io", "kustomizations"), ("helm.toolkit.fluxcd.io", "helmreleases"), ("source.toolkit.fluxcd.io", "gitrepositories")];
+const FLUX: [(&str, &str); 3] = [
+    ("kustomize.toolkit.fluxcd.io", "kustomizations"),
+    ("helm.toolkit.fluxcd.io", "helmreleases"),
+    ("source.toolkit.fluxcd.io", "gitrepositories"),
+];
 
 /// One cluster and the folder of its runs.
 struct Scene {
@@ -34,8 +37,10 @@ impl Scene {
     }
 
     async fn watched(&self, mode: Mode, config: &[&str], person: Box<dyn Person>) -> Over {
-        let terms = Terms { config: config.iter().map(ToString::to_string).collect(), ..Terms::default() };
-        let ready = Ready::prepare(Chosen::find("volsync-unlock", &terms).unwrap(), &terms).await.unwrap();
+        let terms =
+            Terms { config: config.iter().map(ToString::to_string).collect(), ..Terms::default() };
+        let ready =
+            Ready::prepare(Chosen::find("volsync-unlock", &terms).unwrap(), &terms).await.unwrap();
         let open = Open::simulated(self.simulator.clone()).await.unwrap();
         let over = ready.run(mode, &open, Some(self.runs.path()), person).await.unwrap();
         canary::listen("the report", &serde_json::to_string(&over.report).unwrap()).unwrap();
@@ -49,14 +54,24 @@ impl Scene {
 
     /// Everything that Flux holds suspended, by kind and name.
     fn suspended(&self) -> BTreeSet<String> {
-        let all = FLUX.iter().flat_map(|(group, plural)| self.simulator.objects(group, plural, None));
-        all.filter(|o| o["spec"]["suspend"] == true).map(|o| format!("{} {}", o["kind"].as_str().unwrap_or("?"), name(&o))).collect()
+        let all =
+            FLUX.iter().flat_map(|(group, plural)| self.simulator.objects(group, plural, None));
+        all.filter(|o| o["spec"]["suspend"] == true)
+            .map(|o| format!("{} {}", o["kind"].as_str().unwrap_or("?"), name(&o)))
+            .collect()
     }
 
     /// Everything that bears the mark of a run.
     fn marked(&self) -> Vec<String> {
-        let all = FLUX.iter().flat_map(|(group, plural)| self.simulator.objects(group, plural, None));
-        all.filter(|o| o["metadata"]["annotations"].as_object().is_some_and(|a| a.keys().any(|k| k.starts_with("salve.dev/")))).map(|o| name(&o)).collect()
+        let all =
+            FLUX.iter().flat_map(|(group, plural)| self.simulator.objects(group, plural, None));
+        all.filter(|o| {
+            o["metadata"]["annotations"]
+                .as_object()
+                .is_some_and(|a| a.keys().any(|k| k.starts_with("salve.dev/")))
+        })
+        .map(|o| name(&o))
+        .collect()
     }
 
     fn sources(&self) -> Vec<Value> {
@@ -64,7 +79,10 @@ impl Scene {
     }
 
     fn uid(&self, source: &str) -> Option<String> {
-        self.sources().iter().find(|s| name(s) == source).and_then(|s| s["metadata"]["uid"].as_str().map(Into::into))
+        self.sources()
+            .iter()
+            .find(|s| name(s) == source)
+            .and_then(|s| s["metadata"]["uid"].as_str().map(Into::into))
     }
 
     fn locked_claims(&self) -> usize {
@@ -90,7 +108,11 @@ impl Person for AtDeletion {
 }
 
 fn name(object: &Value) -> String {
-    format!("{}/{}", object["metadata"]["namespace"].as_str().unwrap_or("-"), object["metadata"]["name"].as_str().unwrap_or("?"))
+    format!(
+        "{}/{}",
+        object["metadata"]["namespace"].as_str().unwrap_or("-"),
+        object["metadata"]["name"].as_str().unwrap_or("?")
+    )
 }
 
 /// Names of what the run asked to delete.
@@ -99,7 +121,9 @@ fn deleted(over: &Over) -> BTreeSet<String> {
     let opened = entries.iter().filter_map(Entry::opened).map(|o| &o.effect);
     opened
         .flat_map(|effect| match effect {
-            Effect::Touch(Touch::Delete(d)) => d.set.iter().map(|f| f.object.to_string()).collect::<Vec<_>>(),
+            Effect::Touch(Touch::Delete(d)) => {
+                d.set.iter().map(|f| f.object.to_string()).collect::<Vec<_>>()
+            }
             Effect::Touch(
                 Touch::AcquireLease(_)
                 | Touch::ReleaseLease(_)
@@ -161,23 +185,39 @@ async fn the_playbooks_incident_is_fixed_and_proven() {
     let over = scene.run(&[]).await;
     assert_eq!(over.closing.verdict, Verdict::Fixed, "{}", told(&over));
     assert_eq!(scene.locked_claims(), 0);
-    assert_eq!(scene.suspended(), before, "Flux is as it was, and what a person suspended stays so");
+    assert_eq!(
+        scene.suspended(),
+        before,
+        "Flux is as it was, and what a person suspended stays so"
+    );
     assert_eq!(scene.marked(), Vec::<String>::new());
     assert_eq!(scene.uid("media/plex").unwrap(), plex, "a healthy source is not touched");
-    assert!(deleted(&over).contains("media/sonarr") && deleted(&over).contains("home-automation/zigbee2mqtt"), "{:?}", deleted(&over));
+    assert!(
+        deleted(&over).contains("media/sonarr")
+            && deleted(&over).contains("home-automation/zigbee2mqtt"),
+        "{:?}",
+        deleted(&over)
+    );
     assert!(scene.uid("media/sonarr").is_none(), "nobody re-creates an abandoned source");
     every_mutation_is_in_the_run_file(&scene, &over);
-    assert!(refused(&scene.simulator.mutations()).is_empty(), "{:#?}", refused(&scene.simulator.mutations()));
+    assert!(
+        refused(&scene.simulator.mutations()).is_empty(),
+        "{:#?}",
+        refused(&scene.simulator.mutations())
+    );
 }
 
 #[tokio::test]
 async fn manifests_of_what_is_deleted_are_saved_before() {
     let scene = Scene::new(Incident::Playbook);
-    let sonarr = scene.simulator.object("volsync.backube", "replicationsources", "media", "sonarr").unwrap();
+    let sonarr =
+        scene.simulator.object("volsync.backube", "replicationsources", "media", "sonarr").unwrap();
     let over = scene.run(&[]).await;
     let entries = RunFile::read(over.file.as_ref().unwrap()).unwrap();
-    let mut manifests = entries.iter().filter_map(Entry::opened).flat_map(|opened| &opened.prior.objects);
-    let saved = manifests.find(|m| name(m) == "media/sonarr" && m["kind"] == "ReplicationSource").cloned();
+    let mut manifests =
+        entries.iter().filter_map(Entry::opened).flat_map(|opened| &opened.prior.objects);
+    let saved =
+        manifests.find(|m| name(m) == "media/sonarr" && m["kind"] == "ReplicationSource").cloned();
     let saved = saved.expect("a saved manifest");
     assert_eq!(saved["spec"], sonarr["spec"]);
     assert!(saved["metadata"].get("managedFields").is_none());
@@ -187,7 +227,9 @@ async fn manifests_of_what_is_deleted_are_saved_before() {
 async fn snapshots_of_deleted_sources_are_waited_for_and_what_stays_is_told() {
     let owned = |scene: &Scene, uid: &str| {
         let all = scene.simulator.objects("snapshot.storage.k8s.io", "volumesnapshots", None);
-        all.into_iter().filter(|s| s["metadata"]["ownerReferences"].to_string().contains(uid)).collect::<Vec<_>>()
+        all.into_iter()
+            .filter(|s| s["metadata"]["ownerReferences"].to_string().contains(uid))
+            .collect::<Vec<_>>()
     };
     let scene = Scene::new(Incident::Playbook);
     let zigbee = scene.uid("home-automation/zigbee2mqtt").unwrap();
@@ -197,14 +239,26 @@ async fn snapshots_of_deleted_sources_are_waited_for_and_what_stays_is_told() {
 
     let scene = Scene::new(Incident::Playbook);
     let kept = snapshot["metadata"]["name"].as_str().unwrap();
-    assert!(scene.simulator.edit("snapshot.storage.k8s.io", "volumesnapshots", "home-automation", kept, |s| {
-        match s["metadata"]["finalizers"].as_array_mut() {
-            Some(all) => all.push(json!("example.org/keep")),
-            None => s["metadata"]["finalizers"] = json!(["example.org/keep"]),
+    assert!(scene.simulator.edit(
+        "snapshot.storage.k8s.io",
+        "volumesnapshots",
+        "home-automation",
+        kept,
+        |s| {
+            match s["metadata"]["finalizers"].as_array_mut() {
+                Some(all) => all.push(json!("example.org/keep")),
+                None => s["metadata"]["finalizers"] = json!(["example.org/keep"]),
+            }
         }
-    }));
+    ));
     let over = scene.run(&[]).await;
-    let left: Vec<_> = over.report.left.iter().filter(|f| f.text.contains("still there")).flat_map(|f| f.details.clone()).collect();
+    let left: Vec<_> = over
+        .report
+        .left
+        .iter()
+        .filter(|f| f.text.contains("still there"))
+        .flat_map(|f| f.details.clone())
+        .collect();
     assert!(left.iter().any(|line| line.contains(kept)), "{}", told(&over));
 }
 
@@ -212,7 +266,11 @@ async fn snapshots_of_deleted_sources_are_waited_for_and_what_stays_is_told() {
 async fn sources_about_to_back_up_a_fresh_volume_are_named_in_plan_and_report() {
     let scene = Scene::new(Incident::Playbook);
     for over in [scene.play(Mode::Plan, &[]).await, scene.run(&[]).await] {
-        assert!(told(&over).contains("will back up a freshly made volume: ai/ollama"), "{}", told(&over));
+        assert!(
+            told(&over).contains("will back up a freshly made volume: ai/ollama"),
+            "{}",
+            told(&over)
+        );
     }
 }
 
@@ -224,9 +282,25 @@ async fn a_diagnosis_and_a_plan_change_nothing() {
     let plan = scene.play(Mode::Plan, &[]).await;
     assert_eq!(plan.closing.verdict, Verdict::Planned, "{}", told(&plan));
     assert_eq!(scene.simulator.mutations(), vec![]);
-    let planned: BTreeSet<_> = plan.report.effects.iter().filter(|t| t.certainty == Some("exact")).map(|t| t.effect).collect();
-    assert_eq!(planned, BTreeSet::from(["suspend-flux.suspend", "delete-replicationsources.delete", "restart-deployment.restart"]));
-    assert!(plan.report.effects.iter().any(|told| told.certainty == Some("predicted")), "a plan lists what would be given back");
+    let planned: BTreeSet<_> = plan
+        .report
+        .effects
+        .iter()
+        .filter(|t| t.certainty == Some("exact"))
+        .map(|t| t.effect)
+        .collect();
+    assert_eq!(
+        planned,
+        BTreeSet::from([
+            "suspend-flux.suspend",
+            "delete-replicationsources.delete",
+            "restart-deployment.restart"
+        ])
+    );
+    assert!(
+        plan.report.effects.iter().any(|told| told.certainty == Some("predicted")),
+        "a plan lists what would be given back"
+    );
 }
 
 #[tokio::test]
@@ -234,8 +308,17 @@ async fn what_was_planned_is_what_is_done() {
     let scene = Scene::new(Incident::Playbook);
     let plan = scene.play(Mode::Plan, &[]).await;
     let run = scene.run(&[]).await;
-    let of = |over: &Over, effect: &str| over.report.effects.iter().filter(|t| t.effect == effect).flat_map(|t| t.targets.clone()).collect::<BTreeSet<_>>();
-    for effect in ["suspend-flux.suspend", "delete-replicationsources.delete", "restart-deployment.restart"] {
+    let of = |over: &Over, effect: &str| {
+        over.report
+            .effects
+            .iter()
+            .filter(|t| t.effect == effect)
+            .flat_map(|t| t.targets.clone())
+            .collect::<BTreeSet<_>>()
+    };
+    for effect in
+        ["suspend-flux.suspend", "delete-replicationsources.delete", "restart-deployment.restart"]
+    {
         assert_eq!(of(&plan, effect), of(&run, effect), "{effect}");
     }
 }
@@ -250,7 +333,9 @@ async fn a_healthy_cluster_is_left_alone_and_called_healthy() {
 
 #[tokio::test]
 async fn look_alikes_are_left_alone_and_called_by_their_names() {
-    for (incident, word) in [(Incident::MissingSnapshotter, "snapshotter"), (Incident::CephInError, "HEALTH_ERR")] {
+    for (incident, word) in
+        [(Incident::MissingSnapshotter, "snapshotter"), (Incident::CephInError, "HEALTH_ERR")]
+    {
         let scene = Scene::new(incident);
         let over = scene.run(&[]).await;
         assert_eq!(over.closing.verdict, Verdict::NotThisIncident, "{incident}: {}", told(&over));
@@ -295,14 +380,25 @@ async fn the_literal_playbook_deletes_every_source_that_comes_back_and_leaves_fl
 async fn an_owner_that_another_run_holds_is_refused_before_anything_is_changed() {
     let scene = Scene::new(Incident::Playbook);
     let plan = scene.play(Mode::Plan, &[]).await;
-    let owner =
-        plan.report.effects.iter().find(|t| t.effect == "suspend-flux.suspend" && t.targets[0].starts_with("kustomization")).expect("an owner is frozen");
-    let (namespace, owner) = owner.targets[0].trim_start_matches("kustomization ").split_once('/').unwrap();
-    assert!(scene.simulator.edit("kustomize.toolkit.fluxcd.io", "kustomizations", namespace, owner, |o| {
-        o["spec"]["suspend"] = json!(true);
-        o["metadata"]["annotations"]["salve.dev/run"] = json!("0badcafe");
-        o["metadata"]["annotations"]["salve.dev/reason"] = json!("another run");
-    }));
+    let owner = plan
+        .report
+        .effects
+        .iter()
+        .find(|t| t.effect == "suspend-flux.suspend" && t.targets[0].starts_with("kustomization"))
+        .expect("an owner is frozen");
+    let (namespace, owner) =
+        owner.targets[0].trim_start_matches("kustomization ").split_once('/').unwrap();
+    assert!(scene.simulator.edit(
+        "kustomize.toolkit.fluxcd.io",
+        "kustomizations",
+        namespace,
+        owner,
+        |o| {
+            o["spec"]["suspend"] = json!(true);
+            o["metadata"]["annotations"]["salve.dev/run"] = json!("0badcafe");
+            o["metadata"]["annotations"]["salve.dev/reason"] = json!("another run");
+        }
+    ));
     let over = scene.run(&[]).await;
     assert!(matches!(over.closing.verdict, Verdict::NotFixed), "{}", told(&over));
     assert!(told(&over).contains("0badcafe"), "{}", told(&over));
@@ -313,9 +409,14 @@ async fn an_owner_that_another_run_holds_is_refused_before_anything_is_changed()
 async fn a_parent_that_would_revert_the_suspend_is_frozen_first() {
     let scene = Scene::new(Incident::Playbook);
     let plan = scene.play(Mode::Plan, &[]).await;
-    let owner =
-        plan.report.effects.iter().find(|t| t.effect == "suspend-flux.suspend" && t.targets[0].starts_with("kustomization")).expect("an owner is frozen");
-    let (namespace, owner) = owner.targets[0].trim_start_matches("kustomization ").split_once('/').unwrap();
+    let owner = plan
+        .report
+        .effects
+        .iter()
+        .find(|t| t.effect == "suspend-flux.suspend" && t.targets[0].starts_with("kustomization"))
+        .expect("an owner is frozen");
+    let (namespace, owner) =
+        owner.targets[0].trim_start_matches("kustomization ").split_once('/').unwrap();
     // Git states `suspend: false`: the parent owns the field, and would flip it back.
     assert!(scene.simulator.edit("kustomize.toolkit.fluxcd.io", "kustomizations", namespace, owner, |o| {
         o["spec"]["suspend"] = json!(false);
@@ -326,19 +427,37 @@ async fn a_parent_that_would_revert_the_suspend_is_frozen_first() {
         }
     }));
     let over = scene.run(&[]).await;
-    let frozen: Vec<_> = over.report.effects.iter().filter(|t| t.effect == "suspend-flux.suspend").flat_map(|t| t.targets.clone()).collect();
+    let frozen: Vec<_> = over
+        .report
+        .effects
+        .iter()
+        .filter(|t| t.effect == "suspend-flux.suspend")
+        .flat_map(|t| t.targets.clone())
+        .collect();
     let parent = frozen.iter().position(|t| t.ends_with("flux-system/cluster-apps"));
     let child = frozen.iter().position(|t| t.ends_with(&format!("{namespace}/{owner}")));
     assert!(parent.is_some() && parent < child, "{frozen:?}\n{}", told(&over));
     assert_eq!(over.closing.verdict, Verdict::Fixed, "{}", told(&over));
-    let after = scene.simulator.object("kustomize.toolkit.fluxcd.io", "kustomizations", namespace, owner).unwrap();
-    assert_eq!(after["spec"]["suspend"], json!(false), "false is not absent: the prior state is restored");
+    let after = scene
+        .simulator
+        .object("kustomize.toolkit.fluxcd.io", "kustomizations", namespace, owner)
+        .unwrap();
+    assert_eq!(
+        after["spec"]["suspend"],
+        json!(false),
+        "false is not absent: the prior state is restored"
+    );
 }
 
 #[tokio::test]
 async fn a_missing_csi_controller_stops_before_anything_is_deleted() {
     let scene = Scene::new(Incident::Playbook);
-    assert!(scene.simulator.remove("apps", "deployments", "rook-ceph", "csi-rbdplugin-provisioner"));
+    assert!(scene.simulator.remove(
+        "apps",
+        "deployments",
+        "rook-ceph",
+        "csi-rbdplugin-provisioner"
+    ));
     let over = scene.run(&["evidence=waived"]).await;
     assert!(!matches!(over.closing.verdict, Verdict::Fixed), "{}", told(&over));
     assert_eq!(scene.simulator.mutations(), vec![]);
@@ -359,12 +478,27 @@ async fn a_cluster_that_refuses_is_named_and_flux_is_given_back() {
 
 #[tokio::test]
 async fn a_refused_read_is_said_before_anything_is_changed() {
-    for part in ["persistentvolumeclaims", "replicationsources", "kustomizations", "/log", "deployments"] {
+    for part in
+        ["persistentvolumeclaims", "replicationsources", "kustomizations", "/log", "deployments"]
+    {
         let scene = Scene::new(Incident::Playbook);
         scene.simulator.fault(Fault::status(403).at(part));
         let over = scene.run(&[]).await;
-        assert!(!matches!(over.closing.verdict, Verdict::Fixed | Verdict::NothingToDo), "{part}: {}", told(&over));
-        assert_eq!(scene.simulator.mutations().into_iter().filter(|m| m.status != Some(403)).collect::<Vec<_>>(), vec![], "{part}");
+        assert!(
+            !matches!(over.closing.verdict, Verdict::Fixed | Verdict::NothingToDo),
+            "{part}: {}",
+            told(&over)
+        );
+        assert_eq!(
+            scene
+                .simulator
+                .mutations()
+                .into_iter()
+                .filter(|m| m.status != Some(403))
+                .collect::<Vec<_>>(),
+            vec![],
+            "{part}"
+        );
     }
 }
 
@@ -372,7 +506,9 @@ async fn a_refused_read_is_said_before_anything_is_changed() {
 async fn credentials_that_are_refused_are_said_at_once() {
     let scene = Scene::new(Incident::Playbook);
     scene.simulator.fault(Fault::status(401));
-    let Err(failed) = Open::simulated(scene.simulator.clone()).await else { panic!("a cluster that refuses everybody greeted us") };
+    let Err(failed) = Open::simulated(scene.simulator.clone()).await else {
+        panic!("a cluster that refuses everybody greeted us")
+    };
     assert!(failed.to_string().contains("credentials"), "{failed}");
 }
 
@@ -381,19 +517,33 @@ async fn what_the_cluster_does_not_have_is_named_before_anything_is_changed() {
     let scene = Scene::new(Incident::Playbook);
     scene.simulator.fault(Fault::status(404).at("/apis/volsync.backube"));
     let over = scene.run(&["evidence=waived"]).await;
-    assert!(!matches!(over.closing.verdict, Verdict::Fixed | Verdict::NothingToDo), "{}", told(&over));
+    assert!(
+        !matches!(over.closing.verdict, Verdict::Fixed | Verdict::NothingToDo),
+        "{}",
+        told(&over)
+    );
     assert!(told(&over).contains("VolSync"), "{}", told(&over));
     assert_eq!(scene.simulator.mutations(), vec![]);
 }
 
 #[tokio::test]
 async fn answers_that_make_no_sense_change_nothing() {
-    for part in ["persistentvolumeclaims", "replicationsources", "kustomizations", "/apis/volsync.backube", "leases"] {
+    for part in [
+        "persistentvolumeclaims",
+        "replicationsources",
+        "kustomizations",
+        "/apis/volsync.backube",
+        "leases",
+    ] {
         let scene = Scene::new(Incident::Playbook);
         scene.simulator.fault(Fault::garbage().on("get").at(part));
         scene.simulator.fault(Fault::garbage().on("list").at(part));
         let over = scene.run(&[]).await;
-        assert!(!matches!(over.closing.verdict, Verdict::Fixed | Verdict::NothingToDo), "{part}: {}", told(&over));
+        assert!(
+            !matches!(over.closing.verdict, Verdict::Fixed | Verdict::NothingToDo),
+            "{part}: {}",
+            told(&over)
+        );
         assert_eq!(scene.simulator.mutations(), vec![], "{part}");
     }
 }
@@ -410,7 +560,11 @@ async fn each_verb_that_is_refused_is_said_with_whose_word_it_is() {
         let over = scene.run(&[]).await;
         // Deletions that one namespace refuses leave the others': mended, and said.
         let mended = verb == "delete" && over.closing.verdict == Verdict::Fixed;
-        assert!(mended || !matches!(over.closing.verdict, Verdict::Fixed | Verdict::NothingToDo), "{verb}: {}", told(&over));
+        assert!(
+            mended || !matches!(over.closing.verdict, Verdict::Fixed | Verdict::NothingToDo),
+            "{verb}: {}",
+            told(&over)
+        );
         assert!(told(&over).contains("RBAC"), "{verb}: {}", told(&over));
         assert_eq!(scene.suspended(), before, "{verb}");
         assert_eq!(scene.marked(), Vec::<String>::new(), "{verb}");
@@ -433,8 +587,17 @@ async fn a_suspension_that_cannot_be_given_back_is_said_loudly() {
 
 #[tokio::test]
 async fn a_lost_answer_is_settled_by_reading() {
-    for fault in [Fault::dropped(), Fault::dropped().after_applying(), Fault::status(504).after_applying(), Fault::status(504)] {
-        for (verb, part) in [("patch", "kustomizations"), ("delete", "replicationsources"), ("patch", "deployments")] {
+    for fault in [
+        Fault::dropped(),
+        Fault::dropped().after_applying(),
+        Fault::status(504).after_applying(),
+        Fault::status(504),
+    ] {
+        for (verb, part) in [
+            ("patch", "kustomizations"),
+            ("delete", "replicationsources"),
+            ("patch", "deployments"),
+        ] {
             let scene = Scene::new(Incident::Playbook);
             let before = scene.suspended();
             scene.simulator.fault(fault.clone().on(verb).at(part).nth(1));
@@ -442,7 +605,12 @@ async fn a_lost_answer_is_settled_by_reading() {
             assert_eq!(scene.suspended(), before, "{fault:?} {verb} {part}: {}", told(&over));
             assert_eq!(scene.marked(), Vec::<String>::new(), "{fault:?} {verb} {part}");
             assert_ne!(over.closing.verdict, Verdict::LeftOpen);
-            let restarts = scene.simulator.mutations().into_iter().filter(|m| m.applied && m.uri.contains("deployments")).count();
+            let restarts = scene
+                .simulator
+                .mutations()
+                .into_iter()
+                .filter(|m| m.applied && m.uri.contains("deployments"))
+                .count();
             assert!(restarts <= 1, "{fault:?} {verb} {part}: restarted {restarts} times");
         }
     }
@@ -469,14 +637,20 @@ impl Person for AtLease {
 /// The Lease was made and nobody heard of it: it is looked for, and given back or said.
 #[tokio::test]
 async fn a_lease_that_was_taken_without_an_answer_is_not_forgotten() {
-    for (silent, verdict) in [(6, Verdict::Failed(salve_core::outcome::Fault::Cluster)), (200, Verdict::LeftOpen)] {
+    for (silent, verdict) in
+        [(6, Verdict::Failed(salve_core::outcome::Fault::Cluster)), (200, Verdict::LeftOpen)]
+    {
         let scene = Scene::new(Incident::Playbook);
-        let over = scene.watched(Mode::Live, &[], Box::new(AtLease(scene.simulator.clone(), silent))).await;
-        let left = scene.simulator.object("coordination.k8s.io", "leases", "default", "salve").is_some();
+        let over = scene
+            .watched(Mode::Live, &[], Box::new(AtLease(scene.simulator.clone(), silent)))
+            .await;
+        let left =
+            scene.simulator.object("coordination.k8s.io", "leases", "default", "salve").is_some();
         let told = serde_json::to_string(&over.report).unwrap();
         assert_eq!(over.closing.verdict, verdict, "{silent}: {told}");
         assert_eq!(left, verdict == Verdict::LeftOpen, "{silent}: {told}");
-        let said = told.contains("may still hold the cluster") && told.contains("kubectl delete lease salve -n default");
+        let said = told.contains("may still hold the cluster")
+            && told.contains("kubectl delete lease salve -n default");
         assert_eq!(left, said, "{silent}: {told}");
         assert_eq!(scene.marked(), Vec::<String>::new());
     }

@@ -16,7 +16,11 @@ fn shipped() -> Vec<u8> {
 #[test]
 fn it_imports_the_interfaces_that_it_uses_and_no_wasi() {
     let inspection = salve_sandbox::inspect(&shipped()).unwrap();
-    let imports: BTreeSet<_> = inspection.imports.iter().map(|i| i.name.trim_start_matches("salve:cluster/").trim_end_matches("@0.1.0")).collect();
+    let imports: BTreeSet<_> = inspection
+        .imports
+        .iter()
+        .map(|i| i.name.trim_start_matches("salve:cluster/").trim_end_matches("@0.1.0"))
+        .collect();
     let wanted = BTreeSet::from([
         // Words without functions.
         "types",
@@ -35,27 +39,45 @@ fn it_imports_the_interfaces_that_it_uses_and_no_wasi() {
         "restart-deployment",
     ]);
     assert_eq!(imports, wanted);
-    assert_eq!(imports.len(), inspection.imports.len(), "every import is of our package and version: {:?}", inspection.imports);
+    assert_eq!(
+        imports.len(),
+        inspection.imports.len(),
+        "every import is of our package and version: {:?}",
+        inspection.imports
+    );
     assert!(inspection.wasi().is_empty());
 }
 
 #[test]
 fn its_grants_name_every_touch_that_it_imports_and_no_other() {
-    let salve::guest::Component { bytes, remediation, .. } = salve::guest::component("volsync-unlock").unwrap();
+    let salve::guest::Component { bytes, remediation, .. } =
+        salve::guest::component("volsync-unlock").unwrap();
     let remediation = remediation.map(|(remediation, _)| remediation);
-    let touches: BTreeSet<_> = salve_sandbox::inspect(&bytes).unwrap().capabilities(salve_core::effect::Reach::Touch).into_iter().map(String::from).collect();
+    let touches: BTreeSet<_> = salve_sandbox::inspect(&bytes)
+        .unwrap()
+        .capabilities(salve_core::effect::Reach::Touch)
+        .into_iter()
+        .map(String::from)
+        .collect();
     let granted = remediation.unwrap().spec.grants.into_iter().map(|g| g.capability);
-    let granted: BTreeSet<_> = granted.filter(|c| salve_core::effect::reach(c) == Some(salve_core::effect::Reach::Touch)).collect();
+    let granted: BTreeSet<_> = granted
+        .filter(|c| salve_core::effect::reach(c) == Some(salve_core::effect::Reach::Touch))
+        .collect();
     assert_eq!(touches, granted);
 }
 
 #[test]
 fn its_role_is_what_rbac_prints() {
     let salve = salve_tests::salve::program().unwrap();
-    let printed = std::process::Command::new(salve).args(["rbac", "volsync-unlock"]).output().unwrap();
+    let printed =
+        std::process::Command::new(salve).args(["rbac", "volsync-unlock"]).output().unwrap();
     let shipped = std::fs::read_to_string(root().join("guests/volsync-unlock/role.yaml")).unwrap();
     assert!(printed.status.success());
-    assert_eq!(String::from_utf8_lossy(&printed.stdout), shipped, "salve rbac volsync-unlock > guests/volsync-unlock/role.yaml");
+    assert_eq!(
+        String::from_utf8_lossy(&printed.stdout),
+        shipped,
+        "salve rbac volsync-unlock > guests/volsync-unlock/role.yaml"
+    );
     for forbidden in ["secrets", "escalate", "impersonate", "resources: [\"*\"", "verbs: [\"*\""] {
         assert!(!shipped.contains(forbidden), "{forbidden}");
     }
@@ -67,7 +89,9 @@ fn built_in_two_folders_it_is_the_same_bytes() {
     let build = |name: &str| {
         let copied = folder.path().join(name);
         copy(&root(), &copied).unwrap();
-        let built = Project { root: &copied, package: "volsync-unlock", profile: "guest" }.component(&copied.join("target")).unwrap();
+        let built = Project { root: &copied, package: "volsync-unlock", profile: "guest" }
+            .component(&copied.join("target"))
+            .unwrap();
         of_bytes(&std::fs::read(built).unwrap())
     };
     let one = build("one");

@@ -39,7 +39,10 @@ const GROUPS: [Group; 4] = [
     Group {
         folder: "flux",
         linker: "",
-        programs: &[("source-controller", "github.com/fluxcd/source-controller"), ("kustomize-controller", "github.com/fluxcd/kustomize-controller")],
+        programs: &[
+            ("source-controller", "github.com/fluxcd/source-controller"),
+            ("kustomize-controller", "github.com/fluxcd/kustomize-controller"),
+        ],
     },
 ];
 
@@ -68,7 +71,9 @@ pub fn build() -> Result<(), String> {
         for (program, package) in group.programs {
             let output = built.join("bin").join(program);
             let flags = format!("-ldflags=-s -w {}", group.linker);
-            timed(program, || go::run(&module, &["build", &flags, "-o", &output.to_string_lossy(), package]))?;
+            timed(program, || {
+                go::run(&module, &["build", &flags, "-o", &output.to_string_lossy(), package])
+            })?;
         }
         keep(&module, &built, group.folder)?;
     }
@@ -97,7 +102,8 @@ fn approve(folder: &Path) -> Result<(), String> {
         let file = entry.map_err(told("reading", folder))?.path();
         if file.file_name().is_some_and(|name| name.to_string_lossy().contains(".k8s.io_")) {
             let definition = fs::read_to_string(&file).map_err(told("reading", &file))?;
-            fs::write(&file, definition.replacen(GENERATED, APPROVED, 1)).map_err(told("writing", &file))?;
+            fs::write(&file, definition.replacen(GENERATED, APPROVED, 1))
+                .map_err(told("writing", &file))?;
         }
     }
     Ok(())
@@ -105,7 +111,8 @@ fn approve(folder: &Path) -> Result<(), String> {
 
 /// Keeps a copy of what a group was built from, if it is not the copy that stands there.
 fn keep(module: &Path, built: &Path, group: &str) -> Result<(), String> {
-    let pinned = fs::read(module.join("go.mod")).map_err(told("reading", &module.join("go.mod")))?;
+    let pinned =
+        fs::read(module.join("go.mod")).map_err(told("reading", &module.join("go.mod")))?;
     let copy = built.join("built-from").join(group).with_extension("mod");
     if fs::read(&copy).is_ok_and(|kept| kept == pinned) {
         return Ok(());

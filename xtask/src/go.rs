@@ -9,9 +9,15 @@ const OLDEST: (u32, u32) = (1, 26);
 /// Says in one line what is wrong with Go here, if something is. A Go that fetches newer ones by itself counts as what
 /// it would fetch, which is why this asks in the folder of a module.
 pub fn is_ready(module: &Path) -> Result<(), String> {
-    let wanted = format!("the control plane needs Go {}.{} or newer (https://go.dev/dl)", OLDEST.0, OLDEST.1);
-    let output =
-        Command::new("go").args(["env", "GOVERSION"]).current_dir(module).output().map_err(|error| format!("{wanted}; running `go` failed: {error}"))?;
+    let wanted = format!(
+        "the control plane needs Go {}.{} or newer (https://go.dev/dl)",
+        OLDEST.0, OLDEST.1
+    );
+    let output = Command::new("go")
+        .args(["env", "GOVERSION"])
+        .current_dir(module)
+        .output()
+        .map_err(|error| format!("{wanted}; running `go` failed: {error}"))?;
     if !output.status.success() {
         let reason = String::from_utf8_lossy(&output.stderr);
         return Err(format!("{wanted}; `go` says: {}", reason.trim().replace('\n', "; ")));
@@ -34,7 +40,15 @@ pub fn run(module: &Path, arguments: &[&str]) -> Result<(), String> {
         .stdin(Stdio::null())
         .status()
         .map_err(|error| format!("running `go` failed: {error}"))?;
-    if status.success() { Ok(()) } else { Err(format!("`go {}` failed in {} ({status}); its words stand above", arguments.join(" "), module.display())) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!(
+            "`go {}` failed in {} ({status}); its words stand above",
+            arguments.join(" "),
+            module.display()
+        ))
+    }
 }
 
 /// `go1.26.8` as (1, 26).

@@ -67,5 +67,7 @@ fn main() -> ExitCode {
 
 /// The repository.
 fn repository() -> Result<&'static Path, String> {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or_else(|| "the task runner lost its repository".into())
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .ok_or_else(|| "the task runner lost its repository".into())
 }

@@ -37,7 +37,10 @@ enum Outcome {
 /// in the report.
 pub fn run(words: &[&str]) -> Result<(), String> {
     let all = planted::load(repository()?)?;
-    let chosen: Vec<&PlantedBug> = all.iter().filter(|bug| words.is_empty() || words.iter().any(|word| bug.name.contains(word))).collect();
+    let chosen: Vec<&PlantedBug> = all
+        .iter()
+        .filter(|bug| words.is_empty() || words.iter().any(|word| bug.name.contains(word)))
+        .collect();
     let copy = Copy::new()?;
     let durations = copy.check_without_bugs(&chosen)?;
     // Before the report itself is a change.
@@ -45,9 +48,16 @@ pub fn run(words: &[&str]) -> Result<(), String> {
     let (mut results, mut missed) = (BTreeMap::new(), vec![]);
     for (n, bug) in chosen.iter().enumerate() {
         let began = Instant::now();
-        let outcome = copy.run_planted(bug, durations.get(&test(bug)).copied().unwrap_or_default())?;
+        let outcome =
+            copy.run_planted(bug, durations.get(&test(bug)).copied().unwrap_or_default())?;
         let seconds = began.elapsed().as_secs_f64();
-        println!("{:>3}/{} {seconds:>4.0} s  {}: {outcome:?} ({})", n + 1, chosen.len(), bug.name, bug.caught_by);
+        println!(
+            "{:>3}/{} {seconds:>4.0} s  {}: {outcome:?} ({})",
+            n + 1,
+            chosen.len(),
+            bug.name,
+            bug.caught_by
+        );
         let by = format!("by `{}` in `{}`", bug.caught_by, bug.target);
         let result = match &outcome {
             Outcome::Caught => format!("caught {by}"),
@@ -68,12 +78,33 @@ pub fn run(words: &[&str]) -> Result<(), String> {
 fn report(all: &[PlantedBug], results: &BTreeMap<&str, String>) -> Result<(), String> {
     let before = fs::read_to_string(repository()?.join(REPORT)).unwrap_or_default();
     let result = |bug: &PlantedBug| {
-        let earlier = || before.lines().find_map(|line| Some(line.strip_prefix(&format!("- `{}`: ", bug.name))?.split_once(" | ")?.1.to_owned()));
-        results.get(bug.name.as_str()).cloned().or_else(earlier).unwrap_or_else(|| "**NOT RUN** yet".into())
+        let earlier = || {
+            before.lines().find_map(|line| {
+                Some(
+                    line.strip_prefix(&format!("- `{}`: ", bug.name))?
+                        .split_once(" | ")?
+                        .1
+                        .to_owned(),
+                )
+            })
+        };
+        results
+            .get(bug.name.as_str())
+            .cloned()
+            .or_else(earlier)
+            .unwrap_or_else(|| "**NOT RUN** yet".into())
     };
-    let mut lines: Vec<String> = all.iter().map(|bug| format!("`{}`: {} | {}", bug.name, bug.bug, result(bug))).collect();
+    let mut lines: Vec<String> =
+        all.iter().map(|bug| format!("`{}`: {} | {}", bug.name, bug.bug, result(bug))).collect();
     let caught = all.iter().filter(|bug| result(bug).starts_with("caught")).count();
-    lines.insert(0, format!("{caught} of {} planted bugs were caught by their test, {} of them in this run", all.len(), results.len()));
+    lines.insert(
+        0,
+        format!(
+            "{caught} of {} planted bugs were caught by their test, {} of them in this run",
+            all.len(),
+            results.len()
+        ),
+    );
     let what = "Each bug is planted alone into a copy of the tree, and the test named with it has to fail. The same tests pass\n\
                 without any bug; that is checked first. `cargo test` checks that every bug still applies. Each line ends with\n\
                 the commit that was tested.";
@@ -91,10 +122,17 @@ impl Copy {
     fn new() -> Result<Self, String> {
         let from = repository()?;
         let (tree, builds) = (from.join("target/mutants/tree"), from.join("target/mutants/build"));
-        let output = Command::new("git").args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).current_dir(from).output();
+        let output = Command::new("git")
+            .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+            .current_dir(from)
+            .output();
         let output = output.map_err(|error| format!("git: {error}"))?;
-        let files = String::from_utf8(output.stdout).map_err(|error| format!("git ls-files: {error}"))?;
-        let files: BTreeSet<&str> = files.split('\0').filter(|file| !file.is_empty() && from.join(file).is_file()).collect();
+        let files =
+            String::from_utf8(output.stdout).map_err(|error| format!("git ls-files: {error}"))?;
+        let files: BTreeSet<&str> = files
+            .split('\0')
+            .filter(|file| !file.is_empty() && from.join(file).is_file())
+            .collect();
         remove_others(&tree, &tree, &files)?;
         for file in files {
             let (from, to) = (from.join(file), tree.join(file));
@@ -111,7 +149,10 @@ impl Copy {
     }
 
     /// Runs every named test without a bug. Returns how long each takes.
-    fn check_without_bugs<'a>(&self, bugs: &[&'a PlantedBug]) -> Result<BTreeMap<Test<'a>, Duration>, String> {
+    fn check_without_bugs<'a>(
+        &self,
+        bugs: &[&'a PlantedBug],
+    ) -> Result<BTreeMap<Test<'a>, Duration>, String> {
         let tests: BTreeSet<Test> = bugs.iter().map(|bug| test(bug)).collect();
         let mut durations = BTreeMap::new();
         for test in tests {
@@ -119,7 +160,10 @@ impl Copy {
             let began = Instant::now();
             let output = self.run_test(test, SOUND_TIMEOUT)?;
             if !(output.status.success() && finished(&output)) {
-                return Err(format!("`{name}` in `{target}` fails without any bug:\n{}", errors(&output)));
+                return Err(format!(
+                    "`{name}` in `{target}` fails without any bug:\n{}",
+                    errors(&output)
+                ));
             }
             println!("passes  {target}: {name}");
             durations.insert(test, began.elapsed());
@@ -130,8 +174,11 @@ impl Copy {
     /// Plants the bug, runs its test, and removes the bug. A test that takes far longer than without the bug hangs.
     fn run_planted(&self, bug: &PlantedBug, usual: Duration) -> Result<Outcome, String> {
         let path = self.tree.join(bug.file());
-        let original = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let write = |text: &str| fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()));
+        let original =
+            fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let write = |text: &str| {
+            fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))
+        };
         write(&bug.plant(&original)?)?;
         let output = self.run_test(test(bug), PLANTED_TIMEOUT.max(usual * 4));
         write(&original)?;
@@ -139,7 +186,9 @@ impl Copy {
         Ok(match output.status.success() {
             true => Outcome::Survived,
             // Killed: a hanging test has caught the bug as well.
-            false if finished(&output) || output.status.code().is_none_or(|code| code == 137) => Outcome::Caught,
+            false if finished(&output) || output.status.code().is_none_or(|code| code == 137) => {
+                Outcome::Caught
+            }
             false => Outcome::NotRun(errors(&output)),
         })
     }
@@ -148,18 +197,25 @@ impl Copy {
         let cargo = |arguments: &[&str]| {
             let mut command = Command::new("timeout");
             // KILL: a test may handle SIGTERM as part of what it tests.
-            command.args(["--signal=KILL", &timeout.as_secs().to_string(), "cargo"]).args(arguments);
-            command.env("CARGO_TARGET_DIR", &self.builds).env_remove("RUST_BACKTRACE").current_dir(&self.tree);
+            command
+                .args(["--signal=KILL", &timeout.as_secs().to_string(), "cargo"])
+                .args(arguments);
+            command
+                .env("CARGO_TARGET_DIR", &self.builds)
+                .env_remove("RUST_BACKTRACE")
+                .current_dir(&self.tree);
             command
         };
         if package == "salve-tests" {
-            let built = cargo(&soak::PROGRAM).output().map_err(|error| format!("cargo: {error}"))?;
+            let built =
+                cargo(&soak::PROGRAM).output().map_err(|error| format!("cargo: {error}"))?;
             if !built.status.success() {
                 return Ok(built);
             }
         }
         let target: &[&str] = if target == "lib" { &["--lib"] } else { &["--test", target] };
-        let mut command = cargo(&[&["test", "--locked", "--workspace", "--exclude", "xtask"], target].concat());
+        let mut command =
+            cargo(&[&["test", "--locked", "--workspace", "--exclude", "xtask"], target].concat());
         command.args(["--", "--exact", name]).output().map_err(|error| format!("cargo: {error}"))
     }
 }
@@ -168,7 +224,11 @@ impl Copy {
 fn remove_others(tree: &Path, folder: &Path, files: &BTreeSet<&str>) -> Result<(), String> {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
-        let known = path.strip_prefix(tree).ok().and_then(Path::to_str).is_some_and(|file| files.contains(file));
+        let known = path
+            .strip_prefix(tree)
+            .ok()
+            .and_then(Path::to_str)
+            .is_some_and(|file| files.contains(file));
         if path.is_dir() {
             remove_others(tree, &path, files)?;
         } else if !known {
@@ -186,6 +246,10 @@ fn finished(output: &Output) -> bool {
 
 fn errors(output: &Output) -> String {
     let text = [&output.stdout[..], &output.stderr[..]].map(String::from_utf8_lossy).concat();
-    let lines: Vec<&str> = text.lines().filter(|line| line.contains("error") || line.contains("panicked")).take(3).collect();
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| line.contains("error") || line.contains("panicked"))
+        .take(3)
+        .collect();
     lines.join("; ")
 }

@@ -65,14 +65,24 @@ impl PlantedBug {
     pub fn plant(&self, text: &str) -> Result<String, String> {
         let comments = comments(text);
         let comment = comments.iter().find(|comment| comment.name == self.name);
-        let end = comment.ok_or_else(|| format!("{}: no comment in {}", self.name, self.file().display()))?.span.end;
+        let end = comment
+            .ok_or_else(|| format!("{}: no comment in {}", self.name, self.file().display()))?
+            .span
+            .end;
         let mut code = text.as_bytes().to_vec();
         for comment in &comments {
             code[comment.span.clone()].fill(b' ');
         }
         let found = find(&code, end, &self.edit.code)
             .filter(|found| text[end..found.start].matches('\n').count() <= MAX_DISTANCE)
-            .ok_or_else(|| format!("{}: {:?} is not below its comment in {}", self.name, self.edit.code, self.file().display()))?;
+            .ok_or_else(|| {
+                format!(
+                    "{}: {:?} is not below its comment in {}",
+                    self.name,
+                    self.edit.code,
+                    self.file().display()
+                )
+            })?;
         let planted = [&text[..found.start], &self.edit.replacement, &text[found.end..]].concat();
         if planted == text {
             return Err(format!("{}: the edit changes nothing", self.name));
@@ -88,13 +98,18 @@ impl PlantedBug {
 pub fn load(repository: &Path) -> Result<Vec<PlantedBug>, String> {
     let list = repository.join(LIST);
     let text = read(&list)?;
-    let mut bugs: Vec<PlantedBug> = serde_saphyr::from_str(&text).map_err(|error| format!("{}: {error}", list.display()))?;
+    let mut bugs: Vec<PlantedBug> =
+        serde_saphyr::from_str(&text).map_err(|error| format!("{}: {error}", list.display()))?;
     let mut wrong = vec![];
     let mut edits: BTreeMap<String, Edit> = BTreeMap::new();
     for file in SOURCES.iter().flat_map(|folder| rust_files(&repository.join(folder))) {
         for comment in comments(&read(&file)?) {
             let Some((code, replacement)) = comment.edit.split_once("~>") else {
-                wrong.push(format!("{}: no `~>` in its comment in {}", comment.name, file.display()));
+                wrong.push(format!(
+                    "{}: no `~>` in its comment in {}",
+                    comment.name,
+                    file.display()
+                ));
                 continue;
             };
             let edit = Edit {
@@ -121,7 +136,12 @@ pub fn load(repository: &Path) -> Result<Vec<PlantedBug>, String> {
             wrong.push(error);
         }
     }
-    wrong.extend(edits.keys().filter(|name| !names.contains(*name)).map(|name| format!("{name}: a comment without an entry in {LIST}")));
+    wrong.extend(
+        edits
+            .keys()
+            .filter(|name| !names.contains(*name))
+            .map(|name| format!("{name}: a comment without an entry in {LIST}")),
+    );
     if wrong.is_empty() { Ok(bugs) } else { Err(wrong.join("\n")) }
 }
 
@@ -139,7 +159,9 @@ fn comments(text: &str) -> Vec<Comment> {
         let span = at..at + line.len();
         at = span.end;
         let line = line.trim();
-        if let Some((name, edit)) = line.strip_prefix("// mutant ").and_then(|rest| rest.split_once(':')) {
+        if let Some((name, edit)) =
+            line.strip_prefix("// mutant ").and_then(|rest| rest.split_once(':'))
+        {
             found.push(Comment { name: name.to_owned(), edit: edit.trim().to_owned(), span });
         } else if let (Some(rest), Some(last)) = (line.strip_prefix("//     "), found.last_mut())
             && last.span.end == span.start

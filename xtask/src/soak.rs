@@ -13,7 +13,8 @@ const TOLD: &str = "report: ";
 
 /// Builds the program that the stories start: cargo does so for the tests of its own package only. Without `--tests` it would be built
 /// with other features, and so would all that it stands on.
-pub const PROGRAM: [&str; 8] = ["test", "--locked", "--workspace", "--exclude", "xtask", "--no-run", "--test", "bad_input"];
+pub const PROGRAM: [&str; 8] =
+    ["test", "--locked", "--workspace", "--exclude", "xtask", "--no-run", "--test", "bad_input"];
 
 /// Control planes at once: a run mostly waits.
 const AT_ONCE: usize = 3;
@@ -21,7 +22,9 @@ const AT_ONCE: usize = 3;
 /// Kills a run on the real control plane so many times.
 pub fn killed(number: &str) -> Result<(), String> {
     let number: usize = number.parse().map_err(|_| format!("{number:?} is no number of kills"))?;
-    let shares = (0..AT_ONCE).map(|n| number / AT_ONCE + usize::from(n < number % AT_ONCE)).filter(|share| *share > 0);
+    let shares = (0..AT_ONCE)
+        .map(|n| number / AT_ONCE + usize::from(n < number % AT_ONCE))
+        .filter(|share| *share > 0);
     let soak = Soak {
         task: format!("killed {number}"),
         file: "docs/killed.md",
@@ -40,7 +43,11 @@ pub fn killed(number: &str) -> Result<(), String> {
 
 /// Disturbs a run in the simulated cluster at every moment.
 pub fn survive(stride: &str) -> Result<(), String> {
-    let stride: usize = stride.parse().ok().filter(|stride| *stride > 0).ok_or_else(|| format!("{stride:?} is no stride"))?;
+    let stride: usize = stride
+        .parse()
+        .ok()
+        .filter(|stride| *stride > 0)
+        .ok_or_else(|| format!("{stride:?} is no stride"))?;
     let soak = Soak {
         task: format!("survive {stride}"),
         file: "docs/survived.md",
@@ -51,7 +58,11 @@ pub fn survive(stride: &str) -> Result<(), String> {
                the report equals the file, and never \"fixed\" without proof. `tests/tests/survival/` tells it; a part is told in `cargo test`.",
         arguments: &["--release", "--test", "survival", "--", "--nocapture", "--test-threads=1"],
         starts_the_program: false,
-        processes: vec![vec![("SALVE_PAIRS", stride.to_string()), ("SALVE_FAULTS", "1".into()), ("SALVE_DEEDS", "1".into())]],
+        processes: vec![vec![
+            ("SALVE_PAIRS", stride.to_string()),
+            ("SALVE_FAULTS", "1".into()),
+            ("SALVE_DEEDS", "1".into()),
+        ]],
     };
     soak.tell()
 }
@@ -78,8 +89,19 @@ impl Soak {
             }
         }
         let told: Vec<_> = std::thread::scope(|scope| {
-            let tellers: Vec<_> = self.processes.iter().map(|variables| scope.spawn(|| self.process(variables))).collect();
-            tellers.into_iter().map(|teller| teller.join().unwrap_or_else(|_| Err("a thread of the task runner broke".into()))).collect()
+            let tellers: Vec<_> = self
+                .processes
+                .iter()
+                .map(|variables| scope.spawn(|| self.process(variables)))
+                .collect();
+            tellers
+                .into_iter()
+                .map(|teller| {
+                    teller
+                        .join()
+                        .unwrap_or_else(|_| Err("a thread of the task runner broke".into()))
+                })
+                .collect()
         });
         let (mut lines, mut failed) = (vec![], false);
         for process in told {
@@ -88,7 +110,10 @@ impl Soak {
             failed |= !held;
         }
         let minutes = began.elapsed().as_secs_f64() / 60.0;
-        lines.push(format!("{}, after {minutes:.0} min with building", if failed { "A STORY FAILED" } else { "every story held" }));
+        lines.push(format!(
+            "{}, after {minutes:.0} min with building",
+            if failed { "A STORY FAILED" } else { "every story held" }
+        ));
         write(self.file, self.title, self.what, &self.task, &lines)?;
         if failed { Err(format!("a story failed; {} says so", self.file)) } else { Ok(()) }
     }
@@ -96,10 +121,19 @@ impl Soak {
     /// One process: what it reports, and whether its story held.
     fn process(&self, variables: &[(&'static str, String)]) -> Result<(Vec<String>, bool), String> {
         let mut command = Command::new("cargo");
-        command.args(["test", "--locked", "--workspace", "--exclude", "xtask"]).args(self.arguments).current_dir(repository()?);
-        let mut child = command.envs(variables.iter().cloned()).stdout(Stdio::piped()).spawn().map_err(|error| format!("cargo: {error}"))?;
+        command
+            .args(["test", "--locked", "--workspace", "--exclude", "xtask"])
+            .args(self.arguments)
+            .current_dir(repository()?);
+        let mut child = command
+            .envs(variables.iter().cloned())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("cargo: {error}"))?;
         let mut told = vec![];
-        for line in BufReader::new(child.stdout.take().ok_or("stdout was asked to be a pipe")?).lines() {
+        for line in
+            BufReader::new(child.stdout.take().ok_or("stdout was asked to be a pipe")?).lines()
+        {
             let line = line.map_err(|error| format!("reading what the story says: {error}"))?;
             println!("{line}");
             told.extend(line.split_once(TOLD).map(|(_, told)| told.to_owned()));
@@ -110,13 +144,21 @@ impl Soak {
 }
 
 /// Writes a report: what was done, by which command, on what, and what came of it.
-pub fn write(file: &str, title: &str, what: &str, task: &str, told: &[String]) -> Result<(), String> {
+pub fn write(
+    file: &str,
+    title: &str,
+    what: &str,
+    task: &str,
+    told: &[String],
+) -> Result<(), String> {
     let path = repository()?.join(file);
-    let mut text = format!("# {title}\n\n{what}\n\nThe last report, as `cargo xtask {task}` wrote it:\n\n");
+    let mut text =
+        format!("# {title}\n\n{what}\n\nThe last report, as `cargo xtask {task}` wrote it:\n\n");
     for line in facts().iter().chain(told) {
         let _ = writeln!(text, "- {line}");
     }
-    fs::create_dir_all(path.parent().ok_or("a report has a folder")?).map_err(|error| format!("{}: {error}", path.display()))?;
+    fs::create_dir_all(path.parent().ok_or("a report has a folder")?)
+        .map_err(|error| format!("{}: {error}", path.display()))?;
     fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
     println!("{} is written", path.display());
     Ok(())
@@ -124,13 +166,18 @@ pub fn write(file: &str, title: &str, what: &str, task: &str, told: &[String]) -
 
 /// What a program says.
 fn said(program: &str, arguments: &[&str]) -> Option<String> {
-    let output = Command::new(program).args(arguments).output().ok().filter(|output| output.status.success())?;
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .ok()
+        .filter(|output| output.status.success())?;
     Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// What the tree stands on.
 pub fn commit() -> String {
-    let changed = said("git", &["status", "--porcelain", "--untracked-files=no"]).is_some_and(|changes| !changes.is_empty());
+    let changed = said("git", &["status", "--porcelain", "--untracked-files=no"])
+        .is_some_and(|changes| !changes.is_empty());
     let commit = said("git", &["rev-parse", "--short", "HEAD"]).unwrap_or_else(|| "unknown".into());
     format!("commit {commit}{}", if changed { " with changes" } else { "" })
 }
@@ -139,7 +186,15 @@ pub fn commit() -> String {
 fn facts() -> Vec<String> {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     vec![
-        format!("{}, on top of {}", said("date", &["-u", "+%Y-%m-%d"]).unwrap_or_default(), commit()),
-        format!("{} on {}, {cores} cores", said("rustc", &["--version"]).unwrap_or_default(), std::env::consts::ARCH),
+        format!(
+            "{}, on top of {}",
+            said("date", &["-u", "+%Y-%m-%d"]).unwrap_or_default(),
+            commit()
+        ),
+        format!(
+            "{} on {}, {cores} cores",
+            said("rustc", &["--version"]).unwrap_or_default(),
+            std::env::consts::ARCH
+        ),
     ]
 }

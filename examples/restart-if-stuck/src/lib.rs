@@ -19,11 +19,21 @@ fn schema() -> Schema {
     Schema::new()
         .text("deployment", "media/importer", "What to restart, as namespace/name.")
         .text("container", "importer", "The container whose log is read.")
-        .text("pattern", "^stuck: queue full", "A regular expression: a line that fits says that it is stuck.")
+        .text(
+            "pattern",
+            "^stuck: queue full",
+            "A regular expression: a line that fits says that it is stuck.",
+        )
         .text("backend", "media/library", "The StatefulSet that it writes to, as namespace/name.")
         .number("window", 600, "seconds", 1..=86_400, "How far back the log is read.")
         .number("rollout-wait", 300, "seconds", 1..=3_600, "How long the new pods may take.")
-        .number("quiet", 120, "seconds", 1..=3_600, "How long the pattern must stay away to call it fixed.")
+        .number(
+            "quiet",
+            120,
+            "seconds",
+            1..=3_600,
+            "How long the pattern must stay away to call it fixed.",
+        )
 }
 
 impl Remediation for RestartIfStuck {
@@ -43,14 +53,21 @@ impl Remediation for RestartIfStuck {
         if lines.is_empty() {
             return Ok(Diagnosis::new(State::Healthy, "the pattern is not in the log"));
         }
-        let found = Finding::with(format!("{} with the pattern", count(lines.len(), "log line")), lines);
+        let found =
+            Finding::with(format!("{} with the pattern", count(lines.len(), "log line")), lines);
         if let Some(down) = backend_down(&config)? {
-            let mut answer = Diagnosis::new(State::NotThisIncident, "what stands behind it is down: a restart would not help");
+            let mut answer = Diagnosis::new(
+                State::NotThisIncident,
+                "what stands behind it is down: a restart would not help",
+            );
             answer.opposing.push(found);
             answer.instead.push(Finding::new(down));
             return Ok(answer);
         }
-        let mut answer = Diagnosis::new(State::Incident, format!("{} says that it is stuck", config.text("deployment")));
+        let mut answer = Diagnosis::new(
+            State::Incident,
+            format!("{} says that it is stuck", config.text("deployment")),
+        );
         answer.supporting.push(found);
         Ok(answer)
     }
@@ -61,19 +78,27 @@ impl Remediation for RestartIfStuck {
         match diagnosis.state {
             State::Incident => {}
             State::Healthy => return Ok(Conclusion::new(Verdict::NothingToDo, diagnosis.sentence)),
-            State::NotThisIncident => return Ok(Conclusion::new(Verdict::NotThisIncident, diagnosis.sentence)),
+            State::NotThisIncident => {
+                return Ok(Conclusion::new(Verdict::NotThisIncident, diagnosis.sentence));
+            }
         }
         let config = schema().read(text)?;
         let deployment = reference(&config, "deployment")?;
 
         run::step("restart", &format!("restart {deployment}"));
-        let uid = object("apps", "deployments", &deployment)?["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+        let uid = object("apps", "deployments", &deployment)?["metadata"]["uid"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         let restarted = restart_deployment::restart(&deployment, &uid, Strategy::Annotate)?;
         let wait = u32::try_from(config.number("rollout-wait")).unwrap_or(u32::MAX);
         let rollout = restart_deployment::await_rollout(&deployment, &restarted, &[], wait)?;
         if !rollout.done {
             let what = rollout.waiting_for.unwrap_or_default();
-            return Ok(Conclusion::new(Verdict::NotFixed, format!("{deployment} was restarted, but waits for {what}")));
+            return Ok(Conclusion::new(
+                Verdict::NotFixed,
+                format!("{deployment} was restarted, but waits for {what}"),
+            ));
         }
 
         let quiet = config.number("quiet") * 1_000;
@@ -82,13 +107,22 @@ impl Remediation for RestartIfStuck {
         loop {
             let (lines, proof) = read(&cursor)?;
             if !lines.is_empty() {
-                let mut end = Conclusion::new(Verdict::NotFixed, "the pattern came back: the cause lies elsewhere, do not restart again");
-                end.left.push(Finding::with(format!("{} since the restart", count(lines.len(), "log line")), lines));
+                let mut end = Conclusion::new(
+                    Verdict::NotFixed,
+                    "the pattern came back: the cause lies elsewhere, do not restart again",
+                );
+                end.left.push(Finding::with(
+                    format!("{} since the restart", count(lines.len(), "log line")),
+                    lines,
+                ));
                 return Ok(end);
             }
             if run::now() - from >= quiet {
                 // The host believes "fixed" only of its own record: here is the page that shows nothing.
-                let mut end = Conclusion::new(Verdict::Fixed, format!("the pattern has stayed away for {}", span(quiet)));
+                let mut end = Conclusion::new(
+                    Verdict::Fixed,
+                    format!("the pattern has stayed away for {}", span(quiet)),
+                );
                 end.evidence = diagnosis.supporting;
                 end.proof = vec![proof];
                 return Ok(end);
@@ -116,7 +150,10 @@ fn read(cursor: &Cursor) -> Result<(Vec<String>, u64), Error> {
         let page = cursor.next()?;
         let recorded = run::recorded();
         if page.pods.is_empty() || !page.unread.is_empty() {
-            return Err(Error::Unavailable(format!("not every pod's log could be read: {}", page.unread.join("; "))));
+            return Err(Error::Unavailable(format!(
+                "not every pod's log could be read: {}",
+                page.unread.join("; ")
+            )));
         }
         lines.extend(page.lines.into_iter().map(|line| format!("{}: {}", line.pod, line.text)));
         if !page.more {
@@ -129,16 +166,22 @@ fn read(cursor: &Cursor) -> Result<(Vec<String>, u64), Error> {
 fn backend_down(config: &Values) -> Result<Option<String>, Error> {
     let name = reference(config, "backend")?;
     let backend = object("apps", "statefulsets", &name)?;
-    let (wanted, ready) = (backend["spec"]["replicas"].as_u64().unwrap_or(1), backend["status"]["readyReplicas"].as_u64().unwrap_or(0));
-    Ok((ready < wanted).then(|| format!("StatefulSet {name} has {ready} of {wanted} replicas ready")))
+    let (wanted, ready) = (
+        backend["spec"]["replicas"].as_u64().unwrap_or(1),
+        backend["status"]["readyReplicas"].as_u64().unwrap_or(0),
+    );
+    Ok((ready < wanted)
+        .then(|| format!("StatefulSet {name} has {ready} of {wanted} replicas ready")))
 }
 
 fn object(group: &str, resource: &str, name: &ObjectRef) -> Result<Value, Error> {
     let kind = Kind { group: group.into(), resource: resource.into() };
     let text = query_objects::get(&kind, Some(&name.namespace), &name.name)?;
-    serde_json::from_str(&text).map_err(|error| Error::Unavailable(format!("{resource} {name} is no JSON: {error}")))
+    serde_json::from_str(&text)
+        .map_err(|error| Error::Unavailable(format!("{resource} {name} is no JSON: {error}")))
 }
 
 fn reference(config: &Values, key: &str) -> Result<ObjectRef, Error> {
-    ObjectRef::parse(config.text(key)).ok_or_else(|| Error::Invalid(format!("configuration: `{key}` must be namespace/name")))
+    ObjectRef::parse(config.text(key))
+        .ok_or_else(|| Error::Invalid(format!("configuration: `{key}` must be namespace/name")))
 }

@@ -31,12 +31,25 @@ impl Project<'_> {
     /// that cargo failed, whose words are on stderr.
     pub fn component(&self, target: &Path) -> Result<PathBuf, String> {
         self.have_target()?;
-        let name = |path: &Path, becomes: &str| format!("--remap-path-prefix={}={becomes}", path.display());
+        let name = |path: &Path, becomes: &str| {
+            format!("--remap-path-prefix={}={becomes}", path.display())
+        };
         // The longest match has to come last, for rustc takes the last that fits.
-        let flags = [name(&cargo_home(), "/cargo"), name(self.root, "/salve"), name(target, "/target")].join("\x1f");
+        let flags =
+            [name(&cargo_home(), "/cargo"), name(self.root, "/salve"), name(target, "/target")]
+                .join("\x1f");
         let status = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()))
             .current_dir(self.root)
-            .args(["build", "--package", self.package, "--profile", self.profile, "--target", TARGET, "--locked"])
+            .args([
+                "build",
+                "--package",
+                self.package,
+                "--profile",
+                self.profile,
+                "--target",
+                TARGET,
+                "--locked",
+            ])
             .arg("--target-dir")
             .arg(target)
             .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", "wasm-component-ld")
@@ -51,15 +64,23 @@ impl Project<'_> {
         if !status.success() {
             return Err(format!("the guest {} did not build: see above", self.package));
         }
-        Ok(target.join(TARGET).join(self.profile).join(format!("{}.wasm", self.package.replace('-', "_"))))
+        Ok(target
+            .join(TARGET)
+            .join(self.profile)
+            .join(format!("{}.wasm", self.package.replace('-', "_"))))
     }
 
     /// A rustup that installs nothing by itself leaves the target out: add it.
     fn have_target(&self) -> Result<(), String> {
         let rustc = env::var_os("RUSTC").unwrap_or("rustc".into());
-        let told = Command::new(rustc).current_dir(self.root).args(["--print", "target-libdir", "--target", TARGET]).output();
+        let told = Command::new(rustc)
+            .current_dir(self.root)
+            .args(["--print", "target-libdir", "--target", TARGET])
+            .output();
         let folder = told.map_err(|e| format!("rustc does not start: {e}"))?.stdout;
-        if fs::read_dir(String::from_utf8_lossy(&folder).trim()).is_ok_and(|mut files| files.next().is_some()) {
+        if fs::read_dir(String::from_utf8_lossy(&folder).trim())
+            .is_ok_and(|mut files| files.next().is_some())
+        {
             return Ok(());
         }
         let mut rustup = Command::new("rustup");
@@ -75,7 +96,9 @@ impl Project<'_> {
 }
 
 fn cargo_home() -> PathBuf {
-    env::var_os("CARGO_HOME").map(PathBuf::from).unwrap_or_else(|| PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cargo"))
+    env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cargo"))
 }
 
 /// Copies a project to another place, without what was built in it.

@@ -38,7 +38,12 @@ pub mod wording;
 
 /// What `wit-bindgen` makes of the contract. Use the modules beside it instead.
 #[doc(hidden)]
-#[allow(unsafe_code, missing_docs, clippy::all, reason = "generated: the calls across the component boundary")]
+#[allow(
+    unsafe_code,
+    missing_docs,
+    clippy::all,
+    reason = "generated: the calls across the component boundary"
+)]
 pub mod bindings {
     wit_bindgen::generate!({
         path: "../../wit",
@@ -53,8 +58,9 @@ pub mod bindings {
 }
 
 pub use bindings::salve::cluster::{
-    delete_replicationsources, query_drivers, query_flux, query_objects, query_pods, query_pvcs, query_replicationsources, reconcile_flux, restart_deployment,
-    run, suspend_flux, tail_logs, types,
+    delete_replicationsources, query_drivers, query_flux, query_objects, query_pods, query_pvcs,
+    query_replicationsources, reconcile_flux, restart_deployment, run, suspend_flux, tail_logs,
+    types,
 };
 pub use export::Remediation;
 #[doc(hidden)]

@@ -1,6 +1,8 @@
 //! What a guest says of itself and of its work, easily put together.
 
-pub use crate::bindings::salve::cluster::report::{Conclusion, Description, Diagnosis, Figure, Finding, State, Verdict};
+pub use crate::bindings::salve::cluster::report::{
+    Conclusion, Description, Diagnosis, Figure, Finding, State, Verdict,
+};
 
 impl Finding {
     /// A sentence with nothing behind it.
@@ -9,7 +11,10 @@ impl Finding {
     }
 
     /// A sentence and the lines behind it.
-    pub fn with(text: impl Into<String>, details: impl IntoIterator<Item = impl Into<String>>) -> Self {
+    pub fn with(
+        text: impl Into<String>,
+        details: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
         Self { text: text.into(), details: details.into_iter().map(Into::into).collect() }
     }
 }
@@ -17,14 +22,28 @@ impl Finding {
 impl Diagnosis {
     /// An answer without findings yet.
     pub fn new(state: State, sentence: impl Into<String>) -> Self {
-        Self { state, sentence: sentence.into(), supporting: Vec::new(), opposing: Vec::new(), instead: Vec::new() }
+        Self {
+            state,
+            sentence: sentence.into(),
+            supporting: Vec::new(),
+            opposing: Vec::new(),
+            instead: Vec::new(),
+        }
     }
 }
 
 impl Conclusion {
     /// A conclusion without figures or findings yet. `fixed` needs `proof` to be believed.
     pub fn new(verdict: Verdict, sentence: impl Into<String>) -> Self {
-        Self { verdict, sentence: sentence.into(), figures: Vec::new(), evidence: Vec::new(), left: Vec::new(), prevention: Vec::new(), proof: Vec::new() }
+        Self {
+            verdict,
+            sentence: sentence.into(),
+            figures: Vec::new(),
+            evidence: Vec::new(),
+            left: Vec::new(),
+            prevention: Vec::new(),
+            proof: Vec::new(),
+        }
     }
 }
 

@@ -45,19 +45,36 @@ impl Schema {
 
     /// A list of texts, of which there is at least one.
     #[must_use]
-    pub fn texts(self, name: &'static str, default: &'static [&'static str], sentence: &'static str) -> Self {
+    pub fn texts(
+        self,
+        name: &'static str,
+        default: &'static [&'static str],
+        sentence: &'static str,
+    ) -> Self {
         self.key(name, sentence, Shape::Texts { default })
     }
 
     /// One word of these; the first is the default.
     #[must_use]
-    pub fn choice(self, name: &'static str, of: &'static [&'static str], sentence: &'static str) -> Self {
+    pub fn choice(
+        self,
+        name: &'static str,
+        of: &'static [&'static str],
+        sentence: &'static str,
+    ) -> Self {
         self.key(name, sentence, Shape::Choice { of })
     }
 
     /// A whole number within a range, of a unit (`seconds`, `owners`).
     #[must_use]
-    pub fn number(self, name: &'static str, default: u64, unit: &'static str, range: RangeInclusive<u64>, sentence: &'static str) -> Self {
+    pub fn number(
+        self,
+        name: &'static str,
+        default: u64,
+        unit: &'static str,
+        range: RangeInclusive<u64>,
+        sentence: &'static str,
+    ) -> Self {
         self.key(name, sentence, Shape::Number { default, unit, range })
     }
 
@@ -74,7 +91,8 @@ impl Schema {
 
     /// The JSON Schema (2020-12) of this configuration.
     pub fn to_json(&self) -> String {
-        let properties: Map<String, Value> = self.keys.iter().map(|key| (key.name.to_owned(), key.property())).collect();
+        let properties: Map<String, Value> =
+            self.keys.iter().map(|key| (key.name.to_owned(), key.property())).collect();
         json!({
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             "type": "object",
@@ -90,13 +108,21 @@ impl Schema {
     /// `invalid`, naming the key, what was found there and what is expected.
     pub fn read(&self, config: &str) -> Result<Values, Error> {
         let text = if config.trim().is_empty() { "{}" } else { config };
-        let value: Value = serde_json::from_str(text).map_err(|error| Error::Invalid(format!("configuration: not JSON: {error}")))?;
+        let value: Value = serde_json::from_str(text)
+            .map_err(|error| Error::Invalid(format!("configuration: not JSON: {error}")))?;
         let Value::Object(mut given) = value else {
-            return Err(Error::Invalid("configuration: an object of keys and values is expected".into()));
+            return Err(Error::Invalid(
+                "configuration: an object of keys and values is expected".into(),
+            ));
         };
-        if let Some(unknown) = given.keys().find(|name| !self.keys.iter().any(|key| key.name == *name)) {
+        if let Some(unknown) =
+            given.keys().find(|name| !self.keys.iter().any(|key| key.name == *name))
+        {
             let known: Vec<&str> = self.keys.iter().map(|key| key.name).collect();
-            return Err(Error::Invalid(format!("configuration: there is no key `{unknown}`; there are {}", known.join(", "))));
+            return Err(Error::Invalid(format!(
+                "configuration: there is no key `{unknown}`; there are {}",
+                known.join(", ")
+            )));
         }
         let mut values = Map::new();
         for key in &self.keys {
@@ -139,19 +165,29 @@ impl Key {
     fn judge(&self, value: &Value) -> Result<(), Error> {
         let (fits, expected) = match &self.shape {
             Shape::Text { .. } => (value.is_string(), "a text".to_owned()),
-            Shape::Texts { .. } => {
-                (value.as_array().is_some_and(|items| !items.is_empty() && items.iter().all(Value::is_string)), "a list of texts, at least one".to_owned())
-            }
-            Shape::Choice { of } => (value.as_str().is_some_and(|word| of.contains(&word)), format!("one of {}", of.join(", "))),
-            Shape::Number { unit, range, .. } => {
-                (value.as_u64().is_some_and(|number| range.contains(&number)), format!("a whole number of {unit} from {} to {}", range.start(), range.end()))
-            }
+            Shape::Texts { .. } => (
+                value
+                    .as_array()
+                    .is_some_and(|items| !items.is_empty() && items.iter().all(Value::is_string)),
+                "a list of texts, at least one".to_owned(),
+            ),
+            Shape::Choice { of } => (
+                value.as_str().is_some_and(|word| of.contains(&word)),
+                format!("one of {}", of.join(", ")),
+            ),
+            Shape::Number { unit, range, .. } => (
+                value.as_u64().is_some_and(|number| range.contains(&number)),
+                format!("a whole number of {unit} from {} to {}", range.start(), range.end()),
+            ),
             Shape::Flag => (value.is_boolean(), "true or false".to_owned()),
         };
         if fits {
             return Ok(());
         }
-        Err(Error::Invalid(format!("configuration: `{}` is {value}; expected is {expected}", self.name)))
+        Err(Error::Invalid(format!(
+            "configuration: `{}` is {value}; expected is {expected}",
+            self.name
+        )))
     }
 }
 
@@ -236,6 +272,10 @@ mod tests {
         assert_eq!(told["properties"]["settle"]["default"], 120);
         let properties = told["properties"].as_object().expect("properties");
         assert_eq!(properties.len(), 5);
-        assert!(properties.values().all(|key| key["description"].is_string() && !key["default"].is_null()));
+        assert!(
+            properties
+                .values()
+                .all(|key| key["description"].is_string() && !key["default"].is_null())
+        );
     }
 }

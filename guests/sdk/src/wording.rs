@@ -46,7 +46,11 @@ impl Error {
     /// The sentence for a person.
     pub fn sentence(&self) -> &str {
         match self {
-            Self::Denied(text) | Self::NotFound(text) | Self::Conflict(text) | Self::Invalid(text) | Self::Unavailable(text) => text,
+            Self::Denied(text)
+            | Self::NotFound(text)
+            | Self::Conflict(text)
+            | Self::Invalid(text)
+            | Self::Unavailable(text) => text,
         }
     }
 
@@ -77,7 +81,11 @@ pub fn span(milliseconds: u64) -> String {
 }
 
 fn two(large: u64, unit: &str, small: u64, small_unit: &str) -> String {
-    if small == 0 { format!("{large} {unit}") } else { format!("{large} {unit} {small} {small_unit}") }
+    if small == 0 {
+        format!("{large} {unit}")
+    } else {
+        format!("{large} {unit} {small} {small_unit}")
+    }
 }
 
 /// How long ago `then` was at `now`; a clock that runs ahead is no time at all.
@@ -109,9 +117,15 @@ mod tests {
 
     #[test]
     fn a_span_is_told_in_its_two_largest_units() {
-        for (seconds, told) in
-            [(0, "0 s"), (8, "8 s"), (60, "1 min"), (278, "4 min 38 s"), (11_520, "3 h 12 min"), (90_000, "25 h"), (41 * 86_400 + 7_000, "41 days")]
-        {
+        for (seconds, told) in [
+            (0, "0 s"),
+            (8, "8 s"),
+            (60, "1 min"),
+            (278, "4 min 38 s"),
+            (11_520, "3 h 12 min"),
+            (90_000, "25 h"),
+            (41 * 86_400 + 7_000, "41 days"),
+        ] {
             assert_eq!(span(seconds * 1_000), told);
         }
     }

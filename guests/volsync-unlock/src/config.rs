@@ -107,9 +107,11 @@ impl Config {
         let small = |key| u32::try_from(values.number(key)).expect("the schema's ranges fit");
         let source = match values.text("source") {
             "" => None,
-            text => Some(
-                ObjectRef::parse(text).ok_or_else(|| Error::Invalid(format!("configuration: `source` is {text:?}; expected is namespace/name, or nothing")))?,
-            ),
+            text => Some(ObjectRef::parse(text).ok_or_else(|| {
+                Error::Invalid(format!(
+                    "configuration: `source` is {text:?}; expected is namespace/name, or nothing"
+                ))
+            })?),
         };
         let driver = match values.text("storage-class") {
             "" => Selector::Name(values.text("driver").to_owned()),
@@ -152,7 +154,9 @@ mod tests {
         let config = Config::read("{}").expect("defaults fit");
         assert_eq!(config.namespaces.len(), 6);
         assert_eq!(config.source, Some(ObjectRef::new("flux-system", "flux-system")));
-        assert!(matches!(&config.driver, Selector::Name(name) if name == "rook-ceph.rbd.csi.ceph.com"));
+        assert!(
+            matches!(&config.driver, Selector::Name(name) if name == "rook-ceph.rbd.csi.ceph.com")
+        );
         assert_eq!(config.mode, Mode::Evidence);
         assert!(!config.evidence_waived && !config.complete_deletions);
         assert_eq!(config.settle, 120_000);
@@ -160,7 +164,8 @@ mod tests {
 
     #[test]
     fn a_storage_class_wins_over_the_driver() {
-        let config = Config::read(r#"{"storage-class": "ceph-block", "source": ""}"#).expect("fits");
+        let config =
+            Config::read(r#"{"storage-class": "ceph-block", "source": ""}"#).expect("fits");
         assert!(matches!(&config.driver, Selector::StorageClass(name) if name == "ceph-block"));
         assert_eq!(config.source, None);
     }

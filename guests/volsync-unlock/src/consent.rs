@@ -28,7 +28,9 @@ pub fn completing<'a>(claims: &'a [Claim], driver: &Driver) -> Vec<&'a Claim> {
 }
 
 fn is_temporary(claim: &Claim) -> bool {
-    let by_volsync = claim.owner.as_ref().is_some_and(|owner| owner.starts_with("ReplicationSource/") || owner.starts_with("ReplicationDestination/"));
+    let by_volsync = claim.owner.as_ref().is_some_and(|owner| {
+        owner.starts_with("ReplicationSource/") || owner.starts_with("ReplicationDestination/")
+    });
     by_volsync || claim.stands_for.is_some()
 }
 
@@ -45,15 +47,25 @@ pub fn fresh_finding(lines: &[String]) -> Option<Finding> {
         [one] => Some(Finding::new(format!("watch out: {one}"))),
         several => {
             let names: Vec<_> = several.iter().filter_map(|line| line.split(' ').next()).collect();
-            Some(Finding::with(format!("watch out: {} sources will back up a freshly made volume: {}", several.len(), names.join(", ")), several.to_vec()))
+            Some(Finding::with(
+                format!(
+                    "watch out: {} sources will back up a freshly made volume: {}",
+                    several.len(),
+                    names.join(", ")
+                ),
+                several.to_vec(),
+            ))
         }
     }
 }
 
 fn fresh(source: &Source, chosen: &[Chosen], claims: &[Claim]) -> Option<String> {
     let name = source.claim.as_ref()?;
-    let claim = claims.iter().find(|claim| claim.object.namespace == source.object.namespace && claim.object.name == *name)?;
-    let back = chosen.iter().find(|chosen| chosen.source.uid == source.uid).map(|chosen| &chosen.back);
+    let claim = claims.iter().find(|claim| {
+        claim.object.namespace == source.object.namespace && claim.object.name == *name
+    })?;
+    let back =
+        chosen.iter().find(|chosen| chosen.source.uid == source.uid).map(|chosen| &chosen.back);
     if claim.deleting_since.is_some() {
         let returns = matches!(back, Some(Return::WithOwner(_) | Return::Forced(_)));
         return returns.then(|| {
@@ -93,9 +105,17 @@ mod tests {
             (Claim { reclaim: None, ..base() }, true, "unknown policy"),
             (Claim { volume: None, ..base() }, false, "no volume yet"),
             (Claim { deleting_since: None, ..base() }, false, "not being deleted"),
-            (Claim { owner: Some("ReplicationSource/x".into()), ..base() }, false, "a mover's clone"),
+            (
+                Claim { owner: Some("ReplicationSource/x".into()), ..base() },
+                false,
+                "a mover's clone",
+            ),
             (Claim { stands_for: Some("x".into()), ..base() }, false, "a populator's prime"),
-            (Claim { driver: Some("other".into()), storage_class: None, ..base() }, false, "another driver"),
+            (
+                Claim { driver: Some("other".into()), storage_class: None, ..base() },
+                false,
+                "another driver",
+            ),
         ] {
             assert_eq!(completing(&[claim], &driver).len(), usize::from(needed), "{case}");
         }
@@ -103,26 +123,55 @@ mod tests {
 
     #[test]
     fn sources_of_freshly_made_volumes_are_named() {
-        let source = Source { last_sync: Some(NOW - 5_000), ..samples::source("media/plex", 1, Health::Wedged) };
-        let old = Claim { created: NOW - 9_000, phase: Phase::Bound, ..samples::pending("media/plex", 2) };
+        let source = Source {
+            last_sync: Some(NOW - 5_000),
+            ..samples::source("media/plex", 1, Health::Wedged)
+        };
+        let old = Claim {
+            created: NOW - 9_000,
+            phase: Phase::Bound,
+            ..samples::pending("media/plex", 2)
+        };
         let new = Claim { created: NOW - 1_000, ..old.clone() };
         let elsewhere = Claim { object: samples::object("ai/plex"), ..new.clone() };
         let sources = [source.clone()];
         assert!(fresh_volumes(&sources, &[], &[old, elsewhere]).is_empty());
-        assert!(fresh_volumes(&sources, &[], std::slice::from_ref(&new))[0].contains("next synchronization"));
+        assert!(
+            fresh_volumes(&sources, &[], std::slice::from_ref(&new))[0]
+                .contains("next synchronization")
+        );
         let chosen = [Chosen { source, reason: Reason::Wedged, owner: None, back: Return::Never }];
-        assert!(fresh_volumes(&sources, &chosen, &[new])[0].contains("at once after it is re-created"));
+        assert!(
+            fresh_volumes(&sources, &chosen, &[new])[0].contains("at once after it is re-created")
+        );
     }
 
     #[test]
     fn a_source_that_never_ran_is_named_where_its_claim_is_awaited_or_it_is_made_again() {
-        let source = Source { last_sync: None, created: NOW - 9_000, ..samples::source("media/plex", 1, Health::UnboundSource) };
+        let source = Source {
+            last_sync: None,
+            created: NOW - 9_000,
+            ..samples::source("media/plex", 1, Health::UnboundSource)
+        };
         let sources = [source.clone()];
-        let bound = Claim { created: NOW - 1_000, phase: Phase::Bound, ..samples::pending("media/plex", 2) };
+        let bound = Claim {
+            created: NOW - 1_000,
+            phase: Phase::Bound,
+            ..samples::pending("media/plex", 2)
+        };
         assert!(fresh_volumes(&sources, &[], std::slice::from_ref(&bound)).is_empty(), "a new app");
-        let awaited = Claim { phase: Phase::Pending, data_source: Some("ReplicationDestination/plex-dst".into()), ..bound.clone() };
+        let awaited = Claim {
+            phase: Phase::Pending,
+            data_source: Some("ReplicationDestination/plex-dst".into()),
+            ..bound.clone()
+        };
         let told = fresh_volumes(&sources, &[], std::slice::from_ref(&awaited));
-        assert!(told[0].contains("(from ReplicationDestination/plex-dst) as soon as its claim is bound"), "{}", told[0]);
+        assert!(
+            told[0]
+                .contains("(from ReplicationDestination/plex-dst) as soon as its claim is bound"),
+            "{}",
+            told[0]
+        );
         let idle = Claim { waiting: Some(Waiting::ForFirstConsumer), ..awaited };
         assert!(fresh_volumes(&sources, &[], &[idle]).is_empty(), "nobody uses it yet");
         let chosen = [Chosen { source, reason: Reason::Literal, owner: None, back: Return::Never }];
@@ -133,9 +182,19 @@ mod tests {
     fn a_source_of_a_vanishing_claim_is_named_where_it_returns() {
         let source = samples::source("media/plex", 1, Health::TerminatingSource);
         let claim = [samples::terminating("media/plex", 2, Reclaim::Retain)];
-        for (back, named) in [(Return::WithOwner(samples::flux("media/plex")), true), (Return::Never, false)] {
-            let chosen = [Chosen { source: source.clone(), reason: Reason::TerminatingSource, owner: None, back }];
-            assert_eq!(fresh_volumes(std::slice::from_ref(&source), &chosen, &claim).len(), usize::from(named));
+        for (back, named) in
+            [(Return::WithOwner(samples::flux("media/plex")), true), (Return::Never, false)]
+        {
+            let chosen = [Chosen {
+                source: source.clone(),
+                reason: Reason::TerminatingSource,
+                owner: None,
+                back,
+            }];
+            assert_eq!(
+                fresh_volumes(std::slice::from_ref(&source), &chosen, &claim).len(),
+                usize::from(named)
+            );
         }
     }
 }

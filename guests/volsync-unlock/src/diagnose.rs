@@ -26,21 +26,34 @@ fn answer(seen: &Seen, evidence: &Evidence) -> Diagnosis {
         return diagnosis;
     }
     if evidence.suffices() {
-        return Diagnosis::new(State::Incident, format!("CSI operation locks on {}", seen.driver.name));
+        return Diagnosis::new(
+            State::Incident,
+            format!("CSI operation locks on {}", seen.driver.name),
+        );
     }
-    let waiting = seen.claims.iter().any(|claim| is_pending(claim) && lookalikes::is_trouble(claim));
+    let waiting =
+        seen.claims.iter().any(|claim| is_pending(claim) && lookalikes::is_trouble(claim));
     if waiting {
-        return Diagnosis::new(State::NotThisIncident, "claims are Pending, but no operation lock is logged");
+        return Diagnosis::new(
+            State::NotThisIncident,
+            "claims are Pending, but no operation lock is logged",
+        );
     }
     if !lookalikes::of_driver(seen).is_empty() {
-        return Diagnosis::new(State::NotThisIncident, "the driver has a trouble, but no operation lock is logged");
+        return Diagnosis::new(
+            State::NotThisIncident,
+            "the driver has a trouble, but no operation lock is logged",
+        );
     }
     let orphans = of_health(seen, Health::Orphan).len();
     Diagnosis::new(
         State::Healthy,
         match orphans {
             0 => "no claim waits, and no operation lock is logged".to_owned(),
-            some => format!("no claim waits, and no operation lock is logged; {} without a claim could bring it about", count(some, "ReplicationSource")),
+            some => format!(
+                "no claim waits, and no operation lock is logged; {} without a claim could bring it about",
+                count(some, "ReplicationSource")
+            ),
         },
     )
 }
@@ -50,10 +63,20 @@ fn supporting(seen: &Seen, evidence: &Evidence) -> Vec<Finding> {
     let pending = seen.claims.iter().filter(|claim| is_pending(claim)).count();
     let waiting = evidence.locked.len() + evidence.behind.len();
     if waiting > 0 {
-        let own = evidence.locked.iter().map(|claim| format!("{}: pvc-{}", claim.object, claim.uid));
-        let behind = evidence.behind.iter().map(|claim| format!("{}: waits for a claim that stands for it", claim.object));
+        let own =
+            evidence.locked.iter().map(|claim| format!("{}: pvc-{}", claim.object, claim.uid));
+        let behind = evidence
+            .behind
+            .iter()
+            .map(|claim| format!("{}: waits for a claim that stands for it", claim.object));
         let verb = if waiting == 1 { "waits" } else { "wait" };
-        found.push(Finding::with(format!("{waiting} of {} {verb} on a lock that their driver logs now", count(pending, "Pending claim")), own.chain(behind)));
+        found.push(Finding::with(
+            format!(
+                "{waiting} of {} {verb} on a lock that their driver logs now",
+                count(pending, "Pending claim")
+            ),
+            own.chain(behind),
+        ));
     }
     found.extend(keys(seen));
     for (health, [one, many], what) in [
@@ -74,7 +97,10 @@ fn keys(seen: &Seen) -> Option<Finding> {
     let sightings = &seen.log.sightings.0;
     let oldest = sightings.values().map(|sighting| sighting.first).min()?;
     let newest = sightings.values().map(|sighting| sighting.last).max()?;
-    let pods = sightings.values().flat_map(|sighting| &sighting.pods).collect::<std::collections::BTreeSet<_>>();
+    let pods = sightings
+        .values()
+        .flat_map(|sighting| &sighting.pods)
+        .collect::<std::collections::BTreeSet<_>>();
     Some(Finding::with(
         format!(
             "{} in {} of {}, oldest {}, newest {} ago",
@@ -84,14 +110,20 @@ fn keys(seen: &Seen) -> Option<Finding> {
             age(oldest, seen.now),
             age(newest, seen.now),
         ),
-        sightings.iter().map(|(key, sighting)| format!("{key}: {}, newest {} ago", bearer(key, seen), age(sighting.last, seen.now))),
+        sightings.iter().map(|(key, sighting)| {
+            format!("{key}: {}, newest {} ago", bearer(key, seen), age(sighting.last, seen.now))
+        }),
     ))
 }
 
 /// Whose key it is.
 pub fn bearer(key: &Key, seen: &Seen) -> String {
     let found = match key {
-        Key::Claim(uid) => seen.claims.iter().find(|claim| claim.uid == *uid).map(|claim| format!("claim {}", claim.object)),
+        Key::Claim(uid) => seen
+            .claims
+            .iter()
+            .find(|claim| claim.uid == *uid)
+            .map(|claim| format!("claim {}", claim.object)),
         Key::Snapshot(uid) => {
             let snapshot = seen.snapshots.iter().find(|snapshot| snapshot.uid == *uid);
             snapshot.map(|snapshot| format!("VolumeSnapshot {}", snapshot.object))
@@ -106,8 +138,12 @@ fn of_sources(sources: &[&Source], what: &str, now: u64) -> Finding {
         Some(last) => format!("{}, last backup {} ago", source.object, age(last, now)),
         None => format!("{}, never backed up", source.object),
     };
-    let oldest = sources.iter().min_by_key(|source| source.last_sync.unwrap_or(0)).expect("there is one");
-    Finding::with(format!("{} {what} (oldest: {})", count(sources.len(), "ReplicationSource"), told(oldest)), sources.iter().map(|source| told(source)))
+    let oldest =
+        sources.iter().min_by_key(|source| source.last_sync.unwrap_or(0)).expect("there is one");
+    Finding::with(
+        format!("{} {what} (oldest: {})", count(sources.len(), "ReplicationSource"), told(oldest)),
+        sources.iter().map(|source| told(source)),
+    )
 }
 
 fn of_health(seen: &Seen, health: Health) -> Vec<&Source> {
@@ -117,10 +153,19 @@ fn of_health(seen: &Seen, health: Health) -> Vec<&Source> {
 fn opposing(seen: &Seen, evidence: &Evidence) -> Vec<Finding> {
     let mut found: Vec<Finding> = seen.remarks.iter().map(Finding::new).collect();
     if !seen.log.unread.is_empty() {
-        found.push(Finding::with(format!("the log of {} could not be read", count(seen.log.unread.len(), "controller pod")), &seen.log.unread));
+        found.push(Finding::with(
+            format!(
+                "the log of {} could not be read",
+                count(seen.log.unread.len(), "controller pod")
+            ),
+            &seen.log.unread,
+        ));
     }
     if let Some(ceph) = seen.driver.ceph.as_ref().filter(|ceph| ceph.status == "HEALTH_WARN") {
-        found.push(Finding::with("Ceph is in HEALTH_WARN: where it is slow, locks are its symptom and may return", &ceph.messages));
+        found.push(Finding::with(
+            "Ceph is in HEALTH_WARN: where it is slow, locks are its symptom and may return",
+            &ceph.messages,
+        ));
     }
     if !evidence.suffices() && !evidence.passing.is_empty() {
         found.push(Finding::with(
@@ -128,7 +173,8 @@ fn opposing(seen: &Seen, evidence: &Evidence) -> Vec<Finding> {
             evidence.passing.iter().map(ToString::to_string),
         ));
     }
-    let pending_of_driver = seen.claims.iter().filter(|claim| is_pending(claim) && is_of(claim, &seen.driver)).count();
+    let pending_of_driver =
+        seen.claims.iter().filter(|claim| is_pending(claim) && is_of(claim, &seen.driver)).count();
     if evidence.suffices() && pending_of_driver == 0 {
         found.push(Finding::new("no claim of the listed namespaces waits for this driver"));
     }
@@ -163,7 +209,8 @@ mod tests {
         let (diagnosis, _) = judge(&locked(), 180_000);
         assert_eq!(diagnosis.state, State::Incident);
         assert_eq!(diagnosis.sentence, "CSI operation locks on rook-ceph.rbd.csi.ceph.com");
-        let texts: Vec<&str> = diagnosis.supporting.iter().map(|finding| finding.text.as_str()).collect();
+        let texts: Vec<&str> =
+            diagnosis.supporting.iter().map(|finding| finding.text.as_str()).collect();
         assert_eq!(
             texts,
             [

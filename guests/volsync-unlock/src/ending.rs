@@ -34,9 +34,17 @@ pub struct Before {
 }
 
 /// Watches until the post-condition has held for the settle time, and concludes.
-pub fn conclude(work: &mut Work, before: &Before, diagnosis: &Diagnosis, evidence: &Evidence) -> Result<Conclusion, Error> {
+pub fn conclude(
+    work: &mut Work,
+    before: &Before,
+    diagnosis: &Diagnosis,
+    evidence: &Evidence,
+) -> Result<Conclusion, Error> {
     work.step = "verify";
-    run::step("verify", &format!("no lock for {}, claims bound, backups back", span(work.config.settle)));
+    run::step(
+        "verify",
+        &format!("no lock for {}, claims bound, backups back", span(work.config.settle)),
+    );
     let Some(mut restart) = work.restart.take() else {
         return Ok(Conclusion::new(Verdict::NotFixed, "the driver was not restarted"));
     };
@@ -47,20 +55,34 @@ pub fn conclude(work: &mut Work, before: &Before, diagnosis: &Diagnosis, evidenc
     let missing: Vec<Finding> = staging::missing(&work.expected(), &end.sources)
         .iter()
         .map(|chosen| {
-            let owner = chosen.owner.as_ref().map(|owner| owner.target.to_string()).unwrap_or_default();
+            let owner =
+                chosen.owner.as_ref().map(|owner| owner.target.to_string()).unwrap_or_default();
             Finding::new(format!("{} has not come back: look at {owner}", chosen.source.object))
         })
         .collect();
 
-    let mut conclusion = Conclusion::new(Verdict::NotFixed, sentence(work, &restart, &recovery, missing.len()));
+    let mut conclusion =
+        Conclusion::new(Verdict::NotFixed, sentence(work, &restart, &recovery, missing.len()));
     if end.settled {
         conclusion.verdict = Verdict::Fixed;
         conclusion.proof = end.proof;
     }
     conclusion.figures = vec![
-        Figure::new("locked claims", number(evidence.locked.len() + evidence.behind.len()), number(recovery.stuck.len())),
-        Figure::new("lock keys", number(work.seen.log.sightings.0.len()), number(restart.log.sightings.0.len())),
-        Figure::new("orphans", orphans(work.seen.sources.as_deref().unwrap_or_default()), orphans(&end.sources)),
+        Figure::new(
+            "locked claims",
+            number(evidence.locked.len() + evidence.behind.len()),
+            number(recovery.stuck.len()),
+        ),
+        Figure::new(
+            "lock keys",
+            number(work.seen.log.sightings.0.len()),
+            number(restart.log.sightings.0.len()),
+        ),
+        Figure::new(
+            "orphans",
+            orphans(work.seen.sources.as_deref().unwrap_or_default()),
+            orphans(&end.sources),
+        ),
         Figure::new("pods running", number(before.running), number(verify::running(&pods))),
     ];
     conclusion.evidence = told(diagnosis, work.config.evidence_waived && !evidence.suffices());
@@ -85,7 +107,10 @@ pub fn conclude(work: &mut Work, before: &Before, diagnosis: &Diagnosis, evidenc
 pub fn told(diagnosis: &Diagnosis, waived: bool) -> Vec<Finding> {
     let mut evidence = diagnosis.supporting.clone();
     if waived {
-        evidence.insert(0, Finding::new(format!("evidence was waived; what was seen: {}", diagnosis.sentence)));
+        evidence.insert(
+            0,
+            Finding::new(format!("evidence was waived; what was seen: {}", diagnosis.sentence)),
+        );
     }
     evidence.extend(diagnosis.opposing.iter().cloned());
     evidence
@@ -126,7 +151,11 @@ fn watch(work: &Work, restart: &mut Restart) -> Result<End, Error> {
 }
 
 fn look(work: &Work) -> Result<End, Error> {
-    Ok(End { claims: query_pvcs::claims(&work.seen.namespaces)?, sources: query_replicationsources::sources(&work.seen.namespaces)?, ..End::default() })
+    Ok(End {
+        claims: query_pvcs::claims(&work.seen.namespaces)?,
+        sources: query_replicationsources::sources(&work.seen.namespaces)?,
+        ..End::default()
+    })
 }
 
 /// One more look for the record: the whole log since the restart, and the claims. None where it shows otherwise.
@@ -147,22 +176,34 @@ fn prove(work: &Work, restart: &mut Restart) -> Result<Option<Vec<u64>>, Error> 
 fn sentence(work: &Work, restart: &Restart, recovery: &verify::Recovery, missing: usize) -> String {
     let deployment = &restart.controller.deployment;
     if let Some(what) = &restart.waiting_for {
-        return format!("Deployment {deployment} was restarted but is not through: it waits for {what}");
+        return format!(
+            "Deployment {deployment} was restarted but is not through: it waits for {what}"
+        );
     }
     let keys: Vec<String> = restart.log.sightings.0.keys().map(ToString::to_string).collect();
     if !keys.is_empty() {
-        return format!("locks returned after the restart ({}): Ceph or the network is the cause; do not restart again", row(&keys, 2));
+        return format!(
+            "locks returned after the restart ({}): Ceph or the network is the cause; do not restart again",
+            row(&keys, 2)
+        );
     }
     if !recovery.stuck.is_empty() {
         let stuck = count(recovery.stuck.len(), "claim");
-        return format!("no lock is logged since the restart, but the driver has not served {stuck} yet");
+        return format!(
+            "no lock is logged since the restart, but the driver has not served {stuck} yet"
+        );
     }
     if !recovery.unexplained.is_empty() {
         let waiting = count(recovery.unexplained.len(), "claim");
-        return format!("no lock is logged since the restart, but {waiting} still Pending, and no event says why");
+        return format!(
+            "no lock is logged since the restart, but {waiting} still Pending, and no event says why"
+        );
     }
     if missing > 0 {
-        return format!("the locks are gone, but {} did not come back", count(missing, "ReplicationSource"));
+        return format!(
+            "the locks are gone, but {} did not come back",
+            count(missing, "ReplicationSource")
+        );
     }
     format!(
         "no lock line for {} since {deployment} was restarted, no claim is locked, {} deleted",

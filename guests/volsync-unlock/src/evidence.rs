@@ -67,7 +67,8 @@ impl Evidence {
 
 /// Whether this claim is the driver's.
 pub fn is_of(claim: &Claim, driver: &Driver) -> bool {
-    claim.driver.as_deref() == Some(&driver.name) || claim.storage_class.as_ref().is_some_and(|class| driver.storage_classes.contains(class))
+    claim.driver.as_deref() == Some(&driver.name)
+        || claim.storage_class.as_ref().is_some_and(|class| driver.storage_classes.contains(class))
 }
 
 /// Whether this claim waits for a volume.
@@ -80,11 +81,28 @@ pub fn is_pending(claim: &Claim) -> bool {
 
 /// Weighs what the log says of the claims. `gap` is how far apart two samples must be.
 pub fn weigh(seen: &Seen, gap: u64) -> Evidence {
-    let pending: Vec<&Claim> = seen.claims.iter().filter(|claim| is_pending(claim) && is_of(claim, &seen.driver)).collect();
-    let locked: Vec<Claim> = pending.iter().filter(|claim| seen.log.sightings.locks_claim(&claim.uid)).map(|claim| (*claim).clone()).collect();
-    let stood_for =
-        |claim: &Claim| locked.iter().any(|child| child.object.namespace == claim.object.namespace && child.stands_for.as_deref() == Some(&claim.object.name));
-    let behind = seen.claims.iter().filter(|claim| is_pending(claim) && !locked.contains(claim) && stood_for(claim)).cloned().collect();
+    let pending: Vec<&Claim> = seen
+        .claims
+        .iter()
+        .filter(|claim| is_pending(claim) && is_of(claim, &seen.driver))
+        .collect();
+    let locked: Vec<Claim> = pending
+        .iter()
+        .filter(|claim| seen.log.sightings.locks_claim(&claim.uid))
+        .map(|claim| (*claim).clone())
+        .collect();
+    let stood_for = |claim: &Claim| {
+        locked.iter().any(|child| {
+            child.object.namespace == claim.object.namespace
+                && child.stands_for.as_deref() == Some(&claim.object.name)
+        })
+    };
+    let behind = seen
+        .claims
+        .iter()
+        .filter(|claim| is_pending(claim) && !locked.contains(claim) && stood_for(claim))
+        .cloned()
+        .collect();
     let (mut lasting, mut passing) = (Vec::new(), Vec::new());
     for (key, sighting) in &seen.log.sightings.0 {
         let apart = sighting.last.saturating_sub(sighting.first);
@@ -132,11 +150,15 @@ mod tests {
         let mut seen = samples::seen();
         let mut child = samples::pending("media/vs-prime-1", 41);
         child.stands_for = Some("plex".into());
-        seen.claims = vec![samples::pending("media/plex", 40), child, samples::pending("ai/plex", 42)];
+        seen.claims =
+            vec![samples::pending("media/plex", 40), child, samples::pending("ai/plex", 42)];
         seen.log.sightings.add("a", NOW, &samples::claim_line(41));
         let evidence = weigh(&seen, 180_000);
         assert_eq!(evidence.locked.len(), 1);
-        assert_eq!(evidence.behind.iter().map(|claim| claim.object.to_string()).collect::<Vec<_>>(), ["media/plex"]);
+        assert_eq!(
+            evidence.behind.iter().map(|claim| claim.object.to_string()).collect::<Vec<_>>(),
+            ["media/plex"]
+        );
     }
 
     #[test]

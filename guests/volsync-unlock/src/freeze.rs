@@ -47,11 +47,16 @@ pub struct Held {
 }
 
 /// Parents that have to be looked at before [`plan`] can tell.
-pub fn unknown_parents(owners: &[FluxObject], known: &BTreeMap<FluxRef, FluxObject>) -> Vec<FluxRef> {
+pub fn unknown_parents(
+    owners: &[FluxObject],
+    known: &BTreeMap<FluxRef, FluxObject>,
+) -> Vec<FluxRef> {
     let mut missing: Vec<FluxRef> = Vec::new();
     for object in owners.iter().chain(known.values()) {
         if let Some(parent) = undoing_parent(object) {
-            let seen = known.contains_key(parent) || owners.iter().any(|owner| owner.target == *parent) || missing.contains(parent);
+            let seen = known.contains_key(parent)
+                || owners.iter().any(|owner| owner.target == *parent)
+                || missing.contains(parent);
             if !seen {
                 missing.push(parent.clone());
             }
@@ -72,18 +77,24 @@ fn undoing_parent(object: &FluxObject) -> Option<&FluxRef> {
 ///
 /// # Errors
 /// [`Held`] where another run's marker stands on one of them.
-pub fn plan(owners: &[FluxObject], parents: &BTreeMap<FluxRef, FluxObject>, source: Option<&FluxObject>) -> Result<Plan, Held> {
+pub fn plan(
+    owners: &[FluxObject],
+    parents: &BTreeMap<FluxRef, FluxObject>,
+    source: Option<&FluxObject>,
+) -> Result<Plan, Held> {
     let mut plan = Plan::default();
     for owner in owners {
         let mut chain = Vec::new();
         let mut next = undoing_parent(owner);
         while let Some(parent) = next.filter(|parent| !chain.contains(parent)) {
             chain.push(parent);
-            let object = parents.get(parent).or_else(|| owners.iter().find(|other| other.target == *parent));
+            let object =
+                parents.get(parent).or_else(|| owners.iter().find(|other| other.target == *parent));
             next = object.and_then(undoing_parent);
         }
         for parent in chain.into_iter().rev() {
-            let object = parents.get(parent).or_else(|| owners.iter().find(|other| other.target == *parent));
+            let object =
+                parents.get(parent).or_else(|| owners.iter().find(|other| other.target == *parent));
             if let Some(object) = object {
                 // mutant parent-not-suspended-first: plan.take(object, Role::Parent)? ~> let _ =
                 //     (object, Role::Parent)
@@ -99,7 +110,10 @@ pub fn plan(owners: &[FluxObject], parents: &BTreeMap<FluxRef, FluxObject>, sour
     if let Some(source) = source {
         match undoing_parent(source) {
             Some(parent) if !plan.order.iter().any(|freeze| freeze.target == *parent) => {
-                plan.left_alone.push(format!("{}: {parent} would undo a suspend; its owners are frozen instead", source.target));
+                plan.left_alone.push(format!(
+                    "{}: {parent} would undo a suspend; its owners are frozen instead",
+                    source.target
+                ));
             }
             Some(_) | None => plan.take(source, Role::Source)?,
         }
@@ -153,7 +167,8 @@ mod tests {
     #[test]
     fn owners_are_frozen_and_the_source_last() {
         let source = flux_object("flux-system/git");
-        let plan = plan(&[flux_object("media/a"), flux_object("ai/b")], &known(&[]), Some(&source)).expect("free");
+        let plan = plan(&[flux_object("media/a"), flux_object("ai/b")], &known(&[]), Some(&source))
+            .expect("free");
         assert_eq!(order(&plan), ["a", "b", "git"]);
         assert_eq!(plan.order[2].role, Role::Source);
     }
@@ -162,7 +177,10 @@ mod tests {
     fn a_parent_that_would_undo_it_goes_first_and_its_parent_before() {
         let owner = child_of("media/a", "flux-system/apps");
         let apps = child_of("flux-system/apps", "flux-system/root");
-        assert_eq!(unknown_parents(std::slice::from_ref(&owner), &known(&[])), [flux("flux-system/apps")]);
+        assert_eq!(
+            unknown_parents(std::slice::from_ref(&owner), &known(&[])),
+            [flux("flux-system/apps")]
+        );
         let parents = known(&[apps, flux_object("flux-system/root")]);
         assert!(unknown_parents(std::slice::from_ref(&owner), &parents).is_empty());
         let plan = plan(&[owner], &parents, None).expect("free");
@@ -194,7 +212,10 @@ mod tests {
         assert!(unknown_parents(std::slice::from_ref(&owner), &known(&[])).is_empty());
         let plan = plan(&[owner], &known(&[]), None).expect("free");
         assert!(plan.order.is_empty());
-        assert_eq!(plan.left_alone, ["Kustomization media/lidarr: suspended already, by flux; it stays so"]);
+        assert_eq!(
+            plan.left_alone,
+            ["Kustomization media/lidarr: suspended already, by flux; it stays so"]
+        );
     }
 
     #[test]

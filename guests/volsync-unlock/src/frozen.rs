@@ -28,10 +28,16 @@ impl Frozen {
             return Ok(());
         }
         let targets: Vec<_> = order.iter().map(|freeze| freeze.target.clone()).collect();
-        for (freeze, hold) in order.iter().zip(suspend_flux::suspend(&targets, REASON, drain_seconds)?) {
+        for (freeze, hold) in
+            order.iter().zip(suspend_flux::suspend(&targets, REASON, drain_seconds)?)
+        {
             match hold {
-                Hold::Suspended(suspension) => self.held.push(Held { freeze: freeze.clone(), suspension: Some(suspension) }),
-                Hold::LeftAlone(why) => run::note(Level::Warning, &format!("left alone: {}: {why}", freeze.target)),
+                Hold::Suspended(suspension) => {
+                    self.held.push(Held { freeze: freeze.clone(), suspension: Some(suspension) })
+                }
+                Hold::LeftAlone(why) => {
+                    run::note(Level::Warning, &format!("left alone: {}: {why}", freeze.target))
+                }
             }
         }
         Ok(())
@@ -49,7 +55,12 @@ impl Frozen {
         match answer {
             Ok(resumed) => {
                 held.suspension = None;
-                resumed.taken_over.map(|how| Finding::new(format!("{} was changed by somebody else meanwhile and left so: {how}", held.freeze.target)))
+                resumed.taken_over.map(|how| {
+                    Finding::new(format!(
+                        "{} was changed by somebody else meanwhile and left so: {how}",
+                        held.freeze.target
+                    ))
+                })
             }
             // The host holds it still and tries again at the end of the run.
             Err(error) => Some(Finding::new(format!(

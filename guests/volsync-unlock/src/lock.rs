@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// Matched in the host, so that only such lines cross into the guest. [`Key::of`] has the last word.
-pub const PATTERN: &str = "operation with (the given (Volume|Snapshot) ID|given id) [A-Za-z0-9-]{1,256} already exists";
+pub const PATTERN: &str =
+    "operation with (the given (Volume|Snapshot) ID|given id) [A-Za-z0-9-]{1,256} already exists";
 
 /// What a lock is held on.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,13 +37,16 @@ impl Key {
     /// The key's own prefix decides, not the word before it: RBD logs `Snapshot ID` where it answers
     /// `Volume ID` for the same key.
     pub fn of(line: &str) -> Option<Self> {
-        const GIVEN: [&str; 2] = ["an operation with the given Volume ID ", "an operation with the given Snapshot ID "];
+        const GIVEN: [&str; 2] =
+            ["an operation with the given Volume ID ", "an operation with the given Snapshot ID "];
         const OPERATIONS: [&str; 5] = ["Create", "Clone", "Restore", "Delete", "Expand"];
         let named = GIVEN.iter().filter_map(|lead| after(line, lead)).next();
         named.or_else(|| {
-            OPERATIONS
-                .iter()
-                .find_map(|operation| ["a", "an"].iter().find_map(|article| after(line, &format!("{article} {operation} operation with given id "))))
+            OPERATIONS.iter().find_map(|operation| {
+                ["a", "an"].iter().find_map(|article| {
+                    after(line, &format!("{article} {operation} operation with given id "))
+                })
+            })
         })
     }
 
@@ -92,7 +96,11 @@ fn is_handle(text: &str) -> bool {
     let (Some(pool), Some(uuid)) = (tail.get(1..17), tail.get(18..)) else {
         return false;
     };
-    sane && rest.as_bytes()[4] == b'-' && tail.starts_with('-') && is_hex(pool) && tail.as_bytes()[17] == b'-' && is_uuid(uuid)
+    sane && rest.as_bytes()[4] == b'-'
+        && tail.starts_with('-')
+        && is_hex(pool)
+        && tail.as_bytes()[17] == b'-'
+        && is_uuid(uuid)
 }
 
 /// When and where one key was seen.
@@ -114,7 +122,11 @@ impl Sightings {
     /// Takes note of a line, if it tells of a lock.
     pub fn add(&mut self, pod: &str, time: u64, text: &str) {
         let Some(key) = Key::of(text) else { return };
-        let sighting = self.0.entry(key).or_insert_with(|| Sighting { first: time, last: time, pods: BTreeSet::new() });
+        let sighting = self.0.entry(key).or_insert_with(|| Sighting {
+            first: time,
+            last: time,
+            pods: BTreeSet::new(),
+        });
         sighting.first = sighting.first.min(time);
         sighting.last = sighting.last.max(time);
         sighting.pods.insert(pod.to_owned());
@@ -136,7 +148,8 @@ mod tests {
     use super::*;
 
     const UID: &str = "77777777-7777-4777-8777-000000000021";
-    const HANDLE: &str = "0001-0009-rook-ceph-0000000000000002-56565656-5656-4656-8656-565656565656";
+    const HANDLE: &str =
+        "0001-0009-rook-ceph-0000000000000002-56565656-5656-4656-8656-565656565656";
 
     #[test]
     fn each_of_the_three_texts_names_its_key() {
@@ -148,13 +161,27 @@ mod tests {
                 Key::Claim(UID.into()),
             ),
             (
-                format!("GRPC error: rpc error: code = Aborted desc = an operation with the given Volume ID snapshot-{UID} already exists"),
+                format!(
+                    "GRPC error: rpc error: code = Aborted desc = an operation with the given Volume ID snapshot-{UID} already exists"
+                ),
                 Key::Snapshot(UID.into()),
             ),
-            (format!("an operation with the given Snapshot ID snapshot-{UID} already exists"), Key::Snapshot(UID.into())),
-            (format!("desc = a Restore operation with given id {HANDLE} already exists"), Key::Handle(HANDLE.into())),
-            (format!("an Expand operation with given id {HANDLE} already exists"), Key::Handle(HANDLE.into())),
-            (format!("an operation with the given Volume ID {HANDLE} already exists"), Key::Handle(HANDLE.into())),
+            (
+                format!("an operation with the given Snapshot ID snapshot-{UID} already exists"),
+                Key::Snapshot(UID.into()),
+            ),
+            (
+                format!("desc = a Restore operation with given id {HANDLE} already exists"),
+                Key::Handle(HANDLE.into()),
+            ),
+            (
+                format!("an Expand operation with given id {HANDLE} already exists"),
+                Key::Handle(HANDLE.into()),
+            ),
+            (
+                format!("an operation with the given Volume ID {HANDLE} already exists"),
+                Key::Handle(HANDLE.into()),
+            ),
         ] {
             assert_eq!(Key::of(&line), Some(key), "{line}");
         }
@@ -184,7 +211,10 @@ mod tests {
 
     #[test]
     fn a_very_long_line_is_read_to_its_end() {
-        let line = format!("{} an operation with the given Volume ID pvc-{UID} already exists", "x".repeat(65_536));
+        let line = format!(
+            "{} an operation with the given Volume ID pvc-{UID} already exists",
+            "x".repeat(65_536)
+        );
         assert_eq!(Key::of(&line), Some(Key::Claim(UID.into())));
     }
 

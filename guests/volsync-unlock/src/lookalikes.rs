@@ -20,15 +20,24 @@ pub fn forbids(seen: &Seen) -> Option<Finding> {
     }
     if let Some(ceph) = seen.driver.ceph.as_ref().filter(|ceph| ceph.status == "HEALTH_ERR") {
         return Some(Finding::with(
-            format!("Ceph itself is in HEALTH_ERR (CephCluster {}): mend Ceph first, a restart would hang again", ceph.cluster),
+            format!(
+                "Ceph itself is in HEALTH_ERR (CephCluster {}): mend Ceph first, a restart would hang again",
+                ceph.cluster
+            ),
             &ceph.messages,
         ));
     }
     let Some(controller) = &seen.driver.controller else {
-        return Some(Finding::new(format!("no controller Deployment of driver {} was found: nothing provisions for it", seen.driver.name)));
+        return Some(Finding::new(format!(
+            "no controller Deployment of driver {} was found: nothing provisions for it",
+            seen.driver.name
+        )));
     };
     if controller.replicas == 0 {
-        return Some(Finding::new(format!("Deployment {} is scaled to 0: nothing provisions", controller.deployment)));
+        return Some(Finding::new(format!(
+            "Deployment {} is scaled to 0: nothing provisions",
+            controller.deployment
+        )));
     }
     None
 }
@@ -40,7 +49,8 @@ pub fn of_driver(seen: &Seen) -> Vec<Finding> {
     };
     let mut found = Vec::new();
     if controller.ready == 0 && controller.replicas > 0 {
-        found.push(Finding::new(format!("no pod of Deployment {} is ready", controller.deployment)));
+        found
+            .push(Finding::new(format!("no pod of Deployment {} is ready", controller.deployment)));
     }
     let waiting = unready(seen);
     let wedged = seen.sources.iter().flatten().any(|source| source.health == Health::Wedged);
@@ -55,7 +65,10 @@ pub fn of_driver(seen: &Seen) -> Vec<Finding> {
             waiting,
         ));
     } else if !waiting.is_empty() {
-        found.push(Finding::with(format!("{} not ready for long", count(waiting.len(), "snapshot")), waiting));
+        found.push(Finding::with(
+            format!("{} not ready for long", count(waiting.len(), "snapshot")),
+            waiting,
+        ));
     }
     found
 }
@@ -63,7 +76,9 @@ pub fn of_driver(seen: &Seen) -> Vec<Finding> {
 fn unready(seen: &Seen) -> Vec<String> {
     seen.snapshots
         .iter()
-        .filter(|snapshot| !snapshot.ready && seen.now.saturating_sub(snapshot.created) > SNAPSHOT_PATIENCE)
+        .filter(|snapshot| {
+            !snapshot.ready && seen.now.saturating_sub(snapshot.created) > SNAPSHOT_PATIENCE
+        })
         .map(|snapshot| {
             let problem = snapshot.problem.as_deref().unwrap_or("its content says nothing");
             format!("{} for {}: {problem}", snapshot.object, age(snapshot.created, seen.now))
@@ -83,7 +98,11 @@ pub fn of_claims(seen: &Seen, evidence: &Evidence) -> Vec<Finding> {
     for (class, claims) in classes {
         match class {
             Waiting::ForDestination => {
-                found.extend(claims.iter().map(|claim| Finding::new(of_destination(claim, &seen.destinations))));
+                found.extend(
+                    claims
+                        .iter()
+                        .map(|claim| Finding::new(of_destination(claim, &seen.destinations))),
+                );
             }
             Waiting::ForFirstConsumer
             | Waiting::CsiLocked
@@ -93,7 +112,10 @@ pub fn of_claims(seen: &Seen, evidence: &Evidence) -> Vec<Finding> {
             | Waiting::NoProvisioner
             | Waiting::Misconfigured
             | Waiting::Deleting
-            | Waiting::Unknown => found.push(Finding::with(format!("{} {}", few(&claims), why(class, &claims, seen)), claims.iter().map(|claim| line(claim)))),
+            | Waiting::Unknown => found.push(Finding::with(
+                format!("{} {}", few(&claims), why(class, &claims, seen)),
+                claims.iter().map(|claim| line(claim)),
+            )),
         }
     }
     found
@@ -110,7 +132,11 @@ pub fn line(claim: &Claim) -> String {
 fn few(claims: &[&Claim]) -> String {
     match claims {
         [one] => one.object.to_string(),
-        many => format!("{} ({})", count(many.len(), "claim"), row(many.iter().map(|claim| &claim.object), 3)),
+        many => format!(
+            "{} ({})",
+            count(many.len(), "claim"),
+            row(many.iter().map(|claim| &claim.object), 3)
+        ),
     }
 }
 
@@ -121,14 +147,18 @@ fn why(class: Waiting, claims: &[&Claim], seen: &Seen) -> String {
         Waiting::ForFirstConsumer => format!("{verb} for {its} first consumer: normal"),
         Waiting::CsiLocked => format!("had a lock in {its} events, but the driver logs none now"),
         Waiting::CsiSlow => {
-            format!("{verb} for a driver whose attempts time out: Ceph or the network is slow, and a lock may follow")
+            format!(
+                "{verb} for a driver whose attempts time out: Ceph or the network is slow, and a lock may follow"
+            )
         }
         Waiting::Populating => format!("{verb} while VolSync fills {its} volume: watch"),
         Waiting::ForSnapshot => format!("{verb} for a snapshot that is not ready: watch"),
         Waiting::NoProvisioner => {
             format!("{verb} for a provisioner that does not act: its pod is down, or none leads")
         }
-        Waiting::Misconfigured => format!("{verb} because of {its} class: {}", misconfigured(claims, seen)),
+        Waiting::Misconfigured => {
+            format!("{verb} because of {its} class: {}", misconfigured(claims, seen))
+        }
         Waiting::Deleting => "is being deleted".to_owned(),
         Waiting::ForDestination | Waiting::Unknown => format!("{verb}, and no event says why"),
     }
@@ -138,8 +168,13 @@ fn misconfigured(claims: &[&Claim], seen: &Seen) -> String {
     let class = claims.iter().find_map(|claim| claim.storage_class.as_deref());
     let near = class.and_then(|class| nearest(class, &seen.driver.storage_classes));
     match (class, near) {
-        (Some(class), Some(near)) => format!("StorageClass {class} does not exist (did you mean {near}?)"),
-        (Some(_) | None, _) => claims.iter().find_map(|claim| claim.evidence.clone()).unwrap_or_else(|| "it is missing or refused".into()),
+        (Some(class), Some(near)) => {
+            format!("StorageClass {class} does not exist (did you mean {near}?)")
+        }
+        (Some(_) | None, _) => claims
+            .iter()
+            .find_map(|claim| claim.evidence.clone())
+            .unwrap_or_else(|| "it is missing or refused".into()),
     }
 }
 
@@ -169,22 +204,34 @@ fn distance(a: &str, b: &str) -> usize {
 
 /// What a claim that waits for a ReplicationDestination needs.
 pub fn of_destination(claim: &Claim, destinations: &[Destination]) -> String {
-    let name = claim.data_source.as_deref().and_then(|source| source.strip_prefix("ReplicationDestination/"));
+    let name = claim
+        .data_source
+        .as_deref()
+        .and_then(|source| source.strip_prefix("ReplicationDestination/"));
     let Some(name) = name else {
         return format!("{} waits for a ReplicationDestination", claim.object);
     };
     let wanted = ObjectRef::new(&*claim.object.namespace, name);
     match destinations.iter().find(|destination| destination.object == wanted) {
-        None => format!("{} waits for ReplicationDestination {name}, which does not exist", claim.object),
+        None => format!(
+            "{} waits for ReplicationDestination {name}, which does not exist",
+            claim.object
+        ),
         Some(found) if found.latest_image.is_some() => format!(
             "{} waits though ReplicationDestination {name} has an image: VolSync's populator does not act (was the \
              VolumePopulator definition there when VolSync started?)",
             claim.object
         ),
         Some(found) if found.syncing_since.is_some() => {
-            format!("{} waits for ReplicationDestination {name} to restore: it is at work", claim.object)
+            format!(
+                "{} waits for ReplicationDestination {name} to restore: it is at work",
+                claim.object
+            )
         }
-        Some(_) => format!("{} waits for ReplicationDestination {name} to restore: will need it afterwards", claim.object),
+        Some(_) => format!(
+            "{} waits for ReplicationDestination {name} to restore: will need it afterwards",
+            claim.object
+        ),
     }
 }
 
@@ -219,7 +266,10 @@ mod tests {
             (|seen| seen.sources = None, "no VolSync"),
             (|seen| seen.driver.controller = None, "no controller Deployment"),
             (|seen| seen.driver.controller.as_mut().expect("there").replicas = 0, "scaled to 0"),
-            (|seen| seen.driver.ceph.as_mut().expect("there").status = "HEALTH_ERR".into(), "HEALTH_ERR"),
+            (
+                |seen| seen.driver.ceph.as_mut().expect("there").status = "HEALTH_ERR".into(),
+                "HEALTH_ERR",
+            ),
         ];
         assert_eq!(forbids(&samples::seen()), None);
         for (spoil, said) in cases {
@@ -267,14 +317,23 @@ mod tests {
     #[test]
     fn a_misspelt_class_is_recognized() {
         let mut seen = samples::seen();
-        seen.claims = vec![Claim { storage_class: Some("ceph-blok".into()), ..waiting(Waiting::Misconfigured) }];
+        seen.claims = vec![Claim {
+            storage_class: Some("ceph-blok".into()),
+            ..waiting(Waiting::Misconfigured)
+        }];
         let found = of_claims(&seen, &Evidence::default());
-        assert_eq!(found[0].text, "media/plex waits because of its class: StorageClass ceph-blok does not exist (did you mean ceph-block?)");
+        assert_eq!(
+            found[0].text,
+            "media/plex waits because of its class: StorageClass ceph-blok does not exist (did you mean ceph-block?)"
+        );
     }
 
     #[test]
     fn a_claim_for_a_destination_says_what_that_needs() {
-        let claim = Claim { data_source: Some("ReplicationDestination/plex-dst".into()), ..waiting(Waiting::ForDestination) };
+        let claim = Claim {
+            data_source: Some("ReplicationDestination/plex-dst".into()),
+            ..waiting(Waiting::ForDestination)
+        };
         let destination = |image: Option<&str>, since: Option<u64>| Destination {
             object: samples::object("media/plex-dst"),
             uid: samples::uid(9),
@@ -286,14 +345,24 @@ mod tests {
             condition: None,
         };
         assert!(of_destination(&claim, &[]).contains("does not exist"));
-        assert!(of_destination(&claim, &[destination(None, Some(samples::NOW))]).contains("it is at work"));
-        assert!(of_destination(&claim, &[destination(None, None)]).contains("will need it afterwards"));
-        assert!(of_destination(&claim, &[destination(Some("s"), None)]).contains("populator does not act"));
+        assert!(
+            of_destination(&claim, &[destination(None, Some(samples::NOW))])
+                .contains("it is at work")
+        );
+        assert!(
+            of_destination(&claim, &[destination(None, None)]).contains("will need it afterwards")
+        );
+        assert!(
+            of_destination(&claim, &[destination(Some("s"), None)])
+                .contains("populator does not act")
+        );
     }
 
     #[test]
     fn distance_counts_slips() {
-        for (a, b, slips) in [("", "", 0), ("ab", "ab", 0), ("ceph-blok", "ceph-block", 1), ("a", "xyz", 3)] {
+        for (a, b, slips) in
+            [("", "", 0), ("ab", "ab", 0), ("ceph-blok", "ceph-block", 1), ("a", "xyz", 3)]
+        {
             assert_eq!(distance(a, b), slips, "{a} {b}");
         }
     }

@@ -22,7 +22,8 @@ pub struct Namespace {
 pub fn expand(listed: &[String], existing: &[Namespace]) -> Meant {
     let mut meant = Meant::default();
     for glob in listed {
-        let fitting: Vec<&Namespace> = existing.iter().filter(|one| fits(glob, &one.name)).collect();
+        let fitting: Vec<&Namespace> =
+            existing.iter().filter(|one| fits(glob, &one.name)).collect();
         if fitting.is_empty() {
             let what = if is_glob(glob) { "no namespace fits" } else { "there is no namespace" };
             meant.remarks.push(format!("{what} {glob}"));
@@ -32,7 +33,8 @@ pub fn expand(listed: &[String], existing: &[Namespace]) -> Meant {
                 continue;
             }
             if namespace.terminating {
-                let remark = format!("namespace {} is being deleted itself: left out", namespace.name);
+                let remark =
+                    format!("namespace {} is being deleted itself: left out", namespace.name);
                 if !meant.remarks.contains(&remark) {
                     meant.remarks.push(remark);
                 }

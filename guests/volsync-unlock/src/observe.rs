@@ -26,7 +26,10 @@ pub fn look(config: &Config) -> Result<Seen, Error> {
         run::note(Level::Warning, remark);
     }
     if meant.present.is_empty() {
-        return Err(Error::NotFound(format!("none of the configured namespaces is there ({}); set `namespaces`", config.namespaces.join(", "))));
+        return Err(Error::NotFound(format!(
+            "none of the configured namespaces is there ({}); set `namespaces`",
+            config.namespaces.join(", ")
+        )));
     }
     let driver = query_drivers::find(&config.driver, &config.driver_namespace).map_err(|error| {
         error.map(|text| format!("{text} (looked in {}; set `driver` or `storage-class`, and `driver-namespace`)", config.driver_namespace))
@@ -73,7 +76,12 @@ fn read_log(config: &Config, seen: &mut Seen) -> Result<(), Error> {
     while seen.now < end && needs_a_sample(config, seen) {
         if !said {
             let longest = span(end - seen.now);
-            run::note(Level::Info, &format!("a lock is logged that no claim is seen to wait for: watching up to {longest} for it to last"));
+            run::note(
+                Level::Info,
+                &format!(
+                    "a lock is logged that no claim is seen to wait for: watching up to {longest} for it to last"
+                ),
+            );
             said = true;
         }
         run::sleep(PAUSE.min(end - seen.now));
@@ -92,9 +100,10 @@ fn namespaces(listed: &[String]) -> Result<Meant, Error> {
     match all_namespaces() {
         Ok(existing) => Ok(expand(listed, &existing)),
         // Plain names need no list: what is not there then shows as empty.
-        Err(Error::Denied(why)) if !listed.iter().any(|name| is_glob(name)) => {
-            Ok(Meant { present: listed.to_vec(), remarks: vec![format!("whether the listed namespaces exist is not known: {why}")] })
-        }
+        Err(Error::Denied(why)) if !listed.iter().any(|name| is_glob(name)) => Ok(Meant {
+            present: listed.to_vec(),
+            remarks: vec![format!("whether the listed namespaces exist is not known: {why}")],
+        }),
         Err(error) => Err(error),
     }
 }
@@ -103,11 +112,22 @@ fn all_namespaces() -> Result<Vec<Namespace>, Error> {
     let kind = Kind { group: String::new(), resource: "namespaces".into() };
     let (mut found, mut next) = (Vec::new(), None);
     loop {
-        let page = query_objects::list_objects(&Query { kind: kind.clone(), namespace: None, label_selector: None, limit: 500, next })?;
+        let page = query_objects::list_objects(&Query {
+            kind: kind.clone(),
+            namespace: None,
+            label_selector: None,
+            limit: 500,
+            next,
+        })?;
         for text in &page.objects {
-            let object: Value = serde_json::from_str(text).map_err(|error| Error::Unavailable(format!("a namespace came as broken JSON: {error}")))?;
+            let object: Value = serde_json::from_str(text).map_err(|error| {
+                Error::Unavailable(format!("a namespace came as broken JSON: {error}"))
+            })?;
             if let Some(name) = object["metadata"]["name"].as_str() {
-                found.push(Namespace { name: name.to_owned(), terminating: object["metadata"]["deletionTimestamp"].is_string() });
+                found.push(Namespace {
+                    name: name.to_owned(),
+                    terminating: object["metadata"]["deletionTimestamp"].is_string(),
+                });
             }
         }
         next = page.next;

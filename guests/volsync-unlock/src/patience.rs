@@ -34,7 +34,12 @@ impl Deadline {
 }
 
 /// Asks until `done` says yes, every `pause` milliseconds and at most `bound`. Says whether it did.
-pub fn until(deadline: Deadline, bound: u64, pause: u64, mut done: impl FnMut() -> Result<bool, Error>) -> Result<bool, Error> {
+pub fn until(
+    deadline: Deadline,
+    bound: u64,
+    pause: u64,
+    mut done: impl FnMut() -> Result<bool, Error>,
+) -> Result<bool, Error> {
     let end = deadline.within(bound);
     loop {
         if done()? {

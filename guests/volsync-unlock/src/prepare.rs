@@ -44,7 +44,10 @@ pub struct Obstacle {
 /// # Errors
 /// What the cluster refuses, and `not-found` where the configured source is not there.
 pub fn prepare(config: &Config, seen: &Seen) -> Result<Result<Plan, Obstacle>, Error> {
-    let completing: Vec<String> = consent::completing(&seen.claims, &seen.driver).iter().map(|claim| claim.object.to_string()).collect();
+    let completing: Vec<String> = consent::completing(&seen.claims, &seen.driver)
+        .iter()
+        .map(|claim| claim.object.to_string())
+        .collect();
     // mutant data-loss-without-consent: !completing.is_empty() ~> completing.len() > 1_000
     if !completing.is_empty() && !config.complete_deletions {
         return Ok(Err(without_consent(completing)));
@@ -54,7 +57,13 @@ pub fn prepare(config: &Config, seen: &Seen) -> Result<Result<Plan, Obstacle>, E
     }
     let sources = seen.sources.as_deref().unwrap_or_default();
     let candidates = selection::candidates(sources, config.mode);
-    let subjects: Vec<Subject> = candidates.iter().map(|(source, _)| Subject { kind: SubjectKind::ReplicationSource, object: source.object.clone() }).collect();
+    let subjects: Vec<Subject> = candidates
+        .iter()
+        .map(|(source, _)| Subject {
+            kind: SubjectKind::ReplicationSource,
+            object: source.object.clone(),
+        })
+        .collect();
     let mut ownerships = Vec::new();
     for some in subjects.chunks(MOST_SUBJECTS) {
         ownerships.extend(query_flux::owners(some)?);
@@ -68,7 +77,10 @@ pub fn prepare(config: &Config, seen: &Seen) -> Result<Result<Plan, Obstacle>, E
     Ok(Ok(Plan { selection, freezing, fresh, completing }))
 }
 
-fn freezing(config: &Config, selection: &Selection) -> Result<Result<Freezing, freeze::Held>, Error> {
+fn freezing(
+    config: &Config,
+    selection: &Selection,
+) -> Result<Result<Freezing, freeze::Held>, Error> {
     if selection.chosen.is_empty() {
         return Ok(Ok(Freezing::default()));
     }
@@ -97,7 +109,9 @@ fn find_source(name: &ObjectRef) -> Result<FluxObject, Error> {
             Err(error) => return Err(error),
         }
     }
-    Err(Error::NotFound(format!("there is no Flux source {name}; set `source` to the one of this cluster, or to nothing")))
+    Err(Error::NotFound(format!(
+        "there is no Flux source {name}; set `source` to the one of this cluster, or to nothing"
+    )))
 }
 
 fn without_consent(claims: Vec<String>) -> Obstacle {
@@ -108,22 +122,34 @@ fn without_consent(claims: Vec<String>) -> Obstacle {
             count(claims.len(), "claim"),
             row(&claims, 5),
         ),
-        left: vec![Finding::with("claims that are being deleted, on volumes with reclaim policy Delete: save their data first, or consent", claims)],
+        left: vec![Finding::with(
+            "claims that are being deleted, on volumes with reclaim policy Delete: save their data first, or consent",
+            claims,
+        )],
     }
 }
 
 fn paused(controller: Option<&Controller>) -> Option<Obstacle> {
     let controller = controller.filter(|controller| controller.paused)?;
     Some(Obstacle {
-        sentence: format!("stopped before anything was changed: Deployment {} is paused and cannot be restarted", controller.deployment),
+        sentence: format!(
+            "stopped before anything was changed: Deployment {} is paused and cannot be restarted",
+            controller.deployment
+        ),
         left: vec![Finding::new(format!("unpause Deployment {} first", controller.deployment))],
     })
 }
 
 fn held_by_another(held: &freeze::Held) -> Obstacle {
     Obstacle {
-        sentence: format!("stopped before anything was changed: {} is held by run {} of Salve", held.target, held.run),
-        left: vec![Finding::new(format!("wait for run {} to end, or see what `salve doctor` says of it", held.run))],
+        sentence: format!(
+            "stopped before anything was changed: {} is held by run {} of Salve",
+            held.target, held.run
+        ),
+        left: vec![Finding::new(format!(
+            "wait for run {} to end, or see what `salve doctor` says of it",
+            held.run
+        ))],
     }
 }
 
@@ -132,7 +158,10 @@ impl Plan {
     pub fn announce(&self, seen: &Seen) {
         let warn = |text: &str| run::note(Level::Warning, text);
         if !self.completing.is_empty() {
-            warn(&format!("cannot be undone: the deletion of {} completes, as consented", row(&self.completing, 5)));
+            warn(&format!(
+                "cannot be undone: the deletion of {} completes, as consented",
+                row(&self.completing, 5)
+            ));
         }
         if let Some(finding) = consent::fresh_finding(&self.fresh) {
             warn(&finding.text);
@@ -141,18 +170,30 @@ impl Plan {
             run::note(Level::Info, &format!("left alone: {line}"));
         }
         for spared in &self.selection.spared {
-            run::note(Level::Info, &format!("left alone: ReplicationSource {}: {}", spared.source.object, spared.why));
+            run::note(
+                Level::Info,
+                &format!("left alone: ReplicationSource {}: {}", spared.source.object, spared.why),
+            );
         }
         for chosen in &self.selection.chosen {
             // Who brings back the others, a plan says by itself.
             if let Return::Forced(owner) = &chosen.back {
-                run::note(Level::Info, &format!("ReplicationSource {}: {owner} is forced to re-create it", chosen.source.object));
+                run::note(
+                    Level::Info,
+                    &format!(
+                        "ReplicationSource {}: {owner} is forced to re-create it",
+                        chosen.source.object
+                    ),
+                );
             }
         }
         if let Some(controller) = &seen.driver.controller {
             run::note(
                 Level::Info,
-                &format!("then: one restart of Deployment {}, its leases, the way back for what was frozen, verification", controller.deployment),
+                &format!(
+                    "then: one restart of Deployment {}, its leases, the way back for what was frozen, verification",
+                    controller.deployment
+                ),
             );
         }
     }

@@ -44,7 +44,9 @@ pub fn remediate(config: &Config) -> Result<Conclusion, Error> {
     plan.announce(&seen);
 
     let mut work = Work::new(config, &seen, &plan, deadline);
-    let done = touch(&mut work).and_then(|()| ending::conclude(&mut work, &before, &diagnosis, &evidence).map_err(Stop::from));
+    let done = touch(&mut work).and_then(|()| {
+        ending::conclude(&mut work, &before, &diagnosis, &evidence).map_err(Stop::from)
+    });
     match done {
         Ok(conclusion) => Ok(conclusion),
         Err(stop) => give_up(work, stop, &diagnosis),
@@ -70,13 +72,20 @@ fn turn_back(config: &Config, seen: &Seen, diagnosis: &Diagnosis) -> Option<Conc
         State::NotThisIncident => Verdict::NotThisIncident,
     };
     if config.evidence_waived && lookalikes::forbids(seen).is_none() {
-        run::note(Level::Warning, &format!("evidence is waived; what was seen: {}", diagnosis.sentence));
+        run::note(
+            Level::Warning,
+            &format!("evidence is waived; what was seen: {}", diagnosis.sentence),
+        );
         return None;
     }
     let mut conclusion = Conclusion::new(verdict, diagnosis.sentence.clone());
     conclusion.evidence = ending::told(diagnosis, false);
     conclusion.left = diagnosis.instead.clone();
-    conclusion.prevention = prevention::advise(&Selection::default(), seen.sources.as_deref().unwrap_or_default(), false);
+    conclusion.prevention = prevention::advise(
+        &Selection::default(),
+        seen.sources.as_deref().unwrap_or_default(),
+        false,
+    );
     Some(conclusion)
 }
 
@@ -86,11 +95,15 @@ fn give_up(mut work: Work, stop: Stop, diagnosis: &Diagnosis) -> Result<Conclusi
     let released = match (held, obstacles.is_empty()) {
         (0, _) => "nothing is suspended by this run".to_owned(),
         (_, true) => "what it froze has been resumed".to_owned(),
-        (_, false) => obstacles.iter().map(|finding| finding.text.clone()).collect::<Vec<_>>().join("; "),
+        (_, false) => {
+            obstacles.iter().map(|finding| finding.text.clone()).collect::<Vec<_>>().join("; ")
+        }
     };
     let done = so_far(&work);
     match stop {
-        Stop::Error(error) => Err(error.map(|text| format!("step {step}: {text} ({done}; {released})"))),
+        Stop::Error(error) => {
+            Err(error.map(|text| format!("step {step}: {text} ({done}; {released})")))
+        }
         Stop::NotFixed(sentence) => {
             let mut conclusion = Conclusion::new(Verdict::NotFixed, format!("{sentence} ({done})"));
             conclusion.evidence = ending::told(diagnosis, false);
@@ -105,9 +118,12 @@ fn give_up(mut work: Work, stop: Stop, diagnosis: &Diagnosis) -> Result<Conclusi
 
 fn so_far(work: &Work) -> String {
     let deleted = work.deleted.len();
-    let restarted = if work.restarted { "the driver was restarted" } else { "the driver was not restarted" };
+    let restarted =
+        if work.restarted { "the driver was restarted" } else { "the driver was not restarted" };
     match deleted {
         0 => format!("nothing was deleted, {restarted}"),
-        some => format!("{} deleted, {restarted}", salve_sdk::wording::count(some, "ReplicationSource")),
+        some => {
+            format!("{} deleted, {restarted}", salve_sdk::wording::count(some, "ReplicationSource"))
+        }
     }
 }

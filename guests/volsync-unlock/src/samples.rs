@@ -41,7 +41,12 @@ pub fn driver() -> Driver {
             pods: Vec::new(),
         }),
         leases: Vec::new(),
-        ceph: Some(CephHealth { cluster: object("rook-ceph/rook-ceph"), status: "HEALTH_OK".into(), messages: Vec::new(), checked: Some(NOW) }),
+        ceph: Some(CephHealth {
+            cluster: object("rook-ceph/rook-ceph"),
+            status: "HEALTH_OK".into(),
+            messages: Vec::new(),
+            checked: Some(NOW),
+        }),
     }
 }
 
@@ -159,5 +164,10 @@ pub fn suspended(run: Option<&str>) -> Option<SuspendedBy> {
 }
 
 pub fn ownership(of: &Source, standing: Standing, owner: Option<FluxObject>) -> Ownership {
-    Ownership { subject: Subject { kind: SubjectKind::ReplicationSource, object: of.object.clone() }, standing, owner, evidence: String::new() }
+    Ownership {
+        subject: Subject { kind: SubjectKind::ReplicationSource, object: of.object.clone() },
+        standing,
+        owner,
+        evidence: String::new(),
+    }
 }

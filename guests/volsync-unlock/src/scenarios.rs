@@ -17,17 +17,24 @@ const GIT: &str = "GitRepository flux-system/flux-system";
 /// One locked claim, an orphan that Git declares, one that nobody knows, and a healthy source.
 fn incident() -> World {
     let mut seen = samples::seen();
-    seen.claims = vec![Claim { waiting: Some(Waiting::CsiLocked), ..samples::pending("media/cache", 1) }];
+    seen.claims =
+        vec![Claim { waiting: Some(Waiting::CsiLocked), ..samples::pending("media/cache", 1) }];
     // The world frees what is locked; the guest reads of it in the log.
     seen.log.sightings.add("a", NOW - 8_000, &samples::claim_line(1));
     let mut world = World::new(seen);
     world.log.push(("a".into(), NOW - 8_000, samples::claim_line(1)));
     world.owned(samples::source("media/sonarr", 10, Health::Orphan), flux_object("media/sonarr"));
-    world.seen.sources.get_or_insert_default().push(samples::source("media/lost", 11, Health::Orphan));
+    world.seen.sources.get_or_insert_default().push(samples::source(
+        "media/lost",
+        11,
+        Health::Orphan,
+    ));
     world.standing.insert(samples::object("media/lost"), (Standing::Abandoned, None));
     world.owned(samples::source("media/plex", 12, Health::Healthy), flux_object("media/plex"));
     let git = FluxRef { kind: FluxKind::GitRepository, ..flux("flux-system/flux-system") };
-    world.flux.insert(git.clone(), FluxObject { target: git, ..flux_object("flux-system/flux-system") });
+    world
+        .flux
+        .insert(git.clone(), FluxObject { target: git, ..flux_object("flux-system/flux-system") });
     world
 }
 
@@ -47,13 +54,21 @@ fn with(more: &str) -> String {
 }
 
 fn lines(conclusion: &Conclusion) -> String {
-    conclusion.left.iter().chain(&conclusion.prevention).map(|finding| format!("{}\n{}\n", finding.text, finding.details.join("\n"))).collect()
+    conclusion
+        .left
+        .iter()
+        .chain(&conclusion.prevention)
+        .map(|finding| format!("{}\n{}\n", finding.text, finding.details.join("\n")))
+        .collect()
 }
 
 #[test]
 fn the_incident_is_cleared_in_seven_steps() {
     let (conclusion, world) = concluded(incident(), MEDIA);
-    assert_eq!(world.steps, ["evidence", "freeze", "delete", "restart", "wait", "resume", "verify"]);
+    assert_eq!(
+        world.steps,
+        ["evidence", "freeze", "delete", "restart", "wait", "resume", "verify"]
+    );
     assert_eq!(
         world.touched,
         [
@@ -69,7 +84,10 @@ fn the_incident_is_cleared_in_seven_steps() {
     assert_eq!(conclusion.verdict, Verdict::Fixed, "{}", conclusion.sentence);
     assert_eq!(conclusion.proof.len(), 2);
     assert_eq!((conclusion.figures[0].before, conclusion.figures[0].after), (Some(1), Some(0)));
-    assert!(lines(&conclusion).contains("remove sonarr from Git (Kustomization media/sonarr declares it)"));
+    assert!(
+        lines(&conclusion)
+            .contains("remove sonarr from Git (Kustomization media/sonarr declares it)")
+    );
     assert!(world.suspended().is_empty());
 }
 
@@ -124,17 +142,26 @@ fn a_pending_deletion_on_a_delete_volume_stops_the_run_without_consent() {
     };
     let (conclusion, world) = concluded(doomed(), MEDIA);
     assert_eq!(conclusion.verdict, Verdict::NotFixed);
-    assert!(conclusion.sentence.contains("media/zigbee") && conclusion.sentence.contains("complete-deletions"));
+    assert!(
+        conclusion.sentence.contains("media/zigbee")
+            && conclusion.sentence.contains("complete-deletions")
+    );
     assert!(world.touched.is_empty());
     let (conclusion, world) = concluded(doomed(), &with(r#""complete-deletions": true"#));
     assert_eq!(conclusion.verdict, Verdict::Fixed, "{}", conclusion.sentence);
-    assert!(world.notes.iter().any(|note| note.contains("cannot be undone") && note.contains("media/zigbee")));
+    assert!(
+        world
+            .notes
+            .iter()
+            .any(|note| note.contains("cannot be undone") && note.contains("media/zigbee"))
+    );
 }
 
 #[test]
 fn an_owner_that_another_run_holds_is_refused_before_the_first_touch() {
     let mut world = incident();
-    world.flux.get_mut(&flux("media/sonarr")).expect("there").suspended = samples::suspended(Some("7c1d"));
+    world.flux.get_mut(&flux("media/sonarr")).expect("there").suspended =
+        samples::suspended(Some("7c1d"));
     let (conclusion, world) = concluded(world, MEDIA);
     assert_eq!(conclusion.verdict, Verdict::NotFixed);
     assert!(conclusion.sentence.contains("held by run 7c1d"));
@@ -165,8 +192,14 @@ fn a_parent_that_would_undo_the_suspend_is_frozen_first_and_resumed_last() {
     (owner.parent, owner.parent_reverts) = (Some(flux("flux-system/apps")), true);
     world.flux.insert(flux("flux-system/apps"), flux_object("flux-system/apps"));
     let (_, world) = concluded(world, MEDIA);
-    assert_eq!(world.touched.first().map(String::as_str), Some("suspend Kustomization flux-system/apps"));
-    assert_eq!(world.touched.last().map(String::as_str), Some("resume Kustomization flux-system/apps"));
+    assert_eq!(
+        world.touched.first().map(String::as_str),
+        Some("suspend Kustomization flux-system/apps")
+    );
+    assert_eq!(
+        world.touched.last().map(String::as_str),
+        Some("resume Kustomization flux-system/apps")
+    );
 }
 
 #[test]
@@ -177,7 +210,10 @@ fn what_a_person_suspended_stays_suspended() {
     assert_eq!(conclusion.verdict, Verdict::Fixed, "{}", conclusion.sentence);
     assert!(!world.touched.iter().any(|touch| touch.contains("Kustomization media/sonarr")));
     assert_eq!(world.suspended(), ["Kustomization media/sonarr"]);
-    assert!(lines(&conclusion).contains("media/sonarr stays away until a person resumes Kustomization media/sonarr"));
+    assert!(
+        lines(&conclusion)
+            .contains("media/sonarr stays away until a person resumes Kustomization media/sonarr")
+    );
 }
 
 #[test]
@@ -193,7 +229,9 @@ fn after_any_failure_what_was_frozen_is_given_back() {
         let (answer, world) = run(world, MEDIA);
         let told = answer.expect_err(begins);
         assert_eq!(std::mem::discriminant(&told), std::mem::discriminant(&error), "{begins}");
-        let released = ["what it froze has been resumed", "nothing is suspended by this run"].iter().any(|words| told.sentence().contains(words));
+        let released = ["what it froze has been resumed", "nothing is suspended by this run"]
+            .iter()
+            .any(|words| told.sentence().contains(words));
         assert!(released && world.suspended().is_empty(), "{begins}: {}", told.sentence());
     }
 }
@@ -216,7 +254,10 @@ fn locks_that_return_end_the_run_after_one_restart() {
     assert_eq!(conclusion.verdict, Verdict::NotFixed);
     assert!(conclusion.sentence.contains("Ceph or the network"), "{}", conclusion.sentence);
     assert_eq!(world.touched.iter().filter(|touch| *touch == RESTART).count(), 1);
-    assert!(!world.touched.iter().any(|touch| touch.starts_with("reconcile")), "nothing more is asked of a sick driver");
+    assert!(
+        !world.touched.iter().any(|touch| touch.starts_with("reconcile")),
+        "nothing more is asked of a sick driver"
+    );
     assert!(world.suspended().is_empty());
 }
 
@@ -226,7 +267,11 @@ fn a_lock_in_the_very_last_look_is_not_fixed() {
     world.locks_at_the_last_look = true;
     let (conclusion, _) = concluded(world, MEDIA);
     assert_eq!(conclusion.verdict, Verdict::NotFixed);
-    assert!(conclusion.proof.is_empty() && conclusion.sentence.contains("Ceph or the network"), "{}", conclusion.sentence);
+    assert!(
+        conclusion.proof.is_empty() && conclusion.sentence.contains("Ceph or the network"),
+        "{}",
+        conclusion.sentence
+    );
 }
 
 #[test]
@@ -246,7 +291,11 @@ fn a_failure_at_the_end_says_what_was_done() {
     let (answer, world) = run(world, MEDIA);
     let told = answer.expect_err("the pods cannot be counted");
     assert!(told.sentence().contains("step verify"), "{}", told.sentence());
-    assert!(told.sentence().contains("2 ReplicationSources deleted, the driver was restarted"), "{}", told.sentence());
+    assert!(
+        told.sentence().contains("2 ReplicationSources deleted, the driver was restarted"),
+        "{}",
+        told.sentence()
+    );
     assert!(world.suspended().is_empty());
 }
 
@@ -265,7 +314,9 @@ fn an_operators_controller_has_its_pods_replaced() {
     let mut world = incident();
     world.seen.driver.controller.as_mut().expect("there").operator_managed = true;
     let (_, world) = concluded(world, MEDIA);
-    assert!(world.touched.contains(&"replace pods of rook-ceph/csi-rbdplugin-provisioner".to_owned()));
+    assert!(
+        world.touched.contains(&"replace pods of rook-ceph/csi-rbdplugin-provisioner".to_owned())
+    );
 }
 
 #[test]
@@ -273,7 +324,8 @@ fn the_literal_playbook_deletes_all_that_come_back() {
     let (conclusion, world) = concluded(incident(), &with(r#""mode": "all""#));
     assert!(world.touched.contains(&"delete media/sonarr media/lost media/plex".to_owned()));
     assert_eq!(conclusion.verdict, Verdict::Fixed, "{}", conclusion.sentence);
-    let names: Vec<String> = world.seen.sources.into_iter().flatten().map(|source| source.object.to_string()).collect();
+    let names: Vec<String> =
+        world.seen.sources.into_iter().flatten().map(|source| source.object.to_string()).collect();
     assert_eq!(names, ["media/plex", "media/sonarr"]);
 }
 
@@ -285,11 +337,18 @@ fn a_release_without_drift_correction_is_forced_only_for_a_living_claim() {
         let health = if forced { Health::Wedged } else { Health::Orphan };
         let mut source = samples::source("media/radarr", 20, health);
         source.claim_state = claim_state;
-        world.owned(source, FluxObject { target: release, corrects_drift: false, ..flux_object("media/radarr") });
+        world.owned(
+            source,
+            FluxObject { target: release, corrects_drift: false, ..flux_object("media/radarr") },
+        );
         let (conclusion, world) = concluded(world, MEDIA);
         assert_eq!(world.touched.contains(&"force HelmRelease media/radarr".to_owned()), forced);
         assert_eq!(conclusion.verdict, Verdict::Fixed, "{}", conclusion.sentence);
-        assert_eq!(lines(&conclusion).contains("media/radarr stays away until HelmRelease media/radarr is upgraded"), !forced);
+        assert_eq!(
+            lines(&conclusion)
+                .contains("media/radarr stays away until HelmRelease media/radarr is upgraded"),
+            !forced
+        );
     }
 }
 
@@ -306,12 +365,18 @@ fn a_source_that_does_not_come_back_is_not_fixed() {
 fn a_wedged_snapshot_is_waited_for_after_the_restart_and_reported_if_it_stays() {
     for stays in [false, true] {
         let mut world = incident();
-        let line = format!("an operation with the given Snapshot ID snapshot-{} already exists", samples::uid(30));
+        let line = format!(
+            "an operation with the given Snapshot ID snapshot-{} already exists",
+            samples::uid(30)
+        );
         world.log.push(("b".into(), NOW - 1_000, line));
         world.seen.snapshots = vec![samples::snapshot("media/volsync-sonarr-src", 30, 10)];
         world.snapshots_stay = stays;
         let (conclusion, _) = concluded(world, MEDIA);
-        assert_eq!(lines(&conclusion).contains("1 VolumeSnapshot of deleted sources still there"), stays);
+        assert_eq!(
+            lines(&conclusion).contains("1 VolumeSnapshot of deleted sources still there"),
+            stays
+        );
     }
 }
 
@@ -320,11 +385,18 @@ fn a_claim_that_does_not_end_is_reported_before_its_source_returns() {
     for stays in [false, true] {
         let mut world = incident();
         world.seen.claims.push(samples::terminating("media/zigbee", 5, Reclaim::Retain));
-        world.owned(samples::source("media/zigbee", 30, Health::TerminatingSource), flux_object("media/zigbee"));
+        world.owned(
+            samples::source("media/zigbee", 30, Health::TerminatingSource),
+            flux_object("media/zigbee"),
+        );
         world.snapshots_stay = stays;
         let (conclusion, world) = concluded(world, MEDIA);
         assert_eq!(lines(&conclusion).contains("claim media/zigbee is still being deleted"), stays);
-        assert!(world.notes.iter().any(|note| note.contains("media/zigbee will back up a freshly made volume at once")));
+        assert!(
+            world.notes.iter().any(
+                |note| note.contains("media/zigbee will back up a freshly made volume at once")
+            )
+        );
     }
 }
 
@@ -351,7 +423,9 @@ fn a_claim_that_waits_for_a_restore_is_left_with_what_to_do() {
     });
     let (conclusion, _) = concluded(world, MEDIA);
     assert_eq!(conclusion.verdict, Verdict::Fixed, "{}", conclusion.sentence);
-    assert!(lines(&conclusion).contains("media/paperless waits for ReplicationDestination paperless-dst, which does not exist"));
+    assert!(lines(&conclusion).contains(
+        "media/paperless waits for ReplicationDestination paperless-dst, which does not exist"
+    ));
 }
 
 #[test]

@@ -77,7 +77,8 @@ impl World {
 
     /// Adds a source with its owner.
     pub fn owned(&mut self, source: Source, owner: FluxObject) {
-        self.standing.insert(source.object.clone(), (Standing::Managed, Some(owner.target.clone())));
+        self.standing
+            .insert(source.object.clone(), (Standing::Managed, Some(owner.target.clone())));
         self.flux.insert(owner.target.clone(), owner);
         self.seen.sources.get_or_insert_default().push(source);
     }
@@ -91,21 +92,35 @@ impl World {
 
     /// The objects that this world calls suspended.
     pub fn suspended(&self) -> Vec<String> {
-        self.flux.values().filter(|object| object.suspended.is_some()).map(|object| object.target.to_string()).collect()
+        self.flux
+            .values()
+            .filter(|object| object.suspended.is_some())
+            .map(|object| object.target.to_string())
+            .collect()
     }
 
     fn touch(&mut self, what: String) -> Result<(), Error> {
-        let broken = self.broken.as_ref().filter(|(begins, _)| what.starts_with(begins)).map(|(_, error)| error.clone());
+        let broken = self
+            .broken
+            .as_ref()
+            .filter(|(begins, _)| what.starts_with(begins))
+            .map(|(_, error)| error.clone());
         self.touched.push(what);
         broken.map_or(Ok(()), Err)
     }
 
     fn bring_back(&mut self, owner: &FluxRef) {
-        let mine = |source: &Source| self.standing.get(&source.object).is_some_and(|(_, by)| by.as_ref() == Some(owner));
+        let mine = |source: &Source| {
+            self.standing.get(&source.object).is_some_and(|(_, by)| by.as_ref() == Some(owner))
+        };
         let (back, gone) = std::mem::take(&mut self.gone).into_iter().partition::<Vec<_>, _>(mine);
         self.gone = gone;
         let now = self.now;
-        let reborn = back.into_iter().map(|source| Source { uid: format!("new-{}", source.uid), last_sync: Some(now), ..source });
+        let reborn = back.into_iter().map(|source| Source {
+            uid: format!("new-{}", source.uid),
+            last_sync: Some(now),
+            ..source
+        });
         self.seen.sources.get_or_insert_default().extend(reborn);
     }
 
@@ -164,7 +179,9 @@ pub mod query_objects {
 
     pub fn list_objects(_: &Query) -> Result<Page, Error> {
         let name = |name: &String| format!(r#"{{"metadata": {{"name": "{name}"}}}}"#);
-        with(|world| Ok(Page { objects: world.seen.namespaces.iter().map(name).collect(), next: None }))
+        with(|world| {
+            Ok(Page { objects: world.seen.namespaces.iter().map(name).collect(), next: None })
+        })
     }
 }
 
@@ -203,9 +220,15 @@ pub mod query_pods {
     use super::{Error, Pod, with};
 
     pub fn pods(_: &[String]) -> Result<Vec<Pod>, Error> {
-        with(|world| match world.broken_look.clone().filter(|_| world.steps.last().is_some_and(|step| step == "verify")) {
-            Some(error) => Err(error),
-            None => Ok(world.pods.clone()),
+        with(|world| {
+            match world
+                .broken_look
+                .clone()
+                .filter(|_| world.steps.last().is_some_and(|step| step == "verify"))
+            {
+                Some(error) => Err(error),
+                None => Ok(world.pods.clone()),
+            }
         })
     }
 }
@@ -217,7 +240,11 @@ pub mod query_flux {
     pub fn owners(subjects: &[Subject]) -> Result<Vec<Ownership>, Error> {
         with(|world| {
             let answer = |subject: &Subject| {
-                let (standing, owner) = world.standing.get(&subject.object).cloned().unwrap_or((Standing::HandMade, None));
+                let (standing, owner) = world
+                    .standing
+                    .get(&subject.object)
+                    .cloned()
+                    .unwrap_or((Standing::HandMade, None));
                 let owner = owner.and_then(|owner| world.flux.get(&owner).cloned());
                 Ownership { subject: subject.clone(), standing, owner, evidence: String::new() }
             };
@@ -225,7 +252,13 @@ pub mod query_flux {
         })
     }
     pub fn get(target: &FluxRef) -> Result<FluxObject, Error> {
-        with(|world| world.flux.get(target).cloned().ok_or_else(|| Error::NotFound(format!("{target} is not there"))))
+        with(|world| {
+            world
+                .flux
+                .get(target)
+                .cloned()
+                .ok_or_else(|| Error::NotFound(format!("{target} is not there")))
+        })
     }
 }
 
@@ -251,11 +284,28 @@ pub mod tail_logs {
         pub fn next(&self) -> Result<Page, Error> {
             with(|world| {
                 let (since, read) = world.cursors[self.0];
-                let new = world.log.iter().filter(|line| line.1 > since && line.1 <= world.now).skip(read);
-                let lines: Vec<Line> = new.map(|(pod, time, text)| Line { pod: pod.clone(), time: *time, text: text.clone() }).collect();
+                let new = world
+                    .log
+                    .iter()
+                    .filter(|line| line.1 > since && line.1 <= world.now)
+                    .skip(read);
+                let lines: Vec<Line> = new
+                    .map(|(pod, time, text)| Line {
+                        pod: pod.clone(),
+                        time: *time,
+                        text: text.clone(),
+                    })
+                    .collect();
                 world.cursors[self.0].1 += lines.len();
                 let pods = vec!["a".to_owned(), "b".to_owned()];
-                Ok(Page { lines, pods, unread: Vec::new(), lines_read: 9, more: false, newest: None })
+                Ok(Page {
+                    lines,
+                    pods,
+                    unread: Vec::new(),
+                    lines_read: 9,
+                    more: false,
+                    newest: None,
+                })
             })
         }
     }
@@ -283,7 +333,10 @@ pub mod suspend_flux {
                     }
                     return Err(error);
                 }
-                let object = world.flux.get_mut(target).ok_or_else(|| Error::NotFound(format!("{target}")))?;
+                let object = world
+                    .flux
+                    .get_mut(target)
+                    .ok_or_else(|| Error::NotFound(format!("{target}")))?;
                 object.suspended = samples::suspended(Some("ours"));
             }
             Ok(targets.iter().map(|target| Hold::Suspended(Suspension(target.clone()))).collect())
@@ -329,16 +382,23 @@ pub mod delete_replicationsources {
             world.touch(format!("delete {}", names.join(" ")))?;
             let chosen = |uid: &str| set.iter().any(|frozen| frozen.uid == uid);
             let sources = world.seen.sources.take().unwrap_or_default();
-            let (gone, stay) = sources.into_iter().partition::<Vec<_>, _>(|source| chosen(&source.uid));
+            let (gone, stay) =
+                sources.into_iter().partition::<Vec<_>, _>(|source| chosen(&source.uid));
             world.gone.extend(gone);
             world.seen.sources = Some(stay);
             let now = world.now;
-            let owned = |snapshot: &super::Snapshot| snapshot.owner_uid.as_deref().is_some_and(chosen);
+            let owned =
+                |snapshot: &super::Snapshot| snapshot.owner_uid.as_deref().is_some_and(chosen);
             world.seen.snapshots.retain(|snapshot| !(snapshot.ready && owned(snapshot)));
             for snapshot in world.seen.snapshots.iter_mut().filter(|snapshot| owned(snapshot)) {
                 snapshot.deleting_since = Some(now);
             }
-            let end = |frozen: &Frozen| Deletion { object: frozen.object.clone(), uid: frozen.uid.clone(), end: End::Deleted, message: None };
+            let end = |frozen: &Frozen| Deletion {
+                object: frozen.object.clone(),
+                uid: frozen.uid.clone(),
+                end: End::Deleted,
+                message: None,
+            };
             Ok(set.iter().map(end).collect())
         })
     }
@@ -360,14 +420,25 @@ pub mod restart_deployment {
         })
     }
 
-    pub fn await_rollout(_: &ObjectRef, _: &Restarted, _: &[String], seconds: u32) -> Result<Rollout, Error> {
+    pub fn await_rollout(
+        _: &ObjectRef,
+        _: &Restarted,
+        _: &[String],
+        seconds: u32,
+    ) -> Result<Rollout, Error> {
         with(|world| {
             world.now += u64::from(seconds.min(20)) * 1_000;
-            if let Some((_, error)) = world.broken.as_ref().filter(|(begins, _)| *begins == "await") {
+            if let Some((_, error)) = world.broken.as_ref().filter(|(begins, _)| *begins == "await")
+            {
                 return Err(error.clone());
             }
             let waiting_for = world.rollout_hangs.then(|| "2 new pods".to_owned());
-            Ok(Rollout { done: !world.rollout_hangs, waiting_for, pods: Vec::new(), leases: Vec::new() })
+            Ok(Rollout {
+                done: !world.rollout_hangs,
+                waiting_for,
+                pods: Vec::new(),
+                leases: Vec::new(),
+            })
         })
     }
 }

@@ -83,7 +83,9 @@ pub fn candidates(sources: &[Source], mode: Mode) -> Vec<(&Source, Reason)> {
         (Health::Orphan, _) => Some(Reason::Orphan),
         (Health::TerminatingSource, _) => Some(Reason::TerminatingSource),
         (Health::Wedged, _) => Some(Reason::Wedged),
-        (Health::Healthy | Health::UnboundSource | Health::External, Mode::All) => Some(Reason::Literal),
+        (Health::Healthy | Health::UnboundSource | Health::External, Mode::All) => {
+            Some(Reason::Literal)
+        }
         // mutant healthy-sources-deleted: None ~> Some(Reason::Literal)
         (Health::Healthy | Health::UnboundSource | Health::External, Mode::Evidence) => None,
     };
@@ -91,7 +93,11 @@ pub fn candidates(sources: &[Source], mode: Mode) -> Vec<(&Source, Reason)> {
 }
 
 /// Decides on each candidate. `ownerships` answers for the candidates in their order.
-pub fn choose(candidates: &[(&Source, Reason)], ownerships: &[Ownership], config: &Config) -> Selection {
+pub fn choose(
+    candidates: &[(&Source, Reason)],
+    ownerships: &[Ownership],
+    config: &Config,
+) -> Selection {
     let mut selection = Selection::default();
     for ((source, reason), ownership) in candidates.iter().zip(ownerships) {
         let source = (*source).clone();
@@ -99,7 +105,12 @@ pub fn choose(candidates: &[(&Source, Reason)], ownerships: &[Ownership], config
             Some(why) => selection.spared.push(Spared { source, why }),
             None => {
                 let back = comes_back(&source, ownership);
-                selection.chosen.push(Chosen { source, reason: *reason, owner: ownership.owner.clone(), back });
+                selection.chosen.push(Chosen {
+                    source,
+                    reason: *reason,
+                    owner: ownership.owner.clone(),
+                    back,
+                });
             }
         }
     }
@@ -108,7 +119,10 @@ pub fn choose(candidates: &[(&Source, Reason)], ownerships: &[Ownership], config
 
 fn spared(source: &Source, ownership: &Ownership, config: &Config) -> Option<String> {
     if source.bears_identity && !config.delete_identities {
-        return Some(format!("deleting it destroys keys that peers know ({}); consent with delete-identities=true", source.mover));
+        return Some(format!(
+            "deleting it destroys keys that peers know ({}); consent with delete-identities=true",
+            source.mover
+        ));
     }
     let loses_a_backup = match source.claim_state {
         ClaimState::Present | ClaimState::Unbound => true,
@@ -129,7 +143,8 @@ fn spared(source: &Source, ownership: &Ownership, config: &Config) -> Option<Str
 }
 
 fn comes_back(source: &Source, ownership: &Ownership) -> Return {
-    let Some(owner) = ownership.owner.as_ref().filter(|_| ownership.standing == Standing::Managed) else {
+    let Some(owner) = ownership.owner.as_ref().filter(|_| ownership.standing == Standing::Managed)
+    else {
         return Return::Never;
     };
     let target = owner.target.clone();
@@ -190,21 +205,41 @@ mod tests {
         Config::read(text).expect("fits")
     }
 
-    fn decide(source: Source, standing: Standing, owner: Option<FluxObject>, config: &Config) -> Selection {
+    fn decide(
+        source: Source,
+        standing: Standing,
+        owner: Option<FluxObject>,
+        config: &Config,
+    ) -> Selection {
         let sources = [source];
         let candidates = candidates(&sources, config.mode);
-        let ownerships: Vec<Ownership> = candidates.iter().map(|(source, _)| samples::ownership(source, standing, owner.clone())).collect();
+        let ownerships: Vec<Ownership> = candidates
+            .iter()
+            .map(|(source, _)| samples::ownership(source, standing, owner.clone()))
+            .collect();
         choose(&candidates, &ownerships, config)
     }
 
     #[test]
     fn evidence_takes_the_sick_and_all_takes_everything() {
-        let sources: Vec<Source> = [Health::Healthy, Health::Orphan, Health::TerminatingSource, Health::UnboundSource, Health::Wedged, Health::External]
-            .into_iter()
-            .zip(1..)
-            .map(|(health, number)| samples::source(&format!("media/s{number}"), number, health))
-            .collect();
-        let names = |mode| -> Vec<String> { candidates(&sources, mode).iter().map(|(source, _)| source.object.name.clone()).collect() };
+        let sources: Vec<Source> = [
+            Health::Healthy,
+            Health::Orphan,
+            Health::TerminatingSource,
+            Health::UnboundSource,
+            Health::Wedged,
+            Health::External,
+        ]
+        .into_iter()
+        .zip(1..)
+        .map(|(health, number)| samples::source(&format!("media/s{number}"), number, health))
+        .collect();
+        let names = |mode| -> Vec<String> {
+            candidates(&sources, mode)
+                .iter()
+                .map(|(source, _)| source.object.name.clone())
+                .collect()
+        };
         assert_eq!(names(Mode::Evidence), ["s2", "s3", "s5"]);
         assert_eq!(names(Mode::All).len(), 6);
     }
@@ -219,12 +254,22 @@ mod tests {
             (Standing::Abandoned, Health::Wedged, r#"{"delete-hand-made": true}"#, None),
             (Standing::HandMade, Health::Orphan, "{}", Some("delete-hand-made")),
             (Standing::HandMade, Health::Orphan, r#"{"delete-hand-made": true}"#, None),
-            (Standing::Foreign, Health::Orphan, r#"{"delete-hand-made": true}"#, Some("another tool")),
+            (
+                Standing::Foreign,
+                Health::Orphan,
+                r#"{"delete-hand-made": true}"#,
+                Some("another tool"),
+            ),
             (Standing::HandMade, Health::Healthy, r#"{"mode": "all"}"#, Some("delete-hand-made")),
         ];
         for (standing, health, text, why) in cases {
-            let selection = decide(samples::source("media/x", 1, health), standing, None, &config(text));
-            assert_eq!(selection.chosen.len(), usize::from(why.is_none()), "{standing:?} {health:?}");
+            let selection =
+                decide(samples::source("media/x", 1, health), standing, None, &config(text));
+            assert_eq!(
+                selection.chosen.len(),
+                usize::from(why.is_none()),
+                "{standing:?} {health:?}"
+            );
             if let Some(why) = why {
                 assert!(selection.spared[0].why.contains(why), "{}", selection.spared[0].why);
             }
@@ -233,11 +278,13 @@ mod tests {
 
     #[test]
     fn an_identity_needs_consent_whoever_owns_it() {
-        let source = Source { bears_identity: true, ..samples::source("media/x", 1, Health::Orphan) };
+        let source =
+            Source { bears_identity: true, ..samples::source("media/x", 1, Health::Orphan) };
         let owner = Some(samples::flux_object("media/x"));
         let refused = decide(source.clone(), Standing::Managed, owner.clone(), &config("{}"));
         assert!(refused.spared[0].why.contains("delete-identities"));
-        let consented = decide(source, Standing::Managed, owner, &config(r#"{"delete-identities": true}"#));
+        let consented =
+            decide(source, Standing::Managed, owner, &config(r#"{"delete-identities": true}"#));
         assert_eq!(consented.chosen.len(), 1);
     }
 
@@ -264,12 +311,20 @@ mod tests {
 
     #[test]
     fn two_sources_of_one_claim_and_one_owner_freeze_it_once() {
-        let sources =
-            [samples::source("media/plex", 1, Health::Orphan), Source { claim: Some("plex".into()), ..samples::source("media/plex-r2", 2, Health::Orphan) }];
+        let sources = [
+            samples::source("media/plex", 1, Health::Orphan),
+            Source {
+                claim: Some("plex".into()),
+                ..samples::source("media/plex-r2", 2, Health::Orphan)
+            },
+        ];
         let config = config("{}");
         let candidates = candidates(&sources, config.mode);
         let owner = samples::flux_object("media/plex");
-        let ownerships: Vec<Ownership> = candidates.iter().map(|(source, _)| samples::ownership(source, Standing::Managed, Some(owner.clone()))).collect();
+        let ownerships: Vec<Ownership> = candidates
+            .iter()
+            .map(|(source, _)| samples::ownership(source, Standing::Managed, Some(owner.clone())))
+            .collect();
         let selection = choose(&candidates, &ownerships, &config);
         assert_eq!(selection.chosen.len(), 2);
         assert_eq!(selection.owners().len(), 1);
@@ -278,7 +333,12 @@ mod tests {
 
     #[test]
     fn an_unknown_mover_without_status_is_judged_by_its_claim_like_any_other() {
-        let fork = Source { mover: "kopia".into(), last_sync: None, condition: None, ..samples::source("media/x", 1, Health::Orphan) };
+        let fork = Source {
+            mover: "kopia".into(),
+            last_sync: None,
+            condition: None,
+            ..samples::source("media/x", 1, Health::Orphan)
+        };
         assert_eq!(decide(fork, Standing::Abandoned, None, &config("{}")).chosen.len(), 1);
     }
 }

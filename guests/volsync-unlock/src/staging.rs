@@ -12,7 +12,12 @@ use crate::lock::Sightings;
 use crate::selection::{Chosen, Selection};
 
 /// Groups of indices into `frozen` (which is in the order of freezing), to be resumed one group after the other.
-pub fn groups(frozen: &[Freeze], selection: &Selection, restoring: &BTreeSet<String>, at_once: usize) -> Vec<Vec<usize>> {
+pub fn groups(
+    frozen: &[Freeze],
+    selection: &Selection,
+    restoring: &BTreeSet<String>,
+    at_once: usize,
+) -> Vec<Vec<usize>> {
     let backwards = || (0..frozen.len()).rev();
     let of_role = |role: Role| backwards().filter(move |index| frozen[*index].role == role);
     let waits = |index: &usize| {
@@ -53,7 +58,11 @@ pub fn restoring(destinations: &[Destination], claims: &[Claim]) -> BTreeSet<Str
 
 /// Which of `expected` are not back yet. A namesake with the old uid is the old one.
 pub fn missing<'a>(expected: &[&'a Chosen], sources: &[Source]) -> Vec<&'a Chosen> {
-    let is_back = |chosen: &Chosen| sources.iter().any(|source| source.object == chosen.source.object && source.uid != chosen.source.uid);
+    let is_back = |chosen: &Chosen| {
+        sources
+            .iter()
+            .any(|source| source.object == chosen.source.object && source.uid != chosen.source.uid)
+    };
     expected.iter().copied().filter(|chosen| !is_back(chosen)).collect()
 }
 
@@ -62,11 +71,20 @@ pub fn missing<'a>(expected: &[&'a Chosen], sources: &[Source]) -> Vec<&'a Chose
 pub fn unsettled<'a>(expected: &[&'a Chosen], sources: &[Source]) -> Vec<&'a Chosen> {
     let is_busy = |chosen: &Chosen| {
         sources.iter().any(|source| {
-            source.object == chosen.source.object && source.claim_state == ClaimState::Present && source.syncing_since.is_some() && source.last_sync.is_none()
+            source.object == chosen.source.object
+                && source.claim_state == ClaimState::Present
+                && source.syncing_since.is_some()
+                && source.last_sync.is_none()
         })
     };
     let gone = missing(expected, sources);
-    expected.iter().copied().filter(|chosen| is_busy(chosen) || gone.iter().any(|other| other.source.uid == chosen.source.uid)).collect()
+    expected
+        .iter()
+        .copied()
+        .filter(|chosen| {
+            is_busy(chosen) || gone.iter().any(|other| other.source.uid == chosen.source.uid)
+        })
+        .collect()
 }
 
 /// Claims that are still being deleted, of sources that were deleted for it. A source that returns to one jams the
@@ -74,20 +92,25 @@ pub fn unsettled<'a>(expected: &[&'a Chosen], sources: &[Source]) -> Vec<&'a Cho
 pub fn vanishing<'a>(claims: &'a [Claim], chosen: &[Chosen]) -> Vec<&'a Claim> {
     let of_one = |claim: &&Claim| {
         claim.deleting_since.is_some()
-            && chosen.iter().any(|chosen| chosen.source.object.namespace == claim.object.namespace && chosen.source.claim.as_ref() == Some(&claim.object.name))
+            && chosen.iter().any(|chosen| {
+                chosen.source.object.namespace == claim.object.namespace
+                    && chosen.source.claim.as_ref() == Some(&claim.object.name)
+            })
     };
     claims.iter().filter(of_one).collect()
 }
 
 /// Snapshots of these owners that are still there.
 pub fn cascading<'a>(snapshots: &'a [Snapshot], owners: &[String]) -> Vec<&'a Snapshot> {
-    let owned = |snapshot: &&Snapshot| snapshot.owner_uid.as_ref().is_some_and(|uid| owners.contains(uid));
+    let owned =
+        |snapshot: &&Snapshot| snapshot.owner_uid.as_ref().is_some_and(|uid| owners.contains(uid));
     snapshots.iter().filter(owned).collect()
 }
 
 /// Whether this snapshot goes only after the restart: the driver is still asked to make it, and answers with a lock.
 pub fn is_wedged(snapshot: &Snapshot, sightings: &Sightings) -> bool {
-    let refused = snapshot.problem.as_deref().is_some_and(|problem| crate::lock::Key::of(problem).is_some());
+    let refused =
+        snapshot.problem.as_deref().is_some_and(|problem| crate::lock::Key::of(problem).is_some());
     !snapshot.ready && (refused || sightings.locks_snapshot(&snapshot.uid))
 }
 
@@ -121,17 +144,37 @@ mod tests {
             freeze("media/c", Role::Owner),
             freeze("flux-system/git", Role::Source),
         ];
-        let selection = Selection { chosen: vec![chosen("media/a", 1), chosen("ai/b", 2), chosen("media/c", 3)], spared: Vec::new() };
-        assert_eq!(groups(&frozen, &selection, &BTreeSet::new(), 2), [vec![4], vec![3, 2], vec![1], vec![0]]);
+        let selection = Selection {
+            chosen: vec![chosen("media/a", 1), chosen("ai/b", 2), chosen("media/c", 3)],
+            spared: Vec::new(),
+        };
+        assert_eq!(
+            groups(&frozen, &selection, &BTreeSet::new(), 2),
+            [vec![4], vec![3, 2], vec![1], vec![0]]
+        );
         let restoring = BTreeSet::from(["media".to_owned()]);
-        assert_eq!(groups(&frozen, &selection, &restoring, 2), [vec![4], vec![2, 3], vec![1], vec![0]]);
+        assert_eq!(
+            groups(&frozen, &selection, &restoring, 2),
+            [vec![4], vec![2, 3], vec![1], vec![0]]
+        );
     }
 
     #[test]
     fn every_frozen_object_is_resumed_exactly_once() {
-        let frozen: Vec<Freeze> = (0..7).map(|number| freeze(&format!("media/k{number}"), if number < 2 { Role::Parent } else { Role::Owner })).collect();
+        let frozen: Vec<Freeze> = (0..7)
+            .map(|number| {
+                freeze(
+                    &format!("media/k{number}"),
+                    if number < 2 { Role::Parent } else { Role::Owner },
+                )
+            })
+            .collect();
         for at_once in 0..9 {
-            let mut all: Vec<usize> = groups(&frozen, &Selection::default(), &BTreeSet::new(), at_once).into_iter().flatten().collect();
+            let mut all: Vec<usize> =
+                groups(&frozen, &Selection::default(), &BTreeSet::new(), at_once)
+                    .into_iter()
+                    .flatten()
+                    .collect();
             all.sort_unstable();
             assert_eq!(all, (0..7).collect::<Vec<_>>());
         }
@@ -154,14 +197,18 @@ mod tests {
     #[test]
     fn a_locked_snapshot_waits_for_the_restart_and_a_ready_one_does_not() {
         let mut sightings = Sightings::default();
-        let line = format!("an operation with the given Snapshot ID snapshot-{} already exists", samples::uid(5));
+        let line = format!(
+            "an operation with the given Snapshot ID snapshot-{} already exists",
+            samples::uid(5)
+        );
         sightings.add("a", NOW, &line);
         let locked = samples::snapshot("media/s", 5, 1);
         let told = Snapshot { problem: Some(line), ..samples::snapshot("media/t", 6, 1) };
         let quiet = samples::snapshot("media/u", 7, 1);
         let ready = Snapshot { ready: true, ..locked.clone() };
         let stranger = samples::snapshot("media/v", 8, 2);
-        for (snapshot, wedged) in [(&locked, true), (&told, true), (&quiet, false), (&ready, false)] {
+        for (snapshot, wedged) in [(&locked, true), (&told, true), (&quiet, false), (&ready, false)]
+        {
             assert_eq!(is_wedged(snapshot, &sightings), wedged, "{}", snapshot.object);
         }
         assert_eq!(cascading(&[locked, told, quiet, ready, stranger], &[samples::uid(1)]).len(), 4);

@@ -41,7 +41,9 @@ pub fn recovery<'a>(claims: &'a [Claim], driver: &Driver) -> Recovery<'a> {
         }
         let of_driver = is_of(claim, driver);
         match claim.waiting.unwrap_or(Waiting::Unknown) {
-            Waiting::NoProvisioner | Waiting::Unknown if of_driver => recovery.unexplained.push(claim),
+            Waiting::NoProvisioner | Waiting::Unknown if of_driver => {
+                recovery.unexplained.push(claim)
+            }
             Waiting::NoProvisioner
             | Waiting::Unknown
             | Waiting::CsiLocked
@@ -64,10 +66,17 @@ pub fn remedy(claim: &Claim, destinations: &[Destination]) -> String {
         Waiting::Populating => format!("{object} is Pending: VolSync fills its volume"),
         Waiting::ForSnapshot => format!("{object} is Pending: its snapshot is not ready yet"),
         Waiting::Misconfigured => {
-            format!("{object} is Pending: {}", claim.evidence.as_deref().unwrap_or("its class is missing or refused"))
+            format!(
+                "{object} is Pending: {}",
+                claim.evidence.as_deref().unwrap_or("its class is missing or refused")
+            )
         }
-        Waiting::CsiLocked => format!("{object} is Pending: the driver still refuses it with a lock"),
-        Waiting::CsiSlow => format!("{object} is Pending: the driver's attempts time out, look at Ceph and the network"),
+        Waiting::CsiLocked => {
+            format!("{object} is Pending: the driver still refuses it with a lock")
+        }
+        Waiting::CsiSlow => format!(
+            "{object} is Pending: the driver's attempts time out, look at Ceph and the network"
+        ),
         Waiting::NoProvisioner => format!("{object} is Pending: no provisioner acts for it"),
         Waiting::ForFirstConsumer => format!("{object} waits for its first consumer: normal"),
         Waiting::Deleting => format!("{object} is being deleted"),
@@ -124,13 +133,21 @@ mod tests {
             (Some(Waiting::Deleting), true),
         ] {
             let claims = [Claim { waiting, ..samples::pending("media/a", 1) }];
-            assert_eq!(recovery(&claims, &samples::driver()).is_complete(), complete, "{waiting:?}");
+            assert_eq!(
+                recovery(&claims, &samples::driver()).is_complete(),
+                complete,
+                "{waiting:?}"
+            );
         }
     }
 
     #[test]
     fn another_drivers_silence_is_not_ours_to_wait_for() {
-        let claims = [Claim { driver: Some("other".into()), storage_class: Some("other".into()), ..samples::pending("media/a", 1) }];
+        let claims = [Claim {
+            driver: Some("other".into()),
+            storage_class: Some("other".into()),
+            ..samples::pending("media/a", 1)
+        }];
         let driver = samples::driver();
         let recovery = recovery(&claims, &driver);
         assert!(recovery.is_complete());

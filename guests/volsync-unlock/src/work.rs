@@ -96,7 +96,12 @@ impl Restart {
         loop {
             let left = end.saturating_sub(run::now());
             let slice = u32::try_from(left.min(ROLLOUT_SLICE) / 1_000).unwrap_or(u32::MAX);
-            let rollout = restart_deployment::await_rollout(&self.controller.deployment, &self.restarted, leases, slice)?;
+            let rollout = restart_deployment::await_rollout(
+                &self.controller.deployment,
+                &self.restarted,
+                leases,
+                slice,
+            )?;
             if rollout.done {
                 return Ok(None);
             }
@@ -132,7 +137,9 @@ impl<'a> Work<'a> {
     fn begin(&mut self, step: &'static str, title: &str) -> Result<(), Stop> {
         if self.deadline.is_over() {
             let timeout = span(self.config.timeout);
-            return Err(Stop::NotFixed(format!("the run took longer than its timeout of {timeout}, before step {step}")));
+            return Err(Stop::NotFixed(format!(
+                "the run took longer than its timeout of {timeout}, before step {step}"
+            )));
         }
         self.step = step;
         run::step(step, title);
@@ -167,15 +174,21 @@ impl<'a> Work<'a> {
                 why: chosen.reason.word().to_owned(),
             })
             .collect();
-        let pace = Pace { at_once: self.config.deletions_at_once, pause: self.config.deletion_pause };
+        let pace =
+            Pace { at_once: self.config.deletions_at_once, pause: self.config.deletion_pause };
         let deletions = delete_replicationsources::delete(&set, pace)?;
         self.account(&deletions);
         if self.deleted.is_empty() {
-            let why = deletions.iter().find_map(|deletion| deletion.message.clone()).unwrap_or_default();
+            let why =
+                deletions.iter().find_map(|deletion| deletion.message.clone()).unwrap_or_default();
             let sentence = format!("no ReplicationSource could be deleted: {why}");
             // Where each was refused it is the cluster's word, not a state of affairs: whoever runs this has to be told whose fault it is.
             let is_refused = deletions.iter().all(|deletion| deletion.end == End::Refused);
-            return Err(if is_refused { Stop::Error(Error::Denied(sentence)) } else { Stop::NotFixed(sentence) });
+            return Err(if is_refused {
+                Stop::Error(Error::Denied(sentence))
+            } else {
+                Stop::NotFixed(sentence)
+            });
         }
         // A jammed driver deletes nothing: there the snapshots are waited for after the restart alone.
         let sightings = &self.seen.log.sightings;
@@ -183,7 +196,9 @@ impl<'a> Work<'a> {
             let (namespaces, deleted) = (&self.seen.namespaces, &self.deleted);
             until(self.deadline, self.config.snapshot_wait, PAUSE, || {
                 let snapshots = query_pvcs::snapshots(namespaces)?;
-                Ok(staging::cascading(&snapshots, deleted).iter().all(|snapshot| staging::is_wedged(snapshot, sightings)))
+                Ok(staging::cascading(&snapshots, deleted)
+                    .iter()
+                    .all(|snapshot| staging::is_wedged(snapshot, sightings)))
             })?;
         }
         Ok(())
@@ -201,7 +216,10 @@ impl<'a> Work<'a> {
                 End::Changed => "its spec changed meanwhile".to_owned(),
                 End::Refused => format!("the cluster refused: {message}"),
             };
-            self.left.push(Finding::new(format!("ReplicationSource {} was not deleted: {why}", deletion.object)));
+            self.left.push(Finding::new(format!(
+                "ReplicationSource {} was not deleted: {why}",
+                deletion.object
+            )));
         }
     }
 
@@ -214,14 +232,24 @@ impl<'a> Work<'a> {
             return Err(Stop::NotFixed(format!("not restarted: {}", obstacle.text)));
         }
         let Some(controller) = driver.controller.clone() else {
-            return Err(Stop::NotFixed("not restarted: the driver has no controller any more".into()));
+            return Err(Stop::NotFixed(
+                "not restarted: the driver has no controller any more".into(),
+            ));
         };
-        let strategy = if controller.operator_managed { Strategy::ReplacePods } else { Strategy::Annotate };
-        let restarted = restart_deployment::restart(&controller.deployment, &controller.uid, strategy)?;
+        let strategy =
+            if controller.operator_managed { Strategy::ReplacePods } else { Strategy::Annotate };
+        let restarted =
+            restart_deployment::restart(&controller.deployment, &controller.uid, strategy)?;
         self.restarted = true;
         let watch = Watch::open(&controller, restarted.at)?;
         let leases = living_leases(&driver, restarted.at);
-        let restart = self.restart.insert(Restart { controller, restarted, waiting_for: None, log: Log::default(), watch });
+        let restart = self.restart.insert(Restart {
+            controller,
+            restarted,
+            waiting_for: None,
+            log: Log::default(),
+            watch,
+        });
         self.step = "wait";
         run::step("wait", "wait for its new pods and leases");
         let end = self.deadline.within(self.config.rollout_wait + self.config.lease_wait);
@@ -240,14 +268,18 @@ impl<'a> Work<'a> {
         let namespaces = &self.seen.namespaces;
         if !self.deleted.is_empty() {
             let deleted = &self.deleted;
-            until(self.deadline, self.config.snapshot_wait, PAUSE, || Ok(staging::cascading(&query_pvcs::snapshots(namespaces)?, deleted).is_empty()))?;
+            until(self.deadline, self.config.snapshot_wait, PAUSE, || {
+                Ok(staging::cascading(&query_pvcs::snapshots(namespaces)?, deleted).is_empty())
+            })?;
             let snapshots = query_pvcs::snapshots(namespaces)?;
             let remaining = staging::cascading(&snapshots, deleted);
             if !remaining.is_empty() {
                 self.left.push(survivors(&remaining, run::now()));
             }
             let chosen = &self.plan.selection.chosen;
-            until(self.deadline, self.config.snapshot_wait, PAUSE, || Ok(staging::vanishing(&query_pvcs::claims(namespaces)?, chosen).is_empty()))?;
+            until(self.deadline, self.config.snapshot_wait, PAUSE, || {
+                Ok(staging::vanishing(&query_pvcs::claims(namespaces)?, chosen).is_empty())
+            })?;
             let claims = query_pvcs::claims(namespaces)?;
             self.left.extend(staging::vanishing(&claims, chosen).iter().map(|claim| {
                 let holds = claim.finalizers.join(", ");
@@ -300,12 +332,18 @@ impl<'a> Work<'a> {
                 if prompt && is_back && order[index].role == Role::Owner {
                     let back = selection.returning_with(target);
                     self.left.extend(self.reconcile(index, selection.forces(target)));
-                    expected.extend(back.into_iter().filter(|chosen| self.deleted.contains(&chosen.source.uid)));
+                    expected.extend(
+                        back.into_iter().filter(|chosen| self.deleted.contains(&chosen.source.uid)),
+                    );
                 }
             }
             if !expected.is_empty() {
                 until(self.deadline, self.config.resume_wait, PAUSE, || {
-                    Ok(staging::unsettled(&expected, &query_replicationsources::sources(namespaces)?).is_empty())
+                    Ok(staging::unsettled(
+                        &expected,
+                        &query_replicationsources::sources(namespaces)?,
+                    )
+                    .is_empty())
                 })?;
                 prompt = self.read_log()?;
             }
@@ -317,8 +355,14 @@ impl<'a> Work<'a> {
         let target = &self.frozen.order()[index].target;
         match reconcile_flux::reconcile(target, force, self.deadline.seconds(RECONCILE)) {
             Ok(answer) if answer.handled && answer.ready => None,
-            Ok(answer) => Some(Finding::new(format!("{target} is resumed, but not ready: {}", answer.message))),
-            Err(error) => Some(Finding::new(format!("{target} is resumed, but could not be asked to reconcile: {}", error.sentence()))),
+            Ok(answer) => Some(Finding::new(format!(
+                "{target} is resumed, but not ready: {}",
+                answer.message
+            ))),
+            Err(error) => Some(Finding::new(format!(
+                "{target} is resumed, but could not be asked to reconcile: {}",
+                error.sentence()
+            ))),
         }
     }
 
@@ -336,8 +380,14 @@ impl<'a> Work<'a> {
             .iter()
             .filter(|chosen| self.deleted.contains(&chosen.source.uid))
             .filter_map(|chosen| match &chosen.back {
-                Return::Suspended(owner) => Some(Finding::new(format!("{} stays away until a person resumes {owner}", chosen.source.object))),
-                Return::AtUpgrade(owner) => Some(Finding::new(format!("{} stays away until {owner} is upgraded", chosen.source.object))),
+                Return::Suspended(owner) => Some(Finding::new(format!(
+                    "{} stays away until a person resumes {owner}",
+                    chosen.source.object
+                ))),
+                Return::AtUpgrade(owner) => Some(Finding::new(format!(
+                    "{} stays away until {owner} is upgraded",
+                    chosen.source.object
+                ))),
                 Return::WithOwner(_) | Return::Forced(_) | Return::Never => None,
             })
             .collect()
@@ -366,8 +416,15 @@ fn survivors(snapshots: &[&Snapshot], now: u64) -> Finding {
         ),
         snapshots.iter().map(|snapshot| {
             let since = snapshot.deleting_since.map(|since| age(since, now));
-            let state = since.map_or_else(|| "not being deleted".to_owned(), |since| format!("being deleted for {since}"));
-            format!("{}: {state}; {}", snapshot.object, snapshot.problem.as_deref().unwrap_or("no problem is told"))
+            let state = since.map_or_else(
+                || "not being deleted".to_owned(),
+                |since| format!("being deleted for {since}"),
+            );
+            format!(
+                "{}: {state}; {}",
+                snapshot.object,
+                snapshot.problem.as_deref().unwrap_or("no problem is told")
+            )
         }),
     )
 }
@@ -389,13 +446,19 @@ mod tests {
             duration_seconds: 137,
         };
         let mut driver = samples::driver();
-        driver.leases = vec![lease("fresh", Some(NOW - 9_000)), lease("dead", Some(NOW - 86_400_000)), lease("never", None), lease("ahead", Some(NOW + 5_000))];
+        driver.leases = vec![
+            lease("fresh", Some(NOW - 9_000)),
+            lease("dead", Some(NOW - 86_400_000)),
+            lease("never", None),
+            lease("ahead", Some(NOW + 5_000)),
+        ];
         assert_eq!(living_leases(&driver, NOW), ["fresh", "ahead"]);
     }
 
     #[test]
     fn snapshots_that_stay_are_told_with_their_state() {
-        let stuck = Snapshot { deleting_since: Some(NOW - 120_000), ..samples::snapshot("media/s", 1, 2) };
+        let stuck =
+            Snapshot { deleting_since: Some(NOW - 120_000), ..samples::snapshot("media/s", 1, 2) };
         let finding = survivors(&[&stuck], NOW);
         assert!(finding.text.starts_with("1 VolumeSnapshot"));
         assert_eq!(finding.details, ["media/s: being deleted for 2 min; no problem is told"]);

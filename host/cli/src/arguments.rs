@@ -50,8 +50,11 @@ pub struct ClusterArguments {
 }
 
 fn service_account(text: &str) -> Result<(String, String), String> {
-    let (namespace, name) = text.split_once('/').ok_or("NAMESPACE/NAME is wanted, e.g. salve/volsync-unlock")?;
-    name::namespace(namespace).and_then(|()| name::object(name)).map_err(|error| error.text().to_owned())?;
+    let (namespace, name) =
+        text.split_once('/').ok_or("NAMESPACE/NAME is wanted, e.g. salve/volsync-unlock")?;
+    name::namespace(namespace)
+        .and_then(|()| name::object(name))
+        .map_err(|error| error.text().to_owned())?;
     Ok((namespace.into(), name.into()))
 }
 

@@ -34,7 +34,10 @@ impl Open {
             ..Connection::default()
         };
         let cluster = Cluster::connect(connection).await.map_err(|e| {
-            let file = arguments.kubeconfig.as_ref().map(|path| format!("\nkubeconfig {}", path.display()));
+            let file = arguments
+                .kubeconfig
+                .as_ref()
+                .map(|path| format!("\nkubeconfig {}", path.display()));
             let said = format!("{}{}", inert(&e.to_string()), file.unwrap_or_default());
             match e {
                 ConnectError::NoKubeconfig
@@ -117,7 +120,10 @@ async fn look<A: Ask>(backend: &dyn Backend, ask: A) -> Result<A::Answer, Failed
     let effect = ask.effect();
     let footprint = Footprint::new(&effect, vec![]);
     let Effect::Look(look) = effect else { return Err(Failed::host("a census that is no look")) };
-    let answer = backend.look(&look, &footprint).await.map_err(|e| Failed::cluster(inert(&e.to_string())))?;
+    let answer = backend
+        .look(&look, &footprint)
+        .await
+        .map_err(|e| Failed::cluster(inert(&e.to_string())))?;
     A::take(answer).ok_or_else(|| Failed::host("an answer to another call"))
 }
 

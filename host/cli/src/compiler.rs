@@ -61,13 +61,26 @@ pub fn compile(bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
 ///
 /// # Errors
 /// As [`compile`]. The other process is gone whenever this returns.
-pub fn elsewhere(program: &std::path::Path, bytes: &[u8], allowance: Allowance) -> Result<Vec<u8>, LoadError> {
+pub fn elsewhere(
+    program: &std::path::Path,
+    bytes: &[u8],
+    allowance: Allowance,
+) -> Result<Vec<u8>, LoadError> {
     let host = |error: std::io::Error| LoadError::Host(format!("a process to compile in: {error}"));
     let Allowance { seconds, mib } = allowance;
     let mut command = Command::new(program);
     command.args([WORD, &seconds.to_string(), &mib.to_string()]).env_clear();
-    let mut child = Ended(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(host)?);
-    let (Some(mut stdin), Some(stdout), Some(stderr)) = (child.0.stdin.take(), child.0.stdout.take(), child.0.stderr.take()) else {
+    let mut child = Ended(
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(host)?,
+    );
+    let (Some(mut stdin), Some(stdout), Some(stderr)) =
+        (child.0.stdin.take(), child.0.stdout.take(), child.0.stderr.take())
+    else {
         return Err(LoadError::Host("a process without pipes".into()));
     };
     let (send, receive) = mpsc::channel();
@@ -88,7 +101,10 @@ pub fn elsewhere(program: &std::path::Path, bytes: &[u8], allowance: Allowance) 
         match status.code() {
             Some(0) if !code.is_empty() => Ok(code),
             Some(BROKEN) => Err(LoadError::Damaged(inert(&said))),
-            _ => Err(too_much(format!("the compiler ended by {status}{}", if said.is_empty() { String::new() } else { format!(": {}", inert(&said)) }))),
+            _ => Err(too_much(format!(
+                "the compiler ended by {status}{}",
+                if said.is_empty() { String::new() } else { format!(": {}", inert(&said)) }
+            ))),
         }
     })
 }
@@ -116,18 +132,31 @@ const BROKEN: i32 = 2;
 pub fn answer(arguments: &[String]) -> Result<u8, Failed> {
     let number = |at: usize| arguments.get(at).and_then(|text| text.parse::<u64>().ok());
     let (Some(seconds), Some(mib)) = (number(0), number(1)) else {
-        return Err(Failed::usage("this word is for Salve itself: it compiles a component for another process"));
+        return Err(Failed::usage(
+            "this word is for Salve itself: it compiles a component for another process",
+        ));
     };
-    for (resource, most) in [(Resource::Data, mib << 20), (Resource::Cpu, seconds * 2), (Resource::Core, 0), (Resource::Fsize, 0), (Resource::Nofile, 16)] {
+    for (resource, most) in [
+        (Resource::Data, mib << 20),
+        (Resource::Cpu, seconds * 2),
+        (Resource::Core, 0),
+        (Resource::Fsize, 0),
+        (Resource::Nofile, 16),
+    ] {
         // Nobody may raise what somebody else has set lower.
         // mutant existing-limit-raised: set| most.min(set) ~> _| most
         let most = getrlimit(resource).maximum.map_or(most, |set| most.min(set));
         let limit = Rlimit { current: Some(most), maximum: Some(most) };
-        setrlimit(resource, limit).map_err(|error| Failed::host(format!("a limit of the compiler: {error}")))?;
+        setrlimit(resource, limit)
+            .map_err(|error| Failed::host(format!("a limit of the compiler: {error}")))?;
     }
     let bytes = read(std::io::stdin().lock(), salve_sandbox::SIZE_CEILING as u64 + 1);
     match salve_sandbox::compile(&bytes) {
-        Ok(code) => std::io::stdout().lock().write_all(&code).map(|()| 0).map_err(|error| Failed::host(format!("writing the code: {error}"))),
+        Ok(code) => std::io::stdout()
+            .lock()
+            .write_all(&code)
+            .map(|()| 0)
+            .map_err(|error| Failed::host(format!("writing the code: {error}"))),
         Err(LoadError::Damaged(why)) => Err(Failed::document(why)),
         Err(other) => Err(Failed::host(other.to_string())),
     }

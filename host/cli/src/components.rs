@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 pub fn keep(runs: &Path, digest: &str, component: &[u8]) -> Result<(), Failed> {
     let path = place(runs, digest);
     // Others may keep it, too: the name appears once it is whole, and means this content alone.
-    write(&path, component).map_err(|e| Failed::host(format!("the component cannot be kept in {}: {e}", path.display())))
+    write(&path, component).map_err(|e| {
+        Failed::host(format!("the component cannot be kept in {}: {e}", path.display()))
+    })
 }
 
 fn write(path: &Path, component: &[u8]) -> io::Result<()> {
@@ -21,7 +23,8 @@ fn write(path: &Path, component: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let fresh = path.with_extension(format!("{}.new", std::process::id()));
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
     file.write_all(component)?;
     file.sync_all()?;
     std::fs::rename(&fresh, path)?;
@@ -34,16 +37,28 @@ fn write(path: &Path, component: &[u8]) -> io::Result<()> {
 /// It was not kept, or is not what was kept.
 pub fn find(runs: &Path, wanted: &str) -> Result<Vec<u8>, Failed> {
     let path = place(runs, wanted);
-    let kept = std::fs::read(&path).map_err(|e| Failed::document(format!("the component of this run is not beside it: {}: {e}", path.display())))?;
+    let kept = std::fs::read(&path).map_err(|e| {
+        Failed::document(format!(
+            "the component of this run is not beside it: {}: {e}",
+            path.display()
+        ))
+    })?;
     if digest::of_bytes(&kept) != wanted {
-        return Err(Failed::document(format!("{}: it is not the component of that digest any more", path.display())));
+        return Err(Failed::document(format!(
+            "{}: it is not the component of that digest any more",
+            path.display()
+        )));
     }
     Ok(kept)
 }
 
 /// All that are kept, by digest.
 pub fn all(runs: &Path) -> Vec<(String, PathBuf)> {
-    let files = std::fs::read_dir(runs.join(FOLDER)).into_iter().flatten().flatten().map(|entry| entry.path());
+    let files = std::fs::read_dir(runs.join(FOLDER))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
     let kept = files.filter(|path| path.extension().is_some_and(|e| e == "wasm"));
     kept.filter_map(|path| Some((path.file_stem()?.to_str()?.to_owned(), path))).collect()
 }

@@ -13,10 +13,17 @@ pub struct Schema {
 impl Schema {
     /// Reads the schema that a guest describes.
     pub fn read(text: &str) -> Result<Self, Failed> {
-        let schema: Value =
-            serde_json::from_str(text).map_err(|e| Failed::document(format!("the guest describes its configuration by what is no JSON: {e}")))?;
-        jsonschema::meta::validate(&schema)
-            .map_err(|e| Failed::document(format!("the guest describes its configuration by what is no JSON Schema: {}", inert(&e.to_string()))))?;
+        let schema: Value = serde_json::from_str(text).map_err(|e| {
+            Failed::document(format!(
+                "the guest describes its configuration by what is no JSON: {e}"
+            ))
+        })?;
+        jsonschema::meta::validate(&schema).map_err(|e| {
+            Failed::document(format!(
+                "the guest describes its configuration by what is no JSON Schema: {}",
+                inert(&e.to_string())
+            ))
+        })?;
         Ok(Self { schema })
     }
 
@@ -39,7 +46,12 @@ impl Schema {
     ///
     /// # Errors
     /// Names each key that the schema does not have or whose value it refuses.
-    pub fn fill(&self, document: &Value, file: Option<&Path>, flags: &[String]) -> Result<Value, Failed> {
+    pub fn fill(
+        &self,
+        document: &Value,
+        file: Option<&Path>,
+        flags: &[String],
+    ) -> Result<Value, Failed> {
         let mut filled = Map::new();
         for key in self.keys() {
             if !key.default.is_null() {
@@ -48,12 +60,16 @@ impl Schema {
         }
         lay(&mut filled, document, "the Remediation's configuration")?;
         if let Some(path) = file {
-            let text = std::fs::read_to_string(path).map_err(|e| Failed::document(format!("{}: {e}", path.display())))?;
-            let value: Value = serde_saphyr::from_str(&text).map_err(|e| Failed::document(format!("{}: {e}", path.display())))?;
+            let text = std::fs::read_to_string(path)
+                .map_err(|e| Failed::document(format!("{}: {e}", path.display())))?;
+            let value: Value = serde_saphyr::from_str(&text)
+                .map_err(|e| Failed::document(format!("{}: {e}", path.display())))?;
             lay(&mut filled, &value, &path.display().to_string())?;
         }
         for flag in flags {
-            let (key, value) = flag.split_once('=').ok_or_else(|| Failed::usage(format!("--config {flag:?}: KEY=VALUE is wanted")))?;
+            let (key, value) = flag
+                .split_once('=')
+                .ok_or_else(|| Failed::usage(format!("--config {flag:?}: KEY=VALUE is wanted")))?;
             filled.insert(key.into(), self.typed(key, value));
         }
         let filled = Value::Object(filled);
@@ -65,15 +81,23 @@ impl Schema {
     fn typed(&self, key: &str, text: &str) -> Value {
         let property = &self.schema["properties"][key];
         match property["type"].as_str() {
-            Some("array") => Value::Array(text.split(',').map(str::trim).filter(|t| !t.is_empty()).map(Value::from).collect()),
-            Some("integer" | "number" | "boolean") => serde_json::from_str(text).unwrap_or_else(|_| Value::from(text)),
+            Some("array") => Value::Array(
+                text.split(',').map(str::trim).filter(|t| !t.is_empty()).map(Value::from).collect(),
+            ),
+            Some("integer" | "number" | "boolean") => {
+                serde_json::from_str(text).unwrap_or_else(|_| Value::from(text))
+            }
             Some(_) | None => Value::from(text),
         }
     }
 
     fn check(&self, filled: &Value) -> Result<(), Failed> {
-        let validator =
-            jsonschema::validator_for(&self.schema).map_err(|e| Failed::document(format!("the guest's schema cannot be used: {}", inert(&e.to_string()))))?;
+        let validator = jsonschema::validator_for(&self.schema).map_err(|e| {
+            Failed::document(format!(
+                "the guest's schema cannot be used: {}",
+                inert(&e.to_string())
+            ))
+        })?;
         let wrong: Vec<String> = validator
             .iter_errors(filled)
             .map(|e| {
@@ -86,7 +110,11 @@ impl Schema {
             return Ok(());
         }
         let known: Vec<_> = self.keys().into_iter().map(|k| k.name).collect();
-        Err(Failed::usage(format!("configuration: {}\nkeys: {}", inert_lines(&wrong), known.join(", "))))
+        Err(Failed::usage(format!(
+            "configuration: {}\nkeys: {}",
+            inert_lines(&wrong),
+            known.join(", ")
+        )))
     }
 }
 
@@ -101,7 +129,9 @@ fn lay(filled: &mut Map<String, Value>, over: &Value, what: &str) -> Result<(), 
             filled.extend(map.clone());
             Ok(())
         }
-        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => Err(Failed::document(format!("{what} is not a map of keys and values"))),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            Err(Failed::document(format!("{what} is not a map of keys and values")))
+        }
     }
 }
 
@@ -135,13 +165,22 @@ mod tests {
 
     #[test]
     fn flags_win_over_the_document_and_the_document_over_defaults() {
-        let filled = schema().fill(&json!({"settle": 5}), None, &["namespaces=ai, media".into()]).unwrap();
+        let filled =
+            schema().fill(&json!({"settle": 5}), None, &["namespaces=ai, media".into()]).unwrap();
         assert_eq!(filled, json!({"namespaces": ["ai", "media"], "settle": 5}));
     }
 
     #[test]
     fn an_unknown_key_and_a_wrong_value_are_both_named() {
-        let error = schema().fill(&Value::Null, None, &["setle=5".into(), "settle=soon".into()]).unwrap_err().to_string();
-        assert!(error.contains("setle") && error.contains("soon") && error.contains("keys: namespaces, settle"), "{error}");
+        let error = schema()
+            .fill(&Value::Null, None, &["setle=5".into(), "settle=soon".into()])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("setle")
+                && error.contains("soon")
+                && error.contains("keys: namespaces, settle"),
+            "{error}"
+        );
     }
 }

@@ -52,15 +52,19 @@ Exit codes, the highest that applies:
 pub fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     if arguments.next().as_deref() == Some(compiler::WORD) {
-        return compiler::answer(&arguments.collect::<Vec<_>>()).map_or_else(|failed| tell::failed(&failed), ExitCode::from);
+        return compiler::answer(&arguments.collect::<Vec<_>>())
+            .map_or_else(|failed| tell::failed(&failed), ExitCode::from);
     }
     compiler::is_this_program();
     let salve = Salve::parse();
     tell::trace(salve.verbose);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return tell::failed(&Failed::host(format!("no threads to work with: {error}"))),
-    };
+    let runtime =
+        match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                return tell::failed(&Failed::host(format!("no threads to work with: {error}")));
+            }
+        };
     let ended = runtime.block_on(salve.command.execute(salve.verbose));
     // A thread may still wait for a terminal or a server: do not wait for it.
     runtime.shutdown_background();

@@ -32,16 +32,32 @@ impl Plan {
     /// The plan of this id or path.
     pub fn open(folder: &Path, named: &str) -> Result<Self, Failed> {
         let path = runs::given(folder, named)?;
-        let bytes = std::fs::read(&path).map_err(|e| Failed::document(format!("{}: {e}", path.display())))?;
+        let bytes = std::fs::read(&path)
+            .map_err(|e| Failed::document(format!("{}: {e}", path.display())))?;
         let entries = RunFile::read(&path).map_err(|e| Failed::document(e.to_string()))?;
         let header = runs::header(&entries, &path)?.clone();
         if header.command != "plan" {
-            return Err(Failed::usage(format!("{} is the file of a {}: a plan is wanted", path.display(), inert(&header.command))));
+            return Err(Failed::usage(format!(
+                "{} is the file of a {}: a plan is wanted",
+                path.display(),
+                inert(&header.command)
+            )));
         }
         match entries.last().and_then(Entry::verdict).map(|closing| closing.verdict) {
             Some(Verdict::Planned) => {}
-            Some(other) => return Err(Failed::usage(format!("plan {} came to {}: there is nothing to run", inert(&header.run), other.word()))),
-            None => return Err(Failed::document(format!("{}: the plan has no end: make another with salve plan", path.display()))),
+            Some(other) => {
+                return Err(Failed::usage(format!(
+                    "plan {} came to {}: there is nothing to run",
+                    inert(&header.run),
+                    other.word()
+                )));
+            }
+            None => {
+                return Err(Failed::document(format!(
+                    "{}: the plan has no end: make another with salve plan",
+                    path.display()
+                )));
+            }
         }
         // mutant foreign-plan-trusted: (&path, folder) ~> (&path, folder) && entries.is_empty()
         let strange = runs::is_strange(&path, folder);
@@ -60,10 +76,18 @@ impl Plan {
     pub fn chosen(&self) -> Result<Chosen, Failed> {
         if self.strange {
             let why = "it is not from this machine's own folder of runs";
-            return Err(Failed::usage(format!("{}: {why}: name its guest, and its policy where it has one", self.path.display())));
+            return Err(Failed::usage(format!(
+                "{}: {why}: name its guest, and its policy where it has one",
+                self.path.display()
+            )));
         }
-        let component = components::find(self.path.parent().unwrap_or(Path::new(".")), &self.header.digest)?;
-        Chosen::of(component, format!("the component of plan {}", self.header.run), &self.header.documents)
+        let component =
+            components::find(self.path.parent().unwrap_or(Path::new(".")), &self.header.digest)?;
+        Chosen::of(
+            component,
+            format!("the component of plan {}", self.header.run),
+            &self.header.documents,
+        )
     }
 
     /// Whether this component, under these documents and with this configuration, is what was approved.
@@ -73,29 +97,66 @@ impl Plan {
     pub fn binds(&self, chosen: &Chosen, configuration: &Value) -> Result<(), Failed> {
         let mut others = vec![];
         if chosen.digest != self.header.digest {
-            others.push(format!("the component: sha256:{} in place of sha256:{}", chosen.digest, inert(&self.header.digest)));
+            others.push(format!(
+                "the component: sha256:{} in place of sha256:{}",
+                chosen.digest,
+                inert(&self.header.digest)
+            ));
         }
-        let spelt = |all: &[Document]| -> Vec<(String, String)> { all.iter().map(|one| (one.kind.clone(), one.digest.clone())).collect() };
+        let spelt = |all: &[Document]| -> Vec<(String, String)> {
+            all.iter().map(|one| (one.kind.clone(), one.digest.clone())).collect()
+        };
         let (then, now) = (spelt(&self.header.documents), spelt(&chosen.documents));
-        let gone = self.header.documents.iter().filter(|one| !now.contains(&(one.kind.clone(), one.digest.clone())));
-        others.extend(gone.map(|one| format!("the {}: {} is not as it was, or was not given", inert(&one.kind), inert(&one.source))));
-        let new = chosen.documents.iter().filter(|one| !then.contains(&(one.kind.clone(), one.digest.clone())));
+        let gone = self
+            .header
+            .documents
+            .iter()
+            .filter(|one| !now.contains(&(one.kind.clone(), one.digest.clone())));
+        others.extend(gone.map(|one| {
+            format!(
+                "the {}: {} is not as it was, or was not given",
+                inert(&one.kind),
+                inert(&one.source)
+            )
+        }));
+        let new = chosen
+            .documents
+            .iter()
+            .filter(|one| !then.contains(&(one.kind.clone(), one.digest.clone())));
         others.extend(new.map(|one| format!("the {}: {} is new", one.kind, one.source)));
         others.extend(self.keys(configuration));
         if others.is_empty() {
             return Ok(());
         }
-        Err(Failed::denied(format!("nothing was begun: it is not what plan {} was approved for\n{}", inert(&self.header.run), others.join("\n"))))
+        Err(Failed::denied(format!(
+            "nothing was begun: it is not what plan {} was approved for\n{}",
+            inert(&self.header.run),
+            others.join("\n")
+        )))
     }
 
     /// The keys of the configuration that are others.
     fn keys(&self, configuration: &Value) -> Vec<String> {
         let empty = serde_json::Map::new();
-        let (then, now) = (self.header.configuration.as_object().unwrap_or(&empty), configuration.as_object().unwrap_or(&empty));
+        let (then, now) = (
+            self.header.configuration.as_object().unwrap_or(&empty),
+            configuration.as_object().unwrap_or(&empty),
+        );
         let keys: std::collections::BTreeSet<&String> = then.keys().chain(now.keys()).collect();
         let differ = keys.into_iter().filter(|key| then.get(*key) != now.get(*key));
-        let spelt = |value: Option<&Value>| value.map_or_else(|| "nothing".into(), |value| inert(&value.to_string()));
-        differ.map(|key| format!("the configuration: {} = {} in place of {}", inert(key), spelt(now.get(key)), spelt(then.get(key)))).collect()
+        let spelt = |value: Option<&Value>| {
+            value.map_or_else(|| "nothing".into(), |value| inert(&value.to_string()))
+        };
+        differ
+            .map(|key| {
+                format!(
+                    "the configuration: {} = {} in place of {}",
+                    inert(key),
+                    spelt(now.get(key)),
+                    spelt(then.get(key))
+                )
+            })
+            .collect()
     }
 
     /// What binds the run.

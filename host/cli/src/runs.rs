@@ -10,7 +10,11 @@ use std::path::{Path, PathBuf};
 /// The folder of run files.
 pub fn folder(given: Option<&PathBuf>) -> Result<PathBuf, Failed> {
     let own = || base("XDG_STATE_HOME", ".local/state").map(|state| state.join("salve/runs"));
-    given.cloned().or_else(own).ok_or_else(|| Failed::usage("neither XDG_STATE_HOME nor HOME is set: say with --runs DIR where run files go"))
+    given.cloned().or_else(own).ok_or_else(|| {
+        Failed::usage(
+            "neither XDG_STATE_HOME nor HOME is set: say with --runs DIR where run files go",
+        )
+    })
 }
 
 /// The folder of compiled components; none where nobody has a home, for a folder that anybody can make is no place for code.
@@ -30,19 +34,34 @@ pub fn all(folder: &Path) -> Result<Vec<PathBuf>, Failed> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
         Err(e) => return Err(Failed::host(format!("{}: {e}", folder.display()))),
     };
-    let mut files: Vec<_> = entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "jsonl")).collect();
+    let mut files: Vec<_> = entries
+        .flatten()
+        .map(|e| e.path())
+        .filter(|p| p.extension().is_some_and(|e| e == "jsonl"))
+        .collect();
     files.sort();
     Ok(files)
 }
 
 /// The one run file whose id begins so.
 pub fn find(folder: &Path, id: &str) -> Result<PathBuf, Failed> {
-    let named = |path: &PathBuf| path.file_stem().and_then(|s| s.to_str()).and_then(|s| s.rsplit('-').next()).is_some_and(|run| run.starts_with(id));
+    let named = |path: &PathBuf| {
+        path.file_stem()
+            .and_then(|s| s.to_str())
+            .and_then(|s| s.rsplit('-').next())
+            .is_some_and(|run| run.starts_with(id))
+    };
     let found: Vec<_> = all(folder)?.into_iter().filter(named).collect();
     match found.as_slice() {
         [one] if !id.is_empty() => Ok(one.clone()),
-        [] | [_] => Err(Failed::usage(format!("no run {id:?} in {}; `salve runs` lists them", folder.display()))),
-        several => Err(Failed::usage(format!("{} runs begin with {id:?}: give more of the id", several.len()))),
+        [] | [_] => Err(Failed::usage(format!(
+            "no run {id:?} in {}; `salve runs` lists them",
+            folder.display()
+        ))),
+        several => Err(Failed::usage(format!(
+            "{} runs begin with {id:?}: give more of the id",
+            several.len()
+        ))),
     }
 }
 
@@ -56,7 +75,9 @@ pub fn given(folder: &Path, run: &str) -> Result<PathBuf, Failed> {
 pub fn is_strange(path: &Path, folder: &Path) -> bool {
     let real = |path: &Path| path.canonicalize().ok();
     let inside = matches!((real(path), real(folder)), (Some(path), Some(folder)) if path.parent() == Some(&folder));
-    let own = std::fs::metadata(path).is_ok_and(|found| found.mode() & 0o077 == 0 && found.uid() == rustix::process::geteuid().as_raw());
+    let own = std::fs::metadata(path).is_ok_and(|found| {
+        found.mode() & 0o077 == 0 && found.uid() == rustix::process::geteuid().as_raw()
+    });
     // mutant world-writable-file-trusted: !(inside && own) ~> { let _ = own; !inside }
     // mutant foreign-folder-trusted: !(inside && own) ~> { let _ = inside; !own }
     !(inside && own)
@@ -66,21 +87,28 @@ pub fn is_strange(path: &Path, folder: &Path) -> bool {
 pub fn header<'a>(entries: &'a [Entry], path: &Path) -> Result<&'a Header, Failed> {
     match entries.first() {
         Some(Entry::Header(header)) => Ok(header),
-        Some(_) | None => Err(Failed::document(format!("{}: it does not begin with a run's header", path.display()))),
+        Some(_) | None => Err(Failed::document(format!(
+            "{}: it does not begin with a run's header",
+            path.display()
+        ))),
     }
 }
 
 /// A new run's id: eight hexadecimal digits.
 pub fn id() -> Result<String, Failed> {
     let mut bytes = [0; 4];
-    getrandom::fill(&mut bytes).map_err(|e| Failed::host(format!("the system gives no random bytes: {e}")))?;
+    getrandom::fill(&mut bytes)
+        .map_err(|e| Failed::host(format!("the system gives no random bytes: {e}")))?;
     Ok(format!("{:08x}", u32::from_be_bytes(bytes)))
 }
 
 /// A run file's name: day, context, id. The context may hold anything, so only what a file name bears stays.
 pub fn file_name(at: Millis, context: &str, id: &str) -> String {
-    let day = jiff::Timestamp::from_millisecond(at as i64).map(|t| t.strftime("%Y-%m-%d").to_string()).unwrap_or_else(|_| "undated".into());
-    let context: String = context.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(40).collect();
+    let day = jiff::Timestamp::from_millisecond(at as i64)
+        .map(|t| t.strftime("%Y-%m-%d").to_string())
+        .unwrap_or_else(|_| "undated".into());
+    let context: String =
+        context.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(40).collect();
     format!("{day}-{}-{id}.jsonl", context.trim_matches('-'))
 }
 

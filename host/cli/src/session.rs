@@ -52,7 +52,11 @@ impl Ready {
     /// Loads the component, refuses what cannot run here, and fills its configuration.
     pub async fn prepare(chosen: Chosen, terms: &Terms) -> Result<Self, Failed> {
         let (guest, description) = load(&chosen.component, &chosen.origin, chosen.limits).await?;
-        let configuration = Schema::read(&description.configuration)?.fill(&chosen.configuration, terms.config_file.as_deref(), &terms.config)?;
+        let configuration = Schema::read(&description.configuration)?.fill(
+            &chosen.configuration,
+            terms.config_file.as_deref(),
+            &terms.config,
+        )?;
         Ok(Self { chosen, guest, description, configuration, plan: None })
     }
 
@@ -80,17 +84,34 @@ impl Ready {
 
     /// Refuses, naming all of them, touches that the guest imports and nothing grants.
     pub fn refuse_ungranted(&self) -> Result<(), Failed> {
-        self.guest.link(Linking::Granted(&self.chosen.grants)).map(|_| ()).map_err(|e| Failed::denied(e.to_string()))
+        self.guest
+            .link(Linking::Granted(&self.chosen.grants))
+            .map(|_| ())
+            .map_err(|e| Failed::denied(e.to_string()))
     }
 
     /// Runs it once, with its run file in the folder `runs`.
-    pub async fn run(&self, mode: Mode, open: &Open, runs: Option<&Path>, person: Box<dyn Person>) -> Result<Over, Failed> {
+    pub async fn run(
+        &self,
+        mode: Mode,
+        open: &Open,
+        runs: Option<&Path>,
+        person: Box<dyn Person>,
+    ) -> Result<Over, Failed> {
         let id = runs::id()?;
         let file = match runs {
             Some(folder) => {
                 components::keep(folder, &self.chosen.digest, &self.chosen.component)?;
-                let file = RunFile::create(folder, &runs::file_name(open.clock().now(), &open.context, &id));
-                Some(file.map_err(|e| Failed::host(format!("the run file cannot be made in {}: {e}", folder.display())))?)
+                let file = RunFile::create(
+                    folder,
+                    &runs::file_name(open.clock().now(), &open.context, &id),
+                );
+                Some(file.map_err(|e| {
+                    Failed::host(format!(
+                        "the run file cannot be made in {}: {e}",
+                        folder.display()
+                    ))
+                })?)
             }
             None => None,
         };
@@ -98,7 +119,14 @@ impl Ready {
     }
 
     /// Runs it once, on this run file.
-    pub async fn run_on(&self, mode: Mode, open: &Open, id: &str, file: Option<RunFile>, person: Box<dyn Person>) -> Result<Over, Failed> {
+    pub async fn run_on(
+        &self,
+        mode: Mode,
+        open: &Open,
+        id: &str,
+        file: Option<RunFile>,
+        person: Box<dyn Person>,
+    ) -> Result<Over, Failed> {
         let rings = if mode == Mode::Live { self.rings(open).await } else { None };
         let header = Header { rings, ..self.header(mode, open, id) };
         let (underway, mut run) = begin(open, header, file, person, mode)?;
@@ -137,7 +165,8 @@ impl Ready {
             grants: self.chosen.grants.clone(),
             limits: self.chosen.limits,
             // mutant guest-deadline-unbounded: LONGEST ~> LONGEST * LONGEST
-            deadline: at + self.configuration["timeout"].as_u64().unwrap_or(3600).min(LONGEST) * 1000,
+            deadline: at
+                + self.configuration["timeout"].as_u64().unwrap_or(3600).min(LONGEST) * 1000,
             context: open.context.clone(),
             cluster: open.identity.uid.clone(),
             user: open.identity.user.clone(),
@@ -153,7 +182,14 @@ impl Ready {
         }
         let requests = rings::beyond();
         let may = open.ask(Access { requests: requests.clone() }).await.ok();
-        let beyond = may.map(|may| requests.iter().zip(may).filter(|(_, may)| *may).map(|(request, _)| request.to_string()).collect());
+        let beyond = may.map(|may| {
+            requests
+                .iter()
+                .zip(may)
+                .filter(|(_, may)| *may)
+                .map(|(request, _)| request.to_string())
+                .collect()
+        });
         let account = open.identity.user.as_deref().and_then(rings::account);
         let wanted = account.map(|account| {
             let functions = functions(self.guest.inspection().imported());
@@ -161,16 +197,20 @@ impl Ready {
         });
         let missing_policies = match wanted {
             None => None,
-            Some(policies) => open.ask(Policies { policies: policies.clone() }).await.ok().map(|standing| {
-                let standing = policies.into_iter().zip(standing);
-                standing
-                    .filter_map(|(policy, standing)| match standing {
-                        Standing::Held => None,
-                        Standing::Absent => Some(policy.name),
-                        Standing::Otherwise => Some(format!("{} as these documents make it", policy.name)),
-                    })
-                    .collect()
-            }),
+            Some(policies) => {
+                open.ask(Policies { policies: policies.clone() }).await.ok().map(|standing| {
+                    let standing = policies.into_iter().zip(standing);
+                    standing
+                        .filter_map(|(policy, standing)| match standing {
+                            Standing::Held => None,
+                            Standing::Absent => Some(policy.name),
+                            Standing::Otherwise => {
+                                Some(format!("{} as these documents make it", policy.name))
+                            }
+                        })
+                        .collect()
+                })
+            }
         };
         Some(Rings { beyond, missing_policies })
     }
@@ -191,22 +231,48 @@ pub struct Dead {
 
 impl Dead {
     /// Replays the guest over the file and goes on where that ends.
-    pub async fn recover(self, guest: &Guest, today: Grants, open: &Open, person: Box<dyn Person>) -> Result<Over, Failed> {
-        let linked = guest.link(Linking::Granted(&self.header.grants)).map_err(|e| Failed::denied(e.to_string()))?;
+    pub async fn recover(
+        self,
+        guest: &Guest,
+        today: Grants,
+        open: &Open,
+        person: Box<dyn Person>,
+    ) -> Result<Over, Failed> {
+        let linked = guest
+            .link(Linking::Granted(&self.header.grants))
+            .map_err(|e| Failed::denied(e.to_string()))?;
         let (configuration, limits) = (self.header.configuration.to_string(), self.header.limits);
         let (underway, run) = self.take_up(today, open, person, false)?;
         underway.play(run, &linked, Mode::Live, &configuration, limits).await
     }
 
     /// Gives back what it holds, and nothing else.
-    pub async fn release(self, today: Grants, open: &Open, person: Box<dyn Person>) -> Result<Over, Failed> {
+    pub async fn release(
+        self,
+        today: Grants,
+        open: &Open,
+        person: Box<dyn Person>,
+    ) -> Result<Over, Failed> {
         let (underway, run) = self.take_up(today, open, person, true)?;
         let ending = run.recorded_ending().unwrap_or_else(|| Ending::Died(run.recorded_step()));
         underway.finish(run, ending).await
     }
 
-    fn take_up(self, today: Grants, open: &Open, person: Box<dyn Person>, release_only: bool) -> Result<(Underway, Run), Failed> {
-        let (underway, setting) = Underway::new(open, &self.header, Some(self.file), Report::of(&self.entries), person, Mode::Live);
+    fn take_up(
+        self,
+        today: Grants,
+        open: &Open,
+        person: Box<dyn Person>,
+        release_only: bool,
+    ) -> Result<(Underway, Run), Failed> {
+        let (underway, setting) = Underway::new(
+            open,
+            &self.header,
+            Some(self.file),
+            Report::of(&self.entries),
+            person,
+            Mode::Live,
+        );
         let recovery = Recovery {
             at: open.clock().now(),
             salve: env!("CARGO_PKG_VERSION").into(),
@@ -215,7 +281,8 @@ impl Dead {
             release_only,
             today,
         };
-        let run = Run::recover(setting, self.entries, recovery).map_err(|e| Failed::host(e.to_string()))?;
+        let run = Run::recover(setting, self.entries, recovery)
+            .map_err(|e| Failed::host(e.to_string()))?;
         Ok((underway, run))
     }
 }
@@ -242,10 +309,16 @@ pub struct Parting {
 }
 
 /// Answers the guest from the record and judges anew; with `other` grants, by those.
-pub async fn replay(guest: &Guest, entries: Vec<Entry>, other: Option<Grants>) -> Result<Replayed, Failed> {
+pub async fn replay(
+    guest: &Guest,
+    entries: Vec<Entry>,
+    other: Option<Grants>,
+) -> Result<Replayed, Failed> {
     let header = match entries.first() {
         Some(Entry::Header(header)) => header.clone(),
-        Some(_) | None => return Err(Failed::document("the run file does not begin with a run's header")),
+        Some(_) | None => {
+            return Err(Failed::document("the run file does not begin with a run's header"));
+        }
     };
     let linked = guest.link(Linking::Every).map_err(|e| Failed::denied(e.to_string()))?;
     let run = Run::replay(entries, other).map_err(|e| Failed::host(e.to_string()))?;
@@ -253,25 +326,44 @@ pub async fn replay(guest: &Guest, entries: Vec<Entry>, other: Option<Grants>) -
     let mut seat = Some(run);
     let configuration = header.configuration.to_string();
     let ended = match header.command.as_str() {
-        "check" => linked.diagnose(&mut seat, &configuration, header.limits).await.map(Ending::Diagnosed),
-        _ => linked.remediate(&mut seat, &configuration, header.limits).await.map(Ending::Concluded),
+        "check" => {
+            linked.diagnose(&mut seat, &configuration, header.limits).await.map(Ending::Diagnosed)
+        }
+        _ => {
+            linked.remediate(&mut seat, &configuration, header.limits).await.map(Ending::Concluded)
+        }
     };
     let run = seat.ok_or_else(|| Failed::host("the sandbox did not give the run back"))?;
     let ended = to_its_end(&run, ended);
     let (ending, parts) = match (&recorded, ended) {
-        (_, Err(end @ GuestEnd::Halted(Halt::Diverged { .. }))) => (end.ending(&run), parting(&end)),
+        (_, Err(end @ GuestEnd::Halted(Halt::Diverged { .. }))) => {
+            (end.ending(&run), parting(&end))
+        }
         // Broken off from outside: what the guest would have come to is not what the run came to.
-        (Some(Ending::Died(_) | Ending::Stopped(_)), _) => (recorded.clone().expect("it was looked at"), None),
-        (Some(Ending::Concluded(_) | Ending::Diagnosed(_)), Err(GuestEnd::Halted(Halt::RecordEnds { asked }))) => {
+        (Some(Ending::Died(_) | Ending::Stopped(_)), _) => {
+            (recorded.clone().expect("it was looked at"), None)
+        }
+        (
+            Some(Ending::Concluded(_) | Ending::Diagnosed(_)),
+            Err(GuestEnd::Halted(Halt::RecordEnds { asked })),
+        ) => {
             let parting = Parting { entry: None, expected: spelt(recorded.as_ref()), got: asked };
             (Ending::Died(run.step().map(str::to_owned)), Some(parting))
         }
-        (Some(recorded), Err(GuestEnd::Halted(Halt::RecordEnds { .. }))) => (recorded.clone(), None),
-        (None, Err(GuestEnd::Halted(Halt::RecordEnds { .. }))) => (Ending::Died(run.step().map(str::to_owned)), None),
+        (Some(recorded), Err(GuestEnd::Halted(Halt::RecordEnds { .. }))) => {
+            (recorded.clone(), None)
+        }
+        (None, Err(GuestEnd::Halted(Halt::RecordEnds { .. }))) => {
+            (Ending::Died(run.step().map(str::to_owned)), None)
+        }
         (_, ended) => {
             let ending = ended.unwrap_or_else(|end| end.ending(&run));
             let other = recorded.as_ref().is_some_and(|recorded| *recorded != ending);
-            let parting = other.then(|| Parting { entry: None, expected: spelt(recorded.as_ref()), got: spelt(Some(&ending)) });
+            let parting = other.then(|| Parting {
+                entry: None,
+                expected: spelt(recorded.as_ref()),
+                got: spelt(Some(&ending)),
+            });
             (ending, parting)
         }
     };
@@ -291,18 +383,27 @@ fn to_its_end(run: &Run, ended: Result<Ending, GuestEnd>) -> Result<Ending, Gues
 
 fn parting(end: &GuestEnd) -> Option<Parting> {
     match end {
-        GuestEnd::Halted(Halt::Diverged { n, expected, got }) => Some(Parting { entry: Some(*n), expected: expected.clone(), got: got.clone() }),
+        GuestEnd::Halted(Halt::Diverged { n, expected, got }) => {
+            Some(Parting { entry: Some(*n), expected: expected.clone(), got: got.clone() })
+        }
         _ => None,
     }
 }
 
 /// An ending as the file has it, for two to be compared.
 fn spelt(ending: Option<&Ending>) -> String {
-    ending.map_or_else(|| "no end".into(), |ending| serde_json::to_string(ending).unwrap_or_default())
+    ending
+        .map_or_else(|| "no end".into(), |ending| serde_json::to_string(ending).unwrap_or_default())
 }
 
 /// Begins a run.
-pub fn begin(open: &Open, header: Header, file: Option<RunFile>, person: Box<dyn Person>, mode: Mode) -> Result<(Underway, Run), Failed> {
+pub fn begin(
+    open: &Open,
+    header: Header,
+    file: Option<RunFile>,
+    person: Box<dyn Person>,
+    mode: Mode,
+) -> Result<(Underway, Run), Failed> {
     let (underway, setting) = Underway::new(open, &header, file, None, person, mode);
     let run = Run::begin(setting, header).map_err(|e| Failed::host(e.to_string()))?;
     Ok((underway, run))
@@ -317,19 +418,34 @@ pub struct Underway {
 }
 
 impl Underway {
-    fn new(open: &Open, header: &Header, file: Option<RunFile>, told: Option<Report>, person: Box<dyn Person>, mode: Mode) -> (Self, Setting) {
+    fn new(
+        open: &Open,
+        header: &Header,
+        file: Option<RunFile>,
+        told: Option<Report>,
+        person: Box<dyn Person>,
+        mode: Mode,
+    ) -> (Self, Setting) {
         let path = file.as_ref().map(|f| f.path().to_owned());
         let report = Arc::new(Mutex::new(told));
         let journal = Box::new(Told { file, report: report.clone() });
         let stop = Stop::default();
         let signals = tokio::spawn(heed(stop.clone()));
         let backend = open.backend(&header.run, header.deadline, &stop);
-        let setting = Setting { backend, clock: open.clock(), journal, person, stop: stop.clone(), mode };
+        let setting =
+            Setting { backend, clock: open.clock(), journal, person, stop: stop.clone(), mode };
         (Self { report, stop, signals, file: path }, setting)
     }
 
     /// Calls the guest, and ends the run.
-    async fn play(self, run: Run, linked: &Linked, mode: Mode, configuration: &str, limits: Limits) -> Result<Over, Failed> {
+    async fn play(
+        self,
+        run: Run,
+        linked: &Linked,
+        mode: Mode,
+        configuration: &str,
+        limits: Limits,
+    ) -> Result<Over, Failed> {
         if let Some(ending) = run.recorded_ending() {
             return self.finish(run, ending).await;
         }
@@ -338,8 +454,14 @@ impl Underway {
         let ended = {
             let call = async {
                 match mode {
-                    Mode::Diagnosis => linked.diagnose(&mut seat, configuration, limits).await.map(Ending::Diagnosed),
-                    Mode::Live | Mode::Plan | Mode::Replay => linked.remediate(&mut seat, configuration, limits).await.map(Ending::Concluded),
+                    Mode::Diagnosis => linked
+                        .diagnose(&mut seat, configuration, limits)
+                        .await
+                        .map(Ending::Diagnosed),
+                    Mode::Live | Mode::Plan | Mode::Replay => linked
+                        .remediate(&mut seat, configuration, limits)
+                        .await
+                        .map(Ending::Concluded),
                 }
             };
             tokio::select! {
@@ -386,10 +508,19 @@ pub fn quiet_watcher(may_ask: bool) -> Box<dyn Person> {
 }
 
 /// Looks at a component, compiles it, and asks what it is with every capability out of reach.
-pub async fn load(component: &[u8], origin: &str, limits: Limits) -> Result<(Guest, Description), Failed> {
-    let sandbox = Sandbox::new(runs::cache().as_deref()).map_err(|e| Failed::host(e.to_string()))?.compiling_by(Box::new(compiler::compile));
+pub async fn load(
+    component: &[u8],
+    origin: &str,
+    limits: Limits,
+) -> Result<(Guest, Description), Failed> {
+    let sandbox = Sandbox::new(runs::cache().as_deref())
+        .map_err(|e| Failed::host(e.to_string()))?
+        .compiling_by(Box::new(compiler::compile));
     let guest = sandbox.load(component).map_err(|e| Failed::document(format!("{origin}: {e}")))?;
-    let description = guest.describe(limits).await.map_err(|e| Failed::guest(format!("{origin}: describe: {e}")))?;
+    let description = guest
+        .describe(limits)
+        .await
+        .map_err(|e| Failed::guest(format!("{origin}: describe: {e}")))?;
     Ok((guest, description))
 }
 

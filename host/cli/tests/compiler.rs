@@ -32,9 +32,15 @@ static ONE: Mutex<()> = Mutex::new(());
 
 /// Children of this process that compile.
 fn compilers() -> usize {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path().join("children"));
-    let children: String = tasks.filter_map(|file| std::fs::read_to_string(file).ok()).collect::<Vec<_>>().join(" ");
-    let compiles = |id: &&str| std::fs::read_to_string(format!("/proc/{id}/cmdline")).is_ok_and(|line| line.contains(salve::compiler::WORD));
+    let tasks = std::fs::read_dir("/proc/self/task")
+        .unwrap()
+        .map(|task| task.unwrap().path().join("children"));
+    let children: String =
+        tasks.filter_map(|file| std::fs::read_to_string(file).ok()).collect::<Vec<_>>().join(" ");
+    let compiles = |id: &&str| {
+        std::fs::read_to_string(format!("/proc/{id}/cmdline"))
+            .is_ok_and(|line| line.contains(salve::compiler::WORD))
+    };
     children.split_whitespace().filter(compiles).count()
 }
 
@@ -57,10 +63,16 @@ fn what_is_damaged_is_its_authors_fault() {
 fn a_bomb_ends_when_its_time_or_its_memory_is_over() {
     let _one = ONE.lock().unwrap();
     let bomb = bomb();
-    for (allowance, words) in [(Allowance { seconds: 1, mib: 2048 }, "within 1 s"), (Allowance { seconds: 120, mib: 48 }, "48 MiB")] {
+    for (allowance, words) in [
+        (Allowance { seconds: 1, mib: 2048 }, "within 1 s"),
+        (Allowance { seconds: 120, mib: 48 }, "48 MiB"),
+    ] {
         let ended = elsewhere(program(), &bomb, allowance).unwrap_err();
         assert!(matches!(ended, LoadError::Compiling { .. }), "{ended}");
-        assert!(ended.to_string().contains(words) && ended.to_string().contains("build it smaller"), "{ended}");
+        assert!(
+            ended.to_string().contains(words) && ended.to_string().contains("build it smaller"),
+            "{ended}"
+        );
     }
     // Each is waited for before its end is told: no child of this test is left.
     assert_eq!(compilers(), 0);
@@ -74,8 +86,18 @@ fn a_limit_that_was_lower_before_is_kept() {
     std::fs::write(&file, &guest).unwrap();
     // Far less than the allowance, and enough for this guest.
     let line = r#"ulimit -d 524288 && exec "$0" "$1" 120 2048 < "$2""#;
-    let output = Command::new("sh").args(["-c", line]).arg(program()).arg(salve::compiler::WORD).arg(&file).output().unwrap();
-    assert!(output.status.success() && !output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("sh")
+        .args(["-c", line])
+        .arg(program())
+        .arg(salve::compiler::WORD)
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success() && !output.stdout.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 #[test]

@@ -6,7 +6,10 @@ use std::process::{Command, Stdio};
 
 fn salve(home: &Path, arguments: &[&str]) -> Vec<u8> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_salve"));
-    command.args(arguments).env("HOME", home).env("XDG_CACHE_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"));
+    command
+        .args(arguments)
+        .env("HOME", home)
+        .env("XDG_CACHE_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"));
     command.stderr(Stdio::null()).output().unwrap().stdout
 }
 
@@ -20,13 +23,21 @@ fn a_run_told_as_json_fits_the_published_schema() {
     salve(home.path(), &["demo", "--runs", &runs]);
     let mut reports: Vec<Value> = vec![];
     for file in salve::runs::all(Path::new(&runs)).unwrap() {
-        let report: Value = serde_json::from_slice(&salve(home.path(), &["report", &file.display().to_string(), "--as", "json"])).unwrap();
-        let wrong: Vec<_> = validator.iter_errors(&report).map(|e| format!("{}: {e}", e.instance_path())).collect();
+        let report: Value = serde_json::from_slice(&salve(
+            home.path(),
+            &["report", &file.display().to_string(), "--as", "json"],
+        ))
+        .unwrap();
+        let wrong: Vec<_> =
+            validator.iter_errors(&report).map(|e| format!("{}: {e}", e.instance_path())).collect();
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
         reports.push(report);
     }
     reports.sort_by_key(|report| report["verdict"].as_str().map(str::to_owned));
-    assert_eq!(reports.iter().map(|report| &report["verdict"]).collect::<Vec<_>>(), ["fixed", "planned"]);
+    assert_eq!(
+        reports.iter().map(|report| &report["verdict"]).collect::<Vec<_>>(),
+        ["fixed", "planned"]
+    );
     let report = reports.remove(0);
     // A schema that refuses nothing would prove nothing.
     let mut odd = report.clone();

@@ -8,8 +8,16 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
 /// What always takes its time is short, what ends with its condition is long: a slow machine sees the same.
-const QUICK: &[&str] =
-    &["settle=2", "snapshot-wait=5", "restore-wait=2", "resume-wait=600", "recovery=7200", "timeout=36000", "deletion-pause=200", "log-window=120"];
+const QUICK: &[&str] = &[
+    "settle=2",
+    "snapshot-wait=5",
+    "restore-wait=2",
+    "resume-wait=600",
+    "recovery=7200",
+    "timeout=36000",
+    "deletion-pause=200",
+    "log-window=120",
+];
 
 fn started(sim: &Sim) -> Child {
     let mut command = sim.run();
@@ -30,7 +38,11 @@ fn killed() -> Sim {
 }
 
 fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 #[track_caller]
@@ -65,9 +77,20 @@ fn id(sim: &Sim) -> String {
 }
 
 fn sources(sim: &Sim) -> Vec<String> {
-    let kubectl = Command::new("kubectl").arg("--kubeconfig").arg(&sim.kubeconfig).args(["get", "replicationsources", "-A", "-o", "json"]).output().unwrap();
+    let kubectl = Command::new("kubectl")
+        .arg("--kubeconfig")
+        .arg(&sim.kubeconfig)
+        .args(["get", "replicationsources", "-A", "-o", "json"])
+        .output()
+        .unwrap();
     let list: Value = serde_json::from_slice(&kubectl.stdout).unwrap();
-    let name = |o: &Value| format!("{}/{}", o["metadata"]["namespace"].as_str().unwrap(), o["metadata"]["name"].as_str().unwrap());
+    let name = |o: &Value| {
+        format!(
+            "{}/{}",
+            o["metadata"]["namespace"].as_str().unwrap(),
+            o["metadata"]["name"].as_str().unwrap()
+        )
+    };
     list["items"].as_array().unwrap().iter().map(name).collect()
 }
 
@@ -78,28 +101,50 @@ fn a_killed_run_is_finished_and_its_record_is_good_for_all_that_is_said_of_it() 
     let told = ends(&mut offline(&sim, &["runs"]), 0);
     assert!(told.contains("died") && told.contains(&format!("salve recover {id}")), "{told}");
     let held = ends(&mut online(&sim, &["run", "volsync-unlock", "--yes"]), 4);
-    assert!(held.contains(&id) && held.contains("salve recover"), "another run is kept off, and told of this one: {held}");
+    assert!(
+        held.contains(&id) && held.contains("salve recover"),
+        "another run is kept off, and told of this one: {held}"
+    );
 
     let left = ends(&mut sim.salve(&["doctor"]), 5);
-    assert!(left.contains("LEFT OPEN") && left.contains("flux resume") && left.contains("Lease default/salve") && left.contains(&id), "{left}");
+    assert!(
+        left.contains("LEFT OPEN")
+            && left.contains("flux resume")
+            && left.contains("Lease default/salve")
+            && left.contains(&id),
+        "{left}"
+    );
 
     let strange = sim.home.path().join("strange.jsonl");
     std::fs::copy(file(&sim), &strange).unwrap();
     let refused = ends(&mut online(&sim, &["recover", &strange.display().to_string()]), 2);
-    assert!(refused.contains("--policy FILE") && refused.contains("--release"), "its grants are its author's word: {refused}");
+    assert!(
+        refused.contains("--policy FILE") && refused.contains("--release"),
+        "its grants are its author's word: {refused}"
+    );
 
     let others = sim.home.path().join("others.yaml");
-    let none =
-        format!("apiVersion: salve.dev/v1alpha1\nkind: Policy\nmetadata: {{name: others}}\nspec: {{grants: [], digests: ['sha256:{}']}}\n", "0".repeat(64));
+    let none = format!(
+        "apiVersion: salve.dev/v1alpha1\nkind: Policy\nmetadata: {{name: others}}\nspec: {{grants: [], digests: ['sha256:{}']}}\n",
+        "0".repeat(64)
+    );
     std::fs::write(&others, none).unwrap();
     let refused = ends(online(&sim, &["recover"]).arg("--policy").arg(&others), 3);
-    assert!(refused.contains("others.yaml: spec.digests") && refused.contains("--release"), "it may not run any more: {refused}");
+    assert!(
+        refused.contains("others.yaml: spec.digests") && refused.contains("--release"),
+        "it may not run any more: {refused}"
+    );
 
     let told = ends(&mut online(&sim, &["recover"]), 0);
     assert!(told.contains("FIXED") && told.contains("taking it up"), "{told}");
     for form in ["terminal", "json", "markdown", "html"] {
         let report = ends(&mut offline(&sim, &["report", &id, "--as", form]), 0);
-        assert!(["after its process had died", "\"releaseOnly\": false"].iter().any(|words| report.contains(words)), "{form}: {report}");
+        assert!(
+            ["after its process had died", "\"releaseOnly\": false"]
+                .iter()
+                .any(|words| report.contains(words)),
+            "{form}: {report}"
+        );
     }
     assert_eq!(sim.doctor().status.code(), Some(0));
     let again = ends(&mut online(&sim, &["recover", &id]), 0);
@@ -108,27 +153,46 @@ fn a_killed_run_is_finished_and_its_record_is_good_for_all_that_is_said_of_it() 
     let same = ends(&mut offline(&sim, &["replay", &id]), 0);
     assert!(same.contains("THE SAME") && same.contains("fixed"), "{same}");
     let policy = sim.home.path().join("strict.yaml");
-    let strict =
-        "apiVersion: salve.dev/v1alpha1\nkind: Policy\nmetadata: {name: strict}\nspec:\n  grants:\n  - {capability: query-objects, kinds: [namespaces]}\n";
+    let strict = "apiVersion: salve.dev/v1alpha1\nkind: Policy\nmetadata: {name: strict}\nspec:\n  grants:\n  - {capability: query-objects, kinds: [namespaces]}\n";
     std::fs::write(&policy, strict).unwrap();
     let parts = ends(offline(&sim, &["replay", &id]).arg("--policy").arg(&policy), 1);
-    assert!(parts.contains("IT PARTS") && parts.contains("strict.yaml") && parts.contains("would allow it"), "{parts}");
+    assert!(
+        parts.contains("IT PARTS")
+            && parts.contains("strict.yaml")
+            && parts.contains("would allow it"),
+        "{parts}"
+    );
 
     let before = sources(&sim);
     let refused = ends(online(&sim, &["undo", &id, "--yes"]).arg("--policy").arg(&policy), 3);
     assert!(refused.contains("DENIED"), "{refused}");
     assert_eq!(sources(&sim), before, "never more than today's policy allows");
     let told = ends(&mut online(&sim, &["undo", &id, "--yes"]), 0);
-    assert!(told.contains("UNDONE") && told.contains("what cannot come back") && told.contains("there again already"), "{told}");
+    assert!(
+        told.contains("UNDONE")
+            && told.contains("what cannot come back")
+            && told.contains("there again already"),
+        "{told}"
+    );
     let after = sources(&sim);
-    assert!(after.contains(&"media/sonarr".to_owned()) && !before.contains(&"media/sonarr".to_owned()), "{before:?} {after:?}");
+    assert!(
+        after.contains(&"media/sonarr".to_owned()) && !before.contains(&"media/sonarr".to_owned()),
+        "{before:?} {after:?}"
+    );
     let nothing = ends(&mut online(&sim, &["undo", &id, "--yes"]), 0);
     assert!(nothing.contains("NOTHING TO DO"), "{nothing}");
     assert_eq!(sim.doctor().status.code(), Some(0), "undo gives its Lease back");
 
     // One that dies in the middle holds the cluster at most: that is given back, and what is missing is undone anew.
-    let mut all = salve::runs::all(&sim.runs()).unwrap().into_iter().map(|path| std::fs::read_to_string(path).unwrap());
-    let opened = |text: &str| text.lines().position(|line| line.contains("\"opened\"") && line.contains("delete-replicationsources.recreate"));
+    let mut all = salve::runs::all(&sim.runs())
+        .unwrap()
+        .into_iter()
+        .map(|path| std::fs::read_to_string(path).unwrap());
+    let opened = |text: &str| {
+        text.lines().position(|line| {
+            line.contains("\"opened\"") && line.contains("delete-replicationsources.recreate")
+        })
+    };
     let (text, opened) = all.find_map(|text| opened(&text).map(|line| (text, line))).unwrap();
     let died = sim.runs().join("2031-01-01-x-deadbeef.jsonl");
     std::fs::write(&died, text.split_inclusive('\n').take(opened + 1).collect::<String>()).unwrap();
@@ -169,11 +233,17 @@ fn a_run_whose_time_is_over_is_only_released() {
 fn what_a_recovery_does_anew_has_to_be_allowed_today() {
     let sim = killed();
     let policy = sim.home.path().join("strict.yaml");
-    let strict =
-        "apiVersion: salve.dev/v1alpha1\nkind: Policy\nmetadata: {name: strict}\nspec:\n  grants:\n  - {capability: query-objects, kinds: [namespaces]}\n";
+    let strict = "apiVersion: salve.dev/v1alpha1\nkind: Policy\nmetadata: {name: strict}\nspec:\n  grants:\n  - {capability: query-objects, kinds: [namespaces]}\n";
     std::fs::write(&policy, strict).unwrap();
     let before = sources(&sim);
-    let told = text(&online(&sim, &["recover"]).arg("--policy").arg(&policy).stdin(Stdio::null()).output().unwrap());
+    let told = text(
+        &online(&sim, &["recover"])
+            .arg("--policy")
+            .arg(&policy)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap(),
+    );
     assert!(told.contains("strict.yaml") && !told.contains("FIXED  "), "{told}");
     assert_eq!(sim.doctor().status.code(), Some(0), "what it suspended is given back all the same");
     let deleted = before.iter().filter(|source| !sources(&sim).contains(source)).count();
@@ -189,10 +259,21 @@ fn doctor_names_a_lease_that_stayed_behind() {
         "apiVersion: coordination.k8s.io/v1\nkind: Lease\nmetadata: {name: salve, namespace: default}\nspec: {holderIdentity: 0badcafe, acquireTime: '2026-08-20T08:00:00.000000Z', leaseDurationSeconds: 60}\n",
     )
     .unwrap();
-    let created = Command::new("kubectl").arg("--kubeconfig").arg(&sim.kubeconfig).args(["create", "--validate=false", "-f"]).arg(&lease).output().unwrap();
+    let created = Command::new("kubectl")
+        .arg("--kubeconfig")
+        .arg(&sim.kubeconfig)
+        .args(["create", "--validate=false", "-f"])
+        .arg(&lease)
+        .output()
+        .unwrap();
     assert!(created.status.success(), "{}", text(&created));
     let told = ends(&mut sim.salve(&["doctor"]), 5);
-    assert!(told.contains("LEFT OPEN") && told.contains("0badcafe") && told.contains("kubectl delete lease salve -n default"), "{told}");
+    assert!(
+        told.contains("LEFT OPEN")
+            && told.contains("0badcafe")
+            && told.contains("kubectl delete lease salve -n default"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -200,10 +281,23 @@ fn doctor_names_the_backups_that_will_bite_before_they_do() {
     let sim = Sim::start("1");
     let told = ends(&mut sim.salve(&["doctor"]), 0);
     assert!(told.contains("NOTHING LEFT") && told.contains("WATCH OUT"), "{told}");
-    assert!(told.contains("media/bazarr") && told.contains("kubectl delete replicationsource bazarr -n media"), "{told}");
-    let found: Value = serde_json::from_str(&ends(&mut sim.salve(&["doctor", "--output", "json"]), 0)).unwrap();
-    let orphans: Vec<&Value> = found["orphans"].as_array().unwrap().iter().map(|orphan| &orphan["source"]["object"]["name"]).collect();
-    assert!(orphans.contains(&&Value::from("zigbee2mqtt")), "its claim is being deleted: {orphans:?}");
+    assert!(
+        told.contains("media/bazarr")
+            && told.contains("kubectl delete replicationsource bazarr -n media"),
+        "{told}"
+    );
+    let found: Value =
+        serde_json::from_str(&ends(&mut sim.salve(&["doctor", "--output", "json"]), 0)).unwrap();
+    let orphans: Vec<&Value> = found["orphans"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|orphan| &orphan["source"]["object"]["name"])
+        .collect();
+    assert!(
+        orphans.contains(&&Value::from("zigbee2mqtt")),
+        "its claim is being deleted: {orphans:?}"
+    );
     assert_eq!((found["items"].as_array().map(Vec::len), &found["lease"]), (Some(0), &Value::Null));
 }
 
@@ -219,9 +313,21 @@ fn a_plan_is_kept_and_run_by_its_id_and_its_next_run_is_another() {
     let plan: Value = serde_json::from_str(&ends(&mut plan, 0)).unwrap();
     let id = plan["run"].as_str().unwrap().to_owned();
     assert_eq!(plan["verdict"], "planned");
-    let exact: Vec<_> = plan["effects"].as_array().unwrap().iter().filter(|told| told["certainty"] == "exact").collect();
-    assert!(exact.len() >= 3 && exact.iter().all(|told| told["about"][0]["why"].is_string()), "{exact:?}");
-    assert_eq!(std::fs::read(&out).unwrap(), std::fs::read(file(&sim)).unwrap(), "--out is the same file");
+    let exact: Vec<_> = plan["effects"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|told| told["certainty"] == "exact")
+        .collect();
+    assert!(
+        exact.len() >= 3 && exact.iter().all(|told| told["about"][0]["why"].is_string()),
+        "{exact:?}"
+    );
+    assert_eq!(
+        std::fs::read(&out).unwrap(),
+        std::fs::read(file(&sim)).unwrap(),
+        "--out is the same file"
+    );
 
     let stranger = ends(online(&sim, &["run"]).arg("--plan").arg(&out), 2);
     assert!(stranger.contains("name its guest"), "{stranger}");
@@ -232,7 +338,11 @@ fn a_plan_is_kept_and_run_by_its_id_and_its_next_run_is_another() {
     let told = ends(&mut online(&sim, &["run", "--plan", &id, "--output", "json"]), 0);
     let json = &told[told.find("{\n").unwrap()..=told.rfind("\n}").unwrap() + 1];
     let run: Value = serde_json::from_str(json).unwrap();
-    assert_eq!((run["verdict"].as_str(), run["plan"].as_str()), (Some("fixed"), Some(id.as_str())), "{told}");
+    assert_eq!(
+        (run["verdict"].as_str(), run["plan"].as_str()),
+        (Some("fixed"), Some(id.as_str())),
+        "{told}"
+    );
     let again = ends(&mut online(&sim, &["run", "--plan", &id]), 0);
     assert!(again.contains("NOTHING TO DO"), "what was planned is done: {again}");
 }
@@ -317,14 +427,22 @@ fn old_runs_go_when_they_are_pruned_and_those_with_no_end_stay() {
     ends(&mut online(&sim, &["recover", &id(&sim)]), 0);
     let all = || salve::runs::all(&sim.runs()).unwrap();
     assert_eq!(all().len(), 2);
-    let told = ends(&mut offline(&sim, &["runs", "prune", "--older-than", "0", "--keep", "0", "--dry-run"]), 0);
+    let told = ends(
+        &mut offline(&sim, &["runs", "prune", "--older-than", "0", "--keep", "0", "--dry-run"]),
+        0,
+    );
     assert!(told.contains("would remove 1 run and 0 components") && all().len() == 2, "{told}");
     ends(&mut offline(&sim, &["runs", "prune", "--older-than", "0"]), 0);
     assert_eq!(all().len(), 2, "the newest stay");
     ends(&mut offline(&sim, &["runs", "prune", "--older-than", "0", "--keep", "0"]), 0);
     assert!(all().len() == 1 && !ended.exists());
-    assert!(std::fs::read_dir(sim.runs().join("components")).unwrap().count() == 1, "recovery needs it");
+    assert!(
+        std::fs::read_dir(sim.runs().join("components")).unwrap().count() == 1,
+        "recovery needs it"
+    );
     ends(&mut online(&sim, &["recover", "--release"]), 1);
     ends(&mut offline(&sim, &["runs", "prune", "--older-than", "0", "--keep", "0"]), 0);
-    assert!(all().is_empty() && std::fs::read_dir(sim.runs().join("components")).unwrap().count() == 0);
+    assert!(
+        all().is_empty() && std::fs::read_dir(sim.runs().join("components")).unwrap().count() == 0
+    );
 }

@@ -61,7 +61,10 @@ mod tests {
 
     #[test]
     fn key_order_does_not_change_a_digest_and_content_does() {
-        assert_eq!(of_json(&json!({"a": 1, "b": [true, null]})), of_json(&json!({"b": [true, null], "a": 1})));
+        assert_eq!(
+            of_json(&json!({"a": 1, "b": [true, null]})),
+            of_json(&json!({"b": [true, null], "a": 1}))
+        );
         assert_ne!(of_json(&json!({"a": 1})), of_json(&json!({"a": 2})));
         assert_ne!(of_json(&json!(["a,b"])), of_json(&json!(["a", "b"])));
     }

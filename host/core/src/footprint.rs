@@ -102,11 +102,17 @@ macro_rules! flux_rules {
 /// Who owns an object: what their labels can name.
 macro_rules! owner_rules {
     ($scope:ident) => {
-        [rule(Verb::Get, KUSTOMIZE, "kustomizations", Scope::$scope), rule(Verb::Get, HELM, "helmreleases", Scope::$scope)]
+        [
+            rule(Verb::Get, KUSTOMIZE, "kustomizations", Scope::$scope),
+            rule(Verb::Get, HELM, "helmreleases", Scope::$scope),
+        ]
     };
 }
 
-const fn join<const A: usize, const B: usize, const C: usize>(a: [Rule; A], b: [Rule; B]) -> [Rule; C] {
+const fn join<const A: usize, const B: usize, const C: usize>(
+    a: [Rule; A],
+    b: [Rule; B],
+) -> [Rule; C] {
     assert!(A + B == C);
     let mut out = [rule(Verb::Get, "", "", Scope::Cluster); C];
     let mut i = 0;
@@ -121,20 +127,37 @@ const fn join<const A: usize, const B: usize, const C: usize>(a: [Rule; A], b: [
     out
 }
 
-const IDENTITY: &[Rule] =
-    &[rule(Verb::Get, "", "namespaces", Scope::Object("kube-system")), rule(Verb::Create, "authentication.k8s.io", "selfsubjectreviews", Scope::Cluster)];
-const ACCESS: &[Rule] = &[rule(Verb::Create, "authorization.k8s.io", "selfsubjectaccessreviews", Scope::Cluster)];
+const IDENTITY: &[Rule] = &[
+    rule(Verb::Get, "", "namespaces", Scope::Object("kube-system")),
+    rule(Verb::Create, "authentication.k8s.io", "selfsubjectreviews", Scope::Cluster),
+];
+const ACCESS: &[Rule] =
+    &[rule(Verb::Create, "authorization.k8s.io", "selfsubjectaccessreviews", Scope::Cluster)];
 // mutant token-for-any-account: Target ~> Everywhere
-const TOKEN: &[Rule] = &[Rule { verb: Verb::Create, group: "", resource: "serviceaccounts", subresource: Some("token"), scope: Scope::Target }];
-const POLICIES: &[Rule] =
-    &[rule(Verb::Get, ADMISSION, "validatingadmissionpolicies", Scope::Target), rule(Verb::Get, ADMISSION, "validatingadmissionpolicybindings", Scope::Target)];
-const LEASE: &[Rule] = &[rule(Verb::Get, "", "namespaces", Scope::Object(LEASE_NAMESPACES[0])), rule(Verb::Get, COORDINATION, "leases", Scope::Target)];
+const TOKEN: &[Rule] = &[Rule {
+    verb: Verb::Create,
+    group: "",
+    resource: "serviceaccounts",
+    subresource: Some("token"),
+    scope: Scope::Target,
+}];
+const POLICIES: &[Rule] = &[
+    rule(Verb::Get, ADMISSION, "validatingadmissionpolicies", Scope::Target),
+    rule(Verb::Get, ADMISSION, "validatingadmissionpolicybindings", Scope::Target),
+];
+const LEASE: &[Rule] = &[
+    rule(Verb::Get, "", "namespaces", Scope::Object(LEASE_NAMESPACES[0])),
+    rule(Verb::Get, COORDINATION, "leases", Scope::Target),
+];
 const ACQUIRE_LEASE: &[Rule] = &[
     rule(Verb::Get, "", "namespaces", Scope::Object(LEASE_NAMESPACES[0])),
     rule(Verb::Get, COORDINATION, "leases", Scope::Target),
     rule(Verb::Create, COORDINATION, "leases", Scope::Effect),
 ];
-const RELEASE_LEASE: &[Rule] = &[rule(Verb::Get, COORDINATION, "leases", Scope::Target), rule(Verb::Delete, COORDINATION, "leases", Scope::Target)];
+const RELEASE_LEASE: &[Rule] = &[
+    rule(Verb::Get, COORDINATION, "leases", Scope::Target),
+    rule(Verb::Delete, COORDINATION, "leases", Scope::Target),
+];
 const LEFTOVERS: &[Rule] = &flux_rules!(List, Everywhere);
 const FLUX_OWNERS: &[Rule] = &join::<3, 2, 5>(
     [
@@ -145,8 +168,12 @@ const FLUX_OWNERS: &[Rule] = &join::<3, 2, 5>(
     owner_rules!(Followed),
 );
 const FLUX_GET: &[Rule] = &join::<5, 2, 7>(flux_rules!(Get, Target), owner_rules!(Followed));
-const SOURCES: &[Rule] = &[rule(Verb::List, VOLSYNC, "replicationsources", Scope::Effect), rule(Verb::List, "", "persistentvolumeclaims", Scope::Effect)];
-const DESTINATIONS: &[Rule] = &[rule(Verb::List, VOLSYNC, "replicationdestinations", Scope::Effect)];
+const SOURCES: &[Rule] = &[
+    rule(Verb::List, VOLSYNC, "replicationsources", Scope::Effect),
+    rule(Verb::List, "", "persistentvolumeclaims", Scope::Effect),
+];
+const DESTINATIONS: &[Rule] =
+    &[rule(Verb::List, VOLSYNC, "replicationdestinations", Scope::Effect)];
 const CLAIMS: &[Rule] = &[
     rule(Verb::List, "", "persistentvolumeclaims", Scope::Effect),
     rule(Verb::List, "", "events", Scope::Effect),
@@ -168,7 +195,13 @@ const GET_OBJECT: &[Rule] = &[rule(Verb::Get, "*", "*", Scope::Target)];
 const LOG_PAGE: &[Rule] = &[
     rule(Verb::Get, "apps", "deployments", Scope::Target),
     rule(Verb::List, "", "pods", Scope::Effect),
-    Rule { verb: Verb::Get, group: "", resource: "pods", subresource: Some("log"), scope: Scope::Effect },
+    Rule {
+        verb: Verb::Get,
+        group: "",
+        resource: "pods",
+        subresource: Some("log"),
+        scope: Scope::Effect,
+    },
 ];
 const AWAIT_ROLLOUT: &[Rule] = &[
     rule(Verb::Get, "apps", "deployments", Scope::Target),
@@ -177,9 +210,18 @@ const AWAIT_ROLLOUT: &[Rule] = &[
 ];
 const FLUX_WRITE: &[Rule] = &join::<5, 5, 10>(flux_rules!(Get, Target), flux_rules!(Patch, Target));
 // The parent is read, too: one that would undo the suspend makes it pointless.
-const SUSPEND: &[Rule] = &join::<2, 10, 12>(owner_rules!(Followed), join::<5, 5, 10>(flux_rules!(Get, Target), flux_rules!(Patch, Target)));
-const DELETE: &[Rule] = &[rule(Verb::Get, VOLSYNC, "replicationsources", Scope::Target), rule(Verb::Delete, VOLSYNC, "replicationsources", Scope::Target)];
-const RECREATE: &[Rule] = &[rule(Verb::Get, VOLSYNC, "replicationsources", Scope::Target), rule(Verb::Create, VOLSYNC, "replicationsources", Scope::Effect)];
+const SUSPEND: &[Rule] = &join::<2, 10, 12>(
+    owner_rules!(Followed),
+    join::<5, 5, 10>(flux_rules!(Get, Target), flux_rules!(Patch, Target)),
+);
+const DELETE: &[Rule] = &[
+    rule(Verb::Get, VOLSYNC, "replicationsources", Scope::Target),
+    rule(Verb::Delete, VOLSYNC, "replicationsources", Scope::Target),
+];
+const RECREATE: &[Rule] = &[
+    rule(Verb::Get, VOLSYNC, "replicationsources", Scope::Target),
+    rule(Verb::Create, VOLSYNC, "replicationsources", Scope::Effect),
+];
 const RESTART: &[Rule] = &[
     rule(Verb::Get, "apps", "deployments", Scope::Target),
     rule(Verb::Patch, "apps", "deployments", Scope::Target),
@@ -197,14 +239,19 @@ const SUSPEND_FIELDS: &[&[&str]] = &[
     &["metadata", "annotations", crate::effect::suspend_flux::DEADLINE],
     &["metadata", "annotations", crate::effect::suspend_flux::PRIOR],
 ];
-const RECONCILE_FIELDS: &[&[&str]] =
-    &[&["metadata", "annotations", "reconcile.fluxcd.io/requestedAt"], &["metadata", "annotations", "reconcile.fluxcd.io/forceAt"]];
-const RESTART_FIELDS: &[&[&str]] = &[&["spec", "template", "metadata", "annotations", "kubectl.kubernetes.io/restartedAt"]];
+const RECONCILE_FIELDS: &[&[&str]] = &[
+    &["metadata", "annotations", "reconcile.fluxcd.io/requestedAt"],
+    &["metadata", "annotations", "reconcile.fluxcd.io/forceAt"],
+];
+const RESTART_FIELDS: &[&[&str]] =
+    &[&["spec", "template", "metadata", "annotations", "kubectl.kubernetes.io/restartedAt"]];
 
 /// What a function may ask of the API server, and the fields that its writes may change.
 pub fn table(function: Function) -> (&'static [Rule], &'static [&'static [&'static str]]) {
     match function {
-        Function::Now | Function::Sleep | Function::Step | Function::Note | Function::AskPerson => (&[], &[]),
+        Function::Now | Function::Sleep | Function::Step | Function::Note | Function::AskPerson => {
+            (&[], &[])
+        }
         Function::Identity => (IDENTITY, &[]),
         Function::Access => (ACCESS, &[]),
         Function::Token => (TOKEN, &[]),
@@ -293,11 +340,19 @@ impl Footprint {
                 Scope::Object(name) => asked.namespace.is_none() && asked.name == Some(name),
                 // mutant read-any-namespace: self.targets.iter().any(|t| t.namespace.as_deref() ==
                 //     asked.namespace) ~> !self.targets.is_empty()
-                Scope::Effect => self.targets.iter().any(|t| t.namespace.as_deref() == asked.namespace),
+                Scope::Effect => {
+                    self.targets.iter().any(|t| t.namespace.as_deref() == asked.namespace)
+                }
                 // mutant write-other-namespace: namespace.as_deref() == asked.namespace && t.name
                 //     ~> name
-                Scope::Target => self.targets.iter().any(|t| t.namespace.as_deref() == asked.namespace && t.name.as_deref() == asked.name && of_kind(t, asked)),
-                Scope::Followed => asked.namespace.is_some_and(|ns| self.followed.iter().any(|g| g.fits(ns))),
+                Scope::Target => self.targets.iter().any(|t| {
+                    t.namespace.as_deref() == asked.namespace
+                        && t.name.as_deref() == asked.name
+                        && of_kind(t, asked)
+                }),
+                Scope::Followed => {
+                    asked.namespace.is_some_and(|ns| self.followed.iter().any(|g| g.fits(ns)))
+                }
             };
             if there {
                 return Ok(());
@@ -318,8 +373,13 @@ impl Footprint {
 
     fn same_request(&self, rule: &Rule, asked: &Asked<'_>) -> bool {
         let kind = if rule.resource == "*" {
-            let word = if asked.group.is_empty() { asked.resource.to_owned() } else { format!("{}.{}", asked.resource, asked.group) };
-            self.targets.iter().any(|t| t.kind.as_deref() == Some(&word)) && !(asked.group.is_empty() && asked.resource == "secrets")
+            let word = if asked.group.is_empty() {
+                asked.resource.to_owned()
+            } else {
+                format!("{}.{}", asked.resource, asked.group)
+            };
+            self.targets.iter().any(|t| t.kind.as_deref() == Some(&word))
+                && !(asked.group.is_empty() && asked.resource == "secrets")
         } else {
             rule.group == asked.group && rule.resource == asked.resource
         };
@@ -328,11 +388,22 @@ impl Footprint {
 
     /// Whether a new object is one that it may make: named as a target, with nothing in its metadata that would act by itself. A review,
     /// which is kept nowhere, names nothing; a token request, `below` an object, has that object in its path.
-    pub fn covers_new(&self, namespace: Option<&str>, below: Option<&str>, object: &Value) -> Result<(), Breach> {
+    pub fn covers_new(
+        &self,
+        namespace: Option<&str>,
+        below: Option<&str>,
+        object: &Value,
+    ) -> Result<(), Breach> {
         let breach = |what: String| Err(Breach { effect: self.effect, what, ungranted: false });
-        let keys = |value: &Value| value.as_object().map(|map| map.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
+        let keys = |value: &Value| {
+            value.as_object().map(|map| map.keys().cloned().collect::<Vec<_>>()).unwrap_or_default()
+        };
         let is_kept = !self.targets.is_empty() && below.is_none();
-        let allowed: &[&str] = if !is_kept { &["apiVersion", "kind", "spec"] } else { &["apiVersion", "kind", "metadata", "spec"] };
+        let allowed: &[&str] = if !is_kept {
+            &["apiVersion", "kind", "spec"]
+        } else {
+            &["apiVersion", "kind", "metadata", "spec"]
+        };
         if let Some(key) = keys(object).iter().find(|key| !allowed.contains(&key.as_str())) {
             return breach(format!("a new object with {key}"));
         }
@@ -340,11 +411,19 @@ impl Footprint {
             return Ok(());
         }
         let metadata = &object["metadata"];
-        if let Some(key) = keys(metadata).iter().find(|key| !["name", "namespace", "labels", "annotations"].contains(&key.as_str())) {
+        if let Some(key) = keys(metadata)
+            .iter()
+            .find(|key| !["name", "namespace", "labels", "annotations"].contains(&key.as_str()))
+        {
             return breach(format!("a new object with metadata.{key}"));
         }
         let name = metadata["name"].as_str();
-        if name.is_none() || !self.targets.iter().any(|t| t.namespace.as_deref() == namespace && t.name.as_deref() == name) {
+        if name.is_none()
+            || !self
+                .targets
+                .iter()
+                .any(|t| t.namespace.as_deref() == namespace && t.name.as_deref() == name)
+        {
             return breach(format!("a new object named {}", name.unwrap_or("by the cluster")));
         }
         Ok(())
@@ -353,11 +432,14 @@ impl Footprint {
     /// Whether a patch changes no other field than it may.
     pub fn covers_patch(&self, patch: &Value) -> Result<(), Breach> {
         let mut path = Vec::new();
+        // mutant patch-changes-any-field: self.stray(patch, &mut path) ~> self.stray(patch, &mut path).filter(|_| false)
         match self.stray(patch, &mut path) {
             None => Ok(()),
-            // mutant patch-changes-any-field: (field) => Err(Breach { effect: self.effect, what:
-            //     format!("a change of {field}"), ungranted: false }) ~> (_) => Ok(())
-            Some(field) => Err(Breach { effect: self.effect, what: format!("a change of {field}"), ungranted: false }),
+            Some(field) => Err(Breach {
+                effect: self.effect,
+                what: format!("a change of {field}"),
+                ungranted: false,
+            }),
         }
     }
 
@@ -369,7 +451,8 @@ impl Footprint {
         if self.fields.contains(&here.as_slice()) && !value.is_object() && !value.is_array() {
             return None;
         }
-        let on_the_way = self.fields.iter().any(|f| f.len() > here.len() && f.starts_with(&here)) || matches!(here.as_slice(), [] | ["metadata"]);
+        let on_the_way = self.fields.iter().any(|f| f.len() > here.len() && f.starts_with(&here))
+            || matches!(here.as_slice(), [] | ["metadata"]);
         match value {
             Value::Object(map) if on_the_way => map.iter().find_map(|(key, below)| {
                 path.push(key.clone());
@@ -377,7 +460,12 @@ impl Footprint {
                 path.pop();
                 stray
             }),
-            Value::Object(_) | Value::Array(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            Value::Object(_)
+            | Value::Array(_)
+            | Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_) => {
                 Some(if here.is_empty() { "the whole object".into() } else { here.join(".") })
             }
         }
@@ -392,13 +480,24 @@ fn of_kind(target: &Target, asked: &Asked<'_>) -> bool {
 
 /// The words of ours for kinds.
 pub fn words() -> impl Iterator<Item = &'static str> {
-    FluxKind::ALL.into_iter().map(FluxKind::word).chain(SubjectKind::ALL.into_iter().map(SubjectKind::word))
+    FluxKind::ALL
+        .into_iter()
+        .map(FluxKind::word)
+        .chain(SubjectKind::ALL.into_iter().map(SubjectKind::word))
 }
 
 /// The group and the plural of a kind that grants name by a word of ours.
 pub fn named(word: &str) -> Option<(&'static str, &'static str)> {
-    let flux = FluxKind::ALL.into_iter().find(|kind| kind.word() == word).map(|kind| (kind.group(), kind.plural()));
-    flux.or_else(|| SubjectKind::ALL.into_iter().find(|kind| kind.word() == word).map(|kind| (kind.group(), kind.plural())))
+    let flux = FluxKind::ALL
+        .into_iter()
+        .find(|kind| kind.word() == word)
+        .map(|kind| (kind.group(), kind.plural()));
+    flux.or_else(|| {
+        SubjectKind::ALL
+            .into_iter()
+            .find(|kind| kind.word() == word)
+            .map(|kind| (kind.group(), kind.plural()))
+    })
 }
 
 #[cfg(test)]
@@ -409,23 +508,68 @@ mod tests {
     use serde_json::json;
 
     fn suspend() -> Footprint {
-        let target = FluxRef { kind: FluxKind::Kustomization, namespace: "media".into(), name: "plex".into() };
-        Footprint::new(&suspend_flux::Suspend { targets: vec![target], reason: String::new(), drain_seconds: 1 }.effect(), vec![])
+        let target = FluxRef {
+            kind: FluxKind::Kustomization,
+            namespace: "media".into(),
+            name: "plex".into(),
+        };
+        Footprint::new(
+            &suspend_flux::Suspend {
+                targets: vec![target],
+                reason: String::new(),
+                drain_seconds: 1,
+            }
+            .effect(),
+            vec![],
+        )
     }
 
-    fn asked<'a>(verb: Verb, group: &'a str, resource: &'a str, namespace: &'a str, name: &'a str) -> Asked<'a> {
-        Asked { verb, group, resource, subresource: None, namespace: Some(namespace), name: Some(name) }
+    fn asked<'a>(
+        verb: Verb,
+        group: &'a str,
+        resource: &'a str,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> Asked<'a> {
+        Asked {
+            verb,
+            group,
+            resource,
+            subresource: None,
+            namespace: Some(namespace),
+            name: Some(name),
+        }
     }
 
     #[test]
     fn a_write_reaches_its_target_and_no_other_object() {
         let footprint = suspend();
-        assert!(footprint.covers(&asked(Verb::Patch, KUSTOMIZE, "kustomizations", "media", "plex")).is_ok());
-        assert!(footprint.covers(&asked(Verb::Patch, KUSTOMIZE, "kustomizations", "media", "sonarr")).is_err());
-        assert!(footprint.covers(&asked(Verb::Patch, KUSTOMIZE, "kustomizations", "flux-system", "plex")).is_err());
-        assert!(footprint.covers(&asked(Verb::Patch, HELM, "helmreleases", "media", "plex")).is_err());
-        assert!(footprint.covers(&asked(Verb::Delete, KUSTOMIZE, "kustomizations", "media", "plex")).is_err());
-        assert!(footprint.covers(&asked(Verb::Patch, "apps", "deployments", "media", "plex")).is_err());
+        assert!(
+            footprint
+                .covers(&asked(Verb::Patch, KUSTOMIZE, "kustomizations", "media", "plex"))
+                .is_ok()
+        );
+        assert!(
+            footprint
+                .covers(&asked(Verb::Patch, KUSTOMIZE, "kustomizations", "media", "sonarr"))
+                .is_err()
+        );
+        assert!(
+            footprint
+                .covers(&asked(Verb::Patch, KUSTOMIZE, "kustomizations", "flux-system", "plex"))
+                .is_err()
+        );
+        assert!(
+            footprint.covers(&asked(Verb::Patch, HELM, "helmreleases", "media", "plex")).is_err()
+        );
+        assert!(
+            footprint
+                .covers(&asked(Verb::Delete, KUSTOMIZE, "kustomizations", "media", "plex"))
+                .is_err()
+        );
+        assert!(
+            footprint.covers(&asked(Verb::Patch, "apps", "deployments", "media", "plex")).is_err()
+        );
     }
 
     #[test]
@@ -451,8 +595,11 @@ mod tests {
 
     #[test]
     fn a_restart_cannot_change_an_image() {
-        let effect =
-            restart_deployment::Restart { target: ObjectRef::new("rook-ceph", "x"), uid: "u".into(), strategy: restart_deployment::Strategy::Annotate };
+        let effect = restart_deployment::Restart {
+            target: ObjectRef::new("rook-ceph", "x"),
+            uid: "u".into(),
+            strategy: restart_deployment::Strategy::Annotate,
+        };
         let footprint = Footprint::new(&effect.effect(), vec![]);
         assert!(footprint.covers_patch(&json!({"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "now"}}}}})).is_ok());
         assert!(footprint.covers_patch(&json!({"spec": {"template": {"spec": {"containers": [{"name": "x", "image": "evil"}]}}}})).is_err());
@@ -462,9 +609,22 @@ mod tests {
     #[test]
     fn a_generic_look_reaches_the_kind_it_names_and_never_secrets() {
         let kind = query_objects::Kind { group: "batch".into(), resource: "jobs".into() };
-        let effect = query_objects::ListObjects { kind, namespace: Some("media".into()), label_selector: None, limit: 10, next: None };
+        let effect = query_objects::ListObjects {
+            kind,
+            namespace: Some("media".into()),
+            label_selector: None,
+            limit: 10,
+            next: None,
+        };
         let footprint = Footprint::new(&effect.effect(), vec![]);
-        let list = |group, resource, namespace| Asked { verb: Verb::List, group, resource, subresource: None, namespace, name: None };
+        let list = |group, resource, namespace| Asked {
+            verb: Verb::List,
+            group,
+            resource,
+            subresource: None,
+            namespace,
+            name: None,
+        };
         assert!(footprint.covers(&list("batch", "jobs", Some("media"))).is_ok());
         assert!(footprint.covers(&list("batch", "cronjobs", Some("media"))).is_err());
         assert!(footprint.covers(&list("batch", "jobs", None)).is_err());
@@ -475,8 +635,17 @@ mod tests {
     fn a_followed_namespace_has_to_be_granted() {
         let effect = crate::effect::query_flux::Owners { subjects: vec![] }.effect();
         let footprint = Footprint::new(&effect, vec![Glob::new("flux-*").unwrap()]);
-        assert!(footprint.covers(&asked(Verb::Get, KUSTOMIZE, "kustomizations", "flux-system", "apps")).is_ok());
-        assert!(footprint.covers(&asked(Verb::Get, KUSTOMIZE, "kustomizations", "kube-system", "apps")).unwrap_err().ungranted);
+        assert!(
+            footprint
+                .covers(&asked(Verb::Get, KUSTOMIZE, "kustomizations", "flux-system", "apps"))
+                .is_ok()
+        );
+        assert!(
+            footprint
+                .covers(&asked(Verb::Get, KUSTOMIZE, "kustomizations", "kube-system", "apps"))
+                .unwrap_err()
+                .ungranted
+        );
     }
 
     #[test]

@@ -13,7 +13,8 @@ pub struct Glob {
 impl Glob {
     /// Reads a glob.
     pub fn new(text: &str) -> Result<Self, String> {
-        let pattern = Pattern::new(text).map_err(|e| format!("{text:?} is no glob: {}", e.kind()))?;
+        let pattern =
+            Pattern::new(text).map_err(|e| format!("{text:?} is no glob: {}", e.kind()))?;
         Ok(Self { text: text.into(), matcher: pattern.compile_matcher() })
     }
     /// The glob that matches every name.
@@ -34,7 +35,8 @@ impl Glob {
     }
     /// The same as a regular expression over a whole name.
     pub fn regex(&self) -> String {
-        let pattern = Pattern::new(&self.text).map(|pattern| pattern.regex().to_owned()).unwrap_or_default();
+        let pattern =
+            Pattern::new(&self.text).map(|pattern| pattern.regex().to_owned()).unwrap_or_default();
         pattern.trim_start_matches("(?-u)").to_owned()
     }
     /// As it was written.

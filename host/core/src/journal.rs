@@ -188,7 +188,13 @@ impl Prior {
 
     /// Whether it is the same objects in the same state, but for what moves by itself: versions, status, annotations.
     pub fn binds_as(&self, other: &Self) -> bool {
-        let bound = |prior: &Self| -> Vec<(Value, Value)> { prior.objects.iter().map(|o| (o["metadata"]["uid"].clone(), o["spec"].clone())).collect() };
+        let bound = |prior: &Self| -> Vec<(Value, Value)> {
+            prior
+                .objects
+                .iter()
+                .map(|o| (o["metadata"]["uid"].clone(), o["spec"].clone()))
+                .collect()
+        };
         bound(self) == bound(other)
     }
 }
@@ -281,7 +287,9 @@ impl Closing {
 
     /// The exit code that `salve --help` documents: the highest that applies.
     pub fn exit_code(&self) -> u8 {
-        self.fault.map_or(0, |fault| Verdict::Failed(fault).exit_code()).max(self.verdict.exit_code())
+        self.fault
+            .map_or(0, |fault| Verdict::Failed(fault).exit_code())
+            .max(self.verdict.exit_code())
     }
 }
 

@@ -15,12 +15,19 @@ pub fn object(text: &str) -> Result<(), Error> {
 
 /// Checks a group such as `helm.toolkit.fluxcd.io`; empty is the core group.
 pub fn group(text: &str) -> Result<(), Error> {
-    if text.is_empty() || (text.len() <= 253 && text.split('.').all(label)) { Ok(()) } else { Err(refused("API group", text)) }
+    if text.is_empty() || (text.len() <= 253 && text.split('.').all(label)) {
+        Ok(())
+    } else {
+        Err(refused("API group", text))
+    }
 }
 
 /// Checks a plural such as `replicationsources`. A slash would reach a subresource.
 pub fn resource(text: &str) -> Result<(), Error> {
-    if !text.is_empty() && text.len() <= 63 && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+    if !text.is_empty()
+        && text.len() <= 63
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    {
         Ok(())
     } else {
         Err(refused("resource", text))
@@ -34,12 +41,16 @@ fn label(text: &str) -> bool {
 fn word(text: &str) -> bool {
     let edge = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     let bytes = text.as_bytes();
-    edge(bytes.first()) && edge(bytes.last()) && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
+    edge(bytes.first())
+        && edge(bytes.last())
+        && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
 }
 
 fn refused(what: &str, text: &str) -> Error {
     let shown = crate::text::inert(&text.chars().take(80).collect::<String>());
-    Error::Invalid(format!("{shown:?} is no {what}: lower-case letters, digits and `-`, as Kubernetes allows them (DNS-1123)"))
+    Error::Invalid(format!(
+        "{shown:?} is no {what}: lower-case letters, digits and `-`, as Kubernetes allows them (DNS-1123)"
+    ))
 }
 
 #[cfg(test)]
@@ -48,7 +59,22 @@ mod tests {
 
     #[test]
     fn path_tricks_are_no_names() {
-        for bad in ["", "..", "a/b", "a%2fb", "a?b", "A", "a_b", "-a", "a-", "a\0", "ä", "a b", "a#", &"x".repeat(64)] {
+        for bad in [
+            "",
+            "..",
+            "a/b",
+            "a%2fb",
+            "a?b",
+            "A",
+            "a_b",
+            "-a",
+            "a-",
+            "a\0",
+            "ä",
+            "a b",
+            "a#",
+            &"x".repeat(64),
+        ] {
             assert!(namespace(bad).is_err(), "{bad:?}");
         }
         for bad in ["", "..", "a..b", "a/exec", ".a", "a.", "pods/x", &"x.".repeat(200)] {

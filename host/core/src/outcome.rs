@@ -28,7 +28,11 @@ impl Error {
     /// The sentence without the kind.
     pub fn text(&self) -> &str {
         match self {
-            Self::Denied(t) | Self::NotFound(t) | Self::Conflict(t) | Self::Invalid(t) | Self::Unavailable(t) => t,
+            Self::Denied(t)
+            | Self::NotFound(t)
+            | Self::Conflict(t)
+            | Self::Invalid(t)
+            | Self::Unavailable(t) => t,
         }
     }
 }

@@ -31,7 +31,9 @@ impl Overlay {
     pub fn record(&mut self, touch: &Touch) {
         self.touched = true;
         match touch {
-            Touch::Delete(delete) => self.deleted.extend(delete.set.iter().map(|frozen| frozen.uid.clone())),
+            Touch::Delete(delete) => {
+                self.deleted.extend(delete.set.iter().map(|frozen| frozen.uid.clone()))
+            }
             Touch::AcquireLease(_)
             | Touch::ReleaseLease(_)
             | Touch::Suspend(_)
@@ -50,7 +52,9 @@ impl Overlay {
                 Answer::Sources(sources)
             }
             Answer::Snapshots(mut snapshots) => {
-                snapshots.retain(|s| !s.owner_uid.as_ref().is_some_and(|uid| self.deleted.contains(uid)));
+                snapshots.retain(|s| {
+                    !s.owner_uid.as_ref().is_some_and(|uid| self.deleted.contains(uid))
+                });
                 Answer::Snapshots(snapshots)
             }
             // A write that was only recorded shows in no other answer.
@@ -115,16 +119,34 @@ impl Overlay {
 pub fn predict(touch: &Touch, prior: &Prior, now: Millis) -> Answer {
     match touch {
         // A plan takes nothing from anybody.
-        Touch::AcquireLease(_) => Answer::AcquireLease(Acquired { namespace: String::new(), uid: String::new() }),
+        Touch::AcquireLease(_) => {
+            Answer::AcquireLease(Acquired { namespace: String::new(), uid: String::new() })
+        }
         Touch::ReleaseLease(_) => Answer::ReleaseLease(()),
-        Touch::Suspend(s) => Answer::Suspend(s.targets.iter().map(|target| held(target, prior)).collect()),
+        Touch::Suspend(s) => {
+            Answer::Suspend(s.targets.iter().map(|target| held(target, prior)).collect())
+        }
         Touch::Resume(r) => Answer::Resume(Resumed { restored: r.prior, taken_over: None }),
-        Touch::Reconcile(_) => Answer::Reconcile(Reconciled { handled: false, ready: false, message: "not asked: this is a plan".into() }),
+        Touch::Reconcile(_) => Answer::Reconcile(Reconciled {
+            handled: false,
+            ready: false,
+            message: "not asked: this is a plan".into(),
+        }),
         Touch::Delete(d) => {
-            let gone = |f: &Frozen| Deletion { object: f.object.clone(), uid: f.uid.clone(), end: End::Deleted, message: None };
+            let gone = |f: &Frozen| Deletion {
+                object: f.object.clone(),
+                uid: f.uid.clone(),
+                end: End::Deleted,
+                message: None,
+            };
             Answer::Delete(d.set.iter().map(gone).collect())
         }
-        Touch::Recreate(r) => Answer::Recreate(r.set.iter().map(|m| Made { object: m.object.clone(), end: MadeEnd::Made, message: None }).collect()),
+        Touch::Recreate(r) => Answer::Recreate(
+            r.set
+                .iter()
+                .map(|m| Made { object: m.object.clone(), end: MadeEnd::Made, message: None })
+                .collect(),
+        ),
         Touch::Restart(_) => Answer::Restart(Restarted { at: now, old_pods: vec![] }),
     }
 }
@@ -132,7 +154,10 @@ pub fn predict(touch: &Touch, prior: &Prior, now: Millis) -> Answer {
 /// What a suspend of this object will have come to: it is left alone where nothing was read that could be sent.
 fn held(target: &FluxRef, prior: &Prior) -> Hold {
     let end = match prior.of(target) {
-        Some(object) => HoldEnd::Suspended(Suspended { uid: object["metadata"]["uid"].as_str().unwrap_or_default().into(), prior: was(object) }),
+        Some(object) => HoldEnd::Suspended(Suspended {
+            uid: object["metadata"]["uid"].as_str().unwrap_or_default().into(),
+            prior: was(object),
+        }),
         None => HoldEnd::LeftAlone("somebody has suspended it already".into()),
     };
     Hold { target: target.clone(), end }

@@ -36,26 +36,44 @@ impl Fact {
     pub fn of(n: u64, at: Millis, effect: &Effect, outcome: &Outcome, before: &[Self]) -> Self {
         let changed = match effect {
             // Giving back what was suspended, and asking Flux to look, mend nothing and spoil nothing.
-            Effect::Touch(Touch::AcquireLease(_) | Touch::ReleaseLease(_) | Touch::Resume(_) | Touch::Reconcile(_) | Touch::Suspend(_))
+            Effect::Touch(
+                Touch::AcquireLease(_)
+                | Touch::ReleaseLease(_)
+                | Touch::Resume(_)
+                | Touch::Reconcile(_)
+                | Touch::Suspend(_),
+            )
             | Effect::Look(_)
             | Effect::Own(_) => false,
             Effect::Touch(Touch::Delete(_) | Touch::Recreate(_) | Touch::Restart(_)) => true,
         };
         let fact = Self { n, at, changed, ..Self::default() };
-        let Some(answer) = outcome.ok().and_then(|raw| effect.decode(raw).ok()) else { return fact };
+        let Some(answer) = outcome.ok().and_then(|raw| effect.decode(raw).ok()) else {
+            return fact;
+        };
         match (answer, effect) {
             (Answer::LogPage(page), Effect::Look(Look::LogPage(next))) => {
                 let clean = page.lines.is_empty() && page.unread.is_empty() && so_far(next, before);
                 // A page over at least one pod, read to its end, in which nothing matched, nor in those before it.
-                let shows_absence = clean && !page.pods.is_empty() && !page.more && next.query.pattern.is_some() && next.query.tail_lines.is_none();
+                let shows_absence = clean
+                    && !page.pods.is_empty()
+                    && !page.more
+                    && next.query.pattern.is_some()
+                    && next.query.tail_lines.is_none();
                 let place = Place { query: next.query.clone(), position: page.position, clean };
                 Self { shows_absence, since: next.query.since, page: Some(place), ..fact }
             }
             // A clock that was corrected meanwhile may stand before the time that the restart itself bears.
             (Answer::Restart(restarted), _) => Self { at: at.max(restarted.at), ..fact },
-            (Answer::Claims(claims), _) => Self { shows_absence: !claims.iter().any(stuck), ..fact },
+            (Answer::Claims(claims), _) => {
+                Self { shows_absence: !claims.iter().any(stuck), ..fact }
+            }
             // mutant no-pods-prove-health: !pods.is_empty() && pods ~> pods
-            (Answer::Pods(pods), _) => Self { shows_absence: !pods.is_empty() && pods.iter().all(|p| p.ready || p.phase == "Succeeded"), ..fact },
+            (Answer::Pods(pods), _) => Self {
+                shows_absence: !pods.is_empty()
+                    && pods.iter().all(|p| p.ready || p.phase == "Succeeded"),
+                ..fact
+            },
             (
                 Answer::Now(_)
                 | Answer::Sleep(())
@@ -94,7 +112,12 @@ impl Fact {
 /// Whether the pages of this cursor before this one were clean. A first page has none.
 fn so_far(next: &Next, before: &[Fact]) -> bool {
     let continues = |place: &Place| place.query == next.query && place.position == next.after;
-    next.after.is_empty() || before.iter().rev().find_map(|f| f.page.as_ref().filter(|p| continues(p))).is_some_and(|p| p.clean)
+    next.after.is_empty()
+        || before
+            .iter()
+            .rev()
+            .find_map(|f| f.page.as_ref().filter(|p| continues(p)))
+            .is_some_and(|p| p.clean)
 }
 
 fn stuck(claim: &Claim) -> bool {
@@ -113,15 +136,23 @@ pub fn holds(facts: &[Fact], proof: &[u64]) -> Result<(), String> {
         };
         // mutant stale-read-is-proof: fact.n < ~> fact.n ==
         if let Some(change) = last_change.filter(|c| fact.n < c.n) {
-            return Err(format!("entry {n}, which the guest names as proof, is older than the last change (entry {})", change.n));
+            return Err(format!(
+                "entry {n}, which the guest names as proof, is older than the last change (entry {})",
+                change.n
+            ));
         }
         if !fact.shows_absence {
-            return Err(format!("entry {n}, which the guest names as proof, does not show the trouble gone"));
+            return Err(format!(
+                "entry {n}, which the guest names as proof, does not show the trouble gone"
+            ));
         }
         if let (Some(change), Some(since)) = (last_change, fact.since)
             && since > change.at
         {
-            return Err(format!("entry {n}, which the guest names as proof, looks at less than what came since the last change (entry {})", change.n));
+            return Err(format!(
+                "entry {n}, which the guest names as proof, looks at less than what came since the last change (entry {})",
+                change.n
+            ));
         }
     }
     Ok(())
@@ -141,7 +172,12 @@ mod tests {
 
     #[test]
     fn only_a_clean_look_after_the_last_change_proves_it() {
-        let facts = [fact(1, true, false), fact(2, false, true), fact(3, false, false), fact(4, true, false)];
+        let facts = [
+            fact(1, true, false),
+            fact(2, false, true),
+            fact(3, false, false),
+            fact(4, true, false),
+        ];
         assert!(holds(&facts, &[4]).is_ok());
         assert!(holds(&facts, &[]).is_err(), "no proof");
         assert!(holds(&facts, &[1]).is_err(), "before the change");
@@ -155,10 +191,29 @@ mod tests {
         let mut after = vec![];
         for (i, matched) in matched.iter().enumerate() {
             let deployment = ObjectRef::new("rook-ceph", "x");
-            let query = Query { deployment, container: "c".into(), since, tail_lines: None, limit_bytes: 1, pattern: Some("lock".into()) };
+            let query = Query {
+                deployment,
+                container: "c".into(),
+                since,
+                tail_lines: None,
+                limit_bytes: 1,
+                pattern: Some("lock".into()),
+            };
             let position = vec![Position { pod: "p".into(), timestamp: i.to_string(), ordinal: 1 }];
-            let lines = if *matched { vec![Line { pod: "p".into(), time: 0, text: "lock".into() }] } else { vec![] };
-            let page = Page { lines, pods: vec!["p".into()], unread: vec![], lines_read: 1, more: false, newest: None, position: position.clone() };
+            let lines = if *matched {
+                vec![Line { pod: "p".into(), time: 0, text: "lock".into() }]
+            } else {
+                vec![]
+            };
+            let page = Page {
+                lines,
+                pods: vec!["p".into()],
+                unread: vec![],
+                lines_read: 1,
+                more: false,
+                newest: None,
+                position: position.clone(),
+            };
             let effect = Next { query, after: std::mem::replace(&mut after, position) }.effect();
             let outcome = Outcome::Ok(serde_json::value::to_raw_value(&page).unwrap());
             let n = i as u64 + 2;

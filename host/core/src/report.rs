@@ -352,12 +352,21 @@ impl Report {
             verdict: Verdict::Failed(Fault::Host).word(),
             sentence: "the run has no end: its process died, or it still runs".into(),
             fault: None,
-            guest: Guest { name: header.guest.name.clone(), version: header.guest.version.clone(), digest: header.digest.clone() },
+            guest: Guest {
+                name: header.guest.name.clone(),
+                version: header.guest.version.clone(),
+                digest: header.digest.clone(),
+            },
             cluster: Cluster {
                 context: header.context.clone(),
                 uid: header.cluster.clone(),
                 user: header.user.clone(),
-                rings: header.rings.iter().flat_map(|rings| rings.told()).map(|(name, holds, why)| Ring { name, holds, why }).collect(),
+                rings: header
+                    .rings
+                    .iter()
+                    .flat_map(|rings| rings.told())
+                    .map(|(name, holds, why)| Ring { name, holds, why })
+                    .collect(),
             },
             began: header.at,
             ended: header.at,
@@ -385,8 +394,15 @@ impl Report {
             Entry::Approved(approval) => self.plan = Some(approval.plan.clone()),
             Entry::Recovery(recovery) => {
                 self.tick(recovery.at);
-                let (salve, user, machine) = (recovery.salve.clone(), recovery.user.clone(), recovery.machine.clone());
-                self.recoveries.push(TakenUp { at: recovery.at, salve, user, machine, release_only: recovery.release_only });
+                let (salve, user, machine) =
+                    (recovery.salve.clone(), recovery.user.clone(), recovery.machine.clone());
+                self.recoveries.push(TakenUp {
+                    at: recovery.at,
+                    salve,
+                    user,
+                    machine,
+                    release_only: recovery.release_only,
+                });
             }
             Entry::Opened(opened) => self.opened(opened),
             Entry::Closed(closed) => {
@@ -395,7 +411,11 @@ impl Report {
                     self.settle(closed.n, outcome);
                 }
                 // After a conflict another attempt follows: what it comes to is not known yet.
-                if let (None, Some(told), Some(outcome)) = (&closed.conflict, self.effects.iter_mut().rev().find(|t| t.n == closed.n), &closed.outcome) {
+                if let (None, Some(told), Some(outcome)) = (
+                    &closed.conflict,
+                    self.effects.iter_mut().rev().find(|t| t.n == closed.n),
+                    &closed.outcome,
+                ) {
                     told.outcome = word(&told.call, outcome);
                 }
             }
@@ -426,7 +446,9 @@ impl Report {
         let Effect::Touch(touch) = &opened.effect else { return };
         match touch {
             Touch::Delete(_) => self.deleting.push((opened.n, opened.effect.clone())),
-            Touch::Resume(resume) if opened.origin == Origin::Host => self.given_back.push(resume.target.to_string()),
+            Touch::Resume(resume) if opened.origin == Origin::Host => {
+                self.given_back.push(resume.target.to_string())
+            }
             Touch::AcquireLease(_)
             | Touch::ReleaseLease(_)
             | Touch::Resume(_)
@@ -446,7 +468,13 @@ impl Report {
         self.tick(done.at);
         match &done.effect {
             Effect::Own(Own::Step(step)) => {
-                self.steps.push(Step { name: step.name.clone(), title: step.title.clone(), began: done.at, ended: done.at, notes: vec![] });
+                self.steps.push(Step {
+                    name: step.name.clone(),
+                    title: step.title.clone(),
+                    began: done.at,
+                    ended: done.at,
+                    notes: vec![],
+                });
             }
             Effect::Own(Own::Note(note)) => {
                 if let Some(step) = self.steps.last_mut() {
@@ -454,13 +482,20 @@ impl Report {
                 }
             }
             Effect::Look(look) if self.command == "plan" && Seen::wants(look) => {
-                if let Some(answer) = done.outcome.ok().and_then(|raw| done.effect.decode(raw).ok()) {
+                if let Some(answer) = done.outcome.ok().and_then(|raw| done.effect.decode(raw).ok())
+                {
                     self.seen.learn(answer);
                 }
             }
             Effect::Own(Own::Now(_) | Own::Sleep(_) | Own::AskPerson(_)) | Effect::Look(_) => {}
             Effect::Touch(touch) => {
-                let told = self.tell(done.n, done.origin, &done.effect, touch, word(&done.effect, &done.outcome));
+                let told = self.tell(
+                    done.n,
+                    done.origin,
+                    &done.effect,
+                    touch,
+                    word(&done.effect, &done.outcome),
+                );
                 self.effects.push(told);
             }
         }
@@ -477,7 +512,14 @@ impl Report {
         match done.outcome.ok().and_then(|raw| done.effect.decode(raw).ok()) {
             Some(Answer::Suspend(holds)) => {
                 self.suspending.extend(holds.iter().filter_map(|hold| match &hold.end {
-                    HoldEnd::Suspended(held) => Some((done.n, Resume { target: hold.target.clone(), uid: held.uid.clone(), prior: held.prior })),
+                    HoldEnd::Suspended(held) => Some((
+                        done.n,
+                        Resume {
+                            target: hold.target.clone(),
+                            uid: held.uid.clone(),
+                            prior: held.prior,
+                        },
+                    )),
                     HoldEnd::LeftAlone(_) | HoldEnd::Failed { .. } | HoldEnd::Untried => None,
                 }));
             }
@@ -504,8 +546,12 @@ impl Report {
     /// Notes what a deletion came to, for what may come back.
     fn settle(&mut self, n: u64, outcome: &Outcome) {
         let Some((_, effect)) = self.deleting.iter().find(|(m, _)| *m == n) else { return };
-        if let Some(Answer::Delete(deletions)) = outcome.ok().and_then(|raw| effect.decode(raw).ok()) {
-            self.deleted.extend(deletions.iter().filter(|d| d.end == End::Deleted).map(|d| d.object.to_string()));
+        if let Some(Answer::Delete(deletions)) =
+            outcome.ok().and_then(|raw| effect.decode(raw).ok())
+        {
+            self.deleted.extend(
+                deletions.iter().filter(|d| d.end == End::Deleted).map(|d| d.object.to_string()),
+            );
         }
     }
 
@@ -519,11 +565,26 @@ impl Report {
             });
         }
         if let Some(lease) = &closing.lease {
-            let release = Touch::ReleaseLease(ReleaseLease { namespace: lease.namespace.clone(), uid: lease.uid.clone() });
-            let (mut text, mut details) = ("this run still holds the cluster: no other run changes anything there".to_owned(), equivalent::commands(&release));
+            let release = Touch::ReleaseLease(ReleaseLease {
+                namespace: lease.namespace.clone(),
+                uid: lease.uid.clone(),
+            });
+            let (mut text, mut details) = (
+                "this run still holds the cluster: no other run changes anything there".to_owned(),
+                equivalent::commands(&release),
+            );
             if lease.uid.is_empty() {
-                text = format!("this run may still hold the cluster, for no answer came: it does where the first command prints {}", self.run);
-                details.insert(0, format!("kubectl get lease {LEASE} -n {} -o jsonpath={{.spec.holderIdentity}}", lease.namespace));
+                text = format!(
+                    "this run may still hold the cluster, for no answer came: it does where the first command prints {}",
+                    self.run
+                );
+                details.insert(
+                    0,
+                    format!(
+                        "kubectl get lease {LEASE} -n {} -o jsonpath={{.spec.holderIdentity}}",
+                        lease.namespace
+                    ),
+                );
             }
             self.left.insert(0, Finding { text, details });
         }
@@ -534,13 +595,23 @@ impl Report {
                 0,
                 Finding {
                     text: format!("{} is still suspended by this run", open.target),
-                    details: equivalent::commands(&Touch::Resume(open.clone())).into_iter().chain([equivalent::unmark(&open.target)]).collect(),
+                    details: equivalent::commands(&Touch::Resume(open.clone()))
+                        .into_iter()
+                        .chain([equivalent::unmark(&open.target)])
+                        .collect(),
                 },
             );
         }
     }
 
-    fn tell(&self, n: u64, origin: Origin, effect: &Effect, touch: &Touch, outcome: String) -> Told {
+    fn tell(
+        &self,
+        n: u64,
+        origin: Origin,
+        effect: &Effect,
+        touch: &Touch,
+        outcome: String,
+    ) -> Told {
         Told {
             n,
             origin,

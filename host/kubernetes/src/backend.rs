@@ -4,8 +4,9 @@ use crate::cluster::Cluster;
 use crate::delete_replicationsources::recreate;
 use crate::send::Session;
 use crate::{
-    delete_replicationsources, host, lease, query_drivers, query_flux, query_objects, query_pods, query_pvcs, query_replicationsources, reconcile_flux,
-    restart_deployment, service_account, suspend_flux, tail_logs,
+    delete_replicationsources, host, lease, query_drivers, query_flux, query_objects, query_pods,
+    query_pvcs, query_replicationsources, reconcile_flux, restart_deployment, service_account,
+    suspend_flux, tail_logs,
 };
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -51,7 +52,11 @@ impl Performer {
 }
 
 impl Backend for Performer {
-    fn look<'a>(&'a self, look: &'a Look, footprint: &'a Footprint) -> BoxFuture<'a, Result<Answer, Error>> {
+    fn look<'a>(
+        &'a self,
+        look: &'a Look,
+        footprint: &'a Footprint,
+    ) -> BoxFuture<'a, Result<Answer, Error>> {
         async move {
             let session = &Session::new(&self.cluster, footprint).heeding(&self.stop);
             Ok(match look {
@@ -61,31 +66,52 @@ impl Backend for Performer {
                 Look::Policies(ask) => Answer::Policies(host::policies(session, ask).await?),
                 Look::Lease(_) => Answer::Lease(lease::holder(session).await?),
                 Look::Leftovers(_) => Answer::Leftovers(host::leftovers(session).await?),
-                Look::FluxOwners(ask) => Answer::FluxOwners(query_flux::owners(session, ask).await?),
+                Look::FluxOwners(ask) => {
+                    Answer::FluxOwners(query_flux::owners(session, ask).await?)
+                }
                 Look::FluxGet(ask) => Answer::FluxGet(query_flux::get(session, ask).await?),
-                Look::Sources(ask) => Answer::Sources(query_replicationsources::sources(session, ask).await?),
-                Look::Destinations(ask) => Answer::Destinations(query_replicationsources::destinations(session, ask).await?),
+                Look::Sources(ask) => {
+                    Answer::Sources(query_replicationsources::sources(session, ask).await?)
+                }
+                Look::Destinations(ask) => Answer::Destinations(
+                    query_replicationsources::destinations(session, ask).await?,
+                ),
                 Look::Claims(ask) => Answer::Claims(query_pvcs::claims(session, ask).await?),
-                Look::Snapshots(ask) => Answer::Snapshots(query_pvcs::snapshots(session, ask).await?),
-                Look::FindDriver(ask) => Answer::FindDriver(query_drivers::find(session, ask).await?),
+                Look::Snapshots(ask) => {
+                    Answer::Snapshots(query_pvcs::snapshots(session, ask).await?)
+                }
+                Look::FindDriver(ask) => {
+                    Answer::FindDriver(query_drivers::find(session, ask).await?)
+                }
                 Look::Pods(ask) => Answer::Pods(query_pods::pods(session, ask).await?),
-                Look::ListObjects(ask) => Answer::ListObjects(query_objects::list_objects(session, ask).await?),
+                Look::ListObjects(ask) => {
+                    Answer::ListObjects(query_objects::list_objects(session, ask).await?)
+                }
                 Look::GetObject(ask) => Answer::GetObject(query_objects::get(session, ask).await?),
                 Look::LogPage(ask) => Answer::LogPage(tail_logs::next(session, ask).await?),
-                Look::AwaitRollout(ask) => Answer::AwaitRollout(restart_deployment::await_rollout(session, ask).await?),
+                Look::AwaitRollout(ask) => {
+                    Answer::AwaitRollout(restart_deployment::await_rollout(session, ask).await?)
+                }
             })
         }
         .boxed()
     }
 
-    fn prepare<'a>(&'a self, touch: &'a Touch, before: Option<&'a Prior>, footprint: &'a Footprint) -> BoxFuture<'a, Result<Prepared, Error>> {
+    fn prepare<'a>(
+        &'a self,
+        touch: &'a Touch,
+        before: Option<&'a Prior>,
+        footprint: &'a Footprint,
+    ) -> BoxFuture<'a, Result<Prepared, Error>> {
         async move {
             let session = &Session::new(&self.cluster, footprint).heeding(&self.stop);
             match touch {
                 Touch::AcquireLease(ask) => lease::prepare_acquire(session, ask).await,
                 Touch::ReleaseLease(ask) => lease::prepare_release(session, ask).await,
                 Touch::Suspend(ask) => suspend_flux::prepare_suspend(self, session, ask).await,
-                Touch::Resume(ask) => suspend_flux::prepare_resume(self, session, ask, before).await,
+                Touch::Resume(ask) => {
+                    suspend_flux::prepare_resume(self, session, ask, before).await
+                }
                 Touch::Reconcile(ask) => reconcile_flux::prepare(session, ask).await,
                 Touch::Delete(ask) => delete_replicationsources::prepare(session, ask).await,
                 Touch::Recreate(ask) => recreate::prepare(session, ask, before).await,
@@ -95,7 +121,12 @@ impl Backend for Performer {
         .boxed()
     }
 
-    fn act<'a>(&'a self, touch: &'a Touch, prior: &'a Prior, footprint: &'a Footprint) -> BoxFuture<'a, Acted> {
+    fn act<'a>(
+        &'a self,
+        touch: &'a Touch,
+        prior: &'a Prior,
+        footprint: &'a Footprint,
+    ) -> BoxFuture<'a, Acted> {
         async move {
             let session = &Session::new(&self.cluster, footprint).heeding(&self.stop);
             match touch {
@@ -112,18 +143,29 @@ impl Backend for Performer {
         .boxed()
     }
 
-    fn settle<'a>(&'a self, touch: &'a Touch, prior: &'a Prior, footprint: &'a Footprint) -> BoxFuture<'a, Acted> {
+    fn settle<'a>(
+        &'a self,
+        touch: &'a Touch,
+        prior: &'a Prior,
+        footprint: &'a Footprint,
+    ) -> BoxFuture<'a, Acted> {
         async move {
             let session = &Session::new(&self.cluster, footprint).heeding(&self.stop);
             match touch {
                 Touch::AcquireLease(ask) => lease::settle_acquire(session, ask).await,
-                Touch::Suspend(ask) => suspend_flux::settle_suspend(self, session, ask, prior).await,
+                Touch::Suspend(ask) => {
+                    suspend_flux::settle_suspend(self, session, ask, prior).await
+                }
                 Touch::Delete(ask) => delete_replicationsources::settle(session, ask, prior).await,
                 Touch::Recreate(ask) => recreate::settle(session, ask).await,
                 Touch::Restart(ask) => restart_deployment::settle(session, ask, prior).await,
                 // A second one asks for what the first asked for.
                 Touch::ReleaseLease(_) | Touch::Resume(_) | Touch::Reconcile(_) => {
-                    Acted::Conflict { sofar: None, rest: touch.clone(), message: "nobody knows whether it was applied".into() }
+                    Acted::Conflict {
+                        sofar: None,
+                        rest: touch.clone(),
+                        message: "nobody knows whether it was applied".into(),
+                    }
                 }
             }
         }

@@ -85,7 +85,10 @@ mod tests {
     #[test]
     fn several_dates_narrow_the_offset() {
         // The server is 61.2 s ahead.
-        let skew = Skew::UNKNOWN.narrowed(71_000, 10_000, 10_010).narrowed(71_000, 10_780, 10_790).narrowed(72_000, 10_850, 10_860);
+        let skew = Skew::UNKNOWN
+            .narrowed(71_000, 10_000, 10_010)
+            .narrowed(71_000, 10_780, 10_790)
+            .narrowed(72_000, 10_850, 10_860);
         assert!((skew.offset() - 61_200).abs() < 50, "{skew:?}");
     }
 

@@ -52,8 +52,20 @@ impl Cluster {
 
     /// # Assumptions
     /// A fence stands around `client`.
-    pub(crate) fn new(client: kube::Client, clock: Arc<dyn Clock>, context: String, server: String) -> Self {
-        let inner = Inner { client, clock, context, server, version: Mutex::default(), served: Mutex::default() };
+    pub(crate) fn new(
+        client: kube::Client,
+        clock: Arc<dyn Clock>,
+        context: String,
+        server: String,
+    ) -> Self {
+        let inner = Inner {
+            client,
+            clock,
+            context,
+            server,
+            version: Mutex::default(),
+            served: Mutex::default(),
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -97,7 +109,8 @@ impl Cluster {
     }
 
     pub(crate) fn learn_resource(&self, resource: &Resource) {
-        lock(&self.inner.served).insert((resource.group.to_string(), resource.plural.to_string()), resource.clone());
+        lock(&self.inner.served)
+            .insert((resource.group.to_string(), resource.plural.to_string()), resource.clone());
     }
 
     pub(crate) fn client(&self) -> &kube::Client {
@@ -107,7 +120,10 @@ impl Cluster {
 
 impl fmt::Debug for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cluster").field("context", &self.inner.context).field("server", &self.inner.server).finish_non_exhaustive()
+        f.debug_struct("Cluster")
+            .field("context", &self.inner.context)
+            .field("server", &self.inner.server)
+            .finish_non_exhaustive()
     }
 }
 

@@ -41,7 +41,9 @@ pub struct Connection {
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// Nothing says where a cluster is.
-    #[error("no kubeconfig: neither --kubeconfig nor KUBECONFIG nor ~/.kube/config leads to one, and this is no pod of a cluster; `salve demo` needs none")]
+    #[error(
+        "no kubeconfig: neither --kubeconfig nor KUBECONFIG nor ~/.kube/config leads to one, and this is no pod of a cluster; `salve demo` needs none"
+    )]
     NoKubeconfig,
     /// The kubeconfig cannot be read, or is none.
     #[error("the kubeconfig cannot be used: {0}")]
@@ -67,7 +69,9 @@ pub enum ConnectError {
     #[error("no credentials for the cluster: {0}")]
     Credentials(String),
     /// These credentials may not act as the ServiceAccount, or there is none.
-    #[error("no token of ServiceAccount {account}: {why}; asking for one takes `create` on serviceaccounts/token in its namespace")]
+    #[error(
+        "no token of ServiceAccount {account}: {why}; asking for one takes `create` on serviceaccounts/token in its namespace"
+    )]
     NoToken {
         /// Its namespace and name.
         account: String,
@@ -91,7 +95,9 @@ pub enum ConnectError {
         why: String,
     },
     /// The two cannot agree on TLS.
-    #[error("the API server {server} is not trusted, or does not trust us: {why}; is this the kubeconfig of that cluster?")]
+    #[error(
+        "the API server {server} is not trusted, or does not trust us: {why}; is this the kubeconfig of that cluster?"
+    )]
     Tls {
         /// Its address.
         server: String,
@@ -118,16 +124,23 @@ impl Cluster {
         config.read_timeout = Some(Duration::from_secs(90));
         config.reset_reader_on_write = true;
         config.connect_timeout = Some(Duration::from_secs(10));
-        config.headers.push((USER_AGENT, HeaderValue::from_static(concat!("salve/", env!("CARGO_PKG_VERSION")))));
+        config.headers.push((
+            USER_AGENT,
+            HeaderValue::from_static(concat!("salve/", env!("CARGO_PKG_VERSION"))),
+        ));
         if let Some(user) = connection.as_user {
             config.auth_info.impersonate = Some(user);
-            config.auth_info.impersonate_groups = Some(connection.as_groups).filter(|groups| !groups.is_empty());
+            config.auth_info.impersonate_groups =
+                Some(connection.as_groups).filter(|groups| !groups.is_empty());
         }
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         let mut bare = config.clone();
         bare.auth_info = AuthInfo::default();
         let clock = Arc::new(LiveClock::start());
-        let client = ClientBuilder::try_from(config).map_err(|error| unbuilt(&error))?.with_layer(&Fence::new(Some(clock.clone()))).build();
+        let client = ClientBuilder::try_from(config)
+            .map_err(|error| unbuilt(&error))?
+            .with_layer(&Fence::new(Some(clock.clone())))
+            .build();
         let cluster = Self::new(client, clock as Arc<dyn Clock>, context, server.clone());
         let footprint = Footprint::new(&Effect::Look(Look::Identity(Identity {})), vec![]);
         match crate::host::version(&Session::new(&cluster, &footprint).impatient()).await {
@@ -142,14 +155,23 @@ impl Cluster {
     }
 
     /// The same cluster, for a ServiceAccount: nothing else of these credentials goes with its requests.
-    async fn for_service_account(self, bare: Config, namespace: &str, name: &str) -> Result<Self, ConnectError> {
+    async fn for_service_account(
+        self,
+        bare: Config,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Self, ConnectError> {
         let (context, server) = (self.context().to_owned(), self.server().to_owned());
         let account = format!("{namespace}/{name}");
-        let refused = |error: Error| ConnectError::NoToken { account: account.clone(), why: error.text().to_owned() };
+        let refused = |error: Error| ConnectError::NoToken {
+            account: account.clone(),
+            why: error.text().to_owned(),
+        };
         let tokens = Tokens::of(self, namespace, name).await.map_err(refused)?;
         let clock = Arc::new(LiveClock::start());
         let builder = ClientBuilder::try_from(bare).map_err(|error| unbuilt(&error))?;
-        let client = builder.with_layer(&tokens).with_layer(&Fence::new(Some(clock.clone()))).build();
+        let client =
+            builder.with_layer(&tokens).with_layer(&Fence::new(Some(clock.clone()))).build();
         Ok(Self::new(client, clock as Arc<dyn Clock>, context, server))
     }
 }
@@ -161,7 +183,11 @@ async fn configuration(connection: &Connection) -> Result<(Config, String), Conn
     };
     let kubeconfig = match read {
         Ok(kubeconfig) => kubeconfig,
-        Err(error) if connection.kubeconfig.is_none() && std::env::var_os("KUBECONFIG").is_none() && is_absent(&error) => {
+        Err(error)
+            if connection.kubeconfig.is_none()
+                && std::env::var_os("KUBECONFIG").is_none()
+                && is_absent(&error) =>
+        {
             if connection.context.is_some() {
                 return Err(ConnectError::NoKubeconfig);
             }
@@ -170,14 +196,21 @@ async fn configuration(connection: &Connection) -> Result<(Config, String), Conn
         }
         Err(error) => return Err(ConnectError::Kubeconfig(unread(&error))),
     };
-    let known: Vec<String> = kubeconfig.contexts.iter().map(|context| context.name.clone()).collect();
-    let chosen = connection.context.clone().or_else(|| kubeconfig.current_context.clone()).filter(|name| !name.is_empty());
+    let known: Vec<String> =
+        kubeconfig.contexts.iter().map(|context| context.name.clone()).collect();
+    let chosen = connection
+        .context
+        .clone()
+        .or_else(|| kubeconfig.current_context.clone())
+        .filter(|name| !name.is_empty());
     let Some(name) = chosen else { return Err(ConnectError::NoContext { known }) };
     if !known.contains(&name) {
         return Err(ConnectError::UnknownContext { name, known });
     }
     let options = KubeConfigOptions { context: Some(name.clone()), ..KubeConfigOptions::default() };
-    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| ConnectError::Kubeconfig(unread(&error)))?;
+    let config = Config::from_custom_kubeconfig(kubeconfig, &options)
+        .await
+        .map_err(|error| ConnectError::Kubeconfig(unread(&error)))?;
     Ok((config, name))
 }
 
@@ -194,12 +227,20 @@ fn unread(error: &KubeconfigError) -> String {
     match error {
         KubeconfigError::ReadConfig(why, path) => format!("{}: {why}", path.display()),
         KubeconfigError::Parse(_) => "it is not the YAML of a kubeconfig".into(),
-        KubeconfigError::LoadCertificateAuthority(why) => format!("its certificate authority: {}", undecoded(why)),
-        KubeconfigError::LoadClientCertificate(why) => format!("its client certificate: {}", undecoded(why)),
+        KubeconfigError::LoadCertificateAuthority(why) => {
+            format!("its certificate authority: {}", undecoded(why))
+        }
+        KubeconfigError::LoadClientCertificate(why) => {
+            format!("its client certificate: {}", undecoded(why))
+        }
         KubeconfigError::LoadClientKey(why) => format!("its client key: {}", undecoded(why)),
         KubeconfigError::ParseCertificates(_) => "its certificates are not PEM".into(),
-        KubeconfigError::ParseClusterUrl(_) | KubeconfigError::ParseProxyUrl(_) => "an address in it is no URL".into(),
-        KubeconfigError::LoadClusterOfContext(name) => format!("its context names a cluster {name:?} that it does not have"),
+        KubeconfigError::ParseClusterUrl(_) | KubeconfigError::ParseProxyUrl(_) => {
+            "an address in it is no URL".into()
+        }
+        KubeconfigError::LoadClusterOfContext(name) => {
+            format!("its context names a cluster {name:?} that it does not have")
+        }
         KubeconfigError::MissingClusterUrl => "its cluster has no server".into(),
         _ => "something in it contradicts itself".into(),
     }
@@ -214,13 +255,23 @@ fn undecoded(error: &LoadDataError) -> String {
 }
 
 fn unbuilt(error: &kube::Error) -> ConnectError {
-    let plugin = std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |e| e.source()).find_map(|e| e.downcast_ref::<AuthError>());
+    let plugin =
+        std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |e| e.source())
+            .find_map(|e| e.downcast_ref::<AuthError>());
     match (plugin, error) {
-        (Some(auth), _) | (None, kube::Error::Auth(auth)) => ConnectError::Credentials(credentials(auth)),
-        (None, kube::Error::RustlsTls(_)) => ConnectError::Kubeconfig("its certificates or keys cannot be used for TLS".into()),
-        (None, kube::Error::ProxyProtocolUnsupported { .. }) => ConnectError::Kubeconfig("its proxy-url has a scheme other than http, https and socks5".into()),
+        (Some(auth), _) | (None, kube::Error::Auth(auth)) => {
+            ConnectError::Credentials(credentials(auth))
+        }
+        (None, kube::Error::RustlsTls(_)) => {
+            ConnectError::Kubeconfig("its certificates or keys cannot be used for TLS".into())
+        }
+        (None, kube::Error::ProxyProtocolUnsupported { .. }) => ConnectError::Kubeconfig(
+            "its proxy-url has a scheme other than http, https and socks5".into(),
+        ),
         (None, other) => match sort(other, |kept| Error::Invalid(kept.to_string())) {
-            How::Unsent(why) | How::Lost(why) | How::Credentials(why) => ConnectError::Kubeconfig(why),
+            How::Unsent(why) | How::Lost(why) | How::Credentials(why) => {
+                ConnectError::Kubeconfig(why)
+            }
             How::Refused(refusal) => ConnectError::Kubeconfig(refusal.message),
             How::Kept(error) => ConnectError::Kubeconfig(error.text().to_owned()),
         },
@@ -231,18 +282,30 @@ fn unanswered(server: String, error: &Error) -> ConnectError {
     let text = error.text().trim_start_matches("get /version: ");
     let why = text.trim_start_matches("the cluster cannot be reached: ").to_owned();
     if text.starts_with("no credentials") {
-        return ConnectError::Credentials(text.trim_start_matches("no credentials for the cluster: ").to_owned());
+        return ConnectError::Credentials(
+            text.trim_start_matches("no credentials for the cluster: ").to_owned(),
+        );
     }
     if text.contains("(401)") {
-        return ConnectError::Refused { server, message: text.rsplit(": ").next().unwrap_or_default().to_owned() };
+        return ConnectError::Refused {
+            server,
+            message: text.rsplit(": ").next().unwrap_or_default().to_owned(),
+        };
     }
     let lower = why.to_lowercase();
-    if ["certificate", "tls", "handshake", "corrupt message"].iter().any(|word| lower.contains(word)) {
+    if ["certificate", "tls", "handshake", "corrupt message"]
+        .iter()
+        .any(|word| lower.contains(word))
+    {
         return ConnectError::Tls { server, why };
     }
     ConnectError::Unreachable { server, why }
 }
 
 fn listed(names: &[String]) -> String {
-    if names.is_empty() { "none".into() } else { names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ") }
+    if names.is_empty() {
+        "none".into()
+    } else {
+        names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
+    }
 }

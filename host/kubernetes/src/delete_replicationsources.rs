@@ -23,8 +23,16 @@ const AT_ONCE: usize = 16;
 /// Reads each object of the set. The prior holds the manifests of those that will be deleted, in the set's order.
 pub(crate) async fn prepare(session: &Session, ask: &Delete) -> Result<Prepared, Error> {
     let resource = discovery::served(session, VOLSYNC, "replicationsources").await?;
-    let found =
-        concurrently(ask.set.iter().map(|frozen| session.find(&resource, Some(&frozen.object.namespace), &frozen.object.name)).collect(), AT_ONCE).await;
+    let found = concurrently(
+        ask.set
+            .iter()
+            .map(|frozen| {
+                session.find(&resource, Some(&frozen.object.namespace), &frozen.object.name)
+            })
+            .collect(),
+        AT_ONCE,
+    )
+    .await;
     let (mut objects, mut settled) = (Vec::new(), Vec::new());
     for (frozen, found) in ask.set.iter().zip(found) {
         let found = found?;
@@ -44,12 +52,22 @@ fn judge(frozen: &Frozen, found: Option<&Value>) -> Option<Deletion> {
     match found {
         None => Some(ended(frozen, End::AlreadyGone, None)),
         // mutant delete-replaced-object: != frozen.uid ~> .is_empty()
-        Some(found) if uid(found) != frozen.uid => Some(ended(frozen, End::Replaced, Some(format!("another object bears its name, of uid {}", uid(found))))),
+        Some(found) if uid(found) != frozen.uid => Some(ended(
+            frozen,
+            End::Replaced,
+            Some(format!("another object bears its name, of uid {}", uid(found))),
+        )),
         // mutant delete-changed-object: != frozen.digest ~> .len() != frozen.digest.len()
-        Some(found) if spec_digest(found) != frozen.digest => Some(ended(frozen, End::Changed, Some("its spec is not the one that was chosen".into()))),
-        Some(found) if is_terminating(found) => {
-            Some(ended(frozen, End::AlreadyGone, Some(format!("it is being deleted, held by {}", finalizers(found).join(", ")))))
-        }
+        Some(found) if spec_digest(found) != frozen.digest => Some(ended(
+            frozen,
+            End::Changed,
+            Some("its spec is not the one that was chosen".into()),
+        )),
+        Some(found) if is_terminating(found) => Some(ended(
+            frozen,
+            End::AlreadyGone,
+            Some(format!("it is being deleted, held by {}", finalizers(found).join(", "))),
+        )),
         Some(_) => None,
     }
 }
@@ -78,8 +96,10 @@ pub(crate) async fn delete(session: &Session, ask: &Delete, prior: &Prior) -> Ac
         Ok(resource) => resource,
         Err(error) => return Acted::Done(Err(error)),
     };
-    let saved: HashMap<(&str, &str), &Value> = prior.objects.iter().map(|object| ((namespace(object), name(object)), object)).collect();
-    let (mut sofar, mut rest, mut message, mut away) = (Vec::new(), Vec::new(), String::new(), None);
+    let saved: HashMap<(&str, &str), &Value> =
+        prior.objects.iter().map(|object| ((namespace(object), name(object)), object)).collect();
+    let (mut sofar, mut rest, mut message, mut away) =
+        (Vec::new(), Vec::new(), String::new(), None);
     for (index, group) in ask.set.chunks(ask.pace.at_once.max(1) as usize).enumerate() {
         if index > 0 && away.is_none() && ask.pace.pause > 0 {
             session.pause(Duration::from_millis(ask.pace.pause.into())).await;
@@ -90,12 +110,24 @@ pub(crate) async fn delete(session: &Session, ask: &Delete, prior: &Prior) -> Ac
         }
         let attempts = match &away {
             // Once nobody answers, the rest is left alone instead of being tried for hours.
-            Some(why) => group.iter().map(|_| Attempt::Away(End::Refused, format!("it was not tried: {why}"))).collect(),
+            Some(why) => group
+                .iter()
+                .map(|_| Attempt::Away(End::Refused, format!("it was not tried: {why}")))
+                .collect(),
             None => {
                 concurrently(
                     group
                         .iter()
-                        .map(|frozen| attempt(session, &resource, frozen, saved.get(&(&frozen.object.namespace, &frozen.object.name)).copied()))
+                        .map(|frozen| {
+                            attempt(
+                                session,
+                                &resource,
+                                frozen,
+                                saved
+                                    .get(&(&frozen.object.namespace, &frozen.object.name))
+                                    .copied(),
+                            )
+                        })
                         .collect(),
                     group.len(),
                 )
@@ -119,50 +151,90 @@ pub(crate) async fn delete(session: &Session, ask: &Delete, prior: &Prior) -> Ac
     if rest.is_empty() {
         return Acted::Done(Ok(Answer::Delete(sofar)));
     }
-    Acted::Conflict { sofar: (!sofar.is_empty()).then_some(Answer::Delete(sofar)), rest: Touch::Delete(Delete { set: rest, pace: ask.pace.clone() }), message }
+    Acted::Conflict {
+        sofar: (!sofar.is_empty()).then_some(Answer::Delete(sofar)),
+        rest: Touch::Delete(Delete { set: rest, pace: ask.pace.clone() }),
+        message,
+    }
 }
 
 /// Deletes one, if its manifest was saved.
-async fn attempt(session: &Session, resource: &Resource, frozen: &Frozen, saved: Option<&Value>) -> Attempt {
+async fn attempt(
+    session: &Session,
+    resource: &Resource,
+    frozen: &Frozen,
+    saved: Option<&Value>,
+) -> Attempt {
     let (ns, object) = (&frozen.object.namespace, &frozen.object.name);
     let Some(saved) = saved else {
         // It was settled before anything was sent. Why, is read again: the prior holds only what is to be deleted.
         return match session.find(resource, Some(ns), object).await {
-            Ok(found) => Attempt::Settled(
-                judge(frozen, found.as_ref()).unwrap_or_else(|| ended(frozen, End::Changed, Some("its spec was another one when it was to be deleted".into()))),
-            ),
-            Err(failure) => Attempt::Settled(ended(frozen, End::Refused, Some(Error::from(failure).text().to_owned()))),
+            Ok(found) => Attempt::Settled(judge(frozen, found.as_ref()).unwrap_or_else(|| {
+                ended(
+                    frozen,
+                    End::Changed,
+                    Some("its spec was another one when it was to be deleted".into()),
+                )
+            })),
+            Err(failure) => Attempt::Settled(ended(
+                frozen,
+                End::Refused,
+                Some(Error::from(failure).text().to_owned()),
+            )),
         };
     };
     // mutant delete-without-resource-version: (version(saved)) ~> (version(saved)).filter(|_|
     //     false)
-    let failure = match session.delete(resource, ns, object, &frozen.uid, Some(version(saved))).await {
-        Ok(answer) => {
-            let held = Some(finalizers(&answer)).filter(|held| !held.is_empty()).map(|held| format!("its finalizers hold it: {}", held.join(", ")));
-            return Attempt::Settled(ended(frozen, End::Deleted, held));
-        }
-        Err(failure) => failure,
-    };
+    let failure =
+        match session.delete(resource, ns, object, &frozen.uid, Some(version(saved))).await {
+            Ok(answer) => {
+                let held = Some(finalizers(&answer))
+                    .filter(|held| !held.is_empty())
+                    .map(|held| format!("its finalizers hold it: {}", held.join(", ")));
+                return Attempt::Settled(ended(frozen, End::Deleted, held));
+            }
+            Err(failure) => failure,
+        };
     let lost = failure.is_lost();
     match &failure.how {
-        How::Refused(refusal) if refusal.code == 404 => return Attempt::Settled(ended(frozen, End::AlreadyGone, None)),
+        How::Refused(refusal) if refusal.code == 404 => {
+            return Attempt::Settled(ended(frozen, End::AlreadyGone, None));
+        }
         How::Refused(refusal) if refusal.code == 409 => {}
         How::Lost(_) => {}
-        How::Unsent(_) => return Attempt::Away(End::Refused, Error::from(failure).text().to_owned()),
+        How::Unsent(_) => {
+            return Attempt::Away(End::Refused, Error::from(failure).text().to_owned());
+        }
         How::Refused(_) | How::Credentials(_) | How::Kept(_) => {
-            return Attempt::Settled(ended(frozen, End::Refused, Some(Error::from(failure).text().to_owned())));
+            return Attempt::Settled(ended(
+                frozen,
+                End::Refused,
+                Some(Error::from(failure).text().to_owned()),
+            ));
         }
     }
     let why = failure.message();
     match session.find(resource, Some(ns), object).await {
-        Ok(found) if lost && found.as_ref().is_none_or(|found| uid(found) != frozen.uid || is_terminating(found)) => {
-            Attempt::Settled(ended(frozen, End::Deleted, Some(format!("no answer came ({why}), and it is gone"))))
+        Ok(found)
+            if lost
+                && found
+                    .as_ref()
+                    .is_none_or(|found| uid(found) != frozen.uid || is_terminating(found)) =>
+        {
+            Attempt::Settled(ended(
+                frozen,
+                End::Deleted,
+                Some(format!("no answer came ({why}), and it is gone")),
+            ))
         }
         // The same still: its status moved, or the request got lost. A late one does what is wanted, to this uid alone.
         Ok(found) => judge(frozen, found.as_ref()).map_or(Attempt::Again(why), Attempt::Settled),
         // mutant lost-delete-called-refused: if lost { End::Unknown } else { End::Refused } ~>
         //     End::Refused
-        Err(failure) => Attempt::Away(if lost { End::Unknown } else { End::Refused }, format!("{why}; and then {}", Error::from(failure).text())),
+        Err(failure) => Attempt::Away(
+            if lost { End::Unknown } else { End::Refused },
+            format!("{why}; and then {}", Error::from(failure).text()),
+        ),
     }
 }
 
@@ -172,8 +244,16 @@ pub(crate) async fn settle(session: &Session, ask: &Delete, prior: &Prior) -> Ac
         Ok(resource) => resource,
         Err(error) => return Acted::Done(Err(error)),
     };
-    let found =
-        concurrently(ask.set.iter().map(|frozen| session.find(&resource, Some(&frozen.object.namespace), &frozen.object.name)).collect(), AT_ONCE).await;
+    let found = concurrently(
+        ask.set
+            .iter()
+            .map(|frozen| {
+                session.find(&resource, Some(&frozen.object.namespace), &frozen.object.name)
+            })
+            .collect(),
+        AT_ONCE,
+    )
+    .await;
     let was_there = |frozen: &Frozen| prior.objects.iter().any(|object| uid(object) == frozen.uid);
     let (mut sofar, mut rest) = (Vec::new(), Vec::new());
     for (frozen, found) in ask.set.iter().zip(found) {
@@ -181,9 +261,14 @@ pub(crate) async fn settle(session: &Session, ask: &Delete, prior: &Prior) -> Ac
             Ok(found) => found,
             Err(failure) => return Acted::Done(Err(failure.into())),
         };
-        let is_gone = found.as_ref().is_none_or(|found| uid(found) != frozen.uid || is_terminating(found));
+        let is_gone =
+            found.as_ref().is_none_or(|found| uid(found) != frozen.uid || is_terminating(found));
         match judge(frozen, found.as_ref()) {
-            Some(_) if was_there(frozen) && is_gone => sofar.push(ended(frozen, End::Deleted, Some("its sender died, and it is gone".into()))),
+            Some(_) if was_there(frozen) && is_gone => sofar.push(ended(
+                frozen,
+                End::Deleted,
+                Some("its sender died, and it is gone".into()),
+            )),
             Some(end) => sofar.push(end),
             None => rest.push(frozen.clone()),
         }
@@ -192,7 +277,11 @@ pub(crate) async fn settle(session: &Session, ask: &Delete, prior: &Prior) -> Ac
         return Acted::Done(Ok(Answer::Delete(sofar)));
     }
     let message = format!("{} of {} were still there", rest.len(), ask.set.len());
-    Acted::Conflict { sofar: (!sofar.is_empty()).then_some(Answer::Delete(sofar)), rest: Touch::Delete(Delete { set: rest, pace: ask.pace.clone() }), message }
+    Acted::Conflict {
+        sofar: (!sofar.is_empty()).then_some(Answer::Delete(sofar)),
+        rest: Touch::Delete(Delete { set: rest, pace: ask.pace.clone() }),
+        message,
+    }
 }
 
 #[cfg(test)]
@@ -204,7 +293,12 @@ mod tests {
     #[test]
     fn only_what_was_chosen_is_still_to_be_deleted() {
         let object = json!({"metadata": {"uid": "u"}, "spec": {"sourcePVC": "sonarr"}});
-        let frozen = Frozen { object: ObjectRef::new("media", "sonarr"), uid: "u".into(), digest: spec_digest(&object), why: String::new() };
+        let frozen = Frozen {
+            object: ObjectRef::new("media", "sonarr"),
+            uid: "u".into(),
+            digest: spec_digest(&object),
+            why: String::new(),
+        };
         let end = |found: Option<&Value>| judge(&frozen, found).map(|deletion| deletion.end);
         assert_eq!(end(Some(&object)), None);
         assert_eq!(end(None), Some(End::AlreadyGone));

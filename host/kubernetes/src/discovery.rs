@@ -15,17 +15,29 @@ pub(crate) const ROOK: &str = "ceph.rook.io";
 ///
 /// # Errors
 /// `not-found` names the CRD that is missing.
-pub(crate) async fn served(session: &Session, group: &str, plural: &str) -> Result<Resource, Error> {
+pub(crate) async fn served(
+    session: &Session,
+    group: &str,
+    plural: &str,
+) -> Result<Resource, Error> {
     look_up(session, group, plural).await?.ok_or_else(|| missing(group, plural))
 }
 
 /// The kind as it is served, or none. What is there is remembered; what is not may be installed any moment.
-pub(crate) async fn look_up(session: &Session, group: &str, plural: &str) -> Result<Option<Resource>, Error> {
+pub(crate) async fn look_up(
+    session: &Session,
+    group: &str,
+    plural: &str,
+) -> Result<Option<Resource>, Error> {
     if let Some(known) = session.cluster().known_resource(group, plural) {
         return Ok(Some(known));
     }
     for version in versions(session, group).await? {
-        let path = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
+        let path = if group.is_empty() {
+            format!("/api/{version}")
+        } else {
+            format!("/apis/{group}/{version}")
+        };
         let Some(resources) = absent(session.read(&path).await)? else { continue };
         if let Some(resource) = pick(&resources, group, &version, plural) {
             session.cluster().learn_resource(&resource);
@@ -40,9 +52,14 @@ async fn versions(session: &Session, group: &str) -> Result<Vec<String>, Error> 
     if group.is_empty() {
         return Ok(vec!["v1".into()]);
     }
-    let Some(found) = absent(session.read(&format!("/apis/{group}")).await)? else { return Ok(vec![]) };
+    let Some(found) = absent(session.read(&format!("/apis/{group}")).await)? else {
+        return Ok(vec![]);
+    };
     let preferred = text(&found, "/preferredVersion/version");
-    let others = list(&found, "/versions").iter().filter_map(|one| text(one, "/version")).filter(|one| Some(*one) != preferred);
+    let others = list(&found, "/versions")
+        .iter()
+        .filter_map(|one| text(one, "/version"))
+        .filter(|one| Some(*one) != preferred);
     Ok(preferred.into_iter().chain(others).map(str::to_owned).collect())
 }
 
@@ -55,7 +72,8 @@ fn absent(answer: Result<Value, Failure>) -> Result<Option<Value>, Error> {
 }
 
 fn pick(resources: &Value, group: &str, version: &str, plural: &str) -> Option<Resource> {
-    let found = list(resources, "/resources").iter().find(|one| text(one, "/name") == Some(plural))?;
+    let found =
+        list(resources, "/resources").iter().find(|one| text(one, "/name") == Some(plural))?;
     Some(Resource {
         group: group.to_owned().into(),
         version: version.to_owned().into(),
@@ -88,8 +106,12 @@ mod tests {
             {"name": "ocirepositories/status", "kind": "OCIRepository", "namespaced": true},
             {"name": "ocirepositories", "kind": "OCIRepository", "namespaced": true},
         ]});
-        let found = pick(&resources, "source.toolkit.fluxcd.io", "v1beta2", "ocirepositories").unwrap();
-        assert_eq!((found.kind.as_ref(), found.api_version().as_str(), found.namespaced), ("OCIRepository", "source.toolkit.fluxcd.io/v1beta2", true));
+        let found =
+            pick(&resources, "source.toolkit.fluxcd.io", "v1beta2", "ocirepositories").unwrap();
+        assert_eq!(
+            (found.kind.as_ref(), found.api_version().as_str(), found.namespaced),
+            ("OCIRepository", "source.toolkit.fluxcd.io/v1beta2", true)
+        );
         assert_eq!(pick(&resources, "g", "v1", "buckets"), None);
     }
 

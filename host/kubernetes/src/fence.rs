@@ -81,7 +81,9 @@ where
         let answer = self.inner.call(request);
         async move {
             let response = answer.await.map_err(Into::into)?;
-            if let (Some(clock), Some(Ok(date))) = (clock, response.headers().get(header::DATE).map(header::HeaderValue::to_str)) {
+            if let (Some(clock), Some(Ok(date))) =
+                (clock, response.headers().get(header::DATE).map(header::HeaderValue::to_str))
+            {
                 clock.learn(date, sent, Instant::now());
             }
             Ok(response)
@@ -92,27 +94,35 @@ where
 
 /// Whether a request may leave.
 fn judge(request: &Request<Body>) -> Result<(), Kept> {
-    let never = |why: &str| Kept::Never(format!("{} {}: {why}", request.method(), request.uri().path()));
+    let never =
+        |why: &str| Kept::Never(format!("{} {}: {why}", request.method(), request.uri().path()));
     let Some(footprint) = request.extensions().get::<Arc<Footprint>>() else {
         return Err(Kept::Unclaimed(format!("{} {}", request.method(), request.uri().path())));
     };
     let place = place(request.uri()).ok_or_else(|| never("no path of objects that we know"))?;
     let Place::Objects { group, resource, subresource, namespace, name } = place else {
-        return if request.method() == Method::GET { Ok(()) } else { Err(never("discovery is only read")) };
+        return if request.method() == Method::GET {
+            Ok(())
+        } else {
+            Err(never("discovery is only read"))
+        };
     };
-    let verb = verb(request, name, subresource).ok_or_else(|| never("no effect uses this method"))?;
+    let verb =
+        verb(request, name, subresource).ok_or_else(|| never("no effect uses this method"))?;
     footprint.covers(&Asked { verb, group, resource, subresource, namespace, name })?;
     match verb {
         Verb::Get | Verb::List | Verb::Watch => Ok(()),
         Verb::Create => {
-            if request.uri().query().is_some_and(|query| query != format!("fieldManager={MANAGER}")) {
+            if request.uri().query().is_some_and(|query| query != format!("fieldManager={MANAGER}"))
+            {
                 return Err(never("a new object that says more than who makes it"));
             }
             let object = body(request).ok_or_else(|| never("a new object that cannot be read"))?;
             Ok(footprint.covers_new(namespace, subresource, &object)?)
         }
         Verb::Patch => {
-            let media = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+            let media =
+                request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
             if media != Some("application/merge-patch+json") {
                 return Err(never("only merge patches are sent"));
             }
@@ -128,7 +138,11 @@ fn judge(request: &Request<Body>) -> Result<(), Kept> {
                 return Err(never("a deletion says in its body how it is meant"));
             }
             let options = body(request).ok_or_else(|| never("a deletion that cannot be read"))?;
-            if is_guarded(&options) { Ok(()) } else { Err(never("a deletion by name alone, or with unknown options")) }
+            if is_guarded(&options) {
+                Ok(())
+            } else {
+                Err(never("a deletion by name alone, or with unknown options"))
+            }
         }
     }
 }
@@ -138,7 +152,10 @@ fn is_guarded(options: &Value) -> bool {
     let known = ["apiVersion", "kind", "preconditions", "propagationPolicy", "gracePeriodSeconds"];
     let uid = options.pointer("/preconditions/uid").and_then(Value::as_str).unwrap_or_default();
     // mutant egress-allows-delete-by-name: !uid.is_empty() && options ~> options
-    !uid.is_empty() && options.as_object().is_some_and(|map| map.keys().all(|key| known.contains(&key.as_str())))
+    !uid.is_empty()
+        && options
+            .as_object()
+            .is_some_and(|map| map.keys().all(|key| known.contains(&key.as_str())))
 }
 
 /// The body as JSON; none where it is no JSON, or comes in pieces.
@@ -149,7 +166,10 @@ fn body(request: &Request<Body>) -> Option<Value> {
 
 /// The verb as RBAC names it. None for replacing and for deleting collections: nothing of ours does that.
 fn verb(request: &Request<Body>, name: Option<&str>, subresource: Option<&str>) -> Option<Verb> {
-    let watches = request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair.split('=').next() == Some("watch")));
+    let watches = request
+        .uri()
+        .query()
+        .is_some_and(|query| query.split('&').any(|pair| pair.split('=').next() == Some("watch")));
     match (request.method(), name) {
         (&Method::GET, _) if watches => Some(Verb::Watch),
         (&Method::GET, Some(_)) => Some(Verb::Get),
@@ -168,25 +188,38 @@ enum Place<'a> {
     /// What is served, in which version.
     Discovery,
     /// Objects, or one.
-    Objects { group: &'a str, resource: &'a str, subresource: Option<&'a str>, namespace: Option<&'a str>, name: Option<&'a str> },
+    Objects {
+        group: &'a str,
+        resource: &'a str,
+        subresource: Option<&'a str>,
+        namespace: Option<&'a str>,
+        name: Option<&'a str>,
+    },
 }
 
 /// Takes a path apart. None for everything that is not plainly a path of the API: no escapes, no dots alone, no empty parts.
 fn place(uri: &Uri) -> Option<Place<'_>> {
-    let plain = |part: &&str| part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.') && part.bytes().any(|b| b != b'.');
+    let plain = |part: &&str| {
+        part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.')
+            && part.bytes().any(|b| b != b'.')
+    };
     let parts: Vec<&str> = uri.path().strip_prefix('/')?.split('/').collect();
     if !parts.iter().all(plain) {
         return None;
     }
     let (group, rest) = match parts.as_slice() {
-        ["version" | "api" | "apis"] | ["api", "v1"] | ["apis", _] | ["apis", _, _] => return Some(Place::Discovery),
+        ["version" | "api" | "apis"] | ["api", "v1"] | ["apis", _] | ["apis", _, _] => {
+            return Some(Place::Discovery);
+        }
         ["api", "v1", rest @ ..] => ("", rest),
         ["apis", group, _, rest @ ..] => (*group, rest),
         _ => return None,
     };
     let (namespace, rest) = match rest {
         // `namespaces/x/status` and `namespaces/x/finalize` are of the namespace itself.
-        ["namespaces", name, sub @ ("status" | "finalize")] if group.is_empty() => (None, &["namespaces", *name, *sub][..]),
+        ["namespaces", name, sub @ ("status" | "finalize")] if group.is_empty() => {
+            (None, &["namespaces", *name, *sub][..])
+        }
         ["namespaces", namespace, rest @ ..] if !rest.is_empty() => (Some(*namespace), rest),
         _ => (None, rest),
     };

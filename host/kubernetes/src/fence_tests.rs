@@ -2,7 +2,9 @@
 
 use super::*;
 use salve_core::effect::shared::{FluxKind, FluxRef, ObjectRef};
-use salve_core::effect::{Ask, delete_replicationsources as deletion, query_pvcs, suspend_flux, tail_logs};
+use salve_core::effect::{
+    Ask, delete_replicationsources as deletion, query_pvcs, suspend_flux, tail_logs,
+};
 use salve_core::glob::Glob;
 use serde_json::json;
 
@@ -14,18 +16,38 @@ fn claims() -> Footprint {
 }
 
 fn suspend() -> Footprint {
-    let target = FluxRef { kind: FluxKind::Kustomization, namespace: "media".into(), name: "plex".into() };
-    Footprint::new(&suspend_flux::Suspend { targets: vec![target], reason: String::new(), drain_seconds: 0 }.effect(), vec![])
+    let target =
+        FluxRef { kind: FluxKind::Kustomization, namespace: "media".into(), name: "plex".into() };
+    Footprint::new(
+        &suspend_flux::Suspend { targets: vec![target], reason: String::new(), drain_seconds: 0 }
+            .effect(),
+        vec![],
+    )
 }
 
 fn delete() -> Footprint {
-    let frozen = deletion::Frozen { object: ObjectRef::new("media", "sonarr"), uid: "u".into(), digest: "d".into(), why: String::new() };
-    Footprint::new(&deletion::Delete { set: vec![frozen], pace: deletion::Pace { at_once: 1, pause: 0 } }.effect(), vec![])
+    let frozen = deletion::Frozen {
+        object: ObjectRef::new("media", "sonarr"),
+        uid: "u".into(),
+        digest: "d".into(),
+        why: String::new(),
+    };
+    Footprint::new(
+        &deletion::Delete { set: vec![frozen], pace: deletion::Pace { at_once: 1, pause: 0 } }
+            .effect(),
+        vec![],
+    )
 }
 
 fn logs() -> Footprint {
-    let query =
-        tail_logs::Query { deployment: ObjectRef::new("media", "plex"), container: "app".into(), since: None, tail_lines: None, limit_bytes: 1, pattern: None };
+    let query = tail_logs::Query {
+        deployment: ObjectRef::new("media", "plex"),
+        container: "app".into(),
+        since: None,
+        tail_lines: None,
+        limit_bytes: 1,
+        pattern: None,
+    };
     Footprint::new(&tail_logs::Next { query, after: vec![] }.effect(), vec![])
 }
 
@@ -33,9 +55,20 @@ fn passes(footprint: Option<Footprint>, method: &str, uri: &str, body: Value) ->
     passes_as("application/merge-patch+json", footprint, method, uri, body)
 }
 
-fn passes_as(media: &str, footprint: Option<Footprint>, method: &str, uri: &str, body: Value) -> Result<(), Kept> {
+fn passes_as(
+    media: &str,
+    footprint: Option<Footprint>,
+    method: &str,
+    uri: &str,
+    body: Value,
+) -> Result<(), Kept> {
     let body = if body.is_null() { Vec::new() } else { serde_json::to_vec(&body).unwrap() };
-    let mut request = Request::builder().method(method).uri(uri).header("content-type", media).body(Body::from(body)).unwrap();
+    let mut request = Request::builder()
+        .method(method)
+        .uri(uri)
+        .header("content-type", media)
+        .body(Body::from(body))
+        .unwrap();
     if let Some(footprint) = footprint {
         request.extensions_mut().insert(Arc::new(footprint));
     }
@@ -48,7 +81,10 @@ fn get(footprint: Footprint, uri: &str) -> Result<(), Kept> {
 
 #[test]
 fn a_request_without_a_footprint_is_kept() {
-    assert!(matches!(passes(None, "GET", "/api/v1/namespaces/media/persistentvolumeclaims", Value::Null), Err(Kept::Unclaimed(_))));
+    assert!(matches!(
+        passes(None, "GET", "/api/v1/namespaces/media/persistentvolumeclaims", Value::Null),
+        Err(Kept::Unclaimed(_))
+    ));
     assert!(matches!(passes(None, "GET", "/version", Value::Null), Err(Kept::Unclaimed(_))));
 }
 
@@ -93,14 +129,24 @@ fn path_tricks_are_kept() {
         let uri = if trick.is_empty() { "http://server" } else { trick };
         assert!(matches!(get(claims(), uri), Err(Kept::Never(_))), "{trick}");
     }
-    for old in ["/api/v1/watch/namespaces/media/persistentvolumeclaims", "/api/v1/proxy/namespaces/media/pods/a"] {
+    for old in [
+        "/api/v1/watch/namespaces/media/persistentvolumeclaims",
+        "/api/v1/proxy/namespaces/media/pods/a",
+    ] {
         assert!(get(claims(), old).is_err(), "{old}");
     }
 }
 
 #[test]
 fn discovery_is_read_and_nothing_else() {
-    for path in ["/version", "/api", "/api/v1", "/apis", "/apis/volsync.backube", "/apis/volsync.backube/v1alpha1"] {
+    for path in [
+        "/version",
+        "/api",
+        "/api/v1",
+        "/apis",
+        "/apis/volsync.backube",
+        "/apis/volsync.backube/v1alpha1",
+    ] {
         assert!(get(claims(), path).is_ok(), "{path}");
         assert!(passes(Some(claims()), "POST", path, json!({})).is_err(), "{path}");
     }
@@ -110,21 +156,57 @@ fn discovery_is_read_and_nothing_else() {
 fn a_subresource_is_another_thing() {
     assert!(get(logs(), "/api/v1/namespaces/media/pods/plex-0/log?container=app").is_ok());
     for other in ["exec", "attach", "portforward", "proxy", "eviction", "ephemeralcontainers"] {
-        assert!(get(logs(), &format!("/api/v1/namespaces/media/pods/plex-0/{other}")).is_err(), "{other}");
+        assert!(
+            get(logs(), &format!("/api/v1/namespaces/media/pods/plex-0/{other}")).is_err(),
+            "{other}"
+        );
     }
-    assert!(passes(Some(logs()), "POST", "/api/v1/namespaces/media/pods/plex-0/log", json!({})).is_err());
+    assert!(
+        passes(Some(logs()), "POST", "/api/v1/namespaces/media/pods/plex-0/log", json!({}))
+            .is_err()
+    );
 }
 
 #[test]
 fn a_patch_changes_its_fields_of_its_object_by_uid() {
     let ours = json!({"metadata": {"uid": "u", "resourceVersion": "1"}, "spec": {"suspend": true}});
-    assert!(passes(Some(suspend()), "PATCH", &format!("{PLEX}?fieldManager=salve"), ours.clone()).is_ok());
-    assert!(matches!(passes(Some(suspend()), "PATCH", &format!("{PLEX}x"), ours.clone()), Err(Kept::Outside(_))));
-    assert!(matches!(passes(Some(suspend()), "PATCH", &format!("{PLEX}/status"), ours.clone()), Err(Kept::Outside(_))));
-    assert!(matches!(passes(Some(suspend()), "PATCH", PLEX, json!({"metadata": {"uid": "u"}, "spec": {"path": "x"}})), Err(Kept::Outside(_))));
-    assert!(matches!(passes(Some(suspend()), "PATCH", PLEX, json!({"spec": {"suspend": true}})), Err(Kept::Never(_))));
-    for media in ["application/json-patch+json", "application/apply-patch+yaml", "application/strategic-merge-patch+json"] {
-        assert!(matches!(passes_as(media, Some(suspend()), "PATCH", PLEX, ours.clone()), Err(Kept::Never(_))), "{media}");
+    assert!(
+        passes(Some(suspend()), "PATCH", &format!("{PLEX}?fieldManager=salve"), ours.clone())
+            .is_ok()
+    );
+    assert!(matches!(
+        passes(Some(suspend()), "PATCH", &format!("{PLEX}x"), ours.clone()),
+        Err(Kept::Outside(_))
+    ));
+    assert!(matches!(
+        passes(Some(suspend()), "PATCH", &format!("{PLEX}/status"), ours.clone()),
+        Err(Kept::Outside(_))
+    ));
+    assert!(matches!(
+        passes(
+            Some(suspend()),
+            "PATCH",
+            PLEX,
+            json!({"metadata": {"uid": "u"}, "spec": {"path": "x"}})
+        ),
+        Err(Kept::Outside(_))
+    ));
+    assert!(matches!(
+        passes(Some(suspend()), "PATCH", PLEX, json!({"spec": {"suspend": true}})),
+        Err(Kept::Never(_))
+    ));
+    for media in [
+        "application/json-patch+json",
+        "application/apply-patch+yaml",
+        "application/strategic-merge-patch+json",
+    ] {
+        assert!(
+            matches!(
+                passes_as(media, Some(suspend()), "PATCH", PLEX, ours.clone()),
+                Err(Kept::Never(_))
+            ),
+            "{media}"
+        );
     }
     assert!(matches!(passes(Some(suspend()), "PUT", PLEX, ours), Err(Kept::Never(_))));
 }
@@ -133,27 +215,74 @@ fn a_patch_changes_its_fields_of_its_object_by_uid() {
 fn a_deletion_names_a_uid_and_one_object() {
     let by_uid = json!({"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": "u", "resourceVersion": "1"}, "propagationPolicy": "Background"});
     assert!(passes(Some(delete()), "DELETE", SONARR, by_uid.clone()).is_ok());
-    for blind in [Value::Null, json!({}), json!({"preconditions": {"resourceVersion": "1"}}), json!({"preconditions": {"uid": ""}})] {
-        assert!(matches!(passes(Some(delete()), "DELETE", SONARR, blind.clone()), Err(Kept::Never(_))), "{blind}");
+    for blind in [
+        Value::Null,
+        json!({}),
+        json!({"preconditions": {"resourceVersion": "1"}}),
+        json!({"preconditions": {"uid": ""}}),
+    ] {
+        assert!(
+            matches!(passes(Some(delete()), "DELETE", SONARR, blind.clone()), Err(Kept::Never(_))),
+            "{blind}"
+        );
     }
     let collection = SONARR.trim_end_matches("/sonarr");
-    assert!(matches!(passes(Some(delete()), "DELETE", collection, by_uid.clone()), Err(Kept::Never(_))));
-    assert!(matches!(passes(Some(delete()), "DELETE", &format!("{SONARR}?propagationPolicy=Orphan"), by_uid.clone()), Err(Kept::Never(_))));
-    assert!(matches!(passes(Some(delete()), "DELETE", &format!("{collection}/plex"), by_uid), Err(Kept::Outside(_))));
+    assert!(matches!(
+        passes(Some(delete()), "DELETE", collection, by_uid.clone()),
+        Err(Kept::Never(_))
+    ));
+    assert!(matches!(
+        passes(
+            Some(delete()),
+            "DELETE",
+            &format!("{SONARR}?propagationPolicy=Orphan"),
+            by_uid.clone()
+        ),
+        Err(Kept::Never(_))
+    ));
+    assert!(matches!(
+        passes(Some(delete()), "DELETE", &format!("{collection}/plex"), by_uid),
+        Err(Kept::Outside(_))
+    ));
 }
 
 #[test]
 fn a_namespace_is_no_name_of_something_in_it() {
     let uri: Uri = "/api/v1/namespaces/media/status".parse().unwrap();
-    let of_namespace = Place::Objects { group: "", resource: "namespaces", subresource: Some("status"), namespace: None, name: Some("media") };
+    let of_namespace = Place::Objects {
+        group: "",
+        resource: "namespaces",
+        subresource: Some("status"),
+        namespace: None,
+        name: Some("media"),
+    };
     assert_eq!(place(&uri), Some(of_namespace));
     let uri: Uri = "/api/v1/namespaces/media".parse().unwrap();
-    assert_eq!(place(&uri), Some(Place::Objects { group: "", resource: "namespaces", subresource: None, namespace: None, name: Some("media") }));
+    assert_eq!(
+        place(&uri),
+        Some(Place::Objects {
+            group: "",
+            resource: "namespaces",
+            subresource: None,
+            namespace: None,
+            name: Some("media")
+        })
+    );
 }
 
 #[test]
 fn a_token_is_asked_for_the_account_that_is_named_and_no_other() {
-    let token = || Footprint::new(&salve_core::effect::host::Token { namespace: "salve".into(), name: "guest".into(), seconds: 600 }.effect(), vec![]);
+    let token = || {
+        Footprint::new(
+            &salve_core::effect::host::Token {
+                namespace: "salve".into(),
+                name: "guest".into(),
+                seconds: 600,
+            }
+            .effect(),
+            vec![],
+        )
+    };
     let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}});
     let ask = |path: &str, body: Value| passes(Some(token()), "POST", path, body);
     assert!(ask("/api/v1/namespaces/salve/serviceaccounts/guest/token", request.clone()).is_ok());
@@ -173,9 +302,22 @@ fn a_token_is_asked_for_the_account_that_is_named_and_no_other() {
 
 #[test]
 fn an_ungranted_namespace_is_told_apart_from_a_mistake_of_ours() {
-    let target = FluxRef { kind: FluxKind::Kustomization, namespace: "media".into(), name: "plex".into() };
-    let footprint = Footprint::new(&salve_core::effect::query_flux::Get { target }.effect(), vec![Glob::new("flux-*").unwrap()]);
-    assert!(get(footprint.clone(), "/apis/kustomize.toolkit.fluxcd.io/v1/namespaces/flux-system/kustomizations/apps").is_ok());
-    let kept = get(footprint, "/apis/kustomize.toolkit.fluxcd.io/v1/namespaces/private/kustomizations/apps");
+    let target =
+        FluxRef { kind: FluxKind::Kustomization, namespace: "media".into(), name: "plex".into() };
+    let footprint = Footprint::new(
+        &salve_core::effect::query_flux::Get { target }.effect(),
+        vec![Glob::new("flux-*").unwrap()],
+    );
+    assert!(
+        get(
+            footprint.clone(),
+            "/apis/kustomize.toolkit.fluxcd.io/v1/namespaces/flux-system/kustomizations/apps"
+        )
+        .is_ok()
+    );
+    let kept = get(
+        footprint,
+        "/apis/kustomize.toolkit.fluxcd.io/v1/namespaces/private/kustomizations/apps",
+    );
     assert!(matches!(kept, Err(Kept::Outside(breach)) if breach.ungranted));
 }

@@ -2,7 +2,10 @@
 //! Pure readings of JSON, shared by the capabilities that concern Flux.
 
 use crate::discovery;
-use crate::object::{annotation, capped, condition, holds, instant, is_terminating, label, list, name, namespace, number, owned, raw_condition, text, uid};
+use crate::object::{
+    annotation, capped, condition, holds, instant, is_terminating, label, list, name, namespace,
+    number, owned, raw_condition, text, uid,
+};
 use crate::resource::Resource;
 use crate::send::{MANAGER, Session};
 use crate::time::go_duration;
@@ -18,8 +21,11 @@ const HELM: &str = "helm.toolkit.fluxcd.io";
 /// What a write of ours has to know of an object. Its values and substitutions stay out of the run file: passwords stand in them.
 pub(crate) fn outline(object: &Value) -> Value {
     let annotations = object.pointer("/metadata/annotations").and_then(Value::as_object);
-    let ours = annotations.into_iter().flatten().filter(|(key, _)| key.starts_with("salve.dev/") || key.starts_with("reconcile.fluxcd.io/"));
-    let annotations: serde_json::Map<_, _> = ours.map(|(key, value)| (key.clone(), value.clone())).collect();
+    let ours = annotations.into_iter().flatten().filter(|(key, _)| {
+        key.starts_with("salve.dev/") || key.starts_with("reconcile.fluxcd.io/")
+    });
+    let annotations: serde_json::Map<_, _> =
+        ours.map(|(key, value)| (key.clone(), value.clone())).collect();
     let mut spec = serde_json::Map::new();
     // mutant flux-values-saved: "interval" ~> "interval", "values", "postBuild"
     for field in ["suspend", "interval"] {
@@ -68,8 +74,10 @@ pub(crate) fn suspend(object: &Value) -> Prior {
 
 /// The managedFields entries that own `spec.suspend`, newest last.
 fn suspend_owners(object: &Value) -> Vec<&Value> {
-    let mut owners: Vec<&Value> =
-        list(object, "/metadata/managedFields").iter().filter(|entry| entry.pointer("/fieldsV1/f:spec/f:suspend").is_some()).collect();
+    let mut owners: Vec<&Value> = list(object, "/metadata/managedFields")
+        .iter()
+        .filter(|entry| entry.pointer("/fieldsV1/f:spec/f:suspend").is_some())
+        .collect();
     owners.sort_by_key(|entry| instant(entry, "/time"));
     owners
 }
@@ -98,23 +106,31 @@ pub(crate) fn suspended_by_another(object: &Value) -> Option<String> {
 
 /// The Flux object that its labels name as its owner. They can lie: inventories tell.
 pub(crate) fn labelled_owner(object: &Value) -> Option<FluxRef> {
-    [(KUSTOMIZE, FluxKind::Kustomization), (HELM, FluxKind::HelmRelease)].into_iter().find_map(|(group, kind)| {
-        let name = label(object, &format!("{group}/name"))?;
-        let namespace = label(object, &format!("{group}/namespace"))?;
-        let owner = FluxRef { kind, namespace: namespace.to_owned(), name: name.to_owned() };
-        // Labels are anybody's text; a path is made of these.
-        owner.check().is_ok().then_some(owner)
-    })
+    [(KUSTOMIZE, FluxKind::Kustomization), (HELM, FluxKind::HelmRelease)].into_iter().find_map(
+        |(group, kind)| {
+            let name = label(object, &format!("{group}/name"))?;
+            let namespace = label(object, &format!("{group}/namespace"))?;
+            let owner = FluxRef { kind, namespace: namespace.to_owned(), name: name.to_owned() };
+            // Labels are anybody's text; a path is made of these.
+            owner.check().is_ok().then_some(owner)
+        },
+    )
 }
 
 /// Who server-side applies `spec.suspend`: a parent that states it in Git, and would put it back.
 pub(crate) fn suspend_applied_by(object: &Value) -> Option<&str> {
     let disabled = format!("{KUSTOMIZE}/reconcile");
-    let opted_out = [label(object, &disabled), annotation(object, &disabled)].into_iter().flatten().any(|value| value.eq_ignore_ascii_case("disabled"));
+    let opted_out = [label(object, &disabled), annotation(object, &disabled)]
+        .into_iter()
+        .flatten()
+        .any(|value| value.eq_ignore_ascii_case("disabled"));
     if opted_out {
         return None;
     }
-    suspend_owners(object).into_iter().find(|entry| text(entry, "/operation") == Some("Apply")).and_then(|entry| text(entry, "/manager"))
+    suspend_owners(object)
+        .into_iter()
+        .find(|entry| text(entry, "/operation") == Some("Apply"))
+        .and_then(|entry| text(entry, "/manager"))
 }
 
 /// A reconciliation is going on. After a failure `ProgressingWithRetry` stands there, which is idle.
@@ -137,8 +153,14 @@ pub(crate) enum Readiness {
 pub(crate) fn readiness(object: &Value) -> Readiness {
     let observed = number(object, "/status/observedGeneration").unwrap_or(0);
     let generation = number(object, "/metadata/generation").unwrap_or(0);
-    let message = || raw_condition(object, "Ready").and_then(|one| text(one, "/message")).map_or_else(String::new, |m| capped(m, 2000));
-    let Some(ready) = raw_condition(object, "Ready") else { return Readiness::Progressing("its controller has not looked at it yet".into()) };
+    let message = || {
+        raw_condition(object, "Ready")
+            .and_then(|one| text(one, "/message"))
+            .map_or_else(String::new, |m| capped(m, 2000))
+    };
+    let Some(ready) = raw_condition(object, "Ready") else {
+        return Readiness::Progressing("its controller has not looked at it yet".into());
+    };
     let seen = number(ready, "/observedGeneration").filter(|seen| *seen != 0).unwrap_or(observed);
     if is_terminating(object) {
         return Readiness::Failed("it is being deleted".into());
@@ -158,7 +180,8 @@ pub(crate) fn readiness(object: &Value) -> Readiness {
 /// The object as the contract tells it. `parent_suspended` says that its parent applies nothing at the moment.
 pub(crate) fn read(target: &FluxRef, object: &Value, parent_suspended: bool) -> FluxObject {
     let parent = labelled_owner(object).filter(|parent| parent != target);
-    let parent_reverts = parent.is_some() && !parent_suspended && suspend_applied_by(object).is_some();
+    let parent_reverts =
+        parent.is_some() && !parent_suspended && suspend_applied_by(object).is_some();
     FluxObject {
         target: target.clone(),
         uid: uid(object).to_owned(),
@@ -167,7 +190,9 @@ pub(crate) fn read(target: &FluxRef, object: &Value, parent_suspended: bool) -> 
         ready: condition(object, "Ready"),
         busy: is_busy(object),
         source: source(target, object),
-        interval_seconds: text(object, "/spec/interval").and_then(go_duration).map_or(0, |interval| interval.as_secs()),
+        interval_seconds: text(object, "/spec/interval")
+            .and_then(go_duration)
+            .map_or(0, |interval| interval.as_secs()),
         parent,
         parent_reverts,
         corrects_drift: match target.kind {
@@ -182,16 +207,24 @@ pub(crate) fn read(target: &FluxRef, object: &Value, parent_suspended: bool) -> 
 fn source(target: &FluxRef, object: &Value) -> Option<FluxRef> {
     let reference = match target.kind {
         FluxKind::Kustomization => object.pointer("/spec/sourceRef"),
-        FluxKind::HelmRelease => object.pointer("/spec/chartRef").or_else(|| object.pointer("/spec/chart/spec/sourceRef")),
+        FluxKind::HelmRelease => object
+            .pointer("/spec/chartRef")
+            .or_else(|| object.pointer("/spec/chart/spec/sourceRef")),
         FluxKind::GitRepository | FluxKind::OciRepository | FluxKind::Bucket => None,
     }?;
-    let kind = FluxKind::ALL.into_iter().find(|kind| text(reference, "/kind") == Some(kind.kind()))?;
+    let kind =
+        FluxKind::ALL.into_iter().find(|kind| text(reference, "/kind") == Some(kind.kind()))?;
     let namespace = text(reference, "/namespace").unwrap_or(&target.namespace).to_owned();
     Some(FluxRef { kind, namespace, name: owned(reference, "/name")? })
 }
 
 /// Whether an inventory names an object; none where there is no inventory.
-pub(crate) fn inventory_holds(owner: &Value, subject: &Value, group: &str, kind: &str) -> Option<bool> {
+pub(crate) fn inventory_holds(
+    owner: &Value,
+    subject: &Value,
+    group: &str,
+    kind: &str,
+) -> Option<bool> {
     let entries = owner.pointer("/status/inventory/entries")?.as_array()?;
     let id = format!("{}_{}_{group}_{kind}", namespace(subject), name(subject));
     Some(entries.iter().any(|entry| text(entry, "/id") == Some(&id)))

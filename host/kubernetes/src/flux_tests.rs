@@ -25,7 +25,10 @@ fn owned_by(manager: &str, operation: &str, time: &str) -> Value {
 #[test]
 fn a_kustomization_is_read_whole() {
     let read = read(&plex(), &kustomization(), false);
-    assert_eq!((read.generation, read.interval_seconds, read.busy, read.corrects_drift), (7, 3600, false, true));
+    assert_eq!(
+        (read.generation, read.interval_seconds, read.busy, read.corrects_drift),
+        (7, 3600, false, true)
+    );
     assert_eq!(read.source.unwrap().to_string(), "GitRepository flux-system/flux-system");
     assert_eq!(read.parent.unwrap().to_string(), "Kustomization flux-system/cluster-apps");
     assert!(!read.parent_reverts && read.suspended.is_none());
@@ -34,7 +37,8 @@ fn a_kustomization_is_read_whole() {
 #[test]
 fn absent_false_and_true_are_three_states() {
     assert_eq!(
-        [json!({}), json!({"spec": {"suspend": false}}), json!({"spec": {"suspend": true}})].map(|o| suspend(&o)),
+        [json!({}), json!({"spec": {"suspend": false}}), json!({"spec": {"suspend": true}})]
+            .map(|o| suspend(&o)),
         [Prior::Absent, Prior::False, Prior::True]
     );
 }
@@ -47,26 +51,34 @@ fn the_manager_that_suspended_is_named() {
     let by = suspended_by(&object).unwrap();
     assert_eq!((by.manager.as_deref(), by.run), (Some("flux"), None));
     assert_eq!(suspended_by_another(&object).as_deref(), Some("flux"));
-    object["metadata"]["managedFields"] = json!([owned_by("salve", "Update", "2026-08-11T18:00:00Z")]);
+    object["metadata"]["managedFields"] =
+        json!([owned_by("salve", "Update", "2026-08-11T18:00:00Z")]);
     assert_eq!(suspended_by_another(&object), None);
 }
 
 #[test]
 fn a_parent_that_states_suspend_in_git_reverts_ours() {
     let mut object = kustomization();
-    object["metadata"]["managedFields"] = json!([owned_by("kustomize-controller", "Apply", "2026-08-11T18:00:00Z")]);
+    object["metadata"]["managedFields"] =
+        json!([owned_by("kustomize-controller", "Apply", "2026-08-11T18:00:00Z")]);
     assert!(read(&plex(), &object, false).parent_reverts);
     assert!(!read(&plex(), &object, true).parent_reverts, "a suspended parent applies nothing");
-    object["metadata"]["annotations"] = json!({"kustomize.toolkit.fluxcd.io/reconcile": "Disabled"});
+    object["metadata"]["annotations"] =
+        json!({"kustomize.toolkit.fluxcd.io/reconcile": "Disabled"});
     assert!(!read(&plex(), &object, false).parent_reverts, "it is told to leave it alone");
     object["metadata"]["annotations"] = Value::Null;
-    object["metadata"]["managedFields"] = json!([owned_by("flux", "Update", "2026-08-11T18:00:00Z")]);
+    object["metadata"]["managedFields"] =
+        json!([owned_by("flux", "Update", "2026-08-11T18:00:00Z")]);
     assert!(!read(&plex(), &object, false).parent_reverts, "an update is nobody's Git");
 }
 
 #[test]
 fn only_progress_without_a_failure_is_work() {
-    let busy = |reason: &str| is_busy(&json!({"status": {"conditions": [{"type": "Reconciling", "status": "True", "reason": reason}]}}));
+    let busy = |reason: &str| {
+        is_busy(
+            &json!({"status": {"conditions": [{"type": "Reconciling", "status": "True", "reason": reason}]}}),
+        )
+    };
     assert!(busy("Progressing"));
     assert!(!busy("ProgressingWithRetry"));
 }
@@ -78,18 +90,31 @@ fn readiness_is_judged_as_flux_does() {
     newer["metadata"]["generation"] = 8.into();
     assert!(matches!(readiness(&newer), Readiness::Progressing(_)));
     let mut failing = kustomization();
-    failing["status"]["conditions"] = json!([{"type": "Ready", "status": "False", "message": "no such file"}]);
+    failing["status"]["conditions"] =
+        json!([{"type": "Ready", "status": "False", "message": "no such file"}]);
     assert_eq!(readiness(&failing), Readiness::Progressing("no such file".into()));
-    failing["status"]["conditions"].as_array_mut().unwrap().push(json!({"type": "Stalled", "status": "True"}));
+    failing["status"]["conditions"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"type": "Stalled", "status": "True"}));
     assert_eq!(readiness(&failing), Readiness::Failed("no such file".into()));
-    assert!(matches!(readiness(&json!({"metadata": {"generation": 1}})), Readiness::Progressing(_)));
+    assert!(matches!(
+        readiness(&json!({"metadata": {"generation": 1}})),
+        Readiness::Progressing(_)
+    ));
 }
 
 #[test]
 fn an_inventory_names_its_objects_by_id() {
     let subject = json!({"metadata": {"name": "plex", "namespace": "media"}});
-    assert_eq!(inventory_holds(&kustomization(), &subject, "volsync.backube", "ReplicationSource"), Some(true));
-    assert_eq!(inventory_holds(&kustomization(), &subject, "", "PersistentVolumeClaim"), Some(true));
+    assert_eq!(
+        inventory_holds(&kustomization(), &subject, "volsync.backube", "ReplicationSource"),
+        Some(true)
+    );
+    assert_eq!(
+        inventory_holds(&kustomization(), &subject, "", "PersistentVolumeClaim"),
+        Some(true)
+    );
     assert_eq!(inventory_holds(&kustomization(), &subject, "apps", "Deployment"), Some(false));
     assert_eq!(inventory_holds(&json!({}), &subject, "apps", "Deployment"), None);
 }
@@ -102,10 +127,17 @@ fn labels_that_are_no_names_lead_nowhere() {
 
 #[test]
 fn a_release_without_drift_detection_does_not_mend() {
-    let target = FluxRef { kind: FluxKind::HelmRelease, namespace: "volsync-system".into(), name: "volsync".into() };
+    let target = FluxRef {
+        kind: FluxKind::HelmRelease,
+        namespace: "volsync-system".into(),
+        name: "volsync".into(),
+    };
     let release = json!({"spec": {"chartRef": {"kind": "OCIRepository", "name": "volsync"}, "interval": "1h"}});
     let seen = read(&target, &release, false);
     assert!(!seen.corrects_drift);
     assert_eq!(seen.source.unwrap().to_string(), "OCIRepository volsync-system/volsync");
-    assert!(read(&target, &json!({"spec": {"driftDetection": {"mode": "enabled"}}}), false).corrects_drift);
+    assert!(
+        read(&target, &json!({"spec": {"driftDetection": {"mode": "enabled"}}}), false)
+            .corrects_drift
+    );
 }

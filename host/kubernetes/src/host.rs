@@ -25,7 +25,11 @@ pub(crate) async fn version(session: &Session) -> Result<String, Error> {
 
 /// Which cluster it is, and who asks. What the credential may not read is left out.
 pub(crate) async fn identity(session: &Session) -> Result<ClusterIdentity, Error> {
-    let (version, system, review) = futures::join!(version(session), session.get(&NAMESPACES, None, "kube-system"), session.review(&SELF_REVIEWS, None));
+    let (version, system, review) = futures::join!(
+        version(session),
+        session.get(&NAMESPACES, None, "kube-system"),
+        session.review(&SELF_REVIEWS, None)
+    );
     let version = match version {
         Err(Error::Denied(_)) => "unknown".into(),
         other => other?,
@@ -50,15 +54,26 @@ pub(crate) async fn access(session: &Session, ask: &Access) -> Result<Vec<bool>,
         session.review(&ACCESS_REVIEWS, Some(json!({"resourceAttributes": attributes}))).await
     });
     let answers = concurrently(reviews.collect(), REVIEWS_AT_ONCE).await;
-    answers.into_iter().map(|answer| Ok(answer?.pointer("/status/allowed").and_then(Value::as_bool).unwrap_or(false))).collect()
+    answers
+        .into_iter()
+        .map(|answer| {
+            Ok(answer?.pointer("/status/allowed").and_then(Value::as_bool).unwrap_or(false))
+        })
+        .collect()
 }
 
 /// How each of these admission policies stands.
 pub(crate) async fn policies(session: &Session, ask: &Policies) -> Result<Vec<Standing>, Error> {
     let each = ask.policies.iter().map(|wanted| async move {
-        let (policy, binding) = futures::join!(session.find(&POLICIES, None, &wanted.name), session.find(&POLICY_BINDINGS, None, &wanted.name));
-        let (Some(policy), Some(binding)) = (policy?, binding?) else { return Ok::<_, Failure>(Standing::Absent) };
-        let same = undefaulted(policy["spec"].clone()) == wanted.spec && undefaulted(binding["spec"].clone()) == wanted.binding;
+        let (policy, binding) = futures::join!(
+            session.find(&POLICIES, None, &wanted.name),
+            session.find(&POLICY_BINDINGS, None, &wanted.name)
+        );
+        let (Some(policy), Some(binding)) = (policy?, binding?) else {
+            return Ok::<_, Failure>(Standing::Absent);
+        };
+        let same = undefaulted(policy["spec"].clone()) == wanted.spec
+            && undefaulted(binding["spec"].clone()) == wanted.binding;
         Ok(if same { Standing::Held } else { Standing::Otherwise })
     });
     let answers = concurrently(each.collect(), REVIEWS_AT_ONCE).await;
@@ -70,8 +85,17 @@ fn undefaulted(mut spec: Value) -> Value {
     let none = json!({});
     for matched in ["matchConstraints", "matchResources"] {
         let Some(matched) = spec.get_mut(matched).and_then(Value::as_object_mut) else { continue };
-        matched.retain(|key, value| !(key == "matchPolicy" && value == "Equivalent" || key.ends_with("Selector") && *value == none));
-        for rule in matched.get_mut("resourceRules").and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut) {
+        matched.retain(|key, value| {
+            !(key == "matchPolicy" && value == "Equivalent"
+                || key.ends_with("Selector") && *value == none)
+        });
+        for rule in matched
+            .get_mut("resourceRules")
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_object_mut)
+        {
             rule.retain(|key, value| !(key == "scope" && value == "*"));
         }
     }
@@ -95,7 +119,9 @@ pub(crate) async fn leftovers(session: &Session) -> Result<Vec<Leftover>, Error>
     let mut all = Vec::new();
     // mutant leftovers-skip-kustomizations: ALL ~> ALL.into_iter().skip(1)
     for kind in FluxKind::ALL {
-        let Some(resource) = discovery::look_up(session, kind.group(), kind.plural()).await? else { continue };
+        let Some(resource) = discovery::look_up(session, kind.group(), kind.plural()).await? else {
+            continue;
+        };
         let objects = session.list(&resource, None, Narrow::default()).await?;
         all.extend(objects.iter().filter_map(|object| leftover(kind, object)));
     }
@@ -105,9 +131,14 @@ pub(crate) async fn leftovers(session: &Session) -> Result<Vec<Leftover>, Error>
 
 fn leftover(kind: FluxKind, object: &Value) -> Option<Leftover> {
     // A recovery makes a suspend that may still be on its way void, and marks what it has done so.
-    let run = annotation(object, RUN).or_else(|| annotation(object, DEADLINE)?.strip_prefix("void: "))?;
+    let run =
+        annotation(object, RUN).or_else(|| annotation(object, DEADLINE)?.strip_prefix("void: "))?;
     Some(Leftover {
-        target: FluxRef { kind, namespace: namespace(object).to_owned(), name: name(object).to_owned() },
+        target: FluxRef {
+            kind,
+            namespace: namespace(object).to_owned(),
+            name: name(object).to_owned(),
+        },
         run: capped(run, 200),
         reason: capped(annotation(object, REASON).unwrap_or_default(), 1024),
         deadline: instant(&json!({"at": annotation(object, DEADLINE)}), "/at"),
@@ -130,11 +161,22 @@ mod tests {
             "spec": {"suspend": true}});
         let found = leftover(FluxKind::Kustomization, &object).unwrap();
         assert_eq!(
-            (found.run.as_str(), found.reason.as_str(), found.deadline, found.suspended, found.prior),
+            (
+                found.run.as_str(),
+                found.reason.as_str(),
+                found.deadline,
+                found.suspended,
+                found.prior
+            ),
             ("r", "why", Some(1_787_220_000_000), true, Prior::False)
         );
-        assert!(leftover(FluxKind::Kustomization, &json!({"metadata": {"name": "plex"}})).is_none());
+        assert!(
+            leftover(FluxKind::Kustomization, &json!({"metadata": {"name": "plex"}})).is_none()
+        );
         let void = json!({"metadata": {"name": "plex", "annotations": {DEADLINE: "void: r"}}});
-        assert!(leftover(FluxKind::Kustomization, &void).is_some_and(|left| left.run == "r" && !left.suspended));
+        assert!(
+            leftover(FluxKind::Kustomization, &void)
+                .is_some_and(|left| left.run == "r" && !left.suspended)
+        );
     }
 }

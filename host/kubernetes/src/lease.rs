@@ -7,7 +7,9 @@ use crate::object::{annotation, capped, instant, name, namespace, number, owned,
 use crate::resource::{LEASES, NAMESPACES};
 use crate::send::Session;
 use crate::time;
-use salve_core::effect::host::{AcquireLease, Acquired, Holder, LEASE, LEASE_NAMESPACES, ReleaseLease};
+use salve_core::effect::host::{
+    AcquireLease, Acquired, Holder, LEASE, LEASE_NAMESPACES, ReleaseLease,
+};
 use salve_core::effect::suspend_flux::REASON;
 use salve_core::effect::{Answer, Touch};
 use salve_core::journal::Prior;
@@ -50,7 +52,10 @@ fn read(lease: &Value) -> Holder {
 ///
 /// # Errors
 /// `conflict` where another run holds it.
-pub(crate) async fn prepare_acquire(session: &Session, ask: &AcquireLease) -> Result<Prepared, Error> {
+pub(crate) async fn prepare_acquire(
+    session: &Session,
+    ask: &AcquireLease,
+) -> Result<Prepared, Error> {
     let place = place(session).await?;
     match session.find(&LEASES, Some(place), LEASE).await?.map(|lease| read(&lease)) {
         None => {
@@ -72,17 +77,25 @@ fn acquired(held: &Holder) -> Answer {
 
 /// Takes it.
 pub(crate) async fn acquire(session: &Session, ask: &AcquireLease, prior: &Prior) -> Acted {
-    let Some(place) = prior.objects.first().map(namespace) else { return Acted::Done(Err(Error::Invalid("a lease without a place".into()))) };
+    let Some(place) = prior.objects.first().map(namespace) else {
+        return Acted::Done(Err(Error::Invalid("a lease without a place".into())));
+    };
     let at = time::micros(prior.at);
     let lease = json!({
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
         "metadata": {"name": LEASE, "namespace": place, "annotations": {REASON: ask.reason}},
         "spec": {"holderIdentity": ask.run, "acquireTime": at, "renewTime": at, "leaseDurationSeconds": ask.seconds.clamp(1, i32::MAX as u64)},
     });
-    let again = |message: String| Acted::Conflict { sofar: None, rest: Touch::AcquireLease(ask.clone()), message };
+    let again = |message: String| Acted::Conflict {
+        sofar: None,
+        rest: Touch::AcquireLease(ask.clone()),
+        message,
+    };
     match session.create(&LEASES, place, lease).await {
         Ok(made) => Acted::Done(Ok(acquired(&read(&made)))),
-        Err(failure) if failure.code() == Some(409) || failure.is_lost() => again(failure.message()),
+        Err(failure) if failure.code() == Some(409) || failure.is_lost() => {
+            again(failure.message())
+        }
         Err(failure) => Acted::Done(Err(failure.into())),
     }
 }
@@ -91,13 +104,20 @@ pub(crate) async fn acquire(session: &Session, ask: &AcquireLease, prior: &Prior
 pub(crate) async fn settle_acquire(session: &Session, ask: &AcquireLease) -> Acted {
     match holder(session).await {
         Ok(Some(held)) if held.run == ask.run => Acted::Done(Ok(acquired(&held))),
-        Ok(_) => Acted::Conflict { sofar: None, rest: Touch::AcquireLease(ask.clone()), message: "the Lease was not taken".into() },
+        Ok(_) => Acted::Conflict {
+            sofar: None,
+            rest: Touch::AcquireLease(ask.clone()),
+            message: "the Lease was not taken".into(),
+        },
         Err(error) => Acted::Done(Err(error)),
     }
 }
 
 /// Looks whether it is still held.
-pub(crate) async fn prepare_release(session: &Session, ask: &ReleaseLease) -> Result<Prepared, Error> {
+pub(crate) async fn prepare_release(
+    session: &Session,
+    ask: &ReleaseLease,
+) -> Result<Prepared, Error> {
     let found = session.find(&LEASES, Some(&ask.namespace), LEASE).await?;
     match found.filter(|lease| uid(lease) == ask.uid) {
         Some(lease) => {
@@ -114,7 +134,11 @@ pub(crate) async fn release(session: &Session, ask: &ReleaseLease) -> Acted {
         Ok(_) => Acted::Done(Ok(Answer::ReleaseLease(()))),
         // Gone, or another's, or nobody knows: it is read again.
         Err(failure) if matches!(failure.code(), Some(404 | 409)) || failure.is_lost() => {
-            Acted::Conflict { sofar: None, rest: Touch::ReleaseLease(ask.clone()), message: failure.message() }
+            Acted::Conflict {
+                sofar: None,
+                rest: Touch::ReleaseLease(ask.clone()),
+                message: failure.message(),
+            }
         }
         Err(failure) => Acted::Done(Err(failure.into())),
     }

@@ -9,7 +9,8 @@ use serde_json::Value;
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// Domains whose annotations steer controllers, with what is below them. Those of others can hold anything, passwords too.
-const STEERING: [&str; 6] = ["fluxcd.io", "volsync.backube", "kubernetes.io", "k8s.io", "helm.sh", "salve.dev"];
+const STEERING: [&str; 6] =
+    ["fluxcd.io", "volsync.backube", "kubernetes.io", "k8s.io", "helm.sh", "salve.dev"];
 
 /// The text at a JSON pointer; none where it is absent or empty.
 pub(crate) fn text<'a>(object: &'a Value, pointer: &str) -> Option<&'a str> {
@@ -93,7 +94,11 @@ pub(crate) fn slashed(reference: &Value) -> Option<String> {
 
 /// The finalizers.
 pub(crate) fn finalizers(object: &Value) -> Vec<String> {
-    list(object, "/metadata/finalizers").iter().filter_map(Value::as_str).map(str::to_owned).collect()
+    list(object, "/metadata/finalizers")
+        .iter()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The condition of a type, as it stands.
@@ -115,7 +120,10 @@ pub(crate) fn condition(object: &Value, kind: &str) -> Option<Condition> {
 
 /// Whether a condition is True, and for this reason if one is given.
 pub(crate) fn holds(object: &Value, kind: &str, reason: Option<&str>) -> bool {
-    raw_condition(object, kind).is_some_and(|one| text(one, "/status") == Some("True") && reason.is_none_or(|r| text(one, "/reason") == Some(r)))
+    raw_condition(object, kind).is_some_and(|one| {
+        text(one, "/status") == Some("True")
+            && reason.is_none_or(|r| text(one, "/reason") == Some(r))
+    })
 }
 
 /// The manifest as it may be kept and shown: without managedFields, without the copy of itself that kubectl leaves, and without annotations
@@ -133,7 +141,9 @@ pub(crate) fn manifest(mut object: Value) -> Value {
 
 fn steers(key: &str) -> bool {
     let Some((domain, _)) = key.split_once('/') else { return false };
-    STEERING.iter().any(|known| domain.strip_suffix(known).is_some_and(|below| below.is_empty() || below.ends_with('.')))
+    STEERING.iter().any(|known| {
+        domain.strip_suffix(known).is_some_and(|below| below.is_empty() || below.ends_with('.'))
+    })
 }
 
 /// At most so many bytes of a text that somebody else wrote.
@@ -154,13 +164,20 @@ mod tests {
     fn a_kept_manifest_holds_no_second_copy_of_itself() {
         let kept = json!({"kustomize.toolkit.fluxcd.io/prune": "disabled", "volsync.backube/privileged-movers": "true", "meta.helm.sh/release-name": "a"});
         let mut annotations = kept.clone();
-        for (key, value) in
-            [(LAST_APPLIED, "{password}"), ("note", "password"), ("example.com/token", "t"), ("notfluxcd.io/x", "t"), ("fluxcd.io.example.com/x", "t")]
-        {
+        for (key, value) in [
+            (LAST_APPLIED, "{password}"),
+            ("note", "password"),
+            ("example.com/token", "t"),
+            ("notfluxcd.io/x", "t"),
+            ("fluxcd.io.example.com/x", "t"),
+        ] {
             annotations[key] = value.into();
         }
         let object = json!({"metadata": {"name": "a", "uid": "u", "managedFields": [{}], "annotations": annotations}, "unknown": 1});
-        assert_eq!(manifest(object), json!({"metadata": {"name": "a", "uid": "u", "annotations": kept}, "unknown": 1}));
+        assert_eq!(
+            manifest(object),
+            json!({"metadata": {"name": "a", "uid": "u", "annotations": kept}, "unknown": 1})
+        );
     }
 
     #[test]
@@ -173,6 +190,9 @@ mod tests {
     fn the_controller_is_the_owner_that_says_so() {
         let object = json!({"metadata": {"ownerReferences": [{"kind": "A", "name": "a"}, {"kind": "B", "name": "b", "controller": true}]}});
         assert_eq!(controller(&object).and_then(slashed).as_deref(), Some("B/b"));
-        assert_eq!(controller(&json!({"metadata": {"ownerReferences": [{"kind": "A", "name": "a"}]}})), None);
+        assert_eq!(
+            controller(&json!({"metadata": {"ownerReferences": [{"kind": "A", "name": "a"}]}})),
+            None
+        );
     }
 }

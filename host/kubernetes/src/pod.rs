@@ -1,7 +1,9 @@
 //! Pods, and which of them belong to a Deployment.
 
 use crate::failure::Failure;
-use crate::object::{controller, created, holds, is_terminating, list, name, namespace, owned, slashed, text, uid};
+use crate::object::{
+    controller, created, holds, is_terminating, list, name, namespace, owned, slashed, text, uid,
+};
 use crate::resource::PODS;
 use crate::send::{Narrow, Session};
 use salve_core::effect::shared::Pod;
@@ -9,8 +11,13 @@ use serde_json::Value;
 
 /// A pod as the contract tells it.
 pub(crate) fn read(pod: &Value) -> Pod {
-    let statuses = || ["/status/initContainerStatuses", "/status/containerStatuses"].into_iter().flat_map(|at| list(pod, at));
-    let restarts: u64 = statuses().filter_map(|one| one.get("restartCount").and_then(Value::as_u64)).sum();
+    let statuses = || {
+        ["/status/initContainerStatuses", "/status/containerStatuses"]
+            .into_iter()
+            .flat_map(|at| list(pod, at))
+    };
+    let restarts: u64 =
+        statuses().filter_map(|one| one.get("restartCount").and_then(Value::as_u64)).sum();
     Pod {
         namespace: namespace(pod).to_owned(),
         name: name(pod).to_owned(),
@@ -20,20 +27,32 @@ pub(crate) fn read(pod: &Value) -> Pod {
         deleting: is_terminating(pod),
         restarts: u32::try_from(restarts).unwrap_or(u32::MAX),
         created: created(pod),
-        waiting: statuses().find_map(|one| owned(one, "/state/waiting/reason")).or_else(|| unscheduled(pod)),
-        claims: list(pod, "/spec/volumes").iter().filter_map(|volume| owned(volume, "/persistentVolumeClaim/claimName")).collect(),
+        waiting: statuses()
+            .find_map(|one| owned(one, "/state/waiting/reason"))
+            .or_else(|| unscheduled(pod)),
+        claims: list(pod, "/spec/volumes")
+            .iter()
+            .filter_map(|volume| owned(volume, "/persistentVolumeClaim/claimName"))
+            .collect(),
         owner: controller(pod).and_then(slashed),
     }
 }
 
 fn unscheduled(pod: &Value) -> Option<String> {
-    let condition = crate::object::raw_condition(pod, "PodScheduled").filter(|one| text(one, "/status") == Some("False"))?;
+    let condition = crate::object::raw_condition(pod, "PodScheduled")
+        .filter(|one| text(one, "/status") == Some("False"))?;
     let reason = text(condition, "/reason").unwrap_or("Unschedulable");
-    Some(text(condition, "/message").map_or_else(|| reason.to_owned(), |message| crate::object::capped(&format!("{reason}: {message}"), 600)))
+    Some(text(condition, "/message").map_or_else(
+        || reason.to_owned(),
+        |message| crate::object::capped(&format!("{reason}: {message}"), 600),
+    ))
 }
 
 /// The pods that a Deployment selects, by name.
-pub(crate) async fn of_deployment(session: &Session, deployment: &Value) -> Result<Vec<Value>, Failure> {
+pub(crate) async fn of_deployment(
+    session: &Session,
+    deployment: &Value,
+) -> Result<Vec<Value>, Failure> {
     // A selector that selects everything is no Deployment's: the API server requires one.
     let Some(labels) = selector(deployment) else { return Ok(vec![]) };
     let narrow = Narrow { labels: Some(&labels), fields: None };
@@ -41,9 +60,10 @@ pub(crate) async fn of_deployment(session: &Session, deployment: &Value) -> Resu
     // A selector can fit what somebody else made: only pods of this Deployment's ReplicaSets are its own.
     let sets = format!("{}-", name(deployment));
     pods.retain(|pod| {
-        list(pod, "/metadata/ownerReferences")
-            .iter()
-            .any(|owner| text(owner, "/kind") == Some("ReplicaSet") && text(owner, "/name").is_some_and(|n| n.starts_with(&sets)))
+        list(pod, "/metadata/ownerReferences").iter().any(|owner| {
+            text(owner, "/kind") == Some("ReplicaSet")
+                && text(owner, "/name").is_some_and(|n| n.starts_with(&sets))
+        })
     });
     pods.sort_by(|a, b| name(a).cmp(name(b)));
     Ok(pods)
@@ -52,10 +72,20 @@ pub(crate) async fn of_deployment(session: &Session, deployment: &Value) -> Resu
 /// `spec.selector` as kubectl's `-l` spells it; none where it is empty or not understood.
 pub(crate) fn selector(deployment: &Value) -> Option<String> {
     let labels = deployment.pointer("/spec/selector/matchLabels").and_then(Value::as_object);
-    let mut terms: Vec<String> = labels.into_iter().flatten().filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?))).collect();
+    let mut terms: Vec<String> = labels
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?)))
+        .collect();
     for expression in list(deployment, "/spec/selector/matchExpressions") {
         let key = text(expression, "/key")?;
-        let values = || list(expression, "/values").iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",");
+        let values = || {
+            list(expression, "/values")
+                .iter()
+                .filter_map(Value::as_str)
+                .collect::<Vec<_>>()
+                .join(",")
+        };
         terms.push(match text(expression, "/operator")? {
             "In" => format!("{key} in ({})", values()),
             "NotIn" => format!("{key} notin ({})", values()),
@@ -81,8 +111,14 @@ mod tests {
             "status": {"phase": "Pending", "containerStatuses": [{"restartCount": 2, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}, {"restartCount": 1}]},
         });
         let pod = read(&pod);
-        assert_eq!((pod.waiting.as_deref(), pod.restarts, pod.ready, pod.deleting), (Some("CrashLoopBackOff"), 3, false, true));
-        assert_eq!((pod.claims, pod.owner.as_deref()), (vec!["plex".to_owned()], Some("ReplicaSet/plex")));
+        assert_eq!(
+            (pod.waiting.as_deref(), pod.restarts, pod.ready, pod.deleting),
+            (Some("CrashLoopBackOff"), 3, false, true)
+        );
+        assert_eq!(
+            (pod.claims, pod.owner.as_deref()),
+            (vec!["plex".to_owned()], Some("ReplicaSet/plex"))
+        );
     }
 
     #[test]

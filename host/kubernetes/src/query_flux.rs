@@ -5,7 +5,9 @@ use crate::flux;
 use crate::object::{annotation, label, list, slashed};
 use crate::resource::{CLAIMS, DEPLOYMENTS, Resource};
 use crate::send::{Session, concurrently};
-use salve_core::effect::query_flux::{FluxObject, Get, Owners, Ownership, Standing, Subject, SubjectKind};
+use salve_core::effect::query_flux::{
+    FluxObject, Get, Owners, Ownership, Standing, Subject, SubjectKind,
+};
 use salve_core::effect::shared::{FluxKind, FluxRef};
 use salve_core::effect::suspend_flux::Prior;
 use salve_core::footprint::{Asked, Verb};
@@ -32,23 +34,39 @@ pub(crate) async fn owners(session: &Session, ask: &Owners) -> Result<Vec<Owners
     } else {
         None
     };
-    let fetched = concurrently(ask.subjects.iter().map(|subject| fetch(session, subject, sources.as_ref())).collect(), AT_ONCE).await;
+    let fetched = concurrently(
+        ask.subjects.iter().map(|subject| fetch(session, subject, sources.as_ref())).collect(),
+        AT_ONCE,
+    )
+    .await;
     let objects: Vec<Value> = fetched.into_iter().collect::<Result<_, _>>()?;
     let mut named: Vec<FluxRef> = objects.iter().filter_map(flux::labelled_owner).collect();
     named.sort();
     named.dedup();
-    let found = concurrently(named.iter().map(|owner| owner_of(session, owner)).collect(), AT_ONCE).await;
+    let found =
+        concurrently(named.iter().map(|owner| owner_of(session, owner)).collect(), AT_ONCE).await;
     let mut known = BTreeMap::new();
     for (owner, found) in named.into_iter().zip(found) {
         known.insert(owner, found?);
     }
-    Ok(ask.subjects.iter().zip(&objects).map(|(subject, object)| judge(subject, object, &known)).collect())
+    Ok(ask
+        .subjects
+        .iter()
+        .zip(&objects)
+        .map(|(subject, object)| judge(subject, object, &known))
+        .collect())
 }
 
-async fn fetch(session: &Session, subject: &Subject, sources: Option<&Resource>) -> Result<Value, Error> {
+async fn fetch(
+    session: &Session,
+    subject: &Subject,
+    sources: Option<&Resource>,
+) -> Result<Value, Error> {
     let resource = match (subject.kind, sources) {
         (SubjectKind::ReplicationSource, Some(sources)) => sources,
-        (SubjectKind::ReplicationSource, None) => return Err(Error::NotFound("the cluster has no VolSync".into())),
+        (SubjectKind::ReplicationSource, None) => {
+            return Err(Error::NotFound("the cluster has no VolSync".into()));
+        }
         (SubjectKind::PersistentVolumeClaim, _) => &CLAIMS,
         (SubjectKind::Deployment, _) => &DEPLOYMENTS,
     };
@@ -56,14 +74,24 @@ async fn fetch(session: &Session, subject: &Subject, sources: Option<&Resource>)
 }
 
 /// An owner, where it exists, with the JSON that its inventory stands in. Where its very kind is gone, so is it.
-async fn owner_of(session: &Session, owner: &FluxRef) -> Result<Option<(FluxObject, Value)>, Error> {
-    let Some(resource) = discovery::look_up(session, owner.kind.group(), owner.kind.plural()).await? else { return Ok(None) };
-    let Some(object) = session.find(&resource, Some(&owner.namespace), &owner.name).await? else { return Ok(None) };
+async fn owner_of(
+    session: &Session,
+    owner: &FluxRef,
+) -> Result<Option<(FluxObject, Value)>, Error> {
+    let Some(resource) =
+        discovery::look_up(session, owner.kind.group(), owner.kind.plural()).await?
+    else {
+        return Ok(None);
+    };
+    let Some(object) = session.find(&resource, Some(&owner.namespace), &owner.name).await? else {
+        return Ok(None);
+    };
     Ok(Some((told(session, owner, &object).await?, object)))
 }
 
 async fn told(session: &Session, target: &FluxRef, object: &Value) -> Result<FluxObject, Error> {
-    let parent = flux::labelled_owner(object).filter(|parent| parent != target && flux::suspend_applied_by(object).is_some());
+    let parent = flux::labelled_owner(object)
+        .filter(|parent| parent != target && flux::suspend_applied_by(object).is_some());
     let parent_suspended = match parent {
         Some(parent) => is_suspended(session, &parent).await?,
         None => false,
@@ -73,7 +101,11 @@ async fn told(session: &Session, target: &FluxRef, object: &Value) -> Result<Flu
 
 /// Whether a Flux object applies nothing: it is suspended, or gone. Where we may not look it does, as far as we know.
 pub(crate) async fn is_suspended(session: &Session, target: &FluxRef) -> Result<bool, Error> {
-    let Some(resource) = discovery::look_up(session, target.kind.group(), target.kind.plural()).await? else { return Ok(true) };
+    let Some(resource) =
+        discovery::look_up(session, target.kind.group(), target.kind.plural()).await?
+    else {
+        return Ok(true);
+    };
     let asked = Asked {
         verb: Verb::Get,
         group: &resource.group,
@@ -102,26 +134,50 @@ fn spelt(kind: SubjectKind) -> (&'static str, &'static str) {
 }
 
 /// The verdict, and what it rests on.
-fn judge(subject: &Subject, object: &Value, known: &BTreeMap<FluxRef, Option<(FluxObject, Value)>>) -> Ownership {
+fn judge(
+    subject: &Subject,
+    object: &Value,
+    known: &BTreeMap<FluxRef, Option<(FluxObject, Value)>>,
+) -> Ownership {
     let (standing, owner, evidence) = match flux::labelled_owner(object) {
         Some(named) => match known.get(&named).and_then(Option::as_ref) {
             // mutant stale-labels-count-as-managed: Abandoned ~> Managed
-            None => (Standing::Abandoned, None, format!("its labels name {named}, which does not exist")),
+            None => (
+                Standing::Abandoned,
+                None,
+                format!("its labels name {named}, which does not exist"),
+            ),
             Some((told, owner)) => {
                 let (group, kind) = spelt(subject.kind);
-                let standing = match (flux::inventory_holds(owner, object, group, kind), named.kind) {
-                    (Some(true), _) => (Standing::Managed, format!("{named} names it in its inventory")),
-                    (Some(false), _) => (Standing::Abandoned, format!("its labels name {named}, whose inventory does not hold it")),
+                let standing = match (flux::inventory_holds(owner, object, group, kind), named.kind)
+                {
+                    (Some(true), _) => {
+                        (Standing::Managed, format!("{named} names it in its inventory"))
+                    }
+                    (Some(false), _) => (
+                        Standing::Abandoned,
+                        format!("its labels name {named}, whose inventory does not hold it"),
+                    ),
                     // Flux before 2.8 keeps no inventory of releases, and a new owner none yet: the label is all there is.
-                    (None, FluxKind::HelmRelease) => (Standing::Managed, format!("its labels name {named}, which exists and keeps no inventory")),
-                    (None, _) => (Standing::Managed, format!("its labels name {named}, which exists and has no inventory yet")),
+                    (None, FluxKind::HelmRelease) => (
+                        Standing::Managed,
+                        format!("its labels name {named}, which exists and keeps no inventory"),
+                    ),
+                    (None, _) => (
+                        Standing::Managed,
+                        format!("its labels name {named}, which exists and has no inventory yet"),
+                    ),
                 };
                 (standing.0, Some(told.clone()), standing.1)
             }
         },
         None => match foreign(object) {
             Some(evidence) => (Standing::Foreign, None, evidence),
-            None => (Standing::HandMade, None, "no label, annotation or owner reference names anybody".into()),
+            None => (
+                Standing::HandMade,
+                None,
+                "no label, annotation or owner reference names anybody".into(),
+            ),
         },
     };
     Ownership { subject: subject.clone(), standing, owner, evidence }
@@ -132,9 +188,14 @@ fn foreign(object: &Value) -> Option<String> {
     if let Some(owner) = list(object, "/metadata/ownerReferences").first().and_then(slashed) {
         return Some(format!("{owner} is its owner"));
     }
-    for (key, tool) in [("argocd.argoproj.io/tracking-id", "Argo CD"), ("argocd.argoproj.io/instance", "Argo CD")] {
+    for (key, tool) in
+        [("argocd.argoproj.io/tracking-id", "Argo CD"), ("argocd.argoproj.io/instance", "Argo CD")]
+    {
         if let Some(value) = annotation(object, key).or_else(|| label(object, key)) {
-            return Some(format!("{tool} tracks it ({key}: {})", crate::object::capped(value, 120)));
+            return Some(format!(
+                "{tool} tracks it ({key}: {})",
+                crate::object::capped(value, 120)
+            ));
         }
     }
     if let Some(set) = label(object, "resourceset.fluxcd.controlplane.io/name") {
@@ -143,7 +204,8 @@ fn foreign(object: &Value) -> Option<String> {
     if let Some(release) = annotation(object, "meta.helm.sh/release-name") {
         return Some(format!("Helm release {} made it", crate::object::capped(release, 120)));
     }
-    (label(object, "app.kubernetes.io/managed-by") == Some("Helm")).then(|| "Helm made it, as its label says".into())
+    (label(object, "app.kubernetes.io/managed-by") == Some("Helm"))
+        .then(|| "Helm made it, as its label says".into())
 }
 
 #[cfg(test)]
@@ -153,8 +215,16 @@ mod tests {
     use serde_json::json;
 
     fn verdict(metadata: Value, owners: Vec<(FluxRef, Option<Value>)>) -> Ownership {
-        let subject = Subject { kind: SubjectKind::ReplicationSource, object: ObjectRef::new("media", "plex") };
-        let known = owners.into_iter().map(|(named, found)| (named.clone(), found.map(|object| (flux::read(&named, &object, false), object)))).collect();
+        let subject = Subject {
+            kind: SubjectKind::ReplicationSource,
+            object: ObjectRef::new("media", "plex"),
+        };
+        let known = owners
+            .into_iter()
+            .map(|(named, found)| {
+                (named.clone(), found.map(|object| (flux::read(&named, &object, false), object)))
+            })
+            .collect();
         let mut object = json!({ "metadata": metadata });
         object["metadata"]["name"] = "plex".into();
         object["metadata"]["namespace"] = "media".into();
@@ -170,14 +240,25 @@ mod tests {
     }
 
     fn holding(ids: &[&str]) -> Option<Value> {
-        Some(json!({"metadata": {"uid": "u"}, "status": {"inventory": {"entries": ids.iter().map(|id| json!({"id": id})).collect::<Vec<_>>()}}}))
+        Some(
+            json!({"metadata": {"uid": "u"}, "status": {"inventory": {"entries": ids.iter().map(|id| json!({"id": id})).collect::<Vec<_>>()}}}),
+        )
     }
 
     #[test]
     fn a_label_counts_only_with_the_inventory() {
-        let managed = verdict(labels(), vec![(plex(), holding(&["media_plex_volsync.backube_ReplicationSource"]))]);
-        assert_eq!((managed.standing, managed.owner.map(|o| o.uid)), (Standing::Managed, Some("u".into())));
-        let left = verdict(labels(), vec![(plex(), holding(&["media_other_volsync.backube_ReplicationSource"]))]);
+        let managed = verdict(
+            labels(),
+            vec![(plex(), holding(&["media_plex_volsync.backube_ReplicationSource"]))],
+        );
+        assert_eq!(
+            (managed.standing, managed.owner.map(|o| o.uid)),
+            (Standing::Managed, Some("u".into()))
+        );
+        let left = verdict(
+            labels(),
+            vec![(plex(), holding(&["media_other_volsync.backube_ReplicationSource"]))],
+        );
         assert_eq!((left.standing, left.owner.is_some()), (Standing::Abandoned, true));
         let gone = verdict(labels(), vec![(plex(), None)]);
         assert_eq!((gone.standing, gone.owner), (Standing::Abandoned, None));
@@ -185,7 +266,8 @@ mod tests {
 
     #[test]
     fn a_release_without_inventory_still_owns_it() {
-        let named = FluxRef { kind: FluxKind::HelmRelease, namespace: "media".into(), name: "plex".into() };
+        let named =
+            FluxRef { kind: FluxKind::HelmRelease, namespace: "media".into(), name: "plex".into() };
         let labels = json!({"labels": {"helm.toolkit.fluxcd.io/name": "plex", "helm.toolkit.fluxcd.io/namespace": "media"}});
         assert_eq!(verdict(labels, vec![(named, Some(json!({})))]).standing, Standing::Managed);
     }
@@ -196,11 +278,20 @@ mod tests {
             (json!({"ownerReferences": [{"kind": "App", "name": "plex"}]}), "App/plex"),
             (json!({"annotations": {"argocd.argoproj.io/tracking-id": "x"}}), "Argo CD"),
             (json!({"labels": {"argocd.argoproj.io/instance": "x"}}), "Argo CD"),
-            (json!({"labels": {"resourceset.fluxcd.controlplane.io/name": "apps"}}), "ResourceSet apps"),
-            (json!({"labels": {"app.kubernetes.io/managed-by": "Helm"}, "annotations": {"meta.helm.sh/release-name": "plex"}}), "Helm release plex"),
+            (
+                json!({"labels": {"resourceset.fluxcd.controlplane.io/name": "apps"}}),
+                "ResourceSet apps",
+            ),
+            (
+                json!({"labels": {"app.kubernetes.io/managed-by": "Helm"}, "annotations": {"meta.helm.sh/release-name": "plex"}}),
+                "Helm release plex",
+            ),
         ] {
             let ownership = verdict(metadata, vec![]);
-            assert!(ownership.standing == Standing::Foreign && ownership.evidence.contains(word), "{ownership:?}");
+            assert!(
+                ownership.standing == Standing::Foreign && ownership.evidence.contains(word),
+                "{ownership:?}"
+            );
         }
         assert_eq!(verdict(json!({}), vec![]).standing, Standing::HandMade);
     }

@@ -15,14 +15,21 @@ use serde_json::Value;
 pub(crate) async fn list_objects(session: &Session, ask: &ListObjects) -> Result<Page, Error> {
     let resource = served(session, &ask.kind, ask.namespace.as_deref()).await?;
     let narrow = Narrow { labels: ask.label_selector.as_deref(), fields: None };
-    let page = session.page(&resource, ask.namespace.as_deref(), narrow, ask.limit as usize, ask.next.as_deref()).await.map_err(|failure| {
-        if failure.code() == Some(410) {
-            Error::Conflict("the rest of this list is no longer to be had: begin again without `next`".into())
-        } else {
-            failure.into()
-        }
-    })?;
-    let objects = page.items.into_iter().map(|item| manifest(named(item, &resource)).to_string()).collect();
+    let page = session
+        .page(&resource, ask.namespace.as_deref(), narrow, ask.limit as usize, ask.next.as_deref())
+        .await
+        .map_err(|failure| {
+            if failure.code() == Some(410) {
+                Error::Conflict(
+                    "the rest of this list is no longer to be had: begin again without `next`"
+                        .into(),
+                )
+            } else {
+                failure.into()
+            }
+        })?;
+    let objects =
+        page.items.into_iter().map(|item| manifest(named(item, &resource)).to_string()).collect();
     Ok(Page { objects, next: page.next })
 }
 
@@ -32,15 +39,23 @@ pub(crate) async fn get(session: &Session, ask: &GetObject) -> Result<String, Er
     Ok(manifest(session.get(&resource, ask.namespace.as_deref(), &ask.name).await?).to_string())
 }
 
-async fn served(session: &Session, kind: &Kind, namespace: Option<&str>) -> Result<Resource, Error> {
+async fn served(
+    session: &Session,
+    kind: &Kind,
+    namespace: Option<&str>,
+) -> Result<Resource, Error> {
     // Refused where the effect was made, and kept by the fence; a third time costs nothing.
     if kind.group.is_empty() && kind.resource == "secrets" {
-        return Err(Error::Invalid("Secrets cannot be read through Salve, whatever is granted".into()));
+        return Err(Error::Invalid(
+            "Secrets cannot be read through Salve, whatever is granted".into(),
+        ));
     }
     let resource = discovery::served(session, &kind.group, &kind.resource).await?;
     match (resource.namespaced, namespace) {
         (true, None) => Err(Error::Invalid(format!("{resource} live in namespaces: name one"))),
-        (false, Some(_)) => Err(Error::Invalid(format!("{resource} live in no namespace: name none"))),
+        (false, Some(_)) => {
+            Err(Error::Invalid(format!("{resource} live in no namespace: name none")))
+        }
         (true, Some(_)) | (false, None) => Ok(resource),
     }
 }

@@ -9,7 +9,11 @@ use salve_core::outcome::Error;
 
 /// All pods of the namespaces, by namespace and name.
 pub(crate) async fn pods(session: &Session, ask: &Pods) -> Result<Vec<Pod>, Error> {
-    let lists = concurrently(ask.namespaces.iter().map(|ns| session.list(&PODS, Some(ns), Narrow::default())).collect(), 16).await;
+    let lists = concurrently(
+        ask.namespaces.iter().map(|ns| session.list(&PODS, Some(ns), Narrow::default())).collect(),
+        16,
+    )
+    .await;
     let mut all = Vec::new();
     for list in lists {
         all.extend(list?.iter().map(pod::read));

@@ -3,7 +3,10 @@
 mod waiting;
 
 use crate::discovery::{self, SNAPSHOT};
-use crate::object::{annotation, capped, controller, created, finalizers, instant, is_true, label, name, namespace, owned, slashed, text, uid};
+use crate::object::{
+    annotation, capped, controller, created, finalizers, instant, is_true, label, name, namespace,
+    owned, slashed, text, uid,
+};
 use crate::resource::{CLAIMS, EVENTS, STORAGE_CLASSES, VOLUMES};
 use crate::send::{Narrow, Session, concurrently};
 use salve_core::Millis;
@@ -22,15 +25,29 @@ const PRIME: &str = "vs-prime-";
 
 /// All claims of the namespaces, by namespace and name.
 pub(crate) async fn claims(session: &Session, ask: &Claims) -> Result<Vec<Claim>, Error> {
-    let of_claims = Narrow { labels: None, fields: Some("involvedObject.kind=PersistentVolumeClaim") };
+    let of_claims =
+        Narrow { labels: None, fields: Some("involvedObject.kind=PersistentVolumeClaim") };
     let (volumes, classes, found, events) = futures::join!(
         session.list(&VOLUMES, None, Narrow::default()),
         session.list(&STORAGE_CLASSES, None, Narrow::default()),
-        concurrently(ask.namespaces.iter().map(|ns| session.list(&CLAIMS, Some(ns), Narrow::default())).collect(), AT_ONCE),
-        concurrently(ask.namespaces.iter().map(|ns| session.list(&EVENTS, Some(ns), of_claims)).collect(), AT_ONCE),
+        concurrently(
+            ask.namespaces
+                .iter()
+                .map(|ns| session.list(&CLAIMS, Some(ns), Narrow::default()))
+                .collect(),
+            AT_ONCE
+        ),
+        concurrently(
+            ask.namespaces.iter().map(|ns| session.list(&EVENTS, Some(ns), of_claims)).collect(),
+            AT_ONCE
+        ),
     );
     let (volumes, classes) = (volumes?, classes?);
-    let around = Around { volumes: by_name(&volumes), classes: by_name(&classes), now: session.clock().now() };
+    let around = Around {
+        volumes: by_name(&volumes),
+        classes: by_name(&classes),
+        now: session.clock().now(),
+    };
     let mut all = Vec::new();
     for (found, events) in found.into_iter().zip(events) {
         let (found, events) = (found?, events?);
@@ -42,8 +59,17 @@ pub(crate) async fn claims(session: &Session, ask: &Claims) -> Result<Vec<Claim>
 
 /// All VolumeSnapshots of the namespaces, by namespace and name. None where the cluster has no snapshots.
 pub(crate) async fn snapshots(session: &Session, ask: &Snapshots) -> Result<Vec<Snapshot>, Error> {
-    let Some(resource) = discovery::look_up(session, SNAPSHOT, "volumesnapshots").await? else { return Ok(vec![]) };
-    let found = concurrently(ask.namespaces.iter().map(|ns| session.list(&resource, Some(ns), Narrow::default())).collect(), AT_ONCE).await;
+    let Some(resource) = discovery::look_up(session, SNAPSHOT, "volumesnapshots").await? else {
+        return Ok(vec![]);
+    };
+    let found = concurrently(
+        ask.namespaces
+            .iter()
+            .map(|ns| session.list(&resource, Some(ns), Narrow::default()))
+            .collect(),
+        AT_ONCE,
+    )
+    .await;
     let mut all = Vec::new();
     for found in found {
         all.extend(found?.iter().map(read_snapshot));
@@ -64,23 +90,45 @@ fn by_name(objects: &[Value]) -> HashMap<&str, &Value> {
 }
 
 fn read(claim: &Value, siblings: &[Value], events: &[Value], around: &Around<'_>) -> Claim {
-    let class_name = text(claim, "/spec/storageClassName").or_else(|| annotation(claim, "volume.beta.kubernetes.io/storage-class"));
+    let class_name = text(claim, "/spec/storageClassName")
+        .or_else(|| annotation(claim, "volume.beta.kubernetes.io/storage-class"));
     let class = class_name.and_then(|class| around.classes.get(class).copied());
-    let volume = text(claim, "/spec/volumeName").and_then(|volume| around.volumes.get(volume).copied());
+    let volume =
+        text(claim, "/spec/volumeName").and_then(|volume| around.volumes.get(volume).copied());
     let phase = match text(claim, "/status/phase") {
         Some("Bound") => Phase::Bound,
         Some("Lost") => Phase::Lost,
         Some(_) | None => Phase::Pending,
     };
     let waiting = (phase == Phase::Pending).then(|| {
-        let prime = siblings.iter().find(|other| stands_for(other, siblings).as_deref() == Some(name(claim)));
-        let own: Vec<&Value> = events.iter().filter(|event| text(event, "/involvedObject/uid") == Some(uid(claim))).collect();
-        waiting::classify(&waiting::Facts { claim, class_name, class, prime, events: &own, now: around.now })
+        let prime = siblings
+            .iter()
+            .find(|other| stands_for(other, siblings).as_deref() == Some(name(claim)));
+        let own: Vec<&Value> = events
+            .iter()
+            .filter(|event| text(event, "/involvedObject/uid") == Some(uid(claim)))
+            .collect();
+        waiting::classify(&waiting::Facts {
+            claim,
+            class_name,
+            class,
+            prime,
+            events: &own,
+            now: around.now,
+        })
     });
-    let driver =
-        ["volume.kubernetes.io/storage-provisioner", "volume.beta.kubernetes.io/storage-provisioner"].into_iter().find_map(|key| annotation(claim, key));
-    let driver = driver.or_else(|| volume.and_then(|v| text(v, "/spec/csi/driver"))).or_else(|| class.and_then(|c| text(c, "/provisioner")));
-    let reclaim = volume.and_then(|v| text(v, "/spec/persistentVolumeReclaimPolicy")).or_else(|| class.map(|c| text(c, "/reclaimPolicy").unwrap_or("Delete")));
+    let driver = [
+        "volume.kubernetes.io/storage-provisioner",
+        "volume.beta.kubernetes.io/storage-provisioner",
+    ]
+    .into_iter()
+    .find_map(|key| annotation(claim, key));
+    let driver = driver
+        .or_else(|| volume.and_then(|v| text(v, "/spec/csi/driver")))
+        .or_else(|| class.and_then(|c| text(c, "/provisioner")));
+    let reclaim = volume
+        .and_then(|v| text(v, "/spec/persistentVolumeReclaimPolicy"))
+        .or_else(|| class.map(|c| text(c, "/reclaimPolicy").unwrap_or("Delete")));
     Claim {
         object: ObjectRef::new(namespace(claim), name(claim)),
         uid: uid(claim).to_owned(),
@@ -111,7 +159,10 @@ fn policy(word: &str) -> Option<Reclaim> {
 
 /// What a claim is to be filled from.
 fn data_source(claim: &Value) -> Option<&Value> {
-    ["/spec/dataSourceRef", "/spec/dataSource"].into_iter().find_map(|at| claim.pointer(at)).filter(|source| source.is_object())
+    ["/spec/dataSourceRef", "/spec/dataSource"]
+        .into_iter()
+        .find_map(|at| claim.pointer(at))
+        .filter(|source| source.is_object())
 }
 
 /// The claim that VolSync made this one to fill.

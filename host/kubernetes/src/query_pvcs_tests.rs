@@ -17,7 +17,9 @@ fn event(reason: &str, message: &str, last: &str) -> Value {
 }
 
 fn locked() -> String {
-    format!("rpc error: code = Aborted desc = an operation with the given Volume ID pvc-{UID} already exists")
+    format!(
+        "rpc error: code = Aborted desc = an operation with the given Volume ID pvc-{UID} already exists"
+    )
 }
 
 fn told(claim: &Value, siblings: &[Value], events: &[Value]) -> Claim {
@@ -25,8 +27,14 @@ fn told(claim: &Value, siblings: &[Value], events: &[Value]) -> Claim {
         json!({"metadata": {"name": "ceph-block"}, "provisioner": "rook-ceph.rbd.csi.ceph.com", "reclaimPolicy": "Delete", "volumeBindingMode": "Immediate"}),
         json!({"metadata": {"name": "openebs-hostpath"}, "provisioner": "openebs.io/local", "volumeBindingMode": "WaitForFirstConsumer"}),
     ];
-    let volumes = [json!({"metadata": {"name": "pvc-1"}, "spec": {"persistentVolumeReclaimPolicy": "Retain", "csi": {"driver": "d"}}})];
-    let around = Around { volumes: by_name(&volumes), classes: by_name(&classes), now: millis("2026-08-20T10:00:00Z").unwrap() };
+    let volumes = [
+        json!({"metadata": {"name": "pvc-1"}, "spec": {"persistentVolumeReclaimPolicy": "Retain", "csi": {"driver": "d"}}}),
+    ];
+    let around = Around {
+        volumes: by_name(&volumes),
+        classes: by_name(&classes),
+        now: millis("2026-08-20T10:00:00Z").unwrap(),
+    };
     read(claim, siblings, events, &around)
 }
 
@@ -39,16 +47,26 @@ fn class(events: &[Value]) -> Option<Waiting> {
 fn a_lock_is_told_from_both_forms_of_its_text() {
     let old = format!("failed to provision volume with StorageClass \"ceph-block\": {}", locked());
     for text in [old, locked()] {
-        assert_eq!(class(&[event("ProvisioningFailed", &text, "2026-08-20T09:57:41Z")]), Some(Waiting::CsiLocked), "{text}");
+        assert_eq!(
+            class(&[event("ProvisioningFailed", &text, "2026-08-20T09:57:41Z")]),
+            Some(Waiting::CsiLocked),
+            "{text}"
+        );
     }
 }
 
 #[test]
 fn a_lock_on_something_else_is_no_lock_on_this_claim() {
     let other = locked().replace(UID, "0dead000-0000-4000-8000-00000000beef");
-    assert_eq!(class(&[event("ProvisioningFailed", &other, "2026-08-20T09:57:41Z")]), Some(Waiting::Unknown));
+    assert_eq!(
+        class(&[event("ProvisioningFailed", &other, "2026-08-20T09:57:41Z")]),
+        Some(Waiting::Unknown)
+    );
     let flatten = format!("rpc error: code = Aborted desc = flatten in progress for pvc-{UID}");
-    assert_eq!(class(&[event("ProvisioningFailed", &flatten, "2026-08-20T09:57:41Z")]), Some(Waiting::Unknown));
+    assert_eq!(
+        class(&[event("ProvisioningFailed", &flatten, "2026-08-20T09:57:41Z")]),
+        Some(Waiting::Unknown)
+    );
 }
 
 #[test]
@@ -61,18 +79,42 @@ fn events_of_a_namesake_are_not_this_claims() {
 #[test]
 fn the_newest_event_decides() {
     let slow = "rpc error: code = DeadlineExceeded desc = context deadline exceeded";
-    let events = |first: &str, second: &str| [event("ProvisioningFailed", slow, first), event("ProvisioningFailed", &locked(), second)];
-    assert_eq!(class(&events("2026-08-20T09:00:00Z", "2026-08-20T09:57:41Z")), Some(Waiting::CsiLocked));
-    assert_eq!(class(&events("2026-08-20T09:58:00Z", "2026-08-20T09:57:41Z")), Some(Waiting::CsiSlow));
+    let events = |first: &str, second: &str| {
+        [event("ProvisioningFailed", slow, first), event("ProvisioningFailed", &locked(), second)]
+    };
+    assert_eq!(
+        class(&events("2026-08-20T09:00:00Z", "2026-08-20T09:57:41Z")),
+        Some(Waiting::CsiLocked)
+    );
+    assert_eq!(
+        class(&events("2026-08-20T09:58:00Z", "2026-08-20T09:57:41Z")),
+        Some(Waiting::CsiSlow)
+    );
 }
 
 #[test]
 fn each_class_of_the_taxonomy_is_told() {
     for (reason, message, waiting) in [
-        ("ProvisioningFailed", "error getting handle for DataSource Type VolumeSnapshot by Name s: snapshot s is not Ready", Waiting::ForSnapshot),
-        ("ProvisioningFailed", "storageclass.storage.k8s.io \"x\" not found", Waiting::Misconfigured),
-        ("ProvisioningFailed", "rpc error: code = InvalidArgument desc = pool", Waiting::Misconfigured),
-        ("FailedBinding", "no persistent volumes available for this claim and no storage class is set", Waiting::Misconfigured),
+        (
+            "ProvisioningFailed",
+            "error getting handle for DataSource Type VolumeSnapshot by Name s: snapshot s is not Ready",
+            Waiting::ForSnapshot,
+        ),
+        (
+            "ProvisioningFailed",
+            "storageclass.storage.k8s.io \"x\" not found",
+            Waiting::Misconfigured,
+        ),
+        (
+            "ProvisioningFailed",
+            "rpc error: code = InvalidArgument desc = pool",
+            Waiting::Misconfigured,
+        ),
+        (
+            "FailedBinding",
+            "no persistent volumes available for this claim and no storage class is set",
+            Waiting::Misconfigured,
+        ),
         (
             "ExternalProvisioning",
             "Waiting for a volume to be created either by the external provisioner 'd' or manually by the system administrator.",
@@ -80,7 +122,11 @@ fn each_class_of_the_taxonomy_is_told() {
         ),
         ("Surprise", "?", Waiting::Unknown),
     ] {
-        assert_eq!(class(&[event(reason, message, "2026-08-20T09:57:41Z")]), Some(waiting), "{reason}: {message}");
+        assert_eq!(
+            class(&[event(reason, message, "2026-08-20T09:57:41Z")]),
+            Some(waiting),
+            "{reason}: {message}"
+        );
     }
     let tried = [
         event("ExternalProvisioning", "Waiting", "2026-08-20T09:57:41Z"),
@@ -94,18 +140,33 @@ fn each_class_of_the_taxonomy_is_told() {
 fn a_claim_that_was_just_made_is_not_blamed_on_anybody() {
     let mut young = claim("cache", UID);
     young["metadata"]["creationTimestamp"] = "2026-08-20T09:59:55Z".into();
-    let seen = told(&young, &[], &[event("ExternalProvisioning", "Waiting", "2026-08-20T09:59:55Z")]);
-    assert_eq!((seen.waiting, seen.evidence.as_deref()), (Some(Waiting::Unknown), Some("it is 5 s old, and nobody has tried yet")));
+    let seen =
+        told(&young, &[], &[event("ExternalProvisioning", "Waiting", "2026-08-20T09:59:55Z")]);
+    assert_eq!(
+        (seen.waiting, seen.evidence.as_deref()),
+        (Some(Waiting::Unknown), Some("it is 5 s old, and nobody has tried yet"))
+    );
 }
 
 #[test]
 fn a_claim_for_its_first_consumer_is_fine() {
     let mut authelia = claim("authelia", UID);
     authelia["spec"]["storageClassName"] = "openebs-hostpath".into();
-    let waits = event("WaitForFirstConsumer", "waiting for first consumer to be created before binding", "2026-08-20T09:59:45Z");
-    assert_eq!(told(&authelia, &[], std::slice::from_ref(&waits)).waiting, Some(Waiting::ForFirstConsumer));
+    let waits = event(
+        "WaitForFirstConsumer",
+        "waiting for first consumer to be created before binding",
+        "2026-08-20T09:59:45Z",
+    );
+    assert_eq!(
+        told(&authelia, &[], std::slice::from_ref(&waits)).waiting,
+        Some(Waiting::ForFirstConsumer)
+    );
     authelia["metadata"]["annotations"] = json!({"volume.kubernetes.io/selected-node": "node-1"});
-    assert_eq!(told(&authelia, &[], &[event("ProvisioningFailed", &locked(), "2026-08-20T09:59:45Z")]).waiting, Some(Waiting::CsiLocked));
+    assert_eq!(
+        told(&authelia, &[], &[event("ProvisioningFailed", &locked(), "2026-08-20T09:59:45Z")])
+            .waiting,
+        Some(Waiting::CsiLocked)
+    );
 }
 
 #[test]
@@ -115,7 +176,11 @@ fn a_restoring_claim_waits_for_its_destination_and_then_for_its_prime() {
     // As VolSync 0.16 writes it: the old fields are null.
     let none = json!({"involvedObject": {"uid": UID}, "reason": "VolSyncPopulatorReplicationDestinationNoLatestImage", "message": "waiting for replicationdestination to have latestImage",
         "eventTime": "2026-08-20T08:40:01.204411Z", "firstTimestamp": null, "lastTimestamp": null, "series": {"count": 9, "lastObservedTime": "2026-08-20T09:50:02.100000Z"}, "source": {}});
-    let assumed = event("Provisioning", "Assuming an external populator will provision the volume", "2026-08-20T08:40:00Z");
+    let assumed = event(
+        "Provisioning",
+        "Assuming an external populator will provision the volume",
+        "2026-08-20T08:40:00Z",
+    );
     let seen = told(&paperless, std::slice::from_ref(&paperless), &[none.clone(), assumed]);
     assert_eq!(seen.waiting, Some(Waiting::ForDestination));
     assert_eq!(seen.data_source.as_deref(), Some("ReplicationDestination/paperless-dst"));
@@ -143,11 +208,18 @@ fn driver_and_reclaim_come_from_the_volume_before_the_class() {
     bound["status"]["phase"] = "Bound".into();
     bound["spec"]["volumeName"] = "pvc-1".into();
     let seen = told(&bound, &[], &[]);
-    assert_eq!((seen.phase, seen.waiting, seen.reclaim, seen.driver.as_deref()), (Phase::Bound, None, Some(Reclaim::Retain), Some("d")));
+    assert_eq!(
+        (seen.phase, seen.waiting, seen.reclaim, seen.driver.as_deref()),
+        (Phase::Bound, None, Some(Reclaim::Retain), Some("d"))
+    );
     let seen = told(&claim("a", UID), &[], &[]);
-    assert_eq!((seen.reclaim, seen.driver.as_deref()), (Some(Reclaim::Delete), Some("rook-ceph.rbd.csi.ceph.com")));
+    assert_eq!(
+        (seen.reclaim, seen.driver.as_deref()),
+        (Some(Reclaim::Delete), Some("rook-ceph.rbd.csi.ceph.com"))
+    );
     let mut old = claim("a", UID);
-    old["metadata"]["annotations"] = json!({"volume.beta.kubernetes.io/storage-provisioner": "older"});
+    old["metadata"]["annotations"] =
+        json!({"volume.beta.kubernetes.io/storage-provisioner": "older"});
     assert_eq!(told(&old, &[], &[]).driver.as_deref(), Some("older"));
 }
 
@@ -162,7 +234,12 @@ fn a_wedged_snapshot_is_read_whole() {
     let seen = read_snapshot(&snapshot);
     assert!(!seen.ready && seen.deleting_since.is_some());
     assert_eq!(
-        (seen.claim.as_deref(), seen.owner.as_deref(), seen.owner_uid.as_deref(), seen.problem.as_deref()),
+        (
+            seen.claim.as_deref(),
+            seen.owner.as_deref(),
+            seen.owner_uid.as_deref(),
+            seen.problem.as_deref()
+        ),
         (Some("zigbee2mqtt"), Some("ReplicationSource/zigbee2mqtt"), Some("r"), Some("Failed"))
     );
 }

@@ -2,13 +2,18 @@
 
 use crate::discovery::{self, VOLSYNC};
 use crate::flux;
-use crate::object::{condition, created, holds, instant, is_terminating, is_true, name, namespace, number, owned, text, uid};
+use crate::object::{
+    condition, created, holds, instant, is_terminating, is_true, name, namespace, number, owned,
+    text, uid,
+};
 use crate::resource::CLAIMS;
 use crate::send::{Narrow, Session, concurrently};
 use crate::time::go_duration;
 use salve_core::Millis;
 use salve_core::digest;
-use salve_core::effect::query_replicationsources::{ClaimState, Destination, Destinations, Health, Source, Sources};
+use salve_core::effect::query_replicationsources::{
+    ClaimState, Destination, Destinations, Health, Source, Sources,
+};
 use salve_core::effect::shared::ObjectRef;
 use salve_core::outcome::Error;
 use serde_json::Value;
@@ -22,14 +27,29 @@ const WEDGED: Millis = 60 * 60 * 1000;
 /// All ReplicationSources of the namespaces, by namespace and name.
 pub(crate) async fn sources(session: &Session, ask: &Sources) -> Result<Vec<Source>, Error> {
     let resource = discovery::served(session, VOLSYNC, "replicationsources").await?;
-    let found = concurrently(ask.namespaces.iter().map(|ns| session.list(&resource, Some(ns), Narrow::default())).collect(), AT_ONCE).await;
+    let found = concurrently(
+        ask.namespaces
+            .iter()
+            .map(|ns| session.list(&resource, Some(ns), Narrow::default()))
+            .collect(),
+        AT_ONCE,
+    )
+    .await;
     // After the sources, never beside them: a claim that was made together with its source must not be missed.
-    let claims = concurrently(ask.namespaces.iter().map(|ns| session.list(&CLAIMS, Some(ns), Narrow::default())).collect(), AT_ONCE).await;
+    let claims = concurrently(
+        ask.namespaces
+            .iter()
+            .map(|ns| session.list(&CLAIMS, Some(ns), Narrow::default()))
+            .collect(),
+        AT_ONCE,
+    )
+    .await;
     let now = session.clock().now();
     let mut all = Vec::new();
     for (found, claims) in found.into_iter().zip(claims) {
         let claims = claims?;
-        let claims: HashMap<&str, &Value> = claims.iter().map(|claim| (name(claim), claim)).collect();
+        let claims: HashMap<&str, &Value> =
+            claims.iter().map(|claim| (name(claim), claim)).collect();
         all.extend(found?.iter().map(|source| read(source, &claims, now)));
     }
     all.sort_by(|a, b| a.object.cmp(&b.object));
@@ -37,9 +57,19 @@ pub(crate) async fn sources(session: &Session, ask: &Sources) -> Result<Vec<Sour
 }
 
 /// All ReplicationDestinations of the namespaces, by namespace and name.
-pub(crate) async fn destinations(session: &Session, ask: &Destinations) -> Result<Vec<Destination>, Error> {
+pub(crate) async fn destinations(
+    session: &Session,
+    ask: &Destinations,
+) -> Result<Vec<Destination>, Error> {
     let resource = discovery::served(session, VOLSYNC, "replicationdestinations").await?;
-    let found = concurrently(ask.namespaces.iter().map(|ns| session.list(&resource, Some(ns), Narrow::default())).collect(), AT_ONCE).await;
+    let found = concurrently(
+        ask.namespaces
+            .iter()
+            .map(|ns| session.list(&resource, Some(ns), Narrow::default()))
+            .collect(),
+        AT_ONCE,
+    )
+    .await;
     let mut all = Vec::new();
     for found in found {
         all.extend(found?.iter().map(read_destination));
@@ -86,8 +116,13 @@ fn read(source: &Value, claims: &HashMap<&str, &Value>, now: Millis) -> Source {
 fn mover(source: &Value) -> String {
     let Some(spec) = source.get("spec").and_then(Value::as_object) else { return "none".into() };
     let known = ["restic", "kopia", "rclone", "rsync", "rsyncTLS", "syncthing", "external"];
-    let named = known.into_iter().find(|key| spec.get(*key).is_some_and(|section| !section.is_null()));
-    let other = || spec.iter().find(|(key, section)| section.is_object() && key.as_str() != "trigger").map(|(key, _)| key.as_str());
+    let named =
+        known.into_iter().find(|key| spec.get(*key).is_some_and(|section| !section.is_null()));
+    let other = || {
+        spec.iter()
+            .find(|(key, section)| section.is_object() && key.as_str() != "trigger")
+            .map(|(key, _)| key.as_str())
+    };
     named.or_else(other).unwrap_or("none").to_owned()
 }
 
@@ -117,9 +152,12 @@ fn health(source: &Value, mover: &str, claim: ClaimState, now: Millis) -> Health
 
 /// Synchronizing for longer than three times as long as the last time, and than an hour.
 fn is_wedged(source: &Value, now: Millis) -> bool {
-    let usual = text(source, "/status/lastSyncDuration").and_then(go_duration).map_or(0, |last| last.as_millis() as Millis);
+    let usual = text(source, "/status/lastSyncDuration")
+        .and_then(go_duration)
+        .map_or(0, |last| last.as_millis() as Millis);
     holds(source, "Synchronizing", Some("SyncInProgress"))
-        && instant(source, "/status/lastSyncStartTime").is_some_and(|since| now.saturating_sub(since) > usual.saturating_mul(3).max(WEDGED))
+        && instant(source, "/status/lastSyncStartTime")
+            .is_some_and(|since| now.saturating_sub(since) > usual.saturating_mul(3).max(WEDGED))
 }
 
 fn read_destination(destination: &Value) -> Destination {
@@ -127,7 +165,8 @@ fn read_destination(destination: &Value) -> Destination {
     Destination {
         object: ObjectRef::new(namespace(destination), name(destination)),
         uid: uid(destination).to_owned(),
-        done: trigger.is_some() && trigger.as_deref() == text(destination, "/status/lastManualSync"),
+        done: trigger.is_some()
+            && trigger.as_deref() == text(destination, "/status/lastManualSync"),
         trigger,
         syncing_since: instant(destination, "/status/lastSyncStartTime"),
         last_sync: instant(destination, "/status/lastSyncTime"),
@@ -163,15 +202,27 @@ mod tests {
 
     #[test]
     fn the_claim_decides_and_not_the_condition() {
-        let idle =
-            json!({"conditions": [{"type": "Synchronizing", "status": "False", "reason": "WaitingForSchedule"}], "lastSyncTime": "2026-08-20T09:02:30Z"});
+        let idle = json!({"conditions": [{"type": "Synchronizing", "status": "False", "reason": "WaitingForSchedule"}], "lastSyncTime": "2026-08-20T09:02:30Z"});
         let seen = |claim| judged(restic(), idle.clone(), claim);
-        assert_eq!((seen(bound()).health, seen(bound()).claim_state), (Health::Healthy, ClaimState::Present));
-        assert_eq!((seen(None).health, seen(None).claim_state), (Health::Orphan, ClaimState::Missing));
-        let going = Some(json!({"metadata": {"deletionTimestamp": NOW}, "status": {"phase": "Bound"}}));
-        assert_eq!((seen(going.clone()).health, seen(going).claim_state), (Health::TerminatingSource, ClaimState::Terminating));
+        assert_eq!(
+            (seen(bound()).health, seen(bound()).claim_state),
+            (Health::Healthy, ClaimState::Present)
+        );
+        assert_eq!(
+            (seen(None).health, seen(None).claim_state),
+            (Health::Orphan, ClaimState::Missing)
+        );
+        let going =
+            Some(json!({"metadata": {"deletionTimestamp": NOW}, "status": {"phase": "Bound"}}));
+        assert_eq!(
+            (seen(going.clone()).health, seen(going).claim_state),
+            (Health::TerminatingSource, ClaimState::Terminating)
+        );
         let waiting = Some(json!({"status": {"phase": "Pending"}}));
-        assert_eq!((seen(waiting.clone()).health, seen(waiting).claim_state), (Health::UnboundSource, ClaimState::Unbound));
+        assert_eq!(
+            (seen(waiting.clone()).health, seen(waiting).claim_state),
+            (Health::UnboundSource, ClaimState::Unbound)
+        );
     }
 
     #[test]
@@ -183,14 +234,21 @@ mod tests {
             ("2026-08-20T08:20:00Z", "30m0s", Health::Wedged),
             ("2026-08-20T08:50:00Z", "", Health::Wedged),
         ] {
-            assert_eq!(judged(restic(), syncing(since, last), bound()).health, health, "{since} {last}");
+            assert_eq!(
+                judged(restic(), syncing(since, last), bound()).health,
+                health,
+                "{since} {last}"
+            );
         }
     }
 
     #[test]
     fn a_source_that_was_just_made_has_no_status() {
         let fresh = judged(restic(), Value::Null, bound());
-        assert_eq!((fresh.health, fresh.condition, fresh.syncing_since), (Health::Healthy, None, None));
+        assert_eq!(
+            (fresh.health, fresh.condition, fresh.syncing_since),
+            (Health::Healthy, None, None)
+        );
     }
 
     #[test]
@@ -218,7 +276,9 @@ mod tests {
 
     #[test]
     fn a_destination_is_done_when_its_trigger_was_handled() {
-        let done = |trigger, handled| read_destination(&json!({"spec": {"trigger": {"manual": trigger}}, "status": {"lastManualSync": handled}})).done;
+        let done = |trigger, handled| {
+            read_destination(&json!({"spec": {"trigger": {"manual": trigger}}, "status": {"lastManualSync": handled}})).done
+        };
         assert!(done(json!("restore-once"), json!("restore-once")));
         assert!(!done(json!("restore-once"), Value::Null));
         assert!(!done(Value::Null, Value::Null));

@@ -25,8 +25,15 @@ const GLANCE: Duration = Duration::from_secs(2);
 pub(crate) async fn prepare(session: &Session, ask: &Reconcile) -> Result<Prepared, Error> {
     let object = flux::get(session, &ask.target).await?;
     if let Some(by) = flux::suspended_by(&object) {
-        let who = by.run.map(|run| format!("run {run}")).or(by.manager).unwrap_or_else(|| "somebody".into());
-        return Err(Error::Conflict(format!("{} is suspended, by {who}: nothing would happen", ask.target)));
+        let who = by
+            .run
+            .map(|run| format!("run {run}"))
+            .or(by.manager)
+            .unwrap_or_else(|| "somebody".into());
+        return Err(Error::Conflict(format!(
+            "{} is suspended, by {who}: nothing would happen",
+            ask.target
+        )));
     }
     Ok(Prepared::Ready(Prior { objects: vec![flux::outline(&object)], at: session.clock().now() }))
 }
@@ -43,21 +50,36 @@ fn request(ask: &Reconcile, object: &Value, at: &str) -> Value {
 
 /// Asks, and waits for the answer.
 pub(crate) async fn reconcile(session: &Session, ask: &Reconcile, prior: &Prior) -> Acted {
-    let Some(before) = prior.objects.first() else { return Acted::Done(Err(Error::Invalid("a reconcile without the state before".into()))) };
+    let Some(before) = prior.objects.first() else {
+        return Acted::Done(Err(Error::Invalid("a reconcile without the state before".into())));
+    };
     let at = time::precise(prior.at);
     let resource = match flux::served(session, ask.target.kind).await {
         Ok(resource) => resource,
         Err(error) => return Acted::Done(Err(error)),
     };
-    match session.patch(&resource, &ask.target.namespace, &ask.target.name, request(ask, before, &at)).await {
+    match session
+        .patch(&resource, &ask.target.namespace, &ask.target.name, request(ask, before, &at))
+        .await
+    {
         Ok(_) => {}
         Err(failure) if failure.code() == Some(409) => {
-            return Acted::Conflict { sofar: None, rest: Touch::Reconcile(ask.clone()), message: failure.message() };
+            return Acted::Conflict {
+                sofar: None,
+                rest: Touch::Reconcile(ask.clone()),
+                message: failure.message(),
+            };
         }
         Err(failure) if failure.is_lost() => match flux::get(session, &ask.target).await {
             Ok(now) if annotation(&now, REQUESTED) == Some(&at) => {}
             // Should it arrive late, it asks for what is wanted anyway.
-            Ok(_) => return Acted::Conflict { sofar: None, rest: Touch::Reconcile(ask.clone()), message: failure.message() },
+            Ok(_) => {
+                return Acted::Conflict {
+                    sofar: None,
+                    rest: Touch::Reconcile(ask.clone()),
+                    message: failure.message(),
+                };
+            }
             Err(error) => return Acted::Done(Err(error)),
         },
         Err(failure) => return Acted::Done(Err(failure.into())),
@@ -65,13 +87,21 @@ pub(crate) async fn reconcile(session: &Session, ask: &Reconcile, prior: &Prior)
     Acted::Done(answer(session, ask, uid(before), &at).await.map(Answer::Reconcile))
 }
 
-async fn answer(session: &Session, ask: &Reconcile, before: &str, at: &str) -> Result<Reconciled, Error> {
+async fn answer(
+    session: &Session,
+    ask: &Reconcile,
+    before: &str,
+    at: &str,
+) -> Result<Reconciled, Error> {
     let clock = session.clock();
     let until = clock.now() + u64::from(ask.wait_seconds) * 1000;
     loop {
         let object = flux::get(session, &ask.target).await?;
         if uid(&object) != before {
-            return Err(Error::Conflict(format!("{} was deleted and made anew while it was waited for", ask.target)));
+            return Err(Error::Conflict(format!(
+                "{} was deleted and made anew while it was waited for",
+                ask.target
+            )));
         }
         let (seen, over) = judge(&object, at);
         if over || clock.now() >= until || session.stopped() {
@@ -90,7 +120,14 @@ fn judge(object: &Value, at: &str) -> (Reconciled, bool) {
         Readiness::Progressing(why) => (false, false, why),
     };
     let said = condition(object, "Ready").map(|ready| ready.message).unwrap_or_default();
-    (Reconciled { handled, ready: handled && ready, message: if words.is_empty() { said } else { words } }, handled && over)
+    (
+        Reconciled {
+            handled,
+            ready: handled && ready,
+            message: if words.is_empty() { said } else { words },
+        },
+        handled && over,
+    )
 }
 
 #[cfg(test)]
@@ -105,15 +142,33 @@ mod tests {
 
     #[test]
     fn ready_counts_only_once_this_request_was_handled() {
-        assert_eq!(judge(&object("before", "True"), "at"), (Reconciled { handled: false, ready: false, message: "Applied revision".into() }, false));
-        assert_eq!(judge(&object("at", "True"), "at"), (Reconciled { handled: true, ready: true, message: "Applied revision".into() }, true));
-        assert_eq!(judge(&object("at", "False"), "at"), (Reconciled { handled: true, ready: false, message: "Applied revision".into() }, false));
+        assert_eq!(
+            judge(&object("before", "True"), "at"),
+            (
+                Reconciled { handled: false, ready: false, message: "Applied revision".into() },
+                false
+            )
+        );
+        assert_eq!(
+            judge(&object("at", "True"), "at"),
+            (Reconciled { handled: true, ready: true, message: "Applied revision".into() }, true)
+        );
+        assert_eq!(
+            judge(&object("at", "False"), "at"),
+            (Reconciled { handled: true, ready: false, message: "Applied revision".into() }, false)
+        );
     }
 
     #[test]
     fn force_is_for_releases() {
-        let ask = |kind, force| Reconcile { target: FluxRef { kind, namespace: "a".into(), name: "b".into() }, force, wait_seconds: 0 };
-        let patch = |kind, force| request(&ask(kind, force), &json!({"metadata": {"uid": "u"}}), "at")["metadata"]["annotations"].clone();
+        let ask = |kind, force| Reconcile {
+            target: FluxRef { kind, namespace: "a".into(), name: "b".into() },
+            force,
+            wait_seconds: 0,
+        };
+        let patch = |kind, force| {
+            request(&ask(kind, force), &json!({"metadata": {"uid": "u"}}), "at")["metadata"]["annotations"].clone()
+        };
         assert_eq!(patch(FluxKind::HelmRelease, true), json!({REQUESTED: "at", FORCED: "at"}));
         assert_eq!(patch(FluxKind::HelmRelease, false), json!({REQUESTED: "at"}));
         assert_eq!(patch(FluxKind::Kustomization, true), json!({REQUESTED: "at"}));

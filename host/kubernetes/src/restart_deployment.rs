@@ -34,10 +34,17 @@ const AT_ONCE: usize = 16;
 ///
 /// # Errors
 /// `conflict` where another object bears the name; `invalid` where it is paused or has no replicas.
-pub(crate) async fn prepare(session: &Session, ask: &Restart, before: Option<&Prior>) -> Result<Prepared, Error> {
-    let deployment = session.get(&DEPLOYMENTS, Some(&ask.target.namespace), &ask.target.name).await?;
+pub(crate) async fn prepare(
+    session: &Session,
+    ask: &Restart,
+    before: Option<&Prior>,
+) -> Result<Prepared, Error> {
+    let deployment =
+        session.get(&DEPLOYMENTS, Some(&ask.target.namespace), &ask.target.name).await?;
     may_be_restarted(ask, &deployment)?;
-    if let Some((at, (was, pods))) = before.and_then(|prior| Some((prior.at, prior.objects.split_first()?))) {
+    if let Some((at, (was, pods))) =
+        before.and_then(|prior| Some((prior.at, prior.objects.split_first()?)))
+    {
         if ask.strategy == Strategy::Annotate && is_restarted(&deployment, was, at) {
             return Ok(Prepared::Settled(Answer::Restart(restarted(at, pods))));
         }
@@ -50,7 +57,9 @@ pub(crate) async fn prepare(session: &Session, ask: &Restart, before: Option<&Pr
         // The annotation counts seconds: the same again would restart nothing.
         clock.sleep(Duration::from_secs(1)).await;
     }
-    let objects = std::iter::once(outline(&deployment)).chain(pods.iter().filter(|pod| !is_over(pod)).map(identity)).collect();
+    let objects = std::iter::once(outline(&deployment))
+        .chain(pods.iter().filter(|pod| !is_over(pod)).map(identity))
+        .collect();
     Ok(Prepared::Ready(Prior { objects, at: clock.now() }))
 }
 
@@ -58,16 +67,23 @@ fn may_be_restarted(ask: &Restart, deployment: &Value) -> Result<(), Error> {
     let target = &ask.target;
     // mutant restart-replaced-deployment: != ask.uid ~> .is_empty()
     if uid(deployment) != ask.uid {
-        return Err(Error::Conflict(format!("Deployment {target} is another object now, of uid {}", uid(deployment))));
+        return Err(Error::Conflict(format!(
+            "Deployment {target} is another object now, of uid {}",
+            uid(deployment)
+        )));
     }
     if is_terminating(deployment) {
         return Err(Error::Conflict(format!("Deployment {target} is being deleted")));
     }
     if is_true(deployment, "/spec/paused") {
-        return Err(Error::Invalid(format!("Deployment {target} is paused: a restart would not happen before somebody resumes it")));
+        return Err(Error::Invalid(format!(
+            "Deployment {target} is paused: a restart would not happen before somebody resumes it"
+        )));
     }
     if replicas(deployment) == 0 {
-        return Err(Error::Invalid(format!("Deployment {target} has no replicas: there is nothing to restart")));
+        return Err(Error::Invalid(format!(
+            "Deployment {target} has no replicas: there is nothing to restart"
+        )));
     }
     Ok(())
 }
@@ -78,7 +94,8 @@ fn stamp(deployment: &Value) -> Option<&str> {
 
 /// Whether a Deployment was restarted at `at` or since: whoever did it later has replaced the same pods.
 fn is_restarted(now: &Value, before: &Value, at: Millis) -> bool {
-    stamp(now) != stamp(before) && stamp(now).and_then(time::millis).is_some_and(|stamped| stamped / 1000 >= at / 1000)
+    stamp(now) != stamp(before)
+        && stamp(now).and_then(time::millis).is_some_and(|stamped| stamped / 1000 >= at / 1000)
 }
 
 fn restarted(at: Millis, pods: &[Value]) -> Restarted {
@@ -116,11 +133,15 @@ fn identity(pod: &Value) -> Value {
 
 /// Restarts it.
 pub(crate) async fn restart(session: &Session, ask: &Restart, prior: &Prior) -> Acted {
-    let Some((deployment, pods)) = prior.objects.split_first() else { return Acted::Done(Err(Error::Invalid("a restart without the state before".into()))) };
+    let Some((deployment, pods)) = prior.objects.split_first() else {
+        return Acted::Done(Err(Error::Invalid("a restart without the state before".into())));
+    };
     let restarted = restarted(prior.at, pods);
     match ask.strategy {
         Strategy::Annotate => annotate(session, ask, deployment, restarted).await,
-        Strategy::ReplacePods => Acted::Done(replace(session, deployment, pods, prior.at).await.map(|()| Answer::Restart(restarted))),
+        Strategy::ReplacePods => Acted::Done(
+            replace(session, deployment, pods, prior.at).await.map(|()| Answer::Restart(restarted)),
+        ),
     }
 }
 
@@ -133,42 +154,67 @@ async fn annotate(session: &Session, ask: &Restart, before: &Value, restarted: R
         "metadata": {"uid": uid(before), "resourceVersion": version(before)},
         "spec": {"template": {"metadata": {"annotations": {RESTARTED: at}}}},
     });
-    let again = |message| Acted::Conflict { sofar: None, rest: Touch::Restart(ask.clone()), message };
+    let again =
+        |message| Acted::Conflict { sofar: None, rest: Touch::Restart(ask.clone()), message };
     match session.patch(&DEPLOYMENTS, &ask.target.namespace, &ask.target.name, patch).await {
         Ok(_) => Acted::Done(Ok(Answer::Restart(restarted))),
         Err(failure) if failure.code() == Some(409) => again(failure.message()),
-        Err(failure) if failure.is_lost() => match session.find(&DEPLOYMENTS, Some(&ask.target.namespace), &ask.target.name).await {
-            // mutant lost-restart-inverted: (&now) == Some ~> (&now) != Some
-            Ok(Some(now)) if uid(&now) == uid(before) && stamp(&now) == Some(&at) => Acted::Done(Ok(Answer::Restart(restarted))),
-            // Both demand a resourceVersion: of this one and the next, only the first to arrive can be applied.
-            Ok(_) => again(failure.message()),
-            Err(second) => Acted::Done(Err(Error::Unavailable(format!(
-                "Deployment {} may be restarting: {}; and then {}",
-                ask.target,
-                failure.message(),
-                Error::from(second).text()
-            )))),
-        },
+        Err(failure) if failure.is_lost() => {
+            match session.find(&DEPLOYMENTS, Some(&ask.target.namespace), &ask.target.name).await {
+                // mutant lost-restart-inverted: (&now) == Some ~> (&now) != Some
+                Ok(Some(now)) if uid(&now) == uid(before) && stamp(&now) == Some(&at) => {
+                    Acted::Done(Ok(Answer::Restart(restarted)))
+                }
+                // Both demand a resourceVersion: of this one and the next, only the first to arrive can be applied.
+                Ok(_) => again(failure.message()),
+                Err(second) => Acted::Done(Err(Error::Unavailable(format!(
+                    "Deployment {} may be restarting: {}; and then {}",
+                    ask.target,
+                    failure.message(),
+                    Error::from(second).text()
+                )))),
+            }
+        }
         Err(failure) => Acted::Done(Err(failure.into())),
     }
 }
 
 /// Deletes the pods one after the other, each by its uid, and waits in between until as many are ready as there should be.
-async fn replace(session: &Session, deployment: &Value, pods: &[Value], at: Millis) -> Result<(), Error> {
+async fn replace(
+    session: &Session,
+    deployment: &Value,
+    pods: &[Value],
+    at: Millis,
+) -> Result<(), Error> {
     let clock = session.clock();
-    let patience = number(deployment, "/spec/progressDeadlineSeconds").unwrap_or(PROGRESS_SECONDS) * 1000;
+    let patience =
+        number(deployment, "/spec/progressDeadlineSeconds").unwrap_or(PROGRESS_SECONDS) * 1000;
     for (index, pod) in pods.iter().enumerate() {
         let left = pods.len() - index - 1;
-        remove(session, pod).await.map_err(|error| Error::Unavailable(format!("{}; {} of {} pods were replaced", error.text(), index, pods.len())))?;
+        remove(session, pod).await.map_err(|error| {
+            Error::Unavailable(format!(
+                "{}; {} of {} pods were replaced",
+                error.text(),
+                index,
+                pods.len()
+            ))
+        })?;
         if left == 0 {
             // The last one is waited for by `await-rollout`.
             return Ok(());
         }
         let until = clock.now().max(at) + patience;
-        while !is_replaced(&pod::of_deployment(session, deployment).await?, pod, replicas(deployment)) {
+        while !is_replaced(
+            &pod::of_deployment(session, deployment).await?,
+            pod,
+            replicas(deployment),
+        ) {
             if clock.now() >= until {
                 let waited = time::spoken(patience);
-                return Err(Error::Unavailable(format!("no replacement of pod {} was ready within {waited}; {left} old pods were left running", name(pod))));
+                return Err(Error::Unavailable(format!(
+                    "no replacement of pod {} was ready within {waited}; {left} old pods were left running",
+                    name(pod)
+                )));
             }
             clock.sleep(GLANCE).await;
         }
@@ -194,7 +240,9 @@ async fn remove(session: &Session, pod: &Value) -> Result<(), Error> {
             // 409: another pod bears its name.
             How::Refused(refusal) if matches!(refusal.code, 404 | 409) => return Ok(()),
             How::Lost(_) => {}
-            How::Refused(_) | How::Unsent(_) | How::Credentials(_) | How::Kept(_) => return Err(failure.into()),
+            How::Refused(_) | How::Unsent(_) | How::Credentials(_) | How::Kept(_) => {
+                return Err(failure.into());
+            }
         }
         let now = session.find(&PODS, Some(namespace(pod)), name(pod)).await?;
         if now.is_none_or(|now| uid(&now) != uid(pod) || is_terminating(&now)) {
@@ -210,19 +258,34 @@ async fn remove(session: &Session, pod: &Value) -> Result<(), Error> {
 
 /// Finds out whether it was restarted. One that arrives late is the same restart, or finds another resourceVersion.
 pub(crate) async fn settle(session: &Session, ask: &Restart, prior: &Prior) -> Acted {
-    let Some((before, pods)) = prior.objects.split_first() else { return Acted::Done(Err(Error::Invalid("a restart without the state before".into()))) };
+    let Some((before, pods)) = prior.objects.split_first() else {
+        return Acted::Done(Err(Error::Invalid("a restart without the state before".into())));
+    };
     let restarted = restarted(prior.at, pods);
     let done = match ask.strategy {
-        Strategy::Annotate => match session.find(&DEPLOYMENTS, Some(&ask.target.namespace), &ask.target.name).await {
-            Ok(now) => now.is_some_and(|now| uid(&now) == ask.uid && is_restarted(&now, before, prior.at)),
-            Err(failure) => return Acted::Done(Err(failure.into())),
-        },
+        Strategy::Annotate => {
+            match session.find(&DEPLOYMENTS, Some(&ask.target.namespace), &ask.target.name).await {
+                Ok(now) => now.is_some_and(|now| {
+                    uid(&now) == ask.uid && is_restarted(&now, before, prior.at)
+                }),
+                Err(failure) => return Acted::Done(Err(failure.into())),
+            }
+        }
         Strategy::ReplacePods => {
-            let found = concurrently(pods.iter().map(|pod| session.find(&PODS, Some(namespace(pod)), name(pod))).collect(), AT_ONCE).await;
+            let found = concurrently(
+                pods.iter()
+                    .map(|pod| session.find(&PODS, Some(namespace(pod)), name(pod)))
+                    .collect(),
+                AT_ONCE,
+            )
+            .await;
             let mut gone = true;
             for (pod, found) in pods.iter().zip(found) {
                 match found {
-                    Ok(found) => gone &= found.is_none_or(|found| uid(&found) != uid(pod) || is_terminating(&found)),
+                    Ok(found) => {
+                        gone &= found
+                            .is_none_or(|found| uid(&found) != uid(pod) || is_terminating(&found))
+                    }
                     Err(failure) => return Acted::Done(Err(failure.into())),
                 }
             }
@@ -232,7 +295,11 @@ pub(crate) async fn settle(session: &Session, ask: &Restart, prior: &Prior) -> A
     if done {
         return Acted::Done(Ok(Answer::Restart(restarted)));
     }
-    Acted::Conflict { sofar: None, rest: Touch::Restart(ask.clone()), message: format!("Deployment {} had not been restarted, or not all of it", ask.target) }
+    Acted::Conflict {
+        sofar: None,
+        rest: Touch::Restart(ask.clone()),
+        message: format!("Deployment {} had not been restarted, or not all of it", ask.target),
+    }
 }
 
 /// Waits until the restart is through, or for as long as is asked.
@@ -243,10 +310,20 @@ pub(crate) async fn await_rollout(session: &Session, ask: &AwaitRollout) -> Resu
     let clock = session.clock();
     let until = clock.now() + u64::from(ask.wait_seconds) * 1000;
     loop {
-        let deployment = session.get(&DEPLOYMENTS, Some(&ask.target.namespace), &ask.target.name).await?;
+        let deployment =
+            session.get(&DEPLOYMENTS, Some(&ask.target.namespace), &ask.target.name).await?;
         let pods = pod::of_deployment(session, &deployment).await?.iter().map(pod::read).collect();
-        let leases = if ask.leases.is_empty() { vec![] } else { session.list(&LEASES, Some(&ask.target.namespace), Narrow::default()).await? };
-        let leases = ask.leases.iter().filter_map(|wanted| leases.iter().find(|lease| name(lease) == wanted)).map(read_lease).collect();
+        let leases = if ask.leases.is_empty() {
+            vec![]
+        } else {
+            session.list(&LEASES, Some(&ask.target.namespace), Narrow::default()).await?
+        };
+        let leases = ask
+            .leases
+            .iter()
+            .filter_map(|wanted| leases.iter().find(|lease| name(lease) == wanted))
+            .map(read_lease)
+            .collect();
         let (rollout, hopeless) = rollout::judge(ask, &deployment, pods, leases);
         if rollout.done || hopeless || clock.now() >= until {
             return Ok(rollout);
@@ -268,7 +345,11 @@ mod tests {
     fn refusal(change: impl FnOnce(&mut Value)) -> Option<Error> {
         let mut object = deployment();
         change(&mut object);
-        let ask = Restart { target: ObjectRef::new("rook-ceph", "x"), uid: "u".into(), strategy: Strategy::Annotate };
+        let ask = Restart {
+            target: ObjectRef::new("rook-ceph", "x"),
+            uid: "u".into(),
+            strategy: Strategy::Annotate,
+        };
         may_be_restarted(&ask, &object).err()
     }
 
@@ -278,7 +359,11 @@ mod tests {
         assert!(matches!(refusal(|o| o["metadata"]["uid"] = "v".into()), Some(Error::Conflict(_))));
         assert!(matches!(refusal(|o| o["spec"]["paused"] = true.into()), Some(Error::Invalid(_))));
         assert!(matches!(refusal(|o| o["spec"]["replicas"] = 0.into()), Some(Error::Invalid(_))));
-        assert_eq!(refusal(|o| drop(o["spec"].as_object_mut().unwrap().remove("replicas"))), None, "one is the default");
+        assert_eq!(
+            refusal(|o| drop(o["spec"].as_object_mut().unwrap().remove("replicas"))),
+            None,
+            "one is the default"
+        );
     }
 
     #[test]

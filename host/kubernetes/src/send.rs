@@ -72,7 +72,12 @@ pub(crate) struct Page {
 
 impl Session {
     pub(crate) fn new(cluster: &Cluster, footprint: &Footprint) -> Self {
-        Self { cluster: cluster.clone(), footprint: Arc::new(footprint.clone()), tries: TRIES, stop: Stop::default() }
+        Self {
+            cluster: cluster.clone(),
+            footprint: Arc::new(footprint.clone()),
+            tries: TRIES,
+            stop: Stop::default(),
+        }
     }
 
     /// The same, giving up at the first failure: while a person waits to hear whether the cluster is there at all.
@@ -112,18 +117,48 @@ impl Session {
 
     /// A document that is no object: the version, discovery.
     pub(crate) async fn read(&self, path: &str) -> Result<Value, Failure> {
-        self.send(Ask { method: Method::GET, uri: path.to_owned(), body: None, what: format!("get {path}"), safe: true }, document).await
+        self.send(
+            Ask {
+                method: Method::GET,
+                uri: path.to_owned(),
+                body: None,
+                what: format!("get {path}"),
+                safe: true,
+            },
+            document,
+        )
+        .await
     }
 
     /// One object, fresh from the API server.
-    pub(crate) async fn get(&self, resource: &Resource, namespace: Option<&str>, name: &str) -> Result<Value, Failure> {
+    pub(crate) async fn get(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Result<Value, Failure> {
         let what = format!("get {resource} {}", place(namespace, name));
-        self.send(Ask { method: Method::GET, uri: resource.one(namespace, name), body: None, what, safe: true }, document).await
+        self.send(
+            Ask {
+                method: Method::GET,
+                uri: resource.one(namespace, name),
+                body: None,
+                what,
+                safe: true,
+            },
+            document,
+        )
+        .await
     }
 
     /// One object, or none where there is none of that name. That is believed when it is said twice: what is taken for gone is neither given
     /// back nor looked at again, and one wrong answer on the way, of a proxy or of an API server that starts, would be enough.
-    pub(crate) async fn find(&self, resource: &Resource, namespace: Option<&str>, name: &str) -> Result<Option<Value>, Failure> {
+    pub(crate) async fn find(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Result<Option<Value>, Failure> {
         // mutant single-404-believed: for _ in 0..2 ~> for _ in 0..1
         for _ in 0..2 {
             match self.get(resource, namespace, name).await {
@@ -136,7 +171,12 @@ impl Session {
     }
 
     /// All of a kind, of a namespace or of the whole cluster.
-    pub(crate) async fn list(&self, resource: &Resource, namespace: Option<&str>, narrow: Narrow<'_>) -> Result<Vec<Value>, Failure> {
+    pub(crate) async fn list(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+        narrow: Narrow<'_>,
+    ) -> Result<Vec<Value>, Failure> {
         let mut restarts = 0;
         let (mut all, mut next) = (Vec::new(), None);
         loop {
@@ -168,11 +208,21 @@ impl Session {
         next: Option<&str>,
     ) -> Result<Page, Failure> {
         // Without resourceVersion: the answer is as new as etcd, not as a cache.
-        let pairs = [("labelSelector", narrow.labels), ("fieldSelector", narrow.fields), ("continue", next)];
+        let pairs = [
+            ("labelSelector", narrow.labels),
+            ("fieldSelector", narrow.fields),
+            ("continue", next),
+        ];
         let pairs = pairs.into_iter().filter_map(|(key, value)| Some((key, Cow::Borrowed(value?))));
-        let uri = format!("{}{}", resource.all(namespace), query(std::iter::once(("limit", Cow::Owned(limit.to_string()))).chain(pairs)));
+        let uri = format!(
+            "{}{}",
+            resource.all(namespace),
+            query(std::iter::once(("limit", Cow::Owned(limit.to_string()))).chain(pairs))
+        );
         let what = format!("list {resource} {}", place(namespace, "*"));
-        let mut list = self.send(Ask { method: Method::GET, uri, body: None, what, safe: true }, collection).await?;
+        let mut list = self
+            .send(Ask { method: Method::GET, uri, body: None, what, safe: true }, collection)
+            .await?;
         let next = object::owned(&list, "/metadata/continue");
         let items = match list.get_mut("items").map(Value::take) {
             Some(Value::Array(items)) => items,
@@ -182,46 +232,106 @@ impl Session {
     }
 
     /// A container's log.
-    pub(crate) async fn log(&self, namespace: &str, pod: &str, pairs: Vec<(&str, Cow<'_, str>)>) -> Result<Bytes, Failure> {
-        let uri = format!("{}/log{}", crate::resource::PODS.one(Some(namespace), pod), query(pairs));
+    pub(crate) async fn log(
+        &self,
+        namespace: &str,
+        pod: &str,
+        pairs: Vec<(&str, Cow<'_, str>)>,
+    ) -> Result<Bytes, Failure> {
+        let uri =
+            format!("{}/log{}", crate::resource::PODS.one(Some(namespace), pod), query(pairs));
         let what = format!("get pods/log {namespace}/{pod}");
         self.send(Ask { method: Method::GET, uri, body: None, what, safe: true }, Some).await
     }
 
     /// Asks the API server something that it keeps nothing of.
-    pub(crate) async fn review(&self, resource: &Resource, spec: Option<Value>) -> Result<Value, Failure> {
+    pub(crate) async fn review(
+        &self,
+        resource: &Resource,
+        spec: Option<Value>,
+    ) -> Result<Value, Failure> {
         let mut body = json!({"apiVersion": resource.api_version(), "kind": resource.kind});
         if let Some(spec) = spec {
             body["spec"] = spec;
         }
-        self.send(Ask { method: Method::POST, uri: resource.all(None), body: Some(body), what: format!("create {resource}"), safe: true }, document).await
+        self.send(
+            Ask {
+                method: Method::POST,
+                uri: resource.all(None),
+                body: Some(body),
+                what: format!("create {resource}"),
+                safe: true,
+            },
+            document,
+        )
+        .await
     }
 
     /// A token of a ServiceAccount.
-    pub(crate) async fn request_token(&self, namespace: &str, name: &str, seconds: u32) -> Result<Value, Failure> {
+    pub(crate) async fn request_token(
+        &self,
+        namespace: &str,
+        name: &str,
+        seconds: u32,
+    ) -> Result<Value, Failure> {
         let uri = format!("{}/token", SERVICE_ACCOUNTS.one(Some(namespace), name));
         let body = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": seconds}});
         let what = format!("create serviceaccounts/token {namespace}/{name}");
         // Sent twice it is two tokens, each as good as the other and as soon over.
-        self.send(Ask { method: Method::POST, uri, body: Some(body), what, safe: true }, document).await
+        self.send(Ask { method: Method::POST, uri, body: Some(body), what, safe: true }, document)
+            .await
     }
 
     /// Makes a new object, and answers it as it is then.
-    pub(crate) async fn create(&self, resource: &Resource, namespace: &str, object: Value) -> Result<Value, Failure> {
-        let uri = format!("{}{}", resource.all(Some(namespace)), query([("fieldManager", MANAGER.into())]));
+    pub(crate) async fn create(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        object: Value,
+    ) -> Result<Value, Failure> {
+        let uri = format!(
+            "{}{}",
+            resource.all(Some(namespace)),
+            query([("fieldManager", MANAGER.into())])
+        );
         let what = format!("create {resource} in {namespace}");
-        self.send(Ask { method: Method::POST, uri, body: Some(object), what, safe: false }, document).await
+        self.send(
+            Ask { method: Method::POST, uri, body: Some(object), what, safe: false },
+            document,
+        )
+        .await
     }
 
     /// Merges a patch into an object, and answers the object as it is then.
-    pub(crate) async fn patch(&self, resource: &Resource, namespace: &str, name: &str, patch: Value) -> Result<Value, Failure> {
-        let uri = format!("{}{}", resource.one(Some(namespace), name), query([("fieldManager", MANAGER.into())]));
+    pub(crate) async fn patch(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        name: &str,
+        patch: Value,
+    ) -> Result<Value, Failure> {
+        let uri = format!(
+            "{}{}",
+            resource.one(Some(namespace), name),
+            query([("fieldManager", MANAGER.into())])
+        );
         let what = format!("patch {resource} {namespace}/{name}");
-        self.send(Ask { method: Method::PATCH, uri, body: Some(patch), what, safe: false }, document).await
+        self.send(
+            Ask { method: Method::PATCH, uri, body: Some(patch), what, safe: false },
+            document,
+        )
+        .await
     }
 
     /// Deletes the object of this uid, and of this resourceVersion where one is given.
-    pub(crate) async fn delete(&self, resource: &Resource, namespace: &str, name: &str, uid: &str, version: Option<&str>) -> Result<Value, Failure> {
+    pub(crate) async fn delete(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        name: &str,
+        uid: &str,
+        version: Option<&str>,
+    ) -> Result<Value, Failure> {
         // mutant delete-without-uid: "uid": uid ~>
         let mut preconditions = json!({"uid": uid});
         if let Some(version) = version {
@@ -229,7 +339,17 @@ impl Session {
         }
         let body = json!({"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": preconditions, "propagationPolicy": "Background"});
         let what = format!("delete {resource} {namespace}/{name}");
-        self.send(Ask { method: Method::DELETE, uri: resource.one(Some(namespace), name), body: Some(body), what, safe: false }, document).await
+        self.send(
+            Ask {
+                method: Method::DELETE,
+                uri: resource.one(Some(namespace), name),
+                body: Some(body),
+                what,
+                safe: false,
+            },
+            document,
+        )
+        .await
     }
 
     async fn send<T>(&self, ask: Ask, decode: fn(Bytes) -> Option<T>) -> Result<T, Failure> {
@@ -244,7 +364,12 @@ impl Session {
             if tries >= self.tries || !failure.is_worth_another_try(ask.safe) {
                 return Err(failure);
             }
-            tracing::debug!(effect = self.footprint.effect(), what = failure.what, tries, "sent again");
+            tracing::debug!(
+                effect = self.footprint.effect(),
+                what = failure.what,
+                tries,
+                "sent again"
+            );
             self.clock().sleep(pause).await;
             tries += 1;
         }
@@ -252,33 +377,64 @@ impl Session {
 
     async fn once<T>(&self, ask: &Ask, decode: fn(Bytes) -> Option<T>) -> Result<T, How> {
         let exchange = async {
-            let response = self.cluster.client().send(self.request(ask)).await.map_err(|error| sort(&error, |kept| self.kept(kept)))?;
+            let response = self
+                .cluster
+                .client()
+                .send(self.request(ask))
+                .await
+                .map_err(|error| sort(&error, |kept| self.kept(kept)))?;
             let (head, body) = response.into_parts();
             let bytes = Limited::new(body, LARGEST).collect().await.map_err(unread)?.to_bytes();
             Ok((head, bytes))
         };
-        let (head, bytes) =
-            tokio::time::timeout(PATIENCE, exchange).await.map_err(|_| How::Lost(format!("nothing came within {} s", PATIENCE.as_secs())))??;
+        let (head, bytes) = tokio::time::timeout(PATIENCE, exchange)
+            .await
+            .map_err(|_| How::Lost(format!("nothing came within {} s", PATIENCE.as_secs())))??;
         if head.status.is_success() {
-            return decode(bytes).ok_or_else(|| How::Lost("what came is not what an API server answers; does a proxy stand in between?".into()));
+            return decode(bytes).ok_or_else(|| {
+                How::Lost(
+                    "what came is not what an API server answers; does a proxy stand in between?"
+                        .into(),
+                )
+            });
         }
-        let retry_after = head.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        let retry_after = head
+            .headers
+            .get(header::RETRY_AFTER)
+            .and_then(|value| value.to_str().ok()?.trim().parse().ok());
         let refusal = Refusal::read(head.status.as_u16(), &bytes, retry_after);
         // These may come from something in between, or after the write reached etcd.
         // mutant gateway-timeout-is-refusal: 500 && ! ~> 500 && refusal.code != 504 && !
-        let doubtful = refusal.code == 408 || refusal.code >= 500 && !(refusal.code == 503 && refusal.retry_after.is_some());
-        Err(if doubtful { How::Lost(format!("it answered {}: {}", refusal.code, refusal.message)) } else { How::Refused(refusal) })
+        let doubtful = refusal.code == 408
+            || refusal.code >= 500 && !(refusal.code == 503 && refusal.retry_after.is_some());
+        Err(if doubtful {
+            How::Lost(format!("it answered {}: {}", refusal.code, refusal.message))
+        } else {
+            How::Refused(refusal)
+        })
     }
 
     fn request(&self, ask: &Ask) -> Request<Body> {
-        let mut request = Request::new(ask.body.as_ref().map_or_else(Body::empty, |body| Body::from(body.to_string().into_bytes())));
+        let mut request = Request::new(
+            ask.body
+                .as_ref()
+                .map_or_else(Body::empty, |body| Body::from(body.to_string().into_bytes())),
+        );
         *request.method_mut() = ask.method.clone();
         *request.uri_mut() = ask.uri.parse().expect("checked names and encoded values make a URI");
         if ask.body.is_some() {
-            let media = if ask.method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
-            request.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(media));
+            let media = if ask.method == Method::PATCH {
+                "application/merge-patch+json"
+            } else {
+                "application/json"
+            };
+            request
+                .headers_mut()
+                .insert(header::CONTENT_TYPE, header::HeaderValue::from_static(media));
         }
-        request.headers_mut().insert(header::ACCEPT, header::HeaderValue::from_static("application/json"));
+        request
+            .headers_mut()
+            .insert(header::ACCEPT, header::HeaderValue::from_static("application/json"));
         request.extensions_mut().insert(self.footprint.clone());
         request
     }
@@ -294,7 +450,9 @@ impl Session {
             }
             Kept::Outside(_) | Kept::Unclaimed(_) | Kept::Never(_) => {
                 tracing::error!(effect = self.footprint.effect(), %kept, "a request of our own left its footprint and was kept back");
-                Error::Invalid(format!("a fault of Salve itself, please report it: {kept}; nothing was sent"))
+                Error::Invalid(format!(
+                    "a fault of Salve itself, please report it: {kept}; nothing was sent"
+                ))
             }
         }
     }
@@ -315,8 +473,12 @@ fn unread(error: Box<dyn std::error::Error + Send + Sync>) -> How {
 /// How long to wait before the next try.
 fn pause(how: &How, tries: u32) -> Duration {
     match how {
-        How::Refused(Refusal { retry_after: Some(seconds), .. }) => Duration::from_secs((*seconds).clamp(1, 30)),
-        How::Refused(_) | How::Unsent(_) | How::Lost(_) | How::Credentials(_) | How::Kept(_) => Duration::from_millis(250 * 4_u64.pow(tries - 1)),
+        How::Refused(Refusal { retry_after: Some(seconds), .. }) => {
+            Duration::from_secs((*seconds).clamp(1, 30))
+        }
+        How::Refused(_) | How::Unsent(_) | How::Lost(_) | How::Credentials(_) | How::Kept(_) => {
+            Duration::from_millis(250 * 4_u64.pow(tries - 1))
+        }
     }
 }
 
@@ -325,7 +487,8 @@ fn document(bytes: Bytes) -> Option<Value> {
 }
 
 fn collection(bytes: Bytes) -> Option<Value> {
-    document(bytes).filter(|list| list.get("items").is_some_and(|items| items.is_array() || items.is_null()))
+    document(bytes)
+        .filter(|list| list.get("items").is_some_and(|items| items.is_array() || items.is_null()))
 }
 
 fn place(namespace: Option<&str>, name: &str) -> String {

@@ -42,7 +42,9 @@ fn scripted(replies: Vec<Reply>) -> (Cluster, Arc<Virtual>, Arc<Mutex<Vec<String
                 response = response.header("retry-after", seconds);
             }
             let text = body.as_str().map_or_else(|| body.to_string(), str::to_owned);
-            Ok::<_, std::io::Error>(response.body(http_body_util::Full::new(Bytes::from(text))).unwrap())
+            Ok::<_, std::io::Error>(
+                response.body(http_body_util::Full::new(Bytes::from(text))).unwrap(),
+            )
         }
     });
     (Cluster::over(service, clock.clone(), "script"), clock, seen)
@@ -53,12 +55,27 @@ fn claims() -> Footprint {
 }
 
 fn deleting() -> Footprint {
-    let frozen = deletion::Frozen { object: ObjectRef::new("media", "sonarr"), uid: "u".into(), digest: "d".into(), why: String::new() };
-    Footprint::new(&deletion::Delete { set: vec![frozen], pace: deletion::Pace { at_once: 1, pause: 0 } }.effect(), vec![])
+    let frozen = deletion::Frozen {
+        object: ObjectRef::new("media", "sonarr"),
+        uid: "u".into(),
+        digest: "d".into(),
+        why: String::new(),
+    };
+    Footprint::new(
+        &deletion::Delete { set: vec![frozen], pace: deletion::Pace { at_once: 1, pause: 0 } }
+            .effect(),
+        vec![],
+    )
 }
 
 fn sources() -> Resource {
-    Resource { group: "volsync.backube".into(), version: "v1alpha1".into(), plural: "replicationsources".into(), kind: "".into(), namespaced: true }
+    Resource {
+        group: "volsync.backube".into(),
+        version: "v1alpha1".into(),
+        plural: "replicationsources".into(),
+        kind: "".into(),
+        namespaced: true,
+    }
 }
 
 fn empty() -> Value {
@@ -67,15 +84,25 @@ fn empty() -> Value {
 
 #[tokio::test]
 async fn a_busy_api_server_is_asked_again_when_it_says() {
-    let (cluster, clock, seen) = scripted(vec![Ok((429, Some("7"), json!({}))), Ok((503, Some("2"), json!({}))), Ok((200, None, empty()))]);
+    let (cluster, clock, seen) = scripted(vec![
+        Ok((429, Some("7"), json!({}))),
+        Ok((503, Some("2"), json!({}))),
+        Ok((200, None, empty())),
+    ]);
     Session::new(&cluster, &claims()).list(&VOLUMES, None, Narrow::default()).await.unwrap();
     assert_eq!((seen.lock().unwrap().len(), clock.now()), (3, 9_000));
 }
 
 #[tokio::test]
 async fn a_read_gives_up_after_four_tries() {
-    let (cluster, clock, seen) = scripted((0..4).map(|_| Ok((500, None, json!({"message": "etcd is away"})))).collect());
-    let error: Error = Session::new(&cluster, &claims()).list(&VOLUMES, None, Narrow::default()).await.err().unwrap().into();
+    let (cluster, clock, seen) =
+        scripted((0..4).map(|_| Ok((500, None, json!({"message": "etcd is away"})))).collect());
+    let error: Error = Session::new(&cluster, &claims())
+        .list(&VOLUMES, None, Narrow::default())
+        .await
+        .err()
+        .unwrap()
+        .into();
     assert!(matches!(&error, Error::Unavailable(text) if text.contains("etcd is away")), "{error}");
     assert_eq!((seen.lock().unwrap().len(), clock.now()), (4, 250 + 1000 + 4000));
 }
@@ -90,7 +117,11 @@ async fn a_write_whose_answer_got_lost_is_sent_once() {
         Err(std::io::ErrorKind::ConnectionReset),
     ] {
         let (cluster, _, seen) = scripted(vec![reply]);
-        let failure = Session::new(&cluster, &deleting()).delete(&sources(), "media", "sonarr", "u", Some("1")).await.err().unwrap();
+        let failure = Session::new(&cluster, &deleting())
+            .delete(&sources(), "media", "sonarr", "u", Some("1"))
+            .await
+            .err()
+            .unwrap();
         assert!(failure.is_lost(), "{failure:?}");
         assert_eq!(seen.lock().unwrap().len(), 1);
     }
@@ -98,8 +129,15 @@ async fn a_write_whose_answer_got_lost_is_sent_once() {
 
 #[tokio::test]
 async fn a_write_that_never_left_is_sent_again() {
-    let (cluster, _, seen) = scripted(vec![Err(std::io::ErrorKind::ConnectionRefused), Ok((429, None, json!({}))), Ok((200, None, json!({})))]);
-    Session::new(&cluster, &deleting()).delete(&sources(), "media", "sonarr", "u", Some("1")).await.unwrap();
+    let (cluster, _, seen) = scripted(vec![
+        Err(std::io::ErrorKind::ConnectionRefused),
+        Ok((429, None, json!({}))),
+        Ok((200, None, json!({}))),
+    ]);
+    Session::new(&cluster, &deleting())
+        .delete(&sources(), "media", "sonarr", "u", Some("1"))
+        .await
+        .unwrap();
     assert_eq!(seen.lock().unwrap().len(), 3);
 }
 
@@ -107,10 +145,15 @@ async fn a_write_that_never_left_is_sent_again() {
 async fn that_an_object_is_gone_is_believed_when_it_is_said_twice() {
     let gone = || Ok((404, None, json!({"message": "not found"})));
     let there = || Ok((200, None, json!({"metadata": {"name": "sonarr"}})));
-    for (replies, found) in [(vec![gone(), there()], true), (vec![gone(), gone()], false), (vec![there()], true)] {
+    for (replies, found) in
+        [(vec![gone(), there()], true), (vec![gone(), gone()], false), (vec![there()], true)]
+    {
         let asked = replies.len();
         let (cluster, _, seen) = scripted(replies);
-        let object = Session::new(&cluster, &deleting()).find(&sources(), Some("media"), "sonarr").await.unwrap();
+        let object = Session::new(&cluster, &deleting())
+            .find(&sources(), Some("media"), "sonarr")
+            .await
+            .unwrap();
         assert_eq!((object.is_some(), seen.lock().unwrap().len()), (found, asked));
     }
 }
@@ -125,7 +168,10 @@ async fn a_list_that_expired_is_begun_again() {
         Ok((200, None, page(&["b"], None))),
     ];
     let (cluster, _, seen) = scripted(replies);
-    let all = Session::new(&cluster, &claims()).list(&CLAIMS, Some("media"), Narrow::default()).await.unwrap();
+    let all = Session::new(&cluster, &claims())
+        .list(&CLAIMS, Some("media"), Narrow::default())
+        .await
+        .unwrap();
     assert_eq!(all.iter().map(object::name).collect::<Vec<_>>(), ["a", "b"]);
     let seen = seen.lock().unwrap();
     assert!(seen[1].ends_with("persistentvolumeclaims?limit=500&continue=x%26y"), "{seen:?}");
@@ -135,7 +181,12 @@ async fn a_list_that_expired_is_begun_again() {
 #[tokio::test]
 async fn what_leaves_the_footprint_is_not_sent() {
     let (cluster, _, seen) = scripted(vec![]);
-    let error: Error = Session::new(&cluster, &claims()).list(&CLAIMS, Some("other"), Narrow::default()).await.err().unwrap().into();
+    let error: Error = Session::new(&cluster, &claims())
+        .list(&CLAIMS, Some("other"), Narrow::default())
+        .await
+        .err()
+        .unwrap()
+        .into();
     assert!(matches!(&error, Error::Invalid(text) if text.contains("Salve itself")), "{error}");
     assert!(seen.lock().unwrap().is_empty());
 }

@@ -26,9 +26,13 @@ const AGAIN: Duration = Duration::from_secs(30);
 /// Asks for a token: the secret, and what may be said of it.
 pub(crate) async fn token(session: &Session, ask: &Token) -> Result<(HeaderValue, Issued), Error> {
     let answer = session.request_token(&ask.namespace, &ask.name, ask.seconds).await?;
-    let token = answer.pointer("/status/token").and_then(|token| token.as_str()).unwrap_or_default();
-    let header = HeaderValue::from_str(&format!("Bearer {token}")).ok().filter(|_| !token.is_empty());
-    let mut header = header.ok_or_else(|| Error::Unavailable("the API server answered a token request without a token".into()))?;
+    let token =
+        answer.pointer("/status/token").and_then(|token| token.as_str()).unwrap_or_default();
+    let header =
+        HeaderValue::from_str(&format!("Bearer {token}")).ok().filter(|_| !token.is_empty());
+    let mut header = header.ok_or_else(|| {
+        Error::Unavailable("the API server answered a token request without a token".into())
+    })?;
     header.set_sensitive(true);
     let until = instant(&answer, "/status/expirationTimestamp");
     Ok((header, Issued { until }))
@@ -75,7 +79,9 @@ impl Tokens {
                 let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
                 *current = Current { header, renew: Instant::now() + half() };
             }
-            Err(error) => tracing::warn!(account = self.ask.name, %error, "its token could not be renewed; the old one is used as long as it lasts"),
+            Err(error) => {
+                tracing::warn!(account = self.ask.name, %error, "its token could not be renewed; the old one is used as long as it lasts")
+            }
         }
     }
 }

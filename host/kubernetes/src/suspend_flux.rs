@@ -11,7 +11,9 @@ use crate::send::{Session, concurrently};
 use crate::time;
 use doubt::Settled;
 use salve_core::Millis;
-use salve_core::effect::suspend_flux::{DEADLINE, Hold, HoldEnd, PRIOR, Prior as Before, REASON, RUN, Suspend, Suspended};
+use salve_core::effect::suspend_flux::{
+    DEADLINE, Hold, HoldEnd, PRIOR, Prior as Before, REASON, RUN, Suspend, Suspended,
+};
 use salve_core::effect::{Answer, Touch, shared::FluxRef};
 use salve_core::journal::Prior;
 use salve_core::outcome::Error;
@@ -41,12 +43,21 @@ enum Standing {
 ///
 /// # Errors
 /// `conflict` where another run holds one of them, or a parent would undo the suspend.
-pub(crate) async fn prepare_suspend(performer: &Performer, session: &Session, ask: &Suspend) -> Result<Prepared, Error> {
-    let found = concurrently(ask.targets.iter().map(|target| flux::get(session, target)).collect(), AT_ONCE).await;
+pub(crate) async fn prepare_suspend(
+    performer: &Performer,
+    session: &Session,
+    ask: &Suspend,
+) -> Result<Prepared, Error> {
+    let found = concurrently(
+        ask.targets.iter().map(|target| flux::get(session, target)).collect(),
+        AT_ONCE,
+    )
+    .await;
     let (mut objects, mut settled) = (Vec::new(), Vec::new());
     for (index, (target, object)) in ask.targets.iter().zip(found).enumerate() {
         let object = object?;
-        let parent_suspended = parent_is_suspended(session, target, &object, &ask.targets[..index]).await?;
+        let parent_suspended =
+            parent_is_suspended(session, target, &object, &ask.targets[..index]).await?;
         match standing(target, &object, performer.run(), parent_suspended, session.clock().now())? {
             Standing::Free => objects.push(flux::outline(&object)),
             other => settled.extend(other.hold(target)),
@@ -71,20 +82,40 @@ impl Standing {
 }
 
 /// Whether we may suspend it.
-fn standing(target: &FluxRef, object: &Value, run: &str, parent_suspended: bool, now: Millis) -> Result<Standing, Error> {
+fn standing(
+    target: &FluxRef,
+    object: &Value,
+    run: &str,
+    parent_suspended: bool,
+    now: Millis,
+) -> Result<Standing, Error> {
     if is_terminating(object) {
-        return Err(Error::Conflict(format!("{target} is being deleted; suspended, it would leave behind all that it made")));
+        return Err(Error::Conflict(format!(
+            "{target} is being deleted; suspended, it would leave behind all that it made"
+        )));
     }
     let suspended = flux::suspend(object) == Before::True;
     match annotation(object, RUN) {
         Some(holder) if holder == run && suspended => {
-            return Ok(Standing::Ours(Suspended { uid: uid(object).to_owned(), prior: marked_prior(object) }));
+            return Ok(Standing::Ours(Suspended {
+                uid: uid(object).to_owned(),
+                prior: marked_prior(object),
+            }));
         }
         // What a person has resumed and a dead run left marked holds nobody up once its time is over.
         // mutant other-run-not-seen: (suspended ~> !suspended && (suspended
-        Some(holder) if holder != run && (suspended || instant(&json!({"at": annotation(object, DEADLINE)}), "/at").is_none_or(|until| until > now)) => {
-            let reason = annotation(object, REASON).filter(|r| !r.is_empty()).map_or_else(String::new, |r| format!(" ({})", crate::object::capped(r, 200)));
-            return Err(Error::Conflict(format!("{target} is held by run {holder}{reason}; let it finish, or see `salve doctor`")));
+        Some(holder)
+            if holder != run
+                && (suspended
+                    || instant(&json!({"at": annotation(object, DEADLINE)}), "/at")
+                        .is_none_or(|until| until > now)) =>
+        {
+            let reason = annotation(object, REASON)
+                .filter(|r| !r.is_empty())
+                .map_or_else(String::new, |r| format!(" ({})", crate::object::capped(r, 200)));
+            return Err(Error::Conflict(format!(
+                "{target} is held by run {holder}{reason}; let it finish, or see `salve doctor`"
+            )));
         }
         Some(_) | None => {}
     }
@@ -95,9 +126,11 @@ fn standing(target: &FluxRef, object: &Value, run: &str, parent_suspended: bool,
         return Ok(Standing::Theirs(format!("suspended already, by {manager}{since}")));
     }
     // mutant parent-revert-ignored: true ~> false
-    if let (true, Some(parent), Some(manager)) =
-        (flux::read(target, object, parent_suspended).parent_reverts, flux::labelled_owner(object), flux::suspend_applied_by(object))
-    {
+    if let (true, Some(parent), Some(manager)) = (
+        flux::read(target, object, parent_suspended).parent_reverts,
+        flux::labelled_owner(object),
+        flux::suspend_applied_by(object),
+    ) {
         return Err(Error::Conflict(format!(
             "{parent} states spec.suspend of {target} (applied by {manager}) and would undo the suspend: suspend {parent} first"
         )));
@@ -106,8 +139,17 @@ fn standing(target: &FluxRef, object: &Value, run: &str, parent_suspended: bool,
 }
 
 /// Whether the parent applies nothing: because it goes first in this set, or because it is seen to be suspended.
-async fn parent_is_suspended(session: &Session, target: &FluxRef, object: &Value, first: &[FluxRef]) -> Result<bool, Error> {
-    let Some(parent) = flux::labelled_owner(object).filter(|parent| parent != target && flux::suspend_applied_by(object).is_some()) else { return Ok(false) };
+async fn parent_is_suspended(
+    session: &Session,
+    target: &FluxRef,
+    object: &Value,
+    first: &[FluxRef],
+) -> Result<bool, Error> {
+    let Some(parent) = flux::labelled_owner(object)
+        .filter(|parent| parent != target && flux::suspend_applied_by(object).is_some())
+    else {
+        return Ok(false);
+    };
     if first.contains(&parent) {
         return Ok(true);
     }
@@ -156,11 +198,19 @@ enum One {
 /// # Guarantees
 /// One is sent only after it is known what became of the one before it. A conflict splits the set: `sofar` answers what is settled, `rest`
 /// holds the others in their order.
-pub(crate) async fn suspend(performer: &Performer, session: &Session, ask: &Suspend, prior: &Prior) -> Acted {
+pub(crate) async fn suspend(
+    performer: &Performer,
+    session: &Session,
+    ask: &Suspend,
+    prior: &Prior,
+) -> Acted {
     let mut holds = Vec::new();
     for (index, target) in ask.targets.iter().enumerate() {
         let one = if index > 0 && session.stopped() {
-            One::Failed { error: Error::Unavailable(format!("stopped before {target} was suspended")), doubtful: false }
+            One::Failed {
+                error: Error::Unavailable(format!("stopped before {target} was suspended")),
+                doubtful: false,
+            }
         } else {
             match prior.of(target) {
                 Some(before) => suspend_one(performer, session, ask, target, before).await,
@@ -170,12 +220,26 @@ pub(crate) async fn suspend(performer: &Performer, session: &Session, ask: &Susp
         match one {
             One::Ended(hold) => holds.push(hold),
             One::Again(message) => {
-                let rest = Touch::Suspend(Suspend { targets: ask.targets[index..].to_vec(), ..ask.clone() });
-                return Acted::Conflict { sofar: (!holds.is_empty()).then_some(Answer::Suspend(holds)), rest, message };
+                let rest = Touch::Suspend(Suspend {
+                    targets: ask.targets[index..].to_vec(),
+                    ..ask.clone()
+                });
+                return Acted::Conflict {
+                    sofar: (!holds.is_empty()).then_some(Answer::Suspend(holds)),
+                    rest,
+                    message,
+                };
             }
             One::Failed { error, doubtful } => {
-                holds.push(Hold { target: target.clone(), end: HoldEnd::Failed { error, doubtful } });
-                holds.extend(ask.targets[index + 1..].iter().map(|target| Hold { target: target.clone(), end: HoldEnd::Untried }));
+                holds.push(Hold {
+                    target: target.clone(),
+                    end: HoldEnd::Failed { error, doubtful },
+                });
+                holds.extend(
+                    ask.targets[index + 1..]
+                        .iter()
+                        .map(|target| Hold { target: target.clone(), end: HoldEnd::Untried }),
+                );
                 // mutant suspend-continues-after-failure: break ~> continue
                 break;
             }
@@ -185,29 +249,47 @@ pub(crate) async fn suspend(performer: &Performer, session: &Session, ask: &Susp
 }
 
 /// It needed no suspend when it was read. Why, the prior does not hold.
-async fn look_again(performer: &Performer, session: &Session, target: &FluxRef, first: &[FluxRef]) -> One {
+async fn look_again(
+    performer: &Performer,
+    session: &Session,
+    target: &FluxRef,
+    first: &[FluxRef],
+) -> One {
     let seen = async {
         let object = flux::get(session, target).await?;
         let parent_suspended = parent_is_suspended(session, target, &object, first).await?;
         standing(target, &object, performer.run(), parent_suspended, session.clock().now())
     };
     match seen.await {
-        Ok(standing) => standing.hold(target).map_or_else(|| One::Again(format!("{target} was resumed meanwhile")), One::Ended),
+        Ok(standing) => standing
+            .hold(target)
+            .map_or_else(|| One::Again(format!("{target} was resumed meanwhile")), One::Ended),
         Err(error) => One::Failed { error, doubtful: false },
     }
 }
 
-async fn suspend_one(performer: &Performer, session: &Session, ask: &Suspend, target: &FluxRef, before: &Value) -> One {
+async fn suspend_one(
+    performer: &Performer,
+    session: &Session,
+    ask: &Suspend,
+    target: &FluxRef,
+    before: &Value,
+) -> One {
     let resource = match flux::served(session, target.kind).await {
         Ok(resource) => resource,
         Err(error) => return One::Failed { error, doubtful: false },
     };
-    let settled = match session.patch(&resource, &target.namespace, &target.name, mark(performer, &ask.reason, before)).await {
+    let settled = match session
+        .patch(&resource, &target.namespace, &target.name, mark(performer, &ask.reason, before))
+        .await
+    {
         Ok(_) => Settled::Applied,
         Err(failure) if failure.is_stale() => Settled::NotApplied(failure.message()),
         // mutant lost-suspend-not-applied: doubt::settle(performer, session, &resource, target,
         //     before, &failure.message()).await ~> Settled::NotApplied(failure.message())
-        Err(failure) if failure.is_lost() => doubt::settle(performer, session, &resource, target, before, &failure.message()).await,
+        Err(failure) if failure.is_lost() => {
+            doubt::settle(performer, session, &resource, target, before, &failure.message()).await
+        }
         Err(failure) => return One::Failed { error: failure.into(), doubtful: false },
     };
     match settled {
@@ -217,7 +299,13 @@ async fn suspend_one(performer: &Performer, session: &Session, ask: &Suspend, ta
     }
 }
 
-async fn rested(performer: &Performer, session: &Session, ask: &Suspend, target: &FluxRef, before: &Value) -> One {
+async fn rested(
+    performer: &Performer,
+    session: &Session,
+    ask: &Suspend,
+    target: &FluxRef,
+    before: &Value,
+) -> One {
     match drain(performer, session, target, uid(before), ask.drain_seconds).await {
         Ok(()) => {
             let suspended = Suspended { uid: uid(before).to_owned(), prior: flux::suspend(before) };
@@ -228,7 +316,12 @@ async fn rested(performer: &Performer, session: &Session, ask: &Suspend, target:
 }
 
 /// Finds out which of a set are suspended. The one that may have been under way can no longer arrive afterwards.
-pub(crate) async fn settle_suspend(performer: &Performer, session: &Session, ask: &Suspend, prior: &Prior) -> Acted {
+pub(crate) async fn settle_suspend(
+    performer: &Performer,
+    session: &Session,
+    ask: &Suspend,
+    prior: &Prior,
+) -> Acted {
     let (mut holds, mut rest) = (Vec::new(), Vec::new());
     let mut forestalled = false;
     for target in &ask.targets {
@@ -249,7 +342,10 @@ pub(crate) async fn settle_suspend(performer: &Performer, session: &Session, ask
         match settled {
             Settled::Applied => match rested(performer, session, ask, target, before).await {
                 One::Ended(hold) => holds.push(hold),
-                One::Failed { error, .. } => holds.push(Hold { target: target.clone(), end: HoldEnd::Failed { error, doubtful: false } }),
+                One::Failed { error, .. } => holds.push(Hold {
+                    target: target.clone(),
+                    end: HoldEnd::Failed { error, doubtful: false },
+                }),
                 One::Again(_) => rest.push(target.clone()),
             },
             Settled::NotApplied(_) => {
@@ -263,27 +359,47 @@ pub(crate) async fn settle_suspend(performer: &Performer, session: &Session, ask
         return Acted::Done(Ok(Answer::Suspend(holds)));
     }
     let message = format!("{} of {} had not been suspended", rest.len(), ask.targets.len());
-    Acted::Conflict { sofar: (!holds.is_empty()).then_some(Answer::Suspend(holds)), rest: Touch::Suspend(Suspend { targets: rest, ..ask.clone() }), message }
+    Acted::Conflict {
+        sofar: (!holds.is_empty()).then_some(Answer::Suspend(holds)),
+        rest: Touch::Suspend(Suspend { targets: rest, ..ask.clone() }),
+        message,
+    }
 }
 
 /// Waits until no reconciliation goes on. Suspending interrupts none.
-async fn drain(performer: &Performer, session: &Session, target: &FluxRef, uid_before: &str, seconds: u32) -> Result<(), Error> {
+async fn drain(
+    performer: &Performer,
+    session: &Session,
+    target: &FluxRef,
+    uid_before: &str,
+    seconds: u32,
+) -> Result<(), Error> {
     let clock = session.clock();
     let until = clock.now() + u64::from(seconds) * 1000;
     loop {
         let object = flux::get(session, target).await?;
-        if uid(&object) != uid_before || annotation(&object, RUN) != Some(performer.run()) || flux::suspend(&object) != Before::True {
-            return Err(Error::Conflict(format!("{target} was changed by {} while it was drained", changer(&object))));
+        if uid(&object) != uid_before
+            || annotation(&object, RUN) != Some(performer.run())
+            || flux::suspend(&object) != Before::True
+        {
+            return Err(Error::Conflict(format!(
+                "{target} was changed by {} while it was drained",
+                changer(&object)
+            )));
         }
         // mutant suspend-skips-drain: (&object) ~> (&object) || seconds > 0
         if !flux::is_busy(&object) {
             return Ok(());
         }
         if clock.now() >= until {
-            return Err(Error::Unavailable(format!("the reconciliation of {target} that was going on did not end within {seconds} s")));
+            return Err(Error::Unavailable(format!(
+                "the reconciliation of {target} that was going on did not end within {seconds} s"
+            )));
         }
         if session.stopped() {
-            return Err(Error::Unavailable(format!("stopped while the reconciliation of {target} was still going on")));
+            return Err(Error::Unavailable(format!(
+                "stopped while the reconciliation of {target} was still going on"
+            )));
         }
         session.pause(GLANCE).await;
     }

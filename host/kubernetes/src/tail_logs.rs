@@ -46,12 +46,28 @@ pub(crate) async fn next(session: &Session, ask: &Next) -> Result<Page, Error> {
         .as_deref()
         .map(|text| RegexBuilder::new(text).size_limit(PATTERN_SIZE).build())
         .transpose()
-        .map_err(|error| Error::Invalid(format!("the pattern is no regular expression: {error}")))?;
-    let deployment = session.get(&DEPLOYMENTS, Some(&query.deployment.namespace), &query.deployment.name).await?;
+        .map_err(|error| {
+            Error::Invalid(format!("the pattern is no regular expression: {error}"))
+        })?;
+    let deployment = session
+        .get(&DEPLOYMENTS, Some(&query.deployment.namespace), &query.deployment.name)
+        .await?;
     let pods = pod::of_deployment(session, &deployment).await?;
     let most = share(pods.len());
-    let read = concurrently(pods.iter().map(|pod| read(session, query, pod, &ask.after, most)).collect(), AT_ONCE).await;
-    let mut page = Page { lines: vec![], pods: vec![], unread: vec![], lines_read: 0, more: false, newest: None, position: vec![] };
+    let read = concurrently(
+        pods.iter().map(|pod| read(session, query, pod, &ask.after, most)).collect(),
+        AT_ONCE,
+    )
+    .await;
+    let mut page = Page {
+        lines: vec![],
+        pods: vec![],
+        unread: vec![],
+        lines_read: 0,
+        more: false,
+        newest: None,
+        position: vec![],
+    };
     for (pod, read) in pods.iter().zip(read) {
         let before = ask.after.iter().find(|position| position.pod == uid(pod));
         match read? {
@@ -61,9 +77,19 @@ pub(crate) async fn next(session: &Session, ask: &Next) -> Result<Page, Error> {
                 page.lines_read += stretch.lines.len() as u64;
                 page.more |= stretch.cut;
                 page.newest = page.newest.max(stretch.lines.iter().map(|line| line.time).max());
-                page.position.push(stretch.position.unwrap_or_else(|| Position { pod: uid(pod).to_owned(), timestamp: String::new(), ordinal: 0 }));
-                let matching = stretch.lines.into_iter().filter(|line| pattern.as_ref().is_none_or(|pattern| pattern.is_match(&line.text)));
-                page.lines.extend(matching.map(|line| Line { pod: name(pod).to_owned(), time: line.time, text: line.text }));
+                page.position.push(stretch.position.unwrap_or_else(|| Position {
+                    pod: uid(pod).to_owned(),
+                    timestamp: String::new(),
+                    ordinal: 0,
+                }));
+                let matching = stretch.lines.into_iter().filter(|line| {
+                    pattern.as_ref().is_none_or(|pattern| pattern.is_match(&line.text))
+                });
+                page.lines.extend(matching.map(|line| Line {
+                    pod: name(pod).to_owned(),
+                    time: line.time,
+                    text: line.text,
+                }));
             }
             Read::Not(why) => {
                 page.unread.push(format!("{}: {why}", name(pod)));
@@ -81,20 +107,38 @@ fn share(logs: usize) -> usize {
 }
 
 /// Reads on in one pod's log: `most` bytes of it, and no more.
-async fn read(session: &Session, query: &Query, pod: &Value, after: &[Position], most: usize) -> Result<Read, Error> {
+async fn read(
+    session: &Session,
+    query: &Query,
+    pod: &Value,
+    after: &[Position],
+    most: usize,
+) -> Result<Read, Error> {
     let before = after.iter().find(|position| position.pod == uid(pod));
     let mut limit = most.min(query.limit_bytes as usize);
     loop {
-        let bytes = match session.log(&query.deployment.namespace, name(pod), options(query, before, after.is_empty(), limit)).await {
+        let bytes = match session
+            .log(
+                &query.deployment.namespace,
+                name(pod),
+                options(query, before, after.is_empty(), limit),
+            )
+            .await
+        {
             Ok(bytes) => bytes,
-            Err(failure) if failure.code() == Some(403) || failure.code() == Some(401) => return Err(failure.into()),
+            Err(failure) if failure.code() == Some(403) || failure.code() == Some(401) => {
+                return Err(failure.into());
+            }
             Err(failure) => return not_read(failure, pod),
         };
         let stretch = page::cut(&bytes, limit, uid(pod), before, query.since);
         // A whole page of what was read before, or one line longer than a page: a larger one gets on.
         if stretch.lines.is_empty() && stretch.cut {
             if limit >= most {
-                return Ok(Read::Not(format!("a line, or what was logged in one second, is longer than {} KiB", limit >> 10)));
+                return Ok(Read::Not(format!(
+                    "a line, or what was logged in one second, is longer than {} KiB",
+                    limit >> 10
+                )));
             }
             limit = (limit * 2).min(most);
             continue;
@@ -108,19 +152,32 @@ fn not_read(failure: Failure, pod: &Value) -> Result<Read, Error> {
     let phase = text(pod, "/status/phase").unwrap_or("of unknown phase");
     match &failure.how {
         How::Refused(refusal) if refusal.code == 404 => Ok(Read::Not("the pod is gone".into())),
-        How::Refused(_) | How::Lost(_) => Ok(Read::Not(format!("{} (the pod is {phase})", failure.message()))),
+        How::Refused(_) | How::Lost(_) => {
+            Ok(Read::Not(format!("{} (the pod is {phase})", failure.message())))
+        }
         How::Unsent(_) | How::Credentials(_) | How::Kept(_) => Err(failure.into()),
     }
 }
 
 /// What is asked of the API server, which keeps whole seconds of `sinceTime`: the rest is done here.
-fn options<'a>(query: &'a Query, before: Option<&'a Position>, first: bool, limit: usize) -> Vec<(&'static str, Cow<'a, str>)> {
-    let mut pairs: Vec<(&'static str, Cow<'a, str>)> =
-        vec![("container", query.container.as_str().into()), ("timestamps", "true".into()), ("limitBytes", limit.to_string().into())];
+fn options<'a>(
+    query: &'a Query,
+    before: Option<&'a Position>,
+    first: bool,
+    limit: usize,
+) -> Vec<(&'static str, Cow<'a, str>)> {
+    let mut pairs: Vec<(&'static str, Cow<'a, str>)> = vec![
+        ("container", query.container.as_str().into()),
+        ("timestamps", "true".into()),
+        ("limitBytes", limit.to_string().into()),
+    ];
     match before.filter(|position| !position.timestamp.is_empty()) {
         Some(position) => {
             // Through whole seconds once, so that it means the same to every API server.
-            let since = time::millis(&position.timestamp).map_or_else(|| Cow::Borrowed(position.timestamp.as_str()), |at| time::seconds(at).into());
+            let since = time::millis(&position.timestamp).map_or_else(
+                || Cow::Borrowed(position.timestamp.as_str()),
+                |at| time::seconds(at).into(),
+            );
             pairs.push(("sinceTime", since));
         }
         None => {
@@ -160,14 +217,24 @@ mod tests {
 
     #[test]
     fn the_first_page_is_the_tail_and_later_ones_go_on() {
-        assert_eq!(asked(None, true), "?container=c&timestamps=true&limitBytes=10&sinceTime=2026-08-20T10%3A00%3A00Z&tailLines=5");
-        let position = |timestamp: &str| Position { pod: "u".into(), timestamp: timestamp.into(), ordinal: 1 };
+        assert_eq!(
+            asked(None, true),
+            "?container=c&timestamps=true&limitBytes=10&sinceTime=2026-08-20T10%3A00%3A00Z&tailLines=5"
+        );
+        let position =
+            |timestamp: &str| Position { pod: "u".into(), timestamp: timestamp.into(), ordinal: 1 };
         assert_eq!(
             asked(Some(&position("2026-08-20T10:00:05.123456789Z")), false),
             "?container=c&timestamps=true&limitBytes=10&sinceTime=2026-08-20T10%3A00%3A05Z"
         );
         // A log that was empty, or of a pod that is new, is read from `since` and not from its tail.
-        assert_eq!(asked(Some(&position("")), false), "?container=c&timestamps=true&limitBytes=10&sinceTime=2026-08-20T10%3A00%3A00Z");
-        assert_eq!(asked(None, false), "?container=c&timestamps=true&limitBytes=10&sinceTime=2026-08-20T10%3A00%3A00Z");
+        assert_eq!(
+            asked(Some(&position("")), false),
+            "?container=c&timestamps=true&limitBytes=10&sinceTime=2026-08-20T10%3A00%3A00Z"
+        );
+        assert_eq!(
+            asked(None, false),
+            "?container=c&timestamps=true&limitBytes=10&sinceTime=2026-08-20T10%3A00%3A00Z"
+        );
     }
 }

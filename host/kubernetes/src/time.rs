@@ -25,7 +25,10 @@ pub(crate) fn micros(at: Millis) -> String {
 }
 
 fn timestamp(at: Millis) -> Timestamp {
-    i64::try_from(at).ok().and_then(|at| Timestamp::from_millisecond(at).ok()).unwrap_or(Timestamp::MAX)
+    i64::try_from(at)
+        .ok()
+        .and_then(|at| Timestamp::from_millisecond(at).ok())
+        .unwrap_or(Timestamp::MAX)
 }
 
 /// A duration as Go writes it: `2m30.118211907s`, `1h0m0s`, `1.5h`. None for what is none.
@@ -72,9 +75,15 @@ mod tests {
 
     #[test]
     fn go_durations_are_read() {
-        for (text, millis) in
-            [("2m30.118211907s", 150_118), ("1h0m0s", 3_600_000), ("58.02s", 58_020), ("1.5h", 5_400_000), ("100ms", 100), ("0", 0), ("1h", 3_600_000)]
-        {
+        for (text, millis) in [
+            ("2m30.118211907s", 150_118),
+            ("1h0m0s", 3_600_000),
+            ("58.02s", 58_020),
+            ("1.5h", 5_400_000),
+            ("100ms", 100),
+            ("0", 0),
+            ("1h", 3_600_000),
+        ] {
             assert_eq!(go_duration(text).map(|d| d.as_millis()), Some(millis), "{text}");
         }
         for text in ["", "5", "h", "1d", "-5s", "1.2.3s", "s1", "1e9h"] {
@@ -93,6 +102,9 @@ mod tests {
 
     #[test]
     fn spans_are_spoken_in_two_words_at_most() {
-        assert_eq!([spoken(45_900), spoken(720_000), spoken(11_400_000), spoken(7_200_000)], ["45 s", "12 min", "3 h 10 min", "2 h"]);
+        assert_eq!(
+            [spoken(45_900), spoken(720_000), spoken(11_400_000), spoken(7_200_000)],
+            ["45 s", "12 min", "3 h 10 min", "2 h"]
+        );
     }
 }

@@ -23,17 +23,36 @@ use std::time::Duration;
 /// entry that holds `prior` is on the disk.
 pub trait Backend: Send + Sync {
     /// Reads.
-    fn look<'a>(&'a self, look: &'a Look, footprint: &'a Footprint) -> BoxFuture<'a, Result<Answer, Error>>;
+    fn look<'a>(
+        &'a self,
+        look: &'a Look,
+        footprint: &'a Footprint,
+    ) -> BoxFuture<'a, Result<Answer, Error>>;
 
     /// Reads what a write has to know: prior state, uid, resourceVersion. `before` is what an attempt before it was
     /// prepared against; of a release, what the suspend was, if that may yet arrive.
-    fn prepare<'a>(&'a self, touch: &'a Touch, before: Option<&'a Prior>, footprint: &'a Footprint) -> BoxFuture<'a, Result<Prepared, Error>>;
+    fn prepare<'a>(
+        &'a self,
+        touch: &'a Touch,
+        before: Option<&'a Prior>,
+        footprint: &'a Footprint,
+    ) -> BoxFuture<'a, Result<Prepared, Error>>;
 
     /// Writes.
-    fn act<'a>(&'a self, touch: &'a Touch, prior: &'a Prior, footprint: &'a Footprint) -> BoxFuture<'a, Acted>;
+    fn act<'a>(
+        &'a self,
+        touch: &'a Touch,
+        prior: &'a Prior,
+        footprint: &'a Footprint,
+    ) -> BoxFuture<'a, Acted>;
 
     /// Finds out what became of a write whose sender died or gave up: `Done` where it was applied, else `Conflict`.
-    fn settle<'a>(&'a self, touch: &'a Touch, prior: &'a Prior, footprint: &'a Footprint) -> BoxFuture<'a, Acted>;
+    fn settle<'a>(
+        &'a self,
+        touch: &'a Touch,
+        prior: &'a Prior,
+        footprint: &'a Footprint,
+    ) -> BoxFuture<'a, Acted>;
 }
 
 /// What a write would meet.

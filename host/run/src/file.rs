@@ -80,7 +80,10 @@ impl RunFile {
             file.set_len(read.length)?;
             file.sync_data()?;
         }
-        Ok((Self { path: path.to_owned(), disk: Box::new(file), chain: read.chain, broken: false }, read.entries))
+        Ok((
+            Self { path: path.to_owned(), disk: Box::new(file), chain: read.chain, broken: false },
+            read.entries,
+        ))
     }
 
     /// Goes on on a disk that holds `written`.
@@ -90,7 +93,10 @@ impl RunFile {
     pub fn take_up_over(disk: Box<dyn Disk>, written: &[u8]) -> io::Result<(Self, Vec<Entry>)> {
         let read = Read::all(&mut &*written, Path::new("the record"))?;
         if read.length != written.len() as u64 {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the record ends in a torn line"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the record ends in a torn line",
+            ));
         }
         Ok((Self { path: PathBuf::new(), disk, chain: read.chain, broken: false }, read.entries))
     }
@@ -154,7 +160,10 @@ impl Journal for RunFile {
 /// Held until the process ends: nobody else goes on with a run that is still at work.
 fn lock(file: &File, path: &Path) -> io::Result<()> {
     file.try_lock().map_err(|error| match error {
-        TryLockError::WouldBlock => io::Error::new(io::ErrorKind::WouldBlock, format!("{}: a process is at work on this run", path.display())),
+        TryLockError::WouldBlock => io::Error::new(
+            io::ErrorKind::WouldBlock,
+            format!("{}: a process is at work on this run", path.display()),
+        ),
         TryLockError::Error(error) => error,
     })
 }
@@ -189,20 +198,30 @@ impl Read {
             if bytes == 0 || line.pop() != Some(b'\n') {
                 return Ok(read);
             }
-            let damaged =
-                |why: String| io::Error::new(io::ErrorKind::InvalidData, inert(&format!("{}, line {}: {why}", path.display(), read.entries.len() + 1)));
+            let damaged = |why: String| {
+                io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    inert(&format!("{}, line {}: {why}", path.display(), read.entries.len() + 1)),
+                )
+            };
             let text = std::str::from_utf8(&line).map_err(|e| damaged(e.to_string()))?;
-            let (claimed, body) = unchained(text).ok_or_else(|| damaged("it does not begin with its chain".into()))?;
+            let (claimed, body) = unchained(text)
+                .ok_or_else(|| damaged("it does not begin with its chain".into()))?;
             // mutant broken-hash-chain-accepted: != link(&read.chain, &body) ~> .len() !=
             //     link(&read.chain, &body).len()
             if claimed != link(&read.chain, &body) {
-                return Err(damaged("it is not what was written here, or a line before it is missing".into()));
+                return Err(damaged(
+                    "it is not what was written here, or a line before it is missing".into(),
+                ));
             }
             if read.entries.is_empty()
-                && let Ok(Beginning { header: Form { format, salve } }) = serde_json::from_str(&body)
+                && let Ok(Beginning { header: Form { format, salve } }) =
+                    serde_json::from_str(&body)
                 && format != FORMAT
             {
-                return Err(damaged(format!("Salve {salve} wrote this in format {format}, this one reads format {FORMAT}")));
+                return Err(damaged(format!(
+                    "Salve {salve} wrote this in format {format}, this one reads format {FORMAT}"
+                )));
             }
             let entry = serde_json::from_str(&body).map_err(|e| damaged(e.to_string()))?;
             claimed.clone_into(&mut read.chain);
@@ -253,7 +272,9 @@ mod tests {
         file.sync().unwrap();
         let mode = |p: &Path| std::fs::metadata(p).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&runs), mode(file.path())), (0o700, 0o600));
-        assert!(matches!(RunFile::read(file.path()).unwrap().as_slice(), [Entry::Done(d)] if d.n == 1));
+        assert!(
+            matches!(RunFile::read(file.path()).unwrap().as_slice(), [Entry::Done(d)] if d.n == 1)
+        );
         assert!(RunFile::create(&runs, "a.jsonl").is_err(), "a run file is never written over");
     }
 
@@ -290,7 +311,10 @@ mod tests {
                 std::fs::write(&damaged, &bytes).unwrap();
                 // The last line feed alone is no damage: without it, the line is a torn one.
                 match RunFile::read(&damaged) {
-                    Ok(entries) => assert!(at + 1 == whole.len() && entries.len() == 2, "bit {bit} of byte {at}"),
+                    Ok(entries) => assert!(
+                        at + 1 == whole.len() && entries.len() == 2,
+                        "bit {bit} of byte {at}"
+                    ),
                     Err(error) => assert!(error.to_string().contains("line "), "{error}"),
                 }
             }
@@ -302,9 +326,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.jsonl");
         let body = r#"{"header":{"format":1,"salve":"0.0.9","run":"7c1d"}}"#;
-        std::fs::write(&path, format!("{HEAD}{}{NECK}{}\n", link(BEGINNING, body), &body[1..])).unwrap();
+        std::fs::write(&path, format!("{HEAD}{}{NECK}{}\n", link(BEGINNING, body), &body[1..]))
+            .unwrap();
         let error = RunFile::read(&path).unwrap_err().to_string();
-        assert!(error.contains("line 1") && error.contains("Salve 0.0.9 wrote this in format 1"), "{error}");
+        assert!(
+            error.contains("line 1") && error.contains("Salve 0.0.9 wrote this in format 1"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -377,7 +405,10 @@ mod tests {
             let mut failed = false;
             for n in 0..3 {
                 let (appended, synced) = (file.append(&entry(n)), file.sync());
-                assert!(!failed || appended.is_err() && synced.is_err(), "it took something after operation {at} had failed");
+                assert!(
+                    !failed || appended.is_err() && synced.is_err(),
+                    "it took something after operation {at} had failed"
+                );
                 failed |= appended.is_err() || synced.is_err();
             }
             assert!(failed);
@@ -390,7 +421,9 @@ mod tests {
         let text = String::from_utf8(written(folder.path(), 4)).unwrap();
         let lines: Vec<&str> = text.split_inclusive('\n').collect();
         let damaged = folder.path().join("damaged");
-        for wrong in [[0, 2, 3].as_slice(), &[1, 2, 3], &[0, 1, 1, 2, 3], &[0, 2, 1, 3], &[0, 1, 3, 2]] {
+        for wrong in
+            [[0, 2, 3].as_slice(), &[1, 2, 3], &[0, 1, 1, 2, 3], &[0, 2, 1, 3], &[0, 1, 3, 2]]
+        {
             std::fs::write(&damaged, wrong.iter().map(|i| lines[*i]).collect::<String>()).unwrap();
             assert!(RunFile::read(&damaged).is_err(), "{wrong:?}");
         }

@@ -83,9 +83,18 @@ impl Record {
             match entry {
                 Entry::Done(done) | Entry::Planned(done) if done.origin == Origin::Guest => {
                     let denied = done.denial.is_some();
-                    return Some(Call::Answered(Answered { n: done.n, effect: done.effect, outcome: done.outcome, denied, met: done.prior, settled: false }));
+                    return Some(Call::Answered(Answered {
+                        n: done.n,
+                        effect: done.effect,
+                        outcome: done.outcome,
+                        denied,
+                        met: done.prior,
+                        settled: false,
+                    }));
                 }
-                Entry::Opened(opened) if opened.origin == Origin::Guest => return Some(self.opened(*opened, state)),
+                Entry::Opened(opened) if opened.origin == Origin::Guest => {
+                    return Some(self.opened(*opened, state));
+                }
                 _ => {}
             }
         }
@@ -111,9 +120,24 @@ impl Record {
             state.hear(&entry);
             match entry {
                 Entry::Opened(again) if again.n == last.n => last = *again,
-                Entry::Closed(Closed { n, conflict: Some(_), outcome, .. }) if n == last.n => sofar.extend(outcome),
-                Entry::Closed(Closed { n, conflict: None, outcome: Some(outcome), settled, .. }) if n == last.n => {
-                    return Call::Answered(Answered { n, effect, outcome, denied: false, met: Some(last.prior), settled });
+                Entry::Closed(Closed { n, conflict: Some(_), outcome, .. }) if n == last.n => {
+                    sofar.extend(outcome)
+                }
+                Entry::Closed(Closed {
+                    n,
+                    conflict: None,
+                    outcome: Some(outcome),
+                    settled,
+                    ..
+                }) if n == last.n => {
+                    return Call::Answered(Answered {
+                        n,
+                        effect,
+                        outcome,
+                        denied: false,
+                        met: Some(last.prior),
+                        settled,
+                    });
                 }
                 _ => {}
             }
@@ -126,15 +150,26 @@ fn call(entry: &Entry) -> Option<(u64, &Effect)> {
     let (origin, n, effect) = match entry {
         Entry::Done(done) | Entry::Planned(done) => (done.origin, done.n, &done.effect),
         Entry::Opened(opened) => (opened.origin, opened.n, &opened.effect),
-        Entry::Header(_) | Entry::Approved(_) | Entry::Recovery(_) | Entry::Closed(_) | Entry::Ended(_) | Entry::Verdict(_) => return None,
+        Entry::Header(_)
+        | Entry::Approved(_)
+        | Entry::Recovery(_)
+        | Entry::Closed(_)
+        | Entry::Ended(_)
+        | Entry::Verdict(_) => return None,
     };
     (origin == Origin::Guest).then_some((n, effect))
 }
 
 /// The answer that an outcome holds.
-pub(crate) fn answer(n: u64, effect: &Effect, outcome: Outcome) -> Result<Result<Answer, Error>, Halt> {
+pub(crate) fn answer(
+    n: u64,
+    effect: &Effect,
+    outcome: Outcome,
+) -> Result<Result<Answer, Error>, Halt> {
     match outcome {
         Outcome::Error(error) => Ok(Err(error)),
-        Outcome::Ok(raw) => effect.decode(&raw).map(Ok).map_err(|e| Halt::Broken(format!("the recorded answer of entry {n} cannot be read: {e}"))),
+        Outcome::Ok(raw) => effect.decode(&raw).map(Ok).map_err(|e| {
+            Halt::Broken(format!("the recorded answer of entry {n} cannot be read: {e}"))
+        }),
     }
 }

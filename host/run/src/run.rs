@@ -229,7 +229,10 @@ impl Run {
                 return Err(Halt::Stopped);
             }
             if self.state.bytes > RECORD || self.state.n > ENTRIES {
-                return Err(Halt::Flooded(format!("the guest floods the record of this run: at most {} MiB and {ENTRIES} calls", RECORD >> 20)));
+                return Err(Halt::Flooded(format!(
+                    "the guest floods the record of this run: at most {} MiB and {ENTRIES} calls",
+                    RECORD >> 20
+                )));
             }
         }
         if origin == Origin::Guest {
@@ -290,7 +293,9 @@ impl Run {
                 //     granted)
                 Mode::Plan => self.plan(n, touch, granted).await,
                 Mode::Live => self.touch(n, origin, touch, granted).await,
-                Mode::Diagnosis | Mode::Replay => Err(Halt::Broken("a touch that nobody may send was not stopped before".into())),
+                Mode::Diagnosis | Mode::Replay => {
+                    Err(Halt::Broken("a touch that nobody may send was not stopped before".into()))
+                }
             },
         }
     }
@@ -302,14 +307,32 @@ impl Run {
 
     fn late(&self) -> Halt {
         let minutes = self.due.saturating_sub(self.began) / 60_000;
-        Halt::Late(format!("the guest was not through after {minutes} min, its own time and {} min to give back", GRACE.as_secs() / 60))
+        Halt::Late(format!(
+            "the guest was not through after {minutes} min, its own time and {} min to give back",
+            GRACE.as_secs() / 60
+        ))
     }
 
     /// A call of the guest that is not performed; `met` if it was for what it met.
-    fn denied(&mut self, n: u64, effect: Effect, denial: Denial, met: Option<Prior>) -> Result<Reply, Halt> {
+    fn denied(
+        &mut self,
+        n: u64,
+        effect: Effect,
+        denial: Denial,
+        met: Option<Prior>,
+    ) -> Result<Reply, Halt> {
         let answer = Err(Error::Denied(denial.to_string()));
         let (at, outcome) = (self.setting.clock.now(), recorded_form(&answer)?);
-        self.write(Entry::Done(Box::new(Done { n, origin: Origin::Guest, at, effect, outcome, denial: Some(denial), prior: met, from_plan: None })))?;
+        self.write(Entry::Done(Box::new(Done {
+            n,
+            origin: Origin::Guest,
+            at,
+            effect,
+            outcome,
+            denial: Some(denial),
+            prior: met,
+            from_plan: None,
+        })))?;
         Ok((n, answer))
     }
 
@@ -322,7 +345,9 @@ impl Run {
             Own::Now(_) => Ok(Answer::Now(self.setting.clock.now())),
             Own::Sleep(sleep) => {
                 if self.setting.mode == Mode::Plan && self.state.overlay.touched() {
-                    return Err(Halt::PlanEnds("the guest waits for what its changes will bring".into()));
+                    return Err(Halt::PlanEnds(
+                        "the guest waits for what its changes will bring".into(),
+                    ));
                 }
                 let (asked, left) = (Duration::from_millis(sleep.milliseconds), self.left());
                 tokio::select! {
@@ -339,22 +364,50 @@ impl Run {
             Own::Note(_) => Ok(Answer::Note(())),
             Own::AskPerson(ask) => {
                 let answer = self.person(&ask.question).await?;
-                answer.map(Answer::AskPerson).ok_or_else(|| Error::Unavailable("nobody is at a terminal to be asked".into()))
+                answer
+                    .map(Answer::AskPerson)
+                    .ok_or_else(|| Error::Unavailable("nobody is at a terminal to be asked".into()))
             }
         })
     }
 
-    fn done(&mut self, n: u64, origin: Origin, effect: Effect, answer: Result<Answer, Error>) -> Result<Reply, Halt> {
+    fn done(
+        &mut self,
+        n: u64,
+        origin: Origin,
+        effect: Effect,
+        answer: Result<Answer, Error>,
+    ) -> Result<Reply, Halt> {
         let at = self.setting.clock.now();
         let outcome = recorded_form(&answer)?;
-        self.write_for(origin, Entry::Done(Box::new(Done { n, origin, at, effect, outcome, denial: None, prior: None, from_plan: None })))?;
+        self.write_for(
+            origin,
+            Entry::Done(Box::new(Done {
+                n,
+                origin,
+                at,
+                effect,
+                outcome,
+                denial: None,
+                prior: None,
+                from_plan: None,
+            })),
+        )?;
         Ok((n, answer))
     }
 
-    fn closed(&mut self, n: u64, origin: Origin, answer: Result<Answer, Error>) -> Result<Reply, Halt> {
+    fn closed(
+        &mut self,
+        n: u64,
+        origin: Origin,
+        answer: Result<Answer, Error>,
+    ) -> Result<Reply, Halt> {
         let at = self.setting.clock.now();
         let outcome = recorded_form(&answer)?;
-        self.write_for(origin, Entry::Closed(Closed { n, at, outcome: Some(outcome), conflict: None, settled: false }))?;
+        self.write_for(
+            origin,
+            Entry::Closed(Closed { n, at, outcome: Some(outcome), conflict: None, settled: false }),
+        )?;
         Ok((n, answer))
     }
 
@@ -395,39 +448,62 @@ impl Run {
     }
 
     fn trusted(&mut self, result: std::io::Result<()>) -> Result<(), Halt> {
-        result.map_err(|e| Halt::Broken(self.broken.get_or_insert(format!("the run file cannot be written: {e}")).clone()))
+        result.map_err(|e| {
+            Halt::Broken(
+                self.broken.get_or_insert(format!("the run file cannot be written: {e}")).clone(),
+            )
+        })
     }
 }
 
 fn recorded_form(answer: &Result<Answer, Error>) -> Result<Outcome, Halt> {
     Ok(match answer {
-        Ok(answer) => Outcome::Ok(serde_json::value::to_raw_value(answer).map_err(|e| Halt::Broken(format!("an answer that is no JSON: {e}")))?),
+        Ok(answer) => Outcome::Ok(
+            serde_json::value::to_raw_value(answer)
+                .map_err(|e| Halt::Broken(format!("an answer that is no JSON: {e}")))?,
+        ),
         Err(error) => Outcome::Error(error.clone()),
     })
 }
 
 /// The answer of this call, and of no other.
 fn taken<A: Ask>(answer: Answer) -> Result<A::Answer, Halt> {
-    A::take(answer).ok_or_else(|| Halt::Broken(format!("the backend answered {} with another call's answer", std::any::type_name::<A>())))
+    A::take(answer).ok_or_else(|| {
+        Halt::Broken(format!(
+            "the backend answered {} with another call's answer",
+            std::any::type_name::<A>()
+        ))
+    })
 }
 
-async fn within<T>(patience: Duration, call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    tokio::time::timeout(patience, call).await.unwrap_or_else(|_| Err(Error::Unavailable(format!("no answer within {} s", patience.as_secs()))))
+async fn within<T>(
+    patience: Duration,
+    call: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    tokio::time::timeout(patience, call).await.unwrap_or_else(|_| {
+        Err(Error::Unavailable(format!("no answer within {} s", patience.as_secs())))
+    })
 }
 
 /// How long a call may take: what it names itself, and some more.
 fn patience(effect: &Effect) -> Duration {
     let named = match effect {
-        Effect::Touch(Touch::Suspend(s)) => s.targets.len() as u64 * (u64::from(s.drain_seconds) + 1),
+        Effect::Touch(Touch::Suspend(s)) => {
+            s.targets.len() as u64 * (u64::from(s.drain_seconds) + 1)
+        }
         Effect::Touch(Touch::Reconcile(r)) => u64::from(r.wait_seconds),
         Effect::Touch(Touch::Delete(d)) => {
-            (d.set.len() as u64).div_ceil(u64::from(d.pace.at_once.max(1))) * u64::from(d.pace.pause).div_ceil(1000) + d.set.len() as u64
+            (d.set.len() as u64).div_ceil(u64::from(d.pace.at_once.max(1)))
+                * u64::from(d.pace.pause).div_ceil(1000)
+                + d.set.len() as u64
         }
         Effect::Touch(Touch::Recreate(r)) => r.set.len() as u64,
         Effect::Look(Look::AwaitRollout(a)) => u64::from(a.wait_seconds),
         // Pods that are replaced one after the other wait for each other.
         Effect::Touch(Touch::Restart(_)) => 3600,
-        Effect::Touch(Touch::AcquireLease(_) | Touch::ReleaseLease(_) | Touch::Resume(_)) | Effect::Look(_) | Effect::Own(_) => 0,
+        Effect::Touch(Touch::AcquireLease(_) | Touch::ReleaseLease(_) | Touch::Resume(_))
+        | Effect::Look(_)
+        | Effect::Own(_) => 0,
     };
     CALL_PATIENCE + Duration::from_secs(named)
 }

@@ -83,19 +83,31 @@ impl State {
             for target in &suspend.targets {
                 if let Some(object) = opened.prior.of(target) {
                     let uid = object["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
-                    self.suspensions.open(opened.n, Resume { target: target.clone(), uid, prior: plan::was(object) }, Some(object.clone()));
+                    self.suspensions.open(
+                        opened.n,
+                        Resume { target: target.clone(), uid, prior: plan::was(object) },
+                        Some(object.clone()),
+                    );
                 }
             }
         }
         if let Effect::Touch(Touch::AcquireLease(_)) = &opened.effect {
-            let place = opened.prior.objects.first().and_then(|object| object["metadata"]["namespace"].as_str());
+            let place = opened
+                .prior
+                .objects
+                .first()
+                .and_then(|object| object["metadata"]["namespace"].as_str());
             self.lease_asked = place.map(str::to_owned);
         }
         self.in_doubt.insert(opened.n, opened.clone());
     }
 
     fn closed(&mut self, closed: &Closed) {
-        let (Some(effect), Some(opened)) = (self.whole.get(&closed.n).cloned(), self.in_doubt.get(&closed.n)) else { return };
+        let (Some(effect), Some(opened)) =
+            (self.whole.get(&closed.n).cloned(), self.in_doubt.get(&closed.n))
+        else {
+            return;
+        };
         let (origin, attempt) = (opened.origin, opened.effect.clone());
         if let Effect::Touch(Touch::AcquireLease(_)) = &attempt {
             self.asked_for_the_lease(closed);
@@ -104,7 +116,8 @@ impl State {
             (Some(_), outcome) => {
                 let answer = outcome.as_ref().and_then(|outcome| decode(&effect, outcome));
                 if let Effect::Touch(Touch::Suspend(tried)) = attempt {
-                    let holds = if let Some(Answer::Suspend(holds)) = answer { holds } else { vec![] };
+                    let holds =
+                        if let Some(Answer::Suspend(holds)) = answer { holds } else { vec![] };
                     self.suspensions.settle(closed.n, &holds);
                     self.suspensions.void_others(closed.n, &tried.targets, &holds);
                 }
@@ -140,14 +153,26 @@ impl State {
         self.came(done.n, done.at, done.origin, &done.effect, &done.outcome);
     }
 
-    fn came(&mut self, n: u64, at: salve_core::Millis, origin: Origin, effect: &Effect, outcome: &Outcome) {
+    fn came(
+        &mut self,
+        n: u64,
+        at: salve_core::Millis,
+        origin: Origin,
+        effect: &Effect,
+        outcome: &Outcome,
+    ) {
         self.bytes += size(effect, outcome);
         if origin == Origin::Guest {
             self.last = n;
         }
         self.facts.push(Fact::of(n, at, effect, outcome, &self.facts));
-        if let (Effect::Look(Look::Lease(_)), Some(Answer::Lease(holder))) = (effect, decode(effect, outcome)) {
-            self.lease_asked = self.lease_asked.take().filter(|_| holder.is_some_and(|holder| holder.run == self.run));
+        if let (Effect::Look(Look::Lease(_)), Some(Answer::Lease(holder))) =
+            (effect, decode(effect, outcome))
+        {
+            self.lease_asked = self
+                .lease_asked
+                .take()
+                .filter(|_| holder.is_some_and(|holder| holder.run == self.run));
         }
         let Effect::Touch(touch) = effect else { return };
         if let Touch::Reconcile(reconcile) = touch {
@@ -155,8 +180,12 @@ impl State {
         }
         match (touch, decode(effect, outcome)) {
             (Touch::Suspend(_), Some(Answer::Suspend(holds))) => self.suspensions.settle(n, &holds),
-            (Touch::Resume(release), Some(Answer::Resume(resumed))) => self.suspensions.close(release, &resumed),
-            (Touch::AcquireLease(_), Some(Answer::AcquireLease(acquired))) => (self.lease, self.lease_asked) = (Some(acquired), None),
+            (Touch::Resume(release), Some(Answer::Resume(resumed))) => {
+                self.suspensions.close(release, &resumed)
+            }
+            (Touch::AcquireLease(_), Some(Answer::AcquireLease(acquired))) => {
+                (self.lease, self.lease_asked) = (Some(acquired), None)
+            }
             (Touch::ReleaseLease(_), Some(Answer::ReleaseLease(()))) => self.lease = None,
             (
                 Touch::AcquireLease(_)

@@ -54,10 +54,20 @@ impl Suspensions {
                 }
                 // It was this run's already.
                 (HoldEnd::Suspended(made), None) => {
-                    self.open(n, Resume { target: hold.target.clone(), uid: made.uid.clone(), prior: made.prior }, None);
+                    self.open(
+                        n,
+                        Resume {
+                            target: hold.target.clone(),
+                            uid: made.uid.clone(),
+                            prior: made.prior,
+                        },
+                        None,
+                    );
                 }
                 (HoldEnd::LeftAlone(_) | HoldEnd::Untried, Some(known)) => known.end = End::Void,
-                (HoldEnd::Failed { doubtful, .. }, Some(known)) => known.doubt = known.doubt.take().filter(|_| *doubtful),
+                (HoldEnd::Failed { doubtful, .. }, Some(known)) => {
+                    known.doubt = known.doubt.take().filter(|_| *doubtful)
+                }
                 (HoldEnd::LeftAlone(_) | HoldEnd::Untried | HoldEnd::Failed { .. }, None) => {}
             }
         }
@@ -65,7 +75,9 @@ impl Suspensions {
 
     /// What an attempt at effect `n` tried and does not stand among `holds` was not applied, and no longer can be.
     pub fn void_others(&mut self, n: u64, tried: &[FluxRef], holds: &[Hold]) {
-        let is_void = |target: &FluxRef| tried.contains(target) && !holds.iter().any(|hold| hold.target == *target);
+        let is_void = |target: &FluxRef| {
+            tried.contains(target) && !holds.iter().any(|hold| hold.target == *target)
+        };
         for one in self.all.iter_mut().filter(|s| s.n == n && is_void(&s.release.target)) {
             one.end = End::Void;
         }
@@ -83,7 +95,10 @@ impl Suspensions {
 
     /// What the suspend of this object was prepared against, if it may yet arrive.
     pub fn doubt(&self, release: &Resume) -> Option<&Value> {
-        self.all.iter().filter(|s| matches!(s.end, End::Open) && s.release == *release).find_map(|s| s.doubt.as_ref())
+        self.all
+            .iter()
+            .filter(|s| matches!(s.end, End::Open) && s.release == *release)
+            .find_map(|s| s.doubt.as_ref())
     }
 
     /// How it was released, once it was.
@@ -96,14 +111,22 @@ impl Suspensions {
 
     /// It is released.
     pub fn close(&mut self, release: &Resume, answer: &Resumed) {
-        if let Some(known) = self.all.iter_mut().find(|s| matches!(s.end, End::Open) && s.release.target == release.target && s.release.uid == release.uid) {
+        if let Some(known) = self.all.iter_mut().find(|s| {
+            matches!(s.end, End::Open)
+                && s.release.target == release.target
+                && s.release.uid == release.uid
+        }) {
             (known.end, known.doubt) = (End::Released(answer.clone()), None);
         }
     }
 
     /// Those that are open, the newest first.
     pub fn still_open(&self) -> Vec<u32> {
-        (0..self.all.len()).rev().filter(|i| matches!(self.all[*i].end, End::Open)).map(number).collect()
+        (0..self.all.len())
+            .rev()
+            .filter(|i| matches!(self.all[*i].end, End::Open))
+            .map(number)
+            .collect()
     }
 
     /// Those of effect `n` that are open, the newest first.

@@ -35,7 +35,9 @@ pub(crate) fn diagnosis(said: Diagnosis) -> Result<Diagnosis, GuestEnd> {
 pub(crate) fn conclusion(said: Conclusion) -> Result<Conclusion, GuestEnd> {
     text("the sentence of its conclusion", &said.sentence, SENTENCE)?;
     count("figures", said.figures.len(), FIGURES)?;
-    said.figures.iter().try_for_each(|figure| text("the name of a figure", &figure.name, SENTENCE))?;
+    said.figures
+        .iter()
+        .try_for_each(|figure| text("the name of a figure", &figure.name, SENTENCE))?;
     findings("evidence", &said.evidence)?;
     findings("left", &said.left)?;
     findings("prevention", &said.prevention)?;
@@ -48,17 +50,28 @@ fn findings(list: &str, findings: &[Finding]) -> Result<(), GuestEnd> {
     for finding in findings {
         text(&format!("a finding under `{list}`"), &finding.text, SENTENCE)?;
         count(&format!("details of a finding under `{list}`"), finding.details.len(), DETAILS)?;
-        finding.details.iter().try_for_each(|detail| text(&format!("a detail under `{list}`"), detail, SENTENCE))?;
+        finding
+            .details
+            .iter()
+            .try_for_each(|detail| text(&format!("a detail under `{list}`"), detail, SENTENCE))?;
     }
     Ok(())
 }
 
 fn text(what: &str, text: &str, most: usize) -> Result<(), GuestEnd> {
-    if text.len() <= most { Ok(()) } else { Err(GuestEnd::Answer(format!("{what} has {} bytes, at most {most}", text.len()))) }
+    if text.len() <= most {
+        Ok(())
+    } else {
+        Err(GuestEnd::Answer(format!("{what} has {} bytes, at most {most}", text.len())))
+    }
 }
 
 fn count(what: &str, count: usize, most: usize) -> Result<(), GuestEnd> {
-    if count <= most { Ok(()) } else { Err(GuestEnd::Answer(format!("{count} {what}, at most {most}"))) }
+    if count <= most {
+        Ok(())
+    } else {
+        Err(GuestEnd::Answer(format!("{count} {what}, at most {most}")))
+    }
 }
 
 #[cfg(test)]
@@ -77,7 +90,10 @@ mod tests {
         };
         assert!(diagnosis(said(FINDINGS, SENTENCE)).is_ok());
         let end = diagnosis(said(FINDINGS + 1, 1)).unwrap_err();
-        assert_eq!(end.to_string(), "the guest returned too much: 501 findings under `supporting`, at most 500");
+        assert_eq!(
+            end.to_string(),
+            "the guest returned too much: 501 findings under `supporting`, at most 500"
+        );
         assert!(diagnosis(said(1, SENTENCE + 1)).is_err());
     }
 }

@@ -47,12 +47,19 @@ impl Cache {
     /// # Guarantees
     /// What is loaded carries the seal of this installation over its name and every byte. Whatever does
     /// not is overwritten, never loaded.
-    pub(crate) fn component(&self, engine: &Engine, digest: &str, compile: impl FnOnce() -> Result<Vec<u8>, LoadError>) -> Result<Component, LoadError> {
+    pub(crate) fn component(
+        &self,
+        engine: &Engine,
+        digest: &str,
+        compile: impl FnOnce() -> Result<Vec<u8>, LoadError>,
+    ) -> Result<Component, LoadError> {
         let name = name(engine, digest);
         match self.load(engine, &name) {
             Ok(component) => return Ok(component),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => tracing::warn!(%name, "kept code is not used, compiling instead: {error}"),
+            Err(error) => {
+                tracing::warn!(%name, "kept code is not used, compiling instead: {error}")
+            }
         }
         let code = compile()?;
         let component = just_compiled(engine, &code)?;
@@ -64,8 +71,12 @@ impl Cache {
 
     fn load(&self, engine: &Engine, name: &str) -> io::Result<Component> {
         let sealed = owner::read_own(&self.folder.join(name))?;
-        let (seal, code) = sealed.split_at_checked(SEAL_BYTES).ok_or_else(|| refused("it is too short for a seal"))?;
-        self.mac(name, code).verify_slice(seal).map_err(|_| refused("its seal is not of this installation"))?;
+        let (seal, code) = sealed
+            .split_at_checked(SEAL_BYTES)
+            .ok_or_else(|| refused("it is too short for a seal"))?;
+        self.mac(name, code)
+            .verify_slice(seal)
+            .map_err(|_| refused("its seal is not of this installation"))?;
         // SAFETY: `deserialize` wants bytes that `Component::serialize` made. The seal over name and
         // code says that `keep` below wrote them, with a key that only this user can read; a version or
         // setting of wasmtime that does not fit is refused by wasmtime itself.
@@ -81,7 +92,8 @@ impl Cache {
 
     /// The name is sealed too: one authentic file in another's place is a foreign file.
     fn mac(&self, name: &str, code: &[u8]) -> Hmac<Sha256> {
-        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&self.key).expect("HMAC takes keys of every length");
+        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(&self.key)
+            .expect("HMAC takes keys of every length");
         mac.update(name.as_bytes());
         mac.update(b"\0");
         mac.update(code);
@@ -95,7 +107,8 @@ pub(crate) fn just_compiled(engine: &Engine, code: &[u8]) -> Result<Component, L
     // that this very program started for it; nobody else has held them.
     #[allow(unsafe_code)]
     let component = unsafe { Component::deserialize(engine, code) };
-    component.map_err(|e| LoadError::Host(format!("code that was just compiled does not load: {e:#}")))
+    component
+        .map_err(|e| LoadError::Host(format!("code that was just compiled does not load: {e:#}")))
 }
 
 /// What is kept under one name was compiled from these bytes by this version with these settings.
@@ -242,7 +255,10 @@ mod tests {
         assert!(kept.compiles("a"));
         assert!(!kept.compiles("a"));
         assert!(kept.compiles("b"), "another component is another file");
-        assert_eq!((mode(&kept.folder), mode(&kept.file("a")), mode(&kept.folder.join(KEY))), (0o700, 0o600, 0o600));
+        assert_eq!(
+            (mode(&kept.folder), mode(&kept.file("a")), mode(&kept.folder.join(KEY))),
+            (0o700, 0o600, 0o600)
+        );
     }
 
     #[test]

@@ -31,7 +31,9 @@ pub const FILES: &[(&str, &str)] = &[
 /// The whole contract as one WIT document.
 pub fn wit() -> String {
     let head = format!("package {PACKAGE}@{VERSION};\n");
-    FILES.iter().fold(head.clone(), |whole, (_, text)| whole + text.strip_prefix(&head).unwrap_or(text))
+    FILES
+        .iter()
+        .fold(head.clone(), |whole, (_, text)| whole + text.strip_prefix(&head).unwrap_or(text))
 }
 
 /// The functions of each interface, methods as `resource.method`.
@@ -39,9 +41,15 @@ pub fn functions() -> &'static BTreeMap<String, BTreeSet<String>> {
     static FUNCTIONS: LazyLock<BTreeMap<String, BTreeSet<String>>> = LazyLock::new(|| {
         let mut resolve = wit_parser::Resolve::default();
         resolve.push_str("salve.wit", &wit()).expect("the contract is WIT: its tests parse it");
-        let interfaces = resolve.interfaces.iter().filter_map(|(_, interface)| Some((interface.name.clone()?, interface)));
-        let plain = |name: &String| name.split_once(']').map_or(name.as_str(), |(_, rest)| rest).to_owned();
-        interfaces.map(|(name, interface)| (name, interface.functions.keys().map(plain).collect())).collect()
+        let interfaces = resolve
+            .interfaces
+            .iter()
+            .filter_map(|(_, interface)| Some((interface.name.clone()?, interface)));
+        let plain =
+            |name: &String| name.split_once(']').map_or(name.as_str(), |(_, rest)| rest).to_owned();
+        interfaces
+            .map(|(name, interface)| (name, interface.functions.keys().map(plain).collect()))
+            .collect()
     });
     &FUNCTIONS
 }
@@ -52,7 +60,8 @@ mod tests {
 
     #[test]
     fn an_interface_has_its_functions_and_the_methods_of_its_resources() {
-        let of = |interface: &str| functions()[interface].iter().map(String::as_str).collect::<Vec<_>>();
+        let of =
+            |interface: &str| functions()[interface].iter().map(String::as_str).collect::<Vec<_>>();
         assert_eq!(of("tail-logs"), ["cursor.next", "open"]);
         assert_eq!(of("query-flux"), ["get", "owners"]);
         assert!(of("types").is_empty());
@@ -61,7 +70,10 @@ mod tests {
     #[test]
     fn the_one_document_is_the_folder_and_says_the_package_once() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit");
-        let mut there: Vec<_> = std::fs::read_dir(folder).unwrap().map(|f| f.unwrap().file_name().into_string().unwrap()).collect();
+        let mut there: Vec<_> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|f| f.unwrap().file_name().into_string().unwrap())
+            .collect();
         let mut here: Vec<_> = FILES.iter().map(|(name, _)| (*name).to_owned()).collect();
         there.sort();
         here.sort();

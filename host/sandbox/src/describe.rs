@@ -46,14 +46,21 @@ impl run::Host for Alone {
     }
 }
 
-pub(crate) fn prepare(engine: &Engine, component: &Component) -> wasmtime::Result<RemediationPre<Alone>> {
+pub(crate) fn prepare(
+    engine: &Engine,
+    component: &Component,
+) -> wasmtime::Result<RemediationPre<Alone>> {
     let mut linker = Linker::new(engine);
     run::add_to_linker::<_, HasSelf<Alone>>(&mut linker, |alone| alone)?;
     linker.define_unknown_imports_as_traps(component)?;
     RemediationPre::new(linker.instantiate_pre(component)?)
 }
 
-pub(crate) async fn describe(engine: &Engine, pre: &RemediationPre<Alone>, limits: Limits) -> Result<Description, GuestEnd> {
+pub(crate) async fn describe(
+    engine: &Engine,
+    pre: &RemediationPre<Alone>,
+    limits: Limits,
+) -> Result<Description, GuestEnd> {
     let alone = Alone { ceilings: Ceilings::new(limits), last_note: None };
     let mut store = engine::store(engine, alone, limits, |alone| &mut alone.ceilings);
     let answer = async {
@@ -63,6 +70,10 @@ pub(crate) async fn describe(engine: &Engine, pre: &RemediationPre<Alone>, limit
     .await;
     match answer {
         Ok(description) => bounds::description(description.into()),
-        Err(error) => Err(guest_end::of_error(error, &store.data().ceilings, store.data().last_note.as_deref())),
+        Err(error) => Err(guest_end::of_error(
+            error,
+            &store.data().ceilings,
+            store.data().last_note.as_deref(),
+        )),
     }
 }

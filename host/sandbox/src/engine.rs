@@ -73,7 +73,12 @@ impl Ceilings {
 }
 
 impl ResourceLimiter for Ceilings {
-    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         // Beyond its own maximum a memory does not grow, whatever is answered.
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
@@ -87,7 +92,12 @@ impl ResourceLimiter for Ceilings {
         Ok(fits)
     }
 
-    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let fits = desired <= TABLE_ELEMENTS;
         self.table_refused |= !fits;
         Ok(fits)
@@ -105,7 +115,12 @@ impl ResourceLimiter for Ceilings {
 }
 
 /// A store with all its ceilings.
-pub(crate) fn store<T: Send + 'static>(engine: &Engine, state: T, limits: Limits, ceilings: fn(&mut T) -> &mut Ceilings) -> Store<T> {
+pub(crate) fn store<T: Send + 'static>(
+    engine: &Engine,
+    state: T,
+    limits: Limits,
+    ceilings: fn(&mut T) -> &mut Ceilings,
+) -> Store<T> {
     let mut store = Store::new(engine, state);
     store.limiter(move |state| ceilings(state));
     store.set_hostcall_fuel(CALL_CEILING);

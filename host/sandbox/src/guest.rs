@@ -79,7 +79,8 @@ impl Sandbox {
             None => just_compiled(&self.engine, &compile()?)?,
         };
         let types = |e: wasmtime::Error| LoadError::OtherTypes(inert(&format!("{e:#}")));
-        let every = link::linker(&self.engine, &inspection, Linking::Every).map_err(|e| LoadError::Host(format!("{e:#}")))?;
+        let every = link::linker(&self.engine, &inspection, Linking::Every)
+            .map_err(|e| LoadError::Host(format!("{e:#}")))?;
         RemediationPre::new(every.instantiate_pre(&component).map_err(types)?).map_err(types)?;
         let alone = describe::prepare(&self.engine, &component).map_err(types)?;
         Ok(Guest { engine: self.engine.clone(), component, inspection, alone })
@@ -105,7 +106,10 @@ impl Guest {
     /// # Errors
     /// When it breaks, calls anything, or says too much.
     pub async fn describe(&self, limits: Limits) -> Result<Description, GuestEnd> {
-        AssertUnwindSafe(describe::describe(&self.engine, &self.alone, limits)).catch_unwind().await.unwrap_or_else(|panic| Err(broke(&*panic)))
+        AssertUnwindSafe(describe::describe(&self.engine, &self.alone, limits))
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|panic| Err(broke(&*panic)))
     }
 
     /// Gives it the capabilities that `linking` says.
@@ -137,7 +141,12 @@ impl Linked {
     ///
     /// # Panics
     /// When no run sits in `seat`.
-    pub async fn diagnose(&self, seat: &mut Option<Run>, config: &str, limits: Limits) -> Result<Diagnosis, GuestEnd> {
+    pub async fn diagnose(
+        &self,
+        seat: &mut Option<Run>,
+        config: &str,
+        limits: Limits,
+    ) -> Result<Diagnosis, GuestEnd> {
         let mut seated = Seated::new(&self.engine, seat, limits);
         let store = seated.store();
         let answer = caught(async {
@@ -155,7 +164,12 @@ impl Linked {
     ///
     /// # Panics
     /// When no run sits in `seat`.
-    pub async fn remediate(&self, seat: &mut Option<Run>, config: &str, limits: Limits) -> Result<Conclusion, GuestEnd> {
+    pub async fn remediate(
+        &self,
+        seat: &mut Option<Run>,
+        config: &str,
+        limits: Limits,
+    ) -> Result<Conclusion, GuestEnd> {
         let mut seated = Seated::new(&self.engine, seat, limits);
         let store = seated.store();
         let answer = caught(async {
@@ -176,7 +190,8 @@ struct Seated<'a> {
 impl<'a> Seated<'a> {
     fn new(engine: &Engine, seat: &'a mut Option<Run>, limits: Limits) -> Self {
         let run = seat.take().expect("the caller seats a run");
-        let store = engine::store(engine, State::new(run, limits), limits, |state| &mut state.ceilings);
+        let store =
+            engine::store(engine, State::new(run, limits), limits, |state| &mut state.ceilings);
         Self { seat, store: Some(store) }
     }
 
@@ -208,11 +223,16 @@ impl Drop for Seated<'_> {
 /// What a call came to: a panic of ours, a trap, the guest's own error, or an answer.
 type Answered<T> = Result<wasmtime::Result<Result<T, types::Error>>, Box<dyn Any + Send>>;
 
-async fn caught<T>(call: impl Future<Output = wasmtime::Result<Result<T, types::Error>>>) -> Answered<T> {
+async fn caught<T>(
+    call: impl Future<Output = wasmtime::Result<Result<T, types::Error>>>,
+) -> Answered<T> {
     AssertUnwindSafe(call).catch_unwind().await
 }
 
 fn broke(panic: &(dyn Any + Send)) -> GuestEnd {
-    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|s| (*s).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned());
     GuestEnd::Host(format!("it panicked: {}", text.unwrap_or_else(|| "without a word".into())))
 }

@@ -35,13 +35,17 @@ pub enum GuestEnd {
         error: Error,
     },
     /// It did not come to an end.
-    #[error("the guest used up its fuel ({billions} thousand million instructions): it loops, or it needs more under spec.limits.fuelBillions")]
+    #[error(
+        "the guest used up its fuel ({billions} thousand million instructions): it loops, or it needs more under spec.limits.fuelBillions"
+    )]
     OutOfFuel {
         /// What it had.
         billions: u32,
     },
     /// It wanted too much memory, and broke when it did not get it.
-    #[error("the guest wanted more than its {mib} MiB of memory: it hoards, or it needs more under spec.limits.memoryMib")]
+    #[error(
+        "the guest wanted more than its {mib} MiB of memory: it hoards, or it needs more under spec.limits.memoryMib"
+    )]
     Memory {
         /// What it may have.
         mib: u32,
@@ -78,7 +82,9 @@ impl GuestEnd {
             Self::Halted(Halt::Held(_)) => Some(Fault::Cluster),
             Self::Halted(Halt::Differs(_)) => Some(Fault::Grant),
             Self::Halted(Halt::Broken(_)) | Self::Host(_) => Some(Fault::Host),
-            Self::Halted(Halt::Flooded(_) | Halt::Late(_) | Halt::Diverged { .. }) => Some(Fault::Guest),
+            Self::Halted(Halt::Flooded(_) | Halt::Late(_) | Halt::Diverged { .. }) => {
+                Some(Fault::Guest)
+            }
             Self::Trap { .. }
             | Self::OutOfFuel { .. }
             | Self::Memory { .. }
@@ -112,7 +118,13 @@ impl GuestEnd {
             Self::Halted(Halt::PlanEnds(why)) => Ending::PlanEnds(why.clone()),
             Self::Halted(Halt::Stopped) => Ending::Stopped(run.step().map(str::to_owned)),
             Self::Halted(
-                Halt::Broken(_) | Halt::Flooded(_) | Halt::Late(_) | Halt::Diverged { .. } | Halt::Differs(_) | Halt::Held(_) | Halt::RecordEnds { .. },
+                Halt::Broken(_)
+                | Halt::Flooded(_)
+                | Halt::Late(_)
+                | Halt::Diverged { .. }
+                | Halt::Differs(_)
+                | Halt::Held(_)
+                | Halt::RecordEnds { .. },
             )
             | Self::Misuse { .. }
             | Self::Trap { .. }
@@ -151,7 +163,11 @@ pub(crate) struct Misuse {
 pub(crate) struct Broken(pub String);
 
 /// Tells apart what a call into the guest can end with.
-pub(crate) fn of_error(error: wasmtime::Error, ceilings: &Ceilings, last_note: Option<&str>) -> GuestEnd {
+pub(crate) fn of_error(
+    error: wasmtime::Error,
+    ceilings: &Ceilings,
+    last_note: Option<&str>,
+) -> GuestEnd {
     if let Some(halt) = error.downcast_ref::<Halt>() {
         return GuestEnd::Halted(halt.clone());
     }
@@ -179,7 +195,11 @@ pub(crate) fn of_error(error: wasmtime::Error, ceilings: &Ceilings, last_note: O
         Some(trap) => trap.to_string(),
         None => error.root_cause().to_string(),
     };
-    GuestEnd::Trap { message: inert(&message), backtrace: functions(&error), last_note: last_note.map(inert) }
+    GuestEnd::Trap {
+        message: inert(&message),
+        backtrace: functions(&error),
+        last_note: last_note.map(inert),
+    }
 }
 
 fn functions(error: &wasmtime::Error) -> Vec<String> {

@@ -108,7 +108,10 @@ impl Inspection {
     pub(crate) fn known(&self) -> impl Iterator<Item = (&'static str, Reach)> {
         self.imports.iter().filter_map(|import| match import.kind {
             ImportKind::Capability { name, reach } => Some((name, reach)),
-            ImportKind::Words | ImportKind::OtherVersion | ImportKind::Wasi | ImportKind::Unknown => None,
+            ImportKind::Words
+            | ImportKind::OtherVersion
+            | ImportKind::Wasi
+            | ImportKind::Unknown => None,
         })
     }
 
@@ -116,7 +119,10 @@ impl Inspection {
     pub fn imported(&self) -> impl Iterator<Item = (&'static str, &[String])> {
         self.imports.iter().filter_map(|import| match import.kind {
             ImportKind::Capability { name, .. } => Some((name, import.functions.as_slice())),
-            ImportKind::Words | ImportKind::OtherVersion | ImportKind::Wasi | ImportKind::Unknown => None,
+            ImportKind::Words
+            | ImportKind::OtherVersion
+            | ImportKind::Wasi
+            | ImportKind::Unknown => None,
         })
     }
 
@@ -126,16 +132,24 @@ impl Inspection {
 
     /// Why its imports may say more than its code asks for, as far as it shows: an interpreter imports whatever its world has.
     pub fn upper_bound(&self) -> Option<UpperBound<'_>> {
-        let interprets = |maker: &&String| INTERPRETERS.iter().any(|name| maker.to_lowercase().starts_with(name));
-        let named = self.made_by.iter().find(interprets).map(|maker| UpperBound::Interpreter(maker));
+        let interprets = |maker: &&String| {
+            INTERPRETERS.iter().any(|name| maker.to_lowercase().starts_with(name))
+        };
+        let named =
+            self.made_by.iter().find(interprets).map(|maker| UpperBound::Interpreter(maker));
         named.or_else(|| self.imports_everything().then_some(UpperBound::Everything))
     }
 
     fn imports_everything(&self) -> bool {
         let known = contract::functions();
         CAPABILITIES.iter().all(|(capability, _)| {
-            let taken = self.imported().find(|(name, _)| name == capability).map_or(&[][..], |(_, functions)| functions);
-            known.get(*capability).is_some_and(|functions| functions.iter().all(|function| taken.contains(function)))
+            let taken = self
+                .imported()
+                .find(|(name, _)| name == capability)
+                .map_or(&[][..], |(_, functions)| functions);
+            known
+                .get(*capability)
+                .is_some_and(|functions| functions.iter().all(|function| taken.contains(function)))
         })
     }
 
@@ -144,7 +158,9 @@ impl Inspection {
         let known = contract::functions();
         let of = |(capability, functions): (&'static str, &[String])| {
             let there = known.get(capability);
-            let strange = functions.iter().filter(move |function| !there.is_some_and(|there| there.contains(function.as_str())));
+            let strange = functions.iter().filter(move |function| {
+                !there.is_some_and(|there| there.contains(function.as_str()))
+            });
             strange.map(|function| format!("{capability}.{function}")).collect::<Vec<_>>()
         };
         self.imported().flat_map(of).collect()
@@ -163,9 +179,13 @@ impl Inspection {
         if !self.unknown().is_empty() {
             return Err(LoadError::Unknown(list(self.unknown())));
         }
-        let missing: Vec<_> = EXPORTS.into_iter().filter(|name| !self.exports.iter().any(|e| e == name)).collect();
+        let missing: Vec<_> =
+            EXPORTS.into_iter().filter(|name| !self.exports.iter().any(|e| e == name)).collect();
         if !missing.is_empty() {
-            return Err(LoadError::OtherWorld { missing, exports: self.exports.iter().map(|e| inert(e)).collect() });
+            return Err(LoadError::OtherWorld {
+                missing,
+                exports: self.exports.iter().map(|e| inert(e)).collect(),
+            });
         }
         Ok(())
     }
@@ -218,7 +238,12 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, LoadError> {
 /// <https://github.com/WebAssembly/tool-conventions/blob/main/ProducersSection.md>
 fn makers(fields: ProducersSectionReader<'_>) -> Vec<String> {
     let values = fields.into_iter().flatten().flat_map(|field| field.values.into_iter().flatten());
-    values.take(MAKERS).map(|value| format!("{} {}", value.name, value.version).trim().chars().take(MAKER).collect()).collect()
+    values
+        .take(MAKERS)
+        .map(|value| {
+            format!("{} {}", value.name, value.version).trim().chars().take(MAKER).collect()
+        })
+        .collect()
 }
 
 /// Cheap, whatever stands in it: nothing but the heads of sections is read.
@@ -261,17 +286,34 @@ fn look(name: &str, types: TypesRef<'_>) -> Option<Import> {
     let (functions, resources) = match ty {
         Some(ComponentEntityType::Instance(id)) => {
             let exports = &types[*id].exports;
-            let functions = exports.iter().filter(|(_, item)| matches!(item.ty, ComponentEntityType::Func(_))).map(|(name, _)| function(name)).collect();
-            let resources = exports.iter().any(|(_, item)| matches!(item.ty, ComponentEntityType::Type { created: ComponentAnyTypeId::Resource(_), .. }));
+            let functions = exports
+                .iter()
+                .filter(|(_, item)| matches!(item.ty, ComponentEntityType::Func(_)))
+                .map(|(name, _)| function(name))
+                .collect();
+            let resources = exports.iter().any(|(_, item)| {
+                matches!(
+                    item.ty,
+                    ComponentEntityType::Type { created: ComponentAnyTypeId::Resource(_), .. }
+                )
+            });
             (functions, resources)
         }
         Some(ComponentEntityType::Func(_)) => (vec![name.to_owned()], false),
-        Some(ComponentEntityType::Module(_) | ComponentEntityType::Value(_) | ComponentEntityType::Component(_) | ComponentEntityType::Type { .. }) | None => {
-            (vec![], false)
-        }
+        Some(
+            ComponentEntityType::Module(_)
+            | ComponentEntityType::Value(_)
+            | ComponentEntityType::Component(_)
+            | ComponentEntityType::Type { .. },
+        )
+        | None => (vec![], false),
     };
     let only_words = match ty {
-        Some(ComponentEntityType::Type { created, .. }) if !matches!(created, ComponentAnyTypeId::Resource(_)) => return None,
+        Some(ComponentEntityType::Type { created, .. })
+            if !matches!(created, ComponentAnyTypeId::Resource(_)) =>
+        {
+            return None;
+        }
         Some(ComponentEntityType::Instance(_)) => functions.is_empty() && !resources,
         Some(
             ComponentEntityType::Func(_)

@@ -23,6 +23,8 @@ mod state;
 pub use engine::{CALL_CEILING, HANDLE_CEILING};
 pub use guest::{Compiler, Guest, Linked, Sandbox, compile};
 pub use guest_end::GuestEnd;
-pub use inspect::{DEPTH_CEILING, Import, ImportKind, Inspection, SIZE_CEILING, UpperBound, inspect};
+pub use inspect::{
+    DEPTH_CEILING, Import, ImportKind, Inspection, SIZE_CEILING, UpperBound, inspect,
+};
 pub use link::Linking;
 pub use load_error::{LoadError, Ungranted};

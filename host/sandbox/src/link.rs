@@ -1,8 +1,8 @@
 //! Grants by linking: an interface that is not linked cannot be called.
 
 use crate::bindings::salve::cluster::{
-    delete_replicationsources, query_drivers, query_flux, query_objects, query_pods, query_pvcs, query_replicationsources, reconcile_flux, restart_deployment,
-    run, suspend_flux, tail_logs,
+    delete_replicationsources, query_drivers, query_flux, query_objects, query_pods, query_pvcs,
+    query_replicationsources, reconcile_flux, restart_deployment, run, suspend_flux, tail_logs,
 };
 use crate::inspect::Inspection;
 use crate::load_error::Ungranted;
@@ -27,7 +27,9 @@ type Link = fn(&mut Linker<State>) -> wasmtime::Result<()>;
 const INTERFACES: &[(&str, Link)] = &[
     ("run", |l| run::add_to_linker::<_, HasSelf<State>>(l, |s| s)),
     ("query-flux", |l| query_flux::add_to_linker::<_, HasSelf<State>>(l, |s| s)),
-    ("query-replicationsources", |l| query_replicationsources::add_to_linker::<_, HasSelf<State>>(l, |s| s)),
+    ("query-replicationsources", |l| {
+        query_replicationsources::add_to_linker::<_, HasSelf<State>>(l, |s| s)
+    }),
     ("query-pvcs", |l| query_pvcs::add_to_linker::<_, HasSelf<State>>(l, |s| s)),
     ("query-drivers", |l| query_drivers::add_to_linker::<_, HasSelf<State>>(l, |s| s)),
     ("query-pods", |l| query_pods::add_to_linker::<_, HasSelf<State>>(l, |s| s)),
@@ -35,19 +37,29 @@ const INTERFACES: &[(&str, Link)] = &[
     ("tail-logs", |l| tail_logs::add_to_linker::<_, HasSelf<State>>(l, |s| s)),
     ("suspend-flux", |l| suspend_flux::add_to_linker::<_, HasSelf<State>>(l, |s| s)),
     ("reconcile-flux", |l| reconcile_flux::add_to_linker::<_, HasSelf<State>>(l, |s| s)),
-    ("delete-replicationsources", |l| delete_replicationsources::add_to_linker::<_, HasSelf<State>>(l, |s| s)),
+    ("delete-replicationsources", |l| {
+        delete_replicationsources::add_to_linker::<_, HasSelf<State>>(l, |s| s)
+    }),
     ("restart-deployment", |l| restart_deployment::add_to_linker::<_, HasSelf<State>>(l, |s| s)),
 ];
 
 /// The touch capabilities that the guest imports and nothing grants.
 pub(crate) fn ungranted(inspection: &Inspection, linking: Linking<'_>) -> Result<(), Ungranted> {
-    let mut capabilities: Vec<_> = inspection.known().filter(|(name, reach)| !given(name, *reach, linking)).map(|(name, _)| name).collect();
+    let mut capabilities: Vec<_> = inspection
+        .known()
+        .filter(|(name, reach)| !given(name, *reach, linking))
+        .map(|(name, _)| name)
+        .collect();
     capabilities.dedup();
     if capabilities.is_empty() { Ok(()) } else { Err(Ungranted { capabilities }) }
 }
 
 /// A linker with what the guest imports and gets, and nothing else.
-pub(crate) fn linker(engine: &Engine, inspection: &Inspection, linking: Linking<'_>) -> wasmtime::Result<Linker<State>> {
+pub(crate) fn linker(
+    engine: &Engine,
+    inspection: &Inspection,
+    linking: Linking<'_>,
+) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     for (name, link) in INTERFACES {
         if inspection.known().any(|(known, reach)| known == *name && given(known, reach, linking)) {

@@ -7,7 +7,9 @@ use crate::inspect::{DEPTH_CEILING, SIZE_CEILING};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
     /// It is something else.
-    #[error("this is no WebAssembly: it begins with {begins:?}; give the `.wasm` file that the guest's build made")]
+    #[error(
+        "this is no WebAssembly: it begins with {begins:?}; give the `.wasm` file that the guest's build made"
+    )]
     NotWasm {
         /// Its first characters.
         begins: String,
@@ -18,13 +20,17 @@ pub enum LoadError {
     )]
     CoreModule,
     /// It is larger than anything that is looked at.
-    #[error("this component has {size} bytes; at most {SIZE_CEILING} are taken: build it with optimisation and without debug information")]
+    #[error(
+        "this component has {size} bytes; at most {SIZE_CEILING} are taken: build it with optimisation and without debug information"
+    )]
     TooLarge {
         /// Its size.
         size: usize,
     },
     /// Components lie in it so deep that only looking at it would take for ever.
-    #[error("components lie in this component more than {DEPTH_CEILING} deep, which no tool makes: it was made to harm, or by mistake")]
+    #[error(
+        "components lie in this component more than {DEPTH_CEILING} deep, which no tool makes: it was made to harm, or by mistake"
+    )]
     TooDeep,
     /// It says that it is a component and is none that can be read.
     #[error("this component is damaged, or uses what Salve does not switch on: {0}")]
@@ -57,10 +63,14 @@ pub enum LoadError {
         exports: Vec<String>,
     },
     /// The names are right, the types are not.
-    #[error("this component does not fit {PACKAGE}@{VERSION}: {0}; build it against the contract that `salve wit` prints")]
+    #[error(
+        "this component does not fit {PACKAGE}@{VERSION}: {0}; build it against the contract that `salve wit` prints"
+    )]
     OtherTypes(String),
     /// Compiling it took more than a component may.
-    #[error("this component cannot be compiled within {seconds} s and {mib} MiB of memory, in a process of its own: {why}; build it smaller")]
+    #[error(
+        "this component cannot be compiled within {seconds} s and {mib} MiB of memory, in a process of its own: {why}; build it smaller"
+    )]
     Compiling {
         /// Wall time that it may take.
         seconds: u64,

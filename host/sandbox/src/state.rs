@@ -20,17 +20,30 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn new(run: Run, limits: Limits) -> Self {
-        Self { run, ceilings: Ceilings::new(limits), last_note: None, cursors: ResourceTable::new(), handles: 0 }
+        Self {
+            run,
+            ceilings: Ceilings::new(limits),
+            last_note: None,
+            cursors: ResourceTable::new(),
+            handles: 0,
+        }
     }
 
     /// Through the door. What the guest said before is no last word any more.
-    pub(crate) async fn ask<A: Ask>(&mut self, ask: A) -> wasmtime::Result<Result<A::Answer, Error>> {
+    pub(crate) async fn ask<A: Ask>(
+        &mut self,
+        ask: A,
+    ) -> wasmtime::Result<Result<A::Answer, Error>> {
         self.last_note = None;
         Ok(self.run.perform(ask).await?)
     }
 
     /// The same for a function that has no error to answer.
-    pub(crate) async fn ask_plainly<A: Ask>(&mut self, call: &'static str, ask: A) -> wasmtime::Result<A::Answer> {
+    pub(crate) async fn ask_plainly<A: Ask>(
+        &mut self,
+        call: &'static str,
+        ask: A,
+    ) -> wasmtime::Result<A::Answer> {
         Ok(self.ask(ask).await?.map_err(|error| Misuse { call, error })?)
     }
 
@@ -38,7 +51,10 @@ impl State {
     pub(crate) fn take_places(&mut self, wanted: usize) -> Result<(), Error> {
         let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
         if wanted > HANDLE_CEILING - self.handles {
-            return Err(Error::Invalid(format!("{HANDLE_CEILING} cursors and suspensions may be open, and {} are: drop some first", self.handles)));
+            return Err(Error::Invalid(format!(
+                "{HANDLE_CEILING} cursors and suspensions may be open, and {} are: drop some first",
+                self.handles
+            )));
         }
         self.handles += wanted;
         Ok(())
@@ -49,7 +65,10 @@ impl State {
     }
 
     pub(crate) fn keep_cursor(&mut self, cursor: Cursor) -> wasmtime::Result<Resource<Cursor>> {
-        Ok(self.cursors.push(cursor).map_err(|e| Broken(format!("a cursor could not be kept: {e}")))?)
+        Ok(self
+            .cursors
+            .push(cursor)
+            .map_err(|e| Broken(format!("a cursor could not be kept: {e}")))?)
     }
 
     pub(crate) fn cursor(&mut self, handle: &Resource<Cursor>) -> wasmtime::Result<&mut Cursor> {

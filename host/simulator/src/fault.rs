@@ -36,7 +36,15 @@ pub(crate) enum Answer {
 
 impl Fault {
     fn new(answer: Answer) -> Self {
-        Fault { verb: None, path: String::new(), skip: 0, times: None, after: false, delay: Duration::ZERO, answer }
+        Fault {
+            verb: None,
+            path: String::new(),
+            skip: 0,
+            times: None,
+            after: false,
+            delay: Duration::ZERO,
+            answer,
+        }
     }
 
     /// Answers with a status code and the Status object that belongs to it.
@@ -104,7 +112,9 @@ impl Fault {
     /// Judges one request, counting it if it matches.
     pub(crate) fn strike(&mut self, verb: &str, method: &str, uri: &str) -> Option<Strike> {
         let wanted = self.verb.as_deref();
-        let matches = wanted.is_none_or(|wanted| wanted == verb || wanted.eq_ignore_ascii_case(method)) && uri.contains(&self.path);
+        let matches = wanted
+            .is_none_or(|wanted| wanted == verb || wanted.eq_ignore_ascii_case(method))
+            && uri.contains(&self.path);
         if !matches || self.times == Some(0) {
             return None;
         }

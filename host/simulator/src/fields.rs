@@ -42,7 +42,14 @@ pub fn updated(before: Option<&Value>, object: &mut Value, manager: &str, now: T
 ///
 /// With `absorb`, the fields of `kubectl*` managers become the applier's first, so that those Git does not
 /// declare are removed: this is what kustomize-controller does before each apply.
-pub fn apply(live: Option<&Value>, declared: &Value, manager: &str, absorb: bool, force: bool, now: Timestamp) -> Result<Value, Conflict> {
+pub fn apply(
+    live: Option<&Value>,
+    declared: &Value,
+    manager: &str,
+    absorb: bool,
+    force: bool,
+    now: Timestamp,
+) -> Result<Value, Conflict> {
     let (wanted, _) = difference(&Value::Null, declared);
     let mut object = live.cloned().unwrap_or_else(|| declared.clone());
     unset(&mut object, &["metadata", "managedFields"]);
@@ -51,7 +58,8 @@ pub fn apply(live: Option<&Value>, declared: &Value, manager: &str, absorb: bool
     let mut owned: BTreeSet<Path> = BTreeSet::new();
     entries.retain(|entry| {
         let ours = entry.manager == manager && entry.operation == "Apply";
-        let absorbed = absorb && (entry.manager.starts_with("kubectl") || entry.manager == "before-first-apply");
+        let absorbed = absorb
+            && (entry.manager.starts_with("kubectl") || entry.manager == "before-first-apply");
         if ours || absorbed {
             owned.extend(entry.fields.iter().cloned());
         }
@@ -59,7 +67,9 @@ pub fn apply(live: Option<&Value>, declared: &Value, manager: &str, absorb: bool
     });
 
     for field in owned.difference(&wanted) {
-        let shared = entries.iter().any(|entry| (entry.manager != manager || entry.operation != "Apply") && entry.fields.contains(field));
+        let shared = entries.iter().any(|entry| {
+            (entry.manager != manager || entry.operation != "Apply") && entry.fields.contains(field)
+        });
         if !shared && !wanted.iter().any(|one| one.starts_with(field)) {
             let steps: Vec<&str> = field.iter().map(String::as_str).collect();
             unset(&mut object, &steps);
@@ -72,8 +82,13 @@ pub fn apply(live: Option<&Value>, declared: &Value, manager: &str, absorb: bool
         if entry.manager == manager && entry.operation == "Apply" {
             continue;
         }
-        if let Some(field) = entry.fields.iter().find(|field| changed.contains(*field)).filter(|_| !force) {
-            return Err(Conflict { manager: entry.manager.clone(), field: format!(".{}", field.join(".")) });
+        if let Some(field) =
+            entry.fields.iter().find(|field| changed.contains(*field)).filter(|_| !force)
+        {
+            return Err(Conflict {
+                manager: entry.manager.clone(),
+                field: format!(".{}", field.join(".")),
+            });
         }
         entry.fields.retain(|field| !changed.contains(field));
     }
@@ -116,8 +131,16 @@ fn entries(object: &Value) -> Vec<Entry> {
         .collect()
 }
 
-fn entry_of<'a>(entries: &'a mut Vec<Entry>, manager: &str, operation: &str, object: &Value, now: Timestamp) -> &'a mut Entry {
-    let at = entries.iter().position(|entry| entry.manager == manager && entry.operation == operation && entry.subresource.is_none());
+fn entry_of<'a>(
+    entries: &'a mut Vec<Entry>,
+    manager: &str,
+    operation: &str,
+    object: &Value,
+    now: Timestamp,
+) -> &'a mut Entry {
+    let at = entries.iter().position(|entry| {
+        entry.manager == manager && entry.operation == operation && entry.subresource.is_none()
+    });
     let at = at.unwrap_or_else(|| {
         entries.push(Entry {
             manager: manager.to_owned(),
@@ -182,7 +205,13 @@ fn difference(before: &Value, after: &Value) -> (BTreeSet<Path>, BTreeSet<Path>)
     (changed, removed)
 }
 
-fn compare(before: Option<&Value>, after: &Value, way: &mut Path, changed: &mut BTreeSet<Path>, removed: &mut BTreeSet<Path>) {
+fn compare(
+    before: Option<&Value>,
+    after: &Value,
+    way: &mut Path,
+    changed: &mut BTreeSet<Path>,
+    removed: &mut BTreeSet<Path>,
+) {
     match (before.and_then(Value::as_object), after.as_object()) {
         (old, Some(new)) if !new.is_empty() => {
             let none = Map::new();
@@ -249,7 +278,8 @@ mod tests {
     fn kustomization() -> Value {
         let declared = json!({"apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization",
             "metadata": {"name": "plex"}, "spec": {"interval": "1h"}});
-        apply(None, &declared, "kustomize-controller", true, true, at(0)).expect("nobody else owns it")
+        apply(None, &declared, "kustomize-controller", true, true, at(0))
+            .expect("nobody else owns it")
     }
 
     fn suspended_by(manager: &str) -> Value {
@@ -264,7 +294,9 @@ mod tests {
     fn a_parent_takes_back_what_kubectl_suspended_and_leaves_what_others_did() {
         let declared = json!({"apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization",
             "metadata": {"name": "plex"}, "spec": {"interval": "1h"}});
-        let reapply = |live: &Value| apply(Some(live), &declared, "kustomize-controller", true, true, at(2)).expect("forced");
+        let reapply = |live: &Value| {
+            apply(Some(live), &declared, "kustomize-controller", true, true, at(2)).expect("forced")
+        };
         assert_eq!(reapply(&suspended_by("kubectl-patch"))["spec"].get("suspend"), None);
         assert_eq!(reapply(&suspended_by("salve"))["spec"]["suspend"], true);
         assert_eq!(reapply(&suspended_by("salve")), suspended_by("salve"));
@@ -273,8 +305,12 @@ mod tests {
     #[test]
     fn an_unforced_apply_refuses_to_change_anothers_field() {
         let declared = json!({"spec": {"interval": "5m"}});
-        let refused = apply(Some(&kustomization()), &declared, "other", false, false, at(3)).expect_err("owned");
-        assert_eq!((refused.manager.as_str(), refused.field.as_str()), ("kustomize-controller", ".spec.interval"));
+        let refused = apply(Some(&kustomization()), &declared, "other", false, false, at(3))
+            .expect_err("owned");
+        assert_eq!(
+            (refused.manager.as_str(), refused.field.as_str()),
+            ("kustomize-controller", ".spec.interval")
+        );
     }
 
     #[test]

@@ -62,8 +62,12 @@ impl Incident {
                 "A look-alike: the CSI controller has no csi-snapshotter, so snapshots never become ready, and nothing \
                  is locked."
             }
-            Incident::CephInError => "A look-alike: Ceph is in HEALTH_ERR, so provisioning runs into deadlines, and nothing is locked.",
-            Incident::StuckImporter => "Storage is well; the Deployment media/importer stands still until it is restarted.",
+            Incident::CephInError => {
+                "A look-alike: Ceph is in HEALTH_ERR, so provisioning runs into deadlines, and nothing is locked."
+            }
+            Incident::StuckImporter => {
+                "Storage is well; the Deployment media/importer stands still until it is restarted."
+            }
         }
     }
 
@@ -71,7 +75,10 @@ impl Incident {
     pub fn is_locked(self) -> bool {
         match self {
             Incident::Playbook | Incident::TerminatingDelete | Incident::OperatorManaged => true,
-            Incident::Healthy | Incident::MissingSnapshotter | Incident::CephInError | Incident::StuckImporter => false,
+            Incident::Healthy
+            | Incident::MissingSnapshotter
+            | Incident::CephInError
+            | Incident::StuckImporter => false,
         }
     }
 }
@@ -94,6 +101,9 @@ impl FromStr for Incident {
     type Err = UnknownIncident;
 
     fn from_str(given: &str) -> Result<Self, Self::Err> {
-        Incident::ALL.into_iter().find(|one| one.to_string() == given).ok_or_else(|| UnknownIncident { given: given.to_owned() })
+        Incident::ALL
+            .into_iter()
+            .find(|one| one.to_string() == given)
+            .ok_or_else(|| UnknownIncident { given: given.to_owned() })
     }
 }

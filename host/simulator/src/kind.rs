@@ -25,12 +25,20 @@ pub struct Kind {
 impl Kind {
     /// `group/version`, or only the version for the core group.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.to_owned()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 
     /// The resource with its group, as error messages name it.
     pub fn qualified(&self) -> String {
-        if self.group.is_empty() { self.plural.to_owned() } else { format!("{}.{}", self.plural, self.group) }
+        if self.group.is_empty() {
+            self.plural.to_owned()
+        } else {
+            format!("{}.{}", self.plural, self.group)
+        }
     }
 
     /// Whether a CustomResourceDefinition would stand behind it on a real cluster.
@@ -45,7 +53,10 @@ impl Kind {
 
     /// The kind behind `resource` of `group`, given as `replicationsources` or `ReplicationSource`.
     pub fn find(group: &str, resource: &str) -> Option<&'static Kind> {
-        KINDS.iter().copied().find(|kind| kind.group == group && (kind.plural == resource || kind.kind == resource))
+        KINDS
+            .iter()
+            .copied()
+            .find(|kind| kind.group == group && (kind.plural == resource || kind.kind == resource))
     }
 }
 

@@ -20,7 +20,13 @@ pub struct Logs(BTreeMap<(String, String), Arc<Vec<Line>>>);
 
 impl Logs {
     /// Appends a line to the log of `container` in the pod of this uid.
-    pub fn write(&mut self, pod_uid: &str, container: &str, time: Timestamp, text: impl Into<String>) {
+    pub fn write(
+        &mut self,
+        pod_uid: &str,
+        container: &str,
+        time: Timestamp,
+        text: impl Into<String>,
+    ) {
         let log = self.0.entry((pod_uid.to_owned(), container.to_owned())).or_default();
         Arc::make_mut(log).push(Line { time, text: text.into() });
     }

@@ -76,7 +76,11 @@ pub fn add_finalizer(object: &mut Value, finalizer: &str) {
 
 /// Removes the finalizers that `gone` names.
 pub fn remove_finalizers(object: &mut Value, gone: impl Fn(&str) -> bool) {
-    let kept: Vec<Value> = list(object, "/metadata/finalizers").iter().filter(|one| !gone(one.as_str().unwrap_or(""))).cloned().collect();
+    let kept: Vec<Value> = list(object, "/metadata/finalizers")
+        .iter()
+        .filter(|one| !gone(one.as_str().unwrap_or("")))
+        .cloned()
+        .collect();
     if kept.is_empty() {
         unset(object, &["metadata", "finalizers"]);
     } else {
@@ -100,7 +104,9 @@ pub fn set_condition(object: &mut Value, mut condition: Value, now: Timestamp) {
     let mut all = list(object, "/status/conditions").to_vec();
     let at = all.iter().position(|one| text(one, "/type") == kind);
     let since = match at.map(|at| &all[at]) {
-        Some(old) if old.get("status") == condition.get("status") => text(old, "/lastTransitionTime").to_owned(),
+        Some(old) if old.get("status") == condition.get("status") => {
+            text(old, "/lastTransitionTime").to_owned()
+        }
         Some(_) | None => seconds(now),
     };
     set(&mut condition, &["lastTransitionTime"], since);
@@ -113,7 +119,11 @@ pub fn set_condition(object: &mut Value, mut condition: Value, now: Timestamp) {
 
 /// Removes a condition.
 pub fn remove_condition(object: &mut Value, kind: &str) {
-    let kept: Vec<Value> = list(object, "/status/conditions").iter().filter(|one| text(one, "/type") != kind).cloned().collect();
+    let kept: Vec<Value> = list(object, "/status/conditions")
+        .iter()
+        .filter(|one| text(one, "/type") != kind)
+        .cloned()
+        .collect();
     set(object, &["status", "conditions"], kept);
 }
 

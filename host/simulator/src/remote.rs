@@ -33,7 +33,11 @@ pub struct Remote {
 impl Remote {
     /// The cluster that is served there.
     pub fn new(address: SocketAddr) -> Self {
-        Remote { address, client: Client::builder(TokioExecutor::new()).build_http(), now: Arc::new(AtomicI64::new(0)) }
+        Remote {
+            address,
+            client: Client::builder(TokioExecutor::new()).build_http(),
+            now: Arc::new(AtomicI64::new(0)),
+        }
     }
 
     /// The virtual time, as of the latest answer; the epoch before the first.
@@ -43,7 +47,8 @@ impl Remote {
 
     /// Sleeps in virtual time. A cluster that has gone is slept through at once: the next request tells.
     pub async fn sleep(&self, duration: Duration) {
-        let uri = Uri::try_from(format!("http://{}{ADVANCE}?{}", self.address, duration.as_millis()));
+        let uri =
+            Uri::try_from(format!("http://{}{ADVANCE}?{}", self.address, duration.as_millis()));
         let Ok(uri) = uri else { return };
         if let Ok(answer) = self.client.get(uri).await {
             self.learn(answer.headers());

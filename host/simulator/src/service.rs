@@ -56,7 +56,10 @@ impl Simulator {
         let mut world = self.lock();
         world.advance(REQUEST_TIME);
         let verb = api::verb(request);
-        let strike = world.faults.iter_mut().find_map(|fault| fault.strike(verb, &request.method, &request.uri));
+        let strike = world
+            .faults
+            .iter_mut()
+            .find_map(|fault| fault.strike(verb, &request.method, &request.uri));
         let time = world.now;
         let reply = match &strike {
             Some(Strike { applied: false, .. }) => None,
@@ -70,7 +73,11 @@ impl Simulator {
         let mut response = match (strike.map(|strike| strike.answer), reply) {
             (Some(Answer::Silence), _) => None,
             (Some(Answer::Dropped), _) => Some(Err(Dropped)),
-            (Some(Answer::Garbage), _) => Some(Ok(respond_with(200, None, Body::once(Bytes::from_static(b"<html>proxy</html>"))))),
+            (Some(Answer::Garbage), _) => Some(Ok(respond_with(
+                200,
+                None,
+                Body::once(Bytes::from_static(b"<html>proxy</html>")),
+            ))),
             (Some(Answer::Status { code, retry_after }), _) => {
                 let mut refusal = Refusal::new(code, sentence(code));
                 refusal.retry_after = retry_after;
@@ -82,7 +89,9 @@ impl Simulator {
         };
         if let Some(Ok(response)) = &mut response {
             // Virtual time, before a server of sockets can say its own: clients set their clocks by it.
-            let date = http::HeaderValue::try_from(world.now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string());
+            let date = http::HeaderValue::try_from(
+                world.now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string(),
+            );
             response.headers_mut().extend(date.map(|date| (http::header::DATE, date)));
             response.headers_mut().insert(NOW, world.now.as_millisecond().into());
         }
@@ -94,7 +103,10 @@ impl Simulator {
             user_agent: request.user_agent.clone(),
             impersonated: request.impersonated.clone(),
             body: request.document().ok().flatten(),
-            status: response.as_ref().and_then(|answer| answer.as_ref().ok()).map(|response| response.status().as_u16()),
+            status: response
+                .as_ref()
+                .and_then(|answer| answer.as_ref().ok())
+                .map(|response| response.status().as_u16()),
             applied,
         }));
         tracing::trace!(verb, uri = request.uri, "answered");
@@ -103,10 +115,17 @@ impl Simulator {
 
     /// Moves virtual time, for who asks by HTTP.
     pub(crate) fn advanced(&self, by: Option<Duration>) -> Response<Body> {
-        let Some(by) = by else { return respond_with(400, Some("text/plain"), Body::once("so many milliseconds are wanted\n".into())) };
+        let Some(by) = by else {
+            return respond_with(
+                400,
+                Some("text/plain"),
+                Body::once("so many milliseconds are wanted\n".into()),
+            );
+        };
         let mut world = self.lock();
         world.advance(by);
-        let mut response = respond_with(200, Some("text/plain"), Body::once(format!("{}\n", world.now).into()));
+        let mut response =
+            respond_with(200, Some("text/plain"), Body::once(format!("{}\n", world.now).into()));
         response.headers_mut().insert(NOW, world.now.as_millisecond().into());
         response
     }
@@ -114,17 +133,25 @@ impl Simulator {
     fn send(&self, reply: Reply) -> Response<Body> {
         const JSON: Option<&str> = Some("application/json");
         match reply {
-            Reply::Json(code, document) => respond_with(code, JSON, Body::once(document.to_string().into())),
+            Reply::Json(code, document) => {
+                respond_with(code, JSON, Body::once(document.to_string().into()))
+            }
             Reply::Text(text) => respond_with(200, Some("text/plain"), Body::once(text)),
             Reply::Watch(watch) => respond_with(200, JSON, Body::watch(watch, self.world.clone())),
-            Reply::Follow(follow) => respond_with(200, Some("text/plain"), Body::follow(follow, self.world.clone())),
+            Reply::Follow(follow) => {
+                respond_with(200, Some("text/plain"), Body::follow(follow, self.world.clone()))
+            }
         }
     }
 }
 
 fn refuse(refusal: &Refusal) -> Response<Body> {
     if refusal.is_plain() {
-        return respond_with(refusal.code, Some("text/plain"), Body::once(refusal.message.clone().into()));
+        return respond_with(
+            refusal.code,
+            Some("text/plain"),
+            Body::once(refusal.message.clone().into()),
+        );
     }
     let body = Body::once(refusal.status().to_string().into());
     let mut response = respond_with(refusal.code, Some("application/json"), body);
@@ -136,7 +163,8 @@ fn refuse(refusal: &Refusal) -> Response<Body> {
 
 fn respond_with(code: u16, media_type: Option<&'static str>, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
-    *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() =
+        StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     if let Some(media_type) = media_type {
         let value = http::HeaderValue::from_static(media_type);
         response.headers_mut().insert(http::header::CONTENT_TYPE, value);
@@ -150,11 +178,15 @@ fn sentence(code: u16) -> &'static str {
         401 => "Unauthorized",
         403 => "forbidden: the simulated fault says no",
         404 => "the server could not find the requested resource",
-        409 => "Operation cannot be fulfilled: the object has been modified; please apply your changes to the latest version and try again",
+        409 => {
+            "Operation cannot be fulfilled: the object has been modified; please apply your changes to the latest version and try again"
+        }
         429 => "the server has received too many requests and has asked us to try again later",
         500 => "an error on the server has prevented the request from succeeding",
         503 => "the server is currently unable to handle the request",
-        504 => "the server was unable to return a response in the time allotted, but may still be processing the request",
+        504 => {
+            "the server was unable to return a response in the time allotted, but may still be processing the request"
+        }
         _ => "a simulated fault",
     }
 }

@@ -57,11 +57,22 @@ impl Simulator {
 
     /// The requests that asked for a change.
     pub fn mutations(&self) -> Vec<Exchange> {
-        self.lock().exchanges.iter().filter(|exchange| exchange.is_mutation()).map(|exchange| (**exchange).clone()).collect()
+        self.lock()
+            .exchanges
+            .iter()
+            .filter(|exchange| exchange.is_mutation())
+            .map(|exchange| (**exchange).clone())
+            .collect()
     }
 
     /// One object, as it is now. `resource` is a plural or a kind; the namespace is empty for cluster-scoped kinds.
-    pub fn object(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Value> {
+    pub fn object(
+        &self,
+        group: &str,
+        resource: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Option<Value> {
         let kind = Kind::find(group, resource)?;
         self.lock().get(&Key::new(kind, namespace, name)).map(|object| (*object).clone())
     }
@@ -73,7 +84,14 @@ impl Simulator {
     }
 
     /// Changes an object behind everyone's back, as another user would. Says whether it was there.
-    pub fn edit(&self, group: &str, resource: &str, namespace: &str, name: &str, change: impl FnOnce(&mut Value)) -> bool {
+    pub fn edit(
+        &self,
+        group: &str,
+        resource: &str,
+        namespace: &str,
+        name: &str,
+        change: impl FnOnce(&mut Value),
+    ) -> bool {
         let Some(kind) = Kind::find(group, resource) else { return false };
         let mut world = self.lock();
         let key = Key::new(kind, namespace, name);
@@ -91,7 +109,10 @@ impl Simulator {
         let version = object["apiVersion"].as_str().unwrap_or("");
         let group = version.split_once('/').map_or("", |(group, _)| group);
         let resource = object["kind"].as_str().unwrap_or("");
-        let kind = Kind::find(group, resource).ok_or_else(|| UnknownKind { group: group.to_owned(), resource: resource.to_owned() })?;
+        let kind = Kind::find(group, resource).ok_or_else(|| UnknownKind {
+            group: group.to_owned(),
+            resource: resource.to_owned(),
+        })?;
         let mut world = self.lock();
         let created = world.create(kind, object).is_some();
         world.observe();

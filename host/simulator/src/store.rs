@@ -76,7 +76,13 @@ pub struct Store {
 
 impl Default for Store {
     fn default() -> Self {
-        Store { objects: BTreeMap::new(), version: FIRST_VERSION, history: VecDeque::new(), forgotten: FIRST_VERSION, unobserved: VecDeque::new() }
+        Store {
+            objects: BTreeMap::new(),
+            version: FIRST_VERSION,
+            history: VecDeque::new(),
+            forgotten: FIRST_VERSION,
+            unobserved: VecDeque::new(),
+        }
     }
 }
 
@@ -92,7 +98,11 @@ impl Store {
     }
 
     /// All objects of a kind, in one namespace or in all.
-    pub fn list<'a>(&'a self, kind: &'static Kind, namespace: Option<&'a str>) -> impl Iterator<Item = (&'a Key, &'a Arc<Value>)> {
+    pub fn list<'a>(
+        &'a self,
+        kind: &'static Kind,
+        namespace: Option<&'a str>,
+    ) -> impl Iterator<Item = (&'a Key, &'a Arc<Value>)> {
         self.objects
             .range(Key::new(kind, namespace.unwrap_or(""), "")..)
             .take_while(move |(key, _)| key.kind == kind)
@@ -113,10 +123,17 @@ impl Store {
                 return prior.clone();
             }
             if generation_moves(prior, &object) {
-                set(&mut object, &["metadata", "generation"], number(prior, "/metadata/generation") + 1);
+                set(
+                    &mut object,
+                    &["metadata", "generation"],
+                    number(prior, "/metadata/generation") + 1,
+                );
             }
         }
-        if is_terminating(&object) && list(&object, "/metadata/finalizers").is_empty() && number(&object, "/metadata/deletionGracePeriodSeconds") == 0 {
+        if is_terminating(&object)
+            && list(&object, "/metadata/finalizers").is_empty()
+            && number(&object, "/metadata/deletionGracePeriodSeconds") == 0
+        {
             let object = Arc::new(object);
             self.objects.insert(key.clone(), object.clone());
             self.remove(key);
@@ -127,7 +144,13 @@ impl Store {
         let object = Arc::new(object);
         self.objects.insert(key.clone(), object.clone());
         let what = if prior.is_some() { What::Modified } else { What::Added };
-        self.record(Change { what, key: key.clone(), version: self.version, object: object.clone(), prior });
+        self.record(Change {
+            what,
+            key: key.clone(),
+            version: self.version,
+            object: object.clone(),
+            prior,
+        });
         object
     }
 
@@ -146,7 +169,13 @@ impl Store {
         let mut last = (*prior).clone();
         set(&mut last, &["metadata", "resourceVersion"], self.version.to_string());
         let object = Arc::new(last);
-        self.record(Change { what: What::Deleted, key: key.clone(), version: self.version, object: object.clone(), prior: Some(prior) });
+        self.record(Change {
+            what: What::Deleted,
+            key: key.clone(),
+            version: self.version,
+            object: object.clone(),
+            prior: Some(prior),
+        });
         Some(object)
     }
 
@@ -185,7 +214,8 @@ fn generation_moves(prior: &Value, object: &Value) -> bool {
         }
         value
     };
-    prior.pointer("/metadata/generation").is_some() && (wanted(prior) != wanted(object) || is_terminating(prior) != is_terminating(object))
+    prior.pointer("/metadata/generation").is_some()
+        && (wanted(prior) != wanted(object) || is_terminating(prior) != is_terminating(object))
 }
 
 /// The reference that makes `owner` the controller of another object.

@@ -9,7 +9,8 @@ const COMPILED: usize = 4096;
 
 /// A component that somebody built, or says that they did.
 pub fn component(bytes: &[u8]) {
-    static SANDBOX: LazyLock<Sandbox> = LazyLock::new(|| Sandbox::new(None).expect("a machine that runs wasm"));
+    static SANDBOX: LazyLock<Sandbox> =
+        LazyLock::new(|| Sandbox::new(None).expect("a machine that runs wasm"));
     let inspection = match inspect(bytes) {
         Ok(inspection) => inspection,
         Err(error) => return can_be_shown(&error.to_string()),

@@ -40,8 +40,10 @@ pub fn logs(bytes: &[u8]) {
         return;
     }
     let (log, texts) = stamped(lines);
-    let expected: Vec<String> = texts.into_iter().filter(|text| pattern.is_none_or(|_| matches(text))).collect();
-    let read: Vec<String> = paged(query, log).expect("a log can be read").into_iter().map(|line| line.text).collect();
+    let expected: Vec<String> =
+        texts.into_iter().filter(|text| pattern.is_none_or(|_| matches(text))).collect();
+    let read: Vec<String> =
+        paged(query, log).expect("a log can be read").into_iter().map(|line| line.text).collect();
     assert_eq!(read, expected);
 }
 
@@ -71,7 +73,8 @@ fn stamped(bytes: &[u8]) -> (Vec<u8>, Vec<String>) {
 
 /// Reads a log as a guest's cursor does.
 fn paged(query: Query, log: Vec<u8>) -> Result<Vec<Line>, Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     runtime.block_on(async {
         let log = Arc::new(log);
         let server = tower::service_fn(move |request: http::Request<_>| {
@@ -83,7 +86,11 @@ fn paged(query: Query, log: Vec<u8>) -> Result<Vec<Line>, Error> {
         for _ in 0..PAGES {
             let next = Next { query: query.clone(), after }.effect();
             let Effect::Look(look) = &next else { unreachable!("a page is a look") };
-            let Answer::LogPage(page) = performer.look(look, &Footprint::new(&next, vec![])).await? else { unreachable!("the answer of a page") };
+            let Answer::LogPage(page) =
+                performer.look(look, &Footprint::new(&next, vec![])).await?
+            else {
+                unreachable!("the answer of a page")
+            };
             lines.extend(page.lines);
             if !page.more {
                 return Ok(lines);
@@ -105,7 +112,9 @@ fn answer(uri: &Uri, log: &[u8]) -> Vec<u8> {
     let json = |value: Value| value.to_string().into_bytes();
     match uri.path() {
         path if path.ends_with("/log") => page(uri.query().unwrap_or_default(), log),
-        path if path.ends_with("/pods") => json(json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": [pod]})),
+        path if path.ends_with("/pods") => {
+            json(json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": [pod]}))
+        }
         path if path.ends_with("/deployments/csi") => json(deployment),
         path => panic!("{path} is no part of reading a log"),
     }
@@ -114,13 +123,22 @@ fn answer(uri: &Uri, log: &[u8]) -> Vec<u8> {
 /// `sinceTime` keeps whole seconds, `limitBytes` cuts anywhere.
 fn page(query: &str, log: &[u8]) -> Vec<u8> {
     let asked = |key: &str| query.split('&').find_map(|pair| pair.strip_prefix(key));
-    let since = asked("sinceTime=").map(|time| time.replace("%3A", ":").parse::<Timestamp>().expect("a time"));
-    let limit: usize = asked("limitBytes=").and_then(|limit| limit.parse().ok()).expect("every page has a limit");
+    let since = asked("sinceTime=")
+        .map(|time| time.replace("%3A", ":").parse::<Timestamp>().expect("a time"));
+    let limit: usize =
+        asked("limitBytes=").and_then(|limit| limit.parse().ok()).expect("every page has a limit");
     let early = |line: &[u8]| {
-        let stamp = std::str::from_utf8(line).ok().and_then(|line| line.split_once(' ')?.0.parse::<Timestamp>().ok());
+        let stamp = std::str::from_utf8(line)
+            .ok()
+            .and_then(|line| line.split_once(' ')?.0.parse::<Timestamp>().ok());
         since.zip(stamp).is_some_and(|(since, at)| at < since)
     };
-    let later: Vec<u8> = log.split_inclusive(|byte| *byte == b'\n').filter(|line| !early(line)).flatten().copied().collect();
+    let later: Vec<u8> = log
+        .split_inclusive(|byte| *byte == b'\n')
+        .filter(|line| !early(line))
+        .flatten()
+        .copied()
+        .collect();
     later[..later.len().min(limit)].to_vec()
 }
 

@@ -19,7 +19,8 @@ fn read(bytes: &[u8]) {
         Err(error) => return can_be_shown(&error.to_string()),
     };
     let once = written(&entries);
-    let (_, again) = RunFile::take_up_over(Box::new(Paper::default()), &once).expect("what we wrote we read");
+    let (_, again) =
+        RunFile::take_up_over(Box::new(Paper::default()), &once).expect("what we wrote we read");
     assert_eq!(written(&again), once, "writing and reading again changed it");
     if let Some(report) = Report::of(&entries) {
         serde_json::to_string(&report).expect("a report is JSON");
@@ -30,8 +31,9 @@ fn read(bytes: &[u8]) {
 
 /// What our pages are made of.
 const TAGS: [&str; 31] = [
-    "!doctype", "b", "body", "code", "dd", "details", "dl", "dt", "h1", "h2", "head", "html", "li", "meta", "ol", "p", "small", "span", "strong", "style",
-    "summary", "table", "tbody", "td", "th", "thead", "title", "tr", "ul", "br", "time",
+    "!doctype", "b", "body", "code", "dd", "details", "dl", "dt", "h1", "h2", "head", "html", "li",
+    "meta", "ol", "p", "small", "span", "strong", "style", "summary", "table", "tbody", "td", "th",
+    "thead", "title", "tr", "ul", "br", "time",
 ];
 
 /// No word of the file is markup: a page has the tags that we write, none with anything that runs or fetches.
@@ -39,9 +41,18 @@ fn is_inert_page(page: &str) {
     can_be_shown(page);
     for tag in page.split('<').skip(1) {
         let tag = tag.split_once('>').expect("a tag ends").0;
-        let name = tag.trim_start_matches('/').split(|c: char| c.is_whitespace()).next().unwrap_or_default();
+        let name = tag
+            .trim_start_matches('/')
+            .split(|c: char| c.is_whitespace())
+            .next()
+            .unwrap_or_default();
         assert!(TAGS.contains(&name), "<{tag}> is none of ours");
-        assert!(!["src=", "href=", "onload", "onerror", "onclick"].iter().any(|word| tag.contains(word)), "<{tag}> does something");
+        assert!(
+            !["src=", "href=", "onload", "onerror", "onclick"]
+                .iter()
+                .any(|word| tag.contains(word)),
+            "<{tag}> does something"
+        );
     }
 }
 

@@ -44,7 +44,12 @@ pub fn calls() -> Came {
 /// Patterns that blow up when they are compiled, or when they are searched for.
 pub fn pattern() -> Came {
     let mut told = vec![];
-    for pattern in ["((((a{100}){100}){100}){100}){100}", "(x+x+)+y", "(?i)(\\pL{0,200}){200}", "\\w{0,1000}\\w{0,1000}\\w{0,1000}$"] {
+    for pattern in [
+        "((((a{100}){100}){100}){100}){100}",
+        "(x+x+)+y",
+        "(?i)(\\pL{0,200}){200}",
+        "\\w{0,1000}\\w{0,1000}\\w{0,1000}$",
+    ] {
         let query = Query {
             deployment: ObjectRef::new("rook-ceph", "csi-rbdplugin-provisioner"),
             container: "csi-rbdplugin".into(),
@@ -54,7 +59,10 @@ pub fn pattern() -> Came {
             pattern: Some(pattern.into()),
         };
         let page = tail_logs::open(&query).and_then(|cursor| cursor.next());
-        told.push(page.map_or_else(|error| error.sentence().to_owned(), |page| format!("{} lines", page.lines.len())));
+        told.push(page.map_or_else(
+            |error| error.sentence().to_owned(),
+            |page| format!("{} lines", page.lines.len()),
+        ));
     }
     Ok(told.join("\n"))
 }

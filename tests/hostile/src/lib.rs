@@ -48,19 +48,29 @@ const ATTACKS: &[(&str, fn() -> Came)] = &[
 ];
 
 fn schema() -> Schema {
-    Schema::new().text("how", "return", "How it attacks.")
+    Schema::new()
+        .text("how", "return", "How it attacks.")
         .text("victim", "media/plex", "The Kustomization that it suspends first.")
         .number("timeout", u64::MAX / 2, "seconds", 0..=u64::MAX, "How long it would like to have.")
 }
 
 impl Remediation for Hostile {
     fn describe() -> Description {
-        Description { name: "hostile".into(), version: "0.1.0".into(), fixes: "Nothing.".into(), configuration: schema().to_json() }
+        Description {
+            name: "hostile".into(),
+            version: "0.1.0".into(),
+            fixes: "Nothing.".into(),
+            configuration: schema().to_json(),
+        }
     }
 
     /// Touches where it may only look.
     fn diagnose(config: &str) -> Result<Diagnosis, Error> {
-        suspend(&[victim(&schema().read(config)?.text("victim"))], "a diagnosis has no business here", 10)?;
+        suspend(
+            &[victim(&schema().read(config)?.text("victim"))],
+            "a diagnosis has no business here",
+            10,
+        )?;
         Ok(Diagnosis::new(State::Healthy, "it let me touch"))
     }
 

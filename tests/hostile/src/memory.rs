@@ -51,7 +51,8 @@ pub fn shout() -> Came {
 
 pub fn list() -> Came {
     let namespaces = vec!["media".to_owned(); 200_000];
-    Ok(query_pvcs::claims(&namespaces).map_or_else(|error| error.sentence().to_owned(), |claims| format!("GOT {}", claims.len())))
+    Ok(query_pvcs::claims(&namespaces)
+        .map_or_else(|error| error.sentence().to_owned(), |claims| format!("GOT {}", claims.len())))
 }
 
 /// A string that claims to be longer than the memory that it lies in.

@@ -4,7 +4,9 @@ use crate::Came;
 use salve_sdk::delete_replicationsources::{Frozen, Pace, delete};
 use salve_sdk::suspend_flux::suspend;
 use salve_sdk::types::{FluxKind, FluxRef};
-use salve_sdk::{Error, ObjectRef, query_objects, query_pvcs, reconcile_flux, restart_deployment, tail_logs};
+use salve_sdk::{
+    Error, ObjectRef, query_objects, query_pvcs, reconcile_flux, restart_deployment, tail_logs,
+};
 
 /// What was answered; `GOT` where something was given.
 #[derive(Default)]
@@ -12,16 +14,30 @@ struct Told(Vec<String>);
 
 impl Told {
     fn tell(&mut self, what: &str, answer: Result<String, Error>) {
-        self.0.push(format!("{what:?}: {}", answer.unwrap_or_else(|error| error.sentence().to_owned())));
+        self.0.push(format!(
+            "{what:?}: {}",
+            answer.unwrap_or_else(|error| error.sentence().to_owned())
+        ));
     }
     fn came(self) -> Came {
         Ok(self.0.join("\n"))
     }
 }
 
-fn objects(group: &str, resource: &str, namespace: Option<&str>, selector: Option<&str>) -> Result<String, Error> {
+fn objects(
+    group: &str,
+    resource: &str,
+    namespace: Option<&str>,
+    selector: Option<&str>,
+) -> Result<String, Error> {
     let kind = query_objects::Kind { group: group.into(), resource: resource.into() };
-    let query = query_objects::Query { kind, namespace: namespace.map(Into::into), label_selector: selector.map(Into::into), limit: 10, next: None };
+    let query = query_objects::Query {
+        kind,
+        namespace: namespace.map(Into::into),
+        label_selector: selector.map(Into::into),
+        limit: 10,
+        next: None,
+    };
     query_objects::list_objects(&query).map(|page| format!("GOT {}", page.objects.len()))
 }
 
@@ -51,7 +67,16 @@ pub fn secrets() -> Came {
     ] {
         told.tell(resource, objects(group, resource, Some("media"), None));
     }
-    for name in ["../secrets/x", "x/../../secrets/y", "x%2f..%2f..%2fsecrets%2fy", "x?fieldSelector=", "x/token", "x/exec?command=sh", "x\0", "."] {
+    for name in [
+        "../secrets/x",
+        "x/../../secrets/y",
+        "x%2f..%2f..%2fsecrets%2fy",
+        "x?fieldSelector=",
+        "x/token",
+        "x/exec?command=sh",
+        "x\0",
+        ".",
+    ] {
         told.tell(name, object("", "configmaps", "media", name));
     }
     told.came()
@@ -60,7 +85,9 @@ pub fn secrets() -> Came {
 /// Namespaces and names that mean something else to somebody else.
 pub fn names() -> Came {
     let mut told = Told::default();
-    let claims = |namespace: &str| query_pvcs::claims(&[namespace.to_owned()]).map(|claims| format!("GOT {}", claims.len()));
+    let claims = |namespace: &str| {
+        query_pvcs::claims(&[namespace.to_owned()]).map(|claims| format!("GOT {}", claims.len()))
+    };
     for namespace in [
         "kube-system",
         "media/../kube-system",
@@ -81,7 +108,10 @@ pub fn names() -> Came {
     ] {
         told.tell("claims", claims(namespace));
     }
-    told.tell("no namespace", query_pvcs::claims(&[]).map(|claims| format!("GOT {}", claims.len())));
+    told.tell(
+        "no namespace",
+        query_pvcs::claims(&[]).map(|claims| format!("GOT {}", claims.len())),
+    );
     told.tell("a namespaced kind of the whole cluster", objects("", "configmaps", None, None));
     told.came()
 }
@@ -89,10 +119,25 @@ pub fn names() -> Came {
 /// Selectors that would become other queries, if they were put into an address as they are.
 pub fn selectors() -> Came {
     let mut told = Told::default();
-    for selector in ["a=b&limit=9999", "a=b#", "a=b&fieldSelector=metadata.namespace=kube-system", "a=b&watch=true", "a in (b", "a=b\r\nX-Remote-User: admin", "%26watch=true"] {
+    for selector in [
+        "a=b&limit=9999",
+        "a=b#",
+        "a=b&fieldSelector=metadata.namespace=kube-system",
+        "a=b&watch=true",
+        "a in (b",
+        "a=b\r\nX-Remote-User: admin",
+        "%26watch=true",
+    ] {
         // In its own namespace it may list what bears such labels, which is nothing.
         let answer = objects("", "configmaps", Some("media"), Some(selector));
-        told.tell(selector, if answer.as_ref().is_ok_and(|said| said == "GOT 0") { Ok("nothing".into()) } else { answer });
+        told.tell(
+            selector,
+            if answer.as_ref().is_ok_and(|said| said == "GOT 0") {
+                Ok("nothing".into())
+            } else {
+                answer
+            },
+        );
     }
     told.tell("elsewhere", objects("", "configmaps", Some("kube-system"), Some("a=b")));
     told.came()
@@ -101,14 +146,33 @@ pub fn selectors() -> Came {
 /// Objects of others: by deletion, restart, suspension, reconciliation, log.
 pub fn others() -> Came {
     let mut told = Told::default();
-    for (namespace, name) in [("media", "plex"), ("ai", "ollama"), ("media", "../../ai/replicationsources/ollama")] {
-        let frozen = Frozen { object: ObjectRef::new(namespace, name), uid: "x".into(), digest: "x".into(), why: "to reach".into() };
+    for (namespace, name) in
+        [("media", "plex"), ("ai", "ollama"), ("media", "../../ai/replicationsources/ollama")]
+    {
+        let frozen = Frozen {
+            object: ObjectRef::new(namespace, name),
+            uid: "x".into(),
+            digest: "x".into(),
+            why: "to reach".into(),
+        };
         told.tell("delete", delete(&[frozen], Pace { at_once: 1, pause: 0 }).map(|_| "GOT".into()));
     }
     let deployment = ObjectRef::new("flux-system", "kustomize-controller");
-    told.tell("restart", restart_deployment::restart(&deployment, "x", restart_deployment::Strategy::Annotate).map(|_| "GOT".into()));
-    told.tell("replace", restart_deployment::restart(&deployment, "x", restart_deployment::Strategy::ReplacePods).map(|_| "GOT".into()));
-    let flux = |kind: FluxKind, namespace: &str, name: &str| FluxRef { kind, namespace: namespace.into(), name: name.into() };
+    told.tell(
+        "restart",
+        restart_deployment::restart(&deployment, "x", restart_deployment::Strategy::Annotate)
+            .map(|_| "GOT".into()),
+    );
+    told.tell(
+        "replace",
+        restart_deployment::restart(&deployment, "x", restart_deployment::Strategy::ReplacePods)
+            .map(|_| "GOT".into()),
+    );
+    let flux = |kind: FluxKind, namespace: &str, name: &str| FluxRef {
+        kind,
+        namespace: namespace.into(),
+        name: name.into(),
+    };
     for target in [
         flux(FluxKind::Kustomization, "flux-system", "cluster-apps"),
         flux(FluxKind::HelmRelease, "media", "plex"),
@@ -125,20 +189,42 @@ pub fn others() -> Came {
         limit_bytes: 1024,
         pattern: None,
     };
-    told.tell("log", tail_logs::open(&query).and_then(|cursor| cursor.next()).map(|_| "GOT".into()));
+    told.tell(
+        "log",
+        tail_logs::open(&query).and_then(|cursor| cursor.next()).map(|_| "GOT".into()),
+    );
     told.came()
 }
 
 /// What it may suspend, with words that would say more than a reason.
 pub fn marks() -> Came {
     let mut told = Told::default();
-    let own = |name: &str| FluxRef { kind: FluxKind::Kustomization, namespace: "media".into(), name: name.into() };
-    for reason in ["x".repeat(1 << 16), "a\nmetadata:\n  finalizers: [evil]".into(), "\",\"finalizers\":[\"evil\"],\"x\":\"".into()] {
+    let own = |name: &str| FluxRef {
+        kind: FluxKind::Kustomization,
+        namespace: "media".into(),
+        name: name.into(),
+    };
+    for reason in [
+        "x".repeat(1 << 16),
+        "a\nmetadata:\n  finalizers: [evil]".into(),
+        "\",\"finalizers\":[\"evil\"],\"x\":\"".into(),
+    ] {
         told.tell("reason", suspend(&[own("nobody")], &reason, 10).map(|_| "GOT".into()));
     }
-    told.tell("twice in a set", suspend(&[own("plex"), own("plex")], "twice", 10).map(|_| "GOT".into()));
-    let sonarr = Frozen { object: ObjectRef::new("media", "sonarr"), uid: "x".into(), digest: "x".into(), why: "all at once".into() };
-    told.tell("all at once", delete(&[sonarr], Pace { at_once: 65, pause: 0 }).map(|_| "GOT".into()));
+    told.tell(
+        "twice in a set",
+        suspend(&[own("plex"), own("plex")], "twice", 10).map(|_| "GOT".into()),
+    );
+    let sonarr = Frozen {
+        object: ObjectRef::new("media", "sonarr"),
+        uid: "x".into(),
+        digest: "x".into(),
+        why: "all at once".into(),
+    };
+    told.tell(
+        "all at once",
+        delete(&[sonarr], Pace { at_once: 65, pause: 0 }).map(|_| "GOT".into()),
+    );
     told.tell("none", suspend(&[], "none", 10).map(|_| "GOT".into()));
     told.tell("for ever", suspend(&[own("nobody")], "drain", u32::MAX).map(|_| "GOT".into()));
     told.came()

@@ -48,7 +48,8 @@ impl Entry {
     /// Whether this asked for a change. A dry run asks for none. Reviews and tokens are created too, and leave nothing
     /// behind: see `resource`.
     pub fn is_mutation(&self) -> bool {
-        let changes = ["create", "update", "patch", "delete", "deletecollection"].contains(&self.verb.as_str());
+        let changes = ["create", "update", "patch", "delete", "deletecollection"]
+            .contains(&self.verb.as_str());
         changes && !self.is_dry_run()
     }
 
@@ -73,7 +74,8 @@ impl AuditLog {
         let log = std::fs::read_to_string(&self.file).context("the audit log cannot be read")?;
         let complete = log.rfind('\n').map_or("", |end| &log[..end]);
         let lines = complete.lines().map(|line| {
-            let event: Value = serde_json::from_str(line).context("a line of the audit log is no JSON")?;
+            let event: Value =
+                serde_json::from_str(line).context("a line of the audit log is no JSON")?;
             Ok(event)
         });
         let events: Vec<Value> = lines.collect::<Result<_>>()?;
@@ -94,7 +96,10 @@ fn entry(event: &Value) -> Entry {
     Entry {
         received: own("/requestReceivedTimestamp"),
         user: own("/user/username"),
-        impersonated: event.pointer("/impersonatedUser/username").and_then(Value::as_str).map(str::to_owned),
+        impersonated: event
+            .pointer("/impersonatedUser/username")
+            .and_then(Value::as_str)
+            .map(str::to_owned),
         user_agent: own("/userAgent"),
         verb: own("/verb"),
         uri: own("/requestURI"),

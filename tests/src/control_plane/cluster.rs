@@ -21,7 +21,8 @@ pub struct Cluster {
 /// A client with what this kubeconfig says, never through a proxy: the API server is on loopback.
 pub async fn client(kubeconfig: &Path) -> Result<kube::Client> {
     let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
-    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    let mut config =
+        kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
     config.proxy_url = None;
     Ok(kube::Client::try_from(config)?)
 }
@@ -43,7 +44,9 @@ impl Cluster {
 
     /// The object; that it is not there is an error.
     pub async fn get(&self, kind: &Kind, namespace: &str, name: &str) -> Result<Value> {
-        self.find(kind, namespace, name).await?.ok_or_else(|| anyhow!("there is no {} {namespace}/{name}", kind.kind))
+        self.find(kind, namespace, name)
+            .await?
+            .ok_or_else(|| anyhow!("there is no {} {namespace}/{name}", kind.kind))
     }
 
     /// All objects of a kind in a namespace, or in all of them if none is named.
@@ -59,7 +62,13 @@ impl Cluster {
     pub async fn apply(&self, document: &Value) -> Result<Value> {
         let path = address(document)?;
         let query = format!("?fieldManager={HAND}&force=true");
-        self.send(Method::PATCH, &format!("{path}{query}"), "application/apply-patch+yaml", Some(document)).await
+        self.send(
+            Method::PATCH,
+            &format!("{path}{query}"),
+            "application/apply-patch+yaml",
+            Some(document),
+        )
+        .await
     }
 
     /// Creates the object and gives it back. A name that is taken is an error.
@@ -70,12 +79,30 @@ impl Cluster {
     }
 
     /// Merges a patch into the object.
-    pub async fn merge(&self, kind: &Kind, namespace: &str, name: &str, patch: &Value) -> Result<Value> {
-        self.send(Method::PATCH, &kind.path(namespace, name), "application/merge-patch+json", Some(patch)).await
+    pub async fn merge(
+        &self,
+        kind: &Kind,
+        namespace: &str,
+        name: &str,
+        patch: &Value,
+    ) -> Result<Value> {
+        self.send(
+            Method::PATCH,
+            &kind.path(namespace, name),
+            "application/merge-patch+json",
+            Some(patch),
+        )
+        .await
     }
 
     /// Merges a status into the status of the object.
-    pub async fn merge_status(&self, kind: &Kind, namespace: &str, name: &str, status: &Value) -> Result<Value> {
+    pub async fn merge_status(
+        &self,
+        kind: &Kind,
+        namespace: &str,
+        name: &str,
+        status: &Value,
+    ) -> Result<Value> {
         let path = format!("{}/status", kind.path(namespace, name));
         let patch = serde_json::json!({"status": status});
         self.send(Method::PATCH, &path, "application/merge-patch+json", Some(&patch)).await
@@ -106,9 +133,16 @@ impl Cluster {
         self.send(Method::POST, path, "application/json", Some(document)).await
     }
 
-    async fn send(&self, method: Method, path: &str, content: &str, body: Option<&Value>) -> Result<Value> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        content: &str,
+        body: Option<&Value>,
+    ) -> Result<Value> {
         let bytes = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
-        let mut request = Request::builder().method(method.clone()).uri(path).header("User-Agent", HAND);
+        let mut request =
+            Request::builder().method(method.clone()).uri(path).header("User-Agent", HAND);
         if !content.is_empty() {
             request = request.header("Content-Type", content);
         }

@@ -8,7 +8,11 @@ use anyhow::Result;
 const PACE: Duration = Duration::from_millis(100);
 
 /// Looks until it succeeds and gives what it saw. An error means "not yet"; the last one is told when time is up.
-pub async fn eventually<T>(what: &str, within: Duration, mut look: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+pub async fn eventually<T>(
+    what: &str,
+    within: Duration,
+    mut look: impl AsyncFnMut() -> Result<T>,
+) -> Result<T> {
     let began = Instant::now();
     loop {
         match look().await {

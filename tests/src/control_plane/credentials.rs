@@ -58,7 +58,8 @@ impl User {
 
 /// What a P-256 public key begins with in DER (RFC 5480): the algorithm, the curve, a string of 66 bytes.
 const P256_PUBLIC_KEY: [u8; 26] = [
-    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
+    0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
 ];
 
 /// The files of the users of one control plane.
@@ -70,8 +71,13 @@ pub struct Credentials {
 impl Credentials {
     /// Writes keys, tokens and kubeconfigs for an API server that will listen on this port.
     pub fn write(folder: &Path, port: u16) -> Result<Credentials> {
-        let credentials = Credentials { folder: folder.to_path_buf(), server: format!("https://127.0.0.1:{port}") };
-        credentials.write_signing_key().context("no key for ServiceAccount tokens could be made")?;
+        let credentials = Credentials {
+            folder: folder.to_path_buf(),
+            server: format!("https://127.0.0.1:{port}"),
+        };
+        credentials
+            .write_signing_key()
+            .context("no key for ServiceAccount tokens could be made")?;
         let mut tokens = String::new();
         for user in User::ALL {
             let token = random_word()?;
@@ -134,18 +140,24 @@ impl Credentials {
 
     fn write_signing_key(&self) -> Result<()> {
         let random = SystemRandom::new();
-        let private =
-            EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).map_err(|_| anyhow::anyhow!("the machine gives no random numbers"))?;
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, private.as_ref(), &random)
-            .map_err(|error| anyhow::anyhow!("the new key is refused: {error}"))?;
+        let private = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random)
+            .map_err(|_| anyhow::anyhow!("the machine gives no random numbers"))?;
+        let pair =
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, private.as_ref(), &random)
+                .map_err(|error| anyhow::anyhow!("the new key is refused: {error}"))?;
         let public = [&P256_PUBLIC_KEY, pair.public_key().as_ref()].concat();
-        fs::write(self.signing_key(), pem::encode(&pem::Pem::new("PRIVATE KEY", private.as_ref())))?;
+        fs::write(
+            self.signing_key(),
+            pem::encode(&pem::Pem::new("PRIVATE KEY", private.as_ref())),
+        )?;
         fs::write(self.verifying_key(), pem::encode(&pem::Pem::new("PUBLIC KEY", public)))?;
         Ok(())
     }
 }
 
 fn random_word() -> Result<String> {
-    let bytes = ring::rand::generate::<[u8; 16]>(&SystemRandom::new()).map_err(|_| anyhow::anyhow!("the machine gives no random numbers"))?.expose();
+    let bytes = ring::rand::generate::<[u8; 16]>(&SystemRandom::new())
+        .map_err(|_| anyhow::anyhow!("the machine gives no random numbers"))?
+        .expose();
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

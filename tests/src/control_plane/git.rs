@@ -40,7 +40,11 @@ impl GitServer {
     }
 
     /// Commits these files, each a path and its content (no content: the file goes), and gives the commit's id.
-    pub async fn commit(&self, message: &str, files: &[(String, Option<String>)]) -> Result<String> {
+    pub async fn commit(
+        &self,
+        message: &str,
+        files: &[(String, Option<String>)],
+    ) -> Result<String> {
         let work = self.folder.join("work");
         for (path, content) in files {
             let file = work.join(path);
@@ -68,7 +72,14 @@ impl Drop for GitServer {
 /// Runs Git as nobody in particular, whatever the machine's configuration says.
 async fn git(folder: &Path, arguments: &[&str]) -> Result<String> {
     let output = Command::new("git")
-        .args(["-c", "user.name=Story", "-c", "user.email=story@example.org", "-c", "commit.gpgsign=false"])
+        .args([
+            "-c",
+            "user.name=Story",
+            "-c",
+            "user.email=story@example.org",
+            "-c",
+            "commit.gpgsign=false",
+        ])
         .args(arguments)
         .current_dir(folder)
         .env("GIT_CONFIG_NOSYSTEM", "1")
@@ -91,7 +102,9 @@ async fn serve(listener: TcpListener, root: PathBuf) {
                 async move { Ok::<_, std::convert::Infallible>(answer(request, &root).await) }
             });
             // A client that hangs up is its own affair.
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await;
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), answer)
+                .await;
         });
     }
 }
@@ -108,7 +121,9 @@ async fn answer(request: Request<Incoming>, root: &Path) -> Response<Full<Bytes>
 async fn run_backend(request: Request<Incoming>, root: &Path) -> Result<Response<Full<Bytes>>> {
     let (head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
-    let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let header = |name: &str| {
+        head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    };
     let mut child = Command::new("git")
         .arg("http-backend")
         .env("GIT_PROJECT_ROOT", root)
@@ -138,14 +153,20 @@ async fn run_backend(request: Request<Incoming>, root: &Path) -> Result<Response
 
 /// The answer of a CGI program: headers, an empty line, the body.
 fn response(output: &[u8]) -> Result<Response<Full<Bytes>>> {
-    let end = output.windows(4).position(|four| four == b"\r\n\r\n").context("git http-backend sent no headers")?;
+    let end = output
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .context("git http-backend sent no headers")?;
     let mut response = Response::new(Full::new(Bytes::copy_from_slice(&output[end + 4..])));
     for line in std::str::from_utf8(&output[..end])?.lines() {
         let (name, value) = line.split_once(": ").ok_or_else(|| anyhow!("{line} is no header"))?;
         if name.eq_ignore_ascii_case("status") {
-            *response.status_mut() = StatusCode::from_bytes(value.get(..3).unwrap_or_default().as_bytes())?;
+            *response.status_mut() =
+                StatusCode::from_bytes(value.get(..3).unwrap_or_default().as_bytes())?;
         } else {
-            response.headers_mut().insert(HeaderName::from_bytes(name.as_bytes())?, HeaderValue::from_str(value)?);
+            response
+                .headers_mut()
+                .insert(HeaderName::from_bytes(name.as_bytes())?, HeaderValue::from_str(value)?);
         }
     }
     Ok(response)

@@ -16,14 +16,17 @@ impl Kind {
     /// all namespaces.
     pub fn path(&self, namespace: &str, name: &str) -> String {
         let root = if self.api_version.contains('/') { "apis" } else { "api" };
-        let within = if namespace.is_empty() { String::new() } else { format!("/namespaces/{namespace}") };
+        let within =
+            if namespace.is_empty() { String::new() } else { format!("/namespaces/{namespace}") };
         let one = if name.is_empty() { String::new() } else { format!("/{name}") };
         format!("/{root}/{}{within}/{}{one}", self.api_version, self.plural)
     }
 
     /// The kind of a document.
     pub fn of(document: &serde_json::Value) -> Option<Kind> {
-        ALL.iter().copied().find(|kind| document["apiVersion"] == kind.api_version && document["kind"] == kind.kind)
+        ALL.iter().copied().find(|kind| {
+            document["apiVersion"] == kind.api_version && document["kind"] == kind.kind
+        })
     }
 }
 
@@ -71,8 +74,14 @@ mod tests {
 
     #[test]
     fn an_address_has_the_group_the_namespace_and_the_name() {
-        assert_eq!(CLAIMS.path("ai", "ollama"), "/api/v1/namespaces/ai/persistentvolumeclaims/ollama");
+        assert_eq!(
+            CLAIMS.path("ai", "ollama"),
+            "/api/v1/namespaces/ai/persistentvolumeclaims/ollama"
+        );
         assert_eq!(DEPLOYMENTS.path("", ""), "/apis/apps/v1/deployments");
-        assert_eq!(STORAGE_CLASSES.path("", "ceph-block"), "/apis/storage.k8s.io/v1/storageclasses/ceph-block");
+        assert_eq!(
+            STORAGE_CLASSES.path("", "ceph-block"),
+            "/apis/storage.k8s.io/v1/storageclasses/ceph-block"
+        );
     }
 }

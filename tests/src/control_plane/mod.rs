@@ -97,7 +97,12 @@ impl ControlPlane {
     }
 
     /// Runs kubectl with this kubeconfig and this standard input; an exit code other than 0 is an error with its words.
-    pub async fn kubectl_as(&self, kubeconfig: &Path, arguments: &[&str], input: &str) -> Result<String> {
+    pub async fn kubectl_as(
+        &self,
+        kubeconfig: &Path,
+        arguments: &[&str],
+        input: &str,
+    ) -> Result<String> {
         let mut child = tokio::process::Command::new(self.paths.program("kubectl"))
             .args(arguments)
             .env("KUBECONFIG", kubeconfig)
@@ -113,7 +118,12 @@ impl ControlPlane {
         let _ = stdin.write_all(input.as_bytes()).await;
         drop(stdin);
         let output = child.wait_with_output().await?;
-        ensure!(output.status.success(), "kubectl {} failed: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+        ensure!(
+            output.status.success(),
+            "kubectl {} failed: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 

@@ -22,7 +22,8 @@ rm -rf "$1"
 "#;
 
 /// The variables of the environment that would send loopback traffic elsewhere.
-pub const PROXIES: [&str; 6] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
+pub const PROXIES: [&str; 6] =
+    ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
 
 /// Processes in the order in which they were started.
 pub struct Processes {
@@ -52,7 +53,12 @@ impl Processes {
     }
 
     /// Starts a program with these arguments and these variables.
-    pub fn start(&mut self, program: &Path, arguments: &[String], variables: &[(&str, String)]) -> Result<()> {
+    pub fn start(
+        &mut self,
+        program: &Path,
+        arguments: &[String],
+        variables: &[(&str, String)],
+    ) -> Result<()> {
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let log = self.folder.join(format!("{name}.log"));
         let output = File::create(&log)?;

@@ -11,9 +11,15 @@ use super::{ControlPlane, kinds};
 
 impl ControlPlane {
     /// Creates a ServiceAccount, applies the documents that grant it something, and gives the kubeconfig with its token.
-    pub async fn service_account(&self, namespace: &str, name: &str, grants: &str) -> Result<PathBuf> {
+    pub async fn service_account(
+        &self,
+        namespace: &str,
+        name: &str,
+        grants: &str,
+    ) -> Result<PathBuf> {
         let cluster = self.cluster(User::Administrator).await?;
-        let within = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+        let within =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
         cluster.apply(&within).await?;
         let account = json!({
             "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace},

@@ -114,14 +114,25 @@ impl ControlPlane {
             ("node-monitor-grace-period", "24h".into()),
         ];
         self.run("kube-controller-manager", &arguments)?;
-        self.run("kube-scheduler", &[("kubeconfig", kubeconfig), ("leader-elect", "false".into()), ("secure-port", "0".into())])
+        self.run(
+            "kube-scheduler",
+            &[
+                ("kubeconfig", kubeconfig),
+                ("leader-elect", "false".into()),
+                ("secure-port", "0".into()),
+            ],
+        )
     }
 
     async fn install_kinds(&self) -> Result<()> {
-        let (generated, written) = (path(&self.paths.generated_crds()), path(&self.paths.written_crds()));
+        let (generated, written) =
+            (path(&self.paths.generated_crds()), path(&self.paths.written_crds()));
         // Too big for the annotation of a client-side apply.
-        self.kubectl(&["apply", "--server-side", "-f", &generated, "-f", &written]).await.context("the custom resource definitions are refused")?;
-        self.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"]).await?;
+        self.kubectl(&["apply", "--server-side", "-f", &generated, "-f", &written])
+            .await
+            .context("the custom resource definitions are refused")?;
+        self.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"])
+            .await?;
         Ok(())
     }
 
@@ -164,7 +175,8 @@ impl ControlPlane {
     }
 
     fn run(&mut self, name: &str, arguments: &[(&str, String)]) -> Result<()> {
-        let arguments: Vec<String> = arguments.iter().map(|(name, value)| format!("--{name}={value}")).collect();
+        let arguments: Vec<String> =
+            arguments.iter().map(|(name, value)| format!("--{name}={value}")).collect();
         self.processes.start(&self.paths.program(name), &arguments, &[])
     }
 }

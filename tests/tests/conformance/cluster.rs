@@ -32,7 +32,11 @@ enum Place {
 
 impl Cluster {
     pub fn simulated(simulator: Simulator, namespace: &str) -> Self {
-        Self { client: kube::Client::new(simulator.clone(), "default"), place: Place::Simulated(simulator), namespace: namespace.into() }
+        Self {
+            client: kube::Client::new(simulator.clone(), "default"),
+            place: Place::Simulated(simulator),
+            namespace: namespace.into(),
+        }
     }
 
     pub fn real(client: kube::Client, folder: &Path, namespace: &str) -> Self {
@@ -45,7 +49,10 @@ impl Cluster {
         assert_eq!(made.0, 201, "{}", made.1);
         if let Place::Real(_) = self.place {
             let account = format!("/api/v1/namespaces/{}/serviceaccounts/default", self.namespace);
-            self.eventually("the namespace has its account", async || self.get(&account).await.0 == 200).await;
+            self.eventually("the namespace has its account", async || {
+                self.get(&account).await.0 == 200
+            })
+            .await;
         }
     }
 
@@ -68,7 +75,11 @@ impl Cluster {
     }
 
     pub async fn post(&self, path: &str, document: &Value) -> (u16, Value) {
-        self.ask(Request::post(path).header("content-type", "application/json"), document.to_string().into()).await
+        self.ask(
+            Request::post(path).header("content-type", "application/json"),
+            document.to_string().into(),
+        )
+        .await
     }
 
     /// What has to be created.
@@ -90,7 +101,11 @@ impl Cluster {
     }
 
     pub async fn delete(&self, path: &str, options: &Value) -> (u16, Value) {
-        self.ask(Request::delete(path).header("content-type", "application/json"), options.to_string().into()).await
+        self.ask(
+            Request::delete(path).header("content-type", "application/json"),
+            options.to_string().into(),
+        )
+        .await
     }
 
     /// Sends a request; the answer is a document, or else its text.
@@ -102,7 +117,9 @@ impl Cluster {
 
     /// The events of a watch that is asked for some seconds.
     pub async fn watch(&self, path: &str) -> Vec<Value> {
-        let request = Request::get(format!("{path}&watch=true&timeoutSeconds=2")).body(Body::empty()).unwrap();
+        let request = Request::get(format!("{path}&watch=true&timeoutSeconds=2"))
+            .body(Body::empty())
+            .unwrap();
         let body = self.client.send(request).await.unwrap().into_body().collect();
         if let Place::Simulated(simulator) = &self.place {
             // The watch ends in its time, which somebody has to move.
@@ -120,7 +137,10 @@ impl Cluster {
             looks += 1;
             match &self.place {
                 Place::Simulated(simulator) => {
-                    assert!(looks < PATIENCE.as_secs(), "{what}: not within {PATIENCE:?} of the simulator's time");
+                    assert!(
+                        looks < PATIENCE.as_secs(),
+                        "{what}: not within {PATIENCE:?} of the simulator's time"
+                    );
                     simulator.clock().advance(Duration::from_secs(1));
                 }
                 Place::Real(_) => {
@@ -134,13 +154,19 @@ impl Cluster {
     /// The path of the log of a pod that has written some lines over some seconds.
     pub async fn log(&self) -> String {
         let Place::Real(folder) = &self.place else {
-            let pods = self.found("/api/v1/namespaces/media/pods?labelSelector=app%3Dimporter").await;
-            return format!("/api/v1/namespaces/media/pods/{}/log", pods["items"][0]["metadata"]["name"].as_str().unwrap());
+            let pods =
+                self.found("/api/v1/namespaces/media/pods?labelSelector=app%3Dimporter").await;
+            return format!(
+                "/api/v1/namespaces/media/pods/{}/log",
+                pods["items"][0]["metadata"]["name"].as_str().unwrap()
+            );
         };
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "talker"}, "spec": {"containers": [{"name": "talker", "image": "talker"}]}});
         self.made(&self.path("v1/pods"), &pod).await;
         let file = folder.join("talker.log");
-        let lines: String = (0..9).map(|n| format!("2026-08-20T10:00:0{n}.5{n}0000000Z stderr F line {n}\n")).collect();
+        let lines: String = (0..9)
+            .map(|n| format!("2026-08-20T10:00:0{n}.5{n}0000000Z stderr F line {n}\n"))
+            .collect();
         std::fs::write(&file, lines).unwrap();
         let logs = json!({"apiVersion": "kwok.x-k8s.io/v1alpha1", "kind": "Logs", "metadata": {"name": "talker"},
             "spec": {"logs": [{"containers": ["talker"], "logsFile": file}]}});
@@ -152,7 +178,8 @@ impl Cluster {
 }
 
 fn document(bytes: &[u8]) -> Value {
-    serde_json::from_slice(bytes).unwrap_or_else(|_| String::from_utf8_lossy(bytes).into_owned().into())
+    serde_json::from_slice(bytes)
+        .unwrap_or_else(|_| String::from_utf8_lossy(bytes).into_owned().into())
 }
 
 pub fn config_map(name: &str) -> Value {

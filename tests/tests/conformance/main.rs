@@ -65,7 +65,11 @@ const STORIES: &[Story] = stories! {
 
 #[tokio::test]
 async fn the_simulated_api_server_tells_the_stories() {
-    LocalSet::new().run_until(tell(|namespace| Cluster::simulated(Simulator::new(Incident::StuckImporter), namespace))).await;
+    LocalSet::new()
+        .run_until(tell(|namespace| {
+            Cluster::simulated(Simulator::new(Incident::StuckImporter), namespace)
+        }))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,7 +77,9 @@ async fn the_simulated_api_server_tells_the_stories() {
 async fn the_real_api_server_tells_the_same() {
     let plane = ControlPlane::start().await.unwrap();
     let client = plane.client(User::Administrator).await.unwrap();
-    LocalSet::new().run_until(tell(|namespace| Cluster::real(client.clone(), plane.folder(), namespace))).await;
+    LocalSet::new()
+        .run_until(tell(|namespace| Cluster::real(client.clone(), plane.folder(), namespace)))
+        .await;
 }
 
 /// Tells all stories, each in a namespace of its own, and fails with the names of those that came out otherwise.
@@ -90,5 +96,10 @@ async fn tell(cluster: impl Fn(&str) -> Cluster) {
             failed.push(*name);
         }
     }
-    assert!(failed.is_empty(), "{} of {} stories came out otherwise: {failed:#?}", failed.len(), STORIES.len());
+    assert!(
+        failed.is_empty(),
+        "{} of {} stories came out otherwise: {failed:#?}",
+        failed.len(),
+        STORIES.len()
+    );
 }

@@ -4,12 +4,25 @@ use crate::cluster::{Cluster, KUSTOMIZATIONS, MERGE, SOURCES, config_map, kustom
 use serde_json::{Value, json};
 
 pub async fn creation_fills_in_what_the_server_knows(c: Cluster) {
-    let made = c.made(&format!("{}?fieldManager=salve", c.path("v1/configmaps")), &config_map("one")).await;
+    let made = c
+        .made(&format!("{}?fieldManager=salve", c.path("v1/configmaps")), &config_map("one"))
+        .await;
     let metadata = &made["metadata"];
-    assert_eq!((&metadata["namespace"], metadata["uid"].as_str().unwrap().len()), (&json!(c.namespace), 36));
+    assert_eq!(
+        (&metadata["namespace"], metadata["uid"].as_str().unwrap().len()),
+        (&json!(c.namespace), 36)
+    );
     assert!(metadata["resourceVersion"].as_str().unwrap().parse::<u64>().is_ok());
-    assert!(metadata["creationTimestamp"].as_str().is_some_and(|at| at.len() == 20 && at.ends_with('Z')), "{metadata}");
-    assert_eq!((&metadata["managedFields"][0]["manager"], &metadata["managedFields"][0]["operation"]), (&json!("salve"), &json!("Update")));
+    assert!(
+        metadata["creationTimestamp"]
+            .as_str()
+            .is_some_and(|at| at.len() == 20 && at.ends_with('Z')),
+        "{metadata}"
+    );
+    assert_eq!(
+        (&metadata["managedFields"][0]["manager"], &metadata["managedFields"][0]["operation"]),
+        (&json!("salve"), &json!("Update"))
+    );
     assert!(metadata["managedFields"][0]["fieldsV1"]["f:data"]["f:a"].is_object(), "{metadata}");
     assert_eq!((&made["kind"], &made["apiVersion"]), (&json!("ConfigMap"), &json!("v1")));
     let mut named = config_map("run");
@@ -19,7 +32,10 @@ pub async fn creation_fills_in_what_the_server_knows(c: Cluster) {
 }
 
 pub async fn a_taken_name_is_refused(c: Cluster) {
-    for (kind, object, group) in [("v1/configmaps", config_map("one"), None), (SOURCES, source("one"), Some("volsync.backube"))] {
+    for (kind, object, group) in [
+        ("v1/configmaps", config_map("one"), None),
+        (SOURCES, source("one"), Some("volsync.backube")),
+    ] {
         let plural = kind.rsplit_once('/').unwrap().1;
         c.made(&c.path(kind), &object).await;
         let qualified = group.map_or(plural.to_owned(), |group| format!("{plural}.{group}"));
@@ -41,10 +57,18 @@ pub async fn a_wrong_document_is_refused(c: Cluster) {
     };
     let (code, reason, status) = refused(&path, &config_map("Not A Name")).await;
     assert_eq!((code, reason.as_str()), (422, "Invalid"), "{status}");
-    assert_eq!((&status["details"]["kind"], &status["details"]["causes"][0]["field"]), (&json!("ConfigMap"), &json!("metadata.name")));
+    assert_eq!(
+        (&status["details"]["kind"], &status["details"]["causes"][0]["field"]),
+        (&json!("ConfigMap"), &json!("metadata.name"))
+    );
     assert_eq!(status["details"]["causes"][0]["reason"], "FieldValueInvalid");
-    let (code, reason, status) = refused("/api/v1/namespaces/nowhere/configmaps", &config_map("one")).await;
-    assert_eq!((code, reason.as_str(), &status["details"]), (404, "NotFound", &json!({"name": "nowhere", "kind": "namespaces"})), "{status}");
+    let (code, reason, status) =
+        refused("/api/v1/namespaces/nowhere/configmaps", &config_map("one")).await;
+    assert_eq!(
+        (code, reason.as_str(), &status["details"]),
+        (404, "NotFound", &json!({"name": "nowhere", "kind": "namespaces"})),
+        "{status}"
+    );
     let mut nameless = config_map("one");
     nameless["metadata"] = json!({});
     let (code, reason, status) = refused(&path, &nameless).await;
@@ -55,7 +79,9 @@ pub async fn a_wrong_document_is_refused(c: Cluster) {
     elsewhere["metadata"]["namespace"] = "default".into();
     let (code, reason, status) = refused(&path, &elsewhere).await;
     assert_eq!((code, reason.as_str()), (400, "BadRequest"), "{status}");
-    let (code, status) = c.ask(http::Request::post(&path).header("content-type", "application/json"), b"{".to_vec()).await;
+    let (code, status) = c
+        .ask(http::Request::post(&path).header("content-type", "application/json"), b"{".to_vec())
+        .await;
     assert_eq!((code, &status["reason"]), (400, &json!("BadRequest")), "{status}");
 }
 
@@ -63,10 +89,22 @@ pub async fn generations_count_changes_of_the_spec(c: Cluster) {
     let path = format!("{}/one", c.path(KUSTOMIZATIONS));
     let made = c.made(&c.path(KUSTOMIZATIONS), &kustomization("one")).await;
     assert_eq!(made["metadata"]["generation"], 1);
-    assert_eq!(c.merged(&path, &json!({"spec": {"suspend": true}})).await["metadata"]["generation"], 2);
-    assert_eq!(c.merged(&path, &json!({"metadata": {"annotations": {"a": "b"}}})).await["metadata"]["generation"], 2);
-    assert_eq!(c.merged(&path, &json!({"metadata": {"generation": 9}})).await["metadata"]["generation"], 2);
-    assert_eq!(c.merged(&path, &json!({"spec": {"suspend": null}})).await["metadata"]["generation"], 3);
+    assert_eq!(
+        c.merged(&path, &json!({"spec": {"suspend": true}})).await["metadata"]["generation"],
+        2
+    );
+    assert_eq!(
+        c.merged(&path, &json!({"metadata": {"annotations": {"a": "b"}}})).await["metadata"]["generation"],
+        2
+    );
+    assert_eq!(
+        c.merged(&path, &json!({"metadata": {"generation": 9}})).await["metadata"]["generation"],
+        2
+    );
+    assert_eq!(
+        c.merged(&path, &json!({"spec": {"suspend": null}})).await["metadata"]["generation"],
+        3
+    );
     let made = c.made(&c.path("v1/configmaps"), &config_map("one")).await;
     assert_eq!(made["metadata"].get("generation"), None, "a ConfigMap has none");
 }
@@ -78,9 +116,15 @@ pub async fn status_is_a_matter_of_its_own(c: Cluster) {
     assert_eq!(c.made(&c.path(SOURCES), &object).await.get("status"), None);
     let status = json!({"status": {"lastManualSync": "once"}, "spec": {"paused": false}});
     let patched = c.merged(&format!("{path}/status"), &status).await;
-    assert_eq!((&patched["status"]["lastManualSync"], &patched["spec"]["paused"]), (&json!("once"), &json!(true)));
+    assert_eq!(
+        (&patched["status"]["lastManualSync"], &patched["spec"]["paused"]),
+        (&json!("once"), &json!(true))
+    );
     let patched = c.merged(&path, &json!({"status": {"lastManualSync": "twice"}})).await;
     assert_eq!(patched["status"]["lastManualSync"], "once");
     assert_eq!(patched["metadata"]["generation"], 1);
-    assert_eq!(c.patch(&format!("{}/one/status", c.path("v1/configmaps")), MERGE, &json!({})).await.0, 404);
+    assert_eq!(
+        c.patch(&format!("{}/one/status", c.path("v1/configmaps")), MERGE, &json!({})).await.0,
+        404
+    );
 }

@@ -51,7 +51,12 @@ impl Account {
         for at in 0..opened.len() {
             let mut others = opened.clone();
             let missing = others.remove(at);
-            ensure!(self.changes_were_opened(&others).is_err(), "nobody would miss entry {}: {}", missing.n, missing.effect.name());
+            ensure!(
+                self.changes_were_opened(&others).is_err(),
+                "nobody would miss entry {}: {}",
+                missing.n,
+                missing.effect.name()
+            );
         }
         Ok(())
     }
@@ -70,18 +75,30 @@ impl Account {
             Line::Done(done) | Line::Planned(done) => Some(&done.effect),
             _ => None,
         });
-        let mut footprints: Vec<Footprint> = effects.map(|effect| Footprint::new(effect, grants.followed(effect.capability()))).collect();
+        let mut footprints: Vec<Footprint> = effects
+            .map(|effect| Footprint::new(effect, grants.followed(effect.capability())))
+            .collect();
         // Asked before there is a run.
         footprints.push(Footprint::new(&Identity {}.effect(), vec![]));
         footprints.push(Footprint::new(&Access { requests: vec![] }.effect(), vec![]));
         footprints.push(Footprint::new(
-            &Policies { policies: role::policies().into_iter().map(|name| Policy { name, spec: Value::Null, binding: Value::Null }).collect() }.effect(),
+            &Policies {
+                policies: role::policies()
+                    .into_iter()
+                    .map(|name| Policy { name, spec: Value::Null, binding: Value::Null })
+                    .collect(),
+            }
+            .effect(),
             vec![],
         ));
         // What is no resource is discovery.
         for entry in self.asked.iter().filter(|entry| !entry.resource.is_empty()) {
             let asked = asked(entry)?;
-            ensure!(footprints.iter().any(|footprint| footprint.covers(&asked).is_ok()), "no recorded effect covers {}", words(entry));
+            ensure!(
+                footprints.iter().any(|footprint| footprint.covers(&asked).is_ok()),
+                "no recorded effect covers {}",
+                words(entry)
+            );
         }
         Ok(())
     }
@@ -93,10 +110,20 @@ impl Account {
         let (mut deleted, mut restarts) = (BTreeSet::new(), BTreeSet::new());
         for entry in self.mutations() {
             let asked = asked(entry)?;
-            ensure!(opened.iter().any(|opened| answers(opened, entry, &asked)), "the run file holds no entry for {} of {}", words(entry), entry.request);
+            ensure!(
+                opened.iter().any(|opened| answers(opened, entry, &asked)),
+                "the run file holds no entry for {} of {}",
+                words(entry),
+                entry.request
+            );
             if entry.resource == "replicationsources" && entry.is_granted() {
                 let uid = &entry.request["preconditions"]["uid"];
-                ensure!(uid.is_string(), "{} is bound to no object: {}", words(entry), entry.request);
+                ensure!(
+                    uid.is_string(),
+                    "{} is bound to no object: {}",
+                    words(entry),
+                    entry.request
+                );
                 ensure!(deleted.insert(uid.to_string()), "{} was done twice", words(entry));
             }
             if entry.resource == "deployments" && entry.is_granted() {
@@ -112,9 +139,21 @@ impl Account {
         for entry in self.mutations() {
             let asked = asked(entry)?;
             // An entry stands for one request an object.
-            let place = |at: usize| (at, entry.verb.clone(), entry.resource.clone(), entry.namespace.clone(), entry.name.clone());
-            let found = opened.iter().enumerate().find(|(at, opened)| !spent.contains(&place(*at)) && answers(opened, entry, &asked));
-            let (at, _) = found.with_context(|| format!("the run file holds no entry for {} of {}", words(entry), entry.request))?;
+            let place = |at: usize| {
+                (
+                    at,
+                    entry.verb.clone(),
+                    entry.resource.clone(),
+                    entry.namespace.clone(),
+                    entry.name.clone(),
+                )
+            };
+            let found = opened.iter().enumerate().find(|(at, opened)| {
+                !spent.contains(&place(*at)) && answers(opened, entry, &asked)
+            });
+            let (at, _) = found.with_context(|| {
+                format!("the run file holds no entry for {} of {}", words(entry), entry.request)
+            })?;
             spent.insert(place(at));
         }
         Ok(())
@@ -124,7 +163,8 @@ impl Account {
 /// Whether this change is of this entry.
 fn answers(opened: &Opened, entry: &Entry, asked: &Asked<'_>) -> bool {
     let footprint = Footprint::new(&opened.effect, vec![]);
-    let known = opened.prior.objects.iter().any(|object| object["metadata"]["name"] == entry.name.as_str());
+    let known =
+        opened.prior.objects.iter().any(|object| object["metadata"]["name"] == entry.name.as_str());
     let fields = asked.verb != Verb::Patch || footprint.covers_patch(&entry.request).is_ok();
     known && fields && footprint.covers(asked).is_ok()
 }
@@ -144,7 +184,10 @@ pub fn words(entry: &Entry) -> String {
 
 fn asked(entry: &Entry) -> Result<Asked<'_>> {
     let verbs = [Verb::Get, Verb::List, Verb::Watch, Verb::Create, Verb::Patch, Verb::Delete];
-    let verb = verbs.into_iter().find(|verb| verb.word() == entry.verb).with_context(|| format!("no effect has the verb of {}", words(entry)))?;
+    let verb = verbs
+        .into_iter()
+        .find(|verb| verb.word() == entry.verb)
+        .with_context(|| format!("no effect has the verb of {}", words(entry)))?;
     let given = |text: &'_ str| !text.is_empty();
     Ok(Asked {
         verb,
@@ -152,7 +195,8 @@ fn asked(entry: &Entry) -> Result<Asked<'_>> {
         resource: &entry.resource,
         subresource: Some(entry.subresource.as_str()).filter(|text| given(text)),
         // The audit log says of a namespace that it is in itself.
-        namespace: Some(entry.namespace.as_str()).filter(|text| given(text) && entry.resource != "namespaces"),
+        namespace: Some(entry.namespace.as_str())
+            .filter(|text| given(text) && entry.resource != "namespaces"),
         name: Some(entry.name.as_str()).filter(|text| given(text)),
     })
 }

@@ -24,23 +24,46 @@ async fn no_canary_sings_in_anything_that_is_said_or_written() -> Result<()> {
     let mut planted = scene::PLANTED;
     in_the_driver(&stage.cluster, &mut planted).await?;
     // The driver's pods were replaced, for its environment is another one.
-    let rolled_out = ["rollout", "status", "deployment", "csi-rbdplugin-provisioner", "--namespace=rook-ceph", "--timeout=90s"];
+    let rolled_out = [
+        "rollout",
+        "status",
+        "deployment",
+        "csi-rbdplugin-provisioner",
+        "--namespace=rook-ceph",
+        "--timeout=90s",
+    ];
     stage.plane.kubectl(&rolled_out).await?;
     stage.scene.strike().await?;
     let (kubeconfig, token) = in_the_kubeconfig(&stage, &mut planted)?;
     ensure!(planted + 1 == CANARIES, "{planted} canaries and a token");
     let home = tempfile::tempdir()?;
     let mut said = vec![];
-    for command in [&["check", "-vv"][..], &["plan", "-vv"], &["run", "--yes", "-vv", "--config", "mode=all"], &["check", "--output", "json"]] {
+    for command in [
+        &["check", "-vv"][..],
+        &["plan", "-vv"],
+        &["run", "--yes", "-vv", "--config", "mode=all"],
+        &["check", "--output", "json"],
+    ] {
         let (command, flags) = command.split_first().context("a command has a name")?;
         let arguments: Vec<&str> = guest(&[]).into_iter().chain(flags.iter().copied()).collect();
         said.push((*command, salve(home.path(), &kubeconfig, command, &arguments).await?));
     }
-    ensure!(said.iter().any(|(_, said)| said.contains("FIXED")), "the run was not fixed: {said:#?}");
-    said.push(("doctor", salve(home.path(), &stage.plane.kubeconfig(User::Administrator), "doctor", &[]).await?));
-    let runs: Vec<PathBuf> = files(home.path())?.into_iter().filter(|file| file.extension().is_some_and(|end| end == "jsonl")).collect();
+    ensure!(
+        said.iter().any(|(_, said)| said.contains("FIXED")),
+        "the run was not fixed: {said:#?}"
+    );
+    said.push((
+        "doctor",
+        salve(home.path(), &stage.plane.kubeconfig(User::Administrator), "doctor", &[]).await?,
+    ));
+    let runs: Vec<PathBuf> = files(home.path())?
+        .into_iter()
+        .filter(|file| file.extension().is_some_and(|end| end == "jsonl"))
+        .collect();
     ensure!(runs.len() >= 2, "a plan and a run leave a file each: {runs:?}");
-    for (run, form) in runs.iter().flat_map(|run| ["terminal", "json", "markdown", "html"].map(|form| (run.display().to_string(), form))) {
+    for (run, form) in runs.iter().flat_map(|run| {
+        ["terminal", "json", "markdown", "html"].map(|form| (run.display().to_string(), form))
+    }) {
         said.push(("report", clean(home.path(), &["report", &run, "--as", form]).await?));
     }
     for (command, said) in &said {
@@ -48,9 +71,16 @@ async fn no_canary_sings_in_anything_that_is_said_or_written() -> Result<()> {
         ensure!(!said.contains(&token), "{command} says the token");
     }
     let files = files(home.path())?;
-    ensure!(files.len() >= 3 && canary::listen_below(home.path())? == files.len(), "it keeps files: {files:?}");
+    ensure!(
+        files.len() >= 3 && canary::listen_below(home.path())? == files.len(),
+        "it keeps files: {files:?}"
+    );
     for file in &files {
-        ensure!(!String::from_utf8_lossy(&std::fs::read(file)?).contains(&token), "{} holds the token", file.display());
+        ensure!(
+            !String::from_utf8_lossy(&std::fs::read(file)?).contains(&token),
+            "{} holds the token",
+            file.display()
+        );
     }
     println!("{CANARIES} canaries, {} outputs, {} files", said.len(), files.len());
     Ok(())
@@ -64,7 +94,8 @@ fn next(planted: &mut usize) -> String {
 
 /// In the environment of the containers whose logs a run reads.
 async fn in_the_driver(cluster: &Cluster, planted: &mut usize) -> Result<()> {
-    let environment: Vec<Value> = (0..10).map(|n| json!({"name": format!("TOKEN_{n}"), "value": next(planted)})).collect();
+    let environment: Vec<Value> =
+        (0..10).map(|n| json!({"name": format!("TOKEN_{n}"), "value": next(planted)})).collect();
     let driver = cluster.get(&kind::DEPLOYMENTS, "rook-ceph", "csi-rbdplugin-provisioner").await?;
     let mut containers = driver["spec"]["template"]["spec"]["containers"].clone();
     containers[0]["env"] = environment.into();
@@ -76,11 +107,17 @@ async fn in_the_driver(cluster: &Cluster, planted: &mut usize) -> Result<()> {
 /// The account's token, given by a plugin that has canaries around it; other users with tokens of theirs. The file, and the token.
 fn in_the_kubeconfig(stage: &Stage, planted: &mut usize) -> Result<(PathBuf, String)> {
     let mut kubeconfig: Value = serde_json::from_str(&std::fs::read_to_string(&stage.kubeconfig)?)?;
-    let token = kubeconfig.pointer("/users/0/user/token").and_then(Value::as_str).context("the kubeconfig has no token")?.to_owned();
+    let token = kubeconfig
+        .pointer("/users/0/user/token")
+        .and_then(Value::as_str)
+        .context("the kubeconfig has no token")?
+        .to_owned();
     let credential = json!({"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": token}});
     let file = stage.plane.folder().join("credential.json");
     std::fs::write(&file, credential.to_string())?;
-    let environment: Vec<Value> = (0..4).map(|n| json!({"name": format!("PLUGIN_SECRET_{n}"), "value": next(planted)})).collect();
+    let environment: Vec<Value> = (0..4)
+        .map(|n| json!({"name": format!("PLUGIN_SECRET_{n}"), "value": next(planted)}))
+        .collect();
     kubeconfig["users"][0]["user"] = json!({"exec": {
         "apiVersion": "client.authentication.k8s.io/v1", "command": "cat", "args": [file, "--", "/dev/null"], "env": environment, "interactiveMode": "Never",
     }});
@@ -93,7 +130,12 @@ fn in_the_kubeconfig(stage: &Stage, planted: &mut usize) -> Result<(PathBuf, Str
     Ok((path, token))
 }
 
-async fn salve(home: &Path, kubeconfig: &Path, command: &str, arguments: &[&str]) -> Result<String> {
+async fn salve(
+    home: &Path,
+    kubeconfig: &Path,
+    command: &str,
+    arguments: &[&str],
+) -> Result<String> {
     let kubeconfig = kubeconfig.display().to_string();
     let mut all = vec![command];
     all.extend(arguments);
@@ -116,8 +158,17 @@ async fn clean(home: &Path, arguments: &[&str]) -> Result<String> {
         .env_remove("KUBECONFIG")
         .stdin(Stdio::null());
     let output = process.output().await?;
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    ensure!(output.status.code().is_some_and(|code| code < 2), "salve {} ended with {}: {said}", arguments.join(" "), output.status);
+    let said = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    ensure!(
+        output.status.code().is_some_and(|code| code < 2),
+        "salve {} ended with {}: {said}",
+        arguments.join(" "),
+        output.status
+    );
     Ok(said)
 }
 

@@ -39,12 +39,26 @@ pub async fn a_label_keeps_its_object(stage: &Stage) -> Result<()> {
     let told = stage.salve.tell("run", &[guest(&[]), vec!["--policy", &file]].concat()).await?;
     told.is(3, "denied")?;
     let words = told.report["sentence"].as_str().unwrap_or_default();
-    ensure!(words.contains(&format!("{namespace}/{name}")) && words.contains("keep") && words.contains("careful.yaml"), "{words}");
+    ensure!(
+        words.contains(&format!("{namespace}/{name}"))
+            && words.contains("keep")
+            && words.contains("careful.yaml"),
+        "{words}"
+    );
     let asked = stage.asked_since(since)?;
-    let deleted: Vec<&str> = mutations(&asked).filter(|entry| entry.resource == "replicationsources").map(|entry| entry.uri.as_str()).collect();
+    let deleted: Vec<&str> = mutations(&asked)
+        .filter(|entry| entry.resource == "replicationsources")
+        .map(|entry| entry.uri.as_str())
+        .collect();
     ensure!(deleted.is_empty(), "deleted all the same: {deleted:?}");
     ensure!(stage.sources().await? == sources, "a source is gone");
-    ensure!(stage.suspensions().await? == flux && stage.marked().await?.is_empty(), "Flux is not as it was");
-    stage.cluster.merge(&kind::REPLICATION_SOURCES, namespace, name, &label(serde_json::Value::Null)).await?;
+    ensure!(
+        stage.suspensions().await? == flux && stage.marked().await?.is_empty(),
+        "Flux is not as it was"
+    );
+    stage
+        .cluster
+        .merge(&kind::REPLICATION_SOURCES, namespace, name, &label(serde_json::Value::Null))
+        .await?;
     Ok(())
 }

@@ -34,9 +34,13 @@ struct Tally {
 #[tokio::test(flavor = "multi_thread")]
 #[cfg_attr(not(control_plane), ignore = "needs the control plane: cargo xtask control-plane")]
 async fn whenever_it_is_killed_a_run_is_taken_up_and_comes_to_its_end() -> Result<()> {
-    let wanted = std::env::var("SALVE_KILLS").map_or(Ok(ON_ONE), |kills| kills.parse()).context("SALVE_KILLS is no number")?;
-    let seed =
-        std::env::var("SALVE_SEED").map_or_else(|_| Ok(jiff::Timestamp::now().as_millisecond() as u64 ^ u64::from(std::process::id())), |seed| seed.parse())?;
+    let wanted = std::env::var("SALVE_KILLS")
+        .map_or(Ok(ON_ONE), |kills| kills.parse())
+        .context("SALVE_KILLS is no number")?;
+    let seed = std::env::var("SALVE_SEED").map_or_else(
+        |_| Ok(jiff::Timestamp::now().as_millisecond() as u64 ^ u64::from(std::process::id())),
+        |seed| seed.parse(),
+    )?;
     println!("report: seed {seed} (SALVE_SEED)");
     let mut random = Random(seed.max(1));
     let mut tally = Tally { span: Duration::from_secs(15), ..Tally::default() };
@@ -45,12 +49,20 @@ async fn whenever_it_is_killed_a_run_is_taken_up_and_comes_to_its_end() -> Resul
         stage.scene.strike().await?;
         let until = wanted.min(tally.kills + ON_ONE);
         while tally.kills < until {
-            run(&stage, &mut tally, &mut random).await.with_context(|| format!("seed {seed}, run {}, after {} kills", tally.runs, tally.kills))?;
+            run(&stage, &mut tally, &mut random).await.with_context(|| {
+                format!("seed {seed}, run {}, after {} kills", tally.runs, tally.kills)
+            })?;
         }
     }
-    println!("report: {} kills in {} runs, at most {} in one", tally.kills, tally.runs, tally.longest);
+    println!(
+        "report: {} kills in {} runs, at most {} in one",
+        tally.kills, tally.runs, tally.longest
+    );
     println!("report: how the runs came out: {:?}", tally.verdicts);
-    ensure!(tally.verdicts.get("fixed").is_some_and(|fixed| fixed * 2 > tally.runs), "hardly a run was finished: {tally:?}");
+    ensure!(
+        tally.verdicts.get("fixed").is_some_and(|fixed| fixed * 2 > tally.runs),
+        "hardly a run was finished: {tally:?}"
+    );
     Ok(())
 }
 
@@ -76,7 +88,10 @@ async fn run(stage: &Stage, tally: &mut Tally, random: &mut Random) -> Result<()
                 // It died before its header stood, so nothing may have been sent.
                 tally.kills += 1;
                 let asked = stage.asked_since(since)?;
-                ensure!(mutations(&asked).next().is_none(), "it changed something and wrote nothing");
+                ensure!(
+                    mutations(&asked).next().is_none(),
+                    "it changed something and wrote nothing"
+                );
                 return Ok(());
             }
             (None, Some(file)) => {
@@ -93,8 +108,16 @@ async fn run(stage: &Stage, tally: &mut Tally, random: &mut Random) -> Result<()
     account.is_sound()?;
     let closing = account.closing();
     *tally.verdicts.entry(closing.verdict.word()).or_default() += 1;
-    println!("run {}, killed {kills} times, {} kills so far: {}", tally.runs, tally.kills, closing.verdict.word());
-    ensure!(closing.verdict != Verdict::LeftOpen && closing.is_whole(), "nothing stood in its way: {closing:?}");
+    println!(
+        "run {}, killed {kills} times, {} kills so far: {}",
+        tally.runs,
+        tally.kills,
+        closing.verdict.word()
+    );
+    ensure!(
+        closing.verdict != Verdict::LeftOpen && closing.is_whole(),
+        "nothing stood in its way: {closing:?}"
+    );
     assert_eq!(stage.suspensions().await?, flux, "Flux is as it was: {closing:?}");
     assert_eq!(stage.marked().await?, Vec::<String>::new(), "{closing:?}");
     let doctor = stage.administrator().tell("doctor", &[]).await?;
@@ -104,7 +127,10 @@ async fn run(stage: &Stage, tally: &mut Tally, random: &mut Random) -> Result<()
     }
     eventually("Flux brings back what Git declares", PATIENCE, async || {
         let sources = stage.sources().await?;
-        let missing: Vec<_> = scene::APPS.iter().filter(|(namespace, name)| !sources.contains_key(&format!("{namespace}/{name}"))).collect();
+        let missing: Vec<_> = scene::APPS
+            .iter()
+            .filter(|(namespace, name)| !sources.contains_key(&format!("{namespace}/{name}")))
+            .collect();
         ensure!(missing.is_empty(), "{missing:?} are missing");
         Ok(())
     })
@@ -116,8 +142,12 @@ fn files(stage: &Stage) -> Result<BTreeSet<PathBuf>> {
     if !runs.is_dir() {
         return Ok(BTreeSet::new());
     }
-    let files = std::fs::read_dir(runs)?.map(|entry| Ok(entry?.path())).collect::<Result<BTreeSet<_>>>()?;
-    Ok(files.into_iter().filter(|path| path.extension().is_some_and(|ending| ending == "jsonl")).collect())
+    let files =
+        std::fs::read_dir(runs)?.map(|entry| Ok(entry?.path())).collect::<Result<BTreeSet<_>>>()?;
+    Ok(files
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|ending| ending == "jsonl"))
+        .collect())
 }
 
 /// Xorshift: moments that a seed brings back.

@@ -27,9 +27,16 @@ pub fn unused(asked: &[Entry]) -> Result<BTreeSet<String>> {
         let namespace = role["metadata"]["namespace"].as_str();
         for (group, resource, verb) in grants(role)? {
             let (plain, below) = resource.split_once('/').unwrap_or((&resource, ""));
-            let here = |entry: &Entry| namespace.is_none_or(|namespace| namespace == entry.namespace);
+            let here =
+                |entry: &Entry| namespace.is_none_or(|namespace| namespace == entry.namespace);
             let word = format!("{verb} {resource}");
-            if asked.iter().any(|one| one.verb == verb && one.group == group && one.resource == plain && one.subresource == below && here(one)) {
+            if asked.iter().any(|one| {
+                one.verb == verb
+                    && one.group == group
+                    && one.resource == plain
+                    && one.subresource == below
+                    && here(one)
+            }) {
                 used.insert(word.clone());
             }
             granted.insert(word);
@@ -54,12 +61,19 @@ fn grants(role: &Value) -> Result<Vec<(String, String, String)>> {
     let mut grants = Vec::new();
     let words = |rule: &Value, field: &str| -> Result<Vec<String>> {
         let words = rule[field].as_array().with_context(|| format!("a rule without {field}"))?;
-        words.iter().map(|word| Ok(word.as_str().with_context(|| format!("{word} is no text"))?.to_owned())).collect()
+        words
+            .iter()
+            .map(|word| Ok(word.as_str().with_context(|| format!("{word} is no text"))?.to_owned()))
+            .collect()
     };
     for rule in role["rules"].as_array().context("a role without rules")? {
         for group in words(rule, "apiGroups")? {
             for resource in words(rule, "resources")? {
-                grants.extend(words(rule, "verbs")?.into_iter().map(|verb| (group.clone(), resource.clone(), verb)));
+                grants.extend(
+                    words(rule, "verbs")?
+                        .into_iter()
+                        .map(|verb| (group.clone(), resource.clone(), verb)),
+                );
             }
         }
     }

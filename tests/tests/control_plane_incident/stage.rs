@@ -79,7 +79,10 @@ impl Stage {
         let told = self.salve.tell(command, &guest(configuration)).await?;
         let asked = self.asked_since(since)?;
         ensure!(!asked.is_empty(), "{command} asked nothing: {told}");
-        ensure!(asked.iter().all(|entry| entry.code != 401 && entry.code != 403), "{command} was refused something: {told}");
+        ensure!(
+            asked.iter().all(|entry| entry.code != 401 && entry.code != 403),
+            "{command} was refused something: {told}"
+        );
         let changes: Vec<String> = mutations(&asked).map(words).collect();
         ensure!(changes.is_empty(), "{command} changed something: {changes:#?}\n{told}");
         Ok(told)
@@ -110,13 +113,20 @@ impl Stage {
     /// Every Flux object with its `spec.suspend`, absent being none.
     pub async fn suspensions(&self) -> Result<BTreeMap<String, Option<bool>>> {
         let all = self.flux().await?;
-        Ok(all.into_iter().map(|(place, object)| (place, object["spec"]["suspend"].as_bool())).collect())
+        Ok(all
+            .into_iter()
+            .map(|(place, object)| (place, object["spec"]["suspend"].as_bool()))
+            .collect())
     }
 
     /// The Flux objects that bear the mark of a run.
     pub async fn marked(&self) -> Result<Vec<String>> {
         let mut all = self.flux().await?;
-        all.retain(|(_, object)| object["metadata"]["annotations"].as_object().is_some_and(|all| all.keys().any(|key| key.starts_with("salve.dev/"))));
+        all.retain(|(_, object)| {
+            object["metadata"]["annotations"]
+                .as_object()
+                .is_some_and(|all| all.keys().any(|key| key.starts_with("salve.dev/")))
+        });
         Ok(all.into_iter().map(|(place, _)| place).collect())
     }
 
@@ -124,7 +134,11 @@ impl Stage {
         let mut all = Vec::new();
         for kind in FLUX {
             let objects = self.cluster.list(&kind, "").await?;
-            all.extend(objects.into_iter().map(|object| (format!("{} {}", kind.kind, place(&object)), object)));
+            all.extend(
+                objects
+                    .into_iter()
+                    .map(|object| (format!("{} {}", kind.kind, place(&object)), object)),
+            );
         }
         Ok(all)
     }
@@ -132,7 +146,12 @@ impl Stage {
     /// The uids of the ReplicationSources by place.
     pub async fn sources(&self) -> Result<BTreeMap<String, String>> {
         let all = self.cluster.list(&kind::REPLICATION_SOURCES, "").await?;
-        Ok(all.iter().map(|source| (place(source), source["metadata"]["uid"].as_str().unwrap_or_default().to_owned())).collect())
+        Ok(all
+            .iter()
+            .map(|source| {
+                (place(source), source["metadata"]["uid"].as_str().unwrap_or_default().to_owned())
+            })
+            .collect())
     }
 
     /// Waits until the pods of the apps that had to wait run.
@@ -140,7 +159,9 @@ impl Stage {
         eventually("the pods of the stuck apps run", PATIENCE, async || {
             for (namespace, name) in scene::STUCK {
                 let pods = self.cluster.list(&kind::PODS, namespace).await?;
-                let runs = pods.iter().any(|pod| pod["metadata"]["labels"]["app"] == name && pod["status"]["phase"] == "Running");
+                let runs = pods.iter().any(|pod| {
+                    pod["metadata"]["labels"]["app"] == name && pod["status"]["phase"] == "Running"
+                });
                 ensure!(runs, "no pod of {namespace}/{name} runs");
             }
             Ok(())
@@ -166,6 +187,7 @@ fn run_file(runs: &Path, told: &Told) -> Result<PathBuf> {
     let run = told.report["run"].as_str().with_context(|| format!("no report: {told}"))?;
     let files = std::fs::read_dir(runs).context("there is no folder of runs")?;
     let files: Vec<PathBuf> = files.map(|file| Ok(file?.path())).collect::<Result<_>>()?;
-    let ours = files.into_iter().find(|file| file.to_string_lossy().ends_with(&format!("-{run}.jsonl")));
+    let ours =
+        files.into_iter().find(|file| file.to_string_lossy().ends_with(&format!("-{run}.jsonl")));
     ours.with_context(|| format!("run {run} left no file"))
 }

@@ -21,7 +21,10 @@ pub async fn an_orphan_comes_back(stage: &Stage, told: &Told) -> Result<()> {
     ensure!(refused.code != Some(0), "the account of a run may not create: {refused}");
     ensure!(!stage.sources().await?.contains_key(&place), "it was made all the same");
 
-    let role = stage.salve.tell("rbac", &["volsync-unlock", "--undo", "--name", "undoer", "--output", "human"]).await?;
+    let role = stage
+        .salve
+        .tell("rbac", &["volsync-unlock", "--undo", "--name", "undoer", "--output", "human"])
+        .await?;
     ensure!(role.code == Some(0), "{role}");
     let undoer = stage.plane.service_account("salve", "undoer", &role.stdout).await?;
     let since = stage.now()?;
@@ -29,8 +32,12 @@ pub async fn an_orphan_comes_back(stage: &Stage, told: &Told) -> Result<()> {
     ensure!(undone.code == Some(0), "{undone}");
     ensure!(stage.sources().await?.contains_key(&place), "{place} is not back: {undone}");
     let asked = stage.asked_by(UNDOER, since)?;
-    ensure!(asked.iter().all(|entry| entry.code != 403 && entry.code != 401), "the Role does not suffice");
-    let changes: Vec<String> = mutations(&asked).filter(|entry| entry.resource != "leases").map(words).collect();
+    ensure!(
+        asked.iter().all(|entry| entry.code != 403 && entry.code != 401),
+        "the Role does not suffice"
+    );
+    let changes: Vec<String> =
+        mutations(&asked).filter(|entry| entry.resource != "leases").map(words).collect();
     ensure!(changes.len() == 1 && changes[0].starts_with("create "), "{changes:?}");
     Ok(())
 }

@@ -57,31 +57,62 @@ async fn the_audit_log_of_a_real_api_server_shows_nothing_ungranted() -> Result<
     let _scene = Scene::healthy(&plane, Manner::default()).await?;
     let folder = tempfile::tempdir()?;
     let document = document(folder.path(), component())?;
-    let role = salve(folder.path(), &["rbac", &document.display().to_string(), "--name", "hostile"]).output().await?;
+    let role =
+        salve(folder.path(), &["rbac", &document.display().to_string(), "--name", "hostile"])
+            .output()
+            .await?;
     ensure!(role.status.success(), "{}", String::from_utf8_lossy(&role.stderr));
-    let kubeconfig = plane.service_account("salve", "hostile", &String::from_utf8(role.stdout)?).await?;
+    let kubeconfig =
+        plane.service_account("salve", "hostile", &String::from_utf8(role.stdout)?).await?;
     let cluster = plane.cluster(User::Administrator).await?;
     let before = cluster.get(&kind::KUSTOMIZATIONS, "media", scene::OWNER).await?;
 
     let mut attacks = vec![];
     for (how, code) in ATTACKS {
         let config = [format!("how={how}"), format!("victim=media/{}", scene::OWNER)];
-        attacks.push(Attack { how, document: document.clone(), config: config.to_vec(), code, suspends: true, words: "" });
+        attacks.push(Attack {
+            how,
+            document: document.clone(),
+            config: config.to_vec(),
+            code,
+            suspends: true,
+            words: "",
+        });
     }
-    let bomb = Shape { name: "a bomb for the compiler", component: bomb(), code: 2, words: "cannot be compiled", suspends: false };
+    let bomb = Shape {
+        name: "a bomb for the compiler",
+        component: bomb(),
+        code: 2,
+        words: "cannot be compiled",
+        suspends: false,
+    };
     for shape in shapes(scene::OWNER).into_iter().chain([bomb]) {
         let own = folder.path().join(shape.name.replace(' ', "-"));
         std::fs::create_dir(&own)?;
         std::fs::write(own.join("guest.wasm"), &shape.component)?;
         let document = self::document(&own, &own.join("guest.wasm"))?;
-        attacks.push(Attack { how: shape.name, document, config: vec![], code: shape.code, suspends: shape.suspends, words: shape.words });
+        attacks.push(Attack {
+            how: shape.name,
+            document,
+            config: vec![],
+            code: shape.code,
+            suspends: shape.suspends,
+            words: shape.words,
+        });
     }
     for attack in attacks {
         let Attack { how, code, .. } = attack;
         let since = plane.audit().entries()?.len();
         let began = Instant::now();
-        let output = limited(folder.path(), &kubeconfig, &attack).output().await.context("salve did not start")?;
-        let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let output = limited(folder.path(), &kubeconfig, &attack)
+            .output()
+            .await
+            .context("salve did not start")?;
+        let told = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
         ensure!(output.status.code() == Some(code), "{how} ended with {:?}: {told}", output.status);
         ensure!(began.elapsed() < PATIENCE, "{how} took {:.0} s", began.elapsed().as_secs_f64());
         ensure!(!told.contains("GOT") && told.contains(attack.words), "{how}: {told}");
@@ -89,11 +120,21 @@ async fn the_audit_log_of_a_real_api_server_shows_nothing_ungranted() -> Result<
 
         let mut asked = plane.audit().entries()?.split_off(since);
         asked.retain(|entry| entry.user == USER);
-        ensure!(!attack.suspends || asked.iter().any(|entry| entry.is_mutation()), "{how} did not come so far that it suspends");
+        ensure!(
+            !attack.suspends || asked.iter().any(|entry| entry.is_mutation()),
+            "{how} did not come so far that it suspends"
+        );
         for entry in &asked {
             // Its Role is its grants: what RBAC had to refuse had left its grants.
-            ensure!(entry.code != 403 && entry.code != 401, "{how}: RBAC had to refuse {} {}", entry.verb, entry.uri);
-            let strange = ["secrets", "exec", "kube-system/", "watch=", "limit=9999", "proxy"].iter().any(|word| entry.uri.contains(word));
+            ensure!(
+                entry.code != 403 && entry.code != 401,
+                "{how}: RBAC had to refuse {} {}",
+                entry.verb,
+                entry.uri
+            );
+            let strange = ["secrets", "exec", "kube-system/", "watch=", "limit=9999", "proxy"]
+                .iter()
+                .any(|word| entry.uri.contains(word));
             ensure!(!strange, "{how} reached {} {}", entry.verb, entry.uri);
             let own = entry.uri.contains(&format!("/media/kustomizations/{}", scene::OWNER))
                 || entry.resource == "leases"
@@ -101,7 +142,11 @@ async fn the_audit_log_of_a_real_api_server_shows_nothing_ungranted() -> Result<
             ensure!(!entry.is_mutation() || own, "{how} changed {} {}", entry.verb, entry.uri);
         }
         let after = cluster.get(&kind::KUSTOMIZATIONS, "media", scene::OWNER).await?;
-        ensure!(after["spec"] == before["spec"] && !after["metadata"]["annotations"].to_string().contains("salve.dev"), "{how} left {after:#}");
+        ensure!(
+            after["spec"] == before["spec"]
+                && !after["metadata"]["annotations"].to_string().contains("salve.dev"),
+            "{how} left {after:#}"
+        );
         println!("{how}: {} requests, {:.1} s", asked.len(), began.elapsed().as_secs_f64());
     }
     canary::listen_below(&folder.path().join("runs"))?;
@@ -115,7 +160,9 @@ fn salve(home: &Path, arguments: &[&str]) -> Command {
 /// A Remediation for a component. In this cluster the app's Kustomization has another name.
 fn document(folder: &Path, component: &Path) -> Result<PathBuf> {
     let document = folder.join("remediation.yaml");
-    let text = REMEDIATION.replace("COMPONENT", &component.display().to_string()).replace("names: [plex]", &format!("names: [{}]", scene::OWNER));
+    let text = REMEDIATION
+        .replace("COMPONENT", &component.display().to_string())
+        .replace("names: [plex]", &format!("names: [{}]", scene::OWNER));
     std::fs::write(&document, text)?;
     Ok(document)
 }
@@ -135,9 +182,30 @@ struct Attack {
 fn limited(home: &Path, kubeconfig: &Path, attack: &Attack) -> Command {
     let program = program().expect("it is built beside this test").display().to_string();
     let mut command = Command::new("sh");
-    command.args(["-c", r#"ulimit -d "$1" && ulimit -t "$2" && shift 2 && exec "$@""#, "sh", &MEMORY.to_string(), &PROCESSOR.to_string(), &program]);
-    let (document, kubeconfig, runs) = (attack.document.display().to_string(), kubeconfig.display().to_string(), home.join("runs").display().to_string());
-    let mut arguments = vec!["run", &document, "--yes", "--kubeconfig", &kubeconfig, "--context", "control-plane", "--runs", &runs];
+    command.args([
+        "-c",
+        r#"ulimit -d "$1" && ulimit -t "$2" && shift 2 && exec "$@""#,
+        "sh",
+        &MEMORY.to_string(),
+        &PROCESSOR.to_string(),
+        &program,
+    ]);
+    let (document, kubeconfig, runs) = (
+        attack.document.display().to_string(),
+        kubeconfig.display().to_string(),
+        home.join("runs").display().to_string(),
+    );
+    let mut arguments = vec![
+        "run",
+        &document,
+        "--yes",
+        "--kubeconfig",
+        &kubeconfig,
+        "--context",
+        "control-plane",
+        "--runs",
+        &runs,
+    ];
     arguments.extend(attack.config.iter().flat_map(|pair| ["--config", pair]));
     clean(command, home, &arguments)
 }
@@ -147,6 +215,12 @@ fn clean(mut command: Command, home: &Path, arguments: &[&str]) -> Command {
         command.env_remove(proxy);
     }
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled");
-    command.args(arguments).env("HOME", home).env("XDG_CACHE_HOME", cache).env_remove("KUBECONFIG").stdin(Stdio::null()).kill_on_drop(true);
+    command
+        .args(arguments)
+        .env("HOME", home)
+        .env("XDG_CACHE_HOME", cache)
+        .env_remove("KUBECONFIG")
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
     command
 }

@@ -48,7 +48,9 @@ fn component() -> &'static PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("hostile");
-        Project { root: &root, package: "hostile", profile: "release" }.component(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("hostile")).unwrap()
+        Project { root: &root, package: "hostile", profile: "release" }
+            .component(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("hostile"))
+            .unwrap()
     })
 }
 
@@ -65,17 +67,21 @@ async fn end(how: &str, mode: Mode) -> Ended {
 /// Runs a component under [`REMEDIATION`] in a cluster of its own.
 async fn run(component: &[u8], config: &[String], mode: Mode) -> Result<Ended, Failed> {
     let folder = tempfile::tempdir().unwrap();
-    let (document, file) = (folder.path().join("remediation.yaml"), folder.path().join("guest.wasm"));
+    let (document, file) =
+        (folder.path().join("remediation.yaml"), folder.path().join("guest.wasm"));
     std::fs::write(&file, component).unwrap();
-    std::fs::write(&document, REMEDIATION.replace("COMPONENT", &file.display().to_string())).unwrap();
+    std::fs::write(&document, REMEDIATION.replace("COMPONENT", &file.display().to_string()))
+        .unwrap();
     let terms = Terms { config: config.to_vec(), ..Terms::default() };
-    let ready = Ready::prepare(Chosen::find(&document.display().to_string(), &terms)?, &terms).await?;
+    let ready =
+        Ready::prepare(Chosen::find(&document.display().to_string(), &terms)?, &terms).await?;
     let simulator = Simulator::new(Incident::Playbook);
     canary::plant(&simulator);
     let open = Open::simulated(simulator.clone()).await?;
     let over = ready.run(mode, &open, Some(folder.path()), Box::new(Nobody)).await?;
     canary::listen("the report", &serde_json::to_string(&over.report).unwrap()).unwrap();
-    canary::listen("the run file", &std::fs::read_to_string(over.file.as_ref().unwrap()).unwrap()).unwrap();
+    canary::listen("the run file", &std::fs::read_to_string(over.file.as_ref().unwrap()).unwrap())
+        .unwrap();
     // The record can be read back, whatever the guest put into it.
     assert!(RunFile::read(over.file.as_ref().unwrap()).unwrap().len() > 2);
     Ok(Ended { over, _runs: folder, simulator })
@@ -92,7 +98,8 @@ fn of_the_guest(simulator: &Simulator) -> Vec<Exchange> {
 
 fn is_as_before(simulator: &Simulator) -> bool {
     let plex = plex(simulator);
-    plex["spec"].get("suspend").is_none() && !plex["metadata"]["annotations"].to_string().contains("salve.dev")
+    plex["spec"].get("suspend").is_none()
+        && !plex["metadata"]["annotations"].to_string().contains("salve.dev")
 }
 
 #[tokio::test]
@@ -138,7 +145,10 @@ async fn a_diagnosis_that_touches_is_denied() {
 
 #[tokio::test]
 async fn it_cannot_give_itself_more_than_a_day() {
-    for config in [vec!["how=return".to_owned()], vec!["how=return".to_owned(), format!("timeout={}", u64::MAX)]] {
+    for config in [
+        vec!["how=return".to_owned()],
+        vec!["how=return".to_owned(), format!("timeout={}", u64::MAX)],
+    ] {
         let ended = run(&std::fs::read(component()).unwrap(), &config, Mode::Live).await.unwrap();
         let entries = RunFile::read(ended.over.file.as_ref().unwrap()).unwrap();
         let Some(Entry::Header(header)) = entries.first() else { panic!("no header") };
@@ -150,40 +160,66 @@ async fn it_cannot_give_itself_more_than_a_day() {
 async fn it_is_not_believed() {
     let ended = end("lie", Mode::Live).await;
     assert_eq!(ended.over.closing.verdict, Verdict::NotFixed);
-    assert!(ended.over.closing.sentence.contains("trust me") && ended.over.closing.sentence.contains("proof"), "{}", ended.over.closing.sentence);
+    assert!(
+        ended.over.closing.sentence.contains("trust me")
+            && ended.over.closing.sentence.contains("proof"),
+        "{}",
+        ended.over.closing.sentence
+    );
 }
 
 #[tokio::test]
 async fn it_reaches_nothing_beyond_its_grants() {
-    for (how, answers) in [("secrets", 22), ("names", 18), ("selectors", 8), ("others", 12), ("marks", 7)] {
+    for (how, answers) in
+        [("secrets", 22), ("names", 18), ("selectors", 8), ("others", 12), ("marks", 7)]
+    {
         let ended = end(how, Mode::Live).await;
         let told = &ended.over.closing.sentence;
         assert!(!told.contains("GOT"), "{told}");
         assert_eq!(told.lines().count(), answers, "{told}");
         let mutations = of_the_guest(&ended.simulator);
-        assert!(mutations.iter().all(|m| m.uri.contains("/namespaces/media/kustomizations/plex")), "{mutations:#?}");
+        assert!(
+            mutations.iter().all(|m| m.uri.contains("/namespaces/media/kustomizations/plex")),
+            "{mutations:#?}"
+        );
         let asked = ended.simulator.exchanges().into_iter().map(|exchange| exchange.uri);
-        let strange: Vec<_> =
-            asked.filter(|uri| ["secret", "exec", "token", "kube-system/", "watch=", "limit=9999", "User:"].iter().any(|word| uri.contains(word))).collect();
+        let strange: Vec<_> = asked
+            .filter(|uri| {
+                ["secret", "exec", "token", "kube-system/", "watch=", "limit=9999", "User:"]
+                    .iter()
+                    .any(|word| uri.contains(word))
+            })
+            .collect();
         assert_eq!(strange, Vec::<String>::new(), "{how}");
     }
 }
 
 #[tokio::test]
 async fn its_record_replays_to_the_same_end() {
-    let (own, _) = load(&std::fs::read(component()).unwrap(), "its own", Limits::default()).await.unwrap();
+    let (own, _) =
+        load(&std::fs::read(component()).unwrap(), "its own", Limits::default()).await.unwrap();
     for how in ["random", "forge", "lines", "paint", "names", "marks", "forget", "panic"] {
         let ended = end(how, Mode::Live).await;
-        let again = replay(&own, RunFile::read(ended.over.file.as_ref().unwrap()).unwrap(), None).await.unwrap();
+        let again = replay(&own, RunFile::read(ended.over.file.as_ref().unwrap()).unwrap(), None)
+            .await
+            .unwrap();
         assert_eq!(again.parts, None, "{how}");
-        assert_eq!((again.closing.verdict, &again.closing.sentence), (ended.over.closing.verdict, &ended.over.closing.sentence), "{how}");
+        assert_eq!(
+            (again.closing.verdict, &again.closing.sentence),
+            (ended.over.closing.verdict, &ended.over.closing.sentence),
+            "{how}"
+        );
     }
 }
 
 #[tokio::test]
 async fn nothing_that_could_differ_the_next_time_does() {
     let once = end("random", Mode::Live).await.over.closing.sentence;
-    assert_eq!(end("random", Mode::Live).await.over.closing.sentence, once, "two runs, two processes of thought, one outcome");
+    assert_eq!(
+        end("random", Mode::Live).await.over.closing.sentence,
+        once,
+        "two runs, two processes of thought, one outcome"
+    );
     assert!(once.contains("7ff8000000000000") || once.contains("7ff8"), "{once}");
 }
 
@@ -192,18 +228,29 @@ async fn nothing_that_could_differ_the_next_time_does() {
 async fn a_guest_that_leaves_out_what_the_run_did_parts_from_its_record() {
     let ended = end("return", Mode::Live).await;
     let path = ended.over.file.as_ref().unwrap();
-    let (other, _) = load(&Guest::default().component(), "another", Limits::default()).await.unwrap();
-    let (own, _) = load(&std::fs::read(component()).unwrap(), "its own", Limits::default()).await.unwrap();
+    let (other, _) =
+        load(&Guest::default().component(), "another", Limits::default()).await.unwrap();
+    let (own, _) =
+        load(&std::fs::read(component()).unwrap(), "its own", Limits::default()).await.unwrap();
     // Of the whole run, and of what is there of it when it dies once it has suspended.
     let text = std::fs::read_to_string(path).unwrap();
-    let opened = text.lines().position(|line| line.contains("\"opened\"") && line.contains("suspend-flux.suspend")).unwrap();
+    let opened = text
+        .lines()
+        .position(|line| line.contains("\"opened\"") && line.contains("suspend-flux.suspend"))
+        .unwrap();
     let died: String = text.split_inclusive('\n').take(opened + 2).collect();
     let file = path.with_file_name("died.jsonl");
     std::fs::write(&file, died).unwrap();
     for path in [path, &file] {
         let entries = RunFile::read(path).unwrap();
-        assert_eq!(replay(&own, entries.clone(), None).await.unwrap().parts, None, "{}", path.display());
-        let parts = replay(&other, entries, None).await.unwrap().parts.expect("it does nothing of that");
+        assert_eq!(
+            replay(&own, entries.clone(), None).await.unwrap().parts,
+            None,
+            "{}",
+            path.display()
+        );
+        let parts =
+            replay(&other, entries, None).await.unwrap().parts.expect("it does nothing of that");
         assert!(parts.entry.is_some() && parts.expected.contains("suspend-flux"), "{parts:?}");
     }
     let (taken, entries) = RunFile::take_up(&file).unwrap();
@@ -212,7 +259,10 @@ async fn a_guest_that_leaves_out_what_the_run_did_parts_from_its_record() {
     let open = Open::simulated(ended.simulator.clone()).await.unwrap();
     let over = dead.recover(&other, Grants::default(), &open, Box::new(Nobody)).await.unwrap();
     assert_eq!(over.closing.verdict, Verdict::Failed(Fault::Guest), "{}", over.closing.sentence);
-    assert!(over.parts.is_some_and(|parts| parts.expected.contains("suspend-flux")) && over.closing.open.is_empty());
+    assert!(
+        over.parts.is_some_and(|parts| parts.expected.contains("suspend-flux"))
+            && over.closing.open.is_empty()
+    );
 }
 
 #[tokio::test]
@@ -236,18 +286,34 @@ async fn what_it_says_cannot_paint() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_guest_paints_is_shown_as_text_by_the_program() {
     let folder = tempfile::tempdir().unwrap();
-    let (document, kubeconfig) = (folder.path().join("remediation.yaml"), folder.path().join("kubeconfig"));
-    std::fs::write(&document, REMEDIATION.replace("COMPONENT", &component().display().to_string())).unwrap();
+    let (document, kubeconfig) =
+        (folder.path().join("remediation.yaml"), folder.path().join("kubeconfig"));
+    std::fs::write(&document, REMEDIATION.replace("COMPONENT", &component().display().to_string()))
+        .unwrap();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    std::fs::write(&kubeconfig, salve_simulator::kubeconfig(listener.local_addr().unwrap())).unwrap();
+    std::fs::write(&kubeconfig, salve_simulator::kubeconfig(listener.local_addr().unwrap()))
+        .unwrap();
     // Ends with the test's runtime.
     tokio::spawn(salve_simulator::serve(Simulator::new(Incident::Playbook), listener, 1.0));
     let mut command = tokio::process::Command::new(salve_tests::salve::program().unwrap());
-    command.arg("run").arg(&document).args(["--yes", "--config", "how=paint", "--kubeconfig"]).arg(&kubeconfig).arg("--runs").arg(folder.path().join("runs"));
-    let output = command.env("HOME", folder.path()).env("CLICOLOR_FORCE", "1").output().await.unwrap();
+    command
+        .arg("run")
+        .arg(&document)
+        .args(["--yes", "--config", "how=paint", "--kubeconfig"])
+        .arg(&kubeconfig)
+        .arg("--runs")
+        .arg(folder.path().join("runs"));
+    let output =
+        command.env("HOME", folder.path()).env("CLICOLOR_FORCE", "1").output().await.unwrap();
     let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    assert!(told.contains("owned") && told.contains("FIXED  all is well"), "its words are shown: {told}");
-    let painted = ["\u{1b}[2J", "\u{1b}]", "\u{7}", "\u{202e}"].into_iter().filter(|sequence| told.contains(sequence)).collect::<Vec<_>>();
+    assert!(
+        told.contains("owned") && told.contains("FIXED  all is well"),
+        "its words are shown: {told}"
+    );
+    let painted = ["\u{1b}[2J", "\u{1b}]", "\u{7}", "\u{202e}"]
+        .into_iter()
+        .filter(|sequence| told.contains(sequence))
+        .collect::<Vec<_>>();
     assert!(painted.is_empty(), "{painted:?} in {told:?}");
     assert!(!told.lines().any(|line| line.starts_with("FIXED")), "no line is the guest's: {told}");
 }
@@ -261,11 +327,25 @@ fn inspect_says_of_each_shape_that_cannot_run_why() {
     for shape in shapes::shapes("plex").into_iter().filter(|shape| shape.code == 2) {
         std::fs::write(&file, &shape.component).unwrap();
         let program = salve_tests::salve::program().expect("it is built beside this test");
-        let output = std::process::Command::new(program).arg("inspect").arg(&file).env("HOME", folder.path()).output().unwrap();
-        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let output = std::process::Command::new(program)
+            .arg("inspect")
+            .arg(&file)
+            .env("HOME", folder.path())
+            .output()
+            .unwrap();
+        let said = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
         assert_eq!(output.status.code(), Some(2), "{}: {said}", shape.name);
-        let heads = [("an interface that nobody has", "unknown"), ("another version", "wrong version"), ("two versions at once", "wrong version")];
-        let head = heads.iter().find(|(name, _)| *name == shape.name).map_or("error ", |(_, head)| head);
+        let heads = [
+            ("an interface that nobody has", "unknown"),
+            ("another version", "wrong version"),
+            ("two versions at once", "wrong version"),
+        ];
+        let head =
+            heads.iter().find(|(name, _)| *name == shape.name).map_or("error ", |(_, head)| head);
         assert!(said.contains(shape.words) && said.contains(head), "{}: {said}", shape.name);
         told += 1;
     }

@@ -54,37 +54,110 @@ const LATER: &str = "\npackage salve:cluster@0.9.0 { interface run { now: func()
 /// All of them, with this Kustomization in `media` for a victim.
 pub fn shapes(victim_name: &str) -> Vec<Shape> {
     let later = |realloc: &'static str| {
-        Guest { imports: SUSPEND, items: victim(victim_name), describe: DESCRIBE, realloc, remediate: SUSPEND_AND_ASK, ..Guest::default() }.component()
+        Guest {
+            imports: SUSPEND,
+            items: victim(victim_name),
+            describe: DESCRIBE,
+            realloc,
+            remediate: SUSPEND_AND_ASK,
+            ..Guest::default()
+        }
+        .component()
     };
-    let of = |guest: Guest| Guest { items: if guest.items.is_empty() { WORDS } else { guest.items }, describe: DESCRIBE, ..guest }.component();
+    let of = |guest: Guest| {
+        Guest {
+            items: if guest.items.is_empty() { WORDS } else { guest.items },
+            describe: DESCRIBE,
+            ..guest
+        }
+        .component()
+    };
     let raw = |text: &str| wat::parse_str(text).unwrap();
-    let imports =
-        |names: &[&str]| raw(&format!("(component {})", names.iter().map(|name| format!(r#"(import "salve:cluster/{name}" (instance))"#)).collect::<String>()));
+    let imports = |names: &[&str]| {
+        raw(&format!(
+            "(component {})",
+            names
+                .iter()
+                .map(|name| format!(r#"(import "salve:cluster/{name}" (instance))"#))
+                .collect::<String>()
+        ))
+    };
     let spins = r#"(data (i32.const 2048) "shape") (func $spin (loop $l (br $l))) (start $spin)"#;
     let table = r#"(data (i32.const 2048) "shape") (data (i32.const 2056) "0.1.0") (data (i32.const 2064) "nothing.") (data (i32.const 2072) "{}") (table $t 1 funcref)"#;
     let grows = "(loop $l (br_if $l (i32.ne (table.grow $t (ref.null func) (i32.const 1000)) (i32.const -1)))) unreachable";
     let with = |now: &'static str, was: &str, is: &str| {
         let contract = salve_sandbox::contract::wit();
         assert!(contract.contains(was));
-        Guest { imports: now, items: WORDS, describe: DESCRIBE, diagnose: "(drop (call $now))", ..Guest::default() }
-            .component_of(&(contract.replace(was, is) + LATER))
+        Guest {
+            imports: now,
+            items: WORDS,
+            describe: DESCRIBE,
+            diagnose: "(drop (call $now))",
+            ..Guest::default()
+        }
+        .component_of(&(contract.replace(was, is) + LATER))
     };
     let now = r#"(import "salve:cluster/run@0.1.0" "now" (func $now (result i32)))"#;
     let both = r#"(import "salve:cluster/run@0.1.0" "now" (func $now (result i64))) (import "salve:cluster/run@0.9.0" "now" (func (result i64)))"#;
     let later_now = r#"(import "salve:cluster/run@0.2.0" "now" (func $now (result i64)))"#;
-    let broken = |name, component, words, suspends| Shape { name, component, code: 6, words, suspends };
-    let refused = |name, component, words| Shape { name, component, code: 2, words, suspends: false };
+    let broken =
+        |name, component, words, suspends| Shape { name, component, code: 6, words, suspends };
+    let refused =
+        |name, component, words| Shape { name, component, code: 2, words, suspends: false };
     vec![
         broken("spin in start", of(Guest { items: spins, ..Guest::default() }), "fuel", false),
-        broken("spin in realloc", of(Guest { realloc: "(loop $l (br $l))", ..Guest::default() }), "fuel", false),
-        broken("spin in realloc, having suspended", later("(if (global.get $evil) (then (loop $l (br $l))))"), "fuel", true),
-        broken("room that is misaligned", later("(if (global.get $evil) (then (return (i32.const 16385))))"), "align", true),
-        broken("room beyond its memory", later("(if (global.get $evil) (then (return (i32.const 0xfffffff0))))"), "realloc", true),
-        broken("a table without end", of(Guest { items: table, remediate: grows, ..Guest::default() }), "a table of more than", false),
-        refused("an interface that nobody has", raw(r#"(component (import "salve:cluster/secrets@0.1.0" (instance (export "read" (func)))))"#), "secrets"),
-        refused("an interface of another type", with(now, "now: func() -> u64", "now: func() -> u32"), "type"),
+        broken(
+            "spin in realloc",
+            of(Guest { realloc: "(loop $l (br $l))", ..Guest::default() }),
+            "fuel",
+            false,
+        ),
+        broken(
+            "spin in realloc, having suspended",
+            later("(if (global.get $evil) (then (loop $l (br $l))))"),
+            "fuel",
+            true,
+        ),
+        broken(
+            "room that is misaligned",
+            later("(if (global.get $evil) (then (return (i32.const 16385))))"),
+            "align",
+            true,
+        ),
+        broken(
+            "room beyond its memory",
+            later("(if (global.get $evil) (then (return (i32.const 0xfffffff0))))"),
+            "realloc",
+            true,
+        ),
+        broken(
+            "a table without end",
+            of(Guest { items: table, remediate: grows, ..Guest::default() }),
+            "a table of more than",
+            false,
+        ),
+        refused(
+            "an interface that nobody has",
+            raw(
+                r#"(component (import "salve:cluster/secrets@0.1.0" (instance (export "read" (func)))))"#,
+            ),
+            "secrets",
+        ),
+        refused(
+            "an interface of another type",
+            with(now, "now: func() -> u64", "now: func() -> u32"),
+            "type",
+        ),
         refused("another version", with(later_now, "@0.1.0", "@0.2.0"), "0.2.0"),
-        refused("two versions at once", with(both, "world remediation {", "world remediation {\n  import salve:cluster/run@0.9.0;"), "0.9.0"),
+        refused(
+            "two versions at once",
+            with(
+                both,
+                "world remediation {",
+                "world remediation {\n  import salve:cluster/run@0.9.0;",
+            ),
+            "0.9.0",
+        ),
         refused("an interface twice", imports(&["run@0.1.0", "run@0.1.0"]), "run@0.1.0"),
         refused("components in components", nested(100_000), "more than 64 deep"),
         refused("a core module", raw("(module)"), "module"),
@@ -95,10 +168,18 @@ pub fn shapes(victim_name: &str) -> Vec<Shape> {
 /// no part of [`shapes`]: whoever tells it gives the compiler less.
 pub fn bomb() -> Vec<u8> {
     let locals = (0..2000).map(|n| format!("(local $l{n} i64)")).collect::<String>();
-    let meet = |n: usize| format!("(if (i64.eqz (local.get $l{})) (then (local.set $l{} (local.get $l{}))))", n % 2000, n * 7 % 2000, n * 13 % 2000);
+    let meet = |n: usize| {
+        format!(
+            "(if (i64.eqz (local.get $l{})) (then (local.set $l{} (local.get $l{}))))",
+            n % 2000,
+            n * 7 % 2000,
+            n * 13 % 2000
+        )
+    };
     let function = format!("(func {locals} {})", (0..4000).map(meet).collect::<String>());
     let items = WORDS.to_owned() + &function.repeat(48);
-    Guest { items: Box::leak(items.into_boxed_str()), describe: DESCRIBE, ..Guest::default() }.component()
+    Guest { items: Box::leak(items.into_boxed_str()), describe: DESCRIBE, ..Guest::default() }
+        .component()
 }
 
 /// Components in components, deeper than their text could be read: each is a section (4) of the one around it.

@@ -14,17 +14,31 @@ const BUSY: [&str; 3] = ["loop", "copy", "sleep"];
 async fn one_signal_ends_it_in_any_state_and_gives_back_what_it_holds() {
     for how in BUSY {
         let folder = tempfile::tempdir().unwrap();
-        let (document, kubeconfig) = (folder.path().join("remediation.yaml"), folder.path().join("kubeconfig"));
-        let text = REMEDIATION.replace("COMPONENT", &component().display().to_string()).replace("fuelBillions: 1}", "fuelBillions: 1000}");
+        let (document, kubeconfig) =
+            (folder.path().join("remediation.yaml"), folder.path().join("kubeconfig"));
+        let text = REMEDIATION
+            .replace("COMPONENT", &component().display().to_string())
+            .replace("fuelBillions: 1}", "fuelBillions: 1000}");
         std::fs::write(&document, text).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        std::fs::write(&kubeconfig, salve_simulator::kubeconfig(listener.local_addr().unwrap())).unwrap();
+        std::fs::write(&kubeconfig, salve_simulator::kubeconfig(listener.local_addr().unwrap()))
+            .unwrap();
         let simulator = Simulator::new(Incident::Playbook);
         // Ends with the test's runtime.
         tokio::spawn(salve_simulator::serve(simulator.clone(), listener, 1.0));
         let mut command = Command::new(program().unwrap());
-        command.arg("run").arg(&document).args(["--yes", "--config", &format!("how={how}"), "--kubeconfig"]).arg(&kubeconfig);
-        command.arg("--runs").arg(folder.path().join("runs")).env("HOME", folder.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .arg("run")
+            .arg(&document)
+            .args(["--yes", "--config", &format!("how={how}"), "--kubeconfig"])
+            .arg(&kubeconfig);
+        command
+            .arg("--runs")
+            .arg(folder.path().join("runs"))
+            .env("HOME", folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut run = command.kill_on_drop(true).spawn().unwrap();
         while plex(&simulator)["spec"]["suspend"] != true {
             assert_eq!(run.try_wait().unwrap(), None, "{how} ended before it held anything");

@@ -12,7 +12,8 @@ use salve_run::{Mode, Nobody};
 use salve_simulator::{Incident, Simulator};
 use std::collections::BTreeSet;
 
-const HOSTILE: [&str; 9] = ["loop", "recurse", "copy", "calls", "flood", "hoard", "shout", "list", "everything"];
+const HOSTILE: [&str; 9] =
+    ["loop", "recurse", "copy", "calls", "flood", "hoard", "shout", "list", "everything"];
 const HEALTHY: usize = 4;
 
 #[tokio::test]
@@ -20,18 +21,29 @@ async fn a_run_beside_hostile_ones_is_fixed_and_each_keeps_its_own_record() {
     let folder = tempfile::tempdir().unwrap();
     let terms = Terms::default();
     let healthy = (0..HEALTHY).map(|_| async {
-        let ready = Ready::prepare(Chosen::find("volsync-unlock", &terms).unwrap(), &terms).await.unwrap();
+        let ready =
+            Ready::prepare(Chosen::find("volsync-unlock", &terms).unwrap(), &terms).await.unwrap();
         let open = Open::simulated(Simulator::new(Incident::Playbook)).await.unwrap();
         ready.run(Mode::Live, &open, Some(folder.path()), Box::new(Nobody)).await.unwrap()
     });
-    let (healthy, hostile) = join(join_all(healthy), join_all(HOSTILE.map(|how| end(how, Mode::Live)))).await;
+    let (healthy, hostile) =
+        join(join_all(healthy), join_all(HOSTILE.map(|how| end(how, Mode::Live)))).await;
     for over in &healthy {
         assert_eq!(over.closing.verdict, Verdict::Fixed, "{}", over.closing.sentence);
     }
     for (how, Ended { over, simulator, .. }) in HOSTILE.iter().zip(&hostile) {
-        assert_eq!(over.closing.verdict, Verdict::Failed(Fault::Guest), "{how}: {}", over.closing.sentence);
+        assert_eq!(
+            over.closing.verdict,
+            Verdict::Failed(Fault::Guest),
+            "{how}: {}",
+            over.closing.sentence
+        );
         assert!(is_as_before(simulator), "{how}");
     }
-    let files: BTreeSet<_> = healthy.iter().chain(hostile.iter().map(|ended| &ended.over)).map(|over| over.file.clone().unwrap()).collect();
+    let files: BTreeSet<_> = healthy
+        .iter()
+        .chain(hostile.iter().map(|ended| &ended.over))
+        .map(|over| over.file.clone().unwrap())
+        .collect();
     assert_eq!(files.len(), HEALTHY + HOSTILE.len(), "no two runs share a file");
 }

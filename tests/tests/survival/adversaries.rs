@@ -69,18 +69,28 @@ fn driver() -> String {
 
 /// Asks the cluster as somebody else, under the name that managedFields will show.
 fn ask(simulator: &Simulator, method: Method, path: &str, body: Option<Value>) -> Option<Value> {
-    let mut request = Request::builder().method(method.clone()).uri(format!("{path}?fieldManager=kubectl-edit")).header(header::USER_AGENT, ADVERSARY);
+    let mut request = Request::builder()
+        .method(method.clone())
+        .uri(format!("{path}?fieldManager=kubectl-edit"))
+        .header(header::USER_AGENT, ADVERSARY);
     if method == Method::PATCH {
         request = request.header(header::CONTENT_TYPE, "application/merge-patch+json");
     } else if body.is_some() {
         request = request.header(header::CONTENT_TYPE, "application/json");
     }
-    let body = Full::new(bytes::Bytes::from(body.map_or_else(String::new, |body| body.to_string())));
-    let response = simulator.clone().call(request.body(body).unwrap()).now_or_never().expect("a simulated answer is there at once").ok()?;
+    let body =
+        Full::new(bytes::Bytes::from(body.map_or_else(String::new, |body| body.to_string())));
+    let response = simulator
+        .clone()
+        .call(request.body(body).unwrap())
+        .now_or_never()
+        .expect("a simulated answer is there at once")
+        .ok()?;
     if !response.status().is_success() {
         return None;
     }
-    let bytes = http_body_util::BodyExt::collect(response.into_body()).now_or_never()?.ok()?.to_bytes();
+    let bytes =
+        http_body_util::BodyExt::collect(response.into_body()).now_or_never()?.ok()?.to_bytes();
     serde_json::from_slice(&bytes).ok()
 }
 
@@ -91,7 +101,14 @@ fn patch(simulator: &Simulator, path: &str, patch: Value) {
 fn re_create(simulator: &Simulator, path: &str) {
     let Some(mut object) = ask(simulator, Method::GET, path, None) else { return };
     ask(simulator, Method::DELETE, path, None);
-    for key in ["uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "deletionTimestamp"] {
+    for key in [
+        "uid",
+        "resourceVersion",
+        "generation",
+        "creationTimestamp",
+        "managedFields",
+        "deletionTimestamp",
+    ] {
         object["metadata"].as_object_mut().unwrap().remove(key);
     }
     object.as_object_mut().unwrap().remove("status");
@@ -137,7 +154,12 @@ impl Deed {
     /// Whether Flux may be otherwise afterwards, because they made it so.
     fn meddles_with_owner(self) -> bool {
         match self {
-            Self::SuspendOwner | Self::ResumeOwner | Self::TakeMarksOff | Self::DeleteOwner | Self::ReCreateOwner | Self::MarkOwnerAsAnotherRun => true,
+            Self::SuspendOwner
+            | Self::ResumeOwner
+            | Self::TakeMarksOff
+            | Self::DeleteOwner
+            | Self::ReCreateOwner
+            | Self::MarkOwnerAsAnotherRun => true,
             Self::ReCreateSource
             | Self::EditSourceSpec
             | Self::LabelSource
@@ -161,12 +183,16 @@ async fn whoever_meddles_between_two_requests_keeps_what_they_did() {
     let counts = requests.clone();
     house
         .run(&house.before.fork(), |gate: &Gate| {
-            gate.observe(Box::new(move |moment, _, _| *counts.lock().unwrap() += usize::from(matches!(moment, Moment::Request(_)))))
+            gate.observe(Box::new(move |moment, _, _| {
+                *counts.lock().unwrap() += usize::from(matches!(moment, Moment::Request(_)))
+            }))
         })
         .await;
     let requests = *requests.lock().unwrap();
     let (began, stride) = (Instant::now(), stride());
-    let moments = (0..requests).flat_map(|at| DEEDS.map(|deed| (at, deed))).filter(|(at, deed)| (at + *deed as usize).is_multiple_of(stride));
+    let moments = (0..requests)
+        .flat_map(|at| DEEDS.map(|deed| (at, deed)))
+        .filter(|(at, deed)| (at + *deed as usize).is_multiple_of(stride));
     let told = on_threads(moments.collect(), {
         let house = house.clone();
         move |(at, deed)| {
@@ -174,7 +200,11 @@ async fn whoever_meddles_between_two_requests_keeps_what_they_did() {
             async move { meddle(&house, at, deed).await }
         }
     });
-    println!("report: {told} deeds, {} kinds, before {requests} requests in {:.0} s", DEEDS.len(), began.elapsed().as_secs_f64());
+    println!(
+        "report: {told} deeds, {} kinds, before {requests} requests in {:.0} s",
+        DEEDS.len(),
+        began.elapsed().as_secs_f64()
+    );
 }
 
 async fn meddle(house: &House, at: usize, deed: Deed) {
@@ -192,18 +222,35 @@ async fn meddle(house: &House, at: usize, deed: Deed) {
         })
         .await;
     let moment = format!("{deed:?} before request {}", at + 1);
-    let theirs = if deed.meddles_with_owner() { vec![format!("Kustomization {}/{}", OWNER.0, OWNER.1)] } else { vec![] };
+    let theirs = if deed.meddles_with_owner() {
+        vec![format!("Kustomization {}/{}", OWNER.0, OWNER.1)]
+    } else {
+        vec![]
+    };
     judge(house, &came, &Allowed { theirs, ..Allowed::default() }, &moment).await;
-    let object = |group, plural, (namespace, name): (&str, &str)| came.simulator.object(group, plural, namespace, name);
+    let object = |group, plural, (namespace, name): (&str, &str)| {
+        came.simulator.object(group, plural, namespace, name)
+    };
     let owner = object("kustomize.toolkit.fluxcd.io", "kustomizations", OWNER);
     let closing = &came.over.as_ref().unwrap().closing;
     match deed {
-        Deed::SuspendOwner => assert_eq!(owner.unwrap()["spec"]["suspend"], true, "{moment}: a person's suspend stays: {}", closing.sentence),
+        Deed::SuspendOwner => assert_eq!(
+            owner.unwrap()["spec"]["suspend"],
+            true,
+            "{moment}: a person's suspend stays: {}",
+            closing.sentence
+        ),
         // Before we suspend it, their resume is the state that we restore; afterwards it stays.
-        Deed::ResumeOwner => assert_ne!(owner.unwrap()["spec"]["suspend"], true, "{moment}: {}", closing.sentence),
+        Deed::ResumeOwner => {
+            assert_ne!(owner.unwrap()["spec"]["suspend"], true, "{moment}: {}", closing.sentence)
+        }
         Deed::MarkOwnerAsAnotherRun => {
             let owner = owner.unwrap();
-            assert_eq!(owner["metadata"]["annotations"]["salve.dev/run"], "0badcafe", "{moment}: another run's mark stays: {}", closing.sentence);
+            assert_eq!(
+                owner["metadata"]["annotations"]["salve.dev/run"], "0badcafe",
+                "{moment}: another run's mark stays: {}",
+                closing.sentence
+            );
             assert_eq!(owner["spec"]["suspend"], true, "{moment}: so does its suspend");
         }
         // Its parent makes it anew.
@@ -221,6 +268,10 @@ async fn meddle(house: &House, at: usize, deed: Deed) {
         | Deed::LabelDriver => {}
     }
     if !deed.meddles_with_owner() {
-        assert!(closing.open.is_empty() && closing.verdict != Verdict::LeftOpen, "{moment}: {}", closing.sentence);
+        assert!(
+            closing.open.is_empty() && closing.verdict != Verdict::LeftOpen,
+            "{moment}: {}",
+            closing.sentence
+        );
     }
 }

@@ -72,7 +72,12 @@ pub const FAULTS: &[Fault] = &[
 
 impl Fault {
     /// Strikes a request.
-    pub async fn strike<F>(self, request: Request<Bytes>, send: impl FnOnce(Request<Bytes>) -> F, simulator: &Simulator) -> Result<Response<Answer>, BoxError>
+    pub async fn strike<F>(
+        self,
+        request: Request<Bytes>,
+        send: impl FnOnce(Request<Bytes>) -> F,
+        simulator: &Simulator,
+    ) -> Result<Response<Answer>, BoxError>
     where
         F: Future<Output = Result<Response<Body>, BoxError>>,
     {
@@ -101,7 +106,9 @@ impl Fault {
             }
             Self::OfAnotherType => {
                 let mut response = send(request).await?.map(Answer::Whole);
-                response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/html"));
+                response
+                    .headers_mut()
+                    .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/html"));
                 Ok(response)
             }
             Self::Slow { seconds } => {
@@ -150,11 +157,20 @@ impl http_body::Body for Answer {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         Poll::Ready(match &mut *self {
-            Self::Whole(body) => ready!(Pin::new(body).poll_frame(context)).map(|frame| frame.map_err(Into::into)),
-            Self::Other(body) => ready!(Pin::new(body).poll_frame(context)).map(|frame| frame.map_err(Into::into)),
-            Self::Broken(part) => Some(part.take().map(Frame::data).ok_or_else(|| "the connection ended".into())),
+            Self::Whole(body) => {
+                ready!(Pin::new(body).poll_frame(context)).map(|frame| frame.map_err(Into::into))
+            }
+            Self::Other(body) => {
+                ready!(Pin::new(body).poll_frame(context)).map(|frame| frame.map_err(Into::into))
+            }
+            Self::Broken(part) => {
+                Some(part.take().map(Frame::data).ok_or_else(|| "the connection ended".into()))
+            }
         })
     }
 

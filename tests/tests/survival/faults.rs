@@ -52,7 +52,12 @@ async fn any_single_fault_is_survived_or_said() {
             async move { strike(&house, number, fault).await }
         }
     });
-    println!("report: {told} faults, {} kinds, at {} requests in {:.0} s", FAULTS.len(), requests.len(), began.elapsed().as_secs_f64());
+    println!(
+        "report: {told} faults, {} kinds, at {} requests in {:.0} s",
+        FAULTS.len(),
+        requests.len(),
+        began.elapsed().as_secs_f64()
+    );
 }
 
 async fn strike(house: &House, number: usize, fault: Fault) {
@@ -60,8 +65,19 @@ async fn strike(house: &House, number: usize, fault: Fault) {
     let moment = format!("{fault:?} at request {number}");
     judge(house, &came, &Allowed::default(), &moment).await;
     let closing = &came.over.as_ref().unwrap().closing;
-    assert!(closing.open.is_empty(), "{moment}: one fault leaves nothing open: {}", closing.sentence);
-    let known = matches!(closing.verdict, Verdict::Fixed | Verdict::NotFixed | Verdict::NotThisIncident | Verdict::Failed(_) | Verdict::Denied);
+    assert!(
+        closing.open.is_empty(),
+        "{moment}: one fault leaves nothing open: {}",
+        closing.sentence
+    );
+    let known = matches!(
+        closing.verdict,
+        Verdict::Fixed
+            | Verdict::NotFixed
+            | Verdict::NotThisIncident
+            | Verdict::Failed(_)
+            | Verdict::Denied
+    );
     assert!(known, "{moment}: {:?} {}", closing.verdict, closing.sentence);
 }
 
@@ -75,10 +91,20 @@ async fn a_fault_of_a_recovery_is_survived_or_said() {
     let watched = watched(&house).await;
     let (began, stride) = (Instant::now(), reads());
     let mut jobs = vec![];
-    for (at, snapshot) in watched.moments.iter().enumerate().filter(|(_, snapshot)| write(snapshot).is_some()) {
-        for (number, (kind, fault)) in (1..=FIRST).flat_map(|number| FAULTS.iter().enumerate().map(move |fault| (number, fault))) {
+    for (at, snapshot) in
+        watched.moments.iter().enumerate().filter(|(_, snapshot)| write(snapshot).is_some())
+    {
+        for (number, (kind, fault)) in (1..=FIRST)
+            .flat_map(|number| FAULTS.iter().enumerate().map(move |fault| (number, fault)))
+        {
             if (at + number * 7 + kind * 5).is_multiple_of(stride) {
-                jobs.push(Struck { at, snapshot: snapshot.clone(), bytes: watched.surviving(snapshot, Loss::Process), number, fault: *fault });
+                jobs.push(Struck {
+                    at,
+                    snapshot: snapshot.clone(),
+                    bytes: watched.surviving(snapshot, Loss::Process),
+                    number,
+                    fault: *fault,
+                });
             }
         }
     }
@@ -106,8 +132,15 @@ impl Struck {
         let Self { at, snapshot, bytes, number, fault } = self;
         // One goes on, the next only gives back.
         let release_only = number % 2 == 0;
-        let moment = format!("{}, {fault:?} at request {number} of the recovery, release only: {release_only}", describe(at, &snapshot));
-        let came = house.recover(&snapshot.simulator.fork(), &bytes, release_only, |gate| gate.strike(number, fault)).await;
+        let moment = format!(
+            "{}, {fault:?} at request {number} of the recovery, release only: {release_only}",
+            describe(at, &snapshot)
+        );
+        let came = house
+            .recover(&snapshot.simulator.fork(), &bytes, release_only, |gate| {
+                gate.strike(number, fault)
+            })
+            .await;
         judge(house, &came, &Allowed::default(), &moment).await;
     }
 }

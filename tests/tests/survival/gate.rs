@@ -71,7 +71,16 @@ impl Gate {
     pub fn new(simulator: &Simulator, bytes: Vec<u8>) -> Self {
         let synced = bytes.len();
         let written = Written { bytes, synced, syncs: 0 };
-        Self { simulator: simulator.clone(), inner: Arc::new(Mutex::new(Inner { written, observer: None, twin: None, fault: None, requests: 0 })) }
+        Self {
+            simulator: simulator.clone(),
+            inner: Arc::new(Mutex::new(Inner {
+                written,
+                observer: None,
+                twin: None,
+                fault: None,
+                requests: 0,
+            })),
+        }
     }
 
     /// The same, with somebody who sees each moment from now on.
@@ -151,14 +160,16 @@ where
                 let mut inner = gate.inner.lock().unwrap();
                 inner.requests += 1;
                 let requests = inner.requests;
-                let fault = inner.fault.filter(|(number, _)| *number == requests).map(|(_, fault)| fault);
+                let fault =
+                    inner.fault.filter(|(number, _)| *number == requests).map(|(_, fault)| fault);
                 (inner.twin.as_ref().is_some_and(|(after, _)| requests > *after), fault)
             };
             if due {
                 gate.deliver_twin().await;
             }
             gate.pass(&Moment::Request(Box::new(request.clone())));
-            let answer = |request: Request<Bytes>| gate.simulator.clone().call(request.map(Full::new));
+            let answer =
+                |request: Request<Bytes>| gate.simulator.clone().call(request.map(Full::new));
             match fault {
                 None => Ok(answer(request).await?.map(Answer::Whole)),
                 Some(fault) => fault.strike(request, answer, &gate.simulator).await,

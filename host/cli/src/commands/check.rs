@@ -26,7 +26,9 @@ pub struct Check {
 impl Check {
     /// Runs `diagnose`.
     pub async fn execute(self, verbose: u8) -> Result<u8, Failed> {
-        let ready = Ready::prepare(Chosen::find(&self.guest.guest, &self.guest.terms)?, &self.guest.terms).await?;
+        let ready =
+            Ready::prepare(Chosen::find(&self.guest.guest, &self.guest.terms)?, &self.guest.terms)
+                .await?;
         let open = Open::live(&self.cluster).await?;
         let over = ready.run(Mode::Diagnosis, &open, None, quiet_watcher(true)).await?;
         match self.output.output {

@@ -49,8 +49,12 @@ async fn tell_all(folder: &Path, kept: bool, verbose: u8) -> Result<u8, Failed> 
     let open = Open::simulated(simulator.clone()).await?;
 
     heading("It is 3 a.m.: restores hang, claims stay Pending");
-    say("VolSync backs up claims that are gone or going. Their snapshots never finish, and the storage driver");
-    say("holds a lock for each of them in the memory of its pods: whoever waits for that lock waits for ever.");
+    say(
+        "VolSync backs up claims that are gone or going. Their snapshots never finish, and the storage driver",
+    );
+    say(
+        "holds a lock for each of them in the memory of its pods: whoever waits for that lock waits for ever.",
+    );
     say("A restart alone does not help: the sources that caused the locks cause them again.");
     say("Suspending the Git source alone does not help: Flux applies what it has already fetched.");
 
@@ -61,18 +65,32 @@ async fn tell_all(folder: &Path, kept: bool, verbose: u8) -> Result<u8, Failed> 
     heading("2. What would be done?                         salve plan volsync-unlock");
     let plan = ready.run(Mode::Plan, &open, Some(folder), quiet_watcher(false)).await?;
     let id = &plan.report.run;
-    tell::plan(&plan.report, &ready.layers(), detail, &format!("salve run --plan {id}        does this, and stops before anything that differs"));
+    tell::plan(
+        &plan.report,
+        &ready.layers(),
+        detail,
+        &format!("salve run --plan {id}        does this, and stops before anything that differs"),
+    );
 
     heading(&format!("3. Do it                                       salve run --plan {id}"));
     let file = process::killed(&simulator, folder, id, verbose).await?;
     let suspended = open.ask(Leftovers {}).await?.iter().filter(|left| left.suspended).count();
-    anstream::println!("\n{BAD}Killed{BAD:#}  kill -9 while a deletion was on its way: it arrived, and nobody has heard the answer.");
-    say(&format!("No process is left that could clean up: {} stay suspended. This run's Lease keeps others off.", count(suspended, "Flux object")));
+    anstream::println!(
+        "\n{BAD}Killed{BAD:#}  kill -9 while a deletion was on its way: it arrived, and nobody has heard the answer."
+    );
+    say(&format!(
+        "No process is left that could clean up: {} stay suspended. This run's Lease keeps others off.",
+        count(suspended, "Flux object")
+    ));
     say("A wiki page ends here. What was done, and what was meant, stands in the run file.");
 
     let recovered = recover::open(&file)?;
-    heading(&format!("4. Finish it                                   salve recover {}", recovered.header.run));
-    let run = recovered.recover(ready.guest(), Grants::default(), &open, watcher(verbose, false)).await?;
+    heading(&format!(
+        "4. Finish it                                   salve recover {}",
+        recovered.header.run
+    ));
+    let run =
+        recovered.recover(ready.guest(), Grants::default(), &open, watcher(verbose, false)).await?;
     tell::report(&run.report, run.file.as_deref().filter(|_| kept), detail);
 
     heading("That was a simulated cluster. Yours:");

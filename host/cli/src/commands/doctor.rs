@@ -41,7 +41,11 @@ impl Doctor {
     /// Looks.
     pub async fn execute(self) -> Result<u8, Failed> {
         let open = Open::live(&self.cluster).await?;
-        let found = Found { leftovers: open.ask(Leftovers {}).await?, holder: open.ask(Lease {}).await?, orphans: orphans(&open).await };
+        let found = Found {
+            leftovers: open.ask(Leftovers {}).await?,
+            holder: open.ask(Lease {}).await?,
+            orphans: orphans(&open).await,
+        };
         let now = open.clock().now();
         match self.output.output {
             Output::Json => print_json(&found.document(now))?,
@@ -58,11 +62,23 @@ impl Found {
     }
 
     fn document(&self, now: Millis) -> Value {
-        let items: Vec<_> = self.leftovers.iter().map(|left| json!({"leftover": left, "commands": commands(left)})).collect();
-        let lease = self.holder.as_ref().map(|holder| json!({"holder": holder, "commands": free(holder, now)}));
+        let items: Vec<_> = self
+            .leftovers
+            .iter()
+            .map(|left| json!({"leftover": left, "commands": commands(left)}))
+            .collect();
+        let lease = self
+            .holder
+            .as_ref()
+            .map(|holder| json!({"holder": holder, "commands": free(holder, now)}));
         let mut document = json!({"apiVersion": "salve.dev/v1alpha1", "kind": "Leftovers", "items": items, "lease": lease});
         match &self.orphans {
-            Ok(sources) => document["orphans"] = sources.iter().map(|source| json!({"source": source, "commands": [deletion(source)]})).collect(),
+            Ok(sources) => {
+                document["orphans"] = sources
+                    .iter()
+                    .map(|source| json!({"source": source, "commands": [deletion(source)]}))
+                    .collect()
+            }
             Err(why) => document["orphansUnknown"] = why.as_str().into(),
         }
         document
@@ -70,7 +86,9 @@ impl Found {
 
     fn tell(&self, now: Millis) {
         if self.is_clean() {
-            anstream::println!("{GOOD}NOTHING LEFT{GOOD:#}  no Flux object bears the mark of a run, and no run holds the cluster");
+            anstream::println!(
+                "{GOOD}NOTHING LEFT{GOOD:#}  no Flux object bears the mark of a run, and no run holds the cluster"
+            );
         } else {
             let marked = count(self.leftovers.len(), "Flux object");
             let lease = if self.holder.is_some() { ", and the Lease of one" } else { "" };
@@ -78,12 +96,23 @@ impl Found {
         }
         for left in &self.leftovers {
             let state = if left.suspended { "suspended" } else { "not suspended, but marked" };
-            anstream::println!("{}  {state} by run {}: {}", left.target, inert(&left.run), inert(&left.reason));
+            anstream::println!(
+                "{}  {state} by run {}: {}",
+                left.target,
+                inert(&left.run),
+                inert(&left.reason)
+            );
             match left.deadline {
                 Some(deadline) if deadline < now => {
-                    anstream::println!("{DIM}  the run meant to be through by {}: it has died or hangs{DIM:#}", moment(deadline))
+                    anstream::println!(
+                        "{DIM}  the run meant to be through by {}: it has died or hangs{DIM:#}",
+                        moment(deadline)
+                    )
                 }
-                Some(deadline) => anstream::println!("{DIM}  the run may still be at work, until {}{DIM:#}", moment(deadline)),
+                Some(deadline) => anstream::println!(
+                    "{DIM}  the run may still be at work, until {}{DIM:#}",
+                    moment(deadline)
+                ),
                 None => {}
             }
             for command in commands(left) {
@@ -91,7 +120,11 @@ impl Found {
             }
         }
         if let Some(holder) = &self.holder {
-            anstream::println!("Lease {}/{LEASE}  {}", inert(&holder.namespace), inert(&holder.told(now)));
+            anstream::println!(
+                "Lease {}/{LEASE}  {}",
+                inert(&holder.namespace),
+                inert(&holder.told(now))
+            );
             for command in free(holder, now) {
                 anstream::println!("  type    {}", inert(&command));
             }
@@ -103,16 +136,44 @@ impl Found {
         let sources = match &self.orphans {
             Ok(sources) if sources.is_empty() => return,
             Ok(sources) => sources,
-            Err(why) => return anstream::println!("\n{DIM}whether ReplicationSources have lost their claims is not known: {}{DIM:#}", inert(why)),
+            Err(why) => {
+                return anstream::println!(
+                    "\n{DIM}whether ReplicationSources have lost their claims is not known: {}{DIM:#}",
+                    inert(why)
+                );
+            }
         };
-        let what = if sources.len() == 1 { "ReplicationSource backs up a claim that is" } else { "ReplicationSources back up claims that are" };
-        anstream::println!("\n{CARE}WATCH OUT{CARE:#}  {} {what} gone or going: the next backup hangs, and holds locks\n", sources.len());
+        let what = if sources.len() == 1 {
+            "ReplicationSource backs up a claim that is"
+        } else {
+            "ReplicationSources back up claims that are"
+        };
+        anstream::println!(
+            "\n{CARE}WATCH OUT{CARE:#}  {} {what} gone or going: the next backup hangs, and holds locks\n",
+            sources.len()
+        );
         for source in sources {
-            let last = source.last_sync.map_or_else(|| "never backed up".into(), |at| format!("last backup {} ago", ago(at, now)));
-            let whose = source.labelled_owner.as_ref().map(|owner| format!(", labelled as of {owner}: remove it from Git first")).unwrap_or_default();
+            let last = source.last_sync.map_or_else(
+                || "never backed up".into(),
+                |at| format!("last backup {} ago", ago(at, now)),
+            );
+            let whose = source
+                .labelled_owner
+                .as_ref()
+                .map(|owner| format!(", labelled as of {owner}: remove it from Git first"))
+                .unwrap_or_default();
             let claim = source.claim.as_deref().unwrap_or("-");
-            let state = if source.health == Health::TerminatingSource { "is being deleted" } else { "is gone" };
-            anstream::println!("{}  claim {} {state}, {last}{}", inert(&source.object.to_string()), inert(claim), inert(&whose));
+            let state = if source.health == Health::TerminatingSource {
+                "is being deleted"
+            } else {
+                "is gone"
+            };
+            anstream::println!(
+                "{}  claim {} {state}, {last}{}",
+                inert(&source.object.to_string()),
+                inert(claim),
+                inert(&whose)
+            );
             anstream::println!("  type    {}", inert(&deletion(source)));
         }
     }
@@ -124,8 +185,15 @@ async fn orphans(open: &Open) -> Result<Vec<Source>, String> {
     let mut next = None;
     loop {
         let kind = Kind { group: String::new(), resource: "namespaces".into() };
-        let page = open.ask(ListObjects { kind, namespace: None, label_selector: None, limit: 500, next }).await.map_err(|e| e.to_string())?;
-        let names = page.objects.iter().filter_map(|text| serde_json::from_str::<Value>(text).ok()?["metadata"]["name"].as_str().map(str::to_owned));
+        let page = open
+            .ask(ListObjects { kind, namespace: None, label_selector: None, limit: 500, next })
+            .await
+            .map_err(|e| e.to_string())?;
+        let names = page.objects.iter().filter_map(|text| {
+            serde_json::from_str::<Value>(text).ok()?["metadata"]["name"]
+                .as_str()
+                .map(str::to_owned)
+        });
         namespaces.extend(names);
         next = page.next;
         if next.is_none() {
@@ -140,7 +208,11 @@ async fn orphans(open: &Open) -> Result<Vec<Source>, String> {
 
 /// What a person types to give it back, and to take the mark off.
 fn commands(left: &Leftover) -> Vec<String> {
-    let release = Touch::Resume(Resume { target: left.target.clone(), uid: String::new(), prior: left.prior });
+    let release = Touch::Resume(Resume {
+        target: left.target.clone(),
+        uid: String::new(),
+        prior: left.prior,
+    });
     let resume = if left.suspended { equivalent::commands(&release) } else { vec![] };
     resume.into_iter().chain([equivalent::unmark(&left.target)]).collect()
 }
@@ -148,9 +220,16 @@ fn commands(left: &Leftover) -> Vec<String> {
 /// What frees the cluster where the run cannot be at work any more.
 fn free(holder: &Holder, now: Millis) -> Vec<String> {
     let over = holder.until.is_some_and(|until| until < now);
-    if over { vec![format!("kubectl delete lease {LEASE} -n {}", holder.namespace)] } else { vec![] }
+    if over {
+        vec![format!("kubectl delete lease {LEASE} -n {}", holder.namespace)]
+    } else {
+        vec![]
+    }
 }
 
 fn deletion(source: &Source) -> String {
-    format!("kubectl delete replicationsource {} -n {}", source.object.name, source.object.namespace)
+    format!(
+        "kubectl delete replicationsource {} -n {}",
+        source.object.name, source.object.namespace
+    )
 }

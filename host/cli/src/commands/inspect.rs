@@ -26,7 +26,9 @@ use std::path::PathBuf;
 /// Exit code 0: all that it imports is granted somewhere. 2: it cannot run here (unknown imports, another version). 3: something that it
 /// imports is granted nowhere.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  salve inspect volsync-unlock --policy policy.yaml\n  salve inspect ./fix-it.wasm --output json | jq .permission")]
+#[command(
+    after_help = "Examples:\n  salve inspect volsync-unlock --policy policy.yaml\n  salve inspect ./fix-it.wasm --output json | jq .permission"
+)]
 pub struct Inspect {
     /// A shipped guest (`volsync-unlock`), a component's path, or a Remediation document's path.
     guest: String,
@@ -64,17 +66,24 @@ impl Inspect {
 
     async fn look(&self) -> Result<Seen, Failed> {
         let guest::Component { bytes, origin, remediation } = guest::component(&self.guest)?;
-        let inspection = salve_sandbox::inspect(&bytes).map_err(|error| Failed::document(format!("{}: {error}", inert(&origin))))?;
+        let inspection = salve_sandbox::inspect(&bytes)
+            .map_err(|error| Failed::document(format!("{}: {error}", inert(&origin))))?;
         let bare = remediation.is_none() && self.remediation.is_none() && self.policy.is_none();
         let (grants, documents, limits) = if bare {
             (Grants::default(), vec![], Limits::default())
         } else {
-            let terms = Terms { config: vec![], config_file: None, remediation: self.remediation.clone(), policy: self.policy.clone() };
+            let terms = Terms {
+                config: vec![],
+                config_file: None,
+                remediation: self.remediation.clone(),
+                policy: self.policy.clone(),
+            };
             let chosen = Chosen::find(&self.guest, &terms)?;
             (chosen.grants, chosen.documents, chosen.limits)
         };
         let comparison = compare(inspection.imported(), &grants);
-        let mut seen = Seen { origin, inspection, description: None, documents, comparison, limits };
+        let mut seen =
+            Seen { origin, inspection, description: None, documents, comparison, limits };
         if !seen.cannot_run() {
             let (_, description) = load(&bytes, &seen.origin, limits).await?;
             let schema = Schema::read(&description.configuration)?;
@@ -87,12 +96,18 @@ impl Inspect {
 impl Seen {
     /// Another version, or what nobody here gives.
     fn cannot_run(&self) -> bool {
-        let strange = [self.inspection.wasi(), self.inspection.other_version(), self.inspection.unknown()];
-        strange.iter().any(|names| !names.is_empty()) || !self.inspection.unknown_functions().is_empty()
+        let strange =
+            [self.inspection.wasi(), self.inspection.other_version(), self.inspection.unknown()];
+        strange.iter().any(|names| !names.is_empty())
+            || !self.inspection.unknown_functions().is_empty()
     }
 
     fn code(&self) -> u8 {
-        match (self.cannot_run(), self.documents.is_empty(), self.comparison.rows.iter().any(Row::is_missing)) {
+        match (
+            self.cannot_run(),
+            self.documents.is_empty(),
+            self.comparison.rows.iter().any(Row::is_missing),
+        ) {
             (true, _, _) => 2,
             // A bare component asks for nothing yet.
             (false, false, true) => 3,
@@ -102,7 +117,11 @@ impl Seen {
 
     fn not_imported(&self) -> Vec<&'static str> {
         let imported = |name: &str| self.comparison.rows.iter().any(|row| row.capability == name);
-        CAPABILITIES.iter().filter(|(name, reach)| *reach != Reach::Given && !imported(name)).map(|(name, _)| *name).collect()
+        CAPABILITIES
+            .iter()
+            .filter(|(name, reach)| *reach != Reach::Given && !imported(name))
+            .map(|(name, _)| *name)
+            .collect()
     }
 
     fn of(&self, reach: Reach) -> Vec<&Row> {
@@ -112,7 +131,9 @@ impl Seen {
     fn document(&self) -> Value {
         let Inspection { digest, size, imports, made_by, .. } = &self.inspection;
         let described = self.description.as_ref();
-        let names = |reach: Reach| self.of(reach).iter().map(|row| row.capability.clone()).collect::<Vec<_>>();
+        let names = |reach: Reach| {
+            self.of(reach).iter().map(|row| row.capability.clone()).collect::<Vec<_>>()
+        };
         let permission = self.comparison.rows.iter().filter(|row| row.reach != Reach::Given).map(|row| {
             json!({
                 "capability": row.capability, "reach": if row.reach == Reach::Touch { "touch" } else { "look" },
@@ -120,7 +141,8 @@ impl Seen {
             })
         });
         let bound = self.inspection.upper_bound();
-        let interpreter = if let Some(UpperBound::Interpreter(maker)) = bound { Some(maker) } else { None };
+        let interpreter =
+            if let Some(UpperBound::Interpreter(maker)) = bound { Some(maker) } else { None };
         json!({
             "apiVersion": "salve.dev/v1alpha1", "kind": "Inspection",
             "guest": {
@@ -145,27 +167,43 @@ impl Seen {
         if self.cannot_run() {
             self.print_strange();
         }
-        for (reach, title, style) in [(Reach::Look, "looks", HEAD), (Reach::Touch, "touches", CARE)] {
+        for (reach, title, style) in [(Reach::Look, "looks", HEAD), (Reach::Touch, "touches", CARE)]
+        {
             let rows = self.of(reach);
-            anstream::println!("\n{style}{title}{style:#}{}", if rows.is_empty() { "  nothing" } else { "" });
+            anstream::println!(
+                "\n{style}{title}{style:#}{}",
+                if rows.is_empty() { "  nothing" } else { "" }
+            );
             rows.iter().for_each(|row| self.print_row(row));
         }
         anstream::println!("\n{DIM}not imported{DIM:#}    {}", listed(&self.not_imported()));
-        anstream::println!("{DIM}never{DIM:#}           reach the network, read files, read Secrets, run commands, know the time but by asking");
+        anstream::println!(
+            "{DIM}never{DIM:#}           reach the network, read files, read Secrets, run commands, know the time but by asking"
+        );
         for (source, capability) in &self.comparison.unused {
-            anstream::println!("{DIM}unused{DIM:#}          {} grants {capability}, and the component does not import it", inert(source));
+            anstream::println!(
+                "{DIM}unused{DIM:#}          {} grants {capability}, and the component does not import it",
+                inert(source)
+            );
         }
         let bound = self.inspection.upper_bound().map(|bound| match bound {
             UpperBound::Interpreter(maker) => format!("its code runs in an interpreter ({}), which imports whatever it could need", inert(maker)),
             UpperBound::Everything => "it imports every function that there is, as a component with an interpreter inside does".into(),
         });
         if let Some(bound) = bound {
-            anstream::println!("{CARE}upper bound{CARE:#}     {bound}: what the code asks for may be less");
+            anstream::println!(
+                "{CARE}upper bound{CARE:#}     {bound}: what the code asks for may be less"
+            );
         }
         let Limits { memory_mib, fuel_billions } = self.limits;
-        anstream::println!("{DIM}limits{DIM:#}          {memory_mib} MiB of memory, {fuel_billions} thousand million instructions, a day");
+        anstream::println!(
+            "{DIM}limits{DIM:#}          {memory_mib} MiB of memory, {fuel_billions} thousand million instructions, a day"
+        );
         if let Some((description, _)) = &self.description {
-            anstream::println!("{DIM}of itself{DIM:#}       \"{}\" {DIM}(its own words, unchecked){DIM:#}", inert(&description.fixes));
+            anstream::println!(
+                "{DIM}of itself{DIM:#}       \"{}\" {DIM}(its own words, unchecked){DIM:#}",
+                inert(&description.fixes)
+            );
         }
         self.print_digests();
         if let Some((_, schema)) = &self.description {
@@ -174,10 +212,24 @@ impl Seen {
     }
 
     fn print_head(&self) {
-        let (name, version) = self.description.as_ref().map_or((self.origin.as_str(), ""), |(d, _)| (d.name.as_str(), d.version.as_str()));
-        let foreign = if self.cannot_run() { "it CANNOT RUN here" } else { "imports salve:cluster, no WASI, nothing else" };
-        anstream::println!("{HEAD}{} {}{HEAD:#}   {} KB   {foreign}", inert(name), inert(version), self.inspection.size.div_ceil(1024));
-        anstream::println!("{DIM}Imports bound what it can ask for; grants bound on which objects. Only what stands in both can happen.{DIM:#}");
+        let (name, version) = self
+            .description
+            .as_ref()
+            .map_or((self.origin.as_str(), ""), |(d, _)| (d.name.as_str(), d.version.as_str()));
+        let foreign = if self.cannot_run() {
+            "it CANNOT RUN here"
+        } else {
+            "imports salve:cluster, no WASI, nothing else"
+        };
+        anstream::println!(
+            "{HEAD}{} {}{HEAD:#}   {} KB   {foreign}",
+            inert(name),
+            inert(version),
+            self.inspection.size.div_ceil(1024)
+        );
+        anstream::println!(
+            "{DIM}Imports bound what it can ask for; grants bound on which objects. Only what stands in both can happen.{DIM:#}"
+        );
     }
 
     fn print_strange(&self) {
@@ -191,18 +243,34 @@ impl Seen {
         for (what, names) in all.iter().filter(|(_, names)| !names.is_empty()) {
             anstream::println!("{BAD}{what}{BAD:#}  {}", inert(&names.join(", ")));
         }
-        anstream::println!("{DIM}this Salve has {}@{}: `salve wit` prints it{DIM:#}", contract::PACKAGE, contract::VERSION);
+        anstream::println!(
+            "{DIM}this Salve has {}@{}: `salve wit` prints it{DIM:#}",
+            contract::PACKAGE,
+            contract::VERSION
+        );
     }
 
     fn print_row(&self, row: &Row) {
         let functions = inert(&row.functions.join(", "));
         let head = format!("  {:<26} {functions:<26}", row.capability);
         if row.grants.is_empty() {
-            let who = if row.denied_by.is_empty() { "no document".to_owned() } else { row.denied_by.join(", ") };
-            let verb = if self.documents.is_empty() { "there is none: give --remediation or --policy" } else { "each of its calls is denied" };
+            let who = if row.denied_by.is_empty() {
+                "no document".to_owned()
+            } else {
+                row.denied_by.join(", ")
+            };
+            let verb = if self.documents.is_empty() {
+                "there is none: give --remediation or --policy"
+            } else {
+                "each of its calls is denied"
+            };
             anstream::println!("{head} {BAD}MISSING{BAD:#} in {}: {verb}", inert(&who));
             if !self.documents.is_empty() {
-                anstream::println!("{:56}{DIM}to grant it  - {{capability: {}, namespaces: […]}}{DIM:#}", "", row.capability);
+                anstream::println!(
+                    "{:56}{DIM}to grant it  - {{capability: {}, namespaces: […]}}{DIM:#}",
+                    "",
+                    row.capability
+                );
             }
             return;
         }
@@ -212,30 +280,54 @@ impl Seen {
         }
         let unused = left(row);
         if !unused.is_empty() {
-            anstream::println!("{:56}{DIM}granted with it, and not imported: {}{DIM:#}", "", unused.join(", "));
+            anstream::println!(
+                "{:56}{DIM}granted with it, and not imported: {}{DIM:#}",
+                "",
+                unused.join(", ")
+            );
         }
     }
 
     /// What a signature is for: these bytes under these documents.
     fn print_digests(&self) {
-        anstream::println!("\n{HEAD}to sign{HEAD:#}         component    sha256:{}", self.inspection.digest);
+        anstream::println!(
+            "\n{HEAD}to sign{HEAD:#}         component    sha256:{}",
+            self.inspection.digest
+        );
         for document in &self.documents {
-            anstream::println!("{:16}{:<12} sha256:{}  {DIM}{}{DIM:#}", "", document.kind.to_lowercase(), document.digest, inert(&document.source));
+            anstream::println!(
+                "{:16}{:<12} sha256:{}  {DIM}{}{DIM:#}",
+                "",
+                document.kind.to_lowercase(),
+                document.digest,
+                inert(&document.source)
+            );
         }
     }
 }
 
 /// Functions of a capability that the component does not import.
 fn left(row: &Row) -> Vec<String> {
-    contract::functions()[&row.capability].iter().filter(|name| !row.functions.contains(name)).cloned().collect()
+    contract::functions()[&row.capability]
+        .iter()
+        .filter(|name| !row.functions.contains(name))
+        .cloned()
+        .collect()
 }
 
 fn print_configuration(schema: &Schema) {
-    anstream::println!("\n{HEAD}configuration{HEAD:#} {DIM}({}, --config KEY=VALUE){DIM:#}", count(schema.keys().len(), "key"));
+    anstream::println!(
+        "\n{HEAD}configuration{HEAD:#} {DIM}({}, --config KEY=VALUE){DIM:#}",
+        count(schema.keys().len(), "key")
+    );
     for key in schema.keys() {
         let unit = if key.unit.is_empty() { String::new() } else { format!(" {}", key.unit) };
         let (name, default) = (inert(&key.name), inert(&plain(&key.default)));
-        anstream::println!("  {HEAD}{name}{HEAD:#} {DIM}[{default}{}]{DIM:#} {}", inert(&unit), inert(&key.sentence));
+        anstream::println!(
+            "  {HEAD}{name}{HEAD:#} {DIM}[{default}{}]{DIM:#} {}",
+            inert(&unit),
+            inert(&key.sentence)
+        );
     }
 }
 

@@ -65,7 +65,8 @@ impl Command {
 
 /// Prints the one JSON document of a command.
 pub fn print_json(document: &impl serde::Serialize) -> Result<(), Failed> {
-    let text = serde_json::to_string_pretty(document).map_err(|e| Failed::host(format!("the result is no JSON: {e}")))?;
+    let text = serde_json::to_string_pretty(document)
+        .map_err(|e| Failed::host(format!("the result is no JSON: {e}")))?;
     anstream::println!("{text}");
     Ok(())
 }

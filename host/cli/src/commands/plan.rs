@@ -39,7 +39,9 @@ pub struct Plan {
 impl Plan {
     /// Runs `remediate` without its writes.
     pub async fn execute(self, verbose: u8) -> Result<u8, Failed> {
-        let ready = Ready::prepare(Chosen::find(&self.guest.guest, &self.guest.terms)?, &self.guest.terms).await?;
+        let ready =
+            Ready::prepare(Chosen::find(&self.guest.guest, &self.guest.terms)?, &self.guest.terms)
+                .await?;
         ready.refuse_ungranted()?;
         let folder = runs::folder(self.runs.runs.as_ref())?;
         let open = Open::live(&self.cluster).await?;
@@ -51,12 +53,21 @@ impl Plan {
         match (self.output.output, over.closing.verdict) {
             (Output::Json, _) => print_json(&over.report)?,
             (Output::Human, Verdict::Planned | Verdict::NothingToDo | Verdict::NotThisIncident) => {
-                let next = format!("salve run --plan {}        does this, and stops before anything that differs", over.report.run);
+                let next = format!(
+                    "salve run --plan {}        does this, and stops before anything that differs",
+                    over.report.run
+                );
                 tell::plan(&over.report, &ready.layers(), Detail::of(verbose), &next);
             }
-            (Output::Human, Verdict::Fixed | Verdict::NotFixed | Verdict::Denied | Verdict::Failed(_) | Verdict::LeftOpen | Verdict::Undone) => {
-                tell::report(&over.report, over.file.as_deref(), Detail::of(verbose))
-            }
+            (
+                Output::Human,
+                Verdict::Fixed
+                | Verdict::NotFixed
+                | Verdict::Denied
+                | Verdict::Failed(_)
+                | Verdict::LeftOpen
+                | Verdict::Undone,
+            ) => tell::report(&over.report, over.file.as_deref(), Detail::of(verbose)),
         }
         Ok(over.closing.exit_code())
     }

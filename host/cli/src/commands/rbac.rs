@@ -74,7 +74,9 @@ impl Rbac {
             objects.extend(admission::objects(&worked.account, &worked.needs));
         }
         match self.output.output {
-            Output::Json => print_json(&json!({"apiVersion": "v1", "kind": "List", "items": objects}))?,
+            Output::Json => {
+                print_json(&json!({"apiVersion": "v1", "kind": "List", "items": objects}))?
+            }
             Output::Human => self.print(&worked, &objects)?,
         }
         Ok(0)
@@ -84,20 +86,35 @@ impl Rbac {
         let chosen = Chosen::find(&self.guest, &self.terms)?;
         let (guest, description) = load(&chosen.component, &chosen.origin, chosen.limits).await?;
         let functions = functions(guest.inspection().imported());
-        let account = Account { namespace: self.namespace.clone(), name: self.name.clone().unwrap_or_else(|| description.name.clone()) };
-        for (what, checked) in [("--namespace", name::namespace(&account.namespace)), ("--name", name::object(&account.name))] {
-            checked.map_err(|error| Failed::usage(format!("{what}: {}", inert(&error.to_string()))))?;
+        let account = Account {
+            namespace: self.namespace.clone(),
+            name: self.name.clone().unwrap_or_else(|| description.name.clone()),
+        };
+        for (what, checked) in [
+            ("--namespace", name::namespace(&account.namespace)),
+            ("--name", name::object(&account.name)),
+        ] {
+            checked
+                .map_err(|error| Failed::usage(format!("{what}: {}", inert(&error.to_string()))))?;
         }
         let mut needs = Needs::of(&functions, &chosen.grants, self.undo);
         if !self.without_admission {
             needs.and_policies(&admission::names(&account, &needs));
         }
         let host = limits::of_the_host(&functions, &chosen.grants, &needs);
-        Ok(Worked { guest: format!("{} {}", description.name, description.version), account, needs, host })
+        Ok(Worked {
+            guest: format!("{} {}", description.name, description.version),
+            account,
+            needs,
+            host,
+        })
     }
 
     fn print(&self, worked: &Worked, objects: &[Value]) -> Result<(), Failed> {
-        let mut text = format!("# What a run of {} needs, and no more. Written by `salve rbac`; kubectl apply -f FILE\n", inert(&worked.guest));
+        let mut text = format!(
+            "# What a run of {} needs, and no more. Written by `salve rbac`; kubectl apply -f FILE\n",
+            inert(&worked.guest)
+        );
         text += "#\n# Neither Role nor admission policy can say the rest; the host enforces it, against the guest, not against who holds the credential:\n";
         for said in &worked.host {
             text += &format!("#   - {}\n", inert(said));
@@ -115,7 +132,11 @@ impl Rbac {
         }
         let anyway = limits::of_the_policies(&worked.needs);
         if !anyway.is_empty() {
-            text += if self.without_admission { "#\n# And this:\n" } else { "#\n# And with all of it applied, still:\n" };
+            text += if self.without_admission {
+                "#\n# And this:\n"
+            } else {
+                "#\n# And with all of it applied, still:\n"
+            };
             for said in anyway {
                 text += &format!("#   - {}\n", inert(&said));
             }
@@ -133,7 +154,12 @@ impl Rbac {
         let open = Open::live(&self.cluster).await?;
         let requests = worked.needs.requests();
         let answers = open.ask(Access { requests: requests.clone() }).await?;
-        let missing: Vec<&Request> = requests.iter().zip(&answers).filter(|(_, allowed)| !**allowed).map(|(request, _)| request).collect();
+        let missing: Vec<&Request> = requests
+            .iter()
+            .zip(&answers)
+            .filter(|(_, allowed)| !**allowed)
+            .map(|(request, _)| request)
+            .collect();
         let user = open.identity.user.as_deref().unwrap_or("this credential");
         match self.output.output {
             Output::Json => {
@@ -152,8 +178,14 @@ impl Rbac {
                 );
             }
             Output::Human => {
-                anstream::println!("{BAD}MISSING{BAD:#}  {} may not, and a run of {} may have to:\n", inert(user), inert(&worked.guest));
-                missing.iter().for_each(|request| anstream::println!("  {}", inert(&request.to_string())));
+                anstream::println!(
+                    "{BAD}MISSING{BAD:#}  {} may not, and a run of {} may have to:\n",
+                    inert(user),
+                    inert(&worked.guest)
+                );
+                missing
+                    .iter()
+                    .for_each(|request| anstream::println!("  {}", inert(&request.to_string())));
                 anstream::println!(
                     "\n{DIM}{} of {}; to grant it all: salve rbac {} | kubectl apply -f -{DIM:#}",
                     missing.len(),

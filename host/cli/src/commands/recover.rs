@@ -21,7 +21,9 @@ use std::path::{Path, PathBuf};
 /// looked up in the cluster first. What is done anew has to be allowed by what held then and by today's policy.
 /// After the run's own time is over, only what it suspended is given back.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  salve recover 7c1d03fe\n  salve recover 7c1d03fe --release      # only resume what it suspended")]
+#[command(
+    after_help = "Example:\n  salve recover 7c1d03fe\n  salve recover 7c1d03fe --release      # only resume what it suspended"
+)]
 pub struct Recover {
     /// A run's id or the beginning of it, or the path of a run file [default: the one run that has no end].
     run: Option<String>,
@@ -57,18 +59,26 @@ or only give back what it suspended: --release"
         }
         let dead = open(&path)?;
         if let Some(closing) = ended(&dead.entries).filter(|closing| closing.is_whole()) {
-            anstream::eprintln!("run {} has ended ({}): there is nothing to recover", inert(&dead.header.run), closing.verdict.word());
+            anstream::eprintln!(
+                "run {} has ended ({}): there is nothing to recover",
+                inert(&dead.header.run),
+                closing.verdict.word()
+            );
             return Ok(0);
         }
         if dead.header.command == "undo" && !self.release {
             let run = inert(&dead.header.run);
-            return Err(Failed::usage(format!("{run} is an undo: give its Lease back with `salve recover {run} --release`, and undo again what is missing")));
+            return Err(Failed::usage(format!(
+                "{run} is an undo: give its Lease back with `salve recover {run} --release`, and undo again what is missing"
+            )));
         }
         let cluster = self.cluster.or_context(&dead.header.context);
         let cluster = Open::live(&cluster).await?;
         match cluster.is_that_of(&dead.header) {
             // What is given back bears this run's mark and has the uid that it had: elsewhere there is no such thing.
-            Err(failed) if self.release && cluster.identity.uid.is_none() => anstream::eprintln!("{failed}"),
+            Err(failed) if self.release && cluster.identity.uid.is_none() => {
+                anstream::eprintln!("{failed}")
+            }
             other => other?,
         }
         let today = self.today(&dead.header)?;
@@ -78,7 +88,8 @@ or only give back what it suspended: --release"
             let component = components::find(path.parent().unwrap_or(&folder), &dead.header.digest).map_err(|e| {
                 Failed::document(format!("{e}\nwithout it, what the run suspended can be given back: salve recover {} --release", dead.header.run))
             })?;
-            let (guest, _) = load(&component, "the component of this run", dead.header.limits).await?;
+            let (guest, _) =
+                load(&component, "the component of this run", dead.header.limits).await?;
             dead.recover(&guest, today, &cluster, watcher(verbose, true)).await?
         };
         if let (Some(parts), Output::Human) = (&over.parts, self.output.output) {
@@ -93,19 +104,31 @@ or only give back what it suspended: --release"
 
     /// What holds today above what held then.
     fn today(&self, header: &Header) -> Result<Grants, Failed> {
-        let then = header.documents.iter().find(|document| document.kind == "Policy").map(|document| PathBuf::from(&document.source));
+        let then = header
+            .documents
+            .iter()
+            .find(|document| document.kind == "Policy")
+            .map(|document| PathBuf::from(&document.source));
         // mutant recover-reads-no-policy: else ~> .filter(|_| self.release) else
         let Some(path) = self.policy.clone().or(then) else { return Ok(Grants::default()) };
         let (policy, _) = guest::read_policy(&path).map_err(|e| {
-            let way = if self.policy.is_some() { "" } else { "\nit held when the run began; give today's with --policy FILE" };
+            let way = if self.policy.is_some() {
+                ""
+            } else {
+                "\nit held when the run began; give today's with --policy FILE"
+            };
             Failed::document(format!("{e}{way}"))
         })?;
         let source = path.display().to_string();
         // What was suspended is given back whichever components may run today.
         // mutant recovery-ignores-admission: !self ~> self
         if !self.release {
-            guest::admits(&policy, &source, &header.digest)
-                .map_err(|e| e.with(&format!("or only give back what the run suspended: salve recover {} --release", inert(&header.run))))?;
+            guest::admits(&policy, &source, &header.digest).map_err(|e| {
+                e.with(&format!(
+                    "or only give back what the run suspended: salve recover {} --release",
+                    inert(&header.run)
+                ))
+            })?;
         }
         Ok(Grants { layers: vec![policy.layer(&source)] })
     }
@@ -119,7 +142,11 @@ pub(super) fn open(path: &Path) -> Result<Dead, Failed> {
     })?;
     let header = runs::header(&entries, path)?.clone();
     if header.command != "run" && header.command != "undo" {
-        return Err(Failed::usage(format!("{} is a {}: it changes nothing, so run it again", inert(&header.run), inert(&header.command))));
+        return Err(Failed::usage(format!(
+            "{} is a {}: it changes nothing, so run it again",
+            inert(&header.run),
+            inert(&header.command)
+        )));
     }
     Ok(Dead { header, file, entries })
 }
@@ -135,7 +162,9 @@ fn is_over(dead: &Dead, cluster: &Open) -> bool {
     let over = cluster.clock().now() > dead.header.deadline;
     if over {
         let deadline = moment(dead.header.deadline);
-        anstream::eprintln!("the run meant to be through by {deadline}: what it suspended is given back, and nothing else is done; run it anew");
+        anstream::eprintln!(
+            "the run meant to be through by {deadline}: what it suspended is given back, and nothing else is done; run it anew"
+        );
     }
     over
 }
@@ -150,7 +179,9 @@ fn only_unfinished(folder: &Path) -> Result<PathBuf, Failed> {
         // What is damaged is told by `salve runs`.
         let Ok(entries) = RunFile::read(&path) else { continue };
         let Some(Entry::Header(header)) = entries.first() else { continue };
-        if matches!(header.command.as_str(), "run" | "undo") && ended(&entries).is_none_or(|closing| !closing.is_whole()) {
+        if matches!(header.command.as_str(), "run" | "undo")
+            && ended(&entries).is_none_or(|closing| !closing.is_whole())
+        {
             found.push((header.run.clone(), path));
         }
     }
@@ -159,7 +190,11 @@ fn only_unfinished(folder: &Path) -> Result<PathBuf, Failed> {
         [] => Err(Failed::usage(format!("every run in {} has come to its end", folder.display()))),
         several => {
             let names: Vec<_> = several.iter().map(|(run, _)| inert(run)).collect();
-            Err(Failed::usage(format!("{} runs have no end: say which: {}", several.len(), names.join(", "))))
+            Err(Failed::usage(format!(
+                "{} runs have no end: say which: {}",
+                several.len(),
+                names.join(", ")
+            )))
         }
     }
 }

@@ -22,7 +22,9 @@ use std::path::{Path, PathBuf};
 ///
 /// Exit code 0: the same. 1: it parts. 2: the file, the guest or a document is broken.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  salve replay 7c1d03fe\n  salve replay 7c1d03fe --policy stricter.yaml      # what would this policy have stopped?")]
+#[command(
+    after_help = "Example:\n  salve replay 7c1d03fe\n  salve replay 7c1d03fe --policy stricter.yaml      # what would this policy have stopped?"
+)]
 pub struct Replay {
     /// A run's id or the beginning of it, or the path of a run file.
     run: String,
@@ -49,13 +51,15 @@ impl Replay {
         let entries = RunFile::read(&path).map_err(|e| Failed::document(e.to_string()))?;
         let header = runs::header(&entries, &path)?.clone();
         if header.command == "undo" {
-            return Err(Failed::usage(format!("{} is an undo: no guest took part in it that could be run again", inert(&header.run))));
+            return Err(Failed::usage(format!(
+                "{} is an undo: no guest took part in it that could be run again",
+                inert(&header.run)
+            )));
         }
         let component = match &self.guest {
             Some(other) => guest::component(other)?.bytes,
-            None => {
-                components::find(path.parent().unwrap_or(Path::new(".")), &header.digest).map_err(|e| Failed::document(format!("{e}\ngive it with --guest")))?
-            }
+            None => components::find(path.parent().unwrap_or(Path::new(".")), &header.digest)
+                .map_err(|e| Failed::document(format!("{e}\ngive it with --guest")))?,
         };
         let other = self.grants(&header)?;
         let (guest, _) = load(&component, "the guest", header.limits).await?;
@@ -94,9 +98,17 @@ fn say(again: &Replayed, same: bool, entries: usize) {
     match &again.parts {
         None if same => {
             let what = count(entries, "recorded line");
-            anstream::println!("{GOOD}THE SAME{GOOD:#}  {}: {}   {DIM}{what}, byte for byte{DIM:#}", closing.verdict.word(), inert(&closing.sentence));
+            anstream::println!(
+                "{GOOD}THE SAME{GOOD:#}  {}: {}   {DIM}{what}, byte for byte{DIM:#}",
+                closing.verdict.word(),
+                inert(&closing.sentence)
+            );
         }
-        None => anstream::println!("{BAD}JUDGED OTHERWISE{BAD:#}  {}: {}", closing.verdict.word(), inert(&closing.sentence)),
+        None => anstream::println!(
+            "{BAD}JUDGED OTHERWISE{BAD:#}  {}: {}",
+            closing.verdict.word(),
+            inert(&closing.sentence)
+        ),
         Some(parting) => tell::parting(parting),
     }
 }
@@ -111,9 +123,13 @@ fn told_again(entries: &[Entry], again: &Replayed) -> Option<String> {
     let replaced: Vec<Entry> = entries
         .iter()
         .map(|entry| match entry {
-            Entry::Ended(ended) => Entry::Ended(Box::new(Ended { at: ended.at, ending: again.ending.clone() })),
+            Entry::Ended(ended) => {
+                Entry::Ended(Box::new(Ended { at: ended.at, ending: again.ending.clone() }))
+            }
             // Of several the last is what holds: before a run was taken up, another may have been written.
-            Entry::Verdict(closing) if is_last(entries, closing) => Entry::Verdict(Box::new(again.closing.clone())),
+            Entry::Verdict(closing) if is_last(entries, closing) => {
+                Entry::Verdict(Box::new(again.closing.clone()))
+            }
             other => other.clone(),
         })
         .collect();

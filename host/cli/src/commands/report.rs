@@ -41,13 +41,23 @@ impl Report {
     pub fn execute(self, verbose: u8) -> Result<u8, Failed> {
         let path = runs::given(&runs::folder(self.runs.runs.as_ref())?, &self.run)?;
         let entries = RunFile::read(&path).map_err(|e| Failed::document(e.to_string()))?;
-        let report = Told::of(&entries).ok_or_else(|| Failed::document(format!("{}: it does not begin with a run's header", path.display())))?;
+        let report = Told::of(&entries).ok_or_else(|| {
+            Failed::document(format!("{}: it does not begin with a run's header", path.display()))
+        })?;
         match self.form {
-            Form::Terminal if report.diagnosis.is_some() => tell::diagnosis(&report, &report.guest.name, Detail::of(verbose)),
+            Form::Terminal if report.diagnosis.is_some() => {
+                tell::diagnosis(&report, &report.guest.name, Detail::of(verbose))
+            }
             Form::Terminal if report.verdict == Verdict::Planned.word() => {
                 let header = runs::header(&entries, &path)?;
-                let layers: Vec<_> = header.grants.layers.iter().map(|layer| layer.source.as_str()).collect();
-                tell::plan(&report, &layers.join(" and "), Detail::of(verbose), &format!("salve run --plan {}", path.display()));
+                let layers: Vec<_> =
+                    header.grants.layers.iter().map(|layer| layer.source.as_str()).collect();
+                tell::plan(
+                    &report,
+                    &layers.join(" and "),
+                    Detail::of(verbose),
+                    &format!("salve run --plan {}", path.display()),
+                );
             }
             Form::Terminal => {
                 tell::report(&report, Some(&path), Detail::of(verbose));

@@ -20,7 +20,9 @@ use std::io::{self, IsTerminal};
 /// Every change is shown with the kubectl or flux command that does the same. Ctrl-C once stops at the
 /// next safe point and gives back what is suspended; twice stops at once.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  salve run volsync-unlock --context home --yes\n  salve run --plan 7c1d03fe      # what that plan says, and nothing else")]
+#[command(
+    after_help = "Examples:\n  salve run volsync-unlock --context home --yes\n  salve run --plan 7c1d03fe      # what that plan says, and nothing else"
+)]
 pub struct RunGuest {
     /// A shipped guest (`volsync-unlock`), a component's path, or a Remediation document's path [default with --plan: the plan's].
     #[arg(required_unless_present = "plan")]
@@ -53,7 +55,9 @@ impl RunGuest {
         let ready = self.ready(plan).await?;
         ready.refuse_ungranted()?;
         if asks && (!io::stdin().is_terminal() || self.output.output == Output::Json) {
-            return Err(Failed::usage("run shows its plan and asks for the context's name, which a program cannot answer: give --yes"));
+            return Err(Failed::usage(
+                "run shows its plan and asks for the context's name, which a program cannot answer: give --yes",
+            ));
         }
         let open = match &then {
             Some(header) => Open::live(&self.cluster.or_context(&header.context)).await?,
@@ -63,14 +67,20 @@ impl RunGuest {
             open.is_that_of(header)?;
         }
         if let Some(holder) = open.ask(Lease {}).await? {
-            return Err(Failed::cluster(format!("nothing was begun: {}", inert(&holder.told(open.clock().now())))));
+            return Err(Failed::cluster(format!(
+                "nothing was begun: {}",
+                inert(&holder.told(open.clock().now()))
+            )));
         }
         if asks {
             let plan = ready.run(Mode::Plan, &open, None, quiet_watcher(true)).await?;
             match plan.closing.verdict {
-                Verdict::Planned => {
-                    tell::plan(&plan.report, &ready.layers(), Detail::of(verbose), "type the name of the context below, or anything else to leave it")
-                }
+                Verdict::Planned => tell::plan(
+                    &plan.report,
+                    &ready.layers(),
+                    Detail::of(verbose),
+                    "type the name of the context below, or anything else to leave it",
+                ),
                 // Nothing to change, or nothing that could be: the answer is the plan's.
                 Verdict::Fixed
                 | Verdict::NothingToDo
@@ -97,13 +107,18 @@ impl RunGuest {
     /// The guest, bound to the plan where there is one: what is not given is the plan's.
     async fn ready(&self, plan: Option<Plan>) -> Result<Ready, Failed> {
         let Some(plan) = plan else {
-            let guest = self.guest.as_deref().ok_or_else(|| Failed::usage("a guest is wanted, or a plan"))?;
+            let guest = self
+                .guest
+                .as_deref()
+                .ok_or_else(|| Failed::usage("a guest is wanted, or a plan"))?;
             return Ready::prepare(Chosen::find(guest, &self.terms)?, &self.terms).await;
         };
         let mut chosen = match &self.guest {
             Some(guest) => Chosen::find(guest, &self.terms)?,
             None if self.terms.remediation.is_some() || self.terms.policy.is_some() => {
-                return Err(Failed::usage("documents are given for a guest: name it, or leave both to the plan"));
+                return Err(Failed::usage(
+                    "documents are given for a guest: name it, or leave both to the plan",
+                ));
             }
             None => plan.chosen()?,
         };

@@ -69,7 +69,11 @@ impl Kept {
             Ok(entries) => match entries.first() {
                 Some(Entry::Header(header)) => {
                     let closing = entries.last().and_then(Entry::verdict).cloned();
-                    State::Run { header: header.clone(), closing, at_work: RunFile::is_at_work(&path).unwrap_or(false) }
+                    State::Run {
+                        header: header.clone(),
+                        closing,
+                        at_work: RunFile::is_at_work(&path).unwrap_or(false),
+                    }
                 }
                 Some(_) | None => State::Damaged("it holds no header".into()),
             },
@@ -83,17 +87,23 @@ impl Kept {
             State::Damaged(why) => ("damaged".into(), Some(why.clone())),
             State::Run { at_work: true, .. } => ("at work".into(), None),
             State::Run { header, closing: None, .. } => ("died".into(), Some(recovery(header))),
-            State::Run { header, closing: Some(closing), .. } if !closing.is_whole() => (closing.verdict.word().into(), Some(recovery(header))),
+            State::Run { header, closing: Some(closing), .. } if !closing.is_whole() => {
+                (closing.verdict.word().into(), Some(recovery(header)))
+            }
             State::Run { closing: Some(closing), .. } => (closing.verdict.word().into(), None),
         }
     }
 
     fn may_go(&self, before: Millis) -> bool {
         match &self.state {
-            State::Run { header, closing: Some(closing), at_work: false } => closing.is_whole() && header.at <= before,
+            State::Run { header, closing: Some(closing), at_work: false } => {
+                closing.is_whole() && header.at <= before
+            }
             // What changes nothing leaves nothing.
             // mutant prune-removes-unfinished: command == "plan" && header.at ~> at
-            State::Run { header, closing: None, at_work: false } => header.command == "plan" && header.at <= before,
+            State::Run { header, closing: None, at_work: false } => {
+                header.command == "plan" && header.at <= before
+            }
             State::Run { .. } | State::Damaged(_) => false,
         }
     }
@@ -117,13 +127,19 @@ impl Runs {
         let all: Vec<Kept> = runs::all(&folder)?.into_iter().map(Kept::read).collect();
         if self.output.output == Output::Json {
             let items: Vec<_> = all.iter().map(document).collect();
-            print_json(&json!({"apiVersion": "salve.dev/v1alpha1", "kind": "Runs", "items": items}))?;
+            print_json(
+                &json!({"apiVersion": "salve.dev/v1alpha1", "kind": "Runs", "items": items}),
+            )?;
             return Ok(0);
         }
         for kept in &all {
             let (word, help) = kept.word();
             match &kept.state {
-                State::Damaged(why) => anstream::println!("{BAD}damaged{BAD:#}   {}: {}", inert(&file_name(&kept.path)), inert(why)),
+                State::Damaged(why) => anstream::println!(
+                    "{BAD}damaged{BAD:#}   {}: {}",
+                    inert(&file_name(&kept.path)),
+                    inert(why)
+                ),
                 State::Run { header, .. } => anstream::println!(
                     "{}  {:<5} {:<12} {:<24} {:<18} {DIM}{}{DIM:#}{}",
                     inert(&header.run),
@@ -158,7 +174,8 @@ fn file_name(path: &Path) -> String {
 impl Prune {
     fn execute(self) -> Result<u8, Failed> {
         let folder = runs::folder(self.runs.runs.as_ref())?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as Millis);
+        let now =
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as Millis);
         let before = now.saturating_sub(self.older_than.saturating_mul(86_400_000));
         let mut all: Vec<Kept> = runs::all(&folder)?.into_iter().map(Kept::read).collect();
         all.sort_by_key(|kept| match &kept.state {
@@ -167,7 +184,10 @@ impl Prune {
         });
         // mutant prune-keeps-none: ().saturating_sub(self.keep) ~> ()
         let spared = all.len().saturating_sub(self.keep);
-        let (gone, stays): (Vec<_>, Vec<_>) = all.into_iter().enumerate().partition(|(index, kept)| *index < spared && kept.may_go(before));
+        let (gone, stays): (Vec<_>, Vec<_>) = all
+            .into_iter()
+            .enumerate()
+            .partition(|(index, kept)| *index < spared && kept.may_go(before));
         let needed: BTreeSet<&str> = stays
             .iter()
             .filter_map(|(_, kept)| match &kept.state {
@@ -179,15 +199,26 @@ impl Prune {
         let unsure = stays.iter().any(|(_, kept)| matches!(kept.state, State::Damaged(_)));
         // mutant prune-removes-needed-component: (digest, _)| !unsure &&
         //     !needed.contains(digest.as_str()) ~> _| !unsure
-        let unneeded: Vec<_> = components::all(&folder).into_iter().filter(|(digest, _)| !unsure && !needed.contains(digest.as_str())).collect();
+        let unneeded: Vec<_> = components::all(&folder)
+            .into_iter()
+            .filter(|(digest, _)| !unsure && !needed.contains(digest.as_str()))
+            .collect();
         let word = if self.dry_run { "would remove" } else { "removed" };
-        for path in gone.iter().map(|(_, kept)| &kept.path).chain(unneeded.iter().map(|(_, path)| path)) {
+        for path in
+            gone.iter().map(|(_, kept)| &kept.path).chain(unneeded.iter().map(|(_, path)| path))
+        {
             if !self.dry_run {
-                std::fs::remove_file(path).map_err(|e| Failed::host(format!("{}: {e}", path.display())))?;
+                std::fs::remove_file(path)
+                    .map_err(|e| Failed::host(format!("{}: {e}", path.display())))?;
             }
             anstream::println!("{word}  {}", inert(&path.display().to_string()));
         }
-        anstream::println!("{word} {} and {}; {} stay", count(gone.len(), "run"), count(unneeded.len(), "component"), count(stays.len(), "run"));
+        anstream::println!(
+            "{word} {} and {}; {} stay",
+            count(gone.len(), "run"),
+            count(unneeded.len(), "component"),
+            count(stays.len(), "run")
+        );
         Ok(0)
     }
 }

@@ -39,16 +39,25 @@ impl Sim {
         if !(self.speed > 0.0 && self.speed <= 10_000.0) {
             return Err(Failed::usage("--speed: more than 0, at most 10000"));
         }
-        let listener = TcpListener::bind(("127.0.0.1", self.port)).await.map_err(|e| Failed::host(format!("127.0.0.1:{}: {e}", self.port)))?;
+        let listener = TcpListener::bind(("127.0.0.1", self.port))
+            .await
+            .map_err(|e| Failed::host(format!("127.0.0.1:{}: {e}", self.port)))?;
         let address = listener.local_addr().map_err(|e| Failed::host(e.to_string()))?;
-        let other = std::fs::read_to_string(&self.kubeconfig_out).is_ok_and(|text| !text.contains("current-context: salve-simulator"));
+        let other = std::fs::read_to_string(&self.kubeconfig_out)
+            .is_ok_and(|text| !text.contains("current-context: salve-simulator"));
         if other {
-            return Err(Failed::usage(format!("{} is another kubeconfig: it is not written over", self.kubeconfig_out.display())));
+            return Err(Failed::usage(format!(
+                "{} is another kubeconfig: it is not written over",
+                self.kubeconfig_out.display()
+            )));
         }
         std::fs::write(&self.kubeconfig_out, salve_simulator::kubeconfig(address))
             .map_err(|e| Failed::host(format!("{}: {e}", self.kubeconfig_out.display())))?;
         let file = self.kubeconfig_out.display();
-        anstream::println!("{HEAD}simulated cluster{HEAD:#} `{}` on http://{address}, until Ctrl-C", self.incident);
+        anstream::println!(
+            "{HEAD}simulated cluster{HEAD:#} `{}` on http://{address}, until Ctrl-C",
+            self.incident
+        );
         anstream::println!("{DIM}kubeconfig{DIM:#}  {file}");
         anstream::println!("{DIM}try{DIM:#}         kubectl --kubeconfig {file} get pvc -A");
         anstream::println!("            salve check volsync-unlock --kubeconfig {file}");

@@ -30,7 +30,9 @@ use std::path::{Path, PathBuf};
 /// `max.deletions`), and never a field that would act by itself. What cannot come back is said. A run file that is not
 /// from this machine's own folder is shown whole, and needs a person who has read it.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  salve undo 7c1d03fe\n  salve undo 7c1d03fe --only media/sonarr --only media/plex")]
+#[command(
+    after_help = "Example:\n  salve undo 7c1d03fe\n  salve undo 7c1d03fe --only media/sonarr --only media/plex"
+)]
 pub struct Undo {
     /// A run's id or the beginning of it, or the path of a run file.
     run: String,
@@ -87,10 +89,15 @@ impl Undo {
         }
         if strange && (self.yes || !io::stdin().is_terminal()) {
             let why = "it is not from this machine's own folder of runs: what it would make is anybody's, and a person has to read it first";
-            return Err(Failed::usage(format!("{}: {why} (at a terminal, without --yes)", path.display())));
+            return Err(Failed::usage(format!(
+                "{}: {why} (at a terminal, without --yes)",
+                path.display()
+            )));
         }
         if !self.yes && (!io::stdin().is_terminal() || self.output.output == Output::Json) {
-            return Err(Failed::usage("undo shows what it makes and asks for the context's name, which a program cannot answer: give --yes"));
+            return Err(Failed::usage(
+                "undo shows what it makes and asks for the context's name, which a program cannot answer: give --yes",
+            ));
         }
         let mut deleted = deleted(&entries);
         self.narrow(&mut deleted)?;
@@ -98,7 +105,10 @@ impl Undo {
         let open = Open::live(&self.cluster.or_context(&header.context)).await?;
         open.is_that_of(header)?;
         if let Some(holder) = open.ask(Lease {}).await? {
-            return Err(Failed::cluster(format!("nothing was begun: {}", inert(&holder.told(open.clock().now())))));
+            return Err(Failed::cluster(format!(
+                "nothing was begun: {}",
+                inert(&holder.told(open.clock().now()))
+            )));
         }
         let seen = look(&open, &deleted.manifests).await?;
         if self.output.output == Output::Human {
@@ -118,8 +128,15 @@ impl Undo {
     }
 
     fn narrow(&self, deleted: &mut Deleted) -> Result<(), Failed> {
-        if let Some(unknown) = self.only.iter().find(|only| !deleted.manifests.iter().any(|one| one.object.to_string() == **only)) {
-            return Err(Failed::usage(format!("--only {}: the run deleted no such ReplicationSource", inert(unknown))));
+        if let Some(unknown) = self
+            .only
+            .iter()
+            .find(|only| !deleted.manifests.iter().any(|one| one.object.to_string() == **only))
+        {
+            return Err(Failed::usage(format!(
+                "--only {}: the run deleted no such ReplicationSource",
+                inert(unknown)
+            )));
         }
         if !self.only.is_empty() {
             deleted.manifests.retain(|one| self.only.contains(&one.object.to_string()));
@@ -130,14 +147,25 @@ impl Undo {
     /// What holds today: never what a run file says of itself, and of a strange one not even where that stands.
     fn today(&self, header: &Header, strange: bool) -> Result<(Vec<Document>, Grants), Failed> {
         let known = if strange { &[] } else { header.documents.as_slice() };
-        let then = |kind: &str| known.iter().find(|document| document.kind == kind).map(|document| document.source.clone());
+        let then = |kind: &str| {
+            known
+                .iter()
+                .find(|document| document.kind == kind)
+                .map(|document| document.source.clone())
+        };
         let (mut documents, mut layers) = (vec![], vec![]);
         let remediation = match (&self.remediation, then("Remediation")) {
             (Some(path), _) => Some(read_remediation(path)?),
-            (None, Some(source)) => Some(guest::todays(&source).map_err(|e| Failed::document(format!("{e}\ngive today's with --remediation FILE")))?),
+            (None, Some(source)) => Some(guest::todays(&source).map_err(|e| {
+                Failed::document(format!("{e}\ngive today's with --remediation FILE"))
+            })?),
             // The policy that was given is all that holds.
             (None, None) if strange => None,
-            (None, None) => return Err(Failed::usage("the run had no Remediation: say with --remediation FILE what holds today")),
+            (None, None) => {
+                return Err(Failed::usage(
+                    "the run had no Remediation: say with --remediation FILE what holds today",
+                ));
+            }
         };
         if let Some((remediation, document)) = remediation {
             layers.push(remediation.layer(&document.source));
@@ -146,14 +174,21 @@ impl Undo {
         // mutant undo-reads-no-policy: or_else(|| then("Policy").map(PathBuf::from)) ~> filter(|_|
         //     self.run.is_empty())
         if let Some(path) = self.policy.clone().or_else(|| then("Policy").map(PathBuf::from)) {
-            let (policy, document) = read_policy(&path).map_err(|e| Failed::document(format!("{e}\ngive today's with --policy FILE")))?;
+            let (policy, document) = read_policy(&path)
+                .map_err(|e| Failed::document(format!("{e}\ngive today's with --policy FILE")))?;
             layers.push(policy.layer(&document.source));
             documents.push(document);
         }
         Ok((documents, Grants { layers }))
     }
 
-    fn header(&self, undone: &Header, documents: Vec<Document>, grants: Grants, open: &Open) -> Result<Header, Failed> {
+    fn header(
+        &self,
+        undone: &Header,
+        documents: Vec<Document>,
+        grants: Grants,
+        open: &Open,
+    ) -> Result<Header, Failed> {
         let at = open.clock().now();
         Ok(Header {
             format: FORMAT,
@@ -161,7 +196,12 @@ impl Undo {
             at,
             command: "undo".into(),
             salve: env!("CARGO_PKG_VERSION").into(),
-            guest: Description { name: "undo".into(), version: env!("CARGO_PKG_VERSION").into(), fixes: String::new(), configuration: String::new() },
+            guest: Description {
+                name: "undo".into(),
+                version: env!("CARGO_PKG_VERSION").into(),
+                fixes: String::new(),
+                configuration: String::new(),
+            },
             digest: undone.digest.clone(),
             configuration: json!({"run": undone.run, "only": self.only}),
             documents,
@@ -187,7 +227,8 @@ fn deleted(entries: &[Entry]) -> Deleted {
             Entry::Opened(opened) => {
                 if let Effect::Touch(Touch::Delete(delete)) = &opened.effect {
                     for object in &opened.prior.objects {
-                        saved.insert(object["metadata"]["uid"].as_str().unwrap_or_default(), object);
+                        saved
+                            .insert(object["metadata"]["uid"].as_str().unwrap_or_default(), object);
                     }
                     let known = deletions.insert(opened.n, opened.effect.clone());
                     // Until it is closed, all of it may be gone.
@@ -198,8 +239,17 @@ fn deleted(entries: &[Entry]) -> Deleted {
             }
             Entry::Closed(closed) if closed.conflict.is_none() => {
                 let Some(effect) = deletions.get(&closed.n) else { continue };
-                if let Some(Answer::Delete(ends)) = closed.outcome.as_ref().and_then(|o| o.ok()).and_then(|raw| effect.decode(raw).ok()) {
-                    gone.retain(|uid| !ends.iter().any(|end| end.uid == *uid && !matches!(end.end, End::Deleted | End::Unknown)));
+                if let Some(Answer::Delete(ends)) = closed
+                    .outcome
+                    .as_ref()
+                    .and_then(|o| o.ok())
+                    .and_then(|raw| effect.decode(raw).ok())
+                {
+                    gone.retain(|uid| {
+                        !ends.iter().any(|end| {
+                            end.uid == *uid && !matches!(end.end, End::Deleted | End::Unknown)
+                        })
+                    });
                 }
             }
             _ => {}
@@ -210,20 +260,31 @@ fn deleted(entries: &[Entry]) -> Deleted {
         let Some(manifest) = saved.get(uid.as_str()) else { continue };
         match Manifest::of(manifest) {
             Ok(one) if !found.manifests.iter().any(|known| known.object == one.object) => {
-                if ["rsync", "rsyncTLS", "syncthing"].iter().any(|mover| one.manifest["spec"].get(mover).is_some()) {
+                if ["rsync", "rsyncTLS", "syncthing"]
+                    .iter()
+                    .any(|mover| one.manifest["spec"].get(mover).is_some())
+                {
                     found.identities.insert(one.object.to_string());
                 }
                 found.manifests.push(one);
             }
             Ok(_) => {}
-            Err(why) => found.unusable.push(Finding { text: format!("the saved manifest of {} cannot be used: {why}", inert(&uid)), details: vec![] }),
+            Err(why) => found.unusable.push(Finding {
+                text: format!("the saved manifest of {} cannot be used: {why}", inert(&uid)),
+                details: vec![],
+            }),
         }
     }
     found
 }
 
 async fn look(open: &Open, manifests: &[Manifest]) -> Result<Seen, Failed> {
-    let namespaces: Vec<String> = manifests.iter().map(|one| one.object.namespace.clone()).collect::<BTreeSet<_>>().into_iter().collect();
+    let namespaces: Vec<String> = manifests
+        .iter()
+        .map(|one| one.object.namespace.clone())
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect();
     if namespaces.is_empty() {
         return Ok(Seen { taken: BTreeSet::new(), orphans: BTreeSet::new() });
     }
@@ -231,11 +292,23 @@ async fn look(open: &Open, manifests: &[Manifest]) -> Result<Seen, Failed> {
     let claims = open.ask(Claims { namespaces }).await?;
     let is_there = |one: &Manifest| {
         let wanted = one.manifest["spec"]["sourcePVC"].as_str();
-        wanted.is_none_or(|wanted| claims.iter().any(|claim| claim.object.namespace == one.object.namespace && claim.object.name == wanted))
+        wanted.is_none_or(|wanted| {
+            claims.iter().any(|claim| {
+                claim.object.namespace == one.object.namespace && claim.object.name == wanted
+            })
+        })
     };
     Ok(Seen {
-        taken: manifests.iter().filter(|one| sources.iter().any(|source| source.object == one.object)).map(|one| one.object.to_string()).collect(),
-        orphans: manifests.iter().filter(|one| !is_there(one)).map(|one| one.object.to_string()).collect(),
+        taken: manifests
+            .iter()
+            .filter(|one| sources.iter().any(|source| source.object == one.object))
+            .map(|one| one.object.to_string())
+            .collect(),
+        orphans: manifests
+            .iter()
+            .filter(|one| !is_there(one))
+            .map(|one| one.object.to_string())
+            .collect(),
     })
 }
 
@@ -245,12 +318,16 @@ fn show(deleted: &Deleted, seen: &Seen, strange: bool) {
         if seen.taken.contains(&name) {
             anstream::println!("{DIM}leave{DIM:#}  {name}  it is there again");
         } else if seen.orphans.contains(&name) {
-            anstream::println!("{GOOD}make{GOOD:#}   {name}  {CARE}its claim is gone: it jams the driver again, once it is due{CARE:#}");
+            anstream::println!(
+                "{GOOD}make{GOOD:#}   {name}  {CARE}its claim is gone: it jams the driver again, once it is due{CARE:#}"
+            );
         } else {
             anstream::println!("{GOOD}make{GOOD:#}   {name}");
         }
         if strange {
-            anstream::println!("{HEAD}       exactly this, from a file that is not of this machine:{HEAD:#}");
+            anstream::println!(
+                "{HEAD}       exactly this, from a file that is not of this machine:{HEAD:#}"
+            );
             for line in serde_json::to_string_pretty(&one.manifest).unwrap_or_default().lines() {
                 anstream::println!("       {}", inert(line));
             }
@@ -262,19 +339,32 @@ fn show(deleted: &Deleted, seen: &Seen, strange: bool) {
 }
 
 /// Makes them through the door, as a run of its own.
-async fn make(folder: &Path, open: &Open, header: Header, deleted: Deleted, seen: &Seen, person: Box<dyn salve_run::Person>) -> Result<Over, Failed> {
+async fn make(
+    folder: &Path,
+    open: &Open,
+    header: Header,
+    deleted: Deleted,
+    seen: &Seen,
+    person: Box<dyn salve_run::Person>,
+) -> Result<Over, Failed> {
     let file = RunFile::create(folder, &runs::file_name(header.at, &open.context, &header.run))
-        .map_err(|e| Failed::host(format!("the run file cannot be made in {}: {e}", folder.display())))?;
+        .map_err(|e| {
+            Failed::host(format!("the run file cannot be made in {}: {e}", folder.display()))
+        })?;
     let (underway, mut run) = begin(open, header, Some(file), person, Mode::Live)?;
     let ending = if deleted.manifests.is_empty() {
         Ending::Undone(concluded(&deleted, seen, &[]))
     } else {
         match run.perform(Recreate { set: deleted.manifests.clone() }).await {
             Ok(Ok(made)) => Ending::Undone(concluded(&deleted, seen, &made)),
-            Ok(Err(error @ Error::Denied(_))) => Ending::Failed(Failure { fault: Fault::Grant, text: error.to_string() }),
+            Ok(Err(error @ Error::Denied(_))) => {
+                Ending::Failed(Failure { fault: Fault::Grant, text: error.to_string() })
+            }
             Ok(Err(error)) => run.ending_of_error(&error),
             Err(Halt::Stopped) => Ending::Stopped(None),
-            Err(halt @ Halt::Held(_)) => Ending::Failed(Failure { fault: Fault::Cluster, text: halt.to_string() }),
+            Err(halt @ Halt::Held(_)) => {
+                Ending::Failed(Failure { fault: Fault::Cluster, text: halt.to_string() })
+            }
             Err(halt) => Ending::Failed(Failure { fault: Fault::Host, text: halt.to_string() }),
         }
     };
@@ -282,10 +372,18 @@ async fn make(folder: &Path, open: &Open, header: Header, deleted: Deleted, seen
 }
 
 fn concluded(deleted: &Deleted, seen: &Seen, made: &[Made]) -> Conclusion {
-    let new: Vec<String> = made.iter().filter(|one| one.end == MadeEnd::Made).map(|one| one.object.to_string()).collect();
-    let refused: Vec<String> =
-        made.iter().filter(|one| one.end == MadeEnd::Refused).map(|one| format!("{}: {}", one.object, one.message.as_deref().unwrap_or("refused"))).collect();
-    let late = made.iter().filter(|one| one.end == MadeEnd::Occupied).map(|one| one.object.to_string());
+    let new: Vec<String> = made
+        .iter()
+        .filter(|one| one.end == MadeEnd::Made)
+        .map(|one| one.object.to_string())
+        .collect();
+    let refused: Vec<String> = made
+        .iter()
+        .filter(|one| one.end == MadeEnd::Refused)
+        .map(|one| format!("{}: {}", one.object, one.message.as_deref().unwrap_or("refused")))
+        .collect();
+    let late =
+        made.iter().filter(|one| one.end == MadeEnd::Occupied).map(|one| one.object.to_string());
     let there: Vec<String> = seen.taken.iter().cloned().chain(late).collect();
     let verdict = match (new.is_empty(), refused.is_empty()) {
         (_, false) => Concluded::NotFixed,
@@ -304,9 +402,17 @@ fn concluded(deleted: &Deleted, seen: &Seen, made: &[Made]) -> Conclusion {
     };
     say("were refused", refused);
     say("were there again already, and are left as they are", there);
-    let of_new = |set: &BTreeSet<String>| new.iter().filter(|name| set.contains(*name)).cloned().collect::<Vec<_>>();
-    say("back up a claim that no longer exists: they jam the driver again once they are due", of_new(&seen.orphans));
-    say("had keys that their peers know: those are made anew, and the peers have to learn them", of_new(&deleted.identities));
+    let of_new = |set: &BTreeSet<String>| {
+        new.iter().filter(|name| set.contains(*name)).cloned().collect::<Vec<_>>()
+    };
+    say(
+        "back up a claim that no longer exists: they jam the driver again once they are due",
+        of_new(&seen.orphans),
+    );
+    say(
+        "had keys that their peers know: those are made anew, and the peers have to learn them",
+        of_new(&deleted.identities),
+    );
     if !new.is_empty() {
         say(
             "what cannot come back",
@@ -318,5 +424,13 @@ fn concluded(deleted: &Deleted, seen: &Seen, made: &[Made]) -> Conclusion {
             ],
         );
     }
-    Conclusion { verdict, sentence, figures: vec![], evidence: vec![], left, prevention: vec![], proof: vec![] }
+    Conclusion {
+        verdict,
+        sentence,
+        figures: vec![],
+        evidence: vec![],
+        left,
+        prevention: vec![],
+        proof: vec![],
+    }
 }

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 
 /// Prints the contract that guests are written against, or writes it into a folder.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  salve wit --to wit     # then: wit_bindgen::generate!({ path: \"wit\", world: \"remediation\" })")]
+#[command(
+    after_help = "Example:\n  salve wit --to wit     # then: wit_bindgen::generate!({ path: \"wit\", world: \"remediation\" })"
+)]
 pub struct Wit {
     /// Write one file an interface into this folder.
     #[arg(long, value_name = "DIR")]
@@ -21,10 +23,12 @@ impl Wit {
             anstream::println!("{}", contract::wit());
             return Ok(0);
         };
-        std::fs::create_dir_all(&folder).map_err(|e| Failed::host(format!("{}: {e}", folder.display())))?;
+        std::fs::create_dir_all(&folder)
+            .map_err(|e| Failed::host(format!("{}: {e}", folder.display())))?;
         for (name, text) in contract::FILES {
             let path = folder.join(name);
-            std::fs::write(&path, text).map_err(|e| Failed::host(format!("{}: {e}", path.display())))?;
+            std::fs::write(&path, text)
+                .map_err(|e| Failed::host(format!("{}: {e}", path.display())))?;
         }
         Ok(0)
     }

@@ -10,7 +10,12 @@ pub fn diagnosis(report: &Report, guest: &str, detail: Detail) {
         super::report(report, None, detail);
         return;
     };
-    let uid = report.cluster.uid.as_deref().map(|u| format!(" (kube-system {})", inert(&u.chars().take(8).collect::<String>()))).unwrap_or_default();
+    let uid = report
+        .cluster
+        .uid
+        .as_deref()
+        .map(|u| format!(" (kube-system {})", inert(&u.chars().take(8).collect::<String>())))
+        .unwrap_or_default();
     anstream::println!("{DIM}cluster {}{uid}, read-only{DIM:#}\n", inert(&report.cluster.context));
     let took = duration(report.ended.saturating_sub(report.began));
     let (style, word) = match diagnosis.state {
@@ -18,7 +23,10 @@ pub fn diagnosis(report: &Report, guest: &str, detail: Detail) {
         State::NotThisIncident => (HEAD, "NOT THIS INCIDENT"),
         State::Healthy => (GOOD, "HEALTHY"),
     };
-    anstream::println!("{style}{word}{style:#}  {}   {DIM}{took}{DIM:#}\n", inert(&diagnosis.sentence));
+    anstream::println!(
+        "{style}{word}{style:#}  {}   {DIM}{took}{DIM:#}\n",
+        inert(&diagnosis.sentence)
+    );
     findings("for", &diagnosis.supporting, detail);
     match (diagnosis.opposing.is_empty(), diagnosis.state) {
         (true, State::Incident) => anstream::println!("{DIM}{:<10}{DIM:#}nothing", "against"),
@@ -31,6 +39,8 @@ pub fn diagnosis(report: &Report, guest: &str, detail: Detail) {
     };
     findings(label, &diagnosis.instead, detail);
     if diagnosis.state == State::Incident {
-        anstream::println!("\n{DIM}next{DIM:#}      salve plan {guest}        what would be done, nothing is changed");
+        anstream::println!(
+            "\n{DIM}next{DIM:#}      salve plan {guest}        what would be done, nothing is changed"
+        );
     }
 }

@@ -33,8 +33,18 @@ impl Live {
     /// Ready to tell every step. `may_ask`: a person sits here.
     pub fn new(verbose: bool, may_ask: bool) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        bar.set_style(ProgressStyle::with_template("    {spinner} {wide_msg} {elapsed}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
-        Self { bar, steps: 0, verbose, may_ask: may_ask && io::stdin().is_terminal(), quiet: false, deleting: None }
+        bar.set_style(
+            ProgressStyle::with_template("    {spinner} {wide_msg} {elapsed}")
+                .unwrap_or_else(|_| ProgressStyle::default_spinner()),
+        );
+        Self {
+            bar,
+            steps: 0,
+            verbose,
+            may_ask: may_ask && io::stdin().is_terminal(),
+            quiet: false,
+            deleting: None,
+        }
     }
 
     /// Tells only what is waited for: the answer follows whole.
@@ -71,7 +81,10 @@ impl Live {
         if opened.attempt == 1 {
             self.commands(touch);
         } else {
-            self.say(&format!("{:14}{CARE}what is left of it is tried again: attempt {}{CARE:#}", "", opened.attempt));
+            self.say(&format!(
+                "{:14}{CARE}what is left of it is tried again: attempt {}{CARE:#}",
+                "", opened.attempt
+            ));
         }
     }
 
@@ -79,7 +92,12 @@ impl Live {
         match &done.effect {
             Effect::Own(Own::Step(step)) => {
                 self.steps += 1;
-                self.say(&format!("{HEAD}{:>3} {:<10}{HEAD:#}{}", self.steps, inert(&step.name), inert(&step.title)));
+                self.say(&format!(
+                    "{HEAD}{:>3} {:<10}{HEAD:#}{}",
+                    self.steps,
+                    inert(&step.name),
+                    inert(&step.title)
+                ));
             }
             Effect::Own(Own::Note(note)) => {
                 // mutant guest-text-unescaped: inert(&note.text) ~> note.text.clone()
@@ -103,10 +121,17 @@ impl Live {
     /// What a deletion did not delete, and why.
     fn left_alone(&mut self, n: u64, outcome: &Outcome) {
         let Some((_, effect)) = self.deleting.take_if(|(m, _)| *m == n) else { return };
-        let Some(Answer::Delete(all)) = outcome.ok().and_then(|raw| effect.decode(raw).ok()) else { return };
+        let Some(Answer::Delete(all)) = outcome.ok().and_then(|raw| effect.decode(raw).ok()) else {
+            return;
+        };
         for one in all.iter().filter(|d| !matches!(d.end, End::Deleted | End::AlreadyGone)) {
             let why = one.message.as_deref().unwrap_or("left alone");
-            self.say(&format!("{:14}{CARE}{} was not deleted: {}{CARE:#}", "", one.object, inert(why)));
+            self.say(&format!(
+                "{:14}{CARE}{} was not deleted: {}{CARE:#}",
+                "",
+                one.object,
+                inert(why)
+            ));
         }
     }
 
@@ -120,13 +145,23 @@ impl Live {
 impl Person for Live {
     fn begins(&mut self, effect: &Effect) {
         let phrase = match effect {
-            Effect::Own(Own::Sleep(sleep)) => format!("waiting {}", super::duration(sleep.milliseconds)),
+            Effect::Own(Own::Sleep(sleep)) => {
+                format!("waiting {}", super::duration(sleep.milliseconds))
+            }
             Effect::Own(Own::Now(_) | Own::Step(_) | Own::Note(_) | Own::AskPerson(_)) => return,
             Effect::Look(Look::AwaitRollout(a)) => {
-                format!("waiting for {} and its leases, at most {}", a.target, super::duration(u64::from(a.wait_seconds) * 1000))
+                format!(
+                    "waiting for {} and its leases, at most {}",
+                    a.target,
+                    super::duration(u64::from(a.wait_seconds) * 1000)
+                )
             }
             Effect::Look(look) => format!("looking: {}", look.name()),
-            Effect::Touch(touch) => format!("{} {}", touch.name(), touch.targets().first().map(ToString::to_string).unwrap_or_default()),
+            Effect::Touch(touch) => format!(
+                "{} {}",
+                touch.name(),
+                touch.targets().first().map(ToString::to_string).unwrap_or_default()
+            ),
         };
         self.bar.set_message(inert(&phrase));
         self.bar.enable_steady_tick(Duration::from_millis(120));
@@ -135,7 +170,9 @@ impl Person for Live {
     fn hears(&mut self, entry: &Entry) {
         match entry {
             Entry::Header(_) | Entry::Approved(_) => {}
-            Entry::Recovery(_) => self.say(&format!("{DIM}taking it up where its process died{DIM:#}")),
+            Entry::Recovery(_) => {
+                self.say(&format!("{DIM}taking it up where its process died{DIM:#}"))
+            }
             Entry::Opened(opened) => self.opened(opened),
             Entry::Closed(closed) => {
                 if let (None, Some(outcome)) = (&closed.conflict, &closed.outcome) {
@@ -154,7 +191,9 @@ impl Person for Live {
         if !self.may_ask {
             return Box::pin(async { None });
         }
-        self.bar.suspend(|| drop(write!(anstream::stderr(), "{:14}{HEAD}{}{HEAD:#} [y/N] ", "", inert(question))));
+        self.bar.suspend(|| {
+            drop(write!(anstream::stderr(), "{:14}{HEAD}{}{HEAD:#} [y/N] ", "", inert(question)))
+        });
         Box::pin(async {
             let answer = super::typed_line().await?;
             Some(matches!(answer.trim(), "y" | "Y" | "yes"))

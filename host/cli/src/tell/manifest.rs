@@ -21,7 +21,9 @@ impl Serialize for Whole<'_> {
         for (key, value) in self.0 {
             match (key.as_str(), value) {
                 ("metadata" | "roleRef", value) => map.serialize_entry(key, &FlowMap(value))?,
-                ("rules" | "subjects", Value::Array(items)) => map.serialize_entry(key, &items.iter().map(FlowMap).collect::<Vec<_>>())?,
+                ("rules" | "subjects", Value::Array(items)) => {
+                    map.serialize_entry(key, &items.iter().map(FlowMap).collect::<Vec<_>>())?
+                }
                 (_, value) => map.serialize_entry(key, &Part(value))?,
             }
         }
@@ -36,13 +38,16 @@ impl Serialize for Part<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
             Value::String(text) if text.contains('\n') => LitStr(text).serialize(serializer),
-            Value::Array(items) if items.iter().all(is_scalar) => FlowSeq(items).serialize(serializer),
+            Value::Array(items) if items.iter().all(is_scalar) => {
+                FlowSeq(items).serialize(serializer)
+            }
             Value::Array(items) => serializer.collect_seq(items.iter().map(Part)),
             Value::Object(fields) => {
                 let mut map = serializer.serialize_map(Some(fields.len()))?;
                 for (key, value) in fields {
                     match (key.as_str(), value) {
-                        ("resourceRules", Value::Array(items)) => map.serialize_entry(key, &items.iter().map(FlowMap).collect::<Vec<_>>())?,
+                        ("resourceRules", Value::Array(items)) => map
+                            .serialize_entry(key, &items.iter().map(FlowMap).collect::<Vec<_>>())?,
                         (_, value) => map.serialize_entry(key, &Part(value))?,
                     }
                 }

@@ -13,7 +13,12 @@ pub fn markdown(report: &Report) -> String {
 }
 
 fn write(report: &Report, out: &mut String) -> std::fmt::Result {
-    writeln!(out, "# {}: {}\n", report.verdict.to_uppercase().replace('-', " "), plain(&report.sentence))?;
+    writeln!(
+        out,
+        "# {}: {}\n",
+        report.verdict.to_uppercase().replace('-', " "),
+        plain(&report.sentence)
+    )?;
     writeln!(out, "| | |\n|---|---|")?;
     for (name, value) in facts(report) {
         writeln!(out, "| {name} | {} |", plain(&value))?;
@@ -22,7 +27,13 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
         writeln!(out, "\n| | before | after |\n|---|---|---|")?;
         for figure in &report.figures {
             let number = |n: Option<u64>| n.map_or("-".to_owned(), |n| n.to_string());
-            writeln!(out, "| {} | {} | {} |", plain(&figure.name), number(figure.before), number(figure.after))?;
+            writeln!(
+                out,
+                "| {} | {} | {} |",
+                plain(&figure.name),
+                number(figure.before),
+                number(figure.after)
+            )?;
         }
     }
     for (heading, all) in sections(report) {
@@ -31,17 +42,28 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
     if !report.steps.is_empty() {
         writeln!(out, "\n## Steps\n")?;
         for (n, step) in report.steps.iter().enumerate() {
-            writeln!(out, "{}. **{}** {} ({})", n + 1, plain(&step.name), plain(&step.title), duration(step.ended.saturating_sub(step.began)))?;
+            writeln!(
+                out,
+                "{}. **{}** {} ({})",
+                n + 1,
+                plain(&step.name),
+                plain(&step.title),
+                duration(step.ended.saturating_sub(step.began))
+            )?;
             for note in &step.notes {
                 writeln!(out, "   - {}", plain(note))?;
             }
         }
     }
     if !report.effects.is_empty() {
-        writeln!(out, "\n## What was changed\n\n| step | what | the same by hand | outcome |\n|---|---|---|---|")?;
+        writeln!(
+            out,
+            "\n## What was changed\n\n| step | what | the same by hand | outcome |\n|---|---|---|---|"
+        )?;
         for told in &report.effects {
             let targets: Vec<_> = told.targets.iter().map(|t| plain(t)).collect();
-            let commands: Vec<_> = told.commands.iter().map(|c| format!("`{}`", plain(c).replace('`', "'"))).collect();
+            let commands: Vec<_> =
+                told.commands.iter().map(|c| format!("`{}`", plain(c).replace('`', "'"))).collect();
             writeln!(
                 out,
                 "| {} | {} {} | {} | {} |",
@@ -60,8 +82,21 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
 pub fn facts(report: &Report) -> Vec<(&'static str, String)> {
     let mut facts = vec![
         ("run", report.run.clone()),
-        ("guest", format!("{} {} (sha256:{})", report.guest.name, report.guest.version, report.guest.digest)),
-        ("cluster", format!("{} (kube-system {})", report.cluster.context, report.cluster.uid.as_deref().unwrap_or("unknown"))),
+        (
+            "guest",
+            format!(
+                "{} {} (sha256:{})",
+                report.guest.name, report.guest.version, report.guest.digest
+            ),
+        ),
+        (
+            "cluster",
+            format!(
+                "{} (kube-system {})",
+                report.cluster.context,
+                report.cluster.uid.as_deref().unwrap_or("unknown")
+            ),
+        ),
         ("as", report.cluster.user.clone().unwrap_or_else(|| "unknown".into())),
         ("held by", held_by(report)),
         ("began", moment(report.began)),
@@ -76,7 +111,11 @@ pub fn taken_up(one: &TakenUp) -> String {
     let machine = one.machine.as_ref().map(|machine| format!(" on {machine}")).unwrap_or_default();
     let user = one.user.as_ref().map(|user| format!(" as {user}")).unwrap_or_default();
     let only = if one.release_only { ", only to give back what was suspended" } else { "" };
-    format!("{} after its process had died{machine}{user}, by Salve {}{only}", moment(one.at), one.salve)
+    format!(
+        "{} after its process had died{machine}{user}, by Salve {}{only}",
+        moment(one.at),
+        one.salve
+    )
 }
 
 /// The rings that hold its credential, and those that do not.
@@ -85,7 +124,9 @@ fn held_by(report: &Report) -> String {
     if rings.is_empty() {
         return "the host; nobody asked about its Role and its admission policies".into();
     }
-    let said = rings.iter().map(|ring| if ring.holds { ring.name.to_owned() } else { format!("NOT {}: {}", ring.name, ring.why) });
+    let said = rings.iter().map(|ring| {
+        if ring.holds { ring.name.to_owned() } else { format!("NOT {}: {}", ring.name, ring.why) }
+    });
     said.collect::<Vec<_>>().join("; ")
 }
 
@@ -122,7 +163,8 @@ fn plain(text: &str) -> String {
     let mut out = String::new();
     for c in inert(text).chars() {
         // mutant markdown-report-unescaped: matches ~> c.is_control() && matches
-        if matches!(c, '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '|' | '#' | '!' | '~' | '&') {
+        if matches!(c, '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '|' | '#' | '!' | '~' | '&')
+        {
             out.push('\\');
         }
         out.push(c);

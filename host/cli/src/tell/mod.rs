@@ -88,7 +88,10 @@ pub fn trace(verbose: u8) {
     if verbose >= 2 {
         let filter = "off,salve=debug,salve_run=debug,salve_sandbox=debug,salve_kubernetes=debug";
         // A second subscriber would be our own mistake, and no reason to fail a run.
-        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .try_init();
     }
 }
 

@@ -26,14 +26,23 @@ pub fn page(report: &Report) -> String {
 
 fn write(report: &Report, out: &mut String) -> std::fmt::Result {
     let word = report.verdict.to_uppercase().replace('-', " ");
-    let class = if matches!(report.verdict, "fixed" | "nothing-to-do") { " class=\"good\"" } else { "" };
+    let class =
+        if matches!(report.verdict, "fixed" | "nothing-to-do") { " class=\"good\"" } else { "" };
     writeln!(
         out,
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">"
     )?;
     // Nothing is fetched and nothing runs, whatever a cluster has put into the text.
-    writeln!(out, "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">")?;
-    writeln!(out, "<title>{} {}</title>\n<style>{STYLE}</style>\n</head>\n<body>", plain(&report.guest.name), plain(&report.run))?;
+    writeln!(
+        out,
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+    )?;
+    writeln!(
+        out,
+        "<title>{} {}</title>\n<style>{STYLE}</style>\n</head>\n<body>",
+        plain(&report.guest.name),
+        plain(&report.run)
+    )?;
     writeln!(out, "<h1{class}><b>{word}</b> {}</h1>\n<dl>", plain(&report.sentence))?;
     for (name, value) in facts(report) {
         writeln!(out, "<dt>{name}</dt><dd>{}</dd>", plain(&value))?;
@@ -61,7 +70,13 @@ fn figures(report: &Report, out: &mut String) -> std::fmt::Result {
     let number = |n: Option<u64>| n.map_or("-".to_owned(), |n| n.to_string());
     writeln!(out, "<table><thead><tr><th></th><th>before</th><th>after</th></tr></thead><tbody>")?;
     for figure in &report.figures {
-        writeln!(out, "<tr><td>{}</td><td>{}</td><td>{}</td></tr>", plain(&figure.name), number(figure.before), number(figure.after))?;
+        writeln!(
+            out,
+            "<tr><td>{}</td><td>{}</td><td>{}</td></tr>",
+            plain(&figure.name),
+            number(figure.before),
+            number(figure.after)
+        )?;
     }
     writeln!(out, "</tbody></table>")
 }
@@ -73,7 +88,13 @@ fn steps(report: &Report, out: &mut String) -> std::fmt::Result {
     writeln!(out, "<h2>Steps</h2>\n<ol>")?;
     for step in &report.steps {
         let took = duration(step.ended.saturating_sub(step.began));
-        writeln!(out, "<li><b>{}</b> {} <small>{} · {took}</small>", plain(&step.name), plain(&step.title), moment(step.began))?;
+        writeln!(
+            out,
+            "<li><b>{}</b> {} <small>{} · {took}</small>",
+            plain(&step.name),
+            plain(&step.title),
+            moment(step.began)
+        )?;
         list(&step.notes, out)?;
         writeln!(out, "</li>")?;
     }
@@ -90,7 +111,8 @@ fn effects(report: &Report, out: &mut String) -> std::fmt::Result {
     )?;
     for told in &report.effects {
         let targets: Vec<_> = told.targets.iter().map(|t| plain(t)).collect();
-        let commands: Vec<_> = told.commands.iter().map(|c| format!("<code>{}</code>", plain(c))).collect();
+        let commands: Vec<_> =
+            told.commands.iter().map(|c| format!("<code>{}</code>", plain(c))).collect();
         writeln!(
             out,
             "<tr><td>{}</td><td>{}<br><small>{}</small></td><td>{}</td><td>{}</td></tr>",
@@ -138,6 +160,9 @@ mod tests {
 
     #[test]
     fn what_a_cluster_says_is_no_markup() {
-        assert_eq!(plain("<script>\u{202e}'\"&\n"), "&lt;script&gt;\\u{202e}&#39;&quot;&amp;\\u{a}");
+        assert_eq!(
+            plain("<script>\u{202e}'\"&\n"),
+            "&lt;script&gt;\\u{202e}&#39;&quot;&amp;\\u{a}"
+        );
     }
 }

@@ -28,18 +28,42 @@ pub fn plan(report: &Report, layers: &str, detail: Detail, next: &str) {
         findings("why", &report.evidence, detail);
         return;
     }
-    let (exact, predicted): (Vec<&Told>, Vec<&Told>) = planned.into_iter().partition(|told| told.certainty == Some("exact"));
+    let (exact, predicted): (Vec<&Told>, Vec<&Told>) =
+        planned.into_iter().partition(|told| told.certainty == Some("exact"));
     for (n, step) in exact.chunk_by(|a, b| a.step == b.step).enumerate() {
         let name = step[0].step.as_deref().unwrap_or("");
-        let targets: Vec<String> = step.iter().flat_map(|t| t.targets.iter().map(|target| kinded(target))).collect();
-        anstream::println!("{HEAD}{:>3} {:<9}{HEAD:#}{GOOD}exact{GOOD:#}      {}", n + 1, inert(name), inert(&summary(&targets)));
+        let targets: Vec<String> =
+            step.iter().flat_map(|t| t.targets.iter().map(|target| kinded(target))).collect();
+        anstream::println!(
+            "{HEAD}{:>3} {:<9}{HEAD:#}{GOOD}exact{GOOD:#}      {}",
+            n + 1,
+            inert(name),
+            inert(&summary(&targets))
+        );
         let about: Vec<&About> = step.iter().flat_map(|told| &told.about).collect();
-        let same = about.first().filter(|first| about.iter().all(|one| one.why == first.why)).map(|first| first.why.as_str());
+        let same = about
+            .first()
+            .filter(|first| about.iter().all(|one| one.why == first.why))
+            .map(|first| first.why.as_str());
         if let Some(why) = same {
             anstream::println!("{:24}{DIM}{}{DIM:#}", "", inert(why));
         }
-        let wide = about.iter().map(|one| kinded(&one.target).chars().count()).max().unwrap_or(0).min(WIDE);
-        let lines: Vec<String> = about.iter().map(|one| format!("{:<wide$}  {}", kinded(&one.target), told(one, same.is_none(), report.ended))).collect();
+        let wide = about
+            .iter()
+            .map(|one| kinded(&one.target).chars().count())
+            .max()
+            .unwrap_or(0)
+            .min(WIDE);
+        let lines: Vec<String> = about
+            .iter()
+            .map(|one| {
+                format!(
+                    "{:<wide$}  {}",
+                    kinded(&one.target),
+                    told(one, same.is_none(), report.ended)
+                )
+            })
+            .collect();
         folded(&lines, "", detail);
         let commands: Vec<String> = step.iter().flat_map(|t| t.commands.clone()).collect();
         folded(&commands, "$ ", detail);
@@ -47,7 +71,10 @@ pub fn plan(report: &Report, layers: &str, detail: Detail, next: &str) {
     anstream::println!("\n    {CARE}predicted{CARE:#}  {}", inert(&report.sentence));
     for told in predicted {
         for target in &told.targets {
-            anstream::println!("    {CARE}predicted{CARE:#}  resume {}, as it was before", inert(&kinded(target)));
+            anstream::println!(
+                "    {CARE}predicted{CARE:#}  resume {}, as it was before",
+                inert(&kinded(target))
+            );
         }
     }
     let mut label = "notes";
@@ -61,9 +88,16 @@ pub fn plan(report: &Report, layers: &str, detail: Detail, next: &str) {
 
 /// Why it, how old, whose, when backed up last, and what brings it back.
 fn told(about: &About, with_why: bool, now: Millis) -> String {
-    let created = about.created.as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok()).and_then(|t| Millis::try_from(t.as_millisecond()).ok());
+    let created = about
+        .created
+        .as_deref()
+        .and_then(|text| text.parse::<jiff::Timestamp>().ok())
+        .and_then(|t| Millis::try_from(t.as_millisecond()).ok());
     // Who brings it back is said with that.
-    let owner = about.owner.as_ref().filter(|owner| !about.returns.as_ref().is_some_and(|returns| returns.contains(*owner)));
+    let owner = about
+        .owner
+        .as_ref()
+        .filter(|owner| !about.returns.as_ref().is_some_and(|returns| returns.contains(*owner)));
     let parts = [
         with_why.then(|| about.why.clone()),
         created.map(|at| format!("{} old", ago(at, now))),
@@ -84,7 +118,12 @@ fn summary(targets: &[String]) -> String {
 
 /// Kinds as manifests spell them.
 fn kinded(target: &str) -> String {
-    FluxKind::ALL.iter().find_map(|kind| target.strip_prefix(kind.word()).map(|rest| format!("{}{rest}", kind.kind()))).unwrap_or_else(|| target.into())
+    FluxKind::ALL
+        .iter()
+        .find_map(|kind| {
+            target.strip_prefix(kind.word()).map(|rest| format!("{}{rest}", kind.kind()))
+        })
+        .unwrap_or_else(|| target.into())
 }
 
 fn folded(lines: &[String], mark: &str, detail: Detail) {

@@ -27,19 +27,27 @@ pub fn record(report: &Report, detail: Detail) {
 fn begun(n: usize, step: &Step, report: &Report) {
     let after = duration(step.began.saturating_sub(report.began));
     let took = duration(step.ended.saturating_sub(step.began));
-    anstream::println!("{DIM}{after:>12}{DIM:#}  {HEAD}{n:>2} {:<10}{HEAD:#}{}   {DIM}{took}{DIM:#}", inert(&step.name), inert(&step.title));
+    anstream::println!(
+        "{DIM}{after:>12}{DIM:#}  {HEAD}{n:>2} {:<10}{HEAD:#}{}   {DIM}{took}{DIM:#}",
+        inert(&step.name),
+        inert(&step.title)
+    );
     for note in &step.notes {
         anstream::println!("{:27}{}", "", inert(note));
     }
 }
 
 fn touch(told: &Told, detail: Detail) {
-    let (what, came) = (format!("{} of {}", told.effect, count(told.targets.len(), "object")), inert(&told.outcome));
+    let (what, came) = (
+        format!("{} of {}", told.effect, count(told.targets.len(), "object")),
+        inert(&told.outcome),
+    );
     match told.outcome.as_str() {
         "ok" | "planned" => anstream::println!("{:27}{DIM}{what}: {came}{DIM:#}", ""),
         _ => anstream::println!("{:27}{BAD}{what}: {came}{BAD:#}", ""),
     }
-    let shown = if detail == Detail::All { told.commands.len() } else { told.commands.len().min(COMMANDS) };
+    let shown =
+        if detail == Detail::All { told.commands.len() } else { told.commands.len().min(COMMANDS) };
     for command in &told.commands[..shown] {
         anstream::println!("{:27}{DIM}$ {}{DIM:#}", "", inert(command));
     }

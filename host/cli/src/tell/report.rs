@@ -15,7 +15,10 @@ pub fn report(report: &Report, file: Option<&Path>, detail: Detail) {
         _ => BAD,
     };
     let took = duration(report.ended.saturating_sub(report.began));
-    anstream::println!("\n{style}{word}{style:#}  {}   {DIM}{took}{DIM:#}\n", inert(&report.sentence));
+    anstream::println!(
+        "\n{style}{word}{style:#}  {}   {DIM}{took}{DIM:#}\n",
+        inert(&report.sentence)
+    );
     figures(report);
     for one in &report.recoveries {
         anstream::println!("{DIM}{:<10}{DIM:#}{}", "taken up", inert(&taken_up(one)));
@@ -35,8 +38,20 @@ fn rings(report: &Report) {
     if rings.is_empty() {
         return;
     }
-    let names = |holds: bool| rings.iter().filter(|ring| ring.holds == holds).map(|ring| ring.name).collect::<Vec<_>>().join(", ");
-    anstream::println!("{DIM}{:<10}{DIM:#}{}, held by {}", "as", inert(report.cluster.user.as_deref().unwrap_or("unknown")), names(true));
+    let names = |holds: bool| {
+        rings
+            .iter()
+            .filter(|ring| ring.holds == holds)
+            .map(|ring| ring.name)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    anstream::println!(
+        "{DIM}{:<10}{DIM:#}{}, held by {}",
+        "as",
+        inert(report.cluster.user.as_deref().unwrap_or("unknown")),
+        names(true)
+    );
     for ring in rings.iter().filter(|ring| !ring.holds) {
         anstream::println!("{:10}{CARE}not by {}{CARE:#}: {}", "", ring.name, inert(&ring.why));
     }
@@ -44,7 +59,11 @@ fn rings(report: &Report) {
 
 fn figures(report: &Report) {
     let line = |label: &str, of: fn(&salve_core::report::Figure) -> Option<u64>| {
-        let told: Vec<_> = report.figures.iter().filter_map(|f| of(f).map(|n| format!("{n} {}", inert(&f.name)))).collect();
+        let told: Vec<_> = report
+            .figures
+            .iter()
+            .filter_map(|f| of(f).map(|n| format!("{n} {}", inert(&f.name))))
+            .collect();
         if !told.is_empty() {
             anstream::println!("{DIM}{label:<10}{DIM:#}{}", told.join(", "));
         }

@@ -22,7 +22,9 @@ pub fn ago(then: Millis, now: Millis) -> String {
 
 /// A moment in UTC.
 pub fn moment(at: Millis) -> String {
-    jiff::Timestamp::from_millisecond(at as i64).map(|t| t.strftime("%Y-%m-%d %H:%M:%SZ").to_string()).unwrap_or_else(|_| "an impossible time".into())
+    jiff::Timestamp::from_millisecond(at as i64)
+        .map(|t| t.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
+        .unwrap_or_else(|_| "an impossible time".into())
 }
 
 /// `1 pod`, `2 pods`.
@@ -36,7 +38,13 @@ mod tests {
 
     #[test]
     fn durations_read_as_one_says_them() {
-        let said: Vec<_> = [400, 9_900, 12_000, 60_000, 278_000, 11_520_000, 3_542_400_000].into_iter().map(duration).collect();
-        assert_eq!(said, ["0.4 s", "9.9 s", "12 s", "1 min", "4 min 38 s", "3 h 12 min", "41 days"]);
+        let said: Vec<_> = [400, 9_900, 12_000, 60_000, 278_000, 11_520_000, 3_542_400_000]
+            .into_iter()
+            .map(duration)
+            .collect();
+        assert_eq!(
+            said,
+            ["0.4 s", "9.9 s", "12 s", "1 min", "4 min 38 s", "3 h 12 min", "41 days"]
+        );
     }
 }

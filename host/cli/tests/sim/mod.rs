@@ -7,7 +7,11 @@ use std::time::{Duration, Instant};
 
 pub fn salve(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_salve"));
-    command.env_remove("KUBECONFIG").env("HOME", home).env("XDG_CACHE_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache")).env("NO_COLOR", "1");
+    command
+        .env_remove("KUBECONFIG")
+        .env("HOME", home)
+        .env("XDG_CACHE_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"))
+        .env("NO_COLOR", "1");
     command
 }
 
@@ -22,7 +26,12 @@ impl Sim {
     pub fn start(speed: &str) -> Self {
         let home = tempfile::tempdir().unwrap();
         let kubeconfig = home.path().join("kubeconfig");
-        let mut child = salve(home.path()).args(["sim", "--speed", speed, "--kubeconfig-out"]).arg(&kubeconfig).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = salve(home.path())
+            .args(["sim", "--speed", speed, "--kubeconfig-out"])
+            .arg(&kubeconfig)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         // It says that it serves once it does.
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
         Self { child, home, kubeconfig }
@@ -59,7 +68,10 @@ impl Sim {
     pub fn until_suspended(&self, run: &mut Child) {
         self.until("a suspension", |sim| {
             assert!(run.try_wait().unwrap().is_none(), "the run has ended without one");
-            let found: serde_json::Value = serde_json::from_slice(&sim.salve(&["doctor", "--output", "json"]).output().unwrap().stdout).unwrap();
+            let found: serde_json::Value = serde_json::from_slice(
+                &sim.salve(&["doctor", "--output", "json"]).output().unwrap().stdout,
+            )
+            .unwrap();
             found["items"].as_array().is_some_and(|items| !items.is_empty())
         });
     }

@@ -17,7 +17,10 @@ pub(super) struct Located {
 impl Located {
     /// Reads YAML, of which JSON is a part.
     pub fn read(text: &str) -> Result<Self, serde_saphyr::Error> {
-        let node: Spanned<Node> = serde_saphyr::from_str_with_options(text, serde_saphyr::options! { strict_booleans: true })?;
+        let node: Spanned<Node> = serde_saphyr::from_str_with_options(
+            text,
+            serde_saphyr::options! { strict_booleans: true },
+        )?;
         let mut lines = BTreeMap::new();
         let value = node.value.place(&mut String::new(), &mut lines);
         Ok(Self { value, lines })
@@ -97,7 +100,9 @@ impl<'de> Visitor<'de> for Reading {
         Ok(Node::Scalar(value.into()))
     }
     fn visit_f64<E: Error>(self, value: f64) -> Result<Node, E> {
-        serde_json::Number::from_f64(value).map(|number| Node::Scalar(Value::Number(number))).ok_or_else(|| E::custom(format!("{value} is no number here")))
+        serde_json::Number::from_f64(value)
+            .map(|number| Node::Scalar(Value::Number(number)))
+            .ok_or_else(|| E::custom(format!("{value} is no number here")))
     }
     fn visit_str<E>(self, value: &str) -> Result<Node, E> {
         Ok(Node::Scalar(value.into()))
@@ -136,8 +141,21 @@ mod tests {
     fn each_part_has_its_line_and_the_value_is_what_yaml_says() {
         let text = "a: 1\nb:\n- x: yes\n  y: [1.5,\n    null]\n- {k/~: \"2\"}\n# no part\nc: |\n  two\n  lines\n";
         let located = Located::read(text).unwrap();
-        assert_eq!(located.value, json!({"a": 1, "b": [{"x": "yes", "y": [1.5, null]}, {"k/~": "2"}], "c": "two\nlines\n"}));
-        for (pointer, line) in [("", 1), ("/a", 1), ("/b", 2), ("/b/0", 3), ("/b/0/y", 4), ("/b/0/y/1", 5), ("/b/1/k~1~0", 6), ("/c", 8), ("/c/none", 8)] {
+        assert_eq!(
+            located.value,
+            json!({"a": 1, "b": [{"x": "yes", "y": [1.5, null]}, {"k/~": "2"}], "c": "two\nlines\n"})
+        );
+        for (pointer, line) in [
+            ("", 1),
+            ("/a", 1),
+            ("/b", 2),
+            ("/b/0", 3),
+            ("/b/0/y", 4),
+            ("/b/0/y/1", 5),
+            ("/b/1/k~1~0", 6),
+            ("/c", 8),
+            ("/c/none", 8),
+        ] {
             assert_eq!(located.line(pointer), line, "{pointer}");
         }
     }

@@ -113,7 +113,8 @@ struct Whole<S> {
 impl Remediation {
     /// Reads a Remediation; `source` names it in errors and reports.
     pub fn read(text: &str, source: &str) -> Result<Self, Broken> {
-        let (document, Whole { metadata, spec, .. }) = whole::<RemediationSpec>(text, source, "Remediation", &schema::REMEDIATION)?;
+        let (document, Whole { metadata, spec, .. }) =
+            whole::<RemediationSpec>(text, source, "Remediation", &schema::REMEDIATION)?;
         check_grants(&spec.grants, &document, source)?;
         Ok(Self { metadata, spec })
     }
@@ -126,7 +127,8 @@ impl Remediation {
 impl Policy {
     /// Reads a Policy; `source` names it in errors and reports.
     pub fn read(text: &str, source: &str) -> Result<Self, Broken> {
-        let (document, Whole { metadata, spec, .. }) = whole::<PolicySpec>(text, source, "Policy", &schema::POLICY)?;
+        let (document, Whole { metadata, spec, .. }) =
+            whole::<PolicySpec>(text, source, "Policy", &schema::POLICY)?;
         check_grants(&spec.grants, &document, source)?;
         Ok(Self { metadata, spec })
     }
@@ -136,21 +138,32 @@ impl Policy {
     }
 }
 
-fn whole<S: for<'de> Deserialize<'de>>(text: &str, source: &str, kind: &str, schema: &Schema) -> Result<(Located, Whole<S>), Broken> {
+fn whole<S: for<'de> Deserialize<'de>>(
+    text: &str,
+    source: &str,
+    kind: &str,
+    schema: &Schema,
+) -> Result<(Located, Whole<S>), Broken> {
     let one = |line: u64, fault: String| Broken { faults: vec![fault_at(source, line, &fault)] };
     let document = Located::read(text).map_err(|error| no_yaml(source, &error))?;
     // A document of another kind has nothing right by this one's schema; that alone is worth saying.
     let head = |key: &str| document.value.get(key).and_then(Value::as_str);
     if head("apiVersion") != Some(API_VERSION) {
-        let text = format!("apiVersion is {}, this Salve reads {API_VERSION}", shown(head("apiVersion")));
+        let text =
+            format!("apiVersion is {}, this Salve reads {API_VERSION}", shown(head("apiVersion")));
         return Err(one(document.line("/apiVersion"), text));
     }
     if head("kind") != Some(kind) {
-        return Err(one(document.line("/kind"), format!("kind is {}, a {kind} is wanted here", shown(head("kind")))));
+        return Err(one(
+            document.line("/kind"),
+            format!("kind is {}, a {kind} is wanted here", shown(head("kind"))),
+        ));
     }
     let complaints = schema.complaints(&document);
     if !complaints.is_empty() {
-        return Err(Broken { faults: complaints.iter().map(|(line, text)| fault_at(source, *line, text)).collect() });
+        return Err(Broken {
+            faults: complaints.iter().map(|(line, text)| fault_at(source, *line, text)).collect(),
+        });
     }
     // By its text, not by the value that was checked: what is refused here has a place there.
     let whole = serde_saphyr::from_str(text).map_err(|error| no_yaml(source, &error))?;
@@ -178,7 +191,11 @@ fn check_grants(grants: &[Grant], document: &Located, source: &str) -> Result<()
     for (i, grant) in grants.iter().enumerate() {
         let at = format!("/spec/grants/{i}");
         if let Err(text) = grant.check() {
-            faults.push(fault_at(source, document.line(&at), &format!("{}: {text}", schema::words(&at))));
+            faults.push(fault_at(
+                source,
+                document.line(&at),
+                &format!("{}: {text}", schema::words(&at)),
+            ));
         }
     }
     if faults.is_empty() { Ok(()) } else { Err(Broken { faults }) }
@@ -200,26 +217,63 @@ mod tests {
 
     #[test]
     fn what_is_misspelt_is_refused_with_its_line_and_what_was_meant() {
-        let plain =
-            |kind: &str| GOOD.replace("delete-replicationsources, namespaces: [media], max: {deletions: 3}", &format!("query-objects, kinds: [\"{kind}\"]"));
+        let plain = |kind: &str| {
+            GOOD.replace(
+                "delete-replicationsources, namespaces: [media], max: {deletions: 3}",
+                &format!("query-objects, kinds: [\"{kind}\"]"),
+            )
+        };
         for (wrong, says) in [
-            (GOOD.replace("deletions", "deletion"), "policy.yaml:6: spec.grants[0].max: there is no key \"deletion\"; did you mean \"deletions\"?"),
-            (GOOD.replace("namespaces", "namespace"), "policy.yaml:6: spec.grants[0]: there is no key \"namespace\"; did you mean \"namespaces\"?"),
-            (GOOD.replace("grants", "Grants"), "policy.yaml:5: spec: there is no key \"Grants\"; did you mean \"grants\"?"),
+            (
+                GOOD.replace("deletions", "deletion"),
+                "policy.yaml:6: spec.grants[0].max: there is no key \"deletion\"; did you mean \"deletions\"?",
+            ),
+            (
+                GOOD.replace("namespaces", "namespace"),
+                "policy.yaml:6: spec.grants[0]: there is no key \"namespace\"; did you mean \"namespaces\"?",
+            ),
+            (
+                GOOD.replace("grants", "Grants"),
+                "policy.yaml:5: spec: there is no key \"Grants\"; did you mean \"grants\"?",
+            ),
             (
                 GOOD.replace("delete-replicationsources", "delete-replicationsource"),
                 "policy.yaml:6: spec.grants[0].capability: \"delete-replicationsource\" is not known here; did you mean \"delete-replicationsources\"?",
             ),
             (GOOD.replace("delete-replicationsources", "mow-lawn"), "there are query-flux, "),
-            (GOOD.replace("Policy", "Remediation"), "policy.yaml:2: kind is \"Remediation\", a Policy is wanted here"),
-            (GOOD.replace("v1alpha1", "v9"), "policy.yaml:1: apiVersion is \"salve.dev/v9\", this Salve reads salve.dev/v1alpha1"),
+            (
+                GOOD.replace("Policy", "Remediation"),
+                "policy.yaml:2: kind is \"Remediation\", a Policy is wanted here",
+            ),
+            (
+                GOOD.replace("v1alpha1", "v9"),
+                "policy.yaml:1: apiVersion is \"salve.dev/v9\", this Salve reads salve.dev/v1alpha1",
+            ),
             (GOOD.replace("[media]", "['[']"), "is no glob"),
-            (GOOD.replace("[media]", "media"), "policy.yaml:6: spec.grants[0].namespaces: \"media\" is not of type \"array\""),
-            (GOOD.replace(": 3", ": -3"), "policy.yaml:6: spec.grants[0].max.deletions: -3 is less than the minimum of 0"),
-            (GOOD.replace("capability: delete-replicationsources, ", ""), "policy.yaml:6: spec.grants[0]: capability is missing"),
-            (GOOD.replace("delete-replicationsources", "restart-deployment"), "policy.yaml:6: spec.grants[0]: `max.deletions` means something for"),
-            (GOOD.replace("namespaces: [media], ", ""), "policy.yaml:6: spec.grants[0]: `namespaces` is missing: "),
-            (plain("secrets"), "policy.yaml:6: spec.grants[0]: `kinds`: invalid: Secrets cannot be read through Salve"),
+            (
+                GOOD.replace("[media]", "media"),
+                "policy.yaml:6: spec.grants[0].namespaces: \"media\" is not of type \"array\"",
+            ),
+            (
+                GOOD.replace(": 3", ": -3"),
+                "policy.yaml:6: spec.grants[0].max.deletions: -3 is less than the minimum of 0",
+            ),
+            (
+                GOOD.replace("capability: delete-replicationsources, ", ""),
+                "policy.yaml:6: spec.grants[0]: capability is missing",
+            ),
+            (
+                GOOD.replace("delete-replicationsources", "restart-deployment"),
+                "policy.yaml:6: spec.grants[0]: `max.deletions` means something for",
+            ),
+            (
+                GOOD.replace("namespaces: [media], ", ""),
+                "policy.yaml:6: spec.grants[0]: `namespaces` is missing: ",
+            ),
+            (
+                plain("secrets"),
+                "policy.yaml:6: spec.grants[0]: `kinds`: invalid: Secrets cannot be read through Salve",
+            ),
             (plain("pods/exec"), "policy.yaml:6: spec.grants[0]: `kinds`: "),
             (plain("nodes.\u{200b}"), "policy.yaml:6: spec.grants[0]: `kinds`: "),
             (GOOD.replace("metadata", "\"meta\\e[31mdata\""), "there is no key \"meta"),
@@ -243,11 +297,21 @@ mod tests {
 
     #[test]
     fn both_schemas_have_the_same_grants_which_name_every_capability() {
-        let read = |text: &str| serde_json::from_str::<Value>(text).unwrap()["$defs"]["grant"].clone();
+        let read =
+            |text: &str| serde_json::from_str::<Value>(text).unwrap()["$defs"]["grant"].clone();
         let grant = read(include_str!("../../../../schemas/policy.json"));
         assert_eq!(grant, read(include_str!("../../../../schemas/remediation.json")));
-        let named: Vec<&str> = grant["properties"]["capability"]["enum"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
-        let known: Vec<&str> = CAPABILITIES.iter().filter(|(_, reach)| *reach != Reach::Given).map(|(name, _)| *name).collect();
+        let named: Vec<&str> = grant["properties"]["capability"]["enum"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(Value::as_str)
+            .collect();
+        let known: Vec<&str> = CAPABILITIES
+            .iter()
+            .filter(|(_, reach)| *reach != Reach::Given)
+            .map(|(name, _)| *name)
+            .collect();
         assert_eq!(named.iter().collect::<BTreeSet<_>>(), known.iter().collect::<BTreeSet<_>>());
     }
 }

@@ -14,9 +14,11 @@ pub(super) struct Schema {
 }
 
 /// Of a Remediation.
-pub(super) static REMEDIATION: LazyLock<Schema> = LazyLock::new(|| Schema::published(include_str!("../../../../schemas/remediation.json")));
+pub(super) static REMEDIATION: LazyLock<Schema> =
+    LazyLock::new(|| Schema::published(include_str!("../../../../schemas/remediation.json")));
 /// Of a Policy.
-pub(super) static POLICY: LazyLock<Schema> = LazyLock::new(|| Schema::published(include_str!("../../../../schemas/policy.json")));
+pub(super) static POLICY: LazyLock<Schema> =
+    LazyLock::new(|| Schema::published(include_str!("../../../../schemas/policy.json")));
 
 /// So alike is a word that was probably meant.
 const ALIKE: f64 = 0.75;
@@ -24,13 +26,18 @@ const ALIKE: f64 = 0.75;
 impl Schema {
     fn published(text: &str) -> Self {
         let whole: Value = serde_json::from_str(text).expect("a schema that is published is JSON");
-        let validator = jsonschema::validator_for(&whole).expect("a schema that is published is a schema");
+        let validator =
+            jsonschema::validator_for(&whole).expect("a schema that is published is a schema");
         Self { whole, validator }
     }
 
     /// What is wrong, by line: where, and in words.
     pub fn complaints(&self, document: &Located) -> Vec<(u64, String)> {
-        let mut complaints: Vec<(u64, String)> = self.validator.iter_errors(&document.value).flat_map(|error| self.told(document, &error)).collect();
+        let mut complaints: Vec<(u64, String)> = self
+            .validator
+            .iter_errors(&document.value)
+            .flat_map(|error| self.told(document, &error))
+            .collect();
         complaints.sort();
         complaints.dedup();
         complaints
@@ -44,15 +51,39 @@ impl Schema {
         match error.kind() {
             ValidationErrorKind::AdditionalProperties { unexpected } => {
                 let known = self.keys(&error.schema_path().to_string());
-                let line = |key: &str| document.line(&format!("{at}/{}", key.replace('~', "~0").replace('/', "~1")));
-                unexpected.iter().map(|key| (line(key), tell(format!("there is no key {:?}{}", inert(key), meant(key, &known, "there are"))))).collect()
+                let line = |key: &str| {
+                    document.line(&format!("{at}/{}", key.replace('~', "~0").replace('/', "~1")))
+                };
+                unexpected
+                    .iter()
+                    .map(|key| {
+                        (
+                            line(key),
+                            tell(format!(
+                                "there is no key {:?}{}",
+                                inert(key),
+                                meant(key, &known, "there are")
+                            )),
+                        )
+                    })
+                    .collect()
             }
             ValidationErrorKind::Enum { options } => {
-                let known: Vec<&str> = options.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-                let found = error.instance().as_str().map_or_else(|| error.instance().to_string(), str::to_owned);
-                one(format!("{:?} is not known here{}", inert(&found), meant(&found, &known, "there are")))
+                let known: Vec<&str> =
+                    options.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+                let found = error
+                    .instance()
+                    .as_str()
+                    .map_or_else(|| error.instance().to_string(), str::to_owned);
+                one(format!(
+                    "{:?} is not known here{}",
+                    inert(&found),
+                    meant(&found, &known, "there are")
+                ))
             }
-            ValidationErrorKind::Required { property } => one(format!("{} is missing", property.as_str().unwrap_or_default())),
+            ValidationErrorKind::Required { property } => {
+                one(format!("{} is missing", property.as_str().unwrap_or_default()))
+            }
             _other_kind => one(inert(&error.to_string())),
         }
     }
@@ -67,7 +98,8 @@ impl Schema {
 
 /// What was probably meant, or all that could be.
 fn meant(word: &str, known: &[&str], all: &str) -> String {
-    let alike = |candidate: &&str| strsim::jaro_winkler(&word.to_lowercase(), &candidate.to_lowercase());
+    let alike =
+        |candidate: &&str| strsim::jaro_winkler(&word.to_lowercase(), &candidate.to_lowercase());
     let best = known.iter().copied().max_by(|a, b| alike(a).total_cmp(&alike(b)));
     match best.filter(|best| alike(best) >= ALIKE) {
         Some(best) => format!("; did you mean {best:?}?"),

@@ -119,17 +119,28 @@ impl Manifest {
     pub fn of(saved: &Value) -> Result<Self, String> {
         let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
         let (version, kind) = (text(saved, "apiVersion"), text(saved, "kind"));
-        let version_is_plain = version.strip_prefix("volsync.backube/").is_some_and(|v| !v.is_empty() && v.bytes().all(|b| b.is_ascii_alphanumeric()));
+        let version_is_plain = version
+            .strip_prefix("volsync.backube/")
+            .is_some_and(|v| !v.is_empty() && v.bytes().all(|b| b.is_ascii_alphanumeric()));
         if kind != "ReplicationSource" || !version_is_plain {
             return Err("it is no ReplicationSource".into());
         }
-        let object = ObjectRef::new(text(&saved["metadata"], "namespace"), text(&saved["metadata"], "name"));
+        let object =
+            ObjectRef::new(text(&saved["metadata"], "namespace"), text(&saved["metadata"], "name"));
         object.check().map_err(|e| e.text().to_owned())?;
         let spec = saved["spec"].as_object().ok_or("it has no spec")?;
-        let mut metadata = Map::from_iter([("name".into(), object.name.clone().into()), ("namespace".into(), object.namespace.clone().into())]);
+        let mut metadata = Map::from_iter([
+            ("name".into(), object.name.clone().into()),
+            ("namespace".into(), object.namespace.clone().into()),
+        ]);
         for key in ["labels", "annotations"] {
-            let words: Map<_, _> =
-                saved["metadata"][key].as_object().into_iter().flatten().filter(|(_, v)| v.is_string()).map(|(k, v)| (k.clone(), v.clone())).collect();
+            let words: Map<_, _> = saved["metadata"][key]
+                .as_object()
+                .into_iter()
+                .flatten()
+                .filter(|(_, v)| v.is_string())
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect();
             if !words.is_empty() {
                 metadata.insert(key.into(), words.into());
             }
@@ -172,16 +183,24 @@ impl Call for Delete {
             return Err(Error::Invalid(format!("a set of {}: 1 to 10000", self.set.len())));
         }
         if !(1..=64).contains(&self.pace.at_once) || self.pace.pause > 600_000 {
-            return Err(Error::Invalid("a pace of 1 to 64 at once, with at most 10 minutes between".into()));
+            return Err(Error::Invalid(
+                "a pace of 1 to 64 at once, with at most 10 minutes between".into(),
+            ));
         }
         let mut seen = std::collections::HashSet::new();
         for frozen in &self.set {
             frozen.object.check()?;
             if frozen.why.len() > 1024 {
-                return Err(Error::Invalid(format!("{} with a reason of more than 1024 bytes", frozen.object)));
+                return Err(Error::Invalid(format!(
+                    "{} with a reason of more than 1024 bytes",
+                    frozen.object
+                )));
             }
             if frozen.uid.is_empty() || frozen.digest.is_empty() {
-                return Err(Error::Invalid(format!("{} without uid or digest: nothing is deleted by name alone", frozen.object)));
+                return Err(Error::Invalid(format!(
+                    "{} without uid or digest: nothing is deleted by name alone",
+                    frozen.object
+                )));
             }
             if !seen.insert(&frozen.object) {
                 return Err(Error::Invalid(format!("{} stands in the set twice", frozen.object)));
@@ -233,6 +252,9 @@ mod tests {
         assert!(Recreate { set: vec![forged] }.check().is_err());
         let mut other = Manifest::of(&saved()).unwrap();
         other.object.namespace = "ai".into();
-        assert!(Recreate { set: vec![other] }.check().is_err(), "grants are decided on the names that it bears");
+        assert!(
+            Recreate { set: vec![other] }.check().is_err(),
+            "grants are decided on the names that it bears"
+        );
     }
 }

@@ -174,7 +174,9 @@ impl Holder {
                  where its file is lost, see `salve doctor`, and then: kubectl delete lease {LEASE} -n {namespace}"
             ),
             Some(_) | None => {
-                format!("run {run}{reason} holds this cluster; let it end, or end it with `salve recover {run}` on its machine if its process is gone")
+                format!(
+                    "run {run}{reason} holds this cluster; let it end, or end it with `salve recover {run}` on its machine if its process is gone"
+                )
             }
         }
     }
@@ -249,11 +251,17 @@ impl Call for Token {
 }
 impl Call for Policies {
     fn targets(&self) -> Vec<Target> {
-        self.policies.iter().map(|policy| Target { kind: None, namespace: None, name: Some(policy.name.clone()) }).collect()
+        self.policies
+            .iter()
+            .map(|policy| Target { kind: None, namespace: None, name: Some(policy.name.clone()) })
+            .collect()
     }
     fn check(&self) -> Result<(), Error> {
         if self.policies.len() > 100 {
-            return Err(Error::Invalid(format!("{} policies at once: at most 100", self.policies.len())));
+            return Err(Error::Invalid(format!(
+                "{} policies at once: at most 100",
+                self.policies.len()
+            )));
         }
         self.policies.iter().try_for_each(|policy| crate::name::object(&policy.name))
     }
@@ -264,7 +272,10 @@ impl Call for Access {
     }
     fn check(&self) -> Result<(), Error> {
         if self.requests.len() > 10_000 {
-            return Err(Error::Invalid(format!("{} reviews at once: at most 10000", self.requests.len())));
+            return Err(Error::Invalid(format!(
+                "{} reviews at once: at most 10000",
+                self.requests.len()
+            )));
         }
         Ok(())
     }

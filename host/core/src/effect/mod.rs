@@ -55,8 +55,11 @@ impl Target {
     /// Whether it is this object. A kind is compared where there is one.
     pub fn is(&self, object: &serde_json::Value) -> bool {
         let part = |at: &str| object.pointer(at).and_then(serde_json::Value::as_str);
-        let kind = self.kind.as_deref().is_none_or(|kind| part("/kind").is_some_and(|found| found.to_lowercase() == kind.replace('-', "")));
-        kind && part("/metadata/namespace") == self.namespace.as_deref() && part("/metadata/name") == self.name.as_deref()
+        let kind = self.kind.as_deref().is_none_or(|kind| {
+            part("/kind").is_some_and(|found| found.to_lowercase() == kind.replace('-', ""))
+        });
+        kind && part("/metadata/namespace") == self.namespace.as_deref()
+            && part("/metadata/name") == self.name.as_deref()
     }
     /// The same of a kind.
     pub fn kind(mut self, kind: impl Into<String>) -> Self {

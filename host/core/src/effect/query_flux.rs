@@ -35,7 +35,8 @@ pub enum SubjectKind {
 
 impl SubjectKind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::ReplicationSource, Self::PersistentVolumeClaim, Self::Deployment];
+    pub const ALL: [Self; 3] =
+        [Self::ReplicationSource, Self::PersistentVolumeClaim, Self::Deployment];
     /// As grants spell it.
     pub fn word(self) -> &'static str {
         match self {
@@ -142,7 +143,10 @@ impl Call for Owners {
     }
     fn check(&self) -> Result<(), Error> {
         if self.subjects.len() > 1000 {
-            return Err(Error::Invalid(format!("{} objects: at most 1000 in one call", self.subjects.len())));
+            return Err(Error::Invalid(format!(
+                "{} objects: at most 1000 in one call",
+                self.subjects.len()
+            )));
         }
         self.subjects.iter().try_for_each(|s| s.object.check())
     }

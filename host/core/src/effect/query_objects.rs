@@ -16,7 +16,11 @@ pub struct Kind {
 impl Kind {
     /// `resource.group`, as grants spell it.
     pub fn word(&self) -> String {
-        if self.group.is_empty() { self.resource.clone() } else { format!("{}.{}", self.resource, self.group) }
+        if self.group.is_empty() {
+            self.resource.clone()
+        } else {
+            format!("{}.{}", self.resource, self.group)
+        }
     }
     /// What a word like [`Self::word`]'s means.
     ///
@@ -32,7 +36,9 @@ impl Kind {
         name::group(&self.group)?;
         name::resource(&self.resource)?;
         if self.group.is_empty() && self.resource == "secrets" {
-            return Err(Error::Invalid("Secrets cannot be read through Salve, whatever is granted".into()));
+            return Err(Error::Invalid(
+                "Secrets cannot be read through Salve, whatever is granted".into(),
+            ));
         }
         Ok(())
     }
@@ -90,7 +96,11 @@ impl Call for ListObjects {
 }
 impl Call for GetObject {
     fn targets(&self) -> Vec<Target> {
-        vec![Target { kind: Some(self.kind.word()), namespace: self.namespace.clone(), name: Some(self.name.clone()) }]
+        vec![Target {
+            kind: Some(self.kind.word()),
+            namespace: self.namespace.clone(),
+            name: Some(self.name.clone()),
+        }]
     }
     fn check(&self) -> Result<(), Error> {
         self.kind.check()?;

@@ -54,7 +54,11 @@ const LONGEST_SLEEP: Millis = 24 * 60 * 60 * 1000;
 const LONGEST_TEXT: usize = 16 * 1024;
 
 fn short(text: &str) -> Result<(), Error> {
-    if text.len() <= LONGEST_TEXT { Ok(()) } else { Err(Error::Invalid(format!("a text of {} bytes: at most {LONGEST_TEXT}", text.len()))) }
+    if text.len() <= LONGEST_TEXT {
+        Ok(())
+    } else {
+        Err(Error::Invalid(format!("a text of {} bytes: at most {LONGEST_TEXT}", text.len())))
+    }
 }
 
 impl Call for Now {
@@ -70,7 +74,11 @@ impl Call for Sleep {
         vec![]
     }
     fn check(&self) -> Result<(), Error> {
-        if self.milliseconds <= LONGEST_SLEEP { Ok(()) } else { Err(Error::Invalid("a sleep of more than a day".into())) }
+        if self.milliseconds <= LONGEST_SLEEP {
+            Ok(())
+        } else {
+            Err(Error::Invalid("a sleep of more than a day".into()))
+        }
     }
 }
 impl Call for Step {

@@ -54,7 +54,13 @@ pub enum FluxKind {
 
 impl FluxKind {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Kustomization, Self::HelmRelease, Self::GitRepository, Self::OciRepository, Self::Bucket];
+    pub const ALL: [Self; 5] = [
+        Self::Kustomization,
+        Self::HelmRelease,
+        Self::GitRepository,
+        Self::OciRepository,
+        Self::Bucket,
+    ];
     /// The API group.
     pub fn group(self) -> &'static str {
         match self {
@@ -195,7 +201,10 @@ pub struct Lease {
 
 pub(super) fn check_namespaces(namespaces: &[String]) -> Result<(), Error> {
     if namespaces.is_empty() || namespaces.len() > 500 {
-        return Err(Error::Invalid(format!("{} namespaces named: 1 to 500 can be asked about in one call", namespaces.len())));
+        return Err(Error::Invalid(format!(
+            "{} namespaces named: 1 to 500 can be asked about in one call",
+            namespaces.len()
+        )));
     }
     namespaces.iter().try_for_each(|n| name::namespace(n))
 }

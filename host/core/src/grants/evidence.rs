@@ -52,8 +52,15 @@ impl Gathered {
     pub fn hear(&mut self, effect: &Effect, outcome: &Outcome) {
         let Some(answer) = outcome.ok().and_then(|raw| effect.decode(raw).ok()) else { return };
         if let Some(claims) = Claims::take(answer.clone()) {
-            let waits = |waiting: Option<Waiting>| matches!(waiting, Some(Waiting::CsiLocked | Waiting::CsiSlow));
-            self.claims.extend(claims.into_iter().filter(|claim| claim.phase == Phase::Pending && waits(claim.waiting)).map(|claim| claim.uid));
+            let waits = |waiting: Option<Waiting>| {
+                matches!(waiting, Some(Waiting::CsiLocked | Waiting::CsiSlow))
+            };
+            self.claims.extend(
+                claims
+                    .into_iter()
+                    .filter(|claim| claim.phase == Phase::Pending && waits(claim.waiting))
+                    .map(|claim| claim.uid),
+            );
         }
         if let Some(page) = Next::take(answer) {
             self.lines.extend(page.lines.into_iter().map(|line| (line.pod, line.time, line.text)));
@@ -70,7 +77,8 @@ impl Evidence {
 
     /// What is missing still, in words.
     pub fn missing(&self, gathered: &Gathered) -> Option<String> {
-        let claims = self.pending_claims.map(|least| (least, gathered.claims.len(), CLAIMS.to_owned()));
+        let claims =
+            self.pending_claims.map(|least| (least, gathered.claims.len(), CLAIMS.to_owned()));
         let lines = self.log_lines.iter().map(|lines| {
             let found = gathered.lines.iter().filter(|(_, _, text)| lines.like.fits(text)).count();
             (lines.least, found, lines.words())
@@ -79,7 +87,9 @@ impl Evidence {
         // mutant evidence-from-guest-claims: found < ~> found >
         let missing: Vec<String> = wanted
             .filter(|(least, found, _)| usize::try_from(*least).is_ok_and(|least| *found < least))
-            .map(|(least, found, what)| format!("{least} {what}, and this run has recorded {found}"))
+            .map(|(least, found, what)| {
+                format!("{least} {what}, and this run has recorded {found}")
+            })
             .collect();
         (!missing.is_empty()).then(|| missing.join("; "))
     }
@@ -94,7 +104,10 @@ impl LogLines {
 impl fmt::Display for Evidence {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         let claims = self.pending_claims.map(|least| format!("{least} {CLAIMS}"));
-        let said: Vec<String> = claims.into_iter().chain(self.log_lines.iter().map(|lines| format!("{} {}", lines.least, lines.words()))).collect();
+        let said: Vec<String> = claims
+            .into_iter()
+            .chain(self.log_lines.iter().map(|lines| format!("{} {}", lines.least, lines.words())))
+            .collect();
         to.write_str(&said.join(", "))
     }
 }

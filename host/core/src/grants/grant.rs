@@ -85,8 +85,16 @@ impl Max {
     }
     /// In words: `at most 1 restart in a run`.
     pub fn words(self) -> impl Iterator<Item = String> {
-        let all = [(self.deletions, "deletion"), (self.suspensions, "suspension"), (self.restarts, "restart")];
-        all.into_iter().filter_map(|(max, what)| max.map(|max| format!("at most {max} {what}{} in a run", if max == 1 { "" } else { "s" })))
+        let all = [
+            (self.deletions, "deletion"),
+            (self.suspensions, "suspension"),
+            (self.restarts, "restart"),
+        ];
+        all.into_iter().filter_map(|(max, what)| {
+            max.map(|max| {
+                format!("at most {max} {what}{} in a run", if max == 1 { "" } else { "s" })
+            })
+        })
     }
     fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -98,9 +106,14 @@ impl Max {
             Effect::Touch(Touch::Delete(_) | Touch::Recreate(_)) => (self.deletions, "deletions"),
             Effect::Touch(Touch::Restart(_)) => (self.restarts, "restarts"),
             Effect::Touch(Touch::Suspend(_)) => (self.suspensions, "suspensions"),
-            Effect::Touch(Touch::AcquireLease(_) | Touch::ReleaseLease(_) | Touch::Resume(_) | Touch::Reconcile(_)) | Effect::Look(_) | Effect::Own(_) => {
-                (None, "")
-            }
+            Effect::Touch(
+                Touch::AcquireLease(_)
+                | Touch::ReleaseLease(_)
+                | Touch::Resume(_)
+                | Touch::Reconcile(_),
+            )
+            | Effect::Look(_)
+            | Effect::Own(_) => (None, ""),
         };
         max.map(|m| (m, what))
     }
@@ -125,8 +138,13 @@ impl Grant {
     /// Whether this grant can be: a known capability, and nothing beside it that means nothing there.
     pub fn check(&self) -> Result<(), String> {
         let Some(reach) = reach(&self.capability) else {
-            let known: Vec<_> = CAPABILITIES.iter().filter(|(_, r)| *r != Reach::Given).map(|(n, _)| *n).collect();
-            return Err(format!("there is no capability {:?}; there are {}", crate::text::inert(&self.capability), known.join(", ")));
+            let known: Vec<_> =
+                CAPABILITIES.iter().filter(|(_, r)| *r != Reach::Given).map(|(n, _)| *n).collect();
+            return Err(format!(
+                "there is no capability {:?}; there are {}",
+                crate::text::inert(&self.capability),
+                known.join(", ")
+            ));
         };
         if reach == Reach::Given {
             return Err("`run` is given to every guest and needs no grant".into());
@@ -135,7 +153,10 @@ impl Grant {
             return Err("`query-objects` needs `kinds`, e.g. [jobs.batch]".into());
         }
         if self.capability != "query-objects" && self.namespaces.is_empty() {
-            return Err(format!("`namespaces` is missing: what {} is about lives in namespaces; `[\"*\"]` means all of them", self.capability));
+            return Err(format!(
+                "`namespaces` is missing: what {} is about lives in namespaces; `[\"*\"]` means all of them",
+                self.capability
+            ));
         }
         self.check_kinds()?;
         for (given, key, owner) in [
@@ -150,28 +171,54 @@ impl Grant {
         if self.movers.is_some() && self.capability != "delete-replicationsources" {
             return Err("`movers` means something for delete-replicationsources only".into());
         }
-        let for_touches = [(self.label_selector.is_some(), "labelSelector"), (self.approval.is_some(), "approval"), (self.evidence.is_some(), "evidence")];
-        if let Some((_, key)) = for_touches.iter().find(|(given, _)| *given && reach != Reach::Touch) {
-            return Err(format!("`{key}` means something for what changes the cluster only, and {} looks", self.capability));
+        let for_touches = [
+            (self.label_selector.is_some(), "labelSelector"),
+            (self.approval.is_some(), "approval"),
+            (self.evidence.is_some(), "evidence"),
+        ];
+        if let Some((_, key)) =
+            for_touches.iter().find(|(given, _)| *given && reach != Reach::Touch)
+        {
+            return Err(format!(
+                "`{key}` means something for what changes the cluster only, and {} looks",
+                self.capability
+            ));
         }
         Ok(())
     }
 
     /// Whether an object that is about to be changed is as this grant wants it; if not, what is not, and what would fit.
     pub(super) fn meets(&self, object: &Value) -> Result<(), (String, String)> {
-        if let Some(selector) = self.label_selector.as_ref().filter(|selector| !selector.fits(object)) {
+        if let Some(selector) =
+            self.label_selector.as_ref().filter(|selector| !selector.fits(object))
+        {
             // Which it bears the guest need not know: a denial is its answer, and it may not be granted to look.
-            let word = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-            let (kind, namespace, name) = (word("/kind").to_lowercase(), word("/metadata/namespace"), word("/metadata/name"));
-            let fits = format!("a `labelSelector` that fits what `kubectl get {kind} {name} -n {namespace} --show-labels` shows");
+            let word =
+                |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+            let (kind, namespace, name) =
+                (word("/kind").to_lowercase(), word("/metadata/namespace"), word("/metadata/name"));
+            let fits = format!(
+                "a `labelSelector` that fits what `kubectl get {kind} {name} -n {namespace} --show-labels` shows"
+            );
             return Err((format!("it does not bear the labels {:?}", selector.as_str()), fits));
         }
         if let Some(movers) = &self.movers {
             // As VolSync spells them: `rsyncTLS` is `rsync-tls`.
-            let keys: Vec<String> = object["spec"].as_object().into_iter().flatten().map(|(key, _)| key.to_lowercase()).collect();
-            let borne: Vec<&str> = MOVERS.into_iter().filter(|mover| keys.contains(&mover.replace('-', ""))).collect();
-            if borne.is_empty() || !borne.iter().all(|mover| movers.iter().any(|granted| granted == mover)) {
-                return Err((format!("its mover is none of {}", movers.join(", ")), format!("`movers: [{}]`", borne.join(", "))));
+            let keys: Vec<String> = object["spec"]
+                .as_object()
+                .into_iter()
+                .flatten()
+                .map(|(key, _)| key.to_lowercase())
+                .collect();
+            let borne: Vec<&str> =
+                MOVERS.into_iter().filter(|mover| keys.contains(&mover.replace('-', ""))).collect();
+            if borne.is_empty()
+                || !borne.iter().all(|mover| movers.iter().any(|granted| granted == mover))
+            {
+                return Err((
+                    format!("its mover is none of {}", movers.join(", ")),
+                    format!("`movers: [{}]`", borne.join(", ")),
+                ));
             }
         }
         Ok(())
@@ -182,15 +229,26 @@ impl Grant {
         let Some(kinds) = &self.kinds else { return Ok(()) };
         match self.capability.as_str() {
             // mutant secrets-in-generated-role: is_plain ~> is_every
-            "query-objects" => kinds.iter().filter(|kind| kind.is_plain()).try_for_each(|kind| match Kind::spelt(kind.as_str()) {
-                Ok(_) => Ok(()),
-                Err(error) => Err(format!("`kinds`: {error}")),
+            "query-objects" => kinds.iter().filter(|kind| kind.is_plain()).try_for_each(|kind| {
+                match Kind::spelt(kind.as_str()) {
+                    Ok(_) => Ok(()),
+                    Err(error) => Err(format!("`kinds`: {error}")),
+                }
             }),
             "query-flux" | "suspend-flux" | "reconcile-flux" => {
-                let subjects: &[SubjectKind] = if self.capability == "query-flux" { &SubjectKind::ALL } else { &[] };
-                let words: Vec<_> = FluxKind::ALL.iter().map(|k| k.word()).chain(subjects.iter().map(|k| k.word())).collect();
+                let subjects: &[SubjectKind] =
+                    if self.capability == "query-flux" { &SubjectKind::ALL } else { &[] };
+                let words: Vec<_> = FluxKind::ALL
+                    .iter()
+                    .map(|k| k.word())
+                    .chain(subjects.iter().map(|k| k.word()))
+                    .collect();
                 match kinds.iter().find(|glob| !words.iter().any(|w| glob.fits(w))) {
-                    Some(odd) => Err(format!("no kind is called {:?}; there are {}", crate::text::inert(odd.as_str()), words.join(", "))),
+                    Some(odd) => Err(format!(
+                        "no kind is called {:?}; there are {}",
+                        crate::text::inert(odd.as_str()),
+                        words.join(", ")
+                    )),
                     None => Ok(()),
                 }
             }
@@ -218,4 +276,5 @@ impl Grant {
 }
 
 /// The movers of VolSync, as grants spell them.
-pub const MOVERS: [&str; 7] = ["restic", "rclone", "rsync", "rsync-tls", "syncthing", "kopia", "external"];
+pub const MOVERS: [&str; 7] =
+    ["restic", "rclone", "rsync", "rsync-tls", "syncthing", "kopia", "external"];

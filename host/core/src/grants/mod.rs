@@ -87,7 +87,12 @@ impl Grants {
     /// # Guarantees
     /// As [`Grants::decide`], and each object that was read needs one grant of every layer that holds for it in all respects: names, maxima,
     /// evidence, labels, movers. That grant says whether a person is asked, and its maximum is charged.
-    pub fn decide_met(&self, effect: &Effect, objects: &[Value], tally: &Tally) -> Result<Permit, Denial> {
+    pub fn decide_met(
+        &self,
+        effect: &Effect,
+        objects: &[Value],
+        tally: &Tally,
+    ) -> Result<Permit, Denial> {
         let mut permit = Permit { charges: BTreeMap::new(), approval: None };
         if !needs_grant(effect) {
             return Ok(permit);
@@ -107,11 +112,15 @@ impl Grants {
                 let object = object(effect, target, objects);
                 // Of a set, what is settled already is not met; of one thing, nothing but that thing may be.
                 if let (None, [only], false) = (object, targets.as_slice(), objects.is_empty()) {
-                    let why = Hindrance::Unmet("something else was read in its place".into(), "that object itself".into());
+                    let why = Hindrance::Unmet(
+                        "something else was read in its place".into(),
+                        "that object itself".into(),
+                    );
                     return Err(hindered(effect, only, &layer.source, Some(why)));
                 }
-                let (g, grant) =
-                    self.holding(l, effect, target, object, (tally, &missing), &permit).map_err(|why| hindered(effect, target, &layer.source, why))?;
+                let (g, grant) = self
+                    .holding(l, effect, target, object, (tally, &missing), &permit)
+                    .map_err(|why| hindered(effect, target, &layer.source, why))?;
                 *permit.charges.entry((l, g)).or_default() += 1;
                 if grant.approval.is_some() && is_touch(effect) {
                     permit.approval.get_or_insert_with(|| layer.source.clone());
@@ -123,9 +132,16 @@ impl Grants {
 
     /// What evidence each grant of this capability lacks: looked for once, whatever the number of targets.
     fn missing(&self, effect: &Effect, tally: &Tally) -> Missing {
-        let all = self.layers.iter().enumerate().flat_map(|(l, layer)| layer.grants.iter().enumerate().map(move |(g, grant)| ((l, g), grant)));
-        let wanting = all.filter(|(_, grant)| wants_evidence(effect) && grant.capability == effect.capability());
-        wanting.filter_map(|(place, grant)| Some((place, grant.evidence.as_ref()?.missing(&tally.gathered)?))).collect()
+        let all = self.layers.iter().enumerate().flat_map(|(l, layer)| {
+            layer.grants.iter().enumerate().map(move |(g, grant)| ((l, g), grant))
+        });
+        let wanting = all
+            .filter(|(_, grant)| wants_evidence(effect) && grant.capability == effect.capability());
+        wanting
+            .filter_map(|(place, grant)| {
+                Some((place, grant.evidence.as_ref()?.missing(&tally.gathered)?))
+            })
+            .collect()
     }
 
     /// The grant of a layer that holds for a target after what `permit` charges already; of several the one that asks nobody. If none
@@ -139,24 +155,30 @@ impl Grants {
         (tally, missing): (&Tally, &Missing),
         permit: &Permit,
     ) -> Result<(usize, &Grant), Option<Hindrance>> {
-        let fitting = self.layers[l].grants.iter().enumerate().filter(|(_, grant)| grant.fits(effect.capability(), target));
+        let fitting = self.layers[l]
+            .grants
+            .iter()
+            .enumerate()
+            .filter(|(_, grant)| grant.fits(effect.capability(), target));
         let (mut hindrance, mut asks) = (None, None);
         for (g, grant) in fitting {
-            let used = tally.used.get(&(l, g)).unwrap_or(&0) + permit.charges.get(&(l, g)).unwrap_or(&0);
+            let used =
+                tally.used.get(&(l, g)).unwrap_or(&0) + permit.charges.get(&(l, g)).unwrap_or(&0);
             let missing = missing.get(&(l, g));
-            hindrance = if let Some((max, what)) = grant.max.of(effect).filter(|(max, _)| used >= *max) {
-                Some(Hindrance::Exhausted(max, what))
-            } else if let Some(missing) = missing {
-                // mutant labels-and-movers-ignored: map_or ~> filter(|_| false).map_or
-                Some(Hindrance::Evidence(missing.clone()))
-            } else if let Err(unmet) = object.map_or(Ok(()), |object| grant.meets(object)) {
-                Some(Hindrance::Unmet(unmet.0, unmet.1))
-            } else if grant.approval.is_none() || !is_touch(effect) {
-                return Ok((g, grant));
-            } else {
-                asks.get_or_insert((g, grant));
-                hindrance
-            };
+            hindrance =
+                if let Some((max, what)) = grant.max.of(effect).filter(|(max, _)| used >= *max) {
+                    Some(Hindrance::Exhausted(max, what))
+                } else if let Some(missing) = missing {
+                    // mutant labels-and-movers-ignored: map_or ~> filter(|_| false).map_or
+                    Some(Hindrance::Evidence(missing.clone()))
+                } else if let Err(unmet) = object.map_or(Ok(()), |object| grant.meets(object)) {
+                    Some(Hindrance::Unmet(unmet.0, unmet.1))
+                } else if grant.approval.is_none() || !is_touch(effect) {
+                    return Ok((g, grant));
+                } else {
+                    asks.get_or_insert((g, grant));
+                    hindrance
+                };
         }
         asks.ok_or(hindrance)
     }
@@ -168,8 +190,23 @@ impl Grants {
             let missing = self.missing(effect, tally);
             for (l, layer) in self.layers.iter().enumerate() {
                 for target in &effect.targets() {
-                    let holding = self.holding(l, effect, target, object(effect, target, objects), (tally, &missing), &permit).ok().map(|(g, _)| g);
-                    let named = || layer.grants.iter().position(|grant| grant.fits(effect.capability(), target));
+                    let holding = self
+                        .holding(
+                            l,
+                            effect,
+                            target,
+                            object(effect, target, objects),
+                            (tally, &missing),
+                            &permit,
+                        )
+                        .ok()
+                        .map(|(g, _)| g);
+                    let named = || {
+                        layer
+                            .grants
+                            .iter()
+                            .position(|grant| grant.fits(effect.capability(), target))
+                    };
                     if let Some(g) = holding.or_else(named) {
                         *permit.charges.entry((l, g)).or_default() += 1;
                     }
@@ -189,26 +226,36 @@ impl Grants {
                 // A glob passes only if each other layer has the same one or one that fits everything:
                 // an intersection of globs that may be narrower than the truth, never wider.
                 .filter(|glob| {
-                    rest.iter()
-                        .all(|layer| namespaces(layer, capability).iter().any(|o| o.is_every() || o == glob || (glob.is_plain() && o.fits(glob.as_str()))))
+                    rest.iter().all(|layer| {
+                        namespaces(layer, capability).iter().any(|o| {
+                            o.is_every() || o == glob || (glob.is_plain() && o.fits(glob.as_str()))
+                        })
+                    })
                 })
-                .chain(
-                    rest.iter()
-                        .flat_map(|layer| namespaces(layer, capability))
-                        .filter(|glob| glob.is_plain() && self.layers.iter().all(|layer| namespaces(layer, capability).iter().any(|o| o.fits(glob.as_str())))),
-                )
+                .chain(rest.iter().flat_map(|layer| namespaces(layer, capability)).filter(|glob| {
+                    glob.is_plain()
+                        && self.layers.iter().all(|layer| {
+                            namespaces(layer, capability).iter().any(|o| o.fits(glob.as_str()))
+                        })
+                }))
                 .collect(),
         }
     }
 
     /// Whether some grant of every layer names this capability: what linking asks.
     pub fn names(&self, capability: &str) -> bool {
-        !self.layers.is_empty() && self.layers.iter().all(|l| l.grants.iter().any(|g| g.capability == capability))
+        !self.layers.is_empty()
+            && self.layers.iter().all(|l| l.grants.iter().any(|g| g.capability == capability))
     }
 }
 
 fn namespaces(layer: &Layer, capability: &str) -> Vec<Glob> {
-    layer.grants.iter().filter(|g| g.capability == capability).flat_map(|g| g.namespaces.clone()).collect()
+    layer
+        .grants
+        .iter()
+        .filter(|g| g.capability == capability)
+        .flat_map(|g| g.namespaces.clone())
+        .collect()
 }
 
 /// The object of a target: what it met, or what is made.
@@ -232,7 +279,12 @@ fn needs_grant(effect: &Effect) -> bool {
             Own::Now(_) | Own::Sleep(_) | Own::Step(_) | Own::Note(_) | Own::AskPerson(_) => false,
         },
         Effect::Look(look) => match look {
-            Look::Identity(_) | Look::Access(_) | Look::Token(_) | Look::Policies(_) | Look::Lease(_) | Look::Leftovers(_) => false,
+            Look::Identity(_)
+            | Look::Access(_)
+            | Look::Token(_)
+            | Look::Policies(_)
+            | Look::Lease(_)
+            | Look::Leftovers(_) => false,
             Look::FluxOwners(_)
             | Look::FluxGet(_)
             | Look::Sources(_)
@@ -252,7 +304,11 @@ fn needs_grant(effect: &Effect) -> bool {
             // Giving back what this run suspended was decided when it was suspended.
             // mutant undo-needs-no-grant: Resume(_) ~> Resume(_) | Touch::Recreate(_)
             Touch::Resume(_) => false,
-            Touch::Suspend(_) | Touch::Reconcile(_) | Touch::Delete(_) | Touch::Recreate(_) | Touch::Restart(_) => true,
+            Touch::Suspend(_)
+            | Touch::Reconcile(_)
+            | Touch::Delete(_)
+            | Touch::Recreate(_)
+            | Touch::Restart(_) => true,
         },
     }
 }
@@ -262,12 +318,23 @@ fn wants_evidence(effect: &Effect) -> bool {
     match effect {
         Effect::Touch(Touch::Recreate(_)) | Effect::Look(_) | Effect::Own(_) => false,
         Effect::Touch(
-            Touch::AcquireLease(_) | Touch::ReleaseLease(_) | Touch::Suspend(_) | Touch::Resume(_) | Touch::Reconcile(_) | Touch::Delete(_) | Touch::Restart(_),
+            Touch::AcquireLease(_)
+            | Touch::ReleaseLease(_)
+            | Touch::Suspend(_)
+            | Touch::Resume(_)
+            | Touch::Reconcile(_)
+            | Touch::Delete(_)
+            | Touch::Restart(_),
         ) => true,
     }
 }
 
-fn hindered(effect: &Effect, target: &Target, source: &str, hindrance: Option<Hindrance>) -> Denial {
+fn hindered(
+    effect: &Effect,
+    target: &Target,
+    source: &str,
+    hindrance: Option<Hindrance>,
+) -> Denial {
     let name = effect.name();
     match hindrance {
         None => deny(effect, Some(target), source, effect.capability()),
@@ -277,14 +344,18 @@ fn hindered(effect: &Effect, target: &Target, source: &str, hindrance: Option<Hi
             remedy: format!("would allow it with {fits} in that grant"),
         },
         Some(Hindrance::Exhausted(max, what)) => Denial {
-            what: format!("{name} {target}: {source} allows {max} {what} in a run, this would be one more"),
+            what: format!(
+                "{name} {target}: {source} allows {max} {what} in a run, this would be one more"
+            ),
             source_: source.into(),
             remedy: format!("would allow it with `max: {{{what}: {}}}`", u64::from(max) + 1),
         },
         Some(Hindrance::Evidence(missing)) => Denial {
             what: format!("{name} {target}: {source} wants evidence first: {missing}"),
             source_: source.into(),
-            remedy: "would allow it once that is recorded, or without it under `evidence` in that grant".into(),
+            remedy:
+                "would allow it once that is recorded, or without it under `evidence` in that grant"
+                    .into(),
         },
     }
 }
@@ -306,7 +377,11 @@ fn deny(effect: &Effect, target: Option<&Target>, source: &str, capability: &str
             line += &format!(", names: [{name}]");
         }
     }
-    Denial { what, source_: source.into(), remedy: format!("would allow it with `- {line}}}` under spec.grants") }
+    Denial {
+        what,
+        source_: source.into(),
+        remedy: format!("would allow it with `- {line}}}` under spec.grants"),
+    }
 }
 
 impl Tally {
@@ -338,7 +413,9 @@ impl Tally {
 mod tests {
     use super::*;
     use crate::effect::shared::{FluxKind, FluxRef, ObjectRef};
-    use crate::effect::{Ask, delete_replicationsources as del, query_objects, query_pvcs, suspend_flux, tail_logs};
+    use crate::effect::{
+        Ask, delete_replicationsources as del, query_objects, query_pvcs, suspend_flux, tail_logs,
+    };
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -348,12 +425,24 @@ mod tests {
     }
 
     fn layers(layers: &[&[Grant]]) -> Grants {
-        Grants { layers: layers.iter().map(|g| Layer { source: "policy.yaml".into(), grants: g.to_vec() }).collect() }
+        Grants {
+            layers: layers
+                .iter()
+                .map(|g| Layer { source: "policy.yaml".into(), grants: g.to_vec() })
+                .collect(),
+        }
     }
 
     fn delete(objects: &[(&str, &str)]) -> Effect {
-        let set =
-            objects.iter().map(|(ns, n)| del::Frozen { object: ObjectRef::new(*ns, *n), uid: "u".into(), digest: "d".into(), why: String::new() }).collect();
+        let set = objects
+            .iter()
+            .map(|(ns, n)| del::Frozen {
+                object: ObjectRef::new(*ns, *n),
+                uid: "u".into(),
+                digest: "d".into(),
+                why: String::new(),
+            })
+            .collect();
         del::Delete { set, pace: del::Pace { at_once: 1, pause: 0 } }.effect()
     }
 
@@ -365,7 +454,10 @@ mod tests {
     fn nothing_is_allowed_without_a_grant() {
         assert!(!may(&Grants::default(), &delete(&[("media", "a")])));
         assert!(!may(&layers(&[&[]]), &delete(&[("media", "a")])));
-        assert!(!may(&layers(&[&[grant("query-pvcs", &["media"], &["*"])]]), &delete(&[("media", "a")])));
+        assert!(!may(
+            &layers(&[&[grant("query-pvcs", &["media"], &["*"])]]),
+            &delete(&[("media", "a")])
+        ));
     }
 
     #[test]
@@ -404,13 +496,22 @@ mod tests {
         let permit = grants.decide(&delete(&[("media", "b")]), &tally).unwrap();
         tally.charge(&permit);
         let denial = grants.decide(&delete(&[("media", "c")]), &tally).unwrap_err();
-        assert!(denial.what.contains("allows 2 deletions") && denial.remedy.contains("deletions: 3"), "{denial}");
+        assert!(
+            denial.what.contains("allows 2 deletions") && denial.remedy.contains("deletions: 3"),
+            "{denial}"
+        );
     }
 
     #[test]
     fn a_denial_says_the_line_that_would_allow_it() {
-        let target = FluxRef { kind: FluxKind::Kustomization, namespace: "media".into(), name: "plex".into() };
-        let effect = suspend_flux::Suspend { targets: vec![target], reason: "x".into(), drain_seconds: 1 }.effect();
+        let target = FluxRef {
+            kind: FluxKind::Kustomization,
+            namespace: "media".into(),
+            name: "plex".into(),
+        };
+        let effect =
+            suspend_flux::Suspend { targets: vec![target], reason: "x".into(), drain_seconds: 1 }
+                .effect();
         let denial = layers(&[&[]]).decide(&effect, &Tally::default()).unwrap_err();
         assert_eq!(
             denial.remedy,
@@ -422,7 +523,14 @@ mod tests {
     fn objects_without_a_namespace_are_granted_by_a_rule_without_namespaces() {
         let list = |namespace: Option<&str>, resource: &str| {
             let kind = query_objects::Kind { group: String::new(), resource: resource.into() };
-            query_objects::ListObjects { kind, namespace: namespace.map(Into::into), label_selector: None, limit: 1, next: None }.effect()
+            query_objects::ListObjects {
+                kind,
+                namespace: namespace.map(Into::into),
+                label_selector: None,
+                limit: 1,
+                next: None,
+            }
+            .effect()
         };
         let mut rule = grant("query-objects", &[], &["*"]);
         assert!(!may(&layers(&[&[rule.clone()]]), &list(None, "namespaces")), "no kinds named");
@@ -435,9 +543,15 @@ mod tests {
 
     #[test]
     fn a_second_layer_narrows_what_may_be_followed() {
-        let grants = layers(&[&[grant("query-flux", &["*"], &["*"])], &[grant("query-flux", &["flux-system"], &["*"])]]);
+        let grants = layers(&[
+            &[grant("query-flux", &["*"], &["*"])],
+            &[grant("query-flux", &["flux-system"], &["*"])],
+        ]);
         let followed = grants.followed("query-flux");
-        assert!(followed.iter().any(|g| g.fits("flux-system")) && !followed.iter().any(|g| g.fits("media")));
+        assert!(
+            followed.iter().any(|g| g.fits("flux-system"))
+                && !followed.iter().any(|g| g.fits("media"))
+        );
     }
 
     /// A ReplicationSource as a deletion meets it.
@@ -456,7 +570,8 @@ mod tests {
         restic.movers = Some(vec!["restic".into(), "rsync-tls".into()]);
         let effect = delete(&[("media", "a")]);
         let meets = |grants: &Grants, labels: Value, mover: &str| {
-            let objects = [met("media", "z", json!({}), "external"), met("media", "a", labels, mover)];
+            let objects =
+                [met("media", "z", json!({}), "external"), met("media", "a", labels, mover)];
             grants.decide_met(&effect, &objects, &Tally::default())
         };
         let both = layers(&[&[plex.clone()], &[restic.clone()]]);
@@ -483,7 +598,13 @@ mod tests {
     fn what_was_read_in_place_of_the_object_vouches_for_nothing() {
         let grants = layers(&[&[grant("delete-replicationsources", &["media"], &["*"])]]);
         let (effect, other) = (delete(&[("media", "a")]), met("media", "b", json!({}), "restic"));
-        assert!(grants.decide_met(&effect, &[other], &Tally::default()).unwrap_err().what.contains("something else was read"));
+        assert!(
+            grants
+                .decide_met(&effect, &[other], &Tally::default())
+                .unwrap_err()
+                .what
+                .contains("something else was read")
+        );
     }
 
     /// Two grants that each hold in part are no grant that holds.
@@ -492,18 +613,39 @@ mod tests {
         let mut labelled = grant("delete-replicationsources", &["media"], &["*"]);
         labelled.label_selector = Some(Selector::read("app=plex").unwrap());
         let effect = delete(&[("media", "a")]);
-        let (bears, bare) = ([met("media", "a", json!({"app": "plex"}), "restic")], [met("media", "a", json!({}), "restic")]);
+        let (bears, bare) = (
+            [met("media", "a", json!({"app": "plex"}), "restic")],
+            [met("media", "a", json!({}), "restic")],
+        );
         let any = || grant("delete-replicationsources", &["media"], &["*"]);
 
-        let asks = layers(&[&[labelled.clone(), Grant { approval: Some(Approval::Required), ..any() }]]);
-        let decided = |objects: &[Value]| asks.decide_met(&effect, objects, &Tally::default()).unwrap();
-        assert_eq!((decided(&bears).approval, decided(&bare).approval.is_some()), (None, true), "who is not labelled is asked about");
+        let asks =
+            layers(&[&[labelled.clone(), Grant { approval: Some(Approval::Required), ..any() }]]);
+        let decided =
+            |objects: &[Value]| asks.decide_met(&effect, objects, &Tally::default()).unwrap();
+        assert_eq!(
+            (decided(&bears).approval, decided(&bare).approval.is_some()),
+            (None, true),
+            "who is not labelled is asked about"
+        );
 
-        let proven = layers(&[&[labelled.clone(), Grant { evidence: Some(Evidence { pending_claims: Some(1), log_lines: vec![] }), ..any() }]]);
+        let proven = layers(&[&[
+            labelled.clone(),
+            Grant {
+                evidence: Some(Evidence { pending_claims: Some(1), log_lines: vec![] }),
+                ..any()
+            },
+        ]]);
         assert!(proven.decide_met(&effect, &bears, &Tally::default()).is_ok());
-        assert!(proven.decide_met(&effect, &bare, &Tally::default()).is_err(), "the evidence is wanted of it");
+        assert!(
+            proven.decide_met(&effect, &bare, &Tally::default()).is_err(),
+            "the evidence is wanted of it"
+        );
 
-        let once = layers(&[&[labelled, Grant { max: Max { deletions: Some(1), ..Max::default() }, ..any() }]]);
+        let once = layers(&[&[
+            labelled,
+            Grant { max: Max { deletions: Some(1), ..Max::default() }, ..any() },
+        ]]);
         let mut tally = Tally::default();
         tally.charge(&once.decide_met(&effect, &bare, &tally).unwrap());
         assert!(once.decide_met(&effect, &bare, &tally).is_err(), "its own maximum is charged");
@@ -517,7 +659,10 @@ mod tests {
     #[test]
     fn evidence_is_what_this_run_has_recorded() {
         let mut careful = grant("delete-replicationsources", &["*"], &["*"]);
-        careful.evidence = Some(Evidence { pending_claims: None, log_lines: vec![LogLines { like: Glob::new("*locked*").unwrap(), least: 2 }] });
+        careful.evidence = Some(Evidence {
+            pending_claims: None,
+            log_lines: vec![LogLines { like: Glob::new("*locked*").unwrap(), least: 2 }],
+        });
         let grants = layers(&[&[careful]]);
         let line = |text: &str| json!({"pod": "p", "time": 1, "text": text});
         let page = |lines: &[&str]| {
@@ -535,7 +680,12 @@ mod tests {
         };
         let look = tail_logs::Next { query, after: vec![] }.effect();
         let mut tally = Tally::default();
-        for (lines, enough) in [(&[][..], false), (&["locked 1"], false), (&["locked 1", "all is well"], false), (&["locked 1", "is locked 2"], true)] {
+        for (lines, enough) in [
+            (&[][..], false),
+            (&["locked 1"], false),
+            (&["locked 1", "all is well"], false),
+            (&["locked 1", "is locked 2"], true),
+        ] {
             tally.gather(&look, &page(lines));
             let decided = grants.decide(&delete(&[("media", "a")]), &tally);
             assert_eq!(decided.is_ok(), enough, "{lines:?}: {decided:?}");
@@ -544,7 +694,12 @@ mod tests {
             }
         }
         // What is deleted already may come back without any.
-        let back = del::Recreate { set: vec![del::Manifest::of(&with_version(met("media", "a", json!({}), "restic"))).unwrap()] }.effect();
+        let back = del::Recreate {
+            set: vec![
+                del::Manifest::of(&with_version(met("media", "a", json!({}), "restic"))).unwrap(),
+            ],
+        }
+        .effect();
         assert!(grants.decide(&back, &Tally::default()).is_ok());
     }
 
@@ -558,7 +713,9 @@ mod tests {
         let mut asks = grant("delete-replicationsources", &["media"], &["*"]);
         asks.approval = Some(Approval::Required);
         let free = grant("delete-replicationsources", &["media"], &["a"]);
-        let who = |grants: &Grants, name: &str| grants.decide(&delete(&[("media", name)]), &Tally::default()).unwrap().approval;
+        let who = |grants: &Grants, name: &str| {
+            grants.decide(&delete(&[("media", name)]), &Tally::default()).unwrap().approval
+        };
         let alone = layers(&[&[asks.clone()]]);
         assert_eq!(who(&alone, "a"), Some("policy.yaml".into()));
         assert_eq!(who(&layers(&[&[asks.clone(), free.clone()]]), "a"), None);
@@ -569,7 +726,11 @@ mod tests {
 
     fn any_grant() -> impl Strategy<Value = Grant> {
         let part = prop::sample::select(vec!["*", "a", "b", "a*", "?"]);
-        (prop::sample::select(vec!["delete-replicationsources", "query-pvcs"]), prop::collection::vec(part.clone(), 0..3), prop::collection::vec(part, 0..3))
+        (
+            prop::sample::select(vec!["delete-replicationsources", "query-pvcs"]),
+            prop::collection::vec(part.clone(), 0..3),
+            prop::collection::vec(part, 0..3),
+        )
             .prop_map(|(c, ns, names)| grant(c, &ns, &names))
     }
 

@@ -38,7 +38,10 @@ impl Selector {
 
     /// Both.
     pub fn and(&self, other: &Self) -> Self {
-        Self { text: format!("{},{}", self.text, other.text), parts: [self.parts.as_slice(), &other.parts].concat() }
+        Self {
+            text: format!("{},{}", self.text, other.text),
+            parts: [self.parts.as_slice(), &other.parts].concat(),
+        }
     }
 
     /// As it was written.
@@ -51,7 +54,9 @@ impl Selector {
         let labels = &object["metadata"]["labels"];
         self.parts.iter().all(|part| {
             let label = |key: &str| labels.get(key).and_then(Value::as_str);
-            let one_of = |key: &str, values: &[String]| label(key).is_some_and(|label| values.iter().any(|value| value == label));
+            let one_of = |key: &str, values: &[String]| {
+                label(key).is_some_and(|label| values.iter().any(|value| value == label))
+            };
             match part {
                 Part::In(key, values) => one_of(key, values),
                 Part::NotIn(key, values) => !one_of(key, values),
@@ -75,7 +80,8 @@ fn split(text: &str) -> Vec<&str> {
 impl Part {
     fn read(text: &str) -> Option<Self> {
         if let Some((key, set)) = text.split_once('(') {
-            let values: Vec<String> = set.strip_suffix(')')?.split(',').map(|value| value.trim().to_owned()).collect();
+            let values: Vec<String> =
+                set.strip_suffix(')')?.split(',').map(|value| value.trim().to_owned()).collect();
             let (key, operator) = key.trim().rsplit_once(char::is_whitespace)?;
             let (key, fits) = (key.trim().to_owned(), values.iter().all(|value| is_value(value)));
             return match (fits && is_key(&key), operator) {
@@ -105,9 +111,14 @@ impl Part {
 
 /// `name` or `prefix/name`, the prefix being a DNS name.
 fn is_key(key: &str) -> bool {
-    let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
+    let (prefix, name) =
+        key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
     let is_domain = |prefix: &str| {
-        !prefix.is_empty() && prefix.len() <= 253 && prefix.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.'))
+        !prefix.is_empty()
+            && prefix.len() <= 253
+            && prefix
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.'))
     };
     !name.is_empty() && is_value(name) && prefix.is_none_or(is_domain)
 }
@@ -115,7 +126,10 @@ fn is_key(key: &str) -> bool {
 fn is_value(value: &str) -> bool {
     let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let outer = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
-    value.len() <= 63 && value.chars().all(inner) && outer(value.chars().next()) && outer(value.chars().next_back())
+    value.len() <= 63
+        && value.chars().all(inner)
+        && outer(value.chars().next())
+        && outer(value.chars().next_back())
 }
 
 impl fmt::Display for Selector {
@@ -164,7 +178,9 @@ mod tests {
         ] {
             assert_eq!(Selector::read(text).unwrap().fits(&object), fits, "{text}");
         }
-        for bare in [json!({}), json!({"metadata": null}), json!({"metadata": {"labels": {"app": 1}}})] {
+        for bare in
+            [json!({}), json!({"metadata": null}), json!({"metadata": {"labels": {"app": 1}}})]
+        {
             assert!(!Selector::read("app=plex").unwrap().fits(&bare));
             assert!(Selector::read("!keep").unwrap().fits(&bare));
         }
@@ -172,7 +188,24 @@ mod tests {
 
     #[test]
     fn what_is_no_selector_is_refused() {
-        for text in ["", ",", "a=b,", "a in b", "a in (b", "a within (b)", "=b", "a=b=c", "a=b c", "!a=b", "A b", "x/y/z", "a=-b", "a>3", "a=b)", "é=b"] {
+        for text in [
+            "",
+            ",",
+            "a=b,",
+            "a in b",
+            "a in (b",
+            "a within (b)",
+            "=b",
+            "a=b=c",
+            "a=b c",
+            "!a=b",
+            "A b",
+            "x/y/z",
+            "a=-b",
+            "a>3",
+            "a=b)",
+            "é=b",
+        ] {
             assert!(Selector::read(text).is_err(), "{text:?}");
         }
     }

@@ -42,7 +42,9 @@ impl Fields {
         let mut root = Self::default();
         for function in functions {
             for path in table(*function).1 {
-                let leaf = path.iter().fold(&mut root, |fields, part| fields.below.entry(part).or_default());
+                let leaf = path
+                    .iter()
+                    .fold(&mut root, |fields, part| fields.below.entry(part).or_default());
                 leaf.functions.insert(*function);
             }
         }
@@ -61,7 +63,12 @@ pub fn wanted(account: &Account, needs: &Needs) -> Vec<Policy> {
     let of = |kind: &'static str| objects.iter().filter(move |object| object["kind"] == kind);
     let both = of("ValidatingAdmissionPolicy").zip(of("ValidatingAdmissionPolicyBinding"));
     let named = |object: &Value| object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    both.map(|(policy, binding)| Policy { name: named(policy), spec: policy["spec"].clone(), binding: binding["spec"].clone() }).collect()
+    both.map(|(policy, binding)| Policy {
+        name: named(policy),
+        spec: policy["spec"].clone(),
+        binding: binding["spec"].clone(),
+    })
+    .collect()
 }
 
 /// The policies and their bindings: one for each set of resources that is written under the same rules.
@@ -75,18 +82,25 @@ pub fn objects(account: &Account, needs: &Needs) -> Vec<Value> {
     }
     let mut objects = vec![];
     for ((verb, rules), resources) in policies {
-        let name = format!("{}-{}-{}-{}", account.namespace, account.name, verb.word(), resources[0].1);
+        let name =
+            format!("{}-{}-{}-{}", account.namespace, account.name, verb.word(), resources[0].1);
         let mut spec = json!({
             "failurePolicy": "Fail",
             "matchConstraints": {"resourceRules": matched(verb, &resources)},
             "matchConditions": [{"name": "of-this-account", "expression": format!("request.userInfo.username == {}", quoted(&account.user()))}],
         });
-        let variables: Vec<Value> =
-            rules.iter().flat_map(|rule| &rule.variables).map(|(name, expression)| json!({"name": name, "expression": expression})).collect();
+        let variables: Vec<Value> = rules
+            .iter()
+            .flat_map(|rule| &rule.variables)
+            .map(|(name, expression)| json!({"name": name, "expression": expression}))
+            .collect();
         if !variables.is_empty() {
             spec["variables"] = variables.into();
         }
-        spec["validations"] = rules.iter().map(|rule| json!({"expression": rule.expression, "message": rule.message})).collect();
+        spec["validations"] = rules
+            .iter()
+            .map(|rule| json!({"expression": rule.expression, "message": rule.message}))
+            .collect();
         objects.push(json!({"apiVersion": ADMISSION, "kind": "ValidatingAdmissionPolicy", "metadata": {"name": name}, "spec": spec}));
         objects.push(json!({
             "apiVersion": ADMISSION, "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": name},
@@ -103,7 +117,10 @@ type Written<'a> = BTreeMap<(Verb, String, String), Vec<(&'a Key, &'a Need)>>;
 fn written(needs: &Needs) -> Written<'_> {
     let mut written = Written::new();
     for (key, need) in needs.all.iter().filter(|(key, _)| key.verb.mutates()) {
-        written.entry((key.verb, key.group.clone(), key.resource.clone())).or_default().push((key, need));
+        written
+            .entry((key.verb, key.group.clone(), key.resource.clone()))
+            .or_default()
+            .push((key, need));
     }
     written
 }
@@ -126,7 +143,8 @@ fn matched(verb: Verb, resources: &[(String, String)]) -> Vec<Value> {
 }
 
 fn rules(verb: Verb, group: &str, resource: &str, places: &[(&Key, &Need)]) -> Vec<Rule> {
-    let functions: BTreeSet<Function> = places.iter().flat_map(|(_, need)| need.functions.iter().copied()).collect();
+    let functions: BTreeSet<Function> =
+        places.iter().flat_map(|(_, need)| need.functions.iter().copied()).collect();
     let mut rules = vec![];
     match verb {
         Verb::Patch => {
@@ -135,7 +153,10 @@ fn rules(verb: Verb, group: &str, resource: &str, places: &[(&Key, &Need)]) -> V
         }
         Verb::Delete => {
             let by_uid = "has(request.options) && has(request.options.preconditions) && has(request.options.preconditions.uid)";
-            rules.push(Rule::plain(by_uid, "an object is deleted by its uid, never by its name alone"));
+            rules.push(Rule::plain(
+                by_uid,
+                "an object is deleted by its uid, never by its name alone",
+            ));
             if (group, resource) == ("", "pods") {
                 rules.extend(pods(places));
             } else {
@@ -144,11 +165,15 @@ fn rules(verb: Verb, group: &str, resource: &str, places: &[(&Key, &Need)]) -> V
         }
         Verb::Create => {
             rules.extend(["finalizers", "ownerReferences"].map(|field| {
-                let none = format!("!has(object.metadata.{field}) || object.metadata.{field}.size() == 0");
+                let none =
+                    format!("!has(object.metadata.{field}) || object.metadata.{field}.size() == 0");
                 Rule::plain(none, format!("a new object has no {field}"))
             }));
             if functions.contains(&Function::AcquireLease) {
-                rules.push(Rule::plain(format!("object.metadata.name == {}", quoted(LEASE)), format!("the only Lease to be made is {LEASE}")));
+                rules.push(Rule::plain(
+                    format!("object.metadata.name == {}", quoted(LEASE)),
+                    format!("the only Lease to be made is {LEASE}"),
+                ));
             } else {
                 rules.extend(named_so(resource, places, "object.metadata.name"));
             }
@@ -170,14 +195,22 @@ fn unchanged(fields: &Fields, places: &[(&Key, &Need)]) -> Vec<Rule> {
     while let Some((key, fields)) = spec.pop() {
         path.push(key);
         rules.push(same(&path, fields, places));
-        spec.extend(fields.below.iter().filter(|(_, below)| !below.below.is_empty()).map(|(key, below)| (*key, below)));
+        spec.extend(
+            fields
+                .below
+                .iter()
+                .filter(|(_, below)| !below.below.is_empty())
+                .map(|(key, below)| (*key, below)),
+        );
     }
     // mutant admission-allows-annotations: annotations", " ~>
     for map in ["annotations", "labels"] {
         rules.push(same(&["metadata", map], metadata.below.get(map).unwrap_or(&none), places));
     }
     for list in ["finalizers", "ownerReferences"] {
-        let at = |object: &str| format!("has({object}.metadata.{list}) ? dyn({object}.metadata.{list}) : dyn([])");
+        let at = |object: &str| {
+            format!("has({object}.metadata.{list}) ? dyn({object}.metadata.{list}) : dyn([])")
+        };
         let (now, before) = (list.to_owned(), format!("{list}Before"));
         rules.push(Rule {
             variables: vec![(now.clone(), at("object")), (before.clone(), at("oldObject"))],
@@ -191,8 +224,11 @@ fn unchanged(fields: &Fields, places: &[(&Key, &Need)]) -> Vec<Rule> {
 /// Two maps are the same, but for these keys, each where a function is granted that changes it.
 fn same(path: &[&str], fields: &Fields, places: &[(&Key, &Need)]) -> Rule {
     let names: Vec<&str> = fields.below.keys().copied().collect();
-    let message =
-        if names.is_empty() { format!("{} stays as it is", path.join(".")) } else { format!("of {} only {} may change", path.join("."), names.join(", ")) };
+    let message = if names.is_empty() {
+        format!("{} stays as it is", path.join("."))
+    } else {
+        format!("of {} only {} may change", path.join("."), names.join(", "))
+    };
     let (now, before) = (variable(path), format!("{}Before", variable(path)));
     let mut may: BTreeMap<Option<String>, Vec<String>> = BTreeMap::new();
     for (key, field) in &fields.below {
@@ -202,20 +238,33 @@ fn same(path: &[&str], fields: &Fields, places: &[(&Key, &Need)]) -> Rule {
         .into_iter()
         .map(|(place, keys)| {
             let among = format!("k in [{}]", keys.join(", "));
-            place.map_or_else(|| format!("{among} || "), |place| format!("({among} && ({place})) || "))
+            place.map_or_else(
+                || format!("{among} || "),
+                |place| format!("({among} && ({place})) || "),
+            )
         })
         .collect();
     let expression = format!(
         "variables.{now}.all(k, {may}(k in variables.{before} && variables.{now}[k] == variables.{before}[k])) &&\n\
          variables.{before}.all(k, {may}k in variables.{now})"
     );
-    Rule { variables: vec![(now, map("object", path)), (before, map("oldObject", path))], expression, message }
+    Rule {
+        variables: vec![(now, map("object", path)), (before, map("oldObject", path))],
+        expression,
+        message,
+    }
 }
 
 /// Where one of these functions is granted; none where that is wherever anything here is, and for a field on the way to others.
 fn where_granted(functions: &BTreeSet<Function>, places: &[(&Key, &Need)]) -> Option<String> {
     let all = patterns(places);
-    let granted = |function: &Function| places.iter().flat_map(|(_, need)| need.fitting.get(function)).flatten().collect::<BTreeSet<_>>();
+    let granted = |function: &Function| {
+        places
+            .iter()
+            .flat_map(|(_, need)| need.fitting.get(function))
+            .flatten()
+            .collect::<BTreeSet<_>>()
+    };
     let own: BTreeSet<&(String, String)> = functions.iter().flat_map(granted).collect();
     // mutant field-allowed-by-any-grant: own == all ~> own.len() <= all.len()
     if functions.is_empty() || own == all { None } else { Some(any_of(&own, "request.name")) }
@@ -237,7 +286,8 @@ fn variable(path: &[&str]) -> String {
 
 /// The map at a path, an empty one where there is none.
 fn map(object: &str, path: &[&str]) -> String {
-    let there: Vec<String> = (1..=path.len()).map(|n| format!("has({object}.{})", path[..n].join("."))).collect();
+    let there: Vec<String> =
+        (1..=path.len()).map(|n| format!("has({object}.{})", path[..n].join("."))).collect();
     format!("{} ? dyn({object}.{}) : dyn({{}})", there.join(" && "), path.join("."))
 }
 
@@ -256,13 +306,17 @@ fn named_so(resource: &str, places: &[(&Key, &Need)], name: &str) -> Option<Rule
     let is_plain = |glob: &str| Glob::new(glob).is_ok_and(|glob| glob.is_plain());
     // mutant namespace-pattern-unenforced: is_plain(namespace) ~> !namespace.is_empty()
     let in_the_role = fitting.iter().all(|(namespace, glob)| is_plain(namespace) && is_every(glob));
-    if in_the_role || fitting.iter().any(|(namespace, glob)| is_every(namespace) && is_every(glob)) {
+    if in_the_role || fitting.iter().any(|(namespace, glob)| is_every(namespace) && is_every(glob))
+    {
         return None;
     }
     let listed = |globs: BTreeSet<&str>| globs.into_iter().collect::<Vec<_>>().join(", ");
     let names = listed(fitting.iter().map(|(_, glob)| glob.as_str()).collect());
     let namespaces = listed(fitting.iter().map(|(namespace, _)| namespace.as_str()).collect());
-    Some(Rule::plain(any_of(&fitting, name), format!("of {resource} only those called {names}, in {namespaces}")))
+    Some(Rule::plain(
+        any_of(&fitting, name),
+        format!("of {resource} only those called {names}, in {namespaces}"),
+    ))
 }
 
 /// That a request's namespace and name fit one of the pairs.
@@ -270,7 +324,10 @@ fn any_of(fitting: &BTreeSet<&(String, String)>, name: &str) -> String {
     let each: BTreeSet<String> = fitting
         .iter()
         .map(|(namespace, glob)| {
-            let parts = [("request.namespace", namespace), (name, glob)].into_iter().filter(|(_, glob)| !is_every(glob)).map(|(what, glob)| fits(what, glob));
+            let parts = [("request.namespace", namespace), (name, glob)]
+                .into_iter()
+                .filter(|(_, glob)| !is_every(glob))
+                .map(|(what, glob)| fits(what, glob));
             let parts: Vec<String> = parts.collect();
             if parts.is_empty() { "true".into() } else { format!("({})", parts.join(" && ")) }
         })
@@ -297,7 +354,10 @@ fn pods(places: &[(&Key, &Need)]) -> Option<Rule> {
         })
         .collect();
     let globs: BTreeSet<&str> = fitting.iter().map(|(_, glob)| glob.as_str()).collect();
-    let message = format!("of pods only those of Deployments called {}", globs.into_iter().collect::<Vec<_>>().join(", "));
+    let message = format!(
+        "of pods only those of Deployments called {}",
+        globs.into_iter().collect::<Vec<_>>().join(", ")
+    );
     Some(Rule::plain(each.join(" ||\n"), message))
 }
 
@@ -325,7 +385,9 @@ mod tests {
         let grants = Grants { layers: vec![Layer { source: "remediation.yaml".into(), grants }] };
         let needs = Needs::of(&functions.iter().copied().collect(), &grants, false);
         let account = Account { namespace: "salve".into(), name: "x".into() };
-        let policy = objects(&account, &needs).into_iter().find(|object| object["spec"]["matchConstraints"].to_string().contains(resource));
+        let policy = objects(&account, &needs)
+            .into_iter()
+            .find(|object| object["spec"]["matchConstraints"].to_string().contains(resource));
         policy.unwrap()["spec"]["validations"].to_string()
     }
 
@@ -336,19 +398,44 @@ mod tests {
     #[test]
     fn each_field_goes_with_its_places() {
         let functions = [Function::Suspend, Function::Reconcile];
-        let apart = said(&functions, vec![within("suspend-flux", "media"), within("reconcile-flux", "flux-system")], "kustomizations");
-        assert!(apart.contains("(k in ['suspend'] && ((request.namespace == 'media')))"), "{apart}");
-        assert!(apart.contains("'reconcile.fluxcd.io/requestedAt'] && ((request.namespace == 'flux-system')))"), "{apart}");
-        let together = said(&functions, vec![within("suspend-flux", "media"), within("reconcile-flux", "media")], "kustomizations");
-        assert!(together.contains("k in ['suspend'] ||") && !together.contains("request.namespace"), "the Role says where: {together}");
+        let apart = said(
+            &functions,
+            vec![within("suspend-flux", "media"), within("reconcile-flux", "flux-system")],
+            "kustomizations",
+        );
+        assert!(
+            apart.contains("(k in ['suspend'] && ((request.namespace == 'media')))"),
+            "{apart}"
+        );
+        assert!(
+            apart.contains(
+                "'reconcile.fluxcd.io/requestedAt'] && ((request.namespace == 'flux-system')))"
+            ),
+            "{apart}"
+        );
+        let together = said(
+            &functions,
+            vec![within("suspend-flux", "media"), within("reconcile-flux", "media")],
+            "kustomizations",
+        );
+        assert!(
+            together.contains("k in ['suspend'] ||") && !together.contains("request.namespace"),
+            "the Role says where: {together}"
+        );
     }
 
     #[test]
     fn a_pattern_of_namespaces_is_held() {
-        let held = |namespace: &str| said(&[Function::Restart], vec![within("restart-deployment", namespace)], "deployments");
+        let held = |namespace: &str| {
+            said(&[Function::Restart], vec![within("restart-deployment", namespace)], "deployments")
+        };
         assert!(held("rook-*").contains("request.namespace.matches('^rook"), "{}", held("rook-*"));
         for of_the_role in ["rook-ceph", "*"] {
-            assert!(!held(of_the_role).contains("request.namespace"), "{of_the_role}: {}", held(of_the_role));
+            assert!(
+                !held(of_the_role).contains("request.namespace"),
+                "{of_the_role}: {}",
+                held(of_the_role)
+            );
         }
     }
 }

@@ -39,14 +39,30 @@ impl Row {
 }
 
 /// Lays what is imported, functions by capability, over the grants.
-pub fn compare<'a, 'b>(imported: impl IntoIterator<Item = (&'a str, &'b [String])>, grants: &Grants) -> Comparison {
+pub fn compare<'a, 'b>(
+    imported: impl IntoIterator<Item = (&'a str, &'b [String])>,
+    grants: &Grants,
+) -> Comparison {
     let rows: Vec<Row> = imported
         .into_iter()
         .filter_map(|(capability, functions)| {
             let reach = reach(capability)?;
-            let without = grants.layers.iter().filter(|layer| !layer.grants.iter().any(|grant| grant.capability == capability));
-            let denied_by = if reach == Reach::Given { vec![] } else { without.map(|layer| layer.source.clone()).collect() };
-            Some(Row { capability: capability.into(), reach, functions: functions.to_vec(), grants: intersections(grants, capability), denied_by })
+            let without = grants
+                .layers
+                .iter()
+                .filter(|layer| !layer.grants.iter().any(|grant| grant.capability == capability));
+            let denied_by = if reach == Reach::Given {
+                vec![]
+            } else {
+                without.map(|layer| layer.source.clone()).collect()
+            };
+            Some(Row {
+                capability: capability.into(),
+                reach,
+                functions: functions.to_vec(),
+                grants: intersections(grants, capability),
+                denied_by,
+            })
         })
         .collect();
     let used: BTreeSet<&str> = rows.iter().map(|row| row.capability.as_str()).collect();
@@ -77,8 +93,12 @@ pub fn words(grant: &Grant) -> String {
     if !grant.names.iter().any(Glob::is_every) {
         said.push(format!("only those called {}", listed(&grant.names)));
     }
-    said.extend(grant.label_selector.as_ref().map(|selector| format!("only with the labels {selector}")));
-    said.extend(grant.movers.as_ref().map(|movers| format!("only of the movers {}", movers.join(", "))));
+    said.extend(
+        grant.label_selector.as_ref().map(|selector| format!("only with the labels {selector}")),
+    );
+    said.extend(
+        grant.movers.as_ref().map(|movers| format!("only of the movers {}", movers.join(", "))),
+    );
     said.extend(grant.max.words());
     said.extend(grant.evidence.as_ref().map(|evidence| format!("after evidence: {evidence}")));
     said.extend(grant.approval.map(|_| "after a person's yes".to_owned()));
@@ -98,12 +118,24 @@ mod tests {
     fn what_is_missing_unused_and_narrowed_is_told_apart() {
         let pods = Grant { namespaces: globs(&["media", "ai"]), ..Grant::whole("query-pods") };
         let logs = Grant::whole("tail-logs");
-        let theirs = Layer { source: "remediation".into(), grants: vec![pods, logs.clone(), Grant::whole("query-pvcs")] };
+        let theirs = Layer {
+            source: "remediation".into(),
+            grants: vec![pods, logs.clone(), Grant::whole("query-pvcs")],
+        };
         let narrow = Grant { namespaces: globs(&["media"]), ..Grant::whole("query-pods") };
-        let ours = Layer { source: "policy".into(), grants: vec![narrow, Grant::whole("query-drivers")] };
+        let ours =
+            Layer { source: "policy".into(), grants: vec![narrow, Grant::whole("query-drivers")] };
         let grants = Grants { layers: vec![theirs, ours] };
-        let functions = [vec!["pods".to_owned()], vec!["open".to_owned(), "cursor.next".to_owned()], vec!["now".to_owned()]];
-        let imported = [("query-pods", functions[0].as_slice()), ("tail-logs", &functions[1]), ("run", &functions[2])];
+        let functions = [
+            vec!["pods".to_owned()],
+            vec!["open".to_owned(), "cursor.next".to_owned()],
+            vec!["now".to_owned()],
+        ];
+        let imported = [
+            ("query-pods", functions[0].as_slice()),
+            ("tail-logs", &functions[1]),
+            ("run", &functions[2]),
+        ];
         let Comparison { rows, unused } = compare(imported, &grants);
         assert_eq!(
             rows.iter().map(|row| (row.capability.as_str(), row.is_missing())).collect::<Vec<_>>(),
@@ -112,7 +144,8 @@ mod tests {
         assert_eq!(rows[0].grants.iter().map(words).collect::<Vec<_>>(), ["media"]);
         assert_eq!(rows[1].denied_by, ["policy"]);
         assert!(rows[2].denied_by.is_empty());
-        let unused: Vec<_> = unused.iter().map(|(source, capability)| format!("{source} {capability}")).collect();
+        let unused: Vec<_> =
+            unused.iter().map(|(source, capability)| format!("{source} {capability}")).collect();
         assert_eq!(unused, ["remediation query-pvcs", "policy query-drivers"]);
     }
 
@@ -132,14 +165,26 @@ mod tests {
             movers: Some(vec!["restic".into()]),
             max: Max { deletions: Some(3), ..Max::default() },
             approval: Some(Approval::Required),
-            evidence: Some(Evidence { pending_claims: None, log_lines: vec![LogLines { like: Glob::new("*locked*").unwrap(), least: 2 }] }),
+            evidence: Some(Evidence {
+                pending_claims: None,
+                log_lines: vec![LogLines { like: Glob::new("*locked*").unwrap(), least: 2 }],
+            }),
             ..Grant::whole("delete-replicationsources")
         };
         let layer = |grant: &Grant| Layer { source: "x".into(), grants: vec![grant.clone()] };
         for layers in [vec![layer(&one), layer(&other)], vec![layer(&other), layer(&one)]] {
             let both = intersections(&Grants { layers }, "delete-replicationsources");
             let said = words(&both[0]);
-            for part in ["media; ", "app=plex", "!keep", "movers restic; ", "at most 3 deletions", "1 claims that wait", "2 log lines like", "a person's yes"] {
+            for part in [
+                "media; ",
+                "app=plex",
+                "!keep",
+                "movers restic; ",
+                "at most 3 deletions",
+                "1 claims that wait",
+                "2 log lines like",
+                "a person's yes",
+            ] {
                 assert!(said.contains(part), "{part}: {said}");
             }
         }

@@ -9,13 +9,34 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What only the host holds a guest to, a sentence each.
 pub fn of_the_host(functions: &BTreeSet<Function>, grants: &Grants, needs: &Needs) -> Vec<String> {
     let mut said = vec![];
-    let capabilities: BTreeSet<&str> = functions.iter().map(|function| function.capability()).filter(|name| reach(name) == Some(Reach::Touch)).collect();
+    let capabilities: BTreeSet<&str> = functions
+        .iter()
+        .map(|function| function.capability())
+        .filter(|name| reach(name) == Some(Reach::Touch))
+        .collect();
     for capability in &capabilities {
-        for grant in grants.layers.iter().flat_map(|layer| &layer.grants).filter(|grant| grant.capability == *capability) {
+        for grant in grants
+            .layers
+            .iter()
+            .flat_map(|layer| &layer.grants)
+            .filter(|grant| grant.capability == *capability)
+        {
             said.extend(grant.max.words());
-            said.extend(grant.label_selector.as_ref().map(|selector| format!("{capability} only of objects with the labels {selector}")));
-            said.extend(grant.movers.as_ref().map(|movers| format!("{capability} only of the movers {}", movers.join(", "))));
-            said.extend(grant.evidence.as_ref().map(|evidence| format!("{capability} only after evidence: {evidence}")));
+            said.extend(grant.label_selector.as_ref().map(|selector| {
+                format!("{capability} only of objects with the labels {selector}")
+            }));
+            said.extend(
+                grant
+                    .movers
+                    .as_ref()
+                    .map(|movers| format!("{capability} only of the movers {}", movers.join(", "))),
+            );
+            said.extend(
+                grant
+                    .evidence
+                    .as_ref()
+                    .map(|evidence| format!("{capability} only after evidence: {evidence}")),
+            );
             said.extend(grant.approval.map(|_| format!("{capability} only after a person's yes")));
         }
     }
@@ -30,14 +51,25 @@ pub fn of_the_host(functions: &BTreeSet<Function>, grants: &Grants, needs: &Need
     if functions.contains(&Function::Restart) {
         said.push("only the Deployment of the uid that was looked at is restarted".into());
     }
-    said.push("what was approved in a plan is what runs; which values the allowed fields get".into());
-    let reads = needs.all.iter().filter(|(key, need)| !key.verb.mutates() && need.names.is_none() && need.patterns().any(|(_, glob)| glob != "*"));
-    let patterns: BTreeSet<&str> = reads.flat_map(|(_, need)| need.patterns().map(|(_, glob)| glob.as_str())).collect();
+    said.push(
+        "what was approved in a plan is what runs; which values the allowed fields get".into(),
+    );
+    let reads = needs.all.iter().filter(|(key, need)| {
+        !key.verb.mutates() && need.names.is_none() && need.patterns().any(|(_, glob)| glob != "*")
+    });
+    let patterns: BTreeSet<&str> =
+        reads.flat_map(|(_, need)| need.patterns().map(|(_, glob)| glob.as_str())).collect();
     if !patterns.is_empty() {
-        said.push(format!("reading only objects called {}: a Role knows no patterns", patterns.into_iter().collect::<Vec<_>>().join(", ")));
+        said.push(format!(
+            "reading only objects called {}: a Role knows no patterns",
+            patterns.into_iter().collect::<Vec<_>>().join(", ")
+        ));
     }
     if functions.contains(&Function::LogPage) {
-        said.push("of the logs only lines that match what the guest asked for, up to its byte limit".into());
+        said.push(
+            "of the logs only lines that match what the guest asked for, up to its byte limit"
+                .into(),
+        );
     }
     said.extend(needs.unsayable.iter().cloned());
     said
@@ -48,8 +80,16 @@ fn places(needs: &Needs, group: &str, resource: &str, verb: Verb) -> Option<Stri
     places_where(needs, group, resource, verb, |_| true)
 }
 
-fn places_where(needs: &Needs, group: &str, resource: &str, verb: Verb, wanted: impl Fn(&Need) -> bool) -> Option<String> {
-    let fitting = needs.all.iter().filter(|(key, need)| key.verb == verb && key.group == group && key.resource == resource && wanted(need));
+fn places_where(
+    needs: &Needs,
+    group: &str,
+    resource: &str,
+    verb: Verb,
+    wanted: impl Fn(&Need) -> bool,
+) -> Option<String> {
+    let fitting = needs.all.iter().filter(|(key, need)| {
+        key.verb == verb && key.group == group && key.resource == resource && wanted(need)
+    });
     let found: BTreeSet<&str> = fitting
         .map(|(key, _)| match &key.place {
             Place::Cluster | Place::Everywhere => "every namespace",
@@ -67,20 +107,39 @@ pub fn of_the_role_alone(needs: &Needs) -> Vec<String> {
             "kustomizations",
             "point a Kustomization at another source or path, or add patches: with Flux's defaults a way to cluster-admin",
         ),
-        ("helm.toolkit.fluxcd.io", "helmreleases", "change the chart and the values of a HelmRelease: with Flux's defaults a way to cluster-admin"),
-        ("source.toolkit.fluxcd.io", "gitrepositories", "point a GitRepository at another repository: with Flux's defaults a way to cluster-admin"),
-        ("source.toolkit.fluxcd.io", "ocirepositories", "point an OCIRepository at another repository: with Flux's defaults a way to cluster-admin"),
-        ("source.toolkit.fluxcd.io", "buckets", "point a Bucket at another endpoint: with Flux's defaults a way to cluster-admin"),
+        (
+            "helm.toolkit.fluxcd.io",
+            "helmreleases",
+            "change the chart and the values of a HelmRelease: with Flux's defaults a way to cluster-admin",
+        ),
+        (
+            "source.toolkit.fluxcd.io",
+            "gitrepositories",
+            "point a GitRepository at another repository: with Flux's defaults a way to cluster-admin",
+        ),
+        (
+            "source.toolkit.fluxcd.io",
+            "ocirepositories",
+            "point an OCIRepository at another repository: with Flux's defaults a way to cluster-admin",
+        ),
+        (
+            "source.toolkit.fluxcd.io",
+            "buckets",
+            "point a Bucket at another endpoint: with Flux's defaults a way to cluster-admin",
+        ),
         (
             "apps",
             "deployments",
             "change the image, the command and the mounts of a Deployment: whatever its ServiceAccount may, and the Secrets of its namespace",
         ),
     ];
-    let patched =
-        flux.into_iter().filter_map(|(group, resource, what)| places(needs, group, resource, Verb::Patch).map(|place| format!("{what} (in {place})")));
+    let patched = flux.into_iter().filter_map(|(group, resource, what)| {
+        places(needs, group, resource, Verb::Patch).map(|place| format!("{what} (in {place})"))
+    });
     let mut said: Vec<String> = patched.collect();
-    said.extend(places(needs, "", "pods", Verb::Delete).map(|place| format!("delete any pod (in {place})")));
+    said.extend(
+        places(needs, "", "pods", Verb::Delete).map(|place| format!("delete any pod (in {place})")),
+    );
     said
 }
 
@@ -106,14 +165,30 @@ pub fn of_the_policies(needs: &Needs) -> Vec<String> {
         .map(|(place, kinds)| format!("suspend and resume the {} that are granted, whoever had suspended them (in {place})", kinds.join(", ")))
         .collect();
     let others = [
-        (("apps", "deployments"), Verb::Patch, "restart the Deployments that are granted, as often as it likes"),
+        (
+            ("apps", "deployments"),
+            Verb::Patch,
+            "restart the Deployments that are granted, as often as it likes",
+        ),
         (("", "pods"), Verb::Delete, "delete the pods of those Deployments, each by its uid"),
-        (("coordination.k8s.io", "leases"), Verb::Delete, "delete the Lease of any run, by its uid: two runs then meet at the marks alone"),
-        (VOLSYNC, Verb::Delete, "delete the ReplicationSources that are granted, each by its uid, as many as it likes"),
-        (VOLSYNC, Verb::Create, "make ReplicationSources of its own choice: one that sends what a claim holds to a place of its own, too"),
+        (
+            ("coordination.k8s.io", "leases"),
+            Verb::Delete,
+            "delete the Lease of any run, by its uid: two runs then meet at the marks alone",
+        ),
+        (
+            VOLSYNC,
+            Verb::Delete,
+            "delete the ReplicationSources that are granted, each by its uid, as many as it likes",
+        ),
+        (
+            VOLSYNC,
+            Verb::Create,
+            "make ReplicationSources of its own choice: one that sends what a claim holds to a place of its own, too",
+        ),
     ];
-    said.extend(
-        others.into_iter().filter_map(|((group, resource), verb, what)| places(needs, group, resource, verb).map(|place| format!("{what} (in {place})"))),
-    );
+    said.extend(others.into_iter().filter_map(|((group, resource), verb, what)| {
+        places(needs, group, resource, verb).map(|place| format!("{what} (in {place})"))
+    }));
     said
 }

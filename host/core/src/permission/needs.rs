@@ -70,7 +70,12 @@ impl Needs {
     pub fn of(functions: &BTreeSet<Function>, grants: &Grants, undo: bool) -> Self {
         let mut needs = Self::default();
         let mut functions = functions.clone();
-        functions.extend([Function::Identity, Function::Lease, Function::AcquireLease, Function::ReleaseLease]);
+        functions.extend([
+            Function::Identity,
+            Function::Lease,
+            Function::AcquireLease,
+            Function::ReleaseLease,
+        ]);
         if functions.contains(&Function::Suspend) {
             functions.insert(Function::Resume);
         }
@@ -94,12 +99,23 @@ impl Needs {
     /// The host's own: what it names is known.
     fn hosts(&mut self, function: Function, rule: &Rule) {
         match rule.scope {
-            Scope::Object(name) => self.add(function, rule, rule.resource, rule.group, Place::Cluster, Some(name)),
-            Scope::Cluster => self.add(function, rule, rule.resource, rule.group, Place::Cluster, None),
+            Scope::Object(name) => {
+                self.add(function, rule, rule.resource, rule.group, Place::Cluster, Some(name))
+            }
+            Scope::Cluster => {
+                self.add(function, rule, rule.resource, rule.group, Place::Cluster, None)
+            }
             // The Lease, in the namespace that is made for it.
             Scope::Target | Scope::Effect | Scope::Followed | Scope::Everywhere => {
                 let name = (rule.verb != Verb::Create).then_some(LEASE);
-                self.add(function, rule, rule.resource, rule.group, Place::Namespace(LEASE_NAMESPACES[0].into()), name);
+                self.add(
+                    function,
+                    rule,
+                    rule.resource,
+                    rule.group,
+                    Place::Namespace(LEASE_NAMESPACES[0].into()),
+                    name,
+                );
             }
         }
     }
@@ -107,15 +123,28 @@ impl Needs {
     /// A guest's, as far as this grant goes.
     fn guests(&mut self, function: Function, rule: &Rule, grant: &Grant) {
         match rule.scope {
-            Scope::Cluster => self.add(function, rule, rule.resource, rule.group, Place::Cluster, None),
-            Scope::Object(name) => self.add(function, rule, rule.resource, rule.group, Place::Cluster, Some(name)),
+            Scope::Cluster => {
+                self.add(function, rule, rule.resource, rule.group, Place::Cluster, None)
+            }
+            Scope::Object(name) => {
+                self.add(function, rule, rule.resource, rule.group, Place::Cluster, Some(name))
+            }
             Scope::Effect | Scope::Target | Scope::Followed | Scope::Everywhere => {
                 for (group, resource) in self.kinds(rule, grant) {
                     let places: Vec<(Place, &str)> = match grant.namespaces.as_slice() {
                         [] => vec![(Place::Cluster, "")],
                         namespaces => namespaces
                             .iter()
-                            .map(|glob| (if glob.is_plain() { Place::Namespace(glob.as_str().into()) } else { Place::Everywhere }, glob.as_str()))
+                            .map(|glob| {
+                                (
+                                    if glob.is_plain() {
+                                        Place::Namespace(glob.as_str().into())
+                                    } else {
+                                        Place::Everywhere
+                                    },
+                                    glob.as_str(),
+                                )
+                            })
                             .collect(),
                     };
                     for (place, namespace) in places {
@@ -126,7 +155,15 @@ impl Needs {
         }
     }
 
-    fn named(&mut self, function: Function, rule: &Rule, (group, resource): (&str, &str), place: Place, namespace: &str, grant: &Grant) {
+    fn named(
+        &mut self,
+        function: Function,
+        rule: &Rule,
+        (group, resource): (&str, &str),
+        place: Place,
+        namespace: &str,
+        grant: &Grant,
+    ) {
         // A list has no name, and neither has what is asked along the way.
         let unnamed = rule.scope != Scope::Target || rule.verb == Verb::List;
         if unnamed && !rule.verb.mutates() {
@@ -136,15 +173,21 @@ impl Needs {
             let name = glob.is_plain().then(|| glob.as_str()).filter(|_| !unnamed);
             let key = self.add_key(function, rule, resource, group, place.clone(), name);
             let need = self.all.get_mut(&key).expect("it was just added");
-            need.fitting.entry(function).or_default().insert((namespace.to_owned(), glob.as_str().to_owned()));
+            need.fitting
+                .entry(function)
+                .or_default()
+                .insert((namespace.to_owned(), glob.as_str().to_owned()));
         }
     }
 
     /// The kinds that a rule means under a grant: its own, unless the grant leaves it out; for `query-objects` the grant's.
     fn kinds(&mut self, rule: &Rule, grant: &Grant) -> Vec<(String, String)> {
-        let Some(kinds) = &grant.kinds else { return vec![(rule.group.into(), rule.resource.into())] };
+        let Some(kinds) = &grant.kinds else {
+            return vec![(rule.group.into(), rule.resource.into())];
+        };
         if rule.resource != "*" {
-            let mut meant = words().filter(|word| kinds.iter().any(|glob| glob.fits(word))).filter_map(named);
+            let mut meant =
+                words().filter(|word| kinds.iter().any(|glob| glob.fits(word))).filter_map(named);
             // A kind that no word names (the pods of a Deployment) is asked along the way.
             let known = words().filter_map(named).any(|kind| kind == (rule.group, rule.resource));
             // Who owns an object is followed, whichever kinds may be asked about.
@@ -159,7 +202,9 @@ impl Needs {
         for kind in kinds {
             if kind.is_plain() {
                 // Of one that cannot be asked for, no Role shall tell.
-                found.extend(Kind::spelt(kind.as_str()).ok().map(|kind| (kind.group, kind.resource)));
+                found.extend(
+                    Kind::spelt(kind.as_str()).ok().map(|kind| (kind.group, kind.resource)),
+                );
             } else {
                 self.unsayable.insert(format!("query-objects is granted for kinds like {:?}: a Role without wildcards has to name them", kind.as_str()));
             }
@@ -167,24 +212,56 @@ impl Needs {
         found
     }
 
-    fn add(&mut self, function: Function, rule: &Rule, resource: &str, group: &str, place: Place, name: Option<&str>) {
+    fn add(
+        &mut self,
+        function: Function,
+        rule: &Rule,
+        resource: &str,
+        group: &str,
+        place: Place,
+        name: Option<&str>,
+    ) {
         self.add_key(function, rule, resource, group, place, name);
     }
 
-    fn add_key(&mut self, function: Function, rule: &Rule, resource: &str, group: &str, place: Place, name: Option<&str>) -> Key {
-        let key = Key { place, group: group.into(), resource: resource.into(), subresource: rule.subresource, verb: rule.verb };
+    fn add_key(
+        &mut self,
+        function: Function,
+        rule: &Rule,
+        resource: &str,
+        group: &str,
+        place: Place,
+        name: Option<&str>,
+    ) -> Key {
+        let key = Key {
+            place,
+            group: group.into(),
+            resource: resource.into(),
+            subresource: rule.subresource,
+            verb: rule.verb,
+        };
         if REVIEWS.contains(&resource) {
             return key;
         }
         if key.place == Place::Everywhere {
-            let held = if reach(function.capability()) == Some(Reach::Touch) { ", and the admission policies hold its changes to the pattern" } else { "" };
-            let said = format!("{} is granted for namespaces by a pattern: a Role has to name them, so it is bound in all{held}", function.capability());
+            let held = if reach(function.capability()) == Some(Reach::Touch) {
+                ", and the admission policies hold its changes to the pattern"
+            } else {
+                ""
+            };
+            let said = format!(
+                "{} is granted for namespaces by a pattern: a Role has to name them, so it is bound in all{held}",
+                function.capability()
+            );
             self.unsayable.insert(said);
         }
         match (self.all.get_mut(&key), name) {
             (None, name) => {
                 let names = name.map(|name| BTreeSet::from([name.to_owned()]));
-                self.all.insert(key.clone(), Need { names, functions: BTreeSet::from([function]), fitting: BTreeMap::new() });
+                self.all.insert(
+                    key.clone(),
+                    Need { names, functions: BTreeSet::from([function]), fitting: BTreeMap::new() },
+                );
             }
             (Some(need), name) => {
                 need.functions.insert(function);
@@ -201,8 +278,16 @@ impl Needs {
     /// Beside a run's own requests: to see that these admission policies are there.
     pub fn and_policies(&mut self, names: &[String]) {
         let (rules, _) = table(Function::Policies);
-        for (rule, name) in rules.iter().flat_map(|rule| names.iter().map(move |name| (rule, name))) {
-            self.add(Function::Policies, rule, rule.resource, rule.group, Place::Cluster, Some(name));
+        for (rule, name) in rules.iter().flat_map(|rule| names.iter().map(move |name| (rule, name)))
+        {
+            self.add(
+                Function::Policies,
+                rule,
+                rule.resource,
+                rule.group,
+                Place::Cluster,
+                Some(name),
+            );
         }
     }
 
@@ -223,7 +308,9 @@ impl Needs {
                 name,
             };
             match &need.names {
-                Some(names) => requests.extend(names.iter().map(|name| request(Some(name.clone())))),
+                Some(names) => {
+                    requests.extend(names.iter().map(|name| request(Some(name.clone()))))
+                }
                 None => requests.push(request(None)),
             }
         }
@@ -233,9 +320,20 @@ impl Needs {
 
 /// The grants for a capability that hold in every layer: each pair of them laid over each other. Never narrower than what `decide` allows.
 pub fn intersections(grants: &Grants, capability: &str) -> Vec<Grant> {
-    let of = |layer: &crate::grants::Layer| layer.grants.iter().filter(|grant| grant.capability == capability).cloned().collect::<Vec<_>>();
+    let of = |layer: &crate::grants::Layer| {
+        layer
+            .grants
+            .iter()
+            .filter(|grant| grant.capability == capability)
+            .cloned()
+            .collect::<Vec<_>>()
+    };
     let Some((first, rest)) = grants.layers.split_first() else { return vec![] };
-    rest.iter().fold(of(first), |held, layer| held.iter().flat_map(|one| of(layer).into_iter().filter_map(|other| over(one, &other))).collect())
+    rest.iter().fold(of(first), |held, layer| {
+        held.iter()
+            .flat_map(|one| of(layer).into_iter().filter_map(|other| over(one, &other)))
+            .collect()
+    })
 }
 
 fn over(one: &Grant, other: &Grant) -> Option<Grant> {
@@ -248,9 +346,12 @@ fn over(one: &Grant, other: &Grant) -> Option<Grant> {
     if one.namespaces.is_empty() != other.namespaces.is_empty() {
         return None;
     }
-    let (namespaces, names) = (meet(&one.namespaces, &other.namespaces), meet(&one.names, &other.names));
+    let (namespaces, names) =
+        (meet(&one.namespaces, &other.namespaces), meet(&one.names, &other.names));
     let movers = match (&one.movers, &other.movers) {
-        (Some(one), Some(other)) => Some(one.iter().filter(|mover| other.contains(mover)).cloned().collect::<Vec<_>>()),
+        (Some(one), Some(other)) => {
+            Some(one.iter().filter(|mover| other.contains(mover)).cloned().collect::<Vec<_>>())
+        }
         (one, other) => one.as_ref().or(other.as_ref()).cloned(),
     };
     let nothing = kinds.as_ref().is_some_and(Vec::is_empty)
@@ -262,7 +363,12 @@ fn over(one: &Grant, other: &Grant) -> Option<Grant> {
         kinds,
         namespaces,
         names,
-        label_selector: one.label_selector.iter().chain(&other.label_selector).cloned().reduce(|one, other| one.and(&other)),
+        label_selector: one
+            .label_selector
+            .iter()
+            .chain(&other.label_selector)
+            .cloned()
+            .reduce(|one, other| one.and(&other)),
         movers,
         max: one.max.least(other.max),
         approval: one.approval.or(other.approval),
@@ -302,21 +408,32 @@ fn apart(a: &Glob, b: &Glob) -> bool {
     let begin = |glob: &Glob| glob.as_str().split(meta).next().unwrap_or_default().to_owned();
     let end = |glob: &Glob| glob.as_str().rsplit(meta).next().unwrap_or_default().to_owned();
     let ((one, other), (last, least)) = ((begin(a), begin(b)), (end(a), end(b)));
-    !(one.starts_with(&other) || other.starts_with(&one)) || !(last.ends_with(&least) || least.ends_with(&last))
+    !(one.starts_with(&other) || other.starts_with(&one))
+        || !(last.ends_with(&least) || least.ends_with(&last))
 }
 
 /// The functions that a component imports, by what it imports of each capability. A resource's method is one of its capability's.
-pub fn functions<'a, 'b>(imported: impl IntoIterator<Item = (&'a str, &'b [String])>) -> BTreeSet<Function> {
+pub fn functions<'a, 'b>(
+    imported: impl IntoIterator<Item = (&'a str, &'b [String])>,
+) -> BTreeSet<Function> {
     imported.into_iter().flat_map(|(capability, names)| of_capability(capability, names)).collect()
 }
 
 fn of_capability(capability: &str, imported: &[String]) -> BTreeSet<Function> {
-    let known: Vec<Function> = Function::ALL.iter().copied().filter(|function| function.capability() == capability).collect();
+    let known: Vec<Function> = Function::ALL
+        .iter()
+        .copied()
+        .filter(|function| function.capability() == capability)
+        .collect();
     let spelt = |function: &Function| function.name().split_once('.').map_or("", |(_, name)| name);
     let named: BTreeSet<Function> = known
         .iter()
         .copied()
-        .filter(|function| imported.iter().any(|name| name == spelt(function) || name.split('.').next_back() == Some(spelt(function))))
+        .filter(|function| {
+            imported.iter().any(|name| {
+                name == spelt(function) || name.split('.').next_back() == Some(spelt(function))
+            })
+        })
         .collect();
     match reach(capability) {
         // One that is spelt otherwise in the contract belongs to the capability all the same.
@@ -334,7 +451,10 @@ mod tests {
         let glob = |text: &str| Glob::new(text).unwrap();
         let met = |one: &[&str], other: &[&str]| {
             let globs = |list: &[&str]| list.iter().map(|text| glob(text)).collect::<Vec<_>>();
-            meet(&globs(one), &globs(other)).iter().map(|glob| glob.as_str().to_owned()).collect::<Vec<_>>()
+            meet(&globs(one), &globs(other))
+                .iter()
+                .map(|glob| glob.as_str().to_owned())
+                .collect::<Vec<_>>()
         };
         assert_eq!(met(&["*-provisioner", "*-ctrlplugin"], &["*-provisioner"]), ["*-provisioner"]);
         assert_eq!(met(&["csi-*"], &["csi-rbd*", "nfs-*"]), ["csi-rbd*"]);

@@ -36,7 +36,12 @@ pub fn beyond() -> Vec<Request> {
         request("patch", "apps", "daemonsets", None),
         request("create", "rbac.authorization.k8s.io", "clusterrolebindings", None),
         request("escalate", "rbac.authorization.k8s.io", "clusterroles", None),
-        request("delete", "admissionregistration.k8s.io", "validatingadmissionpolicybindings", None),
+        request(
+            "delete",
+            "admissionregistration.k8s.io",
+            "validatingadmissionpolicybindings",
+            None,
+        ),
     ]
 }
 
@@ -50,16 +55,39 @@ impl Rings {
     /// Each ring by its name, whether it holds, and a sentence.
     pub fn told(&self) -> [(&'static str, bool, String); 3] {
         let (role, role_said) = match &self.beyond {
-            Some(beyond) if beyond.is_empty() => (true, "the credential may do nothing of what no run does".to_owned()),
-            Some(beyond) => (false, format!("the credential may do what no run does: {}", beyond.join(", "))),
-            None => (false, "not known: the API server did not say what the credential may do".into()),
+            Some(beyond) if beyond.is_empty() => {
+                (true, "the credential may do nothing of what no run does".to_owned())
+            }
+            Some(beyond) => {
+                (false, format!("the credential may do what no run does: {}", beyond.join(", ")))
+            }
+            None => {
+                (false, "not known: the API server did not say what the credential may do".into())
+            }
         };
         let (admission, admission_said) = match &self.missing_policies {
-            Some(missing) if missing.is_empty() => (true, "the admission policies of this account are there, as its documents make them".to_owned()),
-            Some(missing) => (false, format!("of the account's admission policies there is no {}", missing.join(", no "))),
-            None => (false, "no admission policies of this account are known: salve rbac makes them".into()),
+            Some(missing) if missing.is_empty() => (
+                true,
+                "the admission policies of this account are there, as its documents make them"
+                    .to_owned(),
+            ),
+            Some(missing) => (
+                false,
+                format!(
+                    "of the account's admission policies there is no {}",
+                    missing.join(", no ")
+                ),
+            ),
+            None => (
+                false,
+                "no admission policies of this account are known: salve rbac makes them".into(),
+            ),
         };
-        [("host", true, "the guest: its grants, the footprint of each effect".into()), ("role", role, role_said), ("admission", admission, admission_said)]
+        [
+            ("host", true, "the guest: its grants, the footprint of each effect".into()),
+            ("role", role, role_said),
+            ("admission", admission, admission_said),
+        ]
     }
 }
 
@@ -73,14 +101,23 @@ mod tests {
         assert_eq!(holds(&Rings::default()), [true, false, false]);
         let all = Rings { beyond: Some(vec![]), missing_policies: Some(vec![]) };
         assert_eq!(holds(&all), [true, true, true]);
-        let none = Rings { beyond: Some(vec!["get secrets".into()]), missing_policies: Some(vec!["salve-x-patch-buckets".into()]) };
+        let none = Rings {
+            beyond: Some(vec!["get secrets".into()]),
+            missing_policies: Some(vec!["salve-x-patch-buckets".into()]),
+        };
         assert_eq!(holds(&none), [true, false, false]);
-        assert!(none.told()[1].2.contains("get secrets") && none.told()[2].2.contains("no salve-x-patch-buckets"));
+        assert!(
+            none.told()[1].2.contains("get secrets")
+                && none.told()[2].2.contains("no salve-x-patch-buckets")
+        );
     }
 
     #[test]
     fn only_a_service_account_is_one() {
-        assert_eq!(account("system:serviceaccount:salve:volsync-unlock").unwrap(), Account { namespace: "salve".into(), name: "volsync-unlock".into() });
+        assert_eq!(
+            account("system:serviceaccount:salve:volsync-unlock").unwrap(),
+            Account { namespace: "salve".into(), name: "volsync-unlock".into() }
+        );
         assert!(account("alice").is_none() && account("system:serviceaccount:salve").is_none());
     }
 }

@@ -14,7 +14,10 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 /// No wildcard, no Secret, no `escalate`, `bind` or `impersonate`: the footprint table has none. A Role wherever the namespace is known.
 pub fn objects(account: &Account, needs: &Needs) -> Vec<Value> {
     let homes: BTreeSet<&str> = BTreeSet::from([account.namespace.as_str(), LEASE_NAMESPACES[0]]);
-    let mut objects: Vec<Value> = homes.into_iter().map(|name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})).collect();
+    let mut objects: Vec<Value> = homes
+        .into_iter()
+        .map(|name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
+        .collect();
     objects.push(json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account.name, "namespace": account.namespace}}));
     let mut places: BTreeMap<&Place, Vec<(&Key, &Need)>> = BTreeMap::new();
     for (key, need) in &needs.all {
@@ -22,8 +25,12 @@ pub fn objects(account: &Account, needs: &Needs) -> Vec<Value> {
     }
     for (place, needs) in places {
         let (kind, name, namespace) = match place {
-            Place::Cluster => ("ClusterRole", format!("{}-{}", account.namespace, account.name), None),
-            Place::Everywhere => ("ClusterRole", format!("{}-{}-everywhere", account.namespace, account.name), None),
+            Place::Cluster => {
+                ("ClusterRole", format!("{}-{}", account.namespace, account.name), None)
+            }
+            Place::Everywhere => {
+                ("ClusterRole", format!("{}-{}-everywhere", account.namespace, account.name), None)
+            }
             Place::Namespace(namespace) => ("Role", account.name.clone(), Some(namespace)),
         };
         let metadata = match namespace {
@@ -46,7 +53,10 @@ type Names<'a> = Option<&'a BTreeSet<String>>;
 fn rules(needs: &[(&Key, &Need)]) -> Vec<Value> {
     let mut verbs: BTreeMap<(&str, String, Names<'_>), Vec<&str>> = BTreeMap::new();
     for (key, need) in needs {
-        let resource = key.subresource.map_or_else(|| key.resource.clone(), |subresource| format!("{}/{subresource}", key.resource));
+        let resource = key.subresource.map_or_else(
+            || key.resource.clone(),
+            |subresource| format!("{}/{subresource}", key.resource),
+        );
         verbs.entry((&key.group, resource, need.names.as_ref())).or_default().push(key.verb.word());
     }
     let mut resources: BTreeMap<(&str, Vec<&str>, Names<'_>), Vec<String>> = BTreeMap::new();

@@ -64,8 +64,15 @@ impl Seen {
                     About {
                         target: frozen.object.target().to_string(),
                         why: if frozen.why.is_empty() { step.into() } else { frozen.why.clone() },
-                        created: created(prior, "ReplicationSource", &frozen.object.namespace, &frozen.object.name),
-                        owner: owned.and_then(|owned| owned.owner.as_ref()).map(|owner| kinded(&owner.target)),
+                        created: created(
+                            prior,
+                            "ReplicationSource",
+                            &frozen.object.namespace,
+                            &frozen.object.name,
+                        ),
+                        owner: owned
+                            .and_then(|owned| owned.owner.as_ref())
+                            .map(|owner| kinded(&owner.target)),
                         last_backup: source.and_then(|source| source.last_sync),
                         returns: owned.map(returns),
                     }
@@ -74,14 +81,23 @@ impl Seen {
             }
             Touch::Suspend(suspend) => {
                 let one = |target: &FluxRef| {
-                    let parent = self.flux(target).and_then(|object| object.parent.as_ref().map(|parent| (parent, object.parent_reverts)));
+                    let parent = self.flux(target).and_then(|object| {
+                        object.parent.as_ref().map(|parent| (parent, object.parent_reverts))
+                    });
                     About {
                         target: target.target().to_string(),
                         why: suspend.reason.clone(),
-                        created: created(prior, target.kind.kind(), &target.namespace, &target.name),
+                        created: created(
+                            prior,
+                            target.kind.kind(),
+                            &target.namespace,
+                            &target.name,
+                        ),
                         owner: parent.map(|(parent, _)| kinded(parent)),
                         last_backup: None,
-                        returns: parent.filter(|(_, reverts)| *reverts).map(|(parent, _)| format!("{} would resume it", kinded(parent))),
+                        returns: parent
+                            .filter(|(_, reverts)| *reverts)
+                            .map(|(parent, _)| format!("{} would resume it", kinded(parent))),
                     }
                 };
                 suspend.targets.iter().map(one).collect()
@@ -91,18 +107,32 @@ impl Seen {
                 vec![About {
                     target: restart.target.target().to_string(),
                     why: step.into(),
-                    created: created(prior, "Deployment", &restart.target.namespace, &restart.target.name),
-                    owner: owned.and_then(|owned| owned.owner.as_ref()).map(|owner| kinded(&owner.target)),
+                    created: created(
+                        prior,
+                        "Deployment",
+                        &restart.target.namespace,
+                        &restart.target.name,
+                    ),
+                    owner: owned
+                        .and_then(|owned| owned.owner.as_ref())
+                        .map(|owner| kinded(&owner.target)),
                     last_backup: None,
                     returns: None,
                 }]
             }
-            Touch::AcquireLease(_) | Touch::ReleaseLease(_) | Touch::Resume(_) | Touch::Reconcile(_) | Touch::Recreate(_) => vec![],
+            Touch::AcquireLease(_)
+            | Touch::ReleaseLease(_)
+            | Touch::Resume(_)
+            | Touch::Reconcile(_)
+            | Touch::Recreate(_) => vec![],
         }
     }
 
     fn owned(&self, kind: SubjectKind, object: &ObjectRef) -> Option<&Ownership> {
-        self.owned.iter().rev().find(|owned| owned.subject.kind == kind && owned.subject.object == *object)
+        self.owned
+            .iter()
+            .rev()
+            .find(|owned| owned.subject.kind == kind && owned.subject.object == *object)
     }
 
     fn flux(&self, target: &FluxRef) -> Option<&FluxObject> {
@@ -132,7 +162,11 @@ fn kinded(target: &FluxRef) -> String {
 }
 
 fn created(prior: Option<&Prior>, kind: &str, namespace: &str, name: &str) -> Option<String> {
-    let is_it = |object: &&Value| object["kind"] == kind && object["metadata"]["namespace"] == namespace && object["metadata"]["name"] == name;
+    let is_it = |object: &&Value| {
+        object["kind"] == kind
+            && object["metadata"]["namespace"] == namespace
+            && object["metadata"]["name"] == name
+    };
     prior?.objects.iter().find(is_it)?["metadata"]["creationTimestamp"].as_str().map(str::to_owned)
 }
 
@@ -159,15 +193,26 @@ mod tests {
     }
 
     fn owned(standing: Standing, owner: Option<FluxObject>) -> Ownership {
-        let subject = Subject { kind: SubjectKind::ReplicationSource, object: ObjectRef::new("media", "old-lidarr") };
+        let subject = Subject {
+            kind: SubjectKind::ReplicationSource,
+            object: ObjectRef::new("media", "old-lidarr"),
+        };
         Ownership { subject, standing, owner, evidence: "Argo CD tracks it".into() }
     }
 
     #[test]
     fn what_re_creates_it_is_said_by_its_standing() {
-        let managed = |kind, suspended, drift| returns(&owned(Standing::Managed, Some(owner(kind, suspended, drift))));
-        assert_eq!(managed(FluxKind::Kustomization, false, true), "Kustomization media/lidarr re-creates it when it next reconciles: remove it from Git");
-        assert_eq!(managed(FluxKind::Kustomization, true, true), "Kustomization media/lidarr re-creates it once somebody resumes that");
+        let managed = |kind, suspended, drift| {
+            returns(&owned(Standing::Managed, Some(owner(kind, suspended, drift))))
+        };
+        assert_eq!(
+            managed(FluxKind::Kustomization, false, true),
+            "Kustomization media/lidarr re-creates it when it next reconciles: remove it from Git"
+        );
+        assert_eq!(
+            managed(FluxKind::Kustomization, true, true),
+            "Kustomization media/lidarr re-creates it once somebody resumes that"
+        );
         assert!(managed(FluxKind::HelmRelease, false, false).contains("next upgrade"));
         assert_eq!(returns(&owned(Standing::Foreign, None)), "Argo CD tracks it");
         assert_eq!(returns(&owned(Standing::HandMade, None)), "nothing re-creates it");

@@ -19,17 +19,42 @@ pub struct Generator {
     read: BTreeMap<String, Grant>,
 }
 
-const TOUCHES: [&str; 4] = ["suspend-flux", "reconcile-flux", "delete-replicationsources", "restart-deployment"];
+const TOUCHES: [&str; 4] =
+    ["suspend-flux", "reconcile-flux", "delete-replicationsources", "restart-deployment"];
 const NAMESPACES: [&str; 4] = ["media", "ai", "rook-ceph", "flux-system"];
 const NAMES: [&str; 5] = ["plex", "sonarr", "a", "csi-provisioner", "plex.v1"];
-const TRICKS: [&str; 14] =
-    ["..", "", "media/../ai", "media%2fsecrets", "media\u{0}", "Media", "m\u{e9}dia", "media ", "*", "media/pods", "-a", "a-", "\u{202e}media", "a..b"];
-const GLOBS: [&str; 10] = ["*", "media", "ai", "m*", "?i", "[am]*", "[!m]*", "{ai,media}", "rook-ceph", "flux-*"];
-const NAME_GLOBS: [&str; 8] = ["*", "plex", "p*", "s?narr", "*-provisioner", "{plex,a}", "[ap]*", "plex.v1"];
-const FLUX: [&str; 5] = ["kustomization", "helm-release", "git-repository", "oci-repository", "bucket"];
+const TRICKS: [&str; 14] = [
+    "..",
+    "",
+    "media/../ai",
+    "media%2fsecrets",
+    "media\u{0}",
+    "Media",
+    "m\u{e9}dia",
+    "media ",
+    "*",
+    "media/pods",
+    "-a",
+    "a-",
+    "\u{202e}media",
+    "a..b",
+];
+const GLOBS: [&str; 10] =
+    ["*", "media", "ai", "m*", "?i", "[am]*", "[!m]*", "{ai,media}", "rook-ceph", "flux-*"];
+const NAME_GLOBS: [&str; 8] =
+    ["*", "plex", "p*", "s?narr", "*-provisioner", "{plex,a}", "[ap]*", "plex.v1"];
+const FLUX: [&str; 5] =
+    ["kustomization", "helm-release", "git-repository", "oci-repository", "bucket"];
 const SUBJECTS: [&str; 3] = ["replication-source", "persistent-volume-claim", "deployment"];
-const RESOURCES: [(&str, &str); 7] =
-    [("", "namespaces"), ("batch", "jobs"), ("", "secrets"), ("", "pods/exec"), ("", "Secrets"), ("batch", "secrets"), ("b..c", "jobs")];
+const RESOURCES: [(&str, &str); 7] = [
+    ("", "namespaces"),
+    ("batch", "jobs"),
+    ("", "secrets"),
+    ("", "pods/exec"),
+    ("", "Secrets"),
+    ("batch", "secrets"),
+    ("b..c", "jobs"),
+];
 const RESOURCE_GLOBS: [&str; 5] = ["namespaces", "jobs.batch", "*", "secrets", "*.batch"];
 
 impl Generator {
@@ -63,9 +88,14 @@ impl Generator {
     }
 
     pub fn scene(&mut self, calls: usize) -> Scene {
-        let layers: Vec<(Layer, Value)> = (0..[1, 1, 1, 2, 2, 3, 0][self.below(7) as usize]).map(|_| self.layer()).collect();
+        let layers: Vec<(Layer, Value)> =
+            (0..[1, 1, 1, 2, 2, 3, 0][self.below(7) as usize]).map(|_| self.layer()).collect();
         let (layers, documents): (Vec<Layer>, Vec<Value>) = layers.into_iter().unzip();
-        Scene { grants: Grants { layers }, documents: documents.into(), calls: (0..calls).map(|_| self.call()).collect() }
+        Scene {
+            grants: Grants { layers },
+            documents: documents.into(),
+            calls: (0..calls).map(|_| self.call()).collect(),
+        }
     }
 
     pub fn layer(&mut self) -> (Layer, Value) {
@@ -75,7 +105,11 @@ impl Generator {
     }
 
     pub fn grant(&mut self) -> (Grant, Value) {
-        let granted: Vec<&str> = CAPABILITIES.iter().filter(|(_, reach)| *reach != Reach::Given).map(|(name, _)| *name).collect();
+        let granted: Vec<&str> = CAPABILITIES
+            .iter()
+            .filter(|(_, reach)| *reach != Reach::Given)
+            .map(|(name, _)| *name)
+            .collect();
         let capability = self.one(&granted);
         let mut grant = json!({"capability": capability});
         if !self.rarely(8) {
@@ -86,7 +120,9 @@ impl Generator {
         }
         match capability {
             "query-objects" => grant["kinds"] = json!(self.some(&RESOURCE_GLOBS, 2)),
-            "query-flux" | "suspend-flux" | "reconcile-flux" if self.rarely(2) => grant["kinds"] = json!(self.some(&FLUX, 3)),
+            "query-flux" | "suspend-flux" | "reconcile-flux" if self.rarely(2) => {
+                grant["kinds"] = json!(self.some(&FLUX, 3))
+            }
             _ => {}
         }
         let max = match capability {
@@ -110,13 +146,17 @@ impl Generator {
             grant["evidence"] = least;
         }
         if TOUCHES.contains(&capability) && self.rarely(3) {
-            grant["labelSelector"] = json!(self.one(&["app=plex", "!keep", "app!=plex", "keep", "app=plex,!keep"]));
+            grant["labelSelector"] =
+                json!(self.one(&["app=plex", "!keep", "app!=plex", "keep", "app=plex,!keep"]));
         }
         if capability == "delete-replicationsources" && self.rarely(3) {
             grant["movers"] = json!(self.some(&["restic", "rsync-tls", "syncthing"], 2));
         }
         // Compiling globs takes longer than everything else here.
-        let read = self.read.entry(grant.to_string()).or_insert_with(|| serde_json::from_value(grant.clone()).expect("it is a grant"));
+        let read = self
+            .read
+            .entry(grant.to_string())
+            .or_insert_with(|| serde_json::from_value(grant.clone()).expect("it is a grant"));
         (read.clone(), grant)
     }
 
@@ -155,24 +195,52 @@ impl Generator {
             3 => ("query-pvcs.claims", json!({"namespaces": namespaces})),
             4 => ("query-pvcs.snapshots", json!({"namespaces": namespaces})),
             5 => ("query-pods.pods", json!({"namespaces": namespaces})),
-            6 => ("query-drivers.find", json!({"selector": {"name": "d"}, "namespace": self.namespace()})),
-            7 => ("query-objects.list-objects", json!({"kind": kind(resource), "namespace": place, "limit": 10})),
-            8 => ("query-objects.get", json!({"kind": kind(resource), "namespace": place, "name": self.name()})),
+            6 => (
+                "query-drivers.find",
+                json!({"selector": {"name": "d"}, "namespace": self.namespace()}),
+            ),
+            7 => (
+                "query-objects.list-objects",
+                json!({"kind": kind(resource), "namespace": place, "limit": 10}),
+            ),
+            8 => (
+                "query-objects.get",
+                json!({"kind": kind(resource), "namespace": place, "name": self.name()}),
+            ),
             9 => {
-                let query = json!({"deployment": self.object(), "container": "c", "limit_bytes": 1});
+                let query =
+                    json!({"deployment": self.object(), "container": "c", "limit_bytes": 1});
                 ("tail-logs.next", json!({"query": query, "after": []}))
             }
-            10 => ("suspend-flux.suspend", json!({"targets": self.set(Self::flux), "reason": "r", "drain_seconds": 1})),
-            11 => ("suspend-flux.resume", json!({"target": {"kind": "bucket", "namespace": "media", "name": "a"}, "uid": "u", "prior": "absent"})),
-            12 => ("reconcile-flux.reconcile", json!({"target": self.flux(), "force": false, "wait_seconds": 1})),
+            10 => (
+                "suspend-flux.suspend",
+                json!({"targets": self.set(Self::flux), "reason": "r", "drain_seconds": 1}),
+            ),
+            11 => (
+                "suspend-flux.resume",
+                json!({"target": {"kind": "bucket", "namespace": "media", "name": "a"}, "uid": "u", "prior": "absent"}),
+            ),
+            12 => (
+                "reconcile-flux.reconcile",
+                json!({"target": self.flux(), "force": false, "wait_seconds": 1}),
+            ),
             13 => {
                 let frozen = |generator: &mut Self| json!({"object": generator.object(), "uid": "u", "digest": "d"});
-                ("delete-replicationsources.delete", json!({"set": self.set(frozen), "pace": {"at_once": 1, "pause": 0}}))
+                (
+                    "delete-replicationsources.delete",
+                    json!({"set": self.set(frozen), "pace": {"at_once": 1, "pause": 0}}),
+                )
             }
-            14 => ("restart-deployment.restart", json!({"target": self.object(), "uid": "u", "strategy": "annotate"})),
+            14 => (
+                "restart-deployment.restart",
+                json!({"target": self.object(), "uid": "u", "strategy": "annotate"}),
+            ),
             _ => {
                 let restarted = json!({"at": 1, "old_pods": []});
-                ("restart-deployment.await-rollout", json!({"target": self.object(), "restarted": restarted, "leases": [], "wait_seconds": 1}))
+                (
+                    "restart-deployment.await-rollout",
+                    json!({"target": self.object(), "restarted": restarted, "leases": [], "wait_seconds": 1}),
+                )
             }
         };
         json!({"call": call, "with": with})
@@ -181,12 +249,20 @@ impl Generator {
     /// What a call meets: most of its objects, with labels and movers of all sorts.
     pub fn objects(&mut self, call: &Value) -> Vec<Value> {
         let with = &call["with"];
-        let mut places: Vec<Value> = [&with["targets"], &with["set"]].into_iter().filter_map(Value::as_array).flatten().cloned().collect();
+        let mut places: Vec<Value> = [&with["targets"], &with["set"]]
+            .into_iter()
+            .filter_map(Value::as_array)
+            .flatten()
+            .cloned()
+            .collect();
         places.extend(with.get("target").cloned());
         let mut objects = vec![];
         for place in places {
             // Of a set some are settled already; the object of a single touch is always read.
-            if with.get("target").is_none() && with.pointer("/set/1").or(with.pointer("/targets/1")).is_some() && self.rarely(8) {
+            if with.get("target").is_none()
+                && with.pointer("/set/1").or(with.pointer("/targets/1")).is_some()
+                && self.rarely(8)
+            {
                 continue;
             }
             let names = place.get("object").unwrap_or(&place);
@@ -203,8 +279,11 @@ impl Generator {
                     spec[mover] = json!({});
                 }
             }
-            let kind = place["kind"].as_str().map_or("Deployment".to_owned(), |kind| kind.replace('-', "").to_uppercase());
-            let metadata = json!({"namespace": names["namespace"], "name": names["name"], "labels": labels});
+            let kind = place["kind"]
+                .as_str()
+                .map_or("Deployment".to_owned(), |kind| kind.replace('-', "").to_uppercase());
+            let metadata =
+                json!({"namespace": names["namespace"], "name": names["name"], "labels": labels});
             objects.push(json!({"kind": kind, "metadata": metadata, "spec": spec}));
         }
         objects
@@ -212,10 +291,15 @@ impl Generator {
 
     /// A page of a log with a few lines, some of them seen before: as an outcome, and the lines.
     pub fn outcome(&mut self) -> (Effect, Outcome, Vec<String>) {
-        let lines: Vec<String> = (0..self.below(3)).map(|_| format!("line {}", self.below(4))).collect();
+        let lines: Vec<String> =
+            (0..self.below(3)).map(|_| format!("line {}", self.below(4))).collect();
         let query = json!({"deployment": {"namespace": "media", "name": "a"}, "container": "c", "limit_bytes": 1});
-        let effect = serde_json::from_value(json!({"call": "tail-logs.next", "with": {"query": query, "after": []}})).expect("it is an effect");
-        let told: Vec<Value> = lines.iter().map(|text| json!({"pod": "p", "time": 1, "text": text})).collect();
+        let effect = serde_json::from_value(
+            json!({"call": "tail-logs.next", "with": {"query": query, "after": []}}),
+        )
+        .expect("it is an effect");
+        let told: Vec<Value> =
+            lines.iter().map(|text| json!({"pod": "p", "time": 1, "text": text})).collect();
         let page = json!({"lines": told, "pods": ["p"], "unread": [], "lines_read": 9, "more": false, "position": []});
         (effect, Outcome::Ok(serde_json::value::to_raw_value(&page).expect("it is JSON")), lines)
     }

@@ -20,7 +20,10 @@ fn word(grants: &Grants, tally: &mut Tally, effect: &Effect, objects: &[Value]) 
         return Word::Invalid;
     }
     if grants.decide(effect, tally).is_err() {
-        assert!(grants.decide_met(effect, objects, tally).is_err(), "what is denied unread is allowed read: {effect:?}");
+        assert!(
+            grants.decide_met(effect, objects, tally).is_err(),
+            "what is denied unread is allowed read: {effect:?}"
+        );
         return Word::Denied;
     }
     match grants.decide_met(effect, objects, tally) {
@@ -50,14 +53,23 @@ fn both_judges_agree_on_a_million_calls() {
                 used.lines.extend(found.2);
             }
             let objects = Generator::new(seed.rotate_left(32) ^ n as u64).objects(&call);
-            let (ours, theirs) = (word(&grants, &mut tally, &effect(&call), &objects), judge(&documents, &mut used, &call, &objects));
-            assert_eq!(ours, theirs, "seed {seed}, call {n}: {call}\nof {objects:?}\nunder {documents}");
+            let (ours, theirs) = (
+                word(&grants, &mut tally, &effect(&call), &objects),
+                judge(&documents, &mut used, &call, &objects),
+            );
+            assert_eq!(
+                ours, theirs,
+                "seed {seed}, call {n}: {call}\nof {objects:?}\nunder {documents}"
+            );
             words[theirs as usize] += 1;
         }
     }
     println!("invalid, denied, allowed, asked: {words:?} of {}", words.iter().sum::<u64>());
     assert_eq!(words.iter().sum::<u64>(), 1_000_000);
-    assert!(words.iter().all(|count| *count > 5_000), "too few of a kind to mean anything: {words:?}");
+    assert!(
+        words.iter().all(|count| *count > 5_000),
+        "too few of a kind to mean anything: {words:?}"
+    );
 }
 
 #[test]
@@ -66,14 +78,23 @@ fn a_grant_more_never_denies_and_a_document_more_never_allows() {
     for seed in 0..SCENES / 5 {
         let mut generator = Generator::new(seed);
         let Scene { grants, calls, .. } = generator.scene(20);
-        let more = Grants { layers: grants.layers.iter().map(|layer| with(layer, &mut generator)).collect() };
-        let narrower = Grants { layers: grants.layers.iter().cloned().chain([generator.layer().0]).collect() };
+        let more = Grants {
+            layers: grants.layers.iter().map(|layer| with(layer, &mut generator)).collect(),
+        };
+        let narrower =
+            Grants { layers: grants.layers.iter().cloned().chain([generator.layer().0]).collect() };
         for call in &calls {
             let effect = effect(call);
             let allowed = |grants: &Grants| grants.decide(&effect, &Tally::default()).is_ok();
-            assert!(!allowed(&grants) || allowed(&more), "a grant more denied {call} (seed {seed})");
+            assert!(
+                !allowed(&grants) || allowed(&more),
+                "a grant more denied {call} (seed {seed})"
+            );
             // Where there is no document at all, one more can only be the first.
-            assert!(grants.layers.is_empty() || !allowed(&narrower) || allowed(&grants), "a document more allowed {call} (seed {seed})");
+            assert!(
+                grants.layers.is_empty() || !allowed(&narrower) || allowed(&grants),
+                "a document more allowed {call} (seed {seed})"
+            );
             turned[0] += u64::from(!allowed(&grants) && allowed(&more));
             turned[1] += u64::from(allowed(&grants) && !allowed(&narrower));
         }

@@ -63,13 +63,15 @@ pub fn judge(documents: &Value, used: &mut Used, call: &Value, objects: &[Value]
         for target in &targets {
             let holds = |g: usize| {
                 let grant = &grants[g];
-                let taken = used.counts.get(&(d, g)).copied().unwrap_or(0) + charges.iter().filter(|charge| **charge == (d, g)).count() as u64;
+                let taken = used.counts.get(&(d, g)).copied().unwrap_or(0)
+                    + charges.iter().filter(|charge| **charge == (d, g)).count() as u64;
                 fits(grant, capability, target)
                     && maximum(grant, name).is_none_or(|max| taken < max)
                     && (looks || proven(grant, &used.lines))
                     && as_wanted(grant, target, objects)
             };
-            let free = (0..grants.len()).find(|g| holds(*g) && (looks || grants[*g]["approval"].is_null()));
+            let free = (0..grants.len())
+                .find(|g| holds(*g) && (looks || grants[*g]["approval"].is_null()));
             match free.or_else(|| (0..grants.len()).find(|g| holds(*g))) {
                 None => return Word::Denied,
                 Some(g) => {
@@ -96,7 +98,11 @@ fn owned(value: &Value) -> Option<String> {
 }
 
 fn targets(call: &str, with: &Value) -> Vec<Target> {
-    let object = |object: &Value, kind: Option<String>| Target { kind, namespace: owned(&object["namespace"]), name: owned(&object["name"]) };
+    let object = |object: &Value, kind: Option<String>| Target {
+        kind,
+        namespace: owned(&object["namespace"]),
+        name: owned(&object["name"]),
+    };
     let list = |key: &str| with[key].as_array().cloned().unwrap_or_default();
     let flux = |target: &Value| object(target, owned(&target["kind"]));
     let kind = || {
@@ -104,39 +110,70 @@ fn targets(call: &str, with: &Value) -> Vec<Target> {
         Some(if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") })
     };
     match call {
-        "query-flux.owners" => list("subjects").iter().map(|subject| object(&subject["object"], owned(&subject["kind"]))).collect(),
-        "query-flux.get" | "reconcile-flux.reconcile" | "suspend-flux.resume" => vec![flux(&with["target"])],
-        "suspend-flux.suspend" => list("targets").iter().map(flux).collect(),
-        "query-replicationsources.sources" | "query-replicationsources.destinations" | "query-pvcs.claims" | "query-pvcs.snapshots" | "query-pods.pods" => {
-            list("namespaces").iter().map(|namespace| Target { kind: None, namespace: owned(namespace), name: None }).collect()
+        "query-flux.owners" => list("subjects")
+            .iter()
+            .map(|subject| object(&subject["object"], owned(&subject["kind"])))
+            .collect(),
+        "query-flux.get" | "reconcile-flux.reconcile" | "suspend-flux.resume" => {
+            vec![flux(&with["target"])]
         }
-        "query-drivers.find" => vec![Target { kind: None, namespace: owned(&with["namespace"]), name: None }],
-        "query-objects.list-objects" => vec![Target { kind: kind(), namespace: owned(&with["namespace"]), name: None }],
-        "query-objects.get" => vec![Target { kind: kind(), namespace: owned(&with["namespace"]), name: owned(&with["name"]) }],
+        "suspend-flux.suspend" => list("targets").iter().map(flux).collect(),
+        "query-replicationsources.sources"
+        | "query-replicationsources.destinations"
+        | "query-pvcs.claims"
+        | "query-pvcs.snapshots"
+        | "query-pods.pods" => list("namespaces")
+            .iter()
+            .map(|namespace| Target { kind: None, namespace: owned(namespace), name: None })
+            .collect(),
+        "query-drivers.find" => {
+            vec![Target { kind: None, namespace: owned(&with["namespace"]), name: None }]
+        }
+        "query-objects.list-objects" => {
+            vec![Target { kind: kind(), namespace: owned(&with["namespace"]), name: None }]
+        }
+        "query-objects.get" => vec![Target {
+            kind: kind(),
+            namespace: owned(&with["namespace"]),
+            name: owned(&with["name"]),
+        }],
         "tail-logs.next" => vec![object(&with["query"]["deployment"], None)],
-        "delete-replicationsources.delete" => list("set").iter().map(|frozen| object(&frozen["object"], None)).collect(),
-        "restart-deployment.restart" | "restart-deployment.await-rollout" => vec![object(&with["target"], None)],
+        "delete-replicationsources.delete" => {
+            list("set").iter().map(|frozen| object(&frozen["object"], None)).collect()
+        }
+        "restart-deployment.restart" | "restart-deployment.await-rollout" => {
+            vec![object(&with["target"], None)]
+        }
         "run.now" => vec![],
         other => panic!("the reference does not know {other}"),
     }
 }
 
-static LABEL: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\A[a-z0-9]([-a-z0-9]*[a-z0-9])?\z").expect("it is one"));
-static PLURAL: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\A[-a-z0-9]{1,63}\z").expect("it is one"));
+static LABEL: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"\A[a-z0-9]([-a-z0-9]*[a-z0-9])?\z").expect("it is one"));
+static PLURAL: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"\A[-a-z0-9]{1,63}\z").expect("it is one"));
 
 /// DNS-1123: labels for namespaces, subdomains of labels for names.
 fn names_are_names(call: &str, with: &Value, targets: &[Target]) -> bool {
     let is_label = |text: &str| text.len() <= 63 && LABEL.is_match(text);
-    let is_name = |text: &str| text.len() <= 253 && text.split('.').all(|part| LABEL.is_match(part));
+    let is_name =
+        |text: &str| text.len() <= 253 && text.split('.').all(|part| LABEL.is_match(part));
     for target in targets {
-        if target.namespace.as_deref().is_some_and(|namespace| !is_label(namespace)) || target.name.as_deref().is_some_and(|name| !is_name(name)) {
+        if target.namespace.as_deref().is_some_and(|namespace| !is_label(namespace))
+            || target.name.as_deref().is_some_and(|name| !is_name(name))
+        {
             return false;
         }
     }
     if call.starts_with("query-objects") {
         let (group, resource) = (text(&with["kind"]["group"]), text(&with["kind"]["resource"]));
-        let group_is_one = group.is_empty() || (group.len() <= 253 && group.split('.').all(is_label));
-        if !PLURAL.is_match(resource) || !group_is_one || (resource == "secrets" && group.is_empty()) {
+        let group_is_one =
+            group.is_empty() || (group.len() <= 253 && group.split('.').all(is_label));
+        if !PLURAL.is_match(resource)
+            || !group_is_one
+            || (resource == "secrets" && group.is_empty())
+        {
             return false;
         }
     }
@@ -145,7 +182,10 @@ fn names_are_names(call: &str, with: &Value, targets: &[Target]) -> bool {
     }
     // A set has each object once, and is not empty where it is to be changed.
     if call == "suspend-flux.suspend" || call == "delete-replicationsources.delete" {
-        let mut places: Vec<String> = targets.iter().map(|target| format!("{:?} {:?} {:?}", target.kind, target.namespace, target.name)).collect();
+        let mut places: Vec<String> = targets
+            .iter()
+            .map(|target| format!("{:?} {:?} {:?}", target.kind, target.namespace, target.name))
+            .collect();
         places.sort();
         places.dedup();
         return !targets.is_empty() && places.len() == targets.len();
@@ -154,7 +194,8 @@ fn names_are_names(call: &str, with: &Value, targets: &[Target]) -> bool {
 }
 
 fn fits(grant: &Value, capability: &str, target: &Target) -> bool {
-    let list = |key: &str| grant[key].as_array().map(|globs| globs.iter().map(text).collect::<Vec<_>>());
+    let list =
+        |key: &str| grant[key].as_array().map(|globs| globs.iter().map(text).collect::<Vec<_>>());
     if grant["capability"] != capability {
         return false;
     }
@@ -187,7 +228,10 @@ fn maximum(grant: &Value, call: &str) -> Option<u64> {
 
 /// No claim is ever found to wait here.
 fn proven(grant: &Value, lines: &BTreeSet<String>) -> bool {
-    let enough = |wanted: &Value| lines.iter().filter(|line| matches(text(&wanted["like"]), line)).count() as u64 >= wanted["least"].as_u64().unwrap_or(1);
+    let enough = |wanted: &Value| {
+        lines.iter().filter(|line| matches(text(&wanted["like"]), line)).count() as u64
+            >= wanted["least"].as_u64().unwrap_or(1)
+    };
     grant["evidence"]["pendingClaims"].as_u64().is_none_or(|least| least == 0)
         && grant["evidence"]["logLines"].as_array().is_none_or(|all| all.iter().all(enough))
 }
@@ -196,22 +240,32 @@ fn proven(grant: &Value, lines: &BTreeSet<String>) -> bool {
 fn as_wanted(grant: &Value, target: &Target, objects: &[Value]) -> bool {
     let of_target = |object: &&Value| {
         let metadata = &object["metadata"];
-        let kind = target.kind.as_deref().is_none_or(|kind| text(&object["kind"]).eq_ignore_ascii_case(&kind.replace('-', "")));
-        kind && owned(&metadata["namespace"]) == target.namespace && owned(&metadata["name"]) == target.name
+        let kind = target
+            .kind
+            .as_deref()
+            .is_none_or(|kind| text(&object["kind"]).eq_ignore_ascii_case(&kind.replace('-', "")));
+        kind && owned(&metadata["namespace"]) == target.namespace
+            && owned(&metadata["name"]) == target.name
     };
     let Some(object) = objects.iter().find(of_target) else { return true };
     let label = |key: &str| object["metadata"]["labels"][key].as_str();
     // Only what is generated: `a=b`, `a!=b`, `a`, `!a`.
-    let bears = |part: &str| match (part.split_once("!="), part.split_once('='), part.strip_prefix('!')) {
-        (Some((key, value)), _, _) => label(key) != Some(value),
-        (None, Some((key, value)), _) => label(key) == Some(value),
-        (None, None, Some(key)) => label(key).is_none(),
-        (None, None, None) => label(part).is_some(),
-    };
-    let labels = grant["labelSelector"].as_str().is_none_or(|selector| selector.split(',').all(bears));
+    let bears =
+        |part: &str| match (part.split_once("!="), part.split_once('='), part.strip_prefix('!')) {
+            (Some((key, value)), _, _) => label(key) != Some(value),
+            (None, Some((key, value)), _) => label(key) == Some(value),
+            (None, None, Some(key)) => label(key).is_none(),
+            (None, None, None) => label(part).is_some(),
+        };
+    let labels =
+        grant["labelSelector"].as_str().is_none_or(|selector| selector.split(',').all(bears));
     let movers = grant["movers"].as_array().is_none_or(|movers| {
         let spelt = [("restic", "restic"), ("rsyncTLS", "rsync-tls"), ("syncthing", "syncthing")];
-        let borne: Vec<&str> = spelt.iter().filter(|(field, _)| object["spec"].get(field).is_some()).map(|(_, mover)| *mover).collect();
+        let borne: Vec<&str> = spelt
+            .iter()
+            .filter(|(field, _)| object["spec"].get(field).is_some())
+            .map(|(_, mover)| *mover)
+            .collect();
         !borne.is_empty() && borne.iter().all(|mover| movers.iter().any(|granted| granted == mover))
     });
     labels && movers
@@ -227,7 +281,12 @@ pub fn matches(glob: &str, text: &str) -> bool {
 fn alternatives(glob: &str) -> Vec<String> {
     let Some((before, rest)) = glob.split_once('{') else { return vec![glob.to_owned()] };
     let (within, after) = rest.split_once('}').expect("a brace is closed");
-    within.split(',').flat_map(|one| alternatives(after).into_iter().map(move |after| format!("{before}{one}{after}"))).collect()
+    within
+        .split(',')
+        .flat_map(|one| {
+            alternatives(after).into_iter().map(move |after| format!("{before}{one}{after}"))
+        })
+        .collect()
 }
 
 fn walk(glob: &[char], text: &[char]) -> bool {
@@ -238,8 +297,10 @@ fn walk(glob: &[char], text: &[char]) -> bool {
         ['[', rest @ ..] => {
             let end = rest.iter().position(|letter| *letter == ']').expect("a class is closed");
             let (class, rest) = (&rest[..end], &rest[end + 1..]);
-            let (class, wanted) = if class.first() == Some(&'!') { (&class[1..], false) } else { (class, true) };
-            text.first().is_some_and(|letter| class.contains(letter) == wanted) && walk(rest, &text[1..])
+            let (class, wanted) =
+                if class.first() == Some(&'!') { (&class[1..], false) } else { (class, true) };
+            text.first().is_some_and(|letter| class.contains(letter) == wanted)
+                && walk(rest, &text[1..])
         }
         [letter, rest @ ..] => text.first() == Some(letter) && walk(rest, &text[1..]),
     }

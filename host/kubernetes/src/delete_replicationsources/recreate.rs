@@ -16,14 +16,20 @@ use serde_json::Value;
 const AT_ONCE: usize = 16;
 
 /// Looks which names are free. The prior holds what will be made. Where an attempt went `before`, what it made is made.
-pub(crate) async fn prepare(session: &Session, ask: &Recreate, before: Option<&Prior>) -> Result<Prepared, Error> {
+pub(crate) async fn prepare(
+    session: &Session,
+    ask: &Recreate,
+    before: Option<&Prior>,
+) -> Result<Prepared, Error> {
     let resource = discovery::served(session, VOLSYNC, "replicationsources").await?;
     let (mut objects, mut settled) = (Vec::new(), Vec::new());
     for (one, found) in ask.set.iter().zip(find_all(session, &resource, &ask.set).await) {
         match found? {
             None => objects.push(one.manifest.clone()),
             // mutant undo-disowns-own-objects: before ~> None
-            Some(found) if tried(one, before) && is_ours(one, &found) => settled.push(made(one, MadeEnd::Made, None)),
+            Some(found) if tried(one, before) && is_ours(one, &found) => {
+                settled.push(made(one, MadeEnd::Made, None))
+            }
             // mutant undo-claims-existing: (found) => settled.push(occupied(one, &found)) ~> (_) =>
             //     settled.push(made(one, MadeEnd::Made, None))
             Some(found) => settled.push(occupied(one, &found)),
@@ -35,8 +41,17 @@ pub(crate) async fn prepare(session: &Session, ask: &Recreate, before: Option<&P
     Ok(Prepared::Ready(Prior { objects, at: session.clock().now() }))
 }
 
-async fn find_all(session: &Session, resource: &Resource, set: &[Manifest]) -> Vec<Result<Option<Value>, Error>> {
-    let find = async |one: &Manifest| session.find(resource, Some(&one.object.namespace), &one.object.name).await.map_err(Error::from);
+async fn find_all(
+    session: &Session,
+    resource: &Resource,
+    set: &[Manifest],
+) -> Vec<Result<Option<Value>, Error>> {
+    let find = async |one: &Manifest| {
+        session
+            .find(resource, Some(&one.object.namespace), &one.object.name)
+            .await
+            .map_err(Error::from)
+    };
     concurrently(set.iter().map(find).collect(), AT_ONCE).await
 }
 
@@ -45,7 +60,8 @@ fn made(one: &Manifest, end: MadeEnd, message: Option<String>) -> Made {
 }
 
 fn occupied(one: &Manifest, found: &Value) -> Made {
-    let maker = list(found, "/metadata/managedFields").first().and_then(|entry| text(entry, "/manager"));
+    let maker =
+        list(found, "/metadata/managedFields").first().and_then(|entry| text(entry, "/manager"));
     let by = maker.map(|maker| format!(", made by {maker}")).unwrap_or_default();
     made(one, MadeEnd::Occupied, Some(format!("an object bears its name already{by}")))
 }
@@ -59,23 +75,29 @@ pub(crate) async fn recreate(session: &Session, ask: &Recreate, prior: &Prior) -
     let mut sofar = Vec::new();
     for (index, one) in ask.set.iter().enumerate() {
         if !tried(one, Some(prior)) {
-            sofar.push(made(one, MadeEnd::Occupied, Some("an object bears its name already".into())));
+            sofar.push(made(
+                one,
+                MadeEnd::Occupied,
+                Some("an object bears its name already".into()),
+            ));
             continue;
         }
         if index > 0 && session.stopped() {
             sofar.push(made(one, MadeEnd::Refused, Some("stopped before it".into())));
             continue;
         }
-        let failure = match session.create(&resource, &one.object.namespace, one.manifest.clone()).await {
-            Ok(_) => {
-                sofar.push(made(one, MadeEnd::Made, None));
-                continue;
-            }
-            Err(failure) => failure,
-        };
+        let failure =
+            match session.create(&resource, &one.object.namespace, one.manifest.clone()).await {
+                Ok(_) => {
+                    sofar.push(made(one, MadeEnd::Made, None));
+                    continue;
+                }
+                Err(failure) => failure,
+            };
         // Where no answer came, the object says what became of it.
         if failure.is_lost()
-            && let Ok(Some(found)) = session.find(&resource, Some(&one.object.namespace), &one.object.name).await
+            && let Ok(Some(found)) =
+                session.find(&resource, Some(&one.object.namespace), &one.object.name).await
             && is_ours(one, &found)
         {
             sofar.push(made(one, MadeEnd::Made, None));
@@ -84,7 +106,11 @@ pub(crate) async fn recreate(session: &Session, ask: &Recreate, prior: &Prior) -
         if failure.code() == Some(409) || failure.is_lost() {
             // What became of it, the next attempt reads.
             let rest = Touch::Recreate(Recreate { set: ask.set[index..].to_vec() });
-            return Acted::Conflict { sofar: (!sofar.is_empty()).then_some(Answer::Recreate(sofar)), rest, message: failure.message() };
+            return Acted::Conflict {
+                sofar: (!sofar.is_empty()).then_some(Answer::Recreate(sofar)),
+                rest,
+                message: failure.message(),
+            };
         }
         sofar.push(made(one, MadeEnd::Refused, Some(Error::from(failure).text().to_owned())));
     }
@@ -110,17 +136,24 @@ pub(crate) async fn settle(session: &Session, ask: &Recreate) -> Acted {
         return Acted::Done(Ok(Answer::Recreate(sofar)));
     }
     let message = format!("{} of {} had not been made", rest.len(), ask.set.len());
-    Acted::Conflict { sofar: (!sofar.is_empty()).then_some(Answer::Recreate(sofar)), rest: Touch::Recreate(Recreate { set: rest }), message }
+    Acted::Conflict {
+        sofar: (!sofar.is_empty()).then_some(Answer::Recreate(sofar)),
+        rest: Touch::Recreate(Recreate { set: rest }),
+        message,
+    }
 }
 
 /// Whether an attempt has asked for this one.
 fn tried(one: &Manifest, before: Option<&Prior>) -> bool {
     let asked = before.map(|prior| prior.objects.as_slice()).unwrap_or_default();
-    asked.iter().any(|object| namespace(object) == one.object.namespace && name(object) == one.object.name)
+    asked
+        .iter()
+        .any(|object| namespace(object) == one.object.namespace && name(object) == one.object.name)
 }
 
 /// Whether it is what we made: by our name, with this spec.
 fn is_ours(one: &Manifest, found: &Value) -> bool {
     let managers = list(found, "/metadata/managedFields");
-    managers.iter().any(|entry| text(entry, "/manager") == Some(MANAGER)) && spec_digest(found) == spec_digest(&one.manifest)
+    managers.iter().any(|entry| text(entry, "/manager") == Some(MANAGER))
+        && spec_digest(found) == spec_digest(&one.manifest)
 }

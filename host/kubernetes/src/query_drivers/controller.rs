@@ -22,11 +22,18 @@ const SIDECARS: &[&str] = &[
 
 /// The Deployment of a driver's controller: by what its container is told, then by owner or name as operators give them.
 pub(super) fn pick<'a>(deployments: &'a [Value], driver: &str) -> Option<&'a Value> {
-    let told = deployments.iter().filter(|one| containers(one).iter().any(|container| is_told(container, driver)));
+    let told = deployments
+        .iter()
+        .filter(|one| containers(one).iter().any(|container| is_told(container, driver)));
     // The node side of a driver may be told the same name; only the controller has a provisioner beside it.
-    let told = told.max_by_key(|one| containers(one).iter().any(|container| text(container, "/name") == Some("csi-provisioner")));
-    told.or_else(|| deployments.iter().find(|one| is_operator_managed(one, driver)))
-        .or_else(|| deployments.iter().find(|one| known(driver).is_some_and(|(deployment, _)| name(one) == deployment)))
+    let told = told.max_by_key(|one| {
+        containers(one).iter().any(|container| text(container, "/name") == Some("csi-provisioner"))
+    });
+    told.or_else(|| deployments.iter().find(|one| is_operator_managed(one, driver))).or_else(|| {
+        deployments
+            .iter()
+            .find(|one| known(driver).is_some_and(|(deployment, _)| name(one) == deployment))
+    })
 }
 
 /// Whether an operator rewrites it: by its owner, or by the name that only ceph-csi-operator gives.
@@ -45,8 +52,16 @@ pub(super) fn plugin_container(deployment: &Value, driver: &str) -> String {
     let all = containers(deployment);
     let named = |container: &Value| text(container, "/name").unwrap_or_default().to_owned();
     let told = all.iter().find(|container| is_told(container, driver));
-    let known = || all.iter().find(|container| known(driver).is_some_and(|(_, plugin)| text(container, "/name") == Some(plugin)));
-    let other = || all.iter().find(|container| text(container, "/name").is_some_and(|name| !SIDECARS.contains(&name)));
+    let known = || {
+        all.iter().find(|container| {
+            known(driver).is_some_and(|(_, plugin)| text(container, "/name") == Some(plugin))
+        })
+    };
+    let other = || {
+        all.iter().find(|container| {
+            text(container, "/name").is_some_and(|name| !SIDECARS.contains(&name))
+        })
+    };
     told.or_else(known).or_else(other).map(named).unwrap_or_default()
 }
 
@@ -54,7 +69,9 @@ pub(super) fn plugin_container(deployment: &Value, driver: &str) -> String {
 pub(super) fn has_snapshotter(deployment: &Value) -> bool {
     containers(deployment).iter().any(|container| {
         text(container, "/name") == Some("csi-snapshotter")
-            || text(container, "/image").is_some_and(|image| image.rsplit('/').next().is_some_and(|image| image.starts_with("csi-snapshotter")))
+            || text(container, "/image").is_some_and(|image| {
+                image.rsplit('/').next().is_some_and(|image| image.starts_with("csi-snapshotter"))
+            })
     })
 }
 
@@ -64,10 +81,15 @@ fn containers(deployment: &Value) -> &[Value] {
 
 /// Whether a container is told that it is this driver, directly or by a variable of its environment.
 fn is_told(container: &Value, driver: &str) -> bool {
-    let words = list(container, "/args").iter().chain(list(container, "/command")).filter_map(Value::as_str);
+    let words = list(container, "/args")
+        .iter()
+        .chain(list(container, "/command"))
+        .filter_map(Value::as_str);
     words.filter_map(|word| word.trim_start_matches('-').strip_prefix("drivername=")).any(|value| {
         match value.strip_prefix("$(").and_then(|v| v.strip_suffix(')')) {
-            Some(variable) => list(container, "/env").iter().any(|one| text(one, "/name") == Some(variable) && text(one, "/value") == Some(driver)),
+            Some(variable) => list(container, "/env").iter().any(|one| {
+                text(one, "/name") == Some(variable) && text(one, "/value") == Some(driver)
+            }),
             None => value == driver,
         }
     })
@@ -104,12 +126,18 @@ mod tests {
     }
 
     fn operator() -> Value {
-        deployment(&format!("{DRIVER}-ctrlplugin"), json!([{"name": "csi-rbdplugin"}, {"name": "csi-provisioner"}, {"name": "log-rotator"}]))
+        deployment(
+            &format!("{DRIVER}-ctrlplugin"),
+            json!([{"name": "csi-rbdplugin"}, {"name": "csi-provisioner"}, {"name": "log-rotator"}]),
+        )
     }
 
     #[test]
     fn a_controller_is_found_by_what_it_is_told() {
-        let cephfs = deployment("csi-cephfsplugin-provisioner", json!([{"name": "csi-cephfsplugin", "args": ["--drivername=rook-ceph.cephfs.csi.ceph.com"]}]));
+        let cephfs = deployment(
+            "csi-cephfsplugin-provisioner",
+            json!([{"name": "csi-cephfsplugin", "args": ["--drivername=rook-ceph.cephfs.csi.ceph.com"]}]),
+        );
         let renamed = json!([{"name": "driver", "args": [format!("--drivername={DRIVER}")]}, {"name": "csi-provisioner"}]);
         let all = [cephfs, deployment("odd-name", renamed)];
         assert_eq!(pick(&all, DRIVER).map(name), Some("odd-name"));
@@ -134,19 +162,26 @@ mod tests {
         assert!(is_operator_managed(&all[0], DRIVER) && !is_operator_managed(&rook(), DRIVER));
         assert_eq!(plugin_container(&all[0], DRIVER), "csi-rbdplugin");
         let mut other = deployment("some-ctrlplugin", json!([]));
-        other["metadata"]["ownerReferences"] = json!([{"apiVersion": "csi.ceph.io/v1", "kind": "Driver", "name": DRIVER}]);
+        other["metadata"]["ownerReferences"] =
+            json!([{"apiVersion": "csi.ceph.io/v1", "kind": "Driver", "name": DRIVER}]);
         assert!(is_operator_managed(&other, DRIVER));
     }
 
     #[test]
     fn a_missing_snapshotter_is_seen() {
         assert!(has_snapshotter(&rook()) && !has_snapshotter(&operator()));
-        assert!(has_snapshotter(&deployment("x", json!([{"name": "snap", "image": "registry.example/sig-storage/csi-snapshotter:v8.2.0"}]))));
+        assert!(has_snapshotter(&deployment(
+            "x",
+            json!([{"name": "snap", "image": "registry.example/sig-storage/csi-snapshotter:v8.2.0"}])
+        )));
     }
 
     #[test]
     fn old_names_are_known_where_nothing_is_told() {
-        let bare = deployment("csi-rbdplugin-provisioner", json!([{"name": "csi-provisioner"}, {"name": "csi-rbdplugin"}]));
+        let bare = deployment(
+            "csi-rbdplugin-provisioner",
+            json!([{"name": "csi-provisioner"}, {"name": "csi-rbdplugin"}]),
+        );
         assert!(pick(std::slice::from_ref(&bare), DRIVER).is_some());
         assert_eq!(plugin_container(&bare, DRIVER), "csi-rbdplugin");
     }

@@ -30,23 +30,35 @@ pub(super) fn classify(facts: &Facts<'_>) -> (Waiting, String) {
     if is_terminating(claim) {
         return (
             Waiting::Deleting,
-            format!("deletion asked for at {}, held by {}", text(claim, "/metadata/deletionTimestamp").unwrap_or("?"), joined(&finalizers(claim))),
+            format!(
+                "deletion asked for at {}, held by {}",
+                text(claim, "/metadata/deletionTimestamp").unwrap_or("?"),
+                joined(&finalizers(claim))
+            ),
         );
     }
     let mut events = facts.events.to_vec();
     events.sort_by_key(|event| seen(event));
-    let told = || events.iter().rev().find_map(|event| Some((meaning(event, uid(claim))?, evidence(event))));
+    let told = || {
+        events.iter().rev().find_map(|event| Some((meaning(event, uid(claim))?, evidence(event))))
+    };
     if binds_on_first_use(facts) {
-        let event = events.iter().rev().find(|event| matches!(text(event, "/reason"), Some("WaitForFirstConsumer" | "WaitForPodScheduled")));
+        let event = events.iter().rev().find(|event| {
+            matches!(text(event, "/reason"), Some("WaitForFirstConsumer" | "WaitForPodScheduled"))
+        });
         return (
             Waiting::ForFirstConsumer,
-            event.map_or_else(|| "its class binds on first use, and no pod that uses it is scheduled".into(), |event| evidence(event)),
+            event.map_or_else(
+                || "its class binds on first use, and no pod that uses it is scheduled".into(),
+                |event| evidence(event),
+            ),
         );
     }
     if let Some(locked) = told().filter(|(waiting, _)| *waiting == Waiting::CsiLocked) {
         return locked;
     }
-    if data_source(claim).and_then(|source| text(source, "/kind")) == Some("ReplicationDestination") {
+    if data_source(claim).and_then(|source| text(source, "/kind")) == Some("ReplicationDestination")
+    {
         return from_destination(facts, &events);
     }
     if let Some(told) = told() {
@@ -65,26 +77,44 @@ fn from_destination(facts: &Facts<'_>, events: &[&Value]) -> (Waiting, String) {
     if let Some(prime) = facts.prime {
         return (Waiting::Populating, format!("VolSync fills {} for it", name(prime)));
     }
-    let says = |event: &&&Value| text(event, "/reason").is_some_and(|reason| reason.starts_with("VolSyncPopulator"));
+    let says = |event: &&&Value| {
+        text(event, "/reason").is_some_and(|reason| reason.starts_with("VolSyncPopulator"))
+    };
     let event = events.iter().rev().find(says).or_else(|| events.last());
-    (Waiting::ForDestination, event.map_or_else(|| "its data comes from a ReplicationDestination, and no volume is filled yet".into(), |event| evidence(event)))
+    (
+        Waiting::ForDestination,
+        event.map_or_else(
+            || "its data comes from a ReplicationDestination, and no volume is filled yet".into(),
+            |event| evidence(event),
+        ),
+    )
 }
 
 /// A claim of which nobody says what is wrong.
 fn unattended(facts: &Facts<'_>, events: &[&Value]) -> (Waiting, String) {
     let age = facts.now.saturating_sub(created(facts.claim));
-    let asked = events.iter().rev().find(|event| text(event, "/reason") == Some("ExternalProvisioning"));
+    let asked =
+        events.iter().rev().find(|event| text(event, "/reason") == Some("ExternalProvisioning"));
     let tried = events.iter().any(|event| text(event, "/reason") == Some("Provisioning"));
     match asked {
-        Some(_) if age < YOUNG => (Waiting::Unknown, format!("it is {} old, and nobody has tried yet", spoken(age))),
+        Some(_) if age < YOUNG => {
+            (Waiting::Unknown, format!("it is {} old, and nobody has tried yet", spoken(age)))
+        }
         Some(event) if !tried => (Waiting::NoProvisioner, evidence(event)),
-        Some(_) | None if tried => (Waiting::Unknown, "its driver is at it, and has not said anything else".into()),
-        Some(_) | None => (Waiting::Unknown, events.last().map_or_else(|| "no event says why".into(), |event| evidence(event))),
+        Some(_) | None if tried => {
+            (Waiting::Unknown, "its driver is at it, and has not said anything else".into())
+        }
+        Some(_) | None => (
+            Waiting::Unknown,
+            events.last().map_or_else(|| "no event says why".into(), |event| evidence(event)),
+        ),
     }
 }
 
 fn binds_on_first_use(facts: &Facts<'_>) -> bool {
-    facts.class.is_some_and(|class| text(class, "/volumeBindingMode") == Some("WaitForFirstConsumer"))
+    facts
+        .class
+        .is_some_and(|class| text(class, "/volumeBindingMode") == Some("WaitForFirstConsumer"))
         && annotation(facts.claim, "volume.kubernetes.io/selected-node").is_none()
 }
 
@@ -94,7 +124,10 @@ fn meaning(event: &Value, uid: &str) -> Option<Waiting> {
     let lower = message.to_lowercase();
     match text(event, "/reason")? {
         "ProvisioningFailed" => {
-            let locked = message.contains("code = Aborted") && message.contains("operation with the given") && !uid.is_empty() && message.contains(uid);
+            let locked = message.contains("code = Aborted")
+                && message.contains("operation with the given")
+                && !uid.is_empty()
+                && message.contains(uid);
             let class_gone = lower.contains("storageclass") && lower.contains("not found");
             Some(if locked {
                 Waiting::CsiLocked
@@ -102,30 +135,46 @@ fn meaning(event: &Value, uid: &str) -> Option<Waiting> {
                 Waiting::CsiSlow
             } else if message.contains("error getting handle for DataSource Type VolumeSnapshot") {
                 Waiting::ForSnapshot
-            } else if class_gone || ["code = InvalidArgument", "code = ResourceExhausted", "code = OutOfRange"].iter().any(|code| message.contains(code)) {
+            } else if class_gone
+                || ["code = InvalidArgument", "code = ResourceExhausted", "code = OutOfRange"]
+                    .iter()
+                    .any(|code| message.contains(code))
+            {
                 Waiting::Misconfigured
             } else {
                 Waiting::Unknown
             })
         }
-        "FailedBinding" if message.contains("no storage class is set") => Some(Waiting::Misconfigured),
+        "FailedBinding" if message.contains("no storage class is set") => {
+            Some(Waiting::Misconfigured)
+        }
         _ => None,
     }
 }
 
 /// When an event was seen last. A newer VolSync leaves the old fields null.
 fn seen(event: &Value) -> Millis {
-    ["/series/lastObservedTime", "/lastTimestamp", "/eventTime", "/firstTimestamp", "/metadata/creationTimestamp"]
-        .into_iter()
-        .filter_map(|at| instant(event, at))
-        .max()
-        .unwrap_or(0)
+    [
+        "/series/lastObservedTime",
+        "/lastTimestamp",
+        "/eventTime",
+        "/firstTimestamp",
+        "/metadata/creationTimestamp",
+    ]
+    .into_iter()
+    .filter_map(|at| instant(event, at))
+    .max()
+    .unwrap_or(0)
 }
 
 fn evidence(event: &Value) -> String {
     let at = seen(event);
     let time = if at == 0 { String::new() } else { format!(" ({})", crate::time::seconds(at)) };
-    format!("{}: {}{time}", text(event, "/reason").unwrap_or("event"), text(event, "/message").unwrap_or_default().trim())
+    format!(
+        "{}: {}{time}",
+        text(event, "/reason").unwrap_or("event"),
+        text(event, "/message").unwrap_or_default().trim()
+    )
 }
 
 fn joined(words: &[String]) -> String {

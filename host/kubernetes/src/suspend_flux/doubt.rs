@@ -24,11 +24,20 @@ pub(super) enum Settled {
 }
 
 /// Finds out whether a suspend was applied. Where it was not, moves the resourceVersion, so that it cannot arrive late.
-pub(super) async fn settle(performer: &Performer, session: &Session, resource: &Resource, target: &FluxRef, before: &Value, why: &str) -> Settled {
+pub(super) async fn settle(
+    performer: &Performer,
+    session: &Session,
+    resource: &Resource,
+    target: &FluxRef,
+    before: &Value,
+    why: &str,
+) -> Settled {
     for _ in 0..LOOKS {
         let now = match session.find(resource, Some(&target.namespace), &target.name).await {
             Ok(Some(now)) if uid(&now) == uid(before) => now,
-            Ok(_) => return Settled::NotApplied(format!("{why}; the object is gone or another one")),
+            Ok(_) => {
+                return Settled::NotApplied(format!("{why}; the object is gone or another one"));
+            }
             Err(failure) => return Settled::Unknown(unknown(target, why, failure)),
         };
         if annotation(&now, RUN) == Some(performer.run()) {
@@ -37,41 +46,76 @@ pub(super) async fn settle(performer: &Performer, session: &Session, resource: &
         if version(&now) != version(before) {
             // The write demands the version that it was made for: it fails whenever it arrives.
             if is_void(performer, &now) {
-                withdraw(performer, session, resource, target, now, deadline(performer, before)).await;
-                return Settled::NotApplied(format!("{why}; it was not applied, and no longer can be"));
+                withdraw(performer, session, resource, target, now, deadline(performer, before))
+                    .await;
+                return Settled::NotApplied(format!(
+                    "{why}; it was not applied, and no longer can be"
+                ));
             }
-            return Settled::NotApplied(format!("{why}; it was not applied, and somebody has changed the object since"));
+            return Settled::NotApplied(format!(
+                "{why}; it was not applied, and somebody has changed the object since"
+            ));
         }
         match forestall(performer, session, resource, target, &now).await {
-            Ok(()) => return Settled::NotApplied(format!("{why}; it was not applied, and no longer can be")),
+            Ok(()) => {
+                return Settled::NotApplied(format!(
+                    "{why}; it was not applied, and no longer can be"
+                ));
+            }
             Err(failure) if failure.is_stale() || failure.is_lost() => {}
             Err(failure) => return Settled::Unknown(unknown(target, why, failure)),
         }
     }
-    Settled::Unknown(Error::Unavailable(format!("{target} may be suspended, or may yet be: {why}, and the cluster gives no clear answer since")))
+    Settled::Unknown(Error::Unavailable(format!(
+        "{target} may be suspended, or may yet be: {why}, and the cluster gives no clear answer since"
+    )))
 }
 
 /// The same for a write that is known not to be under way.
-pub(super) async fn look(performer: &Performer, session: &Session, resource: &Resource, target: &FluxRef, before: &Value) -> Settled {
+pub(super) async fn look(
+    performer: &Performer,
+    session: &Session,
+    resource: &Resource,
+    target: &FluxRef,
+    before: &Value,
+) -> Settled {
     match session.find(resource, Some(&target.namespace), &target.name).await {
-        Ok(Some(now)) if uid(&now) == uid(before) && annotation(&now, RUN) == Some(performer.run()) => Settled::Applied,
+        Ok(Some(now))
+            if uid(&now) == uid(before) && annotation(&now, RUN) == Some(performer.run()) =>
+        {
+            Settled::Applied
+        }
         Ok(_) => Settled::NotApplied("it was not sent".into()),
         Err(failure) => Settled::Unknown(failure.into()),
     }
 }
 
 /// Moves the resourceVersion, so that a write which demands the one of `now` fails whenever it arrives.
-pub(super) async fn forestall(performer: &Performer, session: &Session, resource: &Resource, target: &FluxRef, now: &Value) -> Result<(), Failure> {
+pub(super) async fn forestall(
+    performer: &Performer,
+    session: &Session,
+    resource: &Resource,
+    target: &FluxRef,
+    now: &Value,
+) -> Result<(), Failure> {
     // A patch that changes nothing would move no version: so a word is written, and the next one takes it away. Where one stands already, taking
     // it away is what moves the version.
     let stands = is_void(performer, now);
     // mutant lost-suspend-not-invalidated: Some(void(performer)) ~> deadline(performer, now)
     let word = if stands { None } else { Some(void(performer)) };
-    let spoken = match session.patch(resource, &target.namespace, &target.name, noting(now, word.as_deref())).await {
+    let spoken = match session
+        .patch(resource, &target.namespace, &target.name, noting(now, word.as_deref()))
+        .await
+    {
         Ok(spoken) => spoken,
         // Whether it was applied, the object says.
-        Err(failure) if failure.is_lost() => match session.find(resource, Some(&target.namespace), &target.name).await {
-            Ok(Some(found)) if uid(&found) == uid(now) && is_void(performer, &found) != stands => found,
+        Err(failure) if failure.is_lost() => match session
+            .find(resource, Some(&target.namespace), &target.name)
+            .await
+        {
+            Ok(Some(found)) if uid(&found) == uid(now) && is_void(performer, &found) != stands => {
+                found
+            }
             Ok(_) | Err(_) => return Err(failure),
         },
         Err(failure) => return Err(failure),
@@ -103,15 +147,29 @@ fn noting(object: &Value, word: Option<&str>) -> Value {
 }
 
 /// Takes the word away, for what stood there `before`, and nothing that anybody has written since.
-async fn withdraw(performer: &Performer, session: &Session, resource: &Resource, target: &FluxRef, mut now: Value, before: Option<String>) {
+async fn withdraw(
+    performer: &Performer,
+    session: &Session,
+    resource: &Resource,
+    target: &FluxRef,
+    mut now: Value,
+    before: Option<String>,
+) {
     for _ in 0..LOOKS {
-        match session.patch(resource, &target.namespace, &target.name, noting(&now, before.as_deref())).await {
+        match session
+            .patch(resource, &target.namespace, &target.name, noting(&now, before.as_deref()))
+            .await
+        {
             Ok(_) => return,
-            Err(failure) if failure.is_lost() || failure.is_stale() => match session.find(resource, Some(&target.namespace), &target.name).await {
-                Ok(Some(found)) if uid(&found) == uid(&now) && is_void(performer, &found) => now = found,
-                Ok(_) => return,
-                Err(_) => {}
-            },
+            Err(failure) if failure.is_lost() || failure.is_stale() => {
+                match session.find(resource, Some(&target.namespace), &target.name).await {
+                    Ok(Some(found)) if uid(&found) == uid(&now) && is_void(performer, &found) => {
+                        now = found
+                    }
+                    Ok(_) => return,
+                    Err(_) => {}
+                }
+            }
             Err(failure) => {
                 tracing::warn!(target = %target, message = failure.message(), "the word that made a late write impossible stays in an annotation");
                 return;
@@ -121,5 +179,8 @@ async fn withdraw(performer: &Performer, session: &Session, resource: &Resource,
 }
 
 fn unknown(target: &FluxRef, why: &str, failure: Failure) -> Error {
-    Error::Unavailable(format!("{target} may be suspended, or may yet be: {why}; and then {}", Error::from(failure).text()))
+    Error::Unavailable(format!(
+        "{target} may be suspended, or may yet be: {why}; and then {}",
+        Error::from(failure).text()
+    ))
 }

@@ -6,7 +6,9 @@ use crate::backend::Performer;
 use crate::flux;
 use crate::object::{annotation, uid, version};
 use crate::send::Session;
-use salve_core::effect::suspend_flux::{DEADLINE, PRIOR, Prior as Before, REASON, RUN, Resume, Resumed};
+use salve_core::effect::suspend_flux::{
+    DEADLINE, PRIOR, Prior as Before, REASON, RUN, Resume, Resumed,
+};
 use salve_core::effect::{Answer, Touch};
 use salve_core::journal::Prior;
 use salve_core::outcome::Error;
@@ -26,7 +28,8 @@ pub(super) enum Hold {
 
 /// Whether the suspension still is this run's.
 pub(super) fn hold(ask: &Resume, object: Option<&Value>, run: &str) -> Hold {
-    let over = |restored: Before, why: String| Hold::Nothing(Resumed { restored, taken_over: Some(why) });
+    let over =
+        |restored: Before, why: String| Hold::Nothing(Resumed { restored, taken_over: Some(why) });
     let Some(object) = object else { return over(ask.prior, "it was deleted".into()) };
     let now = flux::suspend(object);
     if uid(object) != ask.uid {
@@ -37,10 +40,19 @@ pub(super) fn hold(ask: &Resume, object: Option<&Value>, run: &str) -> Hold {
         Some(holder) if holder != run => over(now, format!("run {holder} holds it now")),
         // Nothing of ours ever arrived, or all of it was given back: the state is what it was.
         None if now == ask.prior => Hold::Nothing(Resumed { restored: now, taken_over: None }),
-        None => over(now, format!("{} has removed this run's mark; spec.suspend is {} now", changer(object), word(now))),
+        None => over(
+            now,
+            format!(
+                "{} has removed this run's mark; spec.suspend is {} now",
+                changer(object),
+                word(now)
+            ),
+        ),
         // mutant manual-change-reverted: MarkOnly(format!("{} has resumed it", changer(object))) ~>
         //     Ours
-        Some(_) if now != Before::True => Hold::MarkOnly(format!("{} has resumed it", changer(object))),
+        Some(_) if now != Before::True => {
+            Hold::MarkOnly(format!("{} has resumed it", changer(object)))
+        }
         Some(_) => match flux::suspended_by_another(object) {
             Some(manager) => Hold::MarkOnly(format!("{manager} has suspended it anew")),
             None => Hold::Ours,
@@ -49,17 +61,32 @@ pub(super) fn hold(ask: &Resume, object: Option<&Value>, run: &str) -> Hold {
 }
 
 /// Reads what is to be given back. `doubt` is what the suspend was prepared against, if that may yet arrive.
-pub(crate) async fn prepare_resume(performer: &Performer, session: &Session, ask: &Resume, doubt: Option<&Prior>) -> Result<Prepared, Error> {
+pub(crate) async fn prepare_resume(
+    performer: &Performer,
+    session: &Session,
+    ask: &Resume,
+    doubt: Option<&Prior>,
+) -> Result<Prepared, Error> {
     let object = flux::find(session, &ask.target).await?;
     let demanded = doubt.and_then(|prior| prior.objects.first()).map(version);
     // It may yet arrive; or the word that kept it from that stands there still.
-    let doubtful = object.as_ref().is_some_and(|object| demanded == Some(version(object)) || is_void(performer, object));
+    let doubtful = object
+        .as_ref()
+        .is_some_and(|object| demanded == Some(version(object)) || is_void(performer, object));
     match (hold(ask, object.as_ref(), performer.run()), object) {
         // mutant resume-does-not-invalidate-suspend: doubtful ~> doubtful && ask.uid.is_empty()
-        (Hold::Nothing(_), Some(object)) if doubtful => Ok(Prepared::Ready(Prior { objects: vec![flux::outline(&object)], at: session.clock().now() })),
+        (Hold::Nothing(_), Some(object)) if doubtful => Ok(Prepared::Ready(Prior {
+            objects: vec![flux::outline(&object)],
+            at: session.clock().now(),
+        })),
         (Hold::Nothing(resumed), _) => Ok(Prepared::Settled(Answer::Resume(resumed))),
-        (Hold::Ours | Hold::MarkOnly(_), Some(object)) => Ok(Prepared::Ready(Prior { objects: vec![flux::outline(&object)], at: session.clock().now() })),
-        (Hold::Ours | Hold::MarkOnly(_), None) => Err(Error::NotFound(format!("there is no {}", ask.target))),
+        (Hold::Ours | Hold::MarkOnly(_), Some(object)) => Ok(Prepared::Ready(Prior {
+            objects: vec![flux::outline(&object)],
+            at: session.clock().now(),
+        })),
+        (Hold::Ours | Hold::MarkOnly(_), None) => {
+            Err(Error::NotFound(format!("there is no {}", ask.target)))
+        }
     }
 }
 
@@ -67,8 +94,7 @@ pub(crate) async fn prepare_resume(performer: &Performer, session: &Session, ask
 pub(super) fn unmark(ask: &Resume, object: &Value, ours: bool) -> Value {
     // mutant annotation-left-behind: DEADLINE: null, ~>
     // mutant resume-without-resource-version: resourceVersion": version(object), " ~>
-    let mut patch =
-        json!({"metadata": {"uid": uid(object), "resourceVersion": version(object), "annotations": {RUN: null, REASON: null, DEADLINE: null, PRIOR: null}}});
+    let mut patch = json!({"metadata": {"uid": uid(object), "resourceVersion": version(object), "annotations": {RUN: null, REASON: null, DEADLINE: null, PRIOR: null}}});
     if ours {
         patch["spec"] = json!({"suspend": match ask.prior {
             // mutant absent-restored-as-false: Null ~> Bool(false)
@@ -81,8 +107,17 @@ pub(super) fn unmark(ask: &Resume, object: &Value, ours: bool) -> Value {
 }
 
 /// Gives it back, unless somebody has taken it over.
-pub(crate) async fn resume(performer: &Performer, session: &Session, ask: &Resume, prior: &Prior) -> Acted {
-    let again = |message: String| Acted::Conflict { sofar: None, rest: Touch::Resume(ask.clone()), message };
+pub(crate) async fn resume(
+    performer: &Performer,
+    session: &Session,
+    ask: &Resume,
+    prior: &Prior,
+) -> Acted {
+    let again = |message: String| Acted::Conflict {
+        sofar: None,
+        rest: Touch::Resume(ask.clone()),
+        message,
+    };
     // Read once more: who owns the field stands in managedFields, which the journal does not keep.
     let object = match flux::find(session, &ask.target).await {
         Ok(object) => object,
@@ -91,10 +126,16 @@ pub(crate) async fn resume(performer: &Performer, session: &Session, ask: &Resum
     let taken_over = match hold(ask, object.as_ref(), performer.run()) {
         Hold::Nothing(resumed) => {
             // Nothing of ours is there, and nothing has changed since it was prepared: that was done because of a doubt.
-            let as_before = |now: &Value| prior.objects.first().is_some_and(|before| version(before) == version(now) && uid(before) == uid(now));
+            let as_before = |now: &Value| {
+                prior.objects.first().is_some_and(|before| {
+                    version(before) == version(now) && uid(before) == uid(now)
+                })
+            };
             if let Some(now) = object.filter(as_before) {
                 let forestalled = match flux::served(session, ask.target.kind).await {
-                    Ok(resource) => forestall(performer, session, &resource, &ask.target, &now).await,
+                    Ok(resource) => {
+                        forestall(performer, session, &resource, &ask.target, &now).await
+                    }
                     Err(error) => return Acted::Done(Err(error)),
                 };
                 match forestalled {
@@ -108,7 +149,9 @@ pub(crate) async fn resume(performer: &Performer, session: &Session, ask: &Resum
         Hold::MarkOnly(why) => Some(why),
         Hold::Ours => None,
     };
-    let (Some(now), Some(before)) = (object, prior.objects.first()) else { return again("there is nothing to give back".into()) };
+    let (Some(now), Some(before)) = (object, prior.objects.first()) else {
+        return again("there is nothing to give back".into());
+    };
     if version(&now) != version(before) {
         return again(format!("{} has changed since it was read", ask.target));
     }
@@ -118,16 +161,35 @@ pub(crate) async fn resume(performer: &Performer, session: &Session, ask: &Resum
         Ok(resource) => resource,
         Err(error) => return Acted::Done(Err(error)),
     };
-    match session.patch(&resource, &ask.target.namespace, &ask.target.name, unmark(ask, &now, taken_over.is_none())).await {
+    match session
+        .patch(
+            &resource,
+            &ask.target.namespace,
+            &ask.target.name,
+            unmark(ask, &now, taken_over.is_none()),
+        )
+        .await
+    {
         Ok(_) => done(taken_over),
-        Err(failure) if failure.is_stale() || failure.code() == Some(404) => again(failure.message()),
+        Err(failure) if failure.is_stale() || failure.code() == Some(404) => {
+            again(failure.message())
+        }
         Err(failure) if failure.is_lost() => match flux::find(session, &ask.target).await {
-            Ok(Some(object)) if uid(&object) == ask.uid && annotation(&object, RUN).is_none() && flux::suspend(&object) == restored => done(taken_over),
+            Ok(Some(object))
+                if uid(&object) == ask.uid
+                    && annotation(&object, RUN).is_none()
+                    && flux::suspend(&object) == restored =>
+            {
+                done(taken_over)
+            }
             // Should it arrive late after all, it does what is wanted.
             Ok(_) => again(failure.message()),
-            Err(error) => {
-                Acted::Done(Err(Error::Unavailable(format!("{} may still be suspended: {}; and then {}", ask.target, failure.message(), error.text()))))
-            }
+            Err(error) => Acted::Done(Err(Error::Unavailable(format!(
+                "{} may still be suspended: {}; and then {}",
+                ask.target,
+                failure.message(),
+                error.text()
+            )))),
         },
         Err(failure) => Acted::Done(Err(failure.into())),
     }

@@ -31,12 +31,19 @@ fn what_is_free_standing() {
 
 #[test]
 fn what_another_run_holds_is_refused_and_what_a_person_holds_is_theirs() {
-    assert!(refusal(&object(json!(true), json!({RUN: "theirs", REASON: "mending"}))).contains("run theirs (mending)"));
-    assert!(refusal(&object(json!(false), json!({RUN: "theirs", DEADLINE: time::seconds(NOW + 1000)}))).contains("run theirs"));
+    assert!(
+        refusal(&object(json!(true), json!({RUN: "theirs", REASON: "mending"})))
+            .contains("run theirs (mending)")
+    );
+    assert!(
+        refusal(&object(json!(false), json!({RUN: "theirs", DEADLINE: time::seconds(NOW + 1000)})))
+            .contains("run theirs")
+    );
     let mut by_hand = object(json!(true), Value::Null);
-    by_hand["metadata"]["managedFields"] =
-        json!([{"manager": "kubectl-patch", "operation": "Update", "time": "2026-08-11T18:00:00Z", "fieldsV1": {"f:spec": {"f:suspend": {}}}}]);
-    let Ok(Standing::Theirs(why)) = standing(&target(), &by_hand, "ours", false, NOW) else { panic!("it is theirs") };
+    by_hand["metadata"]["managedFields"] = json!([{"manager": "kubectl-patch", "operation": "Update", "time": "2026-08-11T18:00:00Z", "fieldsV1": {"f:spec": {"f:suspend": {}}}}]);
+    let Ok(Standing::Theirs(why)) = standing(&target(), &by_hand, "ours", false, NOW) else {
+        panic!("it is theirs")
+    };
     assert!(why.contains("by kubectl-patch since 2026-08-11T18:00:00Z"), "{why}");
     let mut going = object(Value::Null, Value::Null);
     going["metadata"]["deletionTimestamp"] = "2026-08-11T18:00:00Z".into();
@@ -55,14 +62,21 @@ fn a_parent_that_would_revert_is_named() {
     contested["metadata"]["labels"] = json!({"kustomize.toolkit.fluxcd.io/name": "cluster-apps", "kustomize.toolkit.fluxcd.io/namespace": "flux-system"});
     contested["metadata"]["managedFields"] = json!([{"manager": "kustomize-controller", "operation": "Apply", "fieldsV1": {"f:spec": {"f:suspend": {}}}}]);
     let text = refusal(&contested);
-    assert!(text.contains("Kustomization flux-system/cluster-apps") && text.contains("kustomize-controller"), "{text}");
+    assert!(
+        text.contains("Kustomization flux-system/cluster-apps")
+            && text.contains("kustomize-controller"),
+        "{text}"
+    );
     assert_eq!(standing(&target(), &contested, "ours", true, NOW), Ok(Standing::Free));
 }
 
 #[test]
 fn what_this_run_suspended_already_is_answered_and_not_sent_again() {
     let ours = object(json!(true), json!({RUN: "ours", PRIOR: "false"}));
-    assert_eq!(standing(&target(), &ours, "ours", false, NOW), Ok(Standing::Ours(Suspended { uid: "u".into(), prior: Before::False })));
+    assert_eq!(
+        standing(&target(), &ours, "ours", false, NOW),
+        Ok(Standing::Ours(Suspended { uid: "u".into(), prior: Before::False }))
+    );
 }
 
 fn resume(prior: Before) -> Resume {
@@ -79,30 +93,52 @@ fn nothing(ask: &Resume, object: Option<&Value>) -> Resumed {
 #[test]
 fn a_hold_ends_where_somebody_took_over() {
     let ask = resume(Before::Absent);
-    assert!(matches!(hold(&ask, Some(&object(json!(true), json!({RUN: "ours"}))), "ours"), Hold::Ours));
+    assert!(matches!(
+        hold(&ask, Some(&object(json!(true), json!({RUN: "ours"}))), "ours"),
+        Hold::Ours
+    ));
     assert_eq!(nothing(&ask, None).taken_over.as_deref(), Some("it was deleted"));
     let mut namesake = object(json!(true), json!({RUN: "ours"}));
     namesake["metadata"]["uid"] = "v".into();
     assert!(nothing(&ask, Some(&namesake)).taken_over.unwrap().contains("another object"));
-    assert!(nothing(&ask, Some(&object(json!(true), json!({RUN: "theirs"})))).taken_over.unwrap().contains("theirs"));
+    assert!(
+        nothing(&ask, Some(&object(json!(true), json!({RUN: "theirs"}))))
+            .taken_over
+            .unwrap()
+            .contains("theirs")
+    );
     assert_eq!(nothing(&ask, Some(&object(json!(true), Value::Null))).restored, Before::True);
-    assert_eq!(nothing(&ask, Some(&object(Value::Null, Value::Null))), Resumed { restored: Before::Absent, taken_over: None });
-    assert!(matches!(hold(&ask, Some(&object(json!(false), json!({RUN: "ours"}))), "ours"), Hold::MarkOnly(_)));
+    assert_eq!(
+        nothing(&ask, Some(&object(Value::Null, Value::Null))),
+        Resumed { restored: Before::Absent, taken_over: None }
+    );
+    assert!(matches!(
+        hold(&ask, Some(&object(json!(false), json!({RUN: "ours"}))), "ours"),
+        Hold::MarkOnly(_)
+    ));
 }
 
 #[test]
 fn a_person_who_suspended_it_anew_keeps_it() {
     let mut anew = object(json!(true), json!({RUN: "ours"}));
     anew["metadata"]["managedFields"] = json!([{"manager": "flux", "operation": "Update", "fieldsV1": {"f:spec": {"f:suspend": {}}}}]);
-    assert!(matches!(hold(&resume(Before::Absent), Some(&anew), "ours"), Hold::MarkOnly(why) if why.contains("flux")));
+    assert!(
+        matches!(hold(&resume(Before::Absent), Some(&anew), "ours"), Hold::MarkOnly(why) if why.contains("flux"))
+    );
 }
 
 #[test]
 fn three_states_are_restored_as_three_writes() {
     let object = object(json!(true), json!({RUN: "ours"}));
     let written = |prior| unmark(&resume(prior), &object, true)["spec"]["suspend"].clone();
-    assert_eq!([Before::Absent, Before::False, Before::True].map(written), [Value::Null, json!(false), json!(true)]);
+    assert_eq!(
+        [Before::Absent, Before::False, Before::True].map(written),
+        [Value::Null, json!(false), json!(true)]
+    );
     let patch = unmark(&resume(Before::Absent), &object, false);
     assert!(patch.get("spec").is_none() && patch["metadata"]["annotations"][RUN].is_null());
-    assert_eq!((&patch["metadata"]["uid"], &patch["metadata"]["resourceVersion"]), (&json!("u"), &json!("5")));
+    assert_eq!(
+        (&patch["metadata"]["uid"], &patch["metadata"]["resourceVersion"]),
+        (&json!("u"), &json!("5"))
+    );
 }

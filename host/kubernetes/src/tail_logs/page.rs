@@ -33,7 +33,13 @@ struct Stamped<'a> {
 }
 
 /// The lines of `bytes` that come after `before`, or later than `since` where nothing was read yet.
-pub(super) fn cut(bytes: &[u8], limit: usize, pod: &str, before: Option<&Position>, since: Option<Millis>) -> Stretch {
+pub(super) fn cut(
+    bytes: &[u8],
+    limit: usize,
+    pod: &str,
+    before: Option<&Position>,
+    since: Option<Millis>,
+) -> Stretch {
     // What stands after the last line feed is half a line: cut by the limit, or still being written. The next page has it whole.
     let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
     let text = String::from_utf8_lossy(&bytes[..whole]);
@@ -51,12 +57,20 @@ pub(super) fn cut(bytes: &[u8], limit: usize, pod: &str, before: Option<&Positio
     odd.truncate(3);
     let before = before.filter(|position| !position.timestamp.is_empty());
     let from = before.map_or(0, |position| resume(&all, position));
-    let later = |at: Timestamp| since.is_none_or(|since| at.as_nanosecond() > i128::from(since) * 1_000_000);
-    let lines = all[from..].iter().filter(|line| before.is_some() || later(line.at)).filter_map(|line| {
-        let time = Millis::try_from(line.at.as_millisecond()).ok()?;
-        Some(Read { time, text: line.text.to_owned() })
-    });
-    Stretch { lines: lines.collect(), cut: bytes.len() >= limit, position: end(&all, from, pod).or_else(|| before.cloned()), odd }
+    let later = |at: Timestamp| {
+        since.is_none_or(|since| at.as_nanosecond() > i128::from(since) * 1_000_000)
+    };
+    let lines =
+        all[from..].iter().filter(|line| before.is_some() || later(line.at)).filter_map(|line| {
+            let time = Millis::try_from(line.at.as_millisecond()).ok()?;
+            Some(Read { time, text: line.text.to_owned() })
+        });
+    Stretch {
+        lines: lines.collect(),
+        cut: bytes.len() >= limit,
+        position: end(&all, from, pod).or_else(|| before.cloned()),
+        odd,
+    }
 }
 
 /// The index of the first line that was not read. The stream's order counts, not the times: two pipes of one container may swap a few.
@@ -86,7 +100,11 @@ fn end(all: &[Stamped<'_>], from: usize, pod: &str) -> Option<Position> {
 /// The indices of lines that the next page has, too: those before the latest whole second are asked for no more.
 fn counted(lines: &[Stamped<'_>], latest: Timestamp) -> impl Iterator<Item = usize> {
     let second = latest.as_second();
-    lines.iter().enumerate().filter(move |(_, line)| line.at.as_second() >= second).map(|(index, _)| index)
+    lines
+        .iter()
+        .enumerate()
+        .filter(move |(_, line)| line.at.as_second() >= second)
+        .map(|(index, _)| index)
 }
 
 fn stamped(line: &str) -> Option<Stamped<'_>> {
@@ -99,7 +117,10 @@ mod tests {
     use super::*;
 
     fn log(lines: &[(u32, &str)]) -> String {
-        lines.iter().map(|(nanos, text)| format!("2026-08-20T10:00:00.{nanos:09}Z {text}\n")).collect()
+        lines
+            .iter()
+            .map(|(nanos, text)| format!("2026-08-20T10:00:00.{nanos:09}Z {text}\n"))
+            .collect()
     }
 
     fn texts(stretch: &Stretch) -> Vec<&str> {
@@ -112,7 +133,8 @@ mod tests {
     fn read_all(log: &str, limit: usize) -> Vec<String> {
         let (mut before, mut all, mut size) = (None, Vec::new(), limit);
         loop {
-            let page = cut(&log.as_bytes()[..size.min(log.len())], size, "u", before.as_ref(), None);
+            let page =
+                cut(&log.as_bytes()[..size.min(log.len())], size, "u", before.as_ref(), None);
             assert!(all.len() <= log.len(), "pages of {limit} bytes have no end");
             if page.lines.is_empty() && page.cut {
                 size *= 2;
@@ -131,12 +153,24 @@ mod tests {
     #[test]
     fn pages_of_any_size_neither_lose_nor_double_a_line() {
         // Several lines of one instant, and two that stand in the wrong order.
-        let lines = [(1, "a"), (1, "b"), (1, "c"), (5, "d"), (4, "e"), (5, "f"), (6, ""), (6, "a much longer line than any of the others"), (5, "g"), (7, "h")];
+        let lines = [
+            (1, "a"),
+            (1, "b"),
+            (1, "c"),
+            (5, "d"),
+            (4, "e"),
+            (5, "f"),
+            (6, ""),
+            (6, "a much longer line than any of the others"),
+            (5, "g"),
+            (7, "h"),
+        ];
         // And where a page ends with a line that is earlier than what a smaller page reaches.
         let (long, longer) = ("e".repeat(100), "f".repeat(300));
         let back = [(1, "a"), (5, "d"), (4, long.as_str()), (6, longer.as_str()), (7, "g")];
         for log in [log(&lines), log(&back)] {
-            let expected: Vec<&str> = log.lines().map(|line| line.split_once(' ').unwrap().1).collect();
+            let expected: Vec<&str> =
+                log.lines().map(|line| line.split_once(' ').unwrap().1).collect();
             for limit in 1..=log.len() + 1 {
                 assert_eq!(read_all(&log, limit), expected, "pages of {limit} bytes");
             }
@@ -146,14 +180,25 @@ mod tests {
     /// The next page lacks what is of an earlier second.
     #[test]
     fn a_line_of_an_earlier_second_is_not_counted() {
-        let line = |seconds: u32, text: &str| format!("2026-08-20T10:00:{seconds:02}.000000001Z {text}\n");
-        let (first, later) = ([line(10, "a"), line(9, "b")].concat(), [line(10, "c"), line(10, "d")].concat());
+        let line =
+            |seconds: u32, text: &str| format!("2026-08-20T10:00:{seconds:02}.000000001Z {text}\n");
+        let (first, later) =
+            ([line(10, "a"), line(9, "b")].concat(), [line(10, "c"), line(10, "d")].concat());
         let page = cut(first.as_bytes(), first.len(), "u", None, None);
-        assert_eq!((texts(&page), page.position.as_ref().map(|position| position.ordinal)), (vec!["a", "b"], Some(1)));
+        assert_eq!(
+            (texts(&page), page.position.as_ref().map(|position| position.ordinal)),
+            (vec!["a", "b"], Some(1))
+        );
         let next = line(10, "a") + &later;
-        assert_eq!(texts(&cut(next.as_bytes(), PLENTY, "u", page.position.as_ref(), None)), ["c", "d"]);
+        assert_eq!(
+            texts(&cut(next.as_bytes(), PLENTY, "u", page.position.as_ref(), None)),
+            ["c", "d"]
+        );
         // From an API server that gives it all the same.
-        assert_eq!(texts(&cut((first + &later).as_bytes(), PLENTY, "u", page.position.as_ref(), None)), ["c", "d"]);
+        assert_eq!(
+            texts(&cut((first + &later).as_bytes(), PLENTY, "u", page.position.as_ref(), None)),
+            ["c", "d"]
+        );
     }
 
     #[test]
@@ -176,7 +221,14 @@ mod tests {
     fn an_empty_page_keeps_its_place() {
         let log = log(&[(1, "a")]);
         let first = cut(log.as_bytes(), PLENTY, "u", None, None);
-        assert_eq!(first.position, Some(Position { pod: "u".into(), timestamp: "2026-08-20T10:00:00.000000001Z".into(), ordinal: 1 }));
+        assert_eq!(
+            first.position,
+            Some(Position {
+                pod: "u".into(),
+                timestamp: "2026-08-20T10:00:00.000000001Z".into(),
+                ordinal: 1
+            })
+        );
         let second = cut(log.as_bytes(), PLENTY, "u", first.position.as_ref(), None);
         assert!(second.lines.is_empty());
         assert_eq!(second.position, first.position);
@@ -185,8 +237,15 @@ mod tests {
 
     #[test]
     fn a_rotated_log_goes_on_after_its_last_time() {
-        let old = Position { pod: "u".into(), timestamp: "2026-08-20T10:00:00.000000003Z".into(), ordinal: 2 };
-        assert_eq!(texts(&cut(log(&[(2, "old"), (4, "new")]).as_bytes(), PLENTY, "u", Some(&old), None)), ["new"]);
+        let old = Position {
+            pod: "u".into(),
+            timestamp: "2026-08-20T10:00:00.000000003Z".into(),
+            ordinal: 2,
+        };
+        assert_eq!(
+            texts(&cut(log(&[(2, "old"), (4, "new")]).as_bytes(), PLENTY, "u", Some(&old), None)),
+            ["new"]
+        );
     }
 
     #[test]
@@ -201,7 +260,8 @@ mod tests {
     #[test]
     fn lines_before_since_still_move_the_place() {
         let log = log(&[(1, "a")]);
-        let page = cut(log.as_bytes(), PLENTY, "u", None, crate::time::millis("2026-08-20T11:00:00Z"));
+        let page =
+            cut(log.as_bytes(), PLENTY, "u", None, crate::time::millis("2026-08-20T11:00:00Z"));
         assert!(page.lines.is_empty() && page.position.is_some());
     }
 }

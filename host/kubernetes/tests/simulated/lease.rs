@@ -20,10 +20,20 @@ async fn the_cluster_is_taken_by_one_run_and_kept_from_every_other() {
         other => panic!("{other:?}"),
     };
     let told = refused(stage.touch(take("run-2")).await.unwrap_err());
-    assert!(told.contains(RUN) && told.contains("jane on desk") && told.contains("let it end"), "{told}");
+    assert!(
+        told.contains(RUN) && told.contains("jane on desk") && told.contains("let it end"),
+        "{told}"
+    );
 
-    stage.touch(ReleaseLease { namespace: ours.namespace.clone(), uid: "another".into() }).await.unwrap();
-    assert_eq!(stage.look(Lease {}).await.unwrap().map(|held| held.uid), Some(ours.uid.clone()), "another's is not ours to give back");
+    stage
+        .touch(ReleaseLease { namespace: ours.namespace.clone(), uid: "another".into() })
+        .await
+        .unwrap();
+    assert_eq!(
+        stage.look(Lease {}).await.unwrap().map(|held| held.uid),
+        Some(ours.uid.clone()),
+        "another's is not ours to give back"
+    );
     stage.touch(ReleaseLease { namespace: ours.namespace, uid: ours.uid }).await.unwrap();
     assert_eq!(stage.look(Lease {}).await.unwrap(), None);
     stage.touch(take("run-2")).await.unwrap();
@@ -38,7 +48,9 @@ async fn a_lease_whose_time_is_over_is_shown_with_its_run_and_not_broken() {
     let told = error.text();
     assert!(matches!(error, Error::Conflict(_)), "{error:?}");
     assert!(
-        told.contains("its time is over") && told.contains(&format!("salve recover {RUN}")) && told.contains("kubectl delete lease salve -n default"),
+        told.contains("its time is over")
+            && told.contains(&format!("salve recover {RUN}"))
+            && told.contains("kubectl delete lease salve -n default"),
         "{told}"
     );
     assert_eq!(stage.look(Lease {}).await.unwrap().map(|held| held.uid), Some(ours.uid));

@@ -21,34 +21,74 @@ fn namespaces(all: &[&str]) -> Vec<String> {
 #[tokio::test]
 async fn claims_are_told_with_their_class() {
     let stage = Stage::new(Incident::Playbook);
-    let claims = stage.look(Claims { namespaces: namespaces(&["media", "security", "home-automation"]) }).await.unwrap();
-    let find = |name: &str| claims.iter().find(|claim| claim.object.name == name).unwrap_or_else(|| panic!("no claim {name}"));
+    let claims = stage
+        .look(Claims { namespaces: namespaces(&["media", "security", "home-automation"]) })
+        .await
+        .unwrap();
+    let find = |name: &str| {
+        claims
+            .iter()
+            .find(|claim| claim.object.name == name)
+            .unwrap_or_else(|| panic!("no claim {name}"))
+    };
     assert_eq!((find("plex").phase, find("plex").waiting), (Phase::Bound, None));
-    assert_eq!((find("jellyfin").waiting, find("jellyfin").driver.as_deref()), (Some(Waiting::CsiLocked), Some("rook-ceph.rbd.csi.ceph.com")));
+    assert_eq!(
+        (find("jellyfin").waiting, find("jellyfin").driver.as_deref()),
+        (Some(Waiting::CsiLocked), Some("rook-ceph.rbd.csi.ceph.com"))
+    );
     assert!(find("jellyfin").evidence.as_ref().unwrap().contains(&find("jellyfin").uid));
     assert_eq!(find("authelia").waiting, Some(Waiting::ForFirstConsumer));
     assert!(find("zigbee2mqtt").deleting_since.is_some());
     assert!(claims.is_sorted_by(|a, b| a.object <= b.object));
-    assert!(!stage.look(Snapshots { namespaces: namespaces(&["home-automation"]) }).await.unwrap().is_empty());
+    assert!(
+        !stage
+            .look(Snapshots { namespaces: namespaces(&["home-automation"]) })
+            .await
+            .unwrap()
+            .is_empty()
+    );
     assert!(stage.simulator.mutations().is_empty());
 }
 
 #[tokio::test]
 async fn sources_are_told_with_their_health_and_owner() {
     let stage = Stage::new(Incident::Playbook);
-    let sources = stage.look(Sources { namespaces: namespaces(&["media", "home-automation"]) }).await.unwrap();
-    let health = |name: &str| sources.iter().find(|source| source.object.name == name).map(|source| source.health);
+    let sources = stage
+        .look(Sources { namespaces: namespaces(&["media", "home-automation"]) })
+        .await
+        .unwrap();
+    let health = |name: &str| {
+        sources.iter().find(|source| source.object.name == name).map(|source| source.health)
+    };
     assert_eq!(
         [health("plex"), health("sonarr"), health("old-lidarr"), health("zigbee2mqtt")],
-        [Some(Health::Healthy), Some(Health::Orphan), Some(Health::Orphan), Some(Health::TerminatingSource)]
+        [
+            Some(Health::Healthy),
+            Some(Health::Orphan),
+            Some(Health::Orphan),
+            Some(Health::TerminatingSource)
+        ]
     );
-    let subject = |name: &str| Subject { kind: SubjectKind::ReplicationSource, object: ObjectRef::new("media", name) };
-    let owners = stage.look(Owners { subjects: vec![subject("sonarr"), subject("plex")] }).await.unwrap();
-    assert_eq!(owners.iter().map(|o| o.standing).collect::<Vec<_>>(), [Standing::Abandoned, Standing::Managed]);
+    let subject = |name: &str| Subject {
+        kind: SubjectKind::ReplicationSource,
+        object: ObjectRef::new("media", name),
+    };
+    let owners =
+        stage.look(Owners { subjects: vec![subject("sonarr"), subject("plex")] }).await.unwrap();
+    assert_eq!(
+        owners.iter().map(|o| o.standing).collect::<Vec<_>>(),
+        [Standing::Abandoned, Standing::Managed]
+    );
     assert_eq!(owners[1].owner.as_ref().unwrap().parent.as_ref().unwrap().name, "cluster-apps");
     let error = stage.look(Owners { subjects: vec![subject("nobody")] }).await.unwrap_err();
     assert!(matches!(&error, Error::NotFound(text) if text.contains("media/nobody")), "{error}");
-    assert!(!stage.look(Destinations { namespaces: namespaces(&["selfhosted"]) }).await.unwrap().is_empty());
+    assert!(
+        !stage
+            .look(Destinations { namespaces: namespaces(&["selfhosted"]) })
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[tokio::test]
@@ -59,12 +99,29 @@ async fn a_driver_is_found_from_its_class_or_name() {
     let by_name = stage.look(find(Selector::Name(by_class.name.clone()))).await.unwrap();
     assert_eq!(by_class, by_name);
     let controller = by_class.controller.unwrap();
-    assert_eq!((controller.pods.len(), controller.snapshotter, controller.operator_managed), (controller.replicas as usize, true, false));
+    assert_eq!(
+        (controller.pods.len(), controller.snapshotter, controller.operator_managed),
+        (controller.replicas as usize, true, false)
+    );
     assert!(by_class.leases.len() >= 2 && by_class.ceph.unwrap().status.starts_with("HEALTH_"));
-    assert!(matches!(stage.look(find(Selector::StorageClass("none".into()))).await, Err(Error::NotFound(_))));
-    assert!(matches!(stage.look(find(Selector::Name("none.example".into()))).await, Err(Error::NotFound(_))));
+    assert!(matches!(
+        stage.look(find(Selector::StorageClass("none".into()))).await,
+        Err(Error::NotFound(_))
+    ));
+    assert!(matches!(
+        stage.look(find(Selector::Name("none.example".into()))).await,
+        Err(Error::NotFound(_))
+    ));
     let stage = Stage::new(Incident::MissingSnapshotter);
-    assert!(!stage.look(find(Selector::StorageClass("ceph-block".into()))).await.unwrap().controller.unwrap().snapshotter);
+    assert!(
+        !stage
+            .look(find(Selector::StorageClass("ceph-block".into())))
+            .await
+            .unwrap()
+            .controller
+            .unwrap()
+            .snapshotter
+    );
 }
 
 #[tokio::test]
@@ -86,7 +143,13 @@ async fn lists_longer_than_a_page_come_whole() {
 #[tokio::test]
 async fn pages_of_a_log_neither_lose_nor_double_a_line() {
     let stage = Stage::new(Incident::Playbook);
-    let found = stage.look(Find { selector: Selector::StorageClass("ceph-block".into()), namespace: "rook-ceph".into() }).await.unwrap();
+    let found = stage
+        .look(Find {
+            selector: Selector::StorageClass("ceph-block".into()),
+            namespace: "rook-ceph".into(),
+        })
+        .await
+        .unwrap();
     let controller = found.controller.unwrap();
     let query = |limit_bytes, pattern: Option<&str>| Query {
         deployment: controller.deployment.clone(),
@@ -111,27 +174,47 @@ async fn pages_of_a_log_neither_lose_nor_double_a_line() {
     // The cluster goes on while we read: what was there at first has to be there once, in its order.
     for pod in &once.pods {
         let of = |lines: &[salve_core::effect::tail_logs::Line]| {
-            lines.iter().filter(|line| &line.pod == pod).map(|line| (line.time, line.text.clone())).collect::<Vec<_>>()
+            lines
+                .iter()
+                .filter(|line| &line.pod == pod)
+                .map(|line| (line.time, line.text.clone()))
+                .collect::<Vec<_>>()
         };
         let (first, paged) = (of(&once.lines), of(&all));
         assert_eq!(paged[..first.len()], first[..]);
     }
-    let empty = stage.look(Next { query: query(16 << 20, Some("no line is like this")), after: after.clone() }).await.unwrap();
+    let empty = stage
+        .look(Next { query: query(16 << 20, Some("no line is like this")), after: after.clone() })
+        .await
+        .unwrap();
     assert!(empty.lines.is_empty() && empty.position.len() == controller.pods.len());
-    assert!(matches!(stage.look(Next { query: query(1, Some("(")), after: vec![] }).await, Err(Error::Invalid(_))));
+    assert!(matches!(
+        stage.look(Next { query: query(1, Some("(")), after: vec![] }).await,
+        Err(Error::Invalid(_))
+    ));
     // A node that is down costs its own pods' logs only, and their place is kept.
     stage.simulator.fault(Fault::status(500).at(&format!("{}/log", once.pods[0])).first(4));
-    let half = stage.look(Next { query: query(16 << 20, None), after: after.clone() }).await.unwrap();
-    assert_eq!((half.pods.len(), half.unread.len(), half.position.len()), (once.pods.len() - 1, 1, once.pods.len()));
+    let half =
+        stage.look(Next { query: query(16 << 20, None), after: after.clone() }).await.unwrap();
+    assert_eq!(
+        (half.pods.len(), half.unread.len(), half.position.len()),
+        (once.pods.len() - 1, 1, once.pods.len())
+    );
     stage.simulator.fault(Fault::status(403).at("/log"));
-    assert!(matches!(stage.look(Next { query: query(700, None), after: vec![] }).await, Err(Error::Denied(_))));
+    assert!(matches!(
+        stage.look(Next { query: query(700, None), after: vec![] }).await,
+        Err(Error::Denied(_))
+    ));
 }
 
 #[tokio::test]
 async fn the_cluster_and_we_have_names() {
     let stage = Stage::new(Incident::Healthy);
     let identity = stage.look(Identity {}).await.unwrap();
-    assert_eq!((identity.uid.as_deref(), identity.user.as_deref()), (Some("0c0c0c0c-1111-4222-8333-444444444444"), Some("simulated-admin")));
+    assert_eq!(
+        (identity.uid.as_deref(), identity.user.as_deref()),
+        (Some("0c0c0c0c-1111-4222-8333-444444444444"), Some("simulated-admin"))
+    );
     assert!(identity.version.starts_with('v'));
     let stage = Stage::new(Incident::Healthy);
     stage.simulator.fault(Fault::status(403).at("kube-system"));
@@ -141,18 +224,48 @@ async fn the_cluster_and_we_have_names() {
 #[tokio::test]
 async fn other_kinds_are_told_as_json_where_they_are_served() {
     let stage = Stage::new(Incident::Healthy);
-    let kind = |group: &str, resource: &str| Kind { group: group.into(), resource: resource.into() };
-    let list = |kind, namespace: Option<&str>| ListObjects { kind, namespace: namespace.map(str::to_owned), label_selector: None, limit: 2, next: None };
+    let kind =
+        |group: &str, resource: &str| Kind { group: group.into(), resource: resource.into() };
+    let list = |kind, namespace: Option<&str>| ListObjects {
+        kind,
+        namespace: namespace.map(str::to_owned),
+        label_selector: None,
+        limit: 2,
+        next: None,
+    };
     let page = stage.look(list(kind("", "namespaces"), None)).await.unwrap();
-    assert!(page.objects.len() == 2 && page.next.is_some() && !page.objects[0].contains("managedFields"));
-    let next = stage.look(ListObjects { next: page.next, ..list(kind("", "namespaces"), None) }).await.unwrap();
+    assert!(
+        page.objects.len() == 2
+            && page.next.is_some()
+            && !page.objects[0].contains("managedFields")
+    );
+    let next = stage
+        .look(ListObjects { next: page.next, ..list(kind("", "namespaces"), None) })
+        .await
+        .unwrap();
     assert_ne!(next.objects[0], page.objects[0]);
-    let one = stage.look(GetObject { kind: kind("apps", "deployments"), namespace: Some("volsync-system".into()), name: "volsync".into() }).await.unwrap();
+    let one = stage
+        .look(GetObject {
+            kind: kind("apps", "deployments"),
+            namespace: Some("volsync-system".into()),
+            name: "volsync".into(),
+        })
+        .await
+        .unwrap();
     assert!(one.contains("\"kind\":\"Deployment\""));
-    assert!(matches!(stage.look(list(kind("", "namespaces"), Some("media"))).await, Err(Error::Invalid(_))));
+    assert!(matches!(
+        stage.look(list(kind("", "namespaces"), Some("media"))).await,
+        Err(Error::Invalid(_))
+    ));
     assert!(matches!(stage.look(list(kind("", "pods"), None)).await, Err(Error::Invalid(_))));
-    assert!(matches!(stage.look(list(kind("", "secrets"), Some("media"))).await, Err(Error::Invalid(_))));
-    assert!(matches!(stage.look(list(kind("example.org", "things"), None)).await, Err(Error::NotFound(_))));
+    assert!(matches!(
+        stage.look(list(kind("", "secrets"), Some("media"))).await,
+        Err(Error::Invalid(_))
+    ));
+    assert!(matches!(
+        stage.look(list(kind("example.org", "things"), None)).await,
+        Err(Error::NotFound(_))
+    ));
 }
 
 #[tokio::test]
@@ -160,7 +273,10 @@ async fn refusals_say_whose_fault_they_are() {
     let stage = Stage::new(Incident::Playbook);
     stage.simulator.fault(Fault::status(403).at("/namespaces/media/persistentvolumeclaims"));
     let error = stage.look(Claims { namespaces: namespaces(&["media", "ai"]) }).await.unwrap_err();
-    assert!(matches!(&error, Error::Denied(text) if text.contains("list persistentvolumeclaims media/*") && text.contains("RBAC")), "{error}");
+    assert!(
+        matches!(&error, Error::Denied(text) if text.contains("list persistentvolumeclaims media/*") && text.contains("RBAC")),
+        "{error}"
+    );
     let stage = Stage::new(Incident::Playbook);
     stage.simulator.fault(Fault::status(401));
     let error = stage.look(Claims { namespaces: namespaces(&["media"]) }).await.unwrap_err();

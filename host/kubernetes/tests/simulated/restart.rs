@@ -8,17 +8,35 @@ use salve_run::Acted;
 use salve_simulator::{Fault, Incident};
 
 async fn driver(stage: &Stage) -> (Driver, Controller) {
-    let found = stage.look(Find { selector: Selector::StorageClass("ceph-block".into()), namespace: "rook-ceph".into() }).await.unwrap();
+    let found = stage
+        .look(Find {
+            selector: Selector::StorageClass("ceph-block".into()),
+            namespace: "rook-ceph".into(),
+        })
+        .await
+        .unwrap();
     let controller = found.controller.clone().expect("it has a controller");
     (found, controller)
 }
 
 async fn restarted(stage: &Stage, strategy: Strategy) {
     let (driver, controller) = driver(stage).await;
-    let restarted = stage.touch(Restart { target: controller.deployment.clone(), uid: controller.uid.clone(), strategy }).await.unwrap();
+    let restarted = stage
+        .touch(Restart {
+            target: controller.deployment.clone(),
+            uid: controller.uid.clone(),
+            strategy,
+        })
+        .await
+        .unwrap();
     assert_eq!(restarted.old_pods.len(), controller.pods.len());
     let leases: Vec<String> = driver.leases.iter().map(|lease| lease.name.clone()).collect();
-    let ask = |wait_seconds| AwaitRollout { target: controller.deployment.clone(), restarted: restarted.clone(), leases: leases.clone(), wait_seconds };
+    let ask = |wait_seconds| AwaitRollout {
+        target: controller.deployment.clone(),
+        restarted: restarted.clone(),
+        leases: leases.clone(),
+        wait_seconds,
+    };
     let early = stage.look(ask(0)).await.unwrap();
     assert!(!early.done && early.waiting_for.is_some(), "{early:?}");
     let rollout = stage.look(ask(900)).await.unwrap();
@@ -38,7 +56,11 @@ async fn pods_are_replaced_one_by_one_by_uid() {
     let (_, controller) = driver(&stage).await;
     assert!(controller.operator_managed);
     restarted(&stage, Strategy::ReplacePods).await;
-    let deleted: Vec<_> = stage.written("DELETE").iter().filter_map(|body| body["preconditions"]["uid"].as_str().map(str::to_owned)).collect();
+    let deleted: Vec<_> = stage
+        .written("DELETE")
+        .iter()
+        .filter_map(|body| body["preconditions"]["uid"].as_str().map(str::to_owned))
+        .collect();
     let mut old: Vec<_> = controller.pods.iter().map(|pod| pod.uid.clone()).collect();
     old.sort();
     let mut sorted = deleted;
@@ -50,9 +72,19 @@ async fn pods_are_replaced_one_by_one_by_uid() {
 async fn another_object_or_a_paused_one_is_not_restarted() {
     let stage = Stage::new(Incident::Playbook);
     let (_, controller) = driver(&stage).await;
-    let ask = |uid: &str| Restart { target: controller.deployment.clone(), uid: uid.into(), strategy: Strategy::Annotate };
+    let ask = |uid: &str| Restart {
+        target: controller.deployment.clone(),
+        uid: uid.into(),
+        strategy: Strategy::Annotate,
+    };
     assert!(matches!(stage.touch(ask("another")).await, Err(Error::Conflict(_))));
-    stage.simulator.edit("apps", "deployments", "rook-ceph", &controller.deployment.name, |object| object["spec"]["paused"] = true.into());
+    stage.simulator.edit(
+        "apps",
+        "deployments",
+        "rook-ceph",
+        &controller.deployment.name,
+        |object| object["spec"]["paused"] = true.into(),
+    );
     assert!(matches!(stage.touch(ask(&controller.uid)).await, Err(Error::Invalid(_))));
     assert!(stage.simulator.mutations().is_empty());
 }
@@ -61,7 +93,11 @@ async fn another_object_or_a_paused_one_is_not_restarted() {
 async fn a_restart_whose_answer_got_lost_is_settled_by_reading() {
     let stage = Stage::new(Incident::Playbook);
     let (_, controller) = driver(&stage).await;
-    let ask = touch(Restart { target: controller.deployment.clone(), uid: controller.uid.clone(), strategy: Strategy::Annotate });
+    let ask = touch(Restart {
+        target: controller.deployment.clone(),
+        uid: controller.uid.clone(),
+        strategy: Strategy::Annotate,
+    });
     let prior = stage.ready(&ask).await;
     stage.simulator.fault(Fault::dropped().on("patch").first(1).after_applying());
     assert_eq!(answered::<Restart>(stage.act(&ask, &prior).await).at, prior.at);

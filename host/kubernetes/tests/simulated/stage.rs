@@ -43,7 +43,8 @@ impl Stage {
         let simulator = Simulator::new(incident);
         let clock = Arc::new(Virtual(simulator.clock()));
         let deadline = clock.now() + 3_600_000;
-        let performer = Performer::new(Cluster::over(simulator.clone(), clock, "simulated"), RUN, deadline);
+        let performer =
+            Performer::new(Cluster::over(simulator.clone(), clock, "simulated"), RUN, deadline);
         Self { simulator, performer }
     }
 
@@ -82,7 +83,11 @@ impl Stage {
     }
 
     /// The same, knowing what went before.
-    pub async fn touch_after<A: Ask>(&self, ask: A, before: Option<&Prior>) -> Result<A::Answer, Error> {
+    pub async fn touch_after<A: Ask>(
+        &self,
+        ask: A,
+        before: Option<&Prior>,
+    ) -> Result<A::Answer, Error> {
         let mut touch = touch(ask);
         for _ in 0..5 {
             let answer = match self.prepare(&touch, before).await? {
@@ -106,12 +111,19 @@ impl Stage {
     }
 
     pub fn kustomization(&self, namespace: &str, name: &str) -> Value {
-        self.simulator.object(KUSTOMIZE, "kustomizations", namespace, name).expect("the Kustomization is there")
+        self.simulator
+            .object(KUSTOMIZE, "kustomizations", namespace, name)
+            .expect("the Kustomization is there")
     }
 
     /// What its writes were answered with, by method.
     pub fn written(&self, method: &str) -> Vec<Value> {
-        self.simulator.exchanges().into_iter().filter(|exchange| exchange.method == method).filter_map(|exchange| exchange.body).collect()
+        self.simulator
+            .exchanges()
+            .into_iter()
+            .filter(|exchange| exchange.method == method)
+            .filter_map(|exchange| exchange.body)
+            .collect()
     }
 }
 

@@ -30,16 +30,28 @@ async fn three_states_come_back_as_they_were() {
         });
         let original = stage.kustomization("media", "plex");
         let suspended = stage.suspend(suspend("plex")).await.unwrap();
-        assert_eq!((suspended.prior, suspended.uid.as_str()), (prior, original["metadata"]["uid"].as_str().unwrap()));
+        assert_eq!(
+            (suspended.prior, suspended.uid.as_str()),
+            (prior, original["metadata"]["uid"].as_str().unwrap())
+        );
         let held = stage.kustomization("media", "plex");
-        assert_eq!((&held["spec"]["suspend"], &held["metadata"]["annotations"][suspend_flux::RUN]), (&json!(true), &json!(RUN)));
+        assert_eq!(
+            (&held["spec"]["suspend"], &held["metadata"]["annotations"][suspend_flux::RUN]),
+            (&json!(true), &json!(RUN))
+        );
         let found = stage.look(Leftovers {}).await.unwrap();
         assert_eq!((found.len(), found[0].run.as_str(), found[0].prior), (1, RUN, prior));
-        let resumed = stage.touch(Resume { target: app("media", "plex"), uid: suspended.uid, prior }).await.unwrap();
+        let resumed = stage
+            .touch(Resume { target: app("media", "plex"), uid: suspended.uid, prior })
+            .await
+            .unwrap();
         assert_eq!((resumed.restored, resumed.taken_over), (prior, None));
         let after = stage.kustomization("media", "plex");
         assert_eq!(
-            (after["spec"].clone(), after["metadata"].get("annotations").filter(|a| *a != &json!({}))),
+            (
+                after["spec"].clone(),
+                after["metadata"].get("annotations").filter(|a| *a != &json!({}))
+            ),
             (original["spec"].clone(), original["metadata"].get("annotations"))
         );
         assert!(stage.look(Leftovers {}).await.unwrap().is_empty());
@@ -51,7 +63,10 @@ async fn what_a_person_suspended_is_left_to_them() {
     let stage = Stage::new(Incident::Playbook);
     let error = stage.suspend(suspend("lidarr")).await.unwrap_err();
     assert!(matches!(&error, Error::Conflict(text) if text.contains("by flux")), "{error}");
-    let error = stage.touch(Reconcile { target: app("media", "lidarr"), force: false, wait_seconds: 10 }).await.unwrap_err();
+    let error = stage
+        .touch(Reconcile { target: app("media", "lidarr"), force: false, wait_seconds: 10 })
+        .await
+        .unwrap_err();
     assert!(matches!(&error, Error::Conflict(text) if text.contains("suspended")), "{error}");
     assert!(stage.simulator.mutations().is_empty());
 }
@@ -74,11 +89,25 @@ async fn a_parent_is_suspended_first_where_it_would_revert() {
         object["spec"]["suspend"] = false.into();
         object["metadata"]["managedFields"] = json!([{"manager": "kustomize-controller", "operation": "Apply", "fieldsV1": {"f:spec": {"f:suspend": {}}}}]);
     });
-    assert!(stage.look(query_flux::Get { target: app("media", "plex") }).await.unwrap().parent_reverts);
+    assert!(
+        stage.look(query_flux::Get { target: app("media", "plex") }).await.unwrap().parent_reverts
+    );
     let error = stage.suspend(suspend("plex")).await.unwrap_err();
-    assert!(matches!(&error, Error::Conflict(text) if text.contains("flux-system/cluster-apps")), "{error}");
-    stage.suspend(Suspend { targets: vec![app("flux-system", "cluster-apps")], reason: String::new(), drain_seconds: 30 }).await.unwrap();
-    assert!(!stage.look(query_flux::Get { target: app("media", "plex") }).await.unwrap().parent_reverts);
+    assert!(
+        matches!(&error, Error::Conflict(text) if text.contains("flux-system/cluster-apps")),
+        "{error}"
+    );
+    stage
+        .suspend(Suspend {
+            targets: vec![app("flux-system", "cluster-apps")],
+            reason: String::new(),
+            drain_seconds: 30,
+        })
+        .await
+        .unwrap();
+    assert!(
+        !stage.look(query_flux::Get { target: app("media", "plex") }).await.unwrap().parent_reverts
+    );
     stage.suspend(suspend("plex")).await.unwrap();
 }
 
@@ -100,7 +129,10 @@ async fn an_answer_that_got_lost_is_settled_by_reading() {
         let ask = touch(suspend("plex"));
         let prior = stage.ready(&ask).await;
         stage.simulator.fault(fault.on("patch").first(1).after_applying());
-        assert_eq!(one(answered::<Suspend>(stage.act(&ask, &prior).await)).unwrap().prior, Prior::Absent);
+        assert_eq!(
+            one(answered::<Suspend>(stage.act(&ask, &prior).await)).unwrap().prior,
+            Prior::Absent
+        );
         assert_eq!(stage.written("PATCH").len(), 1);
     }
 }
@@ -115,9 +147,15 @@ async fn a_suspend_that_got_lost_can_no_longer_arrive() {
         assert!(matches!(stage.act(&ask, &prior).await, Acted::Conflict { .. }));
         let now = stage.kustomization("media", "plex");
         assert!(now["spec"].get("suspend").is_none());
-        assert_ne!(now["metadata"]["resourceVersion"], prior.objects[0]["metadata"]["resourceVersion"], "a late twin would find another version");
+        assert_ne!(
+            now["metadata"]["resourceVersion"], prior.objects[0]["metadata"]["resourceVersion"],
+            "a late twin would find another version"
+        );
         let annotations = now["metadata"].get("annotations").and_then(Value::as_object);
-        assert!(annotations.is_none_or(|all| all.keys().all(|key| !key.starts_with("salve.dev/"))), "{annotations:?}");
+        assert!(
+            annotations.is_none_or(|all| all.keys().all(|key| !key.starts_with("salve.dev/"))),
+            "{annotations:?}"
+        );
         stage.suspend(suspend("plex")).await.unwrap();
     }
 }
@@ -130,9 +168,18 @@ async fn a_suspend_in_doubt_is_made_impossible_by_its_release() {
     stage.simulator.fault(Fault::status(504).on("patch").first(1));
     stage.simulator.fault(Fault::dropped().on("get").at("/kustomizations/plex").first(4));
     let hold = answered::<Suspend>(stage.act(&ask, &prior).await).remove(0);
-    assert!(matches!(&hold.end, HoldEnd::Failed { error, doubtful: true } if error.text().contains("may yet be")), "{hold:?}");
+    assert!(
+        matches!(&hold.end, HoldEnd::Failed { error, doubtful: true } if error.text().contains("may yet be")),
+        "{hold:?}"
+    );
     let uid = prior.objects[0]["metadata"]["uid"].as_str().unwrap().to_owned();
-    let resumed = stage.touch_after(Resume { target: app("media", "plex"), uid, prior: Prior::Absent }, Some(&prior)).await.unwrap();
+    let resumed = stage
+        .touch_after(
+            Resume { target: app("media", "plex"), uid, prior: Prior::Absent },
+            Some(&prior),
+        )
+        .await
+        .unwrap();
     assert_eq!((resumed.restored, resumed.taken_over), (Prior::Absent, None));
     let now = stage.kustomization("media", "plex");
     assert_ne!(now["metadata"]["resourceVersion"], prior.objects[0]["metadata"]["resourceVersion"]);
@@ -147,8 +194,17 @@ async fn a_suspend_that_was_abandoned_half_way_is_made_impossible_too() {
     // The first poll hands the request over; nobody waits for what comes of it.
     assert!(futures::poll!(Box::pin(stage.act(&ask, &prior))).is_pending());
     let uid = prior.objects[0]["metadata"]["uid"].as_str().unwrap().to_owned();
-    stage.touch_after(Resume { target: app("media", "plex"), uid, prior: Prior::Absent }, Some(&prior)).await.unwrap();
-    assert_ne!(stage.kustomization("media", "plex")["metadata"]["resourceVersion"], prior.objects[0]["metadata"]["resourceVersion"]);
+    stage
+        .touch_after(
+            Resume { target: app("media", "plex"), uid, prior: Prior::Absent },
+            Some(&prior),
+        )
+        .await
+        .unwrap();
+    assert_ne!(
+        stage.kustomization("media", "plex")["metadata"]["resourceVersion"],
+        prior.objects[0]["metadata"]["resourceVersion"]
+    );
 }
 
 #[tokio::test]
@@ -158,7 +214,14 @@ async fn a_release_whose_answer_got_lost_is_settled_too() {
         let suspended = stage.suspend(suspend("plex")).await.unwrap();
         let fault = Fault::status(504).on("patch").first(1);
         stage.simulator.fault(if applied { fault.after_applying() } else { fault });
-        let resumed = stage.touch(Resume { target: app("media", "plex"), uid: suspended.uid, prior: Prior::Absent }).await.unwrap();
+        let resumed = stage
+            .touch(Resume {
+                target: app("media", "plex"),
+                uid: suspended.uid,
+                prior: Prior::Absent,
+            })
+            .await
+            .unwrap();
         assert_eq!((resumed.restored, resumed.taken_over), (Prior::Absent, None));
         assert!(stage.kustomization("media", "plex")["spec"].get("suspend").is_none());
     }
@@ -192,22 +255,39 @@ async fn a_drain_that_does_not_end_says_so_and_stays_releasable() {
     let error = one(answered::<Suspend>(stage.act(&ask, &prior).await)).unwrap_err();
     assert!(matches!(&error, Error::Unavailable(text) if text.contains("10 s")), "{error}");
     let uid = prior.objects[0]["metadata"]["uid"].as_str().unwrap().to_owned();
-    assert_eq!(stage.touch(Resume { target: app("media", "plex"), uid, prior: Prior::Absent }).await.unwrap().taken_over, None);
+    assert_eq!(
+        stage
+            .touch(Resume { target: app("media", "plex"), uid, prior: Prior::Absent })
+            .await
+            .unwrap()
+            .taken_over,
+        None
+    );
 }
 
 #[tokio::test]
 async fn a_reconcile_is_asked_for_and_answered() {
     let stage = Stage::new(Incident::Playbook);
-    let done = stage.touch(Reconcile { target: app("media", "radarr"), force: false, wait_seconds: 120 }).await.unwrap();
+    let done = stage
+        .touch(Reconcile { target: app("media", "radarr"), force: false, wait_seconds: 120 })
+        .await
+        .unwrap();
     assert!(done.handled && done.ready, "{done:?}");
     stage.simulator.fault(Fault::dropped().on("patch").first(1).after_applying());
-    let done = stage.touch(Reconcile { target: app("media", "radarr"), force: false, wait_seconds: 120 }).await.unwrap();
+    let done = stage
+        .touch(Reconcile { target: app("media", "radarr"), force: false, wait_seconds: 120 })
+        .await
+        .unwrap();
     assert!(done.handled && done.ready, "{done:?}");
     assert_eq!(stage.written("PATCH").len(), 2, "none was sent twice");
 }
 
 fn set(names: &[&str]) -> Suspend {
-    Suspend { targets: names.iter().map(|name| app("media", name)).collect(), reason: "mending".into(), drain_seconds: 30 }
+    Suspend {
+        targets: names.iter().map(|name| app("media", name)).collect(),
+        reason: "mending".into(),
+        drain_seconds: 30,
+    }
 }
 
 fn ends(holds: &[suspend_flux::Hold]) -> Vec<&'static str> {
@@ -243,7 +323,9 @@ async fn a_set_that_changed_in_the_middle_is_prepared_anew_from_there() {
     let ask = touch(set(&["plex", "bazarr", "radarr"]));
     let prior = stage.ready(&ask).await;
     change(&stage, "bazarr", |object| object["metadata"]["labels"]["seen"] = "now".into());
-    let Acted::Conflict { sofar: Some(sofar), rest, .. } = stage.act(&ask, &prior).await else { panic!("it did not notice") };
+    let Acted::Conflict { sofar: Some(sofar), rest, .. } = stage.act(&ask, &prior).await else {
+        panic!("it did not notice")
+    };
     assert_eq!(ends(&take::<Suspend>(sofar)), ["suspended"]);
     assert_eq!(rest, touch(set(&["bazarr", "radarr"])));
 }
@@ -257,7 +339,9 @@ async fn a_parent_in_the_same_set_goes_first_and_is_enough() {
     });
     let parent = app("flux-system", "cluster-apps");
     let wrong = Suspend { targets: vec![app("media", "plex"), parent.clone()], ..set(&[]) };
-    assert!(matches!(stage.touch(wrong).await, Err(Error::Conflict(text)) if text.contains("cluster-apps")));
+    assert!(
+        matches!(stage.touch(wrong).await, Err(Error::Conflict(text)) if text.contains("cluster-apps"))
+    );
     let right = Suspend { targets: vec![parent, app("media", "plex")], ..set(&[]) };
     assert_eq!(ends(&stage.touch(right).await.unwrap()), ["suspended", "suspended"]);
 }
@@ -286,7 +370,10 @@ async fn a_set_whose_sender_died_is_settled_by_reading_and_cannot_go_on_by_itsel
         assert_eq!(stage.written("PATCH").len() - before, if arrived < 3 { 2 } else { 0 });
         if arrived < 3 {
             let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
-            assert_ne!(version(&stage.kustomization("media", names[arrived])), version(&prior.objects[arrived]));
+            assert_ne!(
+                version(&stage.kustomization("media", names[arrived])),
+                version(&prior.objects[arrived])
+            );
         }
     }
 }
@@ -302,5 +389,8 @@ async fn of_a_flux_object_only_an_outline_is_kept() {
         object["metadata"]["labels"] = json!({"tier": "by which grants select"});
     });
     let kept = serde_json::to_string(&stage.ready(&touch(suspend("plex"))).await).unwrap();
-    assert!(kept.contains("7m") && kept.contains("by which grants select") && !kept.contains("canary"), "{kept}");
+    assert!(
+        kept.contains("7m") && kept.contains("by which grants select") && !kept.contains("canary"),
+        "{kept}"
+    );
 }

@@ -18,7 +18,9 @@ impl Waited {
     pub fn of(plan: &[Entry]) -> Self {
         let before = plan.iter().take_while(|entry| !is_touch(entry));
         let done = before.filter_map(|entry| match entry {
-            Entry::Done(done) if done.origin == Origin::Guest && takes_time(&done.effect) => Some((**done).clone()),
+            Entry::Done(done) if done.origin == Origin::Guest && takes_time(&done.effect) => {
+                Some((**done).clone())
+            }
             _ => None,
         });
         Self { done: done.collect() }

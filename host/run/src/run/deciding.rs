@@ -23,7 +23,10 @@ impl Granted {
 
 impl Run {
     /// Before anything is read. Charges what is allowed: attempts count.
-    pub(super) async fn decide(&mut self, effect: &Effect) -> Result<Result<Granted, Denial>, Halt> {
+    pub(super) async fn decide(
+        &mut self,
+        effect: &Effect,
+    ) -> Result<Result<Granted, Denial>, Halt> {
         if let (Mode::Diagnosis, Effect::Touch(_)) = (self.setting.mode, effect) {
             return Ok(Err(Denial {
                 what: format!("{} during a diagnosis", effect.name()),
@@ -46,7 +49,13 @@ impl Run {
 
     /// When the objects of a touch have been read: the grants that hold for them are charged, in place of those that could have. `rest` is
     /// what is left of the touch at this attempt.
-    pub(super) async fn decide_met(&mut self, granted: &mut Granted, rest: &Touch, objects: &[Value], first: bool) -> Result<Result<(), Denial>, Halt> {
+    pub(super) async fn decide_met(
+        &mut self,
+        granted: &mut Granted,
+        rest: &Touch,
+        objects: &[Value],
+        first: bool,
+    ) -> Result<Result<(), Denial>, Halt> {
         let effect = Effect::Touch(rest.clone());
         self.tally.refund(&granted.permit);
         let decided = self.grants.decide_met(&effect, objects, &self.tally);
@@ -71,13 +80,29 @@ impl Run {
     }
 
     /// The yes that a document wants, once for a call. A plan that is carried out has it; a plan that is made needs none.
-    async fn yes(&mut self, granted: &mut Granted, document: Option<String>, effect: &Effect) -> Result<Result<(), Denial>, Halt> {
-        let Some(document) = document.filter(|_| !granted.asked && self.setting.mode == Mode::Live && self.approval.is_none()) else { return Ok(Ok(())) };
+    async fn yes(
+        &mut self,
+        granted: &mut Granted,
+        document: Option<String>,
+        effect: &Effect,
+    ) -> Result<Result<(), Denial>, Halt> {
+        let Some(document) = document.filter(|_| {
+            !granted.asked && self.setting.mode == Mode::Live && self.approval.is_none()
+        }) else {
+            return Ok(Ok(()));
+        };
         let targets = effect.targets();
         let named: Vec<String> = targets.iter().take(NAMED).map(ToString::to_string).collect();
         let more = targets.len().saturating_sub(NAMED);
-        let objects = if more == 0 { named.join(", ") } else { format!("{} and {more} more", named.join(", ")) };
-        let why = match self.person(&format!("{document} wants a person's yes: {} {objects}?", effect.name())).await? {
+        let objects = if more == 0 {
+            named.join(", ")
+        } else {
+            format!("{} and {more} more", named.join(", "))
+        };
+        let why = match self
+            .person(&format!("{document} wants a person's yes: {} {objects}?", effect.name()))
+            .await?
+        {
             // mutant rejection-ignored: true ~> _
             Some(true) => {
                 granted.asked = true;

@@ -53,7 +53,9 @@ impl Run {
     /// Finds out what became of writes that nobody waited for. What cannot be found out stays in doubt.
     async fn settle(&mut self) {
         for opened in self.state.in_doubt.values().cloned().collect::<Vec<_>>() {
-            let Opened { n, origin, effect: Effect::Touch(touch), prior, .. } = opened else { continue };
+            let Opened { n, origin, effect: Effect::Touch(touch), prior, .. } = opened else {
+                continue;
+            };
             // A release that is in doubt is simply made again.
             if let Touch::Resume(_) = touch {
                 continue;
@@ -61,15 +63,28 @@ impl Run {
             let footprint = self.footprint(&Effect::Touch(touch.clone()));
             let patience = if self.setting.stop.insisted() { HURRY } else { TRY };
             let backend = self.setting.backend.clone();
-            let answer = match tokio::time::timeout(patience, backend.settle(&touch, &prior, &footprint)).await {
-                Ok(Acted::Done(Ok(answer))) => Ok(answer),
-                Ok(Acted::Conflict { sofar, message, .. }) => {
-                    whole(&touch, merge(&touch, None, sofar), Err(Error::Unavailable(format!("nobody waited for it: {message}"))), true, false)
-                }
-                Ok(Acted::Done(Err(_))) | Err(_) => continue,
-            };
+            let answer =
+                match tokio::time::timeout(patience, backend.settle(&touch, &prior, &footprint))
+                    .await
+                {
+                    Ok(Acted::Done(Ok(answer))) => Ok(answer),
+                    Ok(Acted::Conflict { sofar, message, .. }) => whole(
+                        &touch,
+                        merge(&touch, None, sofar),
+                        Err(Error::Unavailable(format!("nobody waited for it: {message}"))),
+                        true,
+                        false,
+                    ),
+                    Ok(Acted::Done(Err(_))) | Err(_) => continue,
+                };
             if let Ok(outcome) = recorded_form(&answer) {
-                let closed = Closed { n, at: self.setting.clock.now(), outcome: Some(outcome), conflict: None, settled: true };
+                let closed = Closed {
+                    n,
+                    at: self.setting.clock.now(),
+                    outcome: Some(outcome),
+                    conflict: None,
+                    settled: true,
+                };
                 drop(self.write_for(origin, Entry::Closed(closed)));
             }
         }
@@ -93,7 +108,9 @@ impl Run {
                 if let Ok(Ok((_, Ok(_)))) = tried {
                     (began, moment) = (Instant::now(), self.setting.clock.now());
                 }
-                let over = began.elapsed() >= PATIENCE || u128::from(self.setting.clock.now().saturating_sub(moment)) >= PATIENCE.as_millis();
+                let over = began.elapsed() >= PATIENCE
+                    || u128::from(self.setting.clock.now().saturating_sub(moment))
+                        >= PATIENCE.as_millis();
                 if over || stop.level() >= 3 {
                     return;
                 }
@@ -120,10 +137,10 @@ impl Run {
             Ending::Concluded(c) => match c.verdict {
                 Concluded::Fixed => match proof::holds(&self.state.facts, &c.proof) {
                     Ok(()) => (Verdict::Fixed, c.sentence.clone()),
-                    // mutant fixed-without-proof: (why) => (Verdict::NotFixed, format!("the guest
-                    //     says \"{}\", but {why}", c.sentence)) ~> (_) => (Verdict::Fixed,
-                    //     c.sentence.clone())
-                    Err(why) => (Verdict::NotFixed, format!("the guest says \"{}\", but {why}", c.sentence)),
+                    // mutant fixed-without-proof: Verdict::NotFixed ~> Verdict::Fixed
+                    Err(why) => {
+                        (Verdict::NotFixed, format!("the guest says \"{}\", but {why}", c.sentence))
+                    }
                 },
                 Concluded::NothingToDo => (Verdict::NothingToDo, c.sentence.clone()),
                 Concluded::NotThisIncident => (Verdict::NotThisIncident, c.sentence.clone()),
@@ -132,14 +149,24 @@ impl Run {
             Ending::Undone(c) => match c.verdict {
                 Concluded::NothingToDo => (Verdict::NothingToDo, c.sentence.clone()),
                 Concluded::Fixed => (Verdict::Undone, c.sentence.clone()),
-                Concluded::NotFixed | Concluded::NotThisIncident => (Verdict::NotFixed, c.sentence.clone()),
+                Concluded::NotFixed | Concluded::NotThisIncident => {
+                    (Verdict::NotFixed, c.sentence.clone())
+                }
             },
             Ending::PlanEnds(why) => (Verdict::Planned, why.clone()),
-            Ending::Stopped(Some(step)) => (Verdict::NotFixed, format!("stopped by you during `{step}`")),
+            Ending::Stopped(Some(step)) => {
+                (Verdict::NotFixed, format!("stopped by you during `{step}`"))
+            }
             Ending::Stopped(None) => (Verdict::NotFixed, "stopped by you".into()),
             Ending::Died(step) => {
-                let during = step.as_ref().map(|step| format!(" during `{step}`")).unwrap_or_default();
-                (Verdict::NotFixed, format!("its process died{during}; what it had suspended was given back, and nothing else was done"))
+                let during =
+                    step.as_ref().map(|step| format!(" during `{step}`")).unwrap_or_default();
+                (
+                    Verdict::NotFixed,
+                    format!(
+                        "its process died{during}; what it had suspended was given back, and nothing else was done"
+                    ),
+                )
             }
             Ending::Failed(failure) => (self.verdict_of(failure), failure.text.clone()),
         };
@@ -153,16 +180,28 @@ impl Run {
             let names: Vec<_> = open.iter().map(|o| o.target.to_string()).collect();
             sentence = format!("still suspended by this run: {}; {sentence}", names.join(", "));
         }
-        let asked = self.state.lease_asked.as_ref().map(|namespace| Acquired { namespace: namespace.clone(), uid: String::new() });
+        let asked = self
+            .state
+            .lease_asked
+            .as_ref()
+            .map(|namespace| Acquired { namespace: namespace.clone(), uid: String::new() });
         let lease = self.state.lease.clone().or(asked).filter(|_| !self.pretends);
         if let Some(lease) = &lease {
             verdict = Verdict::LeftOpen;
             let holds = if lease.uid.is_empty() { "may still hold" } else { "still holds" };
-            sentence = format!("this run {holds} the cluster by Lease {}/{LEASE}; {sentence}", lease.namespace);
+            sentence = format!(
+                "this run {holds} the cluster by Lease {}/{LEASE}; {sentence}",
+                lease.namespace
+            );
         }
         let fault = match ending {
             Ending::Failed(failure) => Some(failure.fault),
-            Ending::Diagnosed(_) | Ending::Concluded(_) | Ending::Undone(_) | Ending::PlanEnds(_) | Ending::Stopped(_) | Ending::Died(_) => None,
+            Ending::Diagnosed(_)
+            | Ending::Concluded(_)
+            | Ending::Undone(_)
+            | Ending::PlanEnds(_)
+            | Ending::Stopped(_)
+            | Ending::Died(_) => None,
         };
         Closing { at: self.setting.clock.now(), verdict, sentence, fault, open, lease }
     }
@@ -178,7 +217,12 @@ impl Run {
     pub fn ending_of_error(&self, error: &Error) -> Ending {
         let fault = match error.fault() {
             // Neither a grant nor the fence said so, then the cluster's own RBAC did.
-            Fault::Grant if !(error.text().contains("is not granted") || self.state.denials.iter().any(|d| error.text().contains(&d.what))) => Fault::Cluster,
+            Fault::Grant
+                if !(error.text().contains("is not granted")
+                    || self.state.denials.iter().any(|d| error.text().contains(&d.what))) =>
+            {
+                Fault::Cluster
+            }
             fault => fault,
         };
         Ending::Failed(Failure { fault, text: error.to_string() })

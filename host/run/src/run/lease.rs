@@ -17,7 +17,8 @@ const NAME: usize = 60;
 pub(super) fn hold(header: &Header) -> AcquireLease {
     let guest: String = header.guest.name.chars().take(NAME).collect();
     let user = header.user.as_deref().map(|user| format!(" by {user}")).unwrap_or_default();
-    let machine = header.machine.as_deref().map(|machine| format!(" on {machine}")).unwrap_or_default();
+    let machine =
+        header.machine.as_deref().map(|machine| format!(" on {machine}")).unwrap_or_default();
     let seconds = header.deadline.saturating_sub(header.at) / 1000;
     AcquireLease { run: header.run.clone(), reason: format!("{guest}{user}{machine}"), seconds }
 }
@@ -40,9 +41,9 @@ impl Run {
                 self.holds = true;
                 Ok(())
             }
-            Err(Error::Denied(why)) => {
-                Err(Halt::Held(Error::Denied(format!("{why}; two runs at once are kept apart by a Lease, which this account may not take"))))
-            }
+            Err(Error::Denied(why)) => Err(Halt::Held(Error::Denied(format!(
+                "{why}; two runs at once are kept apart by a Lease, which this account may not take"
+            )))),
             // mutant runs-despite-lease: (error) => Err(Halt::Held(error)) ~> (_) => Ok(())
             Err(error) => Err(Halt::Held(error)),
         }
@@ -71,12 +72,19 @@ impl Run {
             let holder = taken::<Lease>(answer?).map_err(halted)?;
             if holder.is_some_and(|holder| holder.run == self.hold.run) {
                 // What is ours already is not taken again, but known then.
-                let (_, answer) = self.carry(self.hold.clone().effect(), Origin::Host).await.map_err(halted)?;
+                let (_, answer) =
+                    self.carry(self.hold.clone().effect(), Origin::Host).await.map_err(halted)?;
                 answer?;
             }
         }
         let Some(lease) = self.state.lease.clone() else { return Ok(()) };
-        let (_, answer) = self.carry(ReleaseLease { namespace: lease.namespace, uid: lease.uid }.effect(), Origin::Host).await.map_err(halted)?;
+        let (_, answer) = self
+            .carry(
+                ReleaseLease { namespace: lease.namespace, uid: lease.uid }.effect(),
+                Origin::Host,
+            )
+            .await
+            .map_err(halted)?;
         answer.map(|_| ())
     }
 }

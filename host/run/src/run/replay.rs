@@ -29,7 +29,11 @@ impl Run {
     ///
     /// # Errors
     /// [`Halt::Broken`] when the entries do not begin with a header, or the journal does not take the recovery.
-    pub fn recover(setting: Setting, entries: Vec<Entry>, recovery: Recovery) -> Result<Self, Halt> {
+    pub fn recover(
+        setting: Setting,
+        entries: Vec<Entry>,
+        recovery: Recovery,
+    ) -> Result<Self, Halt> {
         let header = header(&entries)?.clone();
         let mut layers = header.grants.layers.clone();
         let recovered = entries.iter().filter_map(Entry::recovery).map(|before| &before.today);
@@ -80,7 +84,9 @@ impl Run {
         let steps = self.record.left().filter_map(|entry| match entry {
             Entry::Done(done) => match &done.effect {
                 Effect::Own(Own::Step(step)) => Some(step.name.clone()),
-                Effect::Own(Own::Now(_) | Own::Sleep(_) | Own::Note(_) | Own::AskPerson(_)) | Effect::Look(_) | Effect::Touch(_) => None,
+                Effect::Own(Own::Now(_) | Own::Sleep(_) | Own::Note(_) | Own::AskPerson(_))
+                | Effect::Look(_)
+                | Effect::Touch(_) => None,
             },
             _ => None,
         });
@@ -90,7 +96,11 @@ impl Run {
     /// Where a guest that ended by itself parts from its record: at a call that it made then, and makes no more.
     pub fn parts_early(&self, end: &str) -> Option<Halt> {
         // mutant omitted-calls-unnoticed: map ~> filter(|(n, _)| *n == 0).map
-        self.record.rest().map(|(n, effect)| Halt::Diverged { n, expected: words(effect), got: end.to_owned() })
+        self.record.rest().map(|(n, effect)| Halt::Diverged {
+            n,
+            expected: words(effect),
+            got: end.to_owned(),
+        })
     }
 
     /// What holds at the end of a replay that ended so: found in the record alone.
@@ -109,26 +119,40 @@ impl Run {
         //     effect.name()
         // mutant divergence-unnoticed: != effect ~> != effect && self.judges
         if *call.effect() != effect {
-            return Err(Halt::Diverged { n: call.n(), expected: words(call.effect()), got: words(&effect) });
+            return Err(Halt::Diverged {
+                n: call.n(),
+                expected: words(call.effect()),
+                got: words(&effect),
+            });
         }
         if self.judges {
             self.still_decided_so(&call)?;
         }
         match call {
             // Nobody told the guest.
-            Call::Answered(answered) if answered.settled && self.setting.mode == Mode::Replay && self.guest_was_gone() => {
+            Call::Answered(answered)
+                if answered.settled
+                    && self.setting.mode == Mode::Replay
+                    && self.guest_was_gone() =>
+            {
                 Err(Halt::RecordEnds { asked: words(&effect) })
             }
             Call::Answered(Answered { n, outcome, denied, met, .. }) => {
                 // mutant attempts-before-crash-forgotten: !denied ~> denied
                 if !denied && effect.check().is_ok() {
-                    self.grants.count(&effect, met.as_ref().map_or(&[], |met| &met.objects), &mut self.tally);
+                    self.grants.count(
+                        &effect,
+                        met.as_ref().map_or(&[], |met| &met.objects),
+                        &mut self.tally,
+                    );
                     self.count_approved(&effect);
                 }
                 self.tally.gather(&effect, &outcome);
                 Ok((n, answer(n, &effect, outcome)?))
             }
-            Call::InDoubt(_) if self.setting.mode == Mode::Replay => Err(Halt::RecordEnds { asked: words(&effect) }),
+            Call::InDoubt(_) if self.setting.mode == Mode::Replay => {
+                Err(Halt::RecordEnds { asked: words(&effect) })
+            }
             Call::InDoubt(doubt) => self.resolved(doubt).await,
         }
     }
@@ -144,7 +168,13 @@ impl Run {
     fn guest_was_gone(&self) -> bool {
         let broke_off = match self.record.ending().or(self.state.ended.as_ref()) {
             Some(Ending::Died(_) | Ending::Stopped(_)) | None => true,
-            Some(Ending::Diagnosed(_) | Ending::Concluded(_) | Ending::Undone(_) | Ending::PlanEnds(_) | Ending::Failed(_)) => false,
+            Some(
+                Ending::Diagnosed(_)
+                | Ending::Concluded(_)
+                | Ending::Undone(_)
+                | Ending::PlanEnds(_)
+                | Ending::Failed(_),
+            ) => false,
         };
         broke_off && self.record.is_over()
     }
@@ -167,7 +197,11 @@ impl Run {
             (true, Ok(_)) => ("denied".to_owned(), "allowed".to_owned()),
             (false, Err(denial)) => ("allowed".to_owned(), format!("denied: {denial}")),
         };
-        Err(Halt::Diverged { n: call.n(), expected: format!("{}: {then}", words(effect)), got: format!("{}: {today}", words(effect)) })
+        Err(Halt::Diverged {
+            n: call.n(),
+            expected: format!("{}: {then}", words(effect)),
+            got: format!("{}: {today}", words(effect)),
+        })
     }
 
     /// Settles a write in doubt by reading, and goes on with what of it was not applied, if that is still allowed.
@@ -203,7 +237,13 @@ impl Run {
                 sofar = merge(&touch, sofar, part);
                 (rest, message)
             }
-            Err(_) => (rest, format!("no answer within {} s; whether it was applied is not known", patience(&effect).as_secs())),
+            Err(_) => (
+                rest,
+                format!(
+                    "no answer within {} s; whether it was applied is not known",
+                    patience(&effect).as_secs()
+                ),
+            ),
         };
         let anew = Effect::Touch(rest.clone());
         let allowed = self.grants.decide(&anew, &self.tally);
@@ -215,12 +255,20 @@ impl Run {
         }
         self.hold_the_cluster(&touch).await?;
         // mutant restart-resent-with-new-time: Some(prior.clone()) ~> None
-        let before = if let Touch::Resume(_) = touch { self.before(&touch) } else { Some(prior.clone()) };
+        let before =
+            if let Touch::Resume(_) = touch { self.before(&touch) } else { Some(prior.clone()) };
         self.attempts(
             n,
             Origin::Guest,
             touch,
-            Attempts { rest, sofar, before, opened: Some(prior), first: doubt.last.attempt + 1, granted: Some(Granted::counted(counted)) },
+            Attempts {
+                rest,
+                sofar,
+                before,
+                opened: Some(prior),
+                first: doubt.last.attempt + 1,
+                granted: Some(Granted::counted(counted)),
+            },
         )
         .await
     }
@@ -237,7 +285,10 @@ impl Record {
 }
 
 fn header(entries: &[Entry]) -> Result<&Header, Halt> {
-    entries.first().and_then(Entry::header).ok_or_else(|| Halt::Broken("the run file does not begin with a header".into()))
+    entries
+        .first()
+        .and_then(Entry::header)
+        .ok_or_else(|| Halt::Broken("the run file does not begin with a header".into()))
 }
 
 fn add(layers: &mut Vec<Layer>, layer: &Layer) {
@@ -262,7 +313,12 @@ impl Backend for Offline {
     fn look<'a>(&'a self, _: &'a Look, _: &'a Footprint) -> BoxFuture<'a, Result<Answer, Error>> {
         async { Err(offline()) }.boxed()
     }
-    fn prepare<'a>(&'a self, _: &'a Touch, _: Option<&'a Prior>, _: &'a Footprint) -> BoxFuture<'a, Result<Prepared, Error>> {
+    fn prepare<'a>(
+        &'a self,
+        _: &'a Touch,
+        _: Option<&'a Prior>,
+        _: &'a Footprint,
+    ) -> BoxFuture<'a, Result<Prepared, Error>> {
         async { Err(offline()) }.boxed()
     }
     fn act<'a>(&'a self, _: &'a Touch, _: &'a Prior, _: &'a Footprint) -> BoxFuture<'a, Acted> {

@@ -39,7 +39,12 @@ impl Run {
             HoldEnd::LeftAlone(why) => Ok(Held::LeftAlone(why.clone())),
             HoldEnd::Suspended(_) | HoldEnd::Failed { .. } | HoldEnd::Untried => {
                 let id = self.state.suspensions.id(n, &hold.target);
-                id.map(Held::Suspended).ok_or_else(|| Halt::Broken(format!("the backend suspended {}, which it had not read", hold.target)))
+                id.map(Held::Suspended).ok_or_else(|| {
+                    Halt::Broken(format!(
+                        "the backend suspended {}, which it had not read",
+                        hold.target
+                    ))
+                })
             }
         };
         Ok(Ok(holds.iter().map(number).collect::<Result<_, _>>()?))

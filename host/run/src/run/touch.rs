@@ -4,7 +4,9 @@ use super::deciding::Granted;
 use super::{Halt, Reply, Run, patience, recorded_form, within};
 use crate::backend::{Acted, Prepared};
 use salve_core::approval::{Approved, Difference};
-use salve_core::effect::delete_replicationsources::{Deletion, End, Frozen, Made, MadeEnd, Manifest};
+use salve_core::effect::delete_replicationsources::{
+    Deletion, End, Frozen, Made, MadeEnd, Manifest,
+};
 use salve_core::effect::suspend_flux::{Hold, HoldEnd};
 use salve_core::effect::{Answer, Effect, Touch};
 use salve_core::journal::{Closed, Done, Entry, Opened, Origin, Prior};
@@ -34,7 +36,12 @@ pub(super) struct Attempts {
 }
 
 impl Run {
-    pub(super) async fn plan(&mut self, n: u64, touch: Touch, granted: Option<Granted>) -> Result<Reply, Halt> {
+    pub(super) async fn plan(
+        &mut self,
+        n: u64,
+        touch: Touch,
+        granted: Option<Granted>,
+    ) -> Result<Reply, Halt> {
         let effect = Effect::Touch(touch.clone());
         let footprint = self.footprint(&effect);
         if let Touch::Resume(_) = touch {
@@ -46,7 +53,8 @@ impl Run {
             Ok(Prepared::Settled(answer)) => self.done(n, Origin::Guest, effect, Ok(answer)),
             Ok(Prepared::Ready(prior)) => {
                 if let Some(mut granted) = granted
-                    && let Err(denial) = self.decide_met(&mut granted, &touch, &prior.objects, true).await?
+                    && let Err(denial) =
+                        self.decide_met(&mut granted, &touch, &prior.objects, true).await?
                 {
                     return self.denied(n, effect, denial, Some(prior));
                 }
@@ -59,44 +67,83 @@ impl Run {
         let at = self.setting.clock.now();
         let answer = plan::predict(&touch, &prior, at);
         let outcome = recorded_form(&Ok(answer.clone()))?;
-        let done = Done { n, origin: Origin::Guest, at, effect: Effect::Touch(touch), outcome, denial: None, prior: Some(prior), from_plan: None };
+        let done = Done {
+            n,
+            origin: Origin::Guest,
+            at,
+            effect: Effect::Touch(touch),
+            outcome,
+            denial: None,
+            prior: Some(prior),
+            from_plan: None,
+        };
         self.write(Entry::Planned(Box::new(done)))?;
         Ok((n, Ok(answer)))
     }
 
     /// `granted` is the guest's; the host's own touches need none.
-    pub(super) async fn touch(&mut self, n: u64, origin: Origin, touch: Touch, granted: Option<Granted>) -> Result<Reply, Halt> {
+    pub(super) async fn touch(
+        &mut self,
+        n: u64,
+        origin: Origin,
+        touch: Touch,
+        granted: Option<Granted>,
+    ) -> Result<Reply, Halt> {
         if origin == Origin::Guest {
             self.hold_the_cluster(&touch).await?;
         }
-        let from = Attempts { rest: touch.clone(), sofar: None, before: self.before(&touch), opened: None, first: 1, granted };
+        let from = Attempts {
+            rest: touch.clone(),
+            sofar: None,
+            before: self.before(&touch),
+            opened: None,
+            first: 1,
+            granted,
+        };
         self.attempts(n, origin, touch, from).await
     }
 
-    pub(super) async fn attempts(&mut self, n: u64, origin: Origin, touch: Touch, from: Attempts) -> Result<Reply, Halt> {
+    pub(super) async fn attempts(
+        &mut self,
+        n: u64,
+        origin: Origin,
+        touch: Touch,
+        from: Attempts,
+    ) -> Result<Reply, Halt> {
         let effect = Effect::Touch(touch.clone());
         let footprint = self.footprint(&effect);
         let backend = self.setting.backend.clone();
         let Attempts { mut rest, mut sofar, mut before, mut opened, first, mut granted } = from;
         // Whether the last attempt may have been applied, or may yet be, all the same.
         let mut unknown = false;
-        let mut answer = Err(Error::Conflict(format!("it changed {ATTEMPTS} times while we tried")));
+        let mut answer =
+            Err(Error::Conflict(format!("it changed {ATTEMPTS} times while we tried")));
         for attempt in first..first + ATTEMPTS {
-            let prior = match within(patience(&effect), backend.prepare(&rest, before.as_ref(), &footprint)).await {
+            let prior = match within(
+                patience(&effect),
+                backend.prepare(&rest, before.as_ref(), &footprint),
+            )
+            .await
+            {
                 Err(error) => {
                     answer = Err(error);
                     break;
                 }
                 Ok(Prepared::Settled(settled)) => {
-                    self.meets_approval(origin, n, opened.is_some(), |approved| if attempt == first { approved.is_settled() } else { Ok(()) })?;
+                    self.meets_approval(origin, n, opened.is_some(), |approved| {
+                        if attempt == first { approved.is_settled() } else { Ok(()) }
+                    })?;
                     answer = Ok(settled);
                     break;
                 }
                 Ok(Prepared::Ready(prior)) => self.stamped(&touch, prior),
             };
-            self.meets_approval(origin, n, opened.is_some(), |approved| approved.meets(&prior, opened.is_some()))?;
+            self.meets_approval(origin, n, opened.is_some(), |approved| {
+                approved.meets(&prior, opened.is_some())
+            })?;
             if let Some(granted) = &mut granted
-                && let Err(denial) = self.decide_met(granted, &rest, &prior.objects, opened.is_none()).await?
+                && let Err(denial) =
+                    self.decide_met(granted, &rest, &prior.objects, opened.is_none()).await?
             {
                 if opened.is_none() {
                     return self.denied(n, effect, denial, Some(prior));
@@ -105,8 +152,16 @@ impl Run {
                 break;
             }
             let at = self.setting.clock.now();
-            let entry = Entry::Opened(Box::new(Opened { n, origin, attempt, at, effect: Effect::Touch(rest.clone()), prior: prior.clone() }));
-            let written = match (self.write(entry), must_be_synced(&touch, &prior, opened.as_ref())) {
+            let entry = Entry::Opened(Box::new(Opened {
+                n,
+                origin,
+                attempt,
+                at,
+                effect: Effect::Touch(rest.clone()),
+                prior: prior.clone(),
+            }));
+            let written = match (self.write(entry), must_be_synced(&touch, &prior, opened.as_ref()))
+            {
                 // mutant write-before-sync: self.sync() ~> Ok(())
                 (Ok(()), true) => self.sync(),
                 (written, _) => written,
@@ -141,7 +196,8 @@ impl Run {
                 }
                 Err(_) => {
                     let late = format!("no answer within {} s", patience(&effect).as_secs());
-                    (sofar, answer, unknown) = self.settled_late(&touch, &rest, &prior, sofar, &late).await;
+                    (sofar, answer, unknown) =
+                        self.settled_late(&touch, &rest, &prior, sofar, &late).await;
                     break;
                 }
             }
@@ -171,8 +227,18 @@ impl Run {
     }
 
     /// Stops the guest where its touch meets something else than was approved.
-    fn meets_approval(&mut self, origin: Origin, n: u64, opened: bool, meets: impl FnOnce(&Approved) -> Result<(), Difference>) -> Result<(), Halt> {
-        let Some(Err(difference)) = self.as_approved().filter(|_| origin == Origin::Guest).map(meets) else { return Ok(()) };
+    fn meets_approval(
+        &mut self,
+        origin: Origin,
+        n: u64,
+        opened: bool,
+        meets: impl FnOnce(&Approved) -> Result<(), Difference>,
+    ) -> Result<(), Halt> {
+        let Some(Err(difference)) =
+            self.as_approved().filter(|_| origin == Origin::Guest).map(meets)
+        else {
+            return Ok(());
+        };
         if opened {
             drop(self.closed(n, origin, Err(Error::Denied(difference.to_string())))?);
         }
@@ -183,9 +249,10 @@ impl Run {
     /// one which is sent again after a crash is the same request.
     fn stamped(&self, touch: &Touch, prior: Prior) -> Prior {
         match touch {
-            // mutant reconcile-resent-as-new: (reconcile) => Prior { at: self.began +
-            //     self.state.reconciled(&reconcile.target), ..prior } ~> (_) => prior
-            Touch::Reconcile(reconcile) => Prior { at: self.began + self.state.reconciled(&reconcile.target), ..prior },
+            // mutant reconcile-resent-as-new: self.began + self.state.reconciled(&reconcile.target) ~> prior.at
+            Touch::Reconcile(reconcile) => {
+                Prior { at: self.began + self.state.reconciled(&reconcile.target), ..prior }
+            }
             Touch::AcquireLease(_)
             | Touch::ReleaseLease(_)
             | Touch::Suspend(_)
@@ -196,10 +263,19 @@ impl Run {
         }
     }
 
-    pub(super) fn conflict(&mut self, n: u64, origin: Origin, part: Option<Answer>, message: String) -> Result<(), Halt> {
+    pub(super) fn conflict(
+        &mut self,
+        n: u64,
+        origin: Origin,
+        part: Option<Answer>,
+        message: String,
+    ) -> Result<(), Halt> {
         let at = self.setting.clock.now();
         let outcome = part.map(|part| recorded_form(&Ok(part))).transpose()?;
-        self.write_for(origin, Entry::Closed(Closed { n, at, outcome, conflict: Some(message), settled: false }))
+        self.write_for(
+            origin,
+            Entry::Closed(Closed { n, at, outcome, conflict: Some(message), settled: false }),
+        )
     }
 
     /// Finds out what became of a write that did not come to its end in time.
@@ -215,8 +291,16 @@ impl Run {
         let backend = self.setting.backend.clone();
         match tokio::time::timeout(SETTLING, backend.settle(rest, prior, &footprint)).await {
             Ok(Acted::Done(answer)) => (sofar, answer.clone(), answer.is_err()),
-            Ok(Acted::Conflict { sofar: part, message, .. }) => (merge(touch, sofar, part), Err(Error::Unavailable(format!("{late}; {message}"))), false),
-            Err(_) => (sofar, Err(Error::Unavailable(format!("{late}; whether it was applied is not known"))), true),
+            Ok(Acted::Conflict { sofar: part, message, .. }) => (
+                merge(touch, sofar, part),
+                Err(Error::Unavailable(format!("{late}; {message}"))),
+                false,
+            ),
+            Err(_) => (
+                sofar,
+                Err(Error::Unavailable(format!("{late}; whether it was applied is not known"))),
+                true,
+            ),
         }
     }
 }
@@ -225,9 +309,11 @@ impl Run {
 fn must_be_synced(touch: &Touch, prior: &Prior, opened: Option<&Prior>) -> bool {
     match touch {
         // Unless an attempt before it has put the same on the disk.
-        Touch::AcquireLease(_) | Touch::Suspend(_) | Touch::Delete(_) | Touch::Recreate(_) | Touch::Restart(_) => {
-            opened.is_none_or(|before| !prior.binds_as(before))
-        }
+        Touch::AcquireLease(_)
+        | Touch::Suspend(_)
+        | Touch::Delete(_)
+        | Touch::Recreate(_)
+        | Touch::Restart(_) => opened.is_none_or(|before| !prior.binds_as(before)),
         // The entry of its suspend stands there, and obliges to it whatever else is lost.
         Touch::Resume(_) => false,
         // What it writes follows from the header.
@@ -258,10 +344,20 @@ pub(super) fn merge(touch: &Touch, sofar: Option<Answer>, part: Option<Answer>) 
 }
 
 /// The whole answer: for a set in its own order, with what never came to an end marked as such.
-pub(super) fn whole(touch: &Touch, sofar: Option<Answer>, last: Result<Answer, Error>, opened: bool, unknown: bool) -> Result<Answer, Error> {
+pub(super) fn whole(
+    touch: &Touch,
+    sofar: Option<Answer>,
+    last: Result<Answer, Error>,
+    opened: bool,
+    unknown: bool,
+) -> Result<Answer, Error> {
     let is_set = match touch {
         Touch::Delete(_) | Touch::Suspend(_) | Touch::Recreate(_) => true,
-        Touch::AcquireLease(_) | Touch::ReleaseLease(_) | Touch::Resume(_) | Touch::Reconcile(_) | Touch::Restart(_) => false,
+        Touch::AcquireLease(_)
+        | Touch::ReleaseLease(_)
+        | Touch::Resume(_)
+        | Touch::Reconcile(_)
+        | Touch::Restart(_) => false,
     };
     if !is_set {
         return last;
@@ -276,10 +372,12 @@ pub(super) fn whole(touch: &Touch, sofar: Option<Answer>, last: Result<Answer, E
     };
     let parts = merge(touch, sofar, part);
     match (touch, parts) {
-        (Touch::Delete(delete), Some(Answer::Delete(deletions))) => {
-            Ok(Answer::Delete(delete.set.iter().map(|f| deletion(f, &deletions, why.as_ref())).collect()))
+        (Touch::Delete(delete), Some(Answer::Delete(deletions))) => Ok(Answer::Delete(
+            delete.set.iter().map(|f| deletion(f, &deletions, why.as_ref())).collect(),
+        )),
+        (Touch::Delete(delete), None) => {
+            Ok(Answer::Delete(delete.set.iter().map(|f| deletion(f, &[], why.as_ref())).collect()))
         }
-        (Touch::Delete(delete), None) => Ok(Answer::Delete(delete.set.iter().map(|f| deletion(f, &[], why.as_ref())).collect())),
         (Touch::Suspend(suspend), parts) => {
             let holds = match parts {
                 Some(Answer::Suspend(holds)) => holds,
@@ -287,7 +385,13 @@ pub(super) fn whole(touch: &Touch, sofar: Option<Answer>, last: Result<Answer, E
                 Some(_) => return Err(another()),
             };
             let mut failed = false;
-            Ok(Answer::Suspend(suspend.targets.iter().map(|target| hold(target, &holds, why.as_ref(), &mut failed)).collect()))
+            Ok(Answer::Suspend(
+                suspend
+                    .targets
+                    .iter()
+                    .map(|target| hold(target, &holds, why.as_ref(), &mut failed))
+                    .collect(),
+            ))
         }
         (Touch::Recreate(recreate), parts) => {
             let made = match parts {
@@ -299,12 +403,25 @@ pub(super) fn whole(touch: &Touch, sofar: Option<Answer>, last: Result<Answer, E
                 made.iter().find(|one| one.object == m.object).cloned().unwrap_or_else(|| Made {
                     object: m.object.clone(),
                     end: MadeEnd::Refused,
-                    message: Some(why.as_ref().map_or_else(|| "nothing was said about it".into(), ToString::to_string)),
+                    message: Some(
+                        why.as_ref().map_or_else(
+                            || "nothing was said about it".into(),
+                            ToString::to_string,
+                        ),
+                    ),
                 })
             };
             Ok(Answer::Recreate(recreate.set.iter().map(one).collect()))
         }
-        (Touch::AcquireLease(_) | Touch::ReleaseLease(_) | Touch::Delete(_) | Touch::Resume(_) | Touch::Reconcile(_) | Touch::Restart(_), _) => Err(another()),
+        (
+            Touch::AcquireLease(_)
+            | Touch::ReleaseLease(_)
+            | Touch::Delete(_)
+            | Touch::Resume(_)
+            | Touch::Reconcile(_)
+            | Touch::Restart(_),
+            _,
+        ) => Err(another()),
     }
 }
 
@@ -313,23 +430,40 @@ fn another() -> Error {
 }
 
 fn deletion(frozen: &Frozen, deletions: &[Deletion], why: Option<&Error>) -> Deletion {
-    deletions.iter().find(|d| d.uid == frozen.uid && d.object == frozen.object).cloned().unwrap_or_else(|| Deletion {
-        object: frozen.object.clone(),
-        uid: frozen.uid.clone(),
-        end: if matches!(why, Some(Error::Unavailable(_))) { End::Unknown } else { End::Refused },
-        message: Some(why.map_or_else(|| "nothing was said about it".into(), ToString::to_string)),
-    })
+    deletions
+        .iter()
+        .find(|d| d.uid == frozen.uid && d.object == frozen.object)
+        .cloned()
+        .unwrap_or_else(|| Deletion {
+            object: frozen.object.clone(),
+            uid: frozen.uid.clone(),
+            end: if matches!(why, Some(Error::Unavailable(_))) {
+                End::Unknown
+            } else {
+                End::Refused
+            },
+            message: Some(
+                why.map_or_else(|| "nothing was said about it".into(), ToString::to_string),
+            ),
+        })
 }
 
 /// The first that nothing was said about is the one that failed; those after it were not tried.
-fn hold(target: &salve_core::effect::shared::FluxRef, holds: &[Hold], why: Option<&Error>, failed: &mut bool) -> Hold {
+fn hold(
+    target: &salve_core::effect::shared::FluxRef,
+    holds: &[Hold],
+    why: Option<&Error>,
+    failed: &mut bool,
+) -> Hold {
     if let Some(known) = holds.iter().find(|hold| hold.target == *target) {
         return known.clone();
     }
     let end = if std::mem::replace(failed, true) {
         HoldEnd::Untried
     } else {
-        let error = why.cloned().unwrap_or_else(|| Error::Unavailable(format!("nothing was said about {target}")));
+        let error = why
+            .cloned()
+            .unwrap_or_else(|| Error::Unavailable(format!("nothing was said about {target}")));
         HoldEnd::Failed { error, doubtful: false }
     };
     Hold { target: target.clone(), end }

@@ -21,7 +21,11 @@ impl Person for Says {
     fn begins(&mut self, _: &Effect) {}
     fn hears(&mut self, _: &Entry) {}
     fn is_asked(&mut self, question: &str) -> BoxFuture<'static, Option<bool>> {
-        assert!(question.contains("policy.yaml wants a person's yes: restart-deployment.restart media/x"), "{question}");
+        assert!(
+            question
+                .contains("policy.yaml wants a person's yes: restart-deployment.restart media/x"),
+            "{question}"
+        );
         self.1.fetch_add(1, Ordering::SeqCst);
         let said = self.0;
         async move { Some(said) }.boxed()
@@ -37,8 +41,17 @@ fn changed(change: impl Fn(&mut Grant)) -> Grants {
 
 #[tokio::test]
 async fn what_wants_a_persons_yes_is_done_with_it_and_with_nothing_else() {
-    let asks = || changed(|grant| grant.approval = Some(Approval::Required).filter(|_| grant.capability == "restart-deployment"));
-    for (person, said, done) in [(Some(true), "", true), (Some(false), "a person said no", false), (None, "nobody is at a terminal to say yes", false)] {
+    let asks = || {
+        changed(|grant| {
+            grant.approval =
+                Some(Approval::Required).filter(|_| grant.capability == "restart-deployment")
+        })
+    };
+    for (person, said, done) in [
+        (Some(true), "", true),
+        (Some(false), "a person said no", false),
+        (None, "nobody is at a terminal to say yes", false),
+    ] {
         let questions = Arc::new(AtomicU64::new(0));
         let somebody: Box<dyn Person> = match person {
             Some(says) => Box::new(Says(says, questions.clone())),
@@ -49,10 +62,16 @@ async fn what_wants_a_persons_yes_is_done_with_it_and_with_nothing_else() {
         told.run.perform(delete(&["plex"])).await.unwrap().unwrap();
         let answer = told.run.perform(restart("media")).await.unwrap();
         assert_eq!(answer.is_ok(), done, "{answer:?}");
-        assert!(answer.is_ok() || matches!(&answer, Err(Error::Denied(text)) if text.contains(said) && text.contains("salve run --plan")), "{answer:?}");
+        assert!(
+            answer.is_ok()
+                || matches!(&answer, Err(Error::Denied(text)) if text.contains(said) && text.contains("salve run --plan")),
+            "{answer:?}"
+        );
         assert_eq!(asked(&told).contains(&"act restart-deployment.restart".into()), done);
         assert_eq!(questions.load(Ordering::SeqCst), u64::from(person.is_some()));
-        assert!(done || matches!(told.journal.entries().last(), Some(Entry::Done(d)) if d.denial.is_some()));
+        assert!(
+            done || matches!(told.journal.entries().last(), Some(Entry::Done(d)) if d.denial.is_some())
+        );
     }
     // A plan is what a person says yes to.
     let mut told = under(Mode::Plan, Scripted::default(), asks(), Box::new(Nobody));
@@ -62,15 +81,27 @@ async fn what_wants_a_persons_yes_is_done_with_it_and_with_nothing_else() {
 #[tokio::test]
 async fn an_object_that_is_not_as_its_grant_wants_it_is_not_touched() {
     for mode in [Mode::Live, Mode::Plan] {
-        let only = changed(|grant| grant.label_selector = Some(Selector::read("app=sonarr").unwrap()).filter(|_| grant.capability == "suspend-flux"));
+        let only = changed(|grant| {
+            grant.label_selector = Some(Selector::read("app=sonarr").unwrap())
+                .filter(|_| grant.capability == "suspend-flux")
+        });
         let mut told = under(mode, Scripted::default(), only, Box::new(Nobody));
         let answer = told.run.suspend(suspend()).await.unwrap();
-        assert!(matches!(&answer, Err(Error::Denied(text)) if text.contains("does not bear the labels \"app=sonarr\"")), "{answer:?}");
+        assert!(
+            matches!(&answer, Err(Error::Denied(text)) if text.contains("does not bear the labels \"app=sonarr\"")),
+            "{answer:?}"
+        );
         assert!(!asked(&told).contains(&"act suspend-flux.suspend".into()));
         let entries = told.journal.entries();
         // With what it met, so that a replay under other grants can judge it anew.
-        assert!(matches!(entries.last(), Some(Entry::Done(d)) if d.denial.is_some() && d.prior.is_some()), "{entries:?}");
-        let absent = changed(|grant| grant.label_selector = Some(Selector::read("!keep").unwrap()).filter(|_| grant.capability == "suspend-flux"));
+        assert!(
+            matches!(entries.last(), Some(Entry::Done(d)) if d.denial.is_some() && d.prior.is_some()),
+            "{entries:?}"
+        );
+        let absent = changed(|grant| {
+            grant.label_selector = Some(Selector::read("!keep").unwrap())
+                .filter(|_| grant.capability == "suspend-flux")
+        });
         let mut told = under(mode, Scripted::default(), absent, Box::new(Nobody));
         assert!(told.run.suspend(suspend()).await.unwrap().is_ok());
     }
@@ -78,31 +109,58 @@ async fn an_object_that_is_not_as_its_grant_wants_it_is_not_touched() {
 
 #[tokio::test]
 async fn evidence_that_a_document_wants_has_to_be_recorded_first() {
-    let locks = || Evidence { pending_claims: None, log_lines: vec![LogLines { like: Glob::new("*locked*").unwrap(), least: 1 }] };
-    let proven = changed(|grant| grant.evidence = Some(locks()).filter(|_| grant.capability == "restart-deployment"));
+    let locks = || Evidence {
+        pending_claims: None,
+        log_lines: vec![LogLines { like: Glob::new("*locked*").unwrap(), least: 1 }],
+    };
+    let proven = changed(|grant| {
+        grant.evidence = Some(locks()).filter(|_| grant.capability == "restart-deployment")
+    });
     let mut told = under(Mode::Live, Scripted::default(), proven, Box::new(Nobody));
-    told.run.perform(Note { level: Level::Info, text: "I have seen a thousand locks".into() }).await.unwrap().unwrap();
+    told.run
+        .perform(Note { level: Level::Info, text: "I have seen a thousand locks".into() })
+        .await
+        .unwrap()
+        .unwrap();
     let answer = told.run.perform(restart("media")).await.unwrap();
-    assert!(matches!(&answer, Err(Error::Denied(text)) if text.contains("1 log lines like \"*locked*\", and this run has recorded 0")), "{answer:?}");
+    assert!(
+        matches!(&answer, Err(Error::Denied(text)) if text.contains("1 log lines like \"*locked*\", and this run has recorded 0")),
+        "{answer:?}"
+    );
     assert!(!asked(&told).contains(&"act restart-deployment.restart".into()));
 }
 
 /// Two grants fit; which of them holds is known when the object was read.
 #[tokio::test]
 async fn the_grant_that_holds_for_the_object_is_charged_and_asks() {
-    let labelled = Grant { label_selector: Some(Selector::read("app=other").unwrap()), ..Grant::whole("restart-deployment") };
-    let others = |other: Grant| Grants { layers: vec![Layer { source: "policy.yaml".into(), grants: vec![labelled.clone(), other] }] };
+    let labelled = Grant {
+        label_selector: Some(Selector::read("app=other").unwrap()),
+        ..Grant::whole("restart-deployment")
+    };
+    let others = |other: Grant| Grants {
+        layers: vec![Layer { source: "policy.yaml".into(), grants: vec![labelled.clone(), other] }],
+    };
 
-    let asks = others(Grant { approval: Some(Approval::Required), ..Grant::whole("restart-deployment") });
+    let asks =
+        others(Grant { approval: Some(Approval::Required), ..Grant::whole("restart-deployment") });
     let mut told = under(Mode::Live, Scripted::default(), asks, Box::new(Nobody));
     let answer = told.run.perform(restart("media")).await.unwrap();
-    assert!(matches!(&answer, Err(Error::Denied(text)) if text.contains("nobody is at a terminal")), "{answer:?}");
+    assert!(
+        matches!(&answer, Err(Error::Denied(text)) if text.contains("nobody is at a terminal")),
+        "{answer:?}"
+    );
     assert!(!asked(&told).contains(&"act restart-deployment.restart".into()));
 
-    let once = others(Grant { max: Max { restarts: Some(1), ..Max::default() }, ..Grant::whole("restart-deployment") });
+    let once = others(Grant {
+        max: Max { restarts: Some(1), ..Max::default() },
+        ..Grant::whole("restart-deployment")
+    });
     let mut told = under(Mode::Live, Scripted::default(), once, Box::new(Nobody));
     assert!(told.run.perform(restart("media")).await.unwrap().is_ok());
     let answer = told.run.perform(restart("media")).await.unwrap();
     assert!(matches!(&answer, Err(Error::Denied(_))), "{answer:?}");
-    assert_eq!(asked(&told).iter().filter(|one| *one == "act restart-deployment.restart").count(), 1);
+    assert_eq!(
+        asked(&told).iter().filter(|one| *one == "act restart-deployment.restart").count(),
+        1
+    );
 }

@@ -73,7 +73,10 @@ async fn a_write_leaves_only_after_its_entry_is_on_the_disk() {
     let mut run = Run::begin(setting, header()).unwrap();
     run.perform(restart("media")).await.unwrap().unwrap();
     let name = "restart-deployment.restart";
-    assert_eq!(*backend.asked.lock().unwrap(), [&format!("prepare {name}"), "opened", "sync", &format!("act {name}"), "closed"]);
+    assert_eq!(
+        *backend.asked.lock().unwrap(),
+        [&format!("prepare {name}"), "opened", "sync", &format!("act {name}"), "closed"]
+    );
 }
 
 /// Takes so many entries, then no more.
@@ -104,7 +107,8 @@ async fn a_full_disk_stops_the_run_before_the_next_write_and_releases_what_is_su
     hold(&mut run).await;
     let halt = run.perform(restart("media")).await.unwrap_err();
     assert!(matches!(&halt, Halt::Broken(text) if text.contains("disk full")), "{halt}");
-    let closing = run.finish(Ending::Failed(Failure { fault: Fault::Host, text: halt.to_string() })).await;
+    let closing =
+        run.finish(Ending::Failed(Failure { fault: Fault::Host, text: halt.to_string() })).await;
     assert_eq!(closing.verdict, Verdict::Failed(Fault::Host));
     let asked = backend.asked.lock().unwrap();
     assert!(!asked.contains(&"act restart-deployment.restart".to_owned()));
@@ -131,15 +135,25 @@ async fn no_run_is_a_success_whose_end_is_not_on_the_disk() {
             run.perform(restart("media")).await?.unwrap();
             Ok::<_, Halt>(concluded(Concluded::NothingToDo, vec![]))
         };
-        let ending = done.await.unwrap_or_else(|halt| Ending::Failed(Failure { fault: Fault::Host, text: halt.to_string() }));
+        let ending = done.await.unwrap_or_else(|halt| {
+            Ending::Failed(Failure { fault: Fault::Host, text: halt.to_string() })
+        });
         let closing = run.finish(ending).await;
         let asked = backend.asked.lock().unwrap();
         let did = |what: &str| asked.contains(&what.to_owned());
-        assert!(!did("act suspend-flux.suspend") || did("act suspend-flux.resume"), "room for {room}: {asked:?}");
+        assert!(
+            !did("act suspend-flux.suspend") || did("act suspend-flux.resume"),
+            "room for {room}: {asked:?}"
+        );
         if closing.verdict == Verdict::NothingToDo {
             break;
         }
-        assert_eq!(closing.verdict, Verdict::Failed(Fault::Host), "room for {room}: {}", closing.sentence);
+        assert_eq!(
+            closing.verdict,
+            Verdict::Failed(Fault::Host),
+            "room for {room}: {}",
+            closing.sentence
+        );
         assert!(closing.sentence.contains("disk full"), "{}", closing.sentence);
         room += 1;
     }
@@ -148,10 +162,19 @@ async fn no_run_is_a_success_whose_end_is_not_on_the_disk() {
 
 #[tokio::test]
 async fn a_conflict_is_prepared_anew_and_each_attempt_stands_in_the_journal() {
-    let again = || Acted::Conflict { sofar: None, rest: Touch::Restart(restart("media")), message: "changed".into() };
+    let again = || Acted::Conflict {
+        sofar: None,
+        rest: Touch::Restart(restart("media")),
+        message: "changed".into(),
+    };
     let mut told = live([again(), again()]);
     told.run.perform(restart("media")).await.unwrap().unwrap();
-    let attempts: Vec<_> = told.journal.entries().iter().filter_map(|e| if let Entry::Opened(o) = e { Some((o.n, o.attempt)) } else { None }).collect();
+    let attempts: Vec<_> = told
+        .journal
+        .entries()
+        .iter()
+        .filter_map(|e| if let Entry::Opened(o) = e { Some((o.n, o.attempt)) } else { None })
+        .collect();
     assert_eq!(attempts, [(1, 1), (1, 2), (1, 3)]);
 }
 
@@ -253,7 +276,10 @@ async fn stopping_ends_a_look_that_hangs_and_still_releases() {
     let mut told = told(Mode::Live, Scripted { hangs: true, ..Scripted::default() });
     hold(&mut told.run).await;
     let stop = told.stop.clone();
-    let (halt, ()) = tokio::join!(told.run.perform(Pods { namespaces: vec!["media".into()] }), async { stop.request() });
+    let (halt, ()) =
+        tokio::join!(told.run.perform(Pods { namespaces: vec!["media".into()] }), async {
+            stop.request()
+        });
     assert_eq!(halt.unwrap_err(), Halt::Stopped);
     assert_eq!(told.run.perform(restart("media")).await.unwrap_err(), Halt::Stopped);
     let closing = told.run.finish(concluded(Concluded::NotFixed, vec![])).await;
@@ -265,14 +291,20 @@ async fn a_maximum_counts_attempts_whatever_they_came_to() {
     let mut told = live([Acted::Done(Err(Error::Unavailable("silent".into())))]);
     assert!(told.run.perform(restart("media")).await.unwrap().is_err());
     let second = told.run.perform(restart("media")).await.unwrap();
-    assert!(matches!(&second, Err(Error::Denied(text)) if text.contains("allows 1 restarts")), "{second:?}");
+    assert!(
+        matches!(&second, Err(Error::Denied(text)) if text.contains("allows 1 restarts")),
+        "{second:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_never_answers_has_a_deadline() {
     let mut told = told(Mode::Live, Scripted { hangs: true, ..Scripted::default() });
     let answer = told.run.perform(Pods { namespaces: vec!["media".into()] }).await.unwrap();
-    assert!(matches!(&answer, Err(Error::Unavailable(text)) if text.contains("no answer within")), "{answer:?}");
+    assert!(
+        matches!(&answer, Err(Error::Unavailable(text)) if text.contains("no answer within")),
+        "{answer:?}"
+    );
 }
 
 #[tokio::test]
@@ -285,12 +317,19 @@ async fn stopping_twice_abandons_a_write_that_hangs_and_leaves_it_open_in_the_jo
     });
     assert_eq!(halt.unwrap_err(), Halt::Stopped);
     let entries = told.journal.entries();
-    assert!(matches!(entries.last(), Some(Entry::Opened(_))), "in doubt, and never unseen: {entries:?}");
+    assert!(
+        matches!(entries.last(), Some(Entry::Opened(_))),
+        "in doubt, and never unseen: {entries:?}"
+    );
 }
 
 #[tokio::test]
 async fn an_object_made_anew_between_two_attempts_is_given_back_as_the_one_that_was_suspended() {
-    let again = Acted::Conflict { sofar: None, rest: Touch::Suspend(suspend()), message: "made anew".into() };
+    let again = Acted::Conflict {
+        sofar: None,
+        rest: Touch::Suspend(suspend()),
+        message: "made anew".into(),
+    };
     let mut told = live([again]);
     *told.backend.uids.lock().unwrap() = VecDeque::from(["old", "new"]);
     hold(&mut told.run).await;
@@ -350,10 +389,19 @@ async fn a_guest_that_waits_for_ever_is_ended_and_what_it_holds_is_given_back() 
         assert_eq!(halt.is_some(), waits == 3, "after {waits} waits: {halt:?}");
     }
     assert!(matches!(&halt, Some(Halt::Late(text)) if text.contains("70 min")), "{halt:?}");
-    assert!(matches!(told.run.perform(restart("media")).await, Err(Halt::Late(_))), "nor does it go on");
+    assert!(
+        matches!(told.run.perform(restart("media")).await, Err(Halt::Late(_))),
+        "nor does it go on"
+    );
     assert!(!asked(&told).contains(&"act restart-deployment.restart".into()));
-    let closing = told.run.finish(Ending::Failed(Failure { fault: Fault::Guest, text: halt.unwrap().to_string() })).await;
-    assert!(closing.open.is_empty() && closing.verdict == Verdict::Failed(Fault::Guest), "{closing:?}");
+    let closing = told
+        .run
+        .finish(Ending::Failed(Failure { fault: Fault::Guest, text: halt.unwrap().to_string() }))
+        .await;
+    assert!(
+        closing.open.is_empty() && closing.verdict == Verdict::Failed(Fault::Guest),
+        "{closing:?}"
+    );
     assert!(told.backend.asked.lock().unwrap().contains(&"act suspend-flux.resume".into()));
 }
 
@@ -362,7 +410,9 @@ async fn a_guest_that_floods_the_record_is_ended() {
     let mut told = live([]);
     let mut halt = None;
     for _ in 0..20_000 {
-        if let Err(end) = told.run.perform(Note { level: Level::Info, text: "x".repeat(16 << 10) }).await {
+        if let Err(end) =
+            told.run.perform(Note { level: Level::Info, text: "x".repeat(16 << 10) }).await
+        {
             halt = Some(end);
             break;
         }
@@ -394,13 +444,19 @@ async fn the_cluster_is_taken_once_and_given_back_at_the_end() {
     told.run.perform(restart("media")).await.unwrap().unwrap();
     hold(&mut told.run).await;
     told.run.finish(concluded(Concluded::NotFixed, vec![])).await;
-    let leases: Vec<_> = told.journal.entries().iter().filter_map(|e| if let Entry::Done(d) = e { Some(d.effect.name()) } else { None }).collect();
+    let leases: Vec<_> = told
+        .journal
+        .entries()
+        .iter()
+        .filter_map(|e| if let Entry::Done(d) = e { Some(d.effect.name()) } else { None })
+        .collect();
     assert_eq!(leases, ["host.acquire-lease", "host.release-lease"]);
 }
 
 /// The entries of a run that dies in `act` of its `nth` touch.
 async fn died(nth: usize, touches: impl AsyncFnOnce(&mut Run)) -> Vec<Entry> {
-    let mut told = told(Mode::Live, Scripted { dies_at: Mutex::new(Some(nth)), ..Scripted::default() });
+    let mut told =
+        told(Mode::Live, Scripted { dies_at: Mutex::new(Some(nth)), ..Scripted::default() });
     let died = told.backend.died.clone();
     tokio::select! {
         biased;
@@ -423,7 +479,14 @@ fn taken_up(entries: Vec<Entry>, backend: Scripted, today: Grants) -> Told {
         stop: stop.clone(),
         mode: Mode::Live,
     };
-    let recovery = Recovery { at: 0, salve: "0".into(), user: None, machine: None, release_only: false, today };
+    let recovery = Recovery {
+        at: 0,
+        salve: "0".into(),
+        user: None,
+        machine: None,
+        release_only: false,
+        today,
+    };
     Told { run: Run::recover(setting, entries, recovery).unwrap(), backend, journal, stop }
 }
 
@@ -435,8 +498,15 @@ async fn what_was_recorded_is_answered_and_not_performed_again() {
     })
     .await;
     // Of the deletion nobody knows: it is settled by reading first.
-    let gone = Acted::Done(Ok(Answer::Delete(vec![deletion(&frozen("a"), End::Deleted), deletion(&frozen("b"), End::Deleted)])));
-    let mut again = taken_up(entries, Scripted { settles: Mutex::new(VecDeque::from([gone])), ..Scripted::default() }, Grants::default());
+    let gone = Acted::Done(Ok(Answer::Delete(vec![
+        deletion(&frozen("a"), End::Deleted),
+        deletion(&frozen("b"), End::Deleted),
+    ])));
+    let mut again = taken_up(
+        entries,
+        Scripted { settles: Mutex::new(VecDeque::from([gone])), ..Scripted::default() },
+        Grants::default(),
+    );
     let restarted = again.run.perform(restart("media")).await.unwrap().unwrap();
     assert_eq!(restarted, Restarted { at: 5, old_pods: vec![] });
     assert!(asked(&again).is_empty(), "{:?}", asked(&again));
@@ -444,12 +514,17 @@ async fn what_was_recorded_is_answered_and_not_performed_again() {
     assert!(deletions.iter().all(|d| d.end == End::Deleted));
     assert_eq!(asked(&again), ["settle delete-replicationsources.delete"]);
     again.run.perform(delete(&["c"])).await.unwrap().unwrap();
-    assert!(asked(&again).contains(&"act delete-replicationsources.delete".to_owned()), "from here on it is new");
+    assert!(
+        asked(&again).contains(&"act delete-replicationsources.delete".to_owned()),
+        "from here on it is new"
+    );
 }
 
 #[tokio::test]
 async fn a_request_to_reconcile_that_is_sent_again_is_the_same_request() {
-    let stamps = |entries: &[Entry]| entries.iter().filter_map(Entry::opened).map(|opened| opened.prior.at).collect::<Vec<_>>();
+    let stamps = |entries: &[Entry]| {
+        entries.iter().filter_map(Entry::opened).map(|opened| opened.prior.at).collect::<Vec<_>>()
+    };
     let entries = died(2, async |run| {
         run.perform(reconcile()).await.unwrap().unwrap();
         drop(run.perform(reconcile()).await);
@@ -462,7 +537,11 @@ async fn a_request_to_reconcile_that_is_sent_again_is_the_same_request() {
         again.run.perform(reconcile()).await.unwrap().unwrap();
     }
     assert_eq!(asked(&again).last().unwrap(), "act reconcile-flux.reconcile");
-    assert_eq!(stamps(&again.journal.entries()).last(), Some(&second), "sent again, it is the one that was sent before");
+    assert_eq!(
+        stamps(&again.journal.entries()).last(),
+        Some(&second),
+        "sent again, it is the one that was sent before"
+    );
 }
 
 #[tokio::test]
@@ -470,15 +549,27 @@ async fn what_is_left_of_an_effect_in_doubt_needs_todays_leave_too() {
     let entries = died(1, async |run| drop(run.perform(delete(&["a", "b"])).await)).await;
     let half = || {
         let sofar = Some(Answer::Delete(vec![deletion(&frozen("a"), End::Deleted)]));
-        Mutex::new(VecDeque::from([Acted::Conflict { sofar, rest: Touch::Delete(delete(&["b"])), message: "1 of 2 was still there".into() }]))
+        Mutex::new(VecDeque::from([Acted::Conflict {
+            sofar,
+            rest: Touch::Delete(delete(&["b"])),
+            message: "1 of 2 was still there".into(),
+        }]))
     };
     let ends = |answer: Vec<Deletion>| answer.iter().map(|d| d.end).collect::<Vec<_>>();
 
-    let mut allowed = taken_up(entries.clone(), Scripted { settles: half(), ..Scripted::default() }, Grants::default());
-    assert_eq!(ends(allowed.run.perform(delete(&["a", "b"])).await.unwrap().unwrap()), [End::Deleted, End::Deleted]);
+    let mut allowed = taken_up(
+        entries.clone(),
+        Scripted { settles: half(), ..Scripted::default() },
+        Grants::default(),
+    );
+    assert_eq!(
+        ends(allowed.run.perform(delete(&["a", "b"])).await.unwrap().unwrap()),
+        [End::Deleted, End::Deleted]
+    );
 
     let nothing = Grants { layers: vec![Layer { source: "today.yaml".into(), grants: vec![] }] };
-    let mut denied = taken_up(entries, Scripted { settles: half(), ..Scripted::default() }, nothing);
+    let mut denied =
+        taken_up(entries, Scripted { settles: half(), ..Scripted::default() }, nothing);
     let answer = denied.run.perform(delete(&["a", "b"])).await.unwrap().unwrap();
     assert!(answer[1].message.as_ref().unwrap().contains("today.yaml"), "{answer:?}");
     assert_eq!(ends(answer), [End::Deleted, End::Refused]);
@@ -497,7 +588,10 @@ async fn attempts_before_a_crash_count_towards_todays_maximum() {
     drop(again.run.perform(restart("media")).await);
     // Three in a run, two before the crash.
     let more = again.run.perform(delete(&["c", "d"])).await.unwrap();
-    assert!(matches!(&more, Err(Error::Denied(text)) if text.contains("allows 3 deletions")), "{more:?}");
+    assert!(
+        matches!(&more, Err(Error::Denied(text)) if text.contains("allows 3 deletions")),
+        "{more:?}"
+    );
 }
 
 #[tokio::test]
@@ -505,7 +599,10 @@ async fn a_guest_that_asks_for_something_else_is_stopped_before_anything_is_sent
     let entries = died(1, async |run| drop(run.perform(restart("media")).await)).await;
     let mut again = taken_up(entries, Scripted::default(), Grants::default());
     let halt = again.run.perform(delete(&["a"])).await.unwrap_err();
-    assert!(matches!(&halt, Halt::Diverged { expected, got, .. } if expected.contains("restart") && got.contains("delete")), "{halt}");
+    assert!(
+        matches!(&halt, Halt::Diverged { expected, got, .. } if expected.contains("restart") && got.contains("delete")),
+        "{halt}"
+    );
     assert!(asked(&again).is_empty(), "{:?}", asked(&again));
 }
 
@@ -514,7 +611,10 @@ async fn a_guest_that_asks_the_same_of_something_else_is_stopped_too() {
     let entries = died(1, async |run| drop(run.perform(delete(&["a"])).await)).await;
     let mut again = taken_up(entries, Scripted::default(), Grants::default());
     let halt = again.run.perform(delete(&["b"])).await.unwrap_err();
-    assert!(matches!(&halt, Halt::Diverged { expected, got, .. } if expected.contains("\"a\"") && got.contains("\"b\"")), "{halt}");
+    assert!(
+        matches!(&halt, Halt::Diverged { expected, got, .. } if expected.contains("\"a\"") && got.contains("\"b\"")),
+        "{halt}"
+    );
     assert!(asked(&again).is_empty(), "{:?}", asked(&again));
 }
 

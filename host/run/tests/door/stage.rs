@@ -16,7 +16,9 @@ use salve_core::grants::{Grant, Grants, Layer, Max};
 use salve_core::journal::{Ending, FORMAT, Header, Prior};
 use salve_core::outcome::Error;
 use salve_core::report::{Concluded, Conclusion};
-use salve_run::{Acted, Backend, Clock, Held, InMemory, Mode, Nobody, Person, Prepared, Run, Setting, Stop};
+use salve_run::{
+    Acted, Backend, Clock, Held, InMemory, Mode, Nobody, Person, Prepared, Run, Setting, Stop,
+};
 use serde_json::json;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -49,23 +51,40 @@ impl Scripted {
         match touch {
             Touch::AcquireLease(_) => Some(match &self.held_by {
                 Some(other) => Err(Error::Conflict(format!("run {other} holds this cluster"))),
-                None => Ok(Answer::AcquireLease(Acquired { namespace: "salve".into(), uid: "l".into() })),
+                None => Ok(Answer::AcquireLease(Acquired {
+                    namespace: "salve".into(),
+                    uid: "l".into(),
+                })),
             }),
             Touch::ReleaseLease(_) => Some(Ok(Answer::ReleaseLease(()))),
-            Touch::Suspend(_) | Touch::Resume(_) | Touch::Reconcile(_) | Touch::Delete(_) | Touch::Recreate(_) | Touch::Restart(_) => None,
+            Touch::Suspend(_)
+            | Touch::Resume(_)
+            | Touch::Reconcile(_)
+            | Touch::Delete(_)
+            | Touch::Recreate(_)
+            | Touch::Restart(_) => None,
         }
     }
 }
 
 impl Backend for Scripted {
-    fn look<'a>(&'a self, look: &'a Look, _: &'a Footprint) -> BoxFuture<'a, Result<Answer, Error>> {
+    fn look<'a>(
+        &'a self,
+        look: &'a Look,
+        _: &'a Footprint,
+    ) -> BoxFuture<'a, Result<Answer, Error>> {
         self.asked.lock().unwrap().push(look.name().into());
         if self.hangs {
             return std::future::pending().boxed();
         }
         async { Ok(Answer::Pods(vec![])) }.boxed()
     }
-    fn prepare<'a>(&'a self, touch: &'a Touch, _: Option<&'a Prior>, _: &'a Footprint) -> BoxFuture<'a, Result<Prepared, Error>> {
+    fn prepare<'a>(
+        &'a self,
+        touch: &'a Touch,
+        _: Option<&'a Prior>,
+        _: &'a Footprint,
+    ) -> BoxFuture<'a, Result<Prepared, Error>> {
         if let Some(settled) = self.leased(touch) {
             return async move { settled.map(Prepared::Settled) }.boxed();
         }
@@ -75,20 +94,35 @@ impl Backend for Scripted {
         let objects = match touch {
             Touch::Suspend(ask) => ask.targets.iter().map(|target| object(&target.name)).collect(),
             Touch::Restart(ask) => {
-                vec![json!({"kind": "Deployment", "metadata": {"namespace": ask.target.namespace, "name": ask.target.name, "uid": uid}, "spec": {}})]
+                vec![
+                    json!({"kind": "Deployment", "metadata": {"namespace": ask.target.namespace, "name": ask.target.name, "uid": uid}, "spec": {}}),
+                ]
             }
-            Touch::Delete(ask) => ask.set.iter().map(|frozen| object(&frozen.object.name)).collect(),
+            Touch::Delete(ask) => {
+                ask.set.iter().map(|frozen| object(&frozen.object.name)).collect()
+            }
             Touch::Resume(_) | Touch::Reconcile(_) | Touch::Recreate(_) => vec![object("plex")],
-            Touch::AcquireLease(_) | Touch::ReleaseLease(_) => unreachable!("the Lease is settled before"),
+            Touch::AcquireLease(_) | Touch::ReleaseLease(_) => {
+                unreachable!("the Lease is settled before")
+            }
         };
         // Each reading has a time of its own.
         let at = self.asked.lock().unwrap().len() as Millis;
         async move { Ok(Prepared::Ready(Prior { objects, at })) }.boxed()
     }
-    fn settle<'a>(&'a self, touch: &'a Touch, _: &'a Prior, _: &'a Footprint) -> BoxFuture<'a, Acted> {
+    fn settle<'a>(
+        &'a self,
+        touch: &'a Touch,
+        _: &'a Prior,
+        _: &'a Footprint,
+    ) -> BoxFuture<'a, Acted> {
         self.asked.lock().unwrap().push(format!("settle {}", touch.name()));
         let scripted = self.settles.lock().unwrap().pop_front();
-        let usual = Acted::Conflict { sofar: None, rest: touch.clone(), message: "it was not applied".into() };
+        let usual = Acted::Conflict {
+            sofar: None,
+            rest: touch.clone(),
+            message: "it was not applied".into(),
+        };
         async move { scripted.unwrap_or(usual) }.boxed()
     }
     fn act<'a>(&'a self, touch: &'a Touch, _: &'a Prior, _: &'a Footprint) -> BoxFuture<'a, Acted> {
@@ -123,9 +157,15 @@ impl Backend for Scripted {
             Touch::Suspend(ask) => Answer::Suspend(ask.targets.iter().map(suspended).collect()),
             Touch::Resume(r) => Answer::Resume(Resumed { restored: r.prior, taken_over: None }),
             Touch::Restart(_) => Answer::Restart(Restarted { at: 5, old_pods: vec![] }),
-            Touch::Delete(d) => Answer::Delete(d.set.iter().map(|f| deletion(f, End::Deleted)).collect()),
-            Touch::Reconcile(_) => Answer::Reconcile(Reconciled { handled: true, ready: true, message: String::new() }),
-            Touch::Recreate(_) | Touch::AcquireLease(_) | Touch::ReleaseLease(_) => unreachable!("no test re-creates, and the Lease is settled before"),
+            Touch::Delete(d) => {
+                Answer::Delete(d.set.iter().map(|f| deletion(f, End::Deleted)).collect())
+            }
+            Touch::Reconcile(_) => {
+                Answer::Reconcile(Reconciled { handled: true, ready: true, message: String::new() })
+            }
+            Touch::Recreate(_) | Touch::AcquireLease(_) | Touch::ReleaseLease(_) => {
+                unreachable!("no test re-creates, and the Lease is settled before")
+            }
         };
         async move { scripted.unwrap_or(Acted::Done(Ok(usual))) }.boxed()
     }
@@ -152,7 +192,11 @@ pub struct Told {
 }
 
 pub fn grants() -> Grants {
-    let grant = |capability: &str, max: Max| Grant { namespaces: vec![Glob::new("media").unwrap()], max, ..Grant::whole(capability) };
+    let grant = |capability: &str, max: Max| Grant {
+        namespaces: vec![Glob::new("media").unwrap()],
+        max,
+        ..Grant::whole(capability)
+    };
     let grants = vec![
         grant("suspend-flux", Max::default()),
         grant("reconcile-flux", Max::default()),
@@ -193,12 +237,27 @@ pub fn under(mode: Mode, backend: Scripted, grants: Grants, person: Box<dyn Pers
     let backend = Arc::new(backend);
     let journal = InMemory::default();
     let stop = Stop::default();
-    let setting = Setting { backend: backend.clone(), clock: Arc::new(Ticks::default()), journal: Box::new(journal.clone()), person, stop: stop.clone(), mode };
-    Told { run: Run::begin(setting, Header { grants, ..header() }).unwrap(), backend, journal, stop }
+    let setting = Setting {
+        backend: backend.clone(),
+        clock: Arc::new(Ticks::default()),
+        journal: Box::new(journal.clone()),
+        person,
+        stop: stop.clone(),
+        mode,
+    };
+    Told {
+        run: Run::begin(setting, Header { grants, ..header() }).unwrap(),
+        backend,
+        journal,
+        stop,
+    }
 }
 
 pub fn live(acts: impl IntoIterator<Item = Acted>) -> Told {
-    told(Mode::Live, Scripted { acts: Mutex::new(acts.into_iter().collect()), ..Scripted::default() })
+    told(
+        Mode::Live,
+        Scripted { acts: Mutex::new(acts.into_iter().collect()), ..Scripted::default() },
+    )
 }
 
 pub fn app(name: &str) -> FluxRef {
@@ -210,11 +269,18 @@ pub fn suspend() -> Suspend {
 }
 
 pub fn suspend_all(names: &[&str]) -> Suspend {
-    Suspend { targets: names.iter().map(|name| app(name)).collect(), reason: "test".into(), drain_seconds: 1 }
+    Suspend {
+        targets: names.iter().map(|name| app(name)).collect(),
+        reason: "test".into(),
+        drain_seconds: 1,
+    }
 }
 
 pub fn suspended(target: &FluxRef) -> Hold {
-    Hold { target: target.clone(), end: HoldEnd::Suspended(Suspended { uid: "u-1".into(), prior: Was::Absent }) }
+    Hold {
+        target: target.clone(),
+        end: HoldEnd::Suspended(Suspended { uid: "u-1".into(), prior: Was::Absent }),
+    }
 }
 
 /// Suspends one, and says its number.
@@ -226,16 +292,26 @@ pub async fn hold(run: &mut Run) -> u32 {
 }
 
 pub fn restart(namespace: &str) -> Restart {
-    Restart { target: ObjectRef::new(namespace, "x"), uid: "u".into(), strategy: Strategy::Annotate }
+    Restart {
+        target: ObjectRef::new(namespace, "x"),
+        uid: "u".into(),
+        strategy: Strategy::Annotate,
+    }
 }
 
 pub fn reconcile() -> Reconcile {
-    let target = FluxRef { kind: FluxKind::Kustomization, namespace: "media".into(), name: "plex".into() };
+    let target =
+        FluxRef { kind: FluxKind::Kustomization, namespace: "media".into(), name: "plex".into() };
     Reconcile { target, force: false, wait_seconds: 1 }
 }
 
 pub fn frozen(name: &str) -> Frozen {
-    Frozen { object: ObjectRef::new("media", name), uid: format!("uid-{name}"), digest: "d".into(), why: String::new() }
+    Frozen {
+        object: ObjectRef::new("media", name),
+        uid: format!("uid-{name}"),
+        digest: "d".into(),
+        why: String::new(),
+    }
 }
 
 pub fn delete(names: &[&str]) -> Delete {
@@ -247,7 +323,15 @@ pub fn deletion(f: &Frozen, end: End) -> Deletion {
 }
 
 pub fn concluded(verdict: Concluded, proof: Vec<u64>) -> Ending {
-    Ending::Concluded(Conclusion { verdict, sentence: "so".into(), figures: vec![], evidence: vec![], left: vec![], prevention: vec![], proof })
+    Ending::Concluded(Conclusion {
+        verdict,
+        sentence: "so".into(),
+        figures: vec![],
+        evidence: vec![],
+        left: vec![],
+        prevention: vec![],
+        proof,
+    })
 }
 
 pub fn asked(told: &Told) -> Vec<String> {

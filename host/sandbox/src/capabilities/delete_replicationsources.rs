@@ -6,7 +6,11 @@ use crate::state::State;
 use salve_core::effect::delete_replicationsources as core;
 
 impl wit::Host for State {
-    async fn delete(&mut self, set: Vec<wit::Frozen>, pace: wit::Pace) -> wasmtime::Result<Result<Vec<wit::Deletion>, types::Error>> {
+    async fn delete(
+        &mut self,
+        set: Vec<wit::Frozen>,
+        pace: wit::Pace,
+    ) -> wasmtime::Result<Result<Vec<wit::Deletion>, types::Error>> {
         let pace = core::Pace { at_once: pace.at_once, pause: pace.pause };
         Ok(told_each(self.ask(core::Delete { set: each(set), pace }).await?))
     }
@@ -14,13 +18,23 @@ impl wit::Host for State {
 
 impl From<wit::Frozen> for core::Frozen {
     fn from(frozen: wit::Frozen) -> Self {
-        Self { object: frozen.object.into(), uid: frozen.uid, digest: frozen.digest, why: frozen.why }
+        Self {
+            object: frozen.object.into(),
+            uid: frozen.uid,
+            digest: frozen.digest,
+            why: frozen.why,
+        }
     }
 }
 
 impl From<core::Deletion> for wit::Deletion {
     fn from(deletion: core::Deletion) -> Self {
-        Self { object: deletion.object.into(), uid: deletion.uid, end: deletion.end.into(), message: deletion.message }
+        Self {
+            object: deletion.object.into(),
+            uid: deletion.uid,
+            end: deletion.end.into(),
+            message: deletion.message,
+        }
     }
 }
 

@@ -25,7 +25,9 @@ fn each<A: Into<B>, B>(list: Vec<A>) -> Vec<B> {
 }
 
 /// An answer or its error, translated.
-fn told<A: Into<B>, B>(answer: Result<A, salve_core::outcome::Error>) -> Result<B, crate::bindings::salve::cluster::types::Error> {
+fn told<A: Into<B>, B>(
+    answer: Result<A, salve_core::outcome::Error>,
+) -> Result<B, crate::bindings::salve::cluster::types::Error> {
     match answer {
         Ok(answer) => Ok(answer.into()),
         Err(error) => Err(error.into()),
@@ -33,7 +35,9 @@ fn told<A: Into<B>, B>(answer: Result<A, salve_core::outcome::Error>) -> Result<
 }
 
 /// A list or its error, translated.
-fn told_each<A: Into<B>, B>(answer: Result<Vec<A>, salve_core::outcome::Error>) -> Result<Vec<B>, crate::bindings::salve::cluster::types::Error> {
+fn told_each<A: Into<B>, B>(
+    answer: Result<Vec<A>, salve_core::outcome::Error>,
+) -> Result<Vec<B>, crate::bindings::salve::cluster::types::Error> {
     match answer {
         Ok(answer) => Ok(each(answer)),
         Err(error) => Err(error.into()),

@@ -6,7 +6,11 @@ use crate::state::State;
 use salve_core::effect::query_drivers as core;
 
 impl wit::Host for State {
-    async fn find(&mut self, selector: wit::Selector, namespace: String) -> wasmtime::Result<Result<wit::Driver, types::Error>> {
+    async fn find(
+        &mut self,
+        selector: wit::Selector,
+        namespace: String,
+    ) -> wasmtime::Result<Result<wit::Driver, types::Error>> {
         Ok(told(self.ask(core::Find { selector: selector.into(), namespace }).await?))
     }
 }
@@ -52,6 +56,11 @@ impl From<core::Controller> for wit::Controller {
 
 impl From<core::CephHealth> for wit::CephHealth {
     fn from(health: core::CephHealth) -> Self {
-        Self { cluster: health.cluster.into(), status: health.status, messages: health.messages, checked: health.checked }
+        Self {
+            cluster: health.cluster.into(),
+            status: health.status,
+            messages: health.messages,
+            checked: health.checked,
+        }
     }
 }

@@ -6,11 +6,17 @@ use crate::state::State;
 use salve_core::effect::query_flux as core;
 
 impl wit::Host for State {
-    async fn owners(&mut self, subjects: Vec<wit::Subject>) -> wasmtime::Result<Result<Vec<wit::Ownership>, types::Error>> {
+    async fn owners(
+        &mut self,
+        subjects: Vec<wit::Subject>,
+    ) -> wasmtime::Result<Result<Vec<wit::Ownership>, types::Error>> {
         Ok(told_each(self.ask(core::Owners { subjects: each(subjects) }).await?))
     }
 
-    async fn get(&mut self, target: types::FluxRef) -> wasmtime::Result<Result<wit::FluxObject, types::Error>> {
+    async fn get(
+        &mut self,
+        target: types::FluxRef,
+    ) -> wasmtime::Result<Result<wit::FluxObject, types::Error>> {
         Ok(told(self.ask(core::Get { target: target.into() }).await?))
     }
 }
@@ -45,7 +51,12 @@ impl From<core::Ownership> for wit::Ownership {
             core::Standing::Foreign => wit::Standing::Foreign,
             core::Standing::HandMade => wit::Standing::HandMade,
         };
-        Self { subject: ownership.subject.into(), standing, owner: ownership.owner.map(Into::into), evidence: ownership.evidence }
+        Self {
+            subject: ownership.subject.into(),
+            standing,
+            owner: ownership.owner.map(Into::into),
+            evidence: ownership.evidence,
+        }
     }
 }
 

@@ -6,12 +6,29 @@ use crate::state::State;
 use salve_core::effect::query_objects as core;
 
 impl wit::Host for State {
-    async fn list_objects(&mut self, query: wit::Query) -> wasmtime::Result<Result<wit::Page, types::Error>> {
+    async fn list_objects(
+        &mut self,
+        query: wit::Query,
+    ) -> wasmtime::Result<Result<wit::Page, types::Error>> {
         let wit::Query { kind, namespace, label_selector, limit, next } = query;
-        Ok(told(self.ask(core::ListObjects { kind: kind.into(), namespace, label_selector, limit, next }).await?))
+        Ok(told(
+            self.ask(core::ListObjects {
+                kind: kind.into(),
+                namespace,
+                label_selector,
+                limit,
+                next,
+            })
+            .await?,
+        ))
     }
 
-    async fn get(&mut self, kind: wit::Kind, namespace: Option<String>, name: String) -> wasmtime::Result<Result<String, types::Error>> {
+    async fn get(
+        &mut self,
+        kind: wit::Kind,
+        namespace: Option<String>,
+        name: String,
+    ) -> wasmtime::Result<Result<String, types::Error>> {
         Ok(told(self.ask(core::GetObject { kind: kind.into(), namespace, name }).await?))
     }
 }

@@ -6,11 +6,17 @@ use crate::state::State;
 use salve_core::effect::query_pvcs as core;
 
 impl wit::Host for State {
-    async fn claims(&mut self, namespaces: Vec<String>) -> wasmtime::Result<Result<Vec<wit::Claim>, types::Error>> {
+    async fn claims(
+        &mut self,
+        namespaces: Vec<String>,
+    ) -> wasmtime::Result<Result<Vec<wit::Claim>, types::Error>> {
         Ok(told_each(self.ask(core::Claims { namespaces }).await?))
     }
 
-    async fn snapshots(&mut self, namespaces: Vec<String>) -> wasmtime::Result<Result<Vec<wit::Snapshot>, types::Error>> {
+    async fn snapshots(
+        &mut self,
+        namespaces: Vec<String>,
+    ) -> wasmtime::Result<Result<Vec<wit::Snapshot>, types::Error>> {
         Ok(told_each(self.ask(core::Snapshots { namespaces }).await?))
     }
 }

@@ -6,11 +6,17 @@ use crate::state::State;
 use salve_core::effect::query_replicationsources as core;
 
 impl wit::Host for State {
-    async fn sources(&mut self, namespaces: Vec<String>) -> wasmtime::Result<Result<Vec<wit::Source>, types::Error>> {
+    async fn sources(
+        &mut self,
+        namespaces: Vec<String>,
+    ) -> wasmtime::Result<Result<Vec<wit::Source>, types::Error>> {
         Ok(told_each(self.ask(core::Sources { namespaces }).await?))
     }
 
-    async fn destinations(&mut self, namespaces: Vec<String>) -> wasmtime::Result<Result<Vec<wit::Destination>, types::Error>> {
+    async fn destinations(
+        &mut self,
+        namespaces: Vec<String>,
+    ) -> wasmtime::Result<Result<Vec<wit::Destination>, types::Error>> {
         Ok(told_each(self.ask(core::Destinations { namespaces }).await?))
     }
 }

@@ -6,7 +6,12 @@ use crate::state::State;
 use salve_core::effect::reconcile_flux as core;
 
 impl wit::Host for State {
-    async fn reconcile(&mut self, target: types::FluxRef, force: bool, wait_seconds: u32) -> wasmtime::Result<Result<wit::Reconciled, types::Error>> {
+    async fn reconcile(
+        &mut self,
+        target: types::FluxRef,
+        force: bool,
+        wait_seconds: u32,
+    ) -> wasmtime::Result<Result<wit::Reconciled, types::Error>> {
         Ok(told(self.ask(core::Reconcile { target: target.into(), force, wait_seconds }).await?))
     }
 }

@@ -6,7 +6,12 @@ use salve_core::report as core;
 
 impl From<wit::Description> for core::Description {
     fn from(said: wit::Description) -> Self {
-        Self { name: said.name, version: said.version, fixes: said.fixes, configuration: said.configuration }
+        Self {
+            name: said.name,
+            version: said.version,
+            fixes: said.fixes,
+            configuration: said.configuration,
+        }
     }
 }
 
@@ -23,7 +28,13 @@ impl From<wit::Diagnosis> for core::Diagnosis {
             wit::State::NotThisIncident => core::State::NotThisIncident,
             wit::State::Healthy => core::State::Healthy,
         };
-        Self { state, sentence: said.sentence, supporting: each(said.supporting), opposing: each(said.opposing), instead: each(said.instead) }
+        Self {
+            state,
+            sentence: said.sentence,
+            supporting: each(said.supporting),
+            opposing: each(said.opposing),
+            instead: each(said.instead),
+        }
     }
 }
 

@@ -6,8 +6,16 @@ use crate::state::State;
 use salve_core::effect::restart_deployment as core;
 
 impl wit::Host for State {
-    async fn restart(&mut self, target: types::ObjectRef, uid: String, strategy: wit::Strategy) -> wasmtime::Result<Result<wit::Restarted, types::Error>> {
-        Ok(told(self.ask(core::Restart { target: target.into(), uid, strategy: strategy.into() }).await?))
+    async fn restart(
+        &mut self,
+        target: types::ObjectRef,
+        uid: String,
+        strategy: wit::Strategy,
+    ) -> wasmtime::Result<Result<wit::Restarted, types::Error>> {
+        Ok(told(
+            self.ask(core::Restart { target: target.into(), uid, strategy: strategy.into() })
+                .await?,
+        ))
     }
 
     async fn await_rollout(
@@ -17,7 +25,15 @@ impl wit::Host for State {
         leases: Vec<String>,
         wait_seconds: u32,
     ) -> wasmtime::Result<Result<wit::Rollout, types::Error>> {
-        Ok(told(self.ask(core::AwaitRollout { target: target.into(), restarted: restarted.into(), leases, wait_seconds }).await?))
+        Ok(told(
+            self.ask(core::AwaitRollout {
+                target: target.into(),
+                restarted: restarted.into(),
+                leases,
+                wait_seconds,
+            })
+            .await?,
+        ))
     }
 }
 
@@ -44,6 +60,11 @@ impl From<wit::Restarted> for core::Restarted {
 
 impl From<core::Rollout> for wit::Rollout {
     fn from(rollout: core::Rollout) -> Self {
-        Self { done: rollout.done, waiting_for: rollout.waiting_for, pods: each(rollout.pods), leases: each(rollout.leases) }
+        Self {
+            done: rollout.done,
+            waiting_for: rollout.waiting_for,
+            pods: each(rollout.pods),
+            leases: each(rollout.leases),
+        }
     }
 }

@@ -11,22 +11,35 @@ use wasmtime::component::Resource;
 pub enum Suspension {}
 
 impl wit::Host for State {
-    async fn suspend(&mut self, targets: Vec<types::FluxRef>, reason: String, drain_seconds: u32) -> wasmtime::Result<Result<Vec<wit::Hold>, types::Error>> {
+    async fn suspend(
+        &mut self,
+        targets: Vec<types::FluxRef>,
+        reason: String,
+        drain_seconds: u32,
+    ) -> wasmtime::Result<Result<Vec<wit::Hold>, types::Error>> {
         // The places first: what was suspended must have a handle.
         let wanted = targets.len();
         if let Err(error) = self.take_places(wanted) {
             return Ok(Err(error.into()));
         }
         self.last_note = None;
-        let answer = self.run.suspend(core::Suspend { targets: each(targets), reason, drain_seconds }).await?;
-        let taken = answer.as_ref().map_or(0, |holds| holds.iter().filter(|held| matches!(held, Held::Suspended(_))).count());
+        let answer = self
+            .run
+            .suspend(core::Suspend { targets: each(targets), reason, drain_seconds })
+            .await?;
+        let taken = answer.as_ref().map_or(0, |holds| {
+            holds.iter().filter(|held| matches!(held, Held::Suspended(_))).count()
+        });
         self.free_places(wanted - taken);
         Ok(told_each(answer))
     }
 }
 
 impl wit::HostSuspension for State {
-    async fn resume(&mut self, suspension: Resource<Suspension>) -> wasmtime::Result<Result<wit::Resumed, types::Error>> {
+    async fn resume(
+        &mut self,
+        suspension: Resource<Suspension>,
+    ) -> wasmtime::Result<Result<wit::Resumed, types::Error>> {
         self.last_note = None;
         Ok(told(self.run.resume(suspension.rep()).await?))
     }

@@ -13,7 +13,10 @@ pub struct Cursor {
 }
 
 impl wit::Host for State {
-    async fn open(&mut self, query: wit::Query) -> wasmtime::Result<Result<Resource<Cursor>, types::Error>> {
+    async fn open(
+        &mut self,
+        query: wit::Query,
+    ) -> wasmtime::Result<Result<Resource<Cursor>, types::Error>> {
         // No effect yet that the door could check: the words of the contract's `invalid` are core's all the same.
         let query = core::Query::from(query);
         if let Err(error) = query.check().and_then(|()| self.take_places(1)) {
@@ -24,7 +27,10 @@ impl wit::Host for State {
 }
 
 impl wit::HostCursor for State {
-    async fn next(&mut self, handle: Resource<Cursor>) -> wasmtime::Result<Result<wit::Page, types::Error>> {
+    async fn next(
+        &mut self,
+        handle: Resource<Cursor>,
+    ) -> wasmtime::Result<Result<wit::Page, types::Error>> {
         let cursor = self.cursor(&handle)?;
         let ask = core::Next { query: cursor.query.clone(), after: cursor.after.clone() };
         let answer = self.ask(ask).await?;
@@ -55,7 +61,14 @@ impl From<wit::Query> for core::Query {
 
 impl From<core::Page> for wit::Page {
     fn from(page: core::Page) -> Self {
-        Self { lines: each(page.lines), pods: page.pods, unread: page.unread, lines_read: page.lines_read, more: page.more, newest: page.newest }
+        Self {
+            lines: each(page.lines),
+            pods: page.pods,
+            unread: page.unread,
+            lines_read: page.lines_read,
+            more: page.more,
+            newest: page.newest,
+        }
     }
 }
 

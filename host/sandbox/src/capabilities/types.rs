@@ -81,7 +81,13 @@ impl From<wit::FluxRef> for core::FluxRef {
 
 impl From<core::Condition> for wit::Condition {
     fn from(c: core::Condition) -> Self {
-        Self { kind: c.kind, status: c.status, reason: c.reason, message: c.message, since: c.since }
+        Self {
+            kind: c.kind,
+            status: c.status,
+            reason: c.reason,
+            message: c.message,
+            since: c.since,
+        }
     }
 }
 

@@ -22,7 +22,8 @@ async fn diagnose(guest: &Guest) -> Result<Diagnosis, GuestEnd> {
 
 #[tokio::test]
 async fn an_endless_loop_ends_when_its_fuel_is_used_up() {
-    let end = diagnose(&Guest { diagnose: "(loop $l (br $l))", ..Guest::default() }).await.unwrap_err();
+    let end =
+        diagnose(&Guest { diagnose: "(loop $l (br $l))", ..Guest::default() }).await.unwrap_err();
     assert_eq!((&end, end.fault()), (&GuestEnd::OutOfFuel { billions: 1 }, Some(Fault::Guest)));
 }
 
@@ -33,14 +34,21 @@ async fn an_endless_loop_yields_so_that_a_deadline_ends_it_and_the_run_is_kept()
     let linked = guest.link(Linking::Every).unwrap();
     let mut seat = run(&Cluster::default(), Mode::Diagnosis, grants(&[]));
     let generous = Limits { memory_mib: 1, fuel_billions: 1000 };
-    let ended = tokio::time::timeout(Duration::from_millis(50), linked.diagnose(&mut seat, "{}", generous)).await;
+    let ended =
+        tokio::time::timeout(Duration::from_millis(50), linked.diagnose(&mut seat, "{}", generous))
+            .await;
     assert!(ended.is_err(), "only the deadline can have ended it");
     assert!(seat.is_some());
 }
 
 #[tokio::test]
 async fn an_endless_start_function_counts_too() {
-    let end = diagnose(&Guest { items: "(func $spin (loop $l (br $l))) (start $spin)", ..Guest::default() }).await.unwrap_err();
+    let end = diagnose(&Guest {
+        items: "(func $spin (loop $l (br $l))) (start $spin)",
+        ..Guest::default()
+    })
+    .await
+    .unwrap_err();
     assert_eq!(end, GuestEnd::OutOfFuel { billions: 1 });
 }
 
@@ -51,9 +59,15 @@ async fn memory_beyond_the_limit_is_refused_and_named_when_the_guest_breaks_of_i
     assert_eq!((&end, end.fault()), (&GuestEnd::Memory { mib: 1 }, Some(Fault::Guest)));
 
     let copes = "(if (i32.ne (memory.grow (i32.const 16)) (i32.const -1)) (then unreachable))";
-    assert!(diagnose(&Guest { diagnose: copes, ..Guest::default() }).await.is_ok(), "a refusal that the guest copes with is none");
+    assert!(
+        diagnose(&Guest { diagnose: copes, ..Guest::default() }).await.is_ok(),
+        "a refusal that the guest copes with is none"
+    );
     let just_fits = "(if (i32.eq (memory.grow (i32.const 15)) (i32.const -1)) (then unreachable))";
-    assert!(diagnose(&Guest { diagnose: just_fits, ..Guest::default() }).await.is_ok(), "1 MiB is 16 pages, one is there");
+    assert!(
+        diagnose(&Guest { diagnose: just_fits, ..Guest::default() }).await.is_ok(),
+        "1 MiB is 16 pages, one is there"
+    );
 }
 
 #[tokio::test]
@@ -68,9 +82,16 @@ async fn a_table_beyond_the_ceiling_is_refused() {
 
 #[tokio::test]
 async fn endless_recursion_ends_at_the_stack() {
-    let guest = Guest { items: "(func $deeper (call $deeper))", diagnose: "(call $deeper)", ..Guest::default() };
+    let guest = Guest {
+        items: "(func $deeper (call $deeper))",
+        diagnose: "(call $deeper)",
+        ..Guest::default()
+    };
     let end = diagnose(&guest).await.unwrap_err();
-    assert!(matches!(&end, GuestEnd::StackOverflow { backtrace } if backtrace.iter().any(|f| f.contains("deeper"))), "{end:?}");
+    assert!(
+        matches!(&end, GuestEnd::StackOverflow { backtrace } if backtrace.iter().any(|f| f.contains("deeper"))),
+        "{end:?}"
+    );
 }
 
 const NOTE: &str = r#"(import "salve:cluster/run@0.1.0" "note" (func $note (param i32 i32 i32)))"#;
@@ -86,14 +107,19 @@ async fn a_string_beyond_the_ceiling_of_a_call_is_never_copied() {
     };
     let guest = Sandbox::new(None).unwrap().load(&guest.component()).unwrap();
     let mut seat = run(&Cluster::default(), Mode::Diagnosis, grants(&[]));
-    let end = guest.link(Linking::Every).unwrap().diagnose(&mut seat, "{}", two_mib).await.unwrap_err();
+    let end =
+        guest.link(Linking::Every).unwrap().diagnose(&mut seat, "{}", two_mib).await.unwrap_err();
     assert_eq!((&end, end.fault()), (&GuestEnd::CallCeiling, Some(Fault::Guest)));
     assert_eq!(seat.unwrap().recorded(), 0, "the door never saw it");
 }
 
 #[tokio::test]
 async fn a_string_that_claims_more_than_the_memory_is_the_guests_fault() {
-    let guest = Guest { imports: NOTE, diagnose: "(call $note (i32.const 0) (i32.const 65000) (i32.const 1000))", ..Guest::default() };
+    let guest = Guest {
+        imports: NOTE,
+        diagnose: "(call $note (i32.const 0) (i32.const 65000) (i32.const 1000))",
+        ..Guest::default()
+    };
     let end = diagnose(&guest).await.unwrap_err();
     assert!(matches!(&end, GuestEnd::Trap { .. }) && end.fault() == Some(Fault::Guest), "{end:?}");
 }
@@ -101,9 +127,15 @@ async fn a_string_that_claims_more_than_the_memory_is_the_guests_fault() {
 #[tokio::test]
 async fn an_answer_beyond_the_ceiling_is_refused() {
     // ok, incident, and a sentence of 5000 bytes.
-    let guest = Guest { diagnose: "(i32.store (i32.const 1032) (i32.const 2048)) (i32.store (i32.const 1036) (i32.const 5000))", ..Guest::default() };
+    let guest = Guest {
+        diagnose: "(i32.store (i32.const 1032) (i32.const 2048)) (i32.store (i32.const 1036) (i32.const 5000))",
+        ..Guest::default()
+    };
     let end = diagnose(&guest).await.unwrap_err();
-    assert_eq!(end.to_string(), "the guest returned too much: the sentence of its diagnosis has 5000 bytes, at most 4096");
+    assert_eq!(
+        end.to_string(),
+        "the guest returned too much: the sentence of its diagnosis has 5000 bytes, at most 4096"
+    );
 }
 
 #[tokio::test]

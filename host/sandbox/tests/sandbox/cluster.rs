@@ -31,7 +31,11 @@ pub struct Cluster {
 }
 
 impl Backend for Cluster {
-    fn look<'a>(&'a self, look: &'a Look, _: &'a Footprint) -> BoxFuture<'a, Result<Answer, Error>> {
+    fn look<'a>(
+        &'a self,
+        look: &'a Look,
+        _: &'a Footprint,
+    ) -> BoxFuture<'a, Result<Answer, Error>> {
         assert!(!self.broken, "the table is broken");
         let mut looks = self.looks.lock().unwrap();
         looks.push(look.clone());
@@ -41,7 +45,9 @@ impl Backend for Cluster {
             return futures::future::pending().boxed();
         }
         let answer = match look {
-            Look::Claims(ask) if ask.namespaces == ["gone"] => Err(Error::NotFound("namespace gone".into())),
+            Look::Claims(ask) if ask.namespaces == ["gone"] => {
+                Err(Error::NotFound("namespace gone".into()))
+            }
             Look::Claims(_) => Ok(Answer::Claims(vec![claim()])),
             Look::LogPage(_) => Ok(Answer::LogPage(page(seen))),
             other => panic!("not in the table: {other:?}"),
@@ -49,14 +55,27 @@ impl Backend for Cluster {
         async { answer }.boxed()
     }
 
-    fn prepare<'a>(&'a self, touch: &'a Touch, _: Option<&'a Prior>, _: &'a Footprint) -> BoxFuture<'a, Result<Prepared, Error>> {
+    fn prepare<'a>(
+        &'a self,
+        touch: &'a Touch,
+        _: Option<&'a Prior>,
+        _: &'a Footprint,
+    ) -> BoxFuture<'a, Result<Prepared, Error>> {
         match touch {
             Touch::AcquireLease(_) => {
-                let acquired = Answer::AcquireLease(Acquired { namespace: "salve".into(), uid: "l".into() });
+                let acquired =
+                    Answer::AcquireLease(Acquired { namespace: "salve".into(), uid: "l".into() });
                 return async { Ok(Prepared::Settled(acquired)) }.boxed();
             }
-            Touch::ReleaseLease(_) => return async { Ok(Prepared::Settled(Answer::ReleaseLease(()))) }.boxed(),
-            Touch::Suspend(_) | Touch::Resume(_) | Touch::Reconcile(_) | Touch::Delete(_) | Touch::Recreate(_) | Touch::Restart(_) => {}
+            Touch::ReleaseLease(_) => {
+                return async { Ok(Prepared::Settled(Answer::ReleaseLease(()))) }.boxed();
+            }
+            Touch::Suspend(_)
+            | Touch::Resume(_)
+            | Touch::Reconcile(_)
+            | Touch::Delete(_)
+            | Touch::Recreate(_)
+            | Touch::Restart(_) => {}
         }
         let object = serde_json::json!({"kind": "Kustomization", "metadata": {"uid": "u1", "name": "media", "namespace": "media"}, "spec": {}});
         async { Ok(Prepared::Ready(Prior { objects: vec![object], at: 1 })) }.boxed()
@@ -66,7 +85,10 @@ impl Backend for Cluster {
         self.touches.lock().unwrap().push(touch.clone());
         let answer = match touch {
             Touch::Suspend(ask) => {
-                let held = |target: &FluxRef| Hold { target: target.clone(), end: HoldEnd::Suspended(Suspended { uid: "u1".into(), prior: Was::Absent }) };
+                let held = |target: &FluxRef| Hold {
+                    target: target.clone(),
+                    end: HoldEnd::Suspended(Suspended { uid: "u1".into(), prior: Was::Absent }),
+                };
                 Answer::Suspend(ask.targets.iter().map(held).collect())
             }
             Touch::Resume(_) => Answer::Resume(Resumed { restored: Was::Absent, taken_over: None }),
@@ -119,13 +141,27 @@ fn claim() -> Claim {
 }
 
 fn page(n: u32) -> Page {
-    let position = vec![Position { pod: "p".into(), timestamp: "2026-01-01T00:00:00Z".into(), ordinal: n }];
-    Page { lines: vec![], pods: vec!["p".into()], unread: vec![], lines_read: 0, more: false, newest: None, position }
+    let position =
+        vec![Position { pod: "p".into(), timestamp: "2026-01-01T00:00:00Z".into(), ordinal: n }];
+    Page {
+        lines: vec![],
+        pods: vec!["p".into()],
+        unread: vec![],
+        lines_read: 0,
+        more: false,
+        newest: None,
+        position,
+    }
 }
 
 /// Grants for everything that these capabilities could concern.
 pub fn grants(capabilities: &[&str]) -> Grants {
-    Grants { layers: vec![Layer { source: "test.yaml".into(), grants: capabilities.iter().map(|name| Grant::whole(name)).collect() }] }
+    Grants {
+        layers: vec![Layer {
+            source: "test.yaml".into(),
+            grants: capabilities.iter().map(|name| Grant::whole(name)).collect(),
+        }],
+    }
 }
 
 /// A run on a cluster, seated.
@@ -135,8 +171,14 @@ pub fn run(cluster: &Cluster, mode: Mode, grants: Grants) -> Option<Run> {
 
 /// A run that can be stopped.
 pub fn stoppable(cluster: &Cluster, mode: Mode, grants: Grants, stop: Stop) -> Option<Run> {
-    let setting =
-        Setting { backend: Arc::new(cluster.clone()), clock: Arc::new(Standing), journal: Box::new(InMemory::default()), person: Box::new(Nobody), stop, mode };
+    let setting = Setting {
+        backend: Arc::new(cluster.clone()),
+        clock: Arc::new(Standing),
+        journal: Box::new(InMemory::default()),
+        person: Box::new(Nobody),
+        stop,
+        mode,
+    };
     let header = Header {
         format: salve_core::journal::FORMAT,
         run: "r1".into(),

@@ -38,7 +38,8 @@ macro_rules! suspends {
     };
 }
 
-const CLAIMS: &str = r#"(import "salve:cluster/query-pvcs@0.1.0" "claims" (func $claims (param i32 i32 i32)))"#;
+const CLAIMS: &str =
+    r#"(import "salve:cluster/query-pvcs@0.1.0" "claims" (func $claims (param i32 i32 i32)))"#;
 /// Asks for the claims of the namespace whose name stands at 16 with this length; the answer is at 512.
 macro_rules! claims {
     ($length:literal, $then:literal) => {
@@ -69,7 +70,9 @@ async fn an_answer_of_the_cluster_reaches_the_guest_field_by_field() {
     let mut seat = run(&cluster, Mode::Diagnosis, grants(&["query-pvcs"]));
     let diagnosis = linked(&guest).diagnose(&mut seat, "{}", limits()).await.unwrap();
     assert_eq!(diagnosis.sentence, "plex");
-    assert!(matches!(&cluster.looks.lock().unwrap()[..], [Look::Claims(ask)] if ask.namespaces == ["media"]));
+    assert!(
+        matches!(&cluster.looks.lock().unwrap()[..], [Look::Claims(ask)] if ask.namespaces == ["media"])
+    );
     assert_eq!(seat.unwrap().recorded(), 1);
 }
 
@@ -96,7 +99,10 @@ async fn a_name_that_cannot_be_is_invalid_before_it_is_an_effect() {
     let guest = Guest {
         imports: CLAIMS,
         items: r#"(data (i32.const 16) "a/../b")"#,
-        diagnose: claims!("6", "(if (i32.ne (i32.load8_u (i32.const 516)) (i32.const 3)) (then unreachable))"),
+        diagnose: claims!(
+            "6",
+            "(if (i32.ne (i32.load8_u (i32.const 516)) (i32.const 3)) (then unreachable))"
+        ),
         ..Guest::default()
     };
     let cluster = Cluster::default();
@@ -113,7 +119,10 @@ async fn the_guests_own_error_is_told_apart_from_a_break() {
     let guest = Guest { items: NAMES, diagnose: own, ..Guest::default() };
     let mut seat = run(&Cluster::default(), Mode::Diagnosis, grants(&[]));
     let end = linked(&guest).diagnose(&mut seat, "{}", limits()).await.unwrap_err();
-    assert_eq!((&end, end.fault()), (&GuestEnd::Own(Error::NotFound("media".into())), Some(Fault::Cluster)));
+    assert_eq!(
+        (&end, end.fault()),
+        (&GuestEnd::Own(Error::NotFound("media".into())), Some(Fault::Cluster))
+    );
 }
 
 #[tokio::test]
@@ -140,10 +149,18 @@ async fn a_trap_names_its_functions_and_the_note_just_before_it() {
 
 #[tokio::test]
 async fn a_suspension_is_still_in_the_run_after_a_trap() {
-    let guest = Guest { imports: SUSPEND, items: NAMES, remediate: suspends!("unreachable"), ..Guest::default() };
+    let guest = Guest {
+        imports: SUSPEND,
+        items: NAMES,
+        remediate: suspends!("unreachable"),
+        ..Guest::default()
+    };
     let cluster = Cluster::default();
     let mut seat = run(&cluster, Mode::Live, grants(&["suspend-flux"]));
-    assert!(matches!(linked(&guest).remediate(&mut seat, "{}", limits()).await, Err(GuestEnd::Trap { .. })));
+    assert!(matches!(
+        linked(&guest).remediate(&mut seat, "{}", limits()).await,
+        Err(GuestEnd::Trap { .. })
+    ));
     assert_eq!(cluster.sent(), ["suspend-flux.suspend"]);
     assert_eq!(seat.unwrap().open().len(), 1);
 }
@@ -170,7 +187,12 @@ async fn resuming_twice_and_dropping_releases_once() {
 
 #[tokio::test]
 async fn dropping_a_suspension_alone_releases_it() {
-    let guest = Guest { imports: SUSPEND, items: NAMES, remediate: suspends!("(call $drop (i32.load (i32.const 516)))"), ..Guest::default() };
+    let guest = Guest {
+        imports: SUSPEND,
+        items: NAMES,
+        remediate: suspends!("(call $drop (i32.load (i32.const 516)))"),
+        ..Guest::default()
+    };
     let cluster = Cluster::default();
     let mut seat = run(&cluster, Mode::Live, grants(&["suspend-flux"]));
     linked(&guest).remediate(&mut seat, "{}", limits()).await.unwrap();
@@ -179,7 +201,8 @@ async fn dropping_a_suspension_alone_releases_it() {
 
 #[tokio::test]
 async fn a_handle_that_was_never_given_is_the_guests_fault() {
-    let guest = Guest { imports: SUSPEND, remediate: "(call $drop (i32.const 77))", ..Guest::default() };
+    let guest =
+        Guest { imports: SUSPEND, remediate: "(call $drop (i32.const 77))", ..Guest::default() };
     let mut seat = run(&Cluster::default(), Mode::Live, grants(&["suspend-flux"]));
     let end = linked(&guest).remediate(&mut seat, "{}", limits()).await.unwrap_err();
     assert!(matches!(&end, GuestEnd::Trap { .. }) && end.fault() == Some(Fault::Guest), "{end:?}");
@@ -223,7 +246,8 @@ async fn limits_out_of_range_are_refused_when_the_cursor_is_opened() {
 
 #[tokio::test]
 async fn a_stop_and_the_end_of_a_plan_are_nobodys_fault() {
-    let guest = Guest { imports: SUSPEND, items: NAMES, remediate: suspends!(""), ..Guest::default() };
+    let guest =
+        Guest { imports: SUSPEND, items: NAMES, remediate: suspends!(""), ..Guest::default() };
     let stop = Stop::default();
     stop.request();
     let mut seat = stoppable(&Cluster::default(), Mode::Live, grants(&["suspend-flux"]), stop);
@@ -253,23 +277,32 @@ async fn nonsense_where_no_error_can_be_answered_ends_the_guest_as_its_fault() {
     };
     let mut seat = run(&Cluster::default(), Mode::Diagnosis, grants(&[]));
     let end = linked(&guest).diagnose(&mut seat, "{}", limits()).await.unwrap_err();
-    assert!(matches!(end, GuestEnd::Misuse { call: "run.sleep", .. }) && end.fault() == Some(Fault::Guest), "{end:?}");
+    assert!(
+        matches!(end, GuestEnd::Misuse { call: "run.sleep", .. })
+            && end.fault() == Some(Fault::Guest),
+        "{end:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_panic_below_the_door_is_salves_fault_and_the_run_is_kept() {
-    let guest = Guest { imports: CLAIMS, items: NAMES, diagnose: claims!("5", ""), ..Guest::default() };
+    let guest =
+        Guest { imports: CLAIMS, items: NAMES, diagnose: claims!("5", ""), ..Guest::default() };
     let cluster = Cluster { broken: true, ..Cluster::default() };
     let mut seat = run(&cluster, Mode::Diagnosis, grants(&["query-pvcs"]));
     let end = linked(&guest).diagnose(&mut seat, "{}", limits()).await.unwrap_err();
-    assert!(matches!(&end, GuestEnd::Host(text) if text.contains("the table is broken")), "{end:?}");
+    assert!(
+        matches!(&end, GuestEnd::Host(text) if text.contains("the table is broken")),
+        "{end:?}"
+    );
     assert_eq!(end.fault(), Some(Fault::Host));
     assert!(seat.is_some());
 }
 
 #[tokio::test]
 async fn a_call_dropped_in_the_middle_of_an_answer_gives_the_run_back() {
-    let guest = Guest { imports: CLAIMS, items: NAMES, diagnose: claims!("5", ""), ..Guest::default() };
+    let guest =
+        Guest { imports: CLAIMS, items: NAMES, diagnose: claims!("5", ""), ..Guest::default() };
     let cluster = Cluster { silent: true, ..Cluster::default() };
     let linked = linked(&guest);
     let mut seat = run(&cluster, Mode::Diagnosis, grants(&["query-pvcs"]));
@@ -288,10 +321,16 @@ async fn a_call_dropped_in_the_middle_of_an_answer_gives_the_run_back() {
 #[tokio::test]
 async fn the_configuration_reaches_the_guest_as_it_is() {
     // Answers `ok` with its configuration as the sentence.
-    let guest = Guest { diagnose: "(i32.store (i32.const 1032) (local.get $config)) (i32.store (i32.const 1036) (local.get $length))", ..Guest::default() };
+    let guest = Guest {
+        diagnose: "(i32.store (i32.const 1032) (local.get $config)) (i32.store (i32.const 1036) (local.get $length))",
+        ..Guest::default()
+    };
     let mut seat = run(&Cluster::default(), Mode::Diagnosis, grants(&[]));
     let config = r#"{"namespaces":["média"]}"#;
-    assert_eq!(linked(&guest).diagnose(&mut seat, config, limits()).await.unwrap().sentence, config);
+    assert_eq!(
+        linked(&guest).diagnose(&mut seat, config, limits()).await.unwrap().sentence,
+        config
+    );
 }
 
 #[test]
@@ -309,7 +348,9 @@ fn touches_that_nothing_grants_are_refused_all_at_once_and_looks_are_the_doors_b
         ..Guest::default()
     };
     let guest = Sandbox::new(None).unwrap().load(&guest.component()).unwrap();
-    let refused = |capabilities: &[&str]| guest.link(Linking::Granted(&grants(capabilities))).err().map(|e| e.capabilities);
+    let refused = |capabilities: &[&str]| {
+        guest.link(Linking::Granted(&grants(capabilities))).err().map(|e| e.capabilities)
+    };
     let mut all = refused(&[]).unwrap();
     all.sort_unstable();
     assert_eq!(all, ["reconcile-flux", "suspend-flux"]);
@@ -320,7 +361,11 @@ fn touches_that_nothing_grants_are_refused_all_at_once_and_looks_are_the_doors_b
 
 #[tokio::test]
 async fn describe_answers_without_anything_in_reach() {
-    let guest = Guest { items: NAMES, describe: "(i32.store (i32.const 1024) (i32.const 16)) (i32.store (i32.const 1028) (i32.const 5))", ..Guest::default() };
+    let guest = Guest {
+        items: NAMES,
+        describe: "(i32.store (i32.const 1024) (i32.const 16)) (i32.store (i32.const 1028) (i32.const 5))",
+        ..Guest::default()
+    };
     let guest = Sandbox::new(None).unwrap().load(&guest.component()).unwrap();
     let description = guest.describe(limits()).await.unwrap();
     assert_eq!(description, Description { name: "media".into(), ..Description::default() });
@@ -328,15 +373,37 @@ async fn describe_answers_without_anything_in_reach() {
 
 #[tokio::test]
 async fn describe_ends_at_the_first_call() {
-    let looks = Guest { imports: CLAIMS, items: NAMES, describe: claims!("5", ""), ..Guest::default() };
-    let end = Sandbox::new(None).unwrap().load(&looks.component()).unwrap().describe(limits()).await.unwrap_err();
-    assert!(matches!(&end, GuestEnd::Trap { message, .. } if message.contains("query-pvcs")), "{end:?}");
+    let looks =
+        Guest { imports: CLAIMS, items: NAMES, describe: claims!("5", ""), ..Guest::default() };
+    let end = Sandbox::new(None)
+        .unwrap()
+        .load(&looks.component())
+        .unwrap()
+        .describe(limits())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&end, GuestEnd::Trap { message, .. } if message.contains("query-pvcs")),
+        "{end:?}"
+    );
     assert_eq!(end.fault(), Some(Fault::Guest));
 
-    let tells_time =
-        Guest { imports: r#"(import "salve:cluster/run@0.1.0" "now" (func $now (result i64)))"#, describe: "(drop (call $now))", ..Guest::default() };
-    let end = Sandbox::new(None).unwrap().load(&tells_time.component()).unwrap().describe(limits()).await.unwrap_err();
-    assert!(matches!(&end, GuestEnd::Trap { message, .. } if message.contains("run.now in `describe`")), "{end:?}");
+    let tells_time = Guest {
+        imports: r#"(import "salve:cluster/run@0.1.0" "now" (func $now (result i64)))"#,
+        describe: "(drop (call $now))",
+        ..Guest::default()
+    };
+    let end = Sandbox::new(None)
+        .unwrap()
+        .load(&tells_time.component())
+        .unwrap()
+        .describe(limits())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&end, GuestEnd::Trap { message, .. } if message.contains("run.now in `describe`")),
+        "{end:?}"
+    );
 }
 
 #[tokio::test]
@@ -347,8 +414,17 @@ async fn a_panic_in_describe_keeps_its_words() {
         describe: "(call $note (i32.const 1) (i32.const 16) (i32.const 5)) unreachable",
         ..Guest::default()
     };
-    let end = Sandbox::new(None).unwrap().load(&guest.component()).unwrap().describe(limits()).await.unwrap_err();
-    assert!(matches!(&end, GuestEnd::Trap { last_note: Some(words), .. } if words == "media"), "{end:?}");
+    let end = Sandbox::new(None)
+        .unwrap()
+        .load(&guest.component())
+        .unwrap()
+        .describe(limits())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&end, GuestEnd::Trap { last_note: Some(words), .. } if words == "media"),
+        "{end:?}"
+    );
 }
 
 #[test]

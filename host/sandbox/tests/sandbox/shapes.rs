@@ -34,7 +34,10 @@ fn a_component_cut_short_is_damaged() {
 fn a_component_over_the_size_ceiling_is_not_looked_at() {
     let error = inspect(&vec![0; salve_sandbox::SIZE_CEILING + 1]).unwrap_err();
     assert_eq!(error, LoadError::TooLarge { size: salve_sandbox::SIZE_CEILING + 1 });
-    assert!(matches!(inspect(&vec![0; salve_sandbox::SIZE_CEILING]).unwrap_err(), LoadError::NotWasm { .. }));
+    assert!(matches!(
+        inspect(&vec![0; salve_sandbox::SIZE_CEILING]).unwrap_err(),
+        LoadError::NotWasm { .. }
+    ));
 }
 
 /// Each component in the one before, so that `deep` lie in the outermost.
@@ -58,19 +61,38 @@ fn wasi_imports_are_all_named_with_the_remedy() {
     )
     .unwrap();
     let error = load(&component).unwrap_err();
-    assert_eq!(error, LoadError::Wasi(vec!["wasi:cli/environment@0.2.0".into(), "wasi:clocks/wall-clock@0.2.0".into()]));
+    assert_eq!(
+        error,
+        LoadError::Wasi(vec![
+            "wasi:cli/environment@0.2.0".into(),
+            "wasi:clocks/wall-clock@0.2.0".into()
+        ])
+    );
     let text = error.to_string();
     assert!(text.contains("wasm32-wasip2") && text.contains("wasm-component-ld"), "{text}");
-    assert_eq!(inspect(&component).unwrap().capabilities(Reach::Given), ["run"], "it can still be inspected");
+    assert_eq!(
+        inspect(&component).unwrap().capabilities(Reach::Given),
+        ["run"],
+        "it can still be inspected"
+    );
 }
 
 #[test]
 fn another_version_of_the_contract_is_refused_and_a_compatible_one_is_not() {
-    let guest = Guest { imports: r#"(import "salve:cluster/run@0.2.0" "now" (func $now (result i64)))"#, diagnose: "(drop (call $now))", ..Guest::default() };
-    let error = load(&guest.component_of(&contract::wit().replace("@0.1.0", "@0.2.0"))).unwrap_err();
+    let guest = Guest {
+        imports: r#"(import "salve:cluster/run@0.2.0" "now" (func $now (result i64)))"#,
+        diagnose: "(drop (call $now))",
+        ..Guest::default()
+    };
+    let error =
+        load(&guest.component_of(&contract::wit().replace("@0.1.0", "@0.2.0"))).unwrap_err();
     assert_eq!(error, LoadError::OtherVersion { imports: vec!["salve:cluster/run@0.2.0".into()] });
 
-    let guest = Guest { imports: r#"(import "salve:cluster/run@0.1.7" "now" (func $now (result i64)))"#, diagnose: "(drop (call $now))", ..Guest::default() };
+    let guest = Guest {
+        imports: r#"(import "salve:cluster/run@0.1.7" "now" (func $now (result i64)))"#,
+        diagnose: "(drop (call $now))",
+        ..Guest::default()
+    };
     assert_eq!(load(&guest.component_of(&contract::wit().replace("@0.1.0", "@0.1.7"))), Ok(()));
 }
 
@@ -84,7 +106,14 @@ fn what_nobody_here_gives_is_refused() {
     )
     .unwrap();
     let error = load(&component).unwrap_err();
-    assert_eq!(error, LoadError::Unknown(vec!["salve:cluster/exec@0.1.0".into(), "acme:tools/shell".into(), "hook".into()]));
+    assert_eq!(
+        error,
+        LoadError::Unknown(vec![
+            "salve:cluster/exec@0.1.0".into(),
+            "acme:tools/shell".into(),
+            "hook".into()
+        ])
+    );
 }
 
 #[test]
@@ -101,12 +130,17 @@ fn a_component_of_another_world_is_told_what_it_lacks() {
 
 #[test]
 fn right_names_with_other_types_are_refused() {
-    let contract = contract::wit().replace("export describe: func() -> description;", "export describe: func() -> string;");
+    let contract = contract::wit()
+        .replace("export describe: func() -> description;", "export describe: func() -> string;");
     let error = load(&Guest::default().component_of(&contract)).unwrap_err();
     assert!(matches!(&error, LoadError::OtherTypes(text) if text.contains("describe")), "{error}");
 
     let contract = contract::wit().replace("now: func() -> u64;", "now: func() -> s64;");
-    let guest = Guest { imports: r#"(import "salve:cluster/run@0.1.0" "now" (func $now (result i64)))"#, diagnose: "(drop (call $now))", ..Guest::default() };
+    let guest = Guest {
+        imports: r#"(import "salve:cluster/run@0.1.0" "now" (func $now (result i64)))"#,
+        diagnose: "(drop (call $now))",
+        ..Guest::default()
+    };
     let error = load(&guest.component_of(&contract)).unwrap_err();
     assert!(matches!(&error, LoadError::OtherTypes(_)), "{error}");
 }
@@ -122,7 +156,10 @@ fn an_inspection_lists_functions_and_reach_and_shared_words_give_nothing() {
     };
     let bytes = guest.component();
     let inspection = inspect(&bytes).unwrap();
-    assert_eq!((inspection.size, &inspection.digest), (bytes.len(), &salve_core::digest::of_bytes(&bytes)));
+    assert_eq!(
+        (inspection.size, &inspection.digest),
+        (bytes.len(), &salve_core::digest::of_bytes(&bytes))
+    );
     assert_eq!(inspection.capabilities(Reach::Look), ["query-pvcs"]);
     assert_eq!(inspection.capabilities(Reach::Touch), ["suspend-flux"]);
     assert_eq!(inspection.capabilities(Reach::Given), [""; 0]);
@@ -130,7 +167,10 @@ fn an_inspection_lists_functions_and_reach_and_shared_words_give_nothing() {
     assert_eq!(import("salve:cluster/suspend-flux@0.1.0").functions, ["suspension.resume"]);
     assert_eq!(import("salve:cluster/query-pvcs@0.1.0").functions, ["claims"]);
     assert_eq!(import("salve:cluster/types@0.1.0").kind, ImportKind::Words);
-    assert!(inspection.imports.iter().all(|i| i.name.starts_with("salve:cluster/")), "types that the world names are no imports to tell of");
+    assert!(
+        inspection.imports.iter().all(|i| i.name.starts_with("salve:cluster/")),
+        "types that the world names are no imports to tell of"
+    );
     assert_eq!(inspection.exports, ["describe", "diagnose", "remediate"]);
 }
 
@@ -144,9 +184,18 @@ fn importing(wanted: impl Fn(&str, &str) -> bool) -> Vec<u8> {
             ),
             None => format!(r#"(export "{function}" (func))"#),
         });
-        format!(r#"(import "{}/{capability}@{}" (instance {}))"#, contract::PACKAGE, contract::VERSION, functions.collect::<String>())
+        format!(
+            r#"(import "{}/{capability}@{}" (instance {}))"#,
+            contract::PACKAGE,
+            contract::VERSION,
+            functions.collect::<String>()
+        )
     };
-    wat::parse_str(format!("(component {})", CAPABILITIES.iter().map(|(capability, _)| interface(capability)).collect::<String>())).unwrap()
+    wat::parse_str(format!(
+        "(component {})",
+        CAPABILITIES.iter().map(|(capability, _)| interface(capability)).collect::<String>()
+    ))
+    .unwrap()
 }
 
 #[test]
@@ -157,9 +206,19 @@ fn imports_that_say_no_more_than_what_could_be_asked_are_marked() {
     // What stands in components that componentize-js 0.23.0 and componentize-py 0.25.1 made.
     for (tool, version) in [("ComponentizeJS", "0.23.0"), ("component-init-transform", "0.2.0")] {
         let component = made_by(tool, version);
-        assert_eq!(inspect(&component).unwrap().upper_bound(), Some(UpperBound::Interpreter(&format!("{tool} {version}"))));
+        assert_eq!(
+            inspect(&component).unwrap().upper_bound(),
+            Some(UpperBound::Interpreter(&format!("{tool} {version}")))
+        );
     }
     assert_eq!(inspect(&made_by("wit-component", "0.245.1")).unwrap().upper_bound(), None);
-    assert_eq!(inspect(&importing(|_, _| true)).unwrap().upper_bound(), Some(UpperBound::Everything));
-    assert_eq!(inspect(&importing(|_, function| function != "sleep")).unwrap().upper_bound(), None, "somebody left one out");
+    assert_eq!(
+        inspect(&importing(|_, _| true)).unwrap().upper_bound(),
+        Some(UpperBound::Everything)
+    );
+    assert_eq!(
+        inspect(&importing(|_, function| function != "sleep")).unwrap().upper_bound(),
+        None,
+        "somebody left one out"
+    );
 }

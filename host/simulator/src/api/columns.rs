@@ -30,9 +30,17 @@ pub fn columns(kind: &Kind) -> Vec<Column> {
     if kind == kind::VOLUMES {
         return vec![
             column("Capacity", |volume| text(volume, "/spec/capacity/storage").to_owned()),
-            column("Reclaim Policy", |volume| text(volume, "/spec/persistentVolumeReclaimPolicy").to_owned()),
+            column("Reclaim Policy", |volume| {
+                text(volume, "/spec/persistentVolumeReclaimPolicy").to_owned()
+            }),
             column("Status", phase),
-            column("Claim", |volume| format!("{}/{}", text(volume, "/spec/claimRef/namespace"), text(volume, "/spec/claimRef/name"))),
+            column("Claim", |volume| {
+                format!(
+                    "{}/{}",
+                    text(volume, "/spec/claimRef/namespace"),
+                    text(volume, "/spec/claimRef/name")
+                )
+            }),
         ];
     }
     if kind == kind::PODS {
@@ -43,7 +51,13 @@ pub fn columns(kind: &Kind) -> Vec<Column> {
                 format!("{ready}/{}", list(pod, "/spec/containers").len())
             }),
             column("Status", phase),
-            column("Restarts", |pod| list(pod, "/status/containerStatuses").iter().map(|one| number(one, "/restartCount")).sum::<i64>().to_string()),
+            column("Restarts", |pod| {
+                list(pod, "/status/containerStatuses")
+                    .iter()
+                    .map(|one| number(one, "/restartCount"))
+                    .sum::<i64>()
+                    .to_string()
+            }),
         ];
     }
     if kind == kind::NAMESPACES {
@@ -51,7 +65,13 @@ pub fn columns(kind: &Kind) -> Vec<Column> {
     }
     if kind == kind::DEPLOYMENTS {
         return vec![
-            column("Ready", |one| format!("{}/{}", number(one, "/status/readyReplicas"), number(one, "/spec/replicas"))),
+            column("Ready", |one| {
+                format!(
+                    "{}/{}",
+                    number(one, "/status/readyReplicas"),
+                    number(one, "/spec/replicas")
+                )
+            }),
             column("Up-to-date", |one| number(one, "/status/updatedReplicas").to_string()),
             column("Available", |one| number(one, "/status/availableReplicas").to_string()),
         ];
@@ -67,18 +87,29 @@ pub fn columns(kind: &Kind) -> Vec<Column> {
     if kind == kind::DESTINATIONS {
         return vec![column("Last sync", |one| text(one, "/status/lastSyncTime").to_owned())];
     }
-    if kind == kind::KUSTOMIZATIONS || kind == kind::HELM_RELEASES || kind == kind::GIT_REPOSITORIES {
+    if kind == kind::KUSTOMIZATIONS || kind == kind::HELM_RELEASES || kind == kind::GIT_REPOSITORIES
+    {
         return vec![
-            column("Suspended", |one| (one.pointer("/spec/suspend") == Some(&Value::Bool(true))).to_string()),
-            column("Ready", |one| condition(one, "Ready").map_or("", |ready| text(ready, "/status")).to_owned()),
-            column("Status", |one| condition(one, "Ready").map_or("", |ready| text(ready, "/message")).to_owned()),
+            column("Suspended", |one| {
+                (one.pointer("/spec/suspend") == Some(&Value::Bool(true))).to_string()
+            }),
+            column("Ready", |one| {
+                condition(one, "Ready").map_or("", |ready| text(ready, "/status")).to_owned()
+            }),
+            column("Status", |one| {
+                condition(one, "Ready").map_or("", |ready| text(ready, "/message")).to_owned()
+            }),
         ];
     }
     if kind == kind::SNAPSHOTS {
         return vec![
             column("ReadyToUse", ready_to_use),
-            column("SourcePVC", |one| text(one, "/spec/source/persistentVolumeClaimName").to_owned()),
-            column("SnapshotContent", |one| text(one, "/status/boundVolumeSnapshotContentName").to_owned()),
+            column("SourcePVC", |one| {
+                text(one, "/spec/source/persistentVolumeClaimName").to_owned()
+            }),
+            column("SnapshotContent", |one| {
+                text(one, "/status/boundVolumeSnapshotContentName").to_owned()
+            }),
         ];
     }
     if kind == kind::CONTENTS {
@@ -105,9 +136,16 @@ pub fn columns(kind: &Kind) -> Vec<Column> {
 }
 
 fn phase(object: &Value) -> String {
-    if is_terminating(object) { "Terminating".to_owned() } else { text(object, "/status/phase").to_owned() }
+    if is_terminating(object) {
+        "Terminating".to_owned()
+    } else {
+        text(object, "/status/phase").to_owned()
+    }
 }
 
 fn ready_to_use(object: &Value) -> String {
-    object.pointer("/status/readyToUse").and_then(Value::as_bool).map_or_else(String::new, |ready| ready.to_string())
+    object
+        .pointer("/status/readyToUse")
+        .and_then(Value::as_bool)
+        .map_or_else(String::new, |ready| ready.to_string())
 }

@@ -23,7 +23,10 @@ pub fn answer(parts: &[&str], request: &Request) -> Result<Option<Reply>, Refusa
             "groups": groups().into_iter().map(|(group, version)| describe(group, version)).collect::<Vec<_>>(),
         }),
         ["apis", group] => {
-            let (_, version) = groups().into_iter().find(|(name, _)| name == group).ok_or_else(Refusal::no_such_group)?;
+            let (_, version) = groups()
+                .into_iter()
+                .find(|(name, _)| name == group)
+                .ok_or_else(Refusal::no_such_group)?;
             let mut document = describe(group, version);
             document["kind"] = "APIGroup".into();
             document["apiVersion"] = "v1".into();
@@ -42,7 +45,8 @@ pub fn answer(parts: &[&str], request: &Request) -> Result<Option<Reply>, Refusa
 
 /// The groups besides the core, with their version.
 fn groups() -> Vec<(&'static str, &'static str)> {
-    let mut groups: Vec<(&str, &str)> = vec![("authorization.k8s.io", "v1"), ("authentication.k8s.io", "v1")];
+    let mut groups: Vec<(&str, &str)> =
+        vec![("authorization.k8s.io", "v1"), ("authentication.k8s.io", "v1")];
     for kind in KINDS.iter().filter(|kind| !kind.group.is_empty()) {
         if !groups.contains(&(kind.group, kind.version)) {
             groups.push((kind.group, kind.version));
@@ -70,7 +74,10 @@ fn resources(group: &str, version: &str) -> Result<Value, Refusal> {
         }
     }
     let reviews: &[(&str, &str)] = match group {
-        "authorization.k8s.io" => &[("selfsubjectaccessreviews", "SelfSubjectAccessReview"), ("selfsubjectrulesreviews", "SelfSubjectRulesReview")],
+        "authorization.k8s.io" => &[
+            ("selfsubjectaccessreviews", "SelfSubjectAccessReview"),
+            ("selfsubjectrulesreviews", "SelfSubjectRulesReview"),
+        ],
         "authentication.k8s.io" => &[("selfsubjectreviews", "SelfSubjectReview")],
         _ => &[],
     };
@@ -82,14 +89,19 @@ fn resources(group: &str, version: &str) -> Result<Value, Refusal> {
     if resources.is_empty() {
         return Err(Refusal::no_such_path());
     }
-    let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+    let group_version =
+        if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
     Ok(json!({
         "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources,
     }))
 }
 
 fn resource(kind: &Kind, name: String, whole: bool) -> Value {
-    let verbs: &[&str] = if whole { &["create", "delete", "get", "list", "patch", "update", "watch"] } else { &["get", "patch", "update"] };
+    let verbs: &[&str] = if whole {
+        &["create", "delete", "get", "list", "patch", "update", "watch"]
+    } else {
+        &["get", "patch", "update"]
+    };
     let mut resource = json!({
         "name": name, "singularName": if whole { kind.kind.to_lowercase() } else { String::new() },
         "namespaced": kind.namespaced, "kind": kind.kind, "verbs": verbs,

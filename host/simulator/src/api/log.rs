@@ -12,30 +12,45 @@ use crate::world::World;
 pub fn answer(world: &World, request: &Request, target: &Target) -> Result<Reply, Refusal> {
     let key = target.key().ok_or_else(Refusal::method_not_allowed)?;
     let pod = world.get(&key).ok_or_else(|| Refusal::not_found(target.kind, &key.name))?;
-    let names: Vec<&str> = list(&pod, "/spec/containers").iter().map(|one| text(one, "/name")).collect();
+    let names: Vec<&str> =
+        list(&pod, "/spec/containers").iter().map(|one| text(one, "/name")).collect();
     let container = match request.parameter("container") {
         Some(wanted) if names.contains(&wanted) => wanted,
         Some(wanted) => {
-            return Err(Refusal::new(400, format!("container {wanted} is not valid for pod {}", key.name)));
+            return Err(Refusal::new(
+                400,
+                format!("container {wanted} is not valid for pod {}", key.name),
+            ));
         }
         None if names.len() == 1 => names[0],
         None => {
-            let why = format!("a container name must be specified for pod {}, choose one of: [{}]", key.name, names.join(" "));
+            let why = format!(
+                "a container name must be specified for pod {}, choose one of: [{}]",
+                key.name,
+                names.join(" ")
+            );
             return Err(Refusal::new(400, why));
         }
     };
     if request.flag("previous") {
-        let why = format!("previous terminated container {container:?} in pod {:?} not found", key.name);
+        let why =
+            format!("previous terminated container {container:?} in pod {:?} not found", key.name);
         return Err(Refusal::new(400, why));
     }
     if text(&pod, "/status/phase") == "Pending" {
-        let why = format!("container {container:?} in pod {:?} is waiting to start: ContainerCreating", key.name);
+        let why = format!(
+            "container {container:?} in pod {:?} is waiting to start: ContainerCreating",
+            key.name
+        );
         return Err(Refusal::new(400, why));
     }
     for (parameter, least) in [("tailLines", 0), ("limitBytes", 1), ("sinceSeconds", 1)] {
         let given = request.parameter(parameter).and_then(|given| given.parse::<i64>().ok());
         if let Some(given) = given.filter(|given| *given < least) {
-            let why = format!("PodLogOptions \"{}\" is invalid: {parameter}: Invalid value: {given}: must be greater than or equal to {least}", key.name);
+            let why = format!(
+                "PodLogOptions \"{}\" is invalid: {parameter}: Invalid value: {given}: must be greater than or equal to {least}",
+                key.name
+            );
             return Err(Refusal::new(422, why));
         }
     }
@@ -60,13 +75,23 @@ pub fn answer(world: &World, request: &Request, target: &Target) -> Result<Reply
 fn since(world: &World, request: &Request) -> Result<Option<Timestamp>, Refusal> {
     let from = match (request.parameter("sinceTime"), request.number("sinceSeconds")?) {
         (Some(_), Some(_)) => {
-            return Err(Refusal::new(422, "PodLogOptions is invalid: at most one of `sinceTime` or `sinceSeconds` may be specified"));
+            return Err(Refusal::new(
+                422,
+                "PodLogOptions is invalid: at most one of `sinceTime` or `sinceSeconds` may be specified",
+            ));
         }
         (Some(time), None) => {
-            let time: Timestamp = time.parse().map_err(|_| Refusal::new(400, format!("parsing time {time:?} as RFC 3339 failed")))?;
+            let time: Timestamp = time.parse().map_err(|_| {
+                Refusal::new(400, format!("parsing time {time:?} as RFC 3339 failed"))
+            })?;
             Some(Timestamp::from_second(time.as_second()).unwrap_or(time))
         }
-        (None, Some(seconds)) => Some(world.now.saturating_sub(crate::world::signed(std::time::Duration::from_secs(seconds))).unwrap_or(Timestamp::MIN)),
+        (None, Some(seconds)) => Some(
+            world
+                .now
+                .saturating_sub(crate::world::signed(std::time::Duration::from_secs(seconds)))
+                .unwrap_or(Timestamp::MIN),
+        ),
         (None, None) => None,
     };
     Ok(from)
@@ -104,7 +129,8 @@ impl Follow {
         let fresh = &all[self.next.min(known)..known];
         self.next = known;
         let since = self.since;
-        let mut lines: Vec<&Line> = fresh.iter().filter(|line| since.is_none_or(|since| line.time >= since)).collect();
+        let mut lines: Vec<&Line> =
+            fresh.iter().filter(|line| since.is_none_or(|since| line.time >= since)).collect();
         if let Some(tail) = self.tail.take() {
             lines.drain(..lines.len().saturating_sub(tail));
         }

@@ -77,7 +77,8 @@ pub fn verb(request: &Request) -> &'static str {
 pub fn answer(world: &mut World, request: &Request) -> Result<Reply, Refusal> {
     let segments = request.segments();
     let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
-    if let ["version" | "healthz" | "readyz" | "livez" | "api" | "apis" | "openapi" | "openid", ..] = parts[..]
+    if let ["version" | "healthz" | "readyz" | "livez" | "api" | "apis" | "openapi" | "openid", ..] =
+        parts[..]
         && let Some(reply) = discovery::answer(&parts, request)?
     {
         return Ok(reply);
@@ -87,7 +88,9 @@ pub fn answer(world: &mut World, request: &Request) -> Result<Reply, Refusal> {
     }
     let target = target(&segments)?;
     match (request.method.as_str(), target.subresource.as_deref()) {
-        ("GET", Some("log")) if target.kind == crate::kind::PODS => log::answer(world, request, &target),
+        ("GET", Some("log")) if target.kind == crate::kind::PODS => {
+            log::answer(world, request, &target)
+        }
         ("GET", None | Some("status")) => read::answer(world, request, &target),
         ("POST", None) => write::create(world, request, &target),
         ("PUT", None | Some("status")) => write::replace(world, request, &target),
@@ -106,14 +109,24 @@ fn target(segments: &[String]) -> Result<Target, Refusal> {
         _ => return Err(Refusal::no_such_path()),
     };
     let (namespace, rest) = match rest {
-        ["namespaces", namespace, plural, rest @ ..] if !matches!(*plural, "status" | "finalize") => {
+        ["namespaces", namespace, plural, rest @ ..]
+            if !matches!(*plural, "status" | "finalize") =>
+        {
             (Some((*namespace).to_owned()), [&[*plural], rest].concat())
         }
         _ => (None, rest.to_vec()),
     };
     let [plural, rest @ ..] = rest.as_slice() else { return Err(Refusal::no_such_path()) };
-    let none = || if KINDS.iter().any(|kind| kind.group == group && !kind.is_custom()) { Refusal::no_such_path() } else { Refusal::no_such_group() };
-    let kind = Kind::find(group, plural).filter(|kind| kind.version == version && kind.plural == *plural).ok_or_else(none)?;
+    let none = || {
+        if KINDS.iter().any(|kind| kind.group == group && !kind.is_custom()) {
+            Refusal::no_such_path()
+        } else {
+            Refusal::no_such_group()
+        }
+    };
+    let kind = Kind::find(group, plural)
+        .filter(|kind| kind.version == version && kind.plural == *plural)
+        .ok_or_else(none)?;
     let (name, subresource) = match rest {
         [] => (None, None),
         [name] => (Some((*name).to_owned()), None),

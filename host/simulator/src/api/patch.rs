@@ -50,7 +50,12 @@ pub fn strategic(object: &mut Value, patch: &Value) {
 /// The field by which the items of a well-known list are the same; empty for sets of plain values.
 fn merge_key(list: &str) -> Option<&'static str> {
     match list {
-        "containers" | "initContainers" | "ephemeralContainers" | "volumes" | "env" | "imagePullSecrets" => Some("name"),
+        "containers"
+        | "initContainers"
+        | "ephemeralContainers"
+        | "volumes"
+        | "env"
+        | "imagePullSecrets" => Some("name"),
         "ports" => Some("containerPort"),
         "volumeMounts" => Some("mountPath"),
         "conditions" => Some("type"),
@@ -64,7 +69,13 @@ fn strategic_list(slot: &mut Value, items: &[Value], key: &str) {
     let mut all = slot.as_array().cloned().unwrap_or_default();
     let pointer = format!("/{key}");
     for item in items {
-        let same = |other: &Value| if key.is_empty() { other == item } else { other.pointer(&pointer) == item.pointer(&pointer) };
+        let same = |other: &Value| {
+            if key.is_empty() {
+                other == item
+            } else {
+                other.pointer(&pointer) == item.pointer(&pointer)
+            }
+        };
         let at = all.iter().position(same);
         match (at, text(item, "/$patch")) {
             (Some(at), "delete") => drop(all.remove(at)),
@@ -78,7 +89,9 @@ fn strategic_list(slot: &mut Value, items: &[Value], key: &str) {
 
 /// Performs the operations of a JSON patch (RFC 6902).
 pub fn json(object: &mut Value, operations: &Value) -> Result<(), Refusal> {
-    let operations = operations.as_array().ok_or_else(|| Refusal::new(400, "a JSON patch is a list of operations"))?;
+    let operations = operations
+        .as_array()
+        .ok_or_else(|| Refusal::new(400, "a JSON patch is a list of operations"))?;
     for operation in operations {
         let path = text(operation, "/path");
         let value = || operation.get("value").cloned().unwrap_or(Value::Null);
@@ -90,10 +103,16 @@ pub fn json(object: &mut Value, operations: &Value) -> Result<(), Refusal> {
             "remove" => drop(take(object, path)?),
             "copy" | "move" => {
                 let from = text(operation, "/from");
-                let moved = if text(operation, "/op") == "move" { take(object, from)? } else { object.pointer(from).cloned().ok_or_else(|| missing(from))? };
+                let moved = if text(operation, "/op") == "move" {
+                    take(object, from)?
+                } else {
+                    object.pointer(from).cloned().ok_or_else(|| missing(from))?
+                };
                 insert(object, path, moved, true)?;
             }
-            other => return Err(Refusal::new(400, format!("unknown JSON patch operation {other:?}"))),
+            other => {
+                return Err(Refusal::new(400, format!("unknown JSON patch operation {other:?}")));
+            }
         }
     }
     Ok(())
@@ -125,7 +144,9 @@ fn insert(object: &mut Value, path: &str, value: Value, add: bool) -> Result<(),
                 list[at] = value;
             }
         }
-        Value::Object(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => return Err(missing(path)),
+        Value::Object(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            return Err(missing(path));
+        }
     }
     Ok(())
 }
@@ -134,7 +155,9 @@ fn take(object: &mut Value, path: &str) -> Result<Value, Refusal> {
     let (parent, last) = parent(object, path)?;
     let taken = match parent {
         Value::Object(map) => map.shift_remove(&last),
-        Value::Array(list) => last.parse::<usize>().ok().filter(|at| *at < list.len()).map(|at| list.remove(at)),
+        Value::Array(list) => {
+            last.parse::<usize>().ok().filter(|at| *at < list.len()).map(|at| list.remove(at))
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
     };
     taken.ok_or_else(|| missing(path))
@@ -154,8 +177,12 @@ mod tests {
 
     #[test]
     fn a_strategic_patch_merges_containers_by_name() {
-        let mut object = json!({"containers": [{"name": "a", "image": "1"}, {"name": "b", "image": "1"}]});
-        strategic(&mut object, &json!({"containers": [{"name": "b", "image": "2"}, {"name": "a", "$patch": "delete"}]}));
+        let mut object =
+            json!({"containers": [{"name": "a", "image": "1"}, {"name": "b", "image": "1"}]});
+        strategic(
+            &mut object,
+            &json!({"containers": [{"name": "b", "image": "2"}, {"name": "a", "$patch": "delete"}]}),
+        );
         assert_eq!(object, json!({"containers": [{"name": "b", "image": "2"}]}));
     }
 

@@ -23,13 +23,19 @@ pub fn answer(world: &World, request: &Request, target: &Target) -> Result<Reply
         return Ok(Reply::Json(200, table::of(target.kind, &items, metadata, world.now)));
     }
     let partial = request.wants("PartialObjectMetadataList");
-    let items: Vec<Value> = items.iter().map(|item| if partial { metadata_of(item) } else { listed(target, item) }).collect();
+    let items: Vec<Value> = items
+        .iter()
+        .map(|item| if partial { metadata_of(item) } else { listed(target, item) })
+        .collect();
     let (api_version, kind) = if partial {
         ("meta.k8s.io/v1".to_owned(), "PartialObjectMetadataList".to_owned())
     } else {
         (target.kind.api_version(), format!("{}List", target.kind.kind))
     };
-    Ok(Reply::Json(200, json!({"kind": kind, "apiVersion": api_version, "metadata": metadata, "items": items})))
+    Ok(Reply::Json(
+        200,
+        json!({"kind": kind, "apiVersion": api_version, "metadata": metadata, "items": items}),
+    ))
 }
 
 /// An object as an item of a list: a built-in kind is said once, by the list.
@@ -60,18 +66,30 @@ pub fn metadata_of(object: &Value) -> Value {
 }
 
 /// One page of a list. A token holds the version of the first page and the last key of this one.
-fn page(world: &World, request: &Request, target: &Target) -> Result<(Vec<Arc<Value>>, Value), Refusal> {
+fn page(
+    world: &World,
+    request: &Request,
+    target: &Target,
+) -> Result<(Vec<Arc<Value>>, Value), Refusal> {
     let selector = Selector::of(request, target.kind)?;
     let limit = request.number("limit")?.unwrap_or(0) as usize;
     let (version, last) = match request.parameter("continue") {
         None => (world.store.version(), None),
         Some(token) => {
-            let expired = || Refusal::new(410, "The provided continue parameter is too old to display a consistent list result.");
+            let expired = || {
+                Refusal::new(
+                    410,
+                    "The provided continue parameter is too old to display a consistent list result.",
+                )
+            };
             let mut parts = token.splitn(3, '.');
-            let (Some(version), Some(namespace), Some(name)) = (parts.next(), parts.next(), parts.next()) else {
+            let (Some(version), Some(namespace), Some(name)) =
+                (parts.next(), parts.next(), parts.next())
+            else {
                 return Err(Refusal::new(400, "continue key is not valid"));
             };
-            let version: u64 = version.parse().map_err(|_| Refusal::new(400, "continue key is not valid"))?;
+            let version: u64 =
+                version.parse().map_err(|_| Refusal::new(400, "continue key is not valid"))?;
             if world.store.since(version).is_none() {
                 return Err(expired());
             }
@@ -81,7 +99,10 @@ fn page(world: &World, request: &Request, target: &Target) -> Result<(Vec<Arc<Va
     let mut matching = world
         .store
         .list(target.kind, target.namespace.as_deref())
-        .filter(|(key, _)| last.as_ref().is_none_or(|(namespace, name)| (&key.namespace, &key.name) > (namespace, name)))
+        .filter(|(key, _)| {
+            last.as_ref()
+                .is_none_or(|(namespace, name)| (&key.namespace, &key.name) > (namespace, name))
+        })
         .filter(|(_, object)| selector.matches(object));
     let mut items = Vec::new();
     let mut end = None;

@@ -39,7 +39,13 @@ impl Refusal {
             504 => "Timeout",
             _ => "",
         };
-        Refusal { code, reason, message: message.into(), details: Box::new(json!({})), retry_after: None }
+        Refusal {
+            code,
+            reason,
+            message: message.into(),
+            details: Box::new(json!({})),
+            retry_after: None,
+        }
     }
 
     /// The same, saying which object it is about.
@@ -75,31 +81,51 @@ impl Refusal {
 
     /// A name that is taken.
     pub fn already_exists(kind: &Kind, name: &str) -> Self {
-        let mut refusal = Refusal::new(409, format!("{} \"{name}\" already exists", kind.qualified()));
+        let mut refusal =
+            Refusal::new(409, format!("{} \"{name}\" already exists", kind.qualified()));
         refusal.reason = "AlreadyExists";
         refusal.about(kind, name)
     }
 
     /// An object that is no longer what the caller took it for.
     pub fn conflict(kind: &Kind, name: &str, why: &str) -> Self {
-        let message = format!("Operation cannot be fulfilled on {} \"{name}\": {why}", kind.qualified());
+        let message =
+            format!("Operation cannot be fulfilled on {} \"{name}\": {why}", kind.qualified());
         Refusal::new(409, message).about(kind, name)
     }
 
     /// An object that may not be as the caller wants it.
     pub fn invalid(kind: &Kind, name: &str, field: &str, why: &str) -> Self {
-        let mut refusal = Refusal::new(422, format!("{} \"{name}\" is invalid: {field}: {why}", kind.kind));
-        let reason = if why.starts_with("Forbidden") { "FieldValueForbidden" } else { "FieldValueInvalid" };
+        let mut refusal =
+            Refusal::new(422, format!("{} \"{name}\" is invalid: {field}: {why}", kind.kind));
+        let reason =
+            if why.starts_with("Forbidden") { "FieldValueForbidden" } else { "FieldValueInvalid" };
         *refusal.details = details(kind, name, kind.kind);
         refusal.details["causes"] = json!([{"reason": reason, "message": why, "field": field}]);
         refusal
     }
 
     /// A deletion whose precondition does not hold.
-    pub fn unmet(kind: &Kind, name: &str, field: &str, asked: &str, found: &str, might: &str) -> Self {
-        let why = format!("the {field} in the precondition ({asked}) does not match the {field} in record ({found}). The object might have been {might}");
-        let qualified = if kind.group.is_empty() { kind.kind.to_owned() } else { format!("{}.{}", kind.kind, kind.group) };
-        let mut refusal = Refusal::new(409, format!("Operation cannot be fulfilled on {qualified} \"{name}\": {why}"));
+    pub fn unmet(
+        kind: &Kind,
+        name: &str,
+        field: &str,
+        asked: &str,
+        found: &str,
+        might: &str,
+    ) -> Self {
+        let why = format!(
+            "the {field} in the precondition ({asked}) does not match the {field} in record ({found}). The object might have been {might}"
+        );
+        let qualified = if kind.group.is_empty() {
+            kind.kind.to_owned()
+        } else {
+            format!("{}.{}", kind.kind, kind.group)
+        };
+        let mut refusal = Refusal::new(
+            409,
+            format!("Operation cannot be fulfilled on {qualified} \"{name}\": {why}"),
+        );
         // Here the API server knows the kind and not the resource.
         *refusal.details = details(kind, name, kind.kind);
         refusal

@@ -27,7 +27,9 @@ pub struct Request {
 impl Request {
     /// Takes a request apart.
     pub fn new(parts: &http::request::Parts, body: Bytes) -> Self {
-        let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let header = |name: &str| {
+            parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+        };
         Request {
             method: parts.method.as_str().to_owned(),
             uri: parts.uri.path_and_query().map_or_else(String::new, |uri| uri.as_str().to_owned()),
@@ -43,12 +45,20 @@ impl Request {
 
     /// The parts of the path, decoded.
     pub fn segments(&self) -> Vec<String> {
-        self.path.split('/').filter(|part| !part.is_empty()).map(|part| decode(part, false)).collect()
+        self.path
+            .split('/')
+            .filter(|part| !part.is_empty())
+            .map(|part| decode(part, false))
+            .collect()
     }
 
     /// A query parameter; an empty one counts as absent.
     pub fn parameter(&self, name: &str) -> Option<&str> {
-        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+        self.query
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+            .filter(|value| !value.is_empty())
     }
 
     /// Whether a query parameter says yes.
@@ -58,12 +68,20 @@ impl Request {
 
     /// A query parameter that is a number.
     pub fn number(&self, name: &str) -> Result<Option<u64>, Refusal> {
-        self.parameter(name).map(|value| value.parse().map_err(|_| Refusal::new(400, format!("invalid value {value:?} for parameter {name}")))).transpose()
+        self.parameter(name)
+            .map(|value| {
+                value.parse().map_err(|_| {
+                    Refusal::new(400, format!("invalid value {value:?} for parameter {name}"))
+                })
+            })
+            .transpose()
     }
 
     /// Whether the caller would rather have the objects as `kind` (`Table`, `PartialObjectMetadata`).
     pub fn wants(&self, kind: &str) -> bool {
-        self.accept.split(',').any(|one| one.split(';').any(|part| part.trim() == format!("as={kind}")))
+        self.accept
+            .split(',')
+            .any(|one| one.split(';').any(|part| part.trim() == format!("as={kind}")))
     }
 
     /// The body's media type, without parameters.
@@ -73,7 +91,15 @@ impl Request {
 
     /// The field manager: named, or the first part of the user agent as on a real API server.
     pub fn manager(&self) -> String {
-        let agent = || self.user_agent.as_deref().unwrap_or("unknown").split('/').next().unwrap_or("unknown").to_owned();
+        let agent = || {
+            self.user_agent
+                .as_deref()
+                .unwrap_or("unknown")
+                .split('/')
+                .next()
+                .unwrap_or("unknown")
+                .to_owned()
+        };
         self.parameter("fieldManager").map_or_else(agent, str::to_owned)
     }
 
@@ -89,14 +115,21 @@ impl Request {
         }
         let media = self.media_type();
         if media.ends_with("protobuf") || media.ends_with("cbor") {
-            let why = format!("the body of the request was in an unknown format - {media}: only JSON and YAML are read");
+            let why = format!(
+                "the body of the request was in an unknown format - {media}: only JSON and YAML are read"
+            );
             return Err(Refusal::new(415, why));
         }
         if media.ends_with("yaml") {
-            let text = std::str::from_utf8(&self.body).map_err(|_| Refusal::new(400, "the body is not UTF-8"))?;
-            return serde_saphyr::from_str(text).map(Some).map_err(|error| Refusal::new(400, format!("the body is not valid YAML: {error}")));
+            let text = std::str::from_utf8(&self.body)
+                .map_err(|_| Refusal::new(400, "the body is not UTF-8"))?;
+            return serde_saphyr::from_str(text).map(Some).map_err(|error| {
+                Refusal::new(400, format!("the body is not valid YAML: {error}"))
+            });
         }
-        serde_json::from_slice(&self.body).map(Some).map_err(|error| Refusal::new(400, format!("the object provided is unrecognized: {error}")))
+        serde_json::from_slice(&self.body).map(Some).map_err(|error| {
+            Refusal::new(400, format!("the object provided is unrecognized: {error}"))
+        })
     }
 }
 
@@ -139,8 +172,12 @@ mod tests {
 
     #[test]
     fn queries_are_decoded_and_empty_ones_are_absent() {
-        let (parts, ()) =
-            http::Request::get("/api/v1/pods?&labelSelector=app%3Dplex%2Ctier+in+%28a%29&fieldManager=").body(()).expect("a request").into_parts();
+        let (parts, ()) = http::Request::get(
+            "/api/v1/pods?&labelSelector=app%3Dplex%2Ctier+in+%28a%29&fieldManager=",
+        )
+        .body(())
+        .expect("a request")
+        .into_parts();
         let request = Request::new(&parts, Bytes::new());
         assert_eq!(request.parameter("labelSelector"), Some("app=plex,tier in (a)"));
         assert_eq!(request.parameter("fieldManager"), None);

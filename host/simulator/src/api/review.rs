@@ -6,11 +6,15 @@ use super::{Refusal, Reply, Request};
 
 /// Answers a review; `None` for everything else.
 pub fn answer(parts: &[&str], request: &Request) -> Result<Option<Reply>, Refusal> {
-    let ["apis", group @ ("authorization.k8s.io" | "authentication.k8s.io"), "v1", review] = parts else {
+    let ["apis", group @ ("authorization.k8s.io" | "authentication.k8s.io"), "v1", review] = parts
+    else {
         return Ok(None);
     };
     let (kind, status) = match *review {
-        "selfsubjectaccessreviews" => ("SelfSubjectAccessReview", json!({"allowed": true, "reason": "everything is allowed in the simulation"})),
+        "selfsubjectaccessreviews" => (
+            "SelfSubjectAccessReview",
+            json!({"allowed": true, "reason": "everything is allowed in the simulation"}),
+        ),
         "selfsubjectrulesreviews" => (
             "SelfSubjectRulesReview",
             json!({
@@ -32,8 +36,10 @@ pub fn answer(parts: &[&str], request: &Request) -> Result<Option<Reply>, Refusa
         return Err(Refusal::method_not_allowed());
     }
     // kubectl sends its reviews as protobuf; what they ask does not matter where everything is allowed.
-    let asked = if request.media_type().ends_with("protobuf") { None } else { request.document()? };
-    let mut document = asked.unwrap_or_else(|| json!({"apiVersion": format!("{group}/v1"), "kind": kind, "spec": {}}));
+    let asked =
+        if request.media_type().ends_with("protobuf") { None } else { request.document()? };
+    let mut document = asked
+        .unwrap_or_else(|| json!({"apiVersion": format!("{group}/v1"), "kind": kind, "spec": {}}));
     if !document.is_object() {
         return Err(Refusal::new(400, "the object provided is unrecognized: it is not a map"));
     }

@@ -25,7 +25,10 @@ impl Selector {
     /// The selector that a request's parameters ask for.
     pub fn of(request: &Request, kind: &Kind) -> Result<Self, Refusal> {
         let of = |name| request.parameter(name).unwrap_or("");
-        Ok(Selector { labels: labels(of("labelSelector"))?, fields: fields(of("fieldSelector"), kind)? })
+        Ok(Selector {
+            labels: labels(of("labelSelector"))?,
+            fields: fields(of("fieldSelector"), kind)?,
+        })
     }
 
     /// Whether it leaves nothing out.
@@ -36,12 +39,19 @@ impl Selector {
     /// Whether `object` is selected.
     pub fn matches(&self, object: &Value) -> bool {
         let labels = self.labels.iter().all(|requirement| match requirement {
-            Requirement::In(key, values) => label(object, key).is_some_and(|value| values.iter().any(|one| one == value)),
-            Requirement::NotIn(key, values) => label(object, key).is_none_or(|value| values.iter().all(|one| one != value)),
+            Requirement::In(key, values) => {
+                label(object, key).is_some_and(|value| values.iter().any(|one| one == value))
+            }
+            Requirement::NotIn(key, values) => {
+                label(object, key).is_none_or(|value| values.iter().all(|one| one != value))
+            }
             Requirement::Exists(key) => label(object, key).is_some(),
             Requirement::Absent(key) => label(object, key).is_none(),
         });
-        let fields = self.fields.iter().all(|(pointer, equal, value)| (text(object, pointer) == value) == *equal);
+        let fields = self
+            .fields
+            .iter()
+            .all(|(pointer, equal, value)| (text(object, pointer) == value) == *equal);
         labels && fields
     }
 }
@@ -51,7 +61,9 @@ fn labels(text: &str) -> Result<Vec<Requirement>, Refusal> {
 }
 
 fn requirement(text: &str) -> Result<Requirement, Refusal> {
-    let values = |list: &str| list.trim_matches(['(', ')', ' ']).split(',').map(|one| one.trim().to_owned()).collect();
+    let values = |list: &str| {
+        list.trim_matches(['(', ')', ' ']).split(',').map(|one| one.trim().to_owned()).collect()
+    };
     if let Some((key, list)) = text.split_once(" notin ") {
         return Ok(Requirement::NotIn(key.trim().to_owned(), values(list)));
     }
@@ -98,12 +110,17 @@ fn fields(text: &str, kind: &Kind) -> Result<Vec<(String, bool, String)>, Refusa
         .map(|part| {
             let (field, equal, value) = if let Some((field, value)) = part.split_once("!=") {
                 (field, false, value)
-            } else if let Some((field, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
+            } else if let Some((field, value)) =
+                part.split_once("==").or_else(|| part.split_once('='))
+            {
                 (field, true, value)
             } else {
                 return Err(Refusal::new(400, format!("invalid field selector: {part:?}")));
             };
-            if !(selectable(kind).contains(&field) || field == "metadata.name" || field == "metadata.namespace" && kind.namespaced) {
+            if !(selectable(kind).contains(&field)
+                || field == "metadata.name"
+                || field == "metadata.namespace" && kind.namespaced)
+            {
                 return Err(Refusal::new(400, format!("field label not supported: {field}")));
             }
             let field = if field == "source" { "source.component" } else { field };
@@ -157,7 +174,10 @@ mod tests {
     fn selectors_select_as_kubectl_means_them() {
         let pod = json!({"metadata": {"name": "a", "labels": {"app": "plex", "tier": "web"}}, "status": {"phase": "Running"}});
         let matches = |labels_text: &str, fields_text: &str| {
-            let selector = Selector { labels: labels(labels_text).expect("labels parse"), fields: fields(fields_text, PODS).expect("fields parse") };
+            let selector = Selector {
+                labels: labels(labels_text).expect("labels parse"),
+                fields: fields(fields_text, PODS).expect("fields parse"),
+            };
             selector.matches(&pod)
         };
         assert!(matches("app=plex,tier in (web, api)", ""));
@@ -166,6 +186,8 @@ mod tests {
         assert!(!matches("app!=plex", ""));
         assert!(!matches("canary", ""));
         assert!(!matches("", "status.phase=Pending"));
-        assert!(fields("weather=fine", PODS).is_err() && fields("spec.weather=fine", PODS).is_err());
+        assert!(
+            fields("weather=fine", PODS).is_err() && fields("spec.weather=fine", PODS).is_err()
+        );
     }
 }

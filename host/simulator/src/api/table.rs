@@ -21,7 +21,8 @@ pub fn of(kind: &'static Kind, items: &[Arc<Value>], metadata: Value, now: Times
         .map(|item| {
             let mut cells = vec![Value::from(text(item, "/metadata/name"))];
             cells.extend(columns.iter().map(|column| Value::from((column.of)(item))));
-            let age = time(item, "/metadata/creationTimestamp").map_or("<unknown>".to_owned(), |then| age(now, then));
+            let age = time(item, "/metadata/creationTimestamp")
+                .map_or("<unknown>".to_owned(), |then| age(now, then));
             cells.push(age.into());
             json!({"cells": cells, "object": metadata_of(item)})
         })

@@ -26,8 +26,11 @@ pub struct Watch {
 /// Begins a watch at the version that the request names.
 pub fn start(world: &World, request: &Request, target: &Target) -> Result<Watch, Refusal> {
     let version = request.parameter("resourceVersion").unwrap_or("0");
-    let from: u64 = version.parse().map_err(|_| Refusal::new(400, format!("Invalid value for resourceVersion: {version:?}")))?;
-    let until = request.number("timeoutSeconds")?.map(|seconds| world.after(Duration::from_secs(seconds)));
+    let from: u64 = version.parse().map_err(|_| {
+        Refusal::new(400, format!("Invalid value for resourceVersion: {version:?}"))
+    })?;
+    let until =
+        request.number("timeoutSeconds")?.map(|seconds| world.after(Duration::from_secs(seconds)));
     let mut watch = Watch {
         request: request.clone(),
         target: target.clone(),
@@ -41,7 +44,9 @@ pub fn start(world: &World, request: &Request, target: &Target) -> Result<Watch,
     if from == 0 || initial {
         for (_, object) in world.store.list(target.kind, target.namespace.as_deref()) {
             if watch.selector.matches(object) {
-                watch.pending.push(json!({"type": "ADDED", "object": read::one(request, target, object, world)}));
+                watch.pending.push(
+                    json!({"type": "ADDED", "object": read::one(request, target, object, world)}),
+                );
             }
         }
         watch.version = world.store.version();
@@ -74,8 +79,13 @@ impl Watch {
                 }
             }
             None => {
-                let message = format!("too old resource version: {} ({})", self.version, world.store.version());
-                events.push(json!({"type": "ERROR", "object": Refusal::new(410, message).status()}));
+                let message = format!(
+                    "too old resource version: {} ({})",
+                    self.version,
+                    world.store.version()
+                );
+                events
+                    .push(json!({"type": "ERROR", "object": Refusal::new(410, message).status()}));
                 self.ended = true;
             }
         }
@@ -85,7 +95,13 @@ impl Watch {
     }
 
     fn event(&self, change: &Change, world: &World) -> Option<Value> {
-        if change.key.kind != self.target.kind || self.target.namespace.as_ref().is_some_and(|namespace| *namespace != change.key.namespace) {
+        if change.key.kind != self.target.kind
+            || self
+                .target
+                .namespace
+                .as_ref()
+                .is_some_and(|namespace| *namespace != change.key.namespace)
+        {
             return None;
         }
         let before = change.prior.as_ref().is_some_and(|prior| self.selector.matches(prior));
@@ -96,6 +112,8 @@ impl Watch {
             (true, true) => "MODIFIED",
             (true, false) => "DELETED",
         };
-        Some(json!({"type": kind, "object": read::one(&self.request, &self.target, &change.object, world)}))
+        Some(
+            json!({"type": kind, "object": read::one(&self.request, &self.target, &change.object, world)}),
+        )
     }
 }

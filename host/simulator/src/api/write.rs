@@ -17,14 +17,25 @@ pub fn create(world: &mut World, request: &Request, target: &Target) -> Result<R
     let mut object = body(request)?;
     check_kind(target, &object)?;
     place(world, target, &mut object)?;
-    let key = Key::new(target.kind, target.namespace.as_deref().unwrap_or(""), text(&object, "/metadata/name"));
+    let key = Key::new(
+        target.kind,
+        target.namespace.as_deref().unwrap_or(""),
+        text(&object, "/metadata/name"),
+    );
     if world.get(&key).is_some() {
         return Err(Refusal::already_exists(target.kind, &key.name));
     }
     if target.kind.status {
         unset(&mut object, &["status"]);
     }
-    for field in ["uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "generation", "managedFields"] {
+    for field in [
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "generation",
+        "managedFields",
+    ] {
         unset(&mut object, &["metadata", field]);
     }
     without_empty_maps(&mut object);
@@ -43,8 +54,13 @@ pub fn replace(world: &mut World, request: &Request, target: &Target) -> Result<
     check_kind(target, &object)?;
     change(world, request, target, "Update", |before| {
         let mut after = object.clone();
-        for field in ["uid", "creationTimestamp", "deletionTimestamp", "generation", "managedFields"] {
-            match before["metadata"].get(field).filter(|_| field != "uid" || object["metadata"].get("uid").is_none()) {
+        for field in
+            ["uid", "creationTimestamp", "deletionTimestamp", "generation", "managedFields"]
+        {
+            match before["metadata"]
+                .get(field)
+                .filter(|_| field != "uid" || object["metadata"].get("uid").is_none())
+            {
                 Some(value) => set(&mut after, &["metadata", field], value.clone()),
                 None if field == "uid" => {}
                 None => unset(&mut after, &["metadata", field]),
@@ -69,29 +85,46 @@ pub fn patch(world: &mut World, request: &Request, target: &Target) -> Result<Re
             patch::merge(&mut after, &document);
             Ok(after)
         }),
-        "application/strategic-merge-patch+json" if !target.kind.is_custom() => change(world, request, target, "Update", |before| {
-            let mut after = before.clone();
-            patch::strategic(&mut after, &document);
-            Ok(after)
-        }),
+        "application/strategic-merge-patch+json" if !target.kind.is_custom() => {
+            change(world, request, target, "Update", |before| {
+                let mut after = before.clone();
+                patch::strategic(&mut after, &document);
+                Ok(after)
+            })
+        }
         other => {
             let accepted = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
-            let why = format!("the body of the request was in an unknown format - {other}: accepted media types include: {accepted}");
+            let why = format!(
+                "the body of the request was in an unknown format - {other}: accepted media types include: {accepted}"
+            );
             Err(Refusal::new(415, why))
         }
     }
 }
 
-fn apply(world: &mut World, request: &Request, target: &Target, declared: &Value) -> Result<Reply, Refusal> {
+fn apply(
+    world: &mut World,
+    request: &Request,
+    target: &Target,
+    declared: &Value,
+) -> Result<Reply, Refusal> {
     let manager = request
         .parameter("fieldManager")
-        .ok_or_else(|| Refusal::new(400, "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value"))?
+        .ok_or_else(|| {
+            Refusal::new(
+                400,
+                "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value",
+            )
+        })?
         .to_owned();
     let key = target.key().ok_or_else(Refusal::method_not_allowed)?;
     let (force, now) = (request.flag("force"), world.now);
     let applied = |live: Option<&Value>| {
         fields::apply(live, declared, &manager, false, force, now).map_err(|conflict| {
-            let why = format!("Apply failed with 1 conflict: conflict with {:?}: {}", conflict.manager, conflict.field);
+            let why = format!(
+                "Apply failed with 1 conflict: conflict with {:?}: {}",
+                conflict.manager, conflict.field
+            );
             Refusal::new(409, why).about(target.kind, &key.name)
         })
     };
@@ -111,14 +144,21 @@ fn apply(world: &mut World, request: &Request, target: &Target, declared: &Value
 }
 
 fn body(request: &Request) -> Result<Value, Refusal> {
-    request.document()?.filter(Value::is_object).ok_or_else(|| Refusal::new(400, "the object provided is unrecognized: it is not a map"))
+    request
+        .document()?
+        .filter(Value::is_object)
+        .ok_or_else(|| Refusal::new(400, "the object provided is unrecognized: it is not a map"))
 }
 
 fn check_kind(target: &Target, object: &Value) -> Result<(), Refusal> {
     let (version, kind) = (text(object, "/apiVersion"), text(object, "/kind"));
-    let wrong = (!version.is_empty() && version != target.kind.api_version()) || (!kind.is_empty() && kind != target.kind.kind);
+    let wrong = (!version.is_empty() && version != target.kind.api_version())
+        || (!kind.is_empty() && kind != target.kind.kind);
     if wrong {
-        let why = format!("the object provided is a {version} {kind}, and the path takes a {}", target.kind.kind);
+        let why = format!(
+            "the object provided is a {version} {kind}, and the path takes a {}",
+            target.kind.kind
+        );
         return Err(Refusal::new(400, why));
     }
     Ok(())
@@ -129,7 +169,10 @@ fn place(world: &mut World, target: &Target, object: &mut Value) -> Result<(), R
     if let Some(namespace) = &target.namespace {
         let given = text(object, "/metadata/namespace");
         if !given.is_empty() && given != namespace {
-            return Err(Refusal::new(400, "the namespace of the provided object does not match the namespace sent on the request"));
+            return Err(Refusal::new(
+                400,
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ));
         }
         set(object, &["metadata", "namespace"], namespace.clone());
         if world.get(&Key::new(kind::NAMESPACES, "", namespace)).is_none() {
@@ -139,13 +182,20 @@ fn place(world: &mut World, target: &Target, object: &mut Value) -> Result<(), R
     if text(object, "/metadata/name").is_empty() {
         let prefix = text(object, "/metadata/generateName").to_owned();
         if prefix.is_empty() {
-            return Err(Refusal::invalid(target.kind, "", "metadata.name", "Required value: name or generateName is required"));
+            return Err(Refusal::invalid(
+                target.kind,
+                "",
+                "metadata.name",
+                "Required value: name or generateName is required",
+            ));
         }
         let name = format!("{prefix}{}", world.random.suffix());
         set(object, &["metadata", "name"], name);
     }
     let name = text(object, "/metadata/name").to_owned();
-    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.';
+    let allowed = |byte: u8| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.'
+    };
     if name.len() > 253 || !name.bytes().all(allowed) {
         let why = "Invalid value: a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.'";
         return Err(Refusal::invalid(target.kind, &name, "metadata.name", why));
@@ -169,7 +219,11 @@ fn change(
     check_identity(target, &before, &object)?;
     check_finalizers(target, &before, &object)?;
     without_empty_maps(&mut object);
-    set(&mut object, &["metadata", "resourceVersion"], before["metadata"]["resourceVersion"].clone());
+    set(
+        &mut object,
+        &["metadata", "resourceVersion"],
+        before["metadata"]["resourceVersion"].clone(),
+    );
     let part = if target.subresource.is_some() { "status" } else { "" };
     let mut object = if part == "status" {
         let mut kept = (*before).clone();
@@ -182,7 +236,9 @@ fn change(
                 None => unset(&mut object, &["status"]),
             }
         }
-        for field in ["generation", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+        for field in
+            ["generation", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"]
+        {
             match before["metadata"].get(field) {
                 Some(value) => set(&mut object, &["metadata", field], value.clone()),
                 None => unset(&mut object, &["metadata", field]),
@@ -221,7 +277,10 @@ fn check_identity(target: &Target, before: &Value, object: &Value) -> Result<(),
     for field in ["name", "namespace"] {
         let given = object["metadata"].get(field);
         if given.is_some() && given != before["metadata"].get(field) {
-            return Err(Refusal::new(400, format!("the {field} of the object does not match the {field} on the URL")));
+            return Err(Refusal::new(
+                400,
+                format!("the {field} of the object does not match the {field} on the URL"),
+            ));
         }
     }
     Ok(())
@@ -229,11 +288,20 @@ fn check_identity(target: &Target, before: &Value, object: &Value) -> Result<(),
 
 /// What is on its way out takes no new finalizers.
 fn check_finalizers(target: &Target, before: &Value, object: &Value) -> Result<(), Refusal> {
-    let added = list(object, "/metadata/finalizers").iter().find(|one| !list(before, "/metadata/finalizers").contains(one));
+    let added = list(object, "/metadata/finalizers")
+        .iter()
+        .find(|one| !list(before, "/metadata/finalizers").contains(one));
     match added {
         Some(added) if is_terminating(before) => {
-            let why = format!("Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{{{added}}}");
-            Err(Refusal::invalid(target.kind, text(before, "/metadata/name"), "metadata.finalizers", &why))
+            let why = format!(
+                "Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{{{added}}}"
+            );
+            Err(Refusal::invalid(
+                target.kind,
+                text(before, "/metadata/name"),
+                "metadata.finalizers",
+                &why,
+            ))
         }
         Some(_) | None => Ok(()),
     }

@@ -50,27 +50,48 @@ fn is_due(world: &mut World, key: &Key, source: &Value) -> bool {
 fn synchronize(world: &mut World, key: &Key, source: &Value) {
     let claim_name = text(source, "/spec/sourcePVC");
     let Some(claim) = world.get(&Key::new(kind::CLAIMS, &key.namespace, claim_name)) else {
-        phase(world, key, "False", "Error", &format!("PersistentVolumeClaim \"{claim_name}\" not found"));
+        phase(
+            world,
+            key,
+            "False",
+            "Error",
+            &format!("PersistentVolumeClaim \"{claim_name}\" not found"),
+        );
         world.wake_once(RETRY, Wake::Backup(key.clone()));
         return;
     };
     phase(world, key, "True", "SyncInProgress", "Synchronization in-progress");
     let data = format!("volsync-{}-src", key.name);
-    let Some(snapshot) = ensure(world, key, kind::SNAPSHOTS, &data, || snapshot(source, claim_name)) else { return };
+    let Some(snapshot) =
+        ensure(world, key, kind::SNAPSHOTS, &data, || snapshot(source, claim_name))
+    else {
+        return;
+    };
     if snapshot.pointer("/status/readyToUse") != Some(&Value::Bool(true)) {
         return;
     }
     let size = text(&claim, "/spec/resources/requests/storage");
-    let clone = ensure(world, key, kind::CLAIMS, &data, || temporary_claim(source, size, Some(&data)));
+    let clone =
+        ensure(world, key, kind::CLAIMS, &data, || temporary_claim(source, size, Some(&data)));
     let cache_name = format!("volsync-src-{}-cache", key.name);
-    let cache_size = source.pointer("/spec/restic/cacheCapacity").and_then(Value::as_str).unwrap_or("2Gi");
-    let cache = ensure(world, key, kind::CLAIMS, &cache_name, || temporary_claim(source, cache_size, None));
-    let bound = |claim: &Option<std::sync::Arc<Value>>| claim.as_ref().is_some_and(|claim| text(claim, "/status/phase") == "Bound");
+    let cache_size =
+        source.pointer("/spec/restic/cacheCapacity").and_then(Value::as_str).unwrap_or("2Gi");
+    let cache =
+        ensure(world, key, kind::CLAIMS, &cache_name, || temporary_claim(source, cache_size, None));
+    let bound = |claim: &Option<std::sync::Arc<Value>>| {
+        claim.as_ref().is_some_and(|claim| text(claim, "/status/phase") == "Bound")
+    };
     if !bound(&clone) || !bound(&cache) {
         return;
     }
     let mover = format!("volsync-src-{}", key.name);
-    let job = ensure(world, key, kind::JOBS, &mover, || json!({"spec": {"backoffLimit": 2, "parallelism": 1}}));
+    let job = ensure(
+        world,
+        key,
+        kind::JOBS,
+        &mover,
+        || json!({"spec": {"backoffLimit": 2, "parallelism": 1}}),
+    );
     let started = job.and_then(|job| time(&job, "/metadata/creationTimestamp"));
     let elapsed = started.map_or(Duration::ZERO, |started| world.since(started));
     if elapsed < TRANSFER {
@@ -85,14 +106,19 @@ fn synchronize(world: &mut World, key: &Key, source: &Value) {
 
 fn finish(world: &mut World, key: &Key, source: &Value) {
     let now = world.now;
-    let took = time(source, "/status/lastSyncStartTime").map_or(Duration::ZERO, |started| world.since(started));
+    let took = time(source, "/status/lastSyncStartTime")
+        .map_or(Duration::ZERO, |started| world.since(started));
     let next = next_run(text(source, "/spec/trigger/schedule"), now);
     let manual = text(source, "/spec/trigger/manual").to_owned();
     world.amend(key, |source| {
         unset(source, &["status", "lastSyncStartTime"]);
         set(source, &["status", "lastSyncTime"], seconds(now));
         set(source, &["status", "lastSyncDuration"], format!("{:.3}s", took.as_secs_f64()));
-        set(source, &["status", "latestMoverStatus"], json!({"result": "Successful", "logs": "snapshot saved\nRestic completed in 12s"}));
+        set(
+            source,
+            &["status", "latestMoverStatus"],
+            json!({"result": "Successful", "logs": "snapshot saved\nRestic completed in 12s"}),
+        );
         if let Some(next) = next {
             set(source, &["status", "nextSyncTime"], seconds(next));
         }
@@ -101,7 +127,13 @@ fn finish(world: &mut World, key: &Key, source: &Value) {
         }
     });
     if manual.is_empty() {
-        phase(world, key, "False", "WaitingForSchedule", "Waiting for next scheduled synchronization");
+        phase(
+            world,
+            key,
+            "False",
+            "WaitingForSchedule",
+            "Waiting for next scheduled synchronization",
+        );
     } else {
         phase(world, key, "False", "WaitingForManual", "Waiting for manual trigger");
     }
@@ -110,12 +142,19 @@ fn finish(world: &mut World, key: &Key, source: &Value) {
 /// Sets the one condition that VolSync has.
 pub fn phase(world: &mut World, key: &Key, status: &str, reason: &str, message: &str) {
     let now = world.now;
-    let condition = json!({"type": "Synchronizing", "status": status, "reason": reason, "message": message});
+    let condition =
+        json!({"type": "Synchronizing", "status": status, "reason": reason, "message": message});
     world.amend(key, |object| set_condition(object, condition, now));
 }
 
 /// The object that `owner` needs, made if it is not there; `None` while it is on its way or being deleted.
-pub fn ensure(world: &mut World, owner: &Key, kind: &'static Kind, name: &str, make: impl FnOnce() -> Value) -> Option<std::sync::Arc<Value>> {
+pub fn ensure(
+    world: &mut World,
+    owner: &Key,
+    kind: &'static Kind,
+    name: &str,
+    make: impl FnOnce() -> Value,
+) -> Option<std::sync::Arc<Value>> {
     let key = Key::new(kind, &owner.namespace, name);
     if let Some(object) = world.get(&key) {
         return Some(object).filter(|object| !is_terminating(object));
@@ -133,7 +172,11 @@ pub fn owned_by(object: &mut Value, owner: &Value, name: &str) {
     set(object, &["metadata", "namespace"], text(owner, "/metadata/namespace"));
     set(object, &["metadata", "labels", "app.kubernetes.io/created-by"], "volsync");
     if !name.ends_with("-cache") {
-        set(object, &["metadata", "labels", "volsync.backube/cleanup"], text(owner, "/metadata/uid"));
+        set(
+            object,
+            &["metadata", "labels", "volsync.backube/cleanup"],
+            text(owner, "/metadata/uid"),
+        );
     }
     set(object, &["metadata", "ownerReferences"], vec![owner_reference(owner)]);
 }

@@ -15,11 +15,17 @@ pub const AS_SOURCE: &str = "snapshot.storage.kubernetes.io/pvc-as-source-protec
 pub fn protect(world: &mut World, key: &Key) {
     let Some(claim) = world.get(key) else { return };
     let snapped = world.store.list(kind::SNAPSHOTS, Some(&key.namespace)).any(|(_, snapshot)| {
-        text(snapshot, "/spec/source/persistentVolumeClaimName") == key.name && snapshot.pointer("/status/readyToUse") != Some(&true.into())
+        text(snapshot, "/spec/source/persistentVolumeClaimName") == key.name
+            && snapshot.pointer("/status/readyToUse") != Some(&true.into())
     });
-    let used = world.store.list(kind::PODS, Some(&key.namespace)).any(|(_, pod)| pods::claims(pod).any(|name| name == key.name));
+    let used = world
+        .store
+        .list(kind::PODS, Some(&key.namespace))
+        .any(|(_, pod)| pods::claims(pod).any(|name| name == key.name));
     world.amend(key, |object| {
-        remove_finalizers(object, |one| (one == AS_SOURCE && !snapped) || (one == IN_USE && !used && is_terminating(&claim)));
+        remove_finalizers(object, |one| {
+            (one == AS_SOURCE && !snapped) || (one == IN_USE && !used && is_terminating(&claim))
+        });
     });
     if world.get(key).is_none() {
         let volume = text(&claim, "/spec/volumeName");
@@ -30,15 +36,18 @@ pub fn protect(world: &mut World, key: &Key) {
 /// Releases a volume whose claim is gone, and deletes it where its policy says so.
 pub fn reclaim(world: &mut World, key: &Key) {
     let Some(volume) = world.get(key) else { return };
-    let (namespace, name) = (text(&volume, "/spec/claimRef/namespace"), text(&volume, "/spec/claimRef/name"));
+    let (namespace, name) =
+        (text(&volume, "/spec/claimRef/namespace"), text(&volume, "/spec/claimRef/name"));
     let claim = world.get(&Key::new(kind::CLAIMS, namespace, name));
-    let claimed = claim.is_some_and(|claim| text(&claim, "/metadata/uid") == text(&volume, "/spec/claimRef/uid"));
+    let claimed = claim
+        .is_some_and(|claim| text(&claim, "/metadata/uid") == text(&volume, "/spec/claimRef/uid"));
     if claimed {
         return;
     }
     world.amend(key, |volume| set(volume, &["status", "phase"], "Released"));
     let deletes = text(&volume, "/spec/persistentVolumeReclaimPolicy") == "Delete";
-    let working = csi::leader(world, Sidecar::Provisioner).is_some_and(|(_, pod)| !world.csi.is_jammed(&pod));
+    let working =
+        csi::leader(world, Sidecar::Provisioner).is_some_and(|(_, pod)| !world.csi.is_jammed(&pod));
     if deletes && working && !world.csi.ceph_down {
         world.amend(key, |volume| remove_finalizers(volume, |_| true));
         world.delete(key);

@@ -119,8 +119,14 @@ pub fn pods_with(world: &World, container: &str) -> Vec<(Key, String)> {
     world
         .store
         .list(kind::PODS, Some(NAMESPACE))
-        .filter(|(_, pod)| label(pod, "app") == Some(&world.csi.deployment) && !is_terminating(pod) && is_ready(pod))
-        .filter(|(_, pod)| list(pod, "/spec/containers").iter().any(|one| text(one, "/name") == container))
+        .filter(|(_, pod)| {
+            label(pod, "app") == Some(&world.csi.deployment)
+                && !is_terminating(pod)
+                && is_ready(pod)
+        })
+        .filter(|(_, pod)| {
+            list(pod, "/spec/containers").iter().any(|one| text(one, "/name") == container)
+        })
         .map(|(key, pod)| (key.clone(), text(pod, "/metadata/uid").to_owned()))
         .collect()
 }
@@ -143,13 +149,22 @@ pub fn pod_started(world: &mut World, pod: &Value) {
     }
     let (uid, now) = (text(pod, "/metadata/uid").to_owned(), world.now);
     for sidecar in Sidecar::ALL {
-        if list(pod, "/spec/containers").iter().any(|one| text(one, "/name") == sidecar.container()) {
-            let line = format!("attempting to acquire leader lease {NAMESPACE}/{}...", sidecar.lease().name);
+        if list(pod, "/spec/containers").iter().any(|one| text(one, "/name") == sidecar.container())
+        {
+            let line = format!(
+                "attempting to acquire leader lease {NAMESPACE}/{}...",
+                sidecar.lease().name
+            );
             let line = klog('I', now, "leaderelection.go:257", &line);
             world.logs.write(&uid, sidecar.container(), now, line);
         }
     }
-    world.logs.write(&uid, PLUGIN, now, klog('I', now, "cephcsi.go:196", "Driver version: v3.14.0"));
+    world.logs.write(
+        &uid,
+        PLUGIN,
+        now,
+        klog('I', now, "cephcsi.go:196", "Driver version: v3.14.0"),
+    );
 }
 
 /// A sidecar leads anew: it looks at everything that waits for it.
@@ -167,7 +182,11 @@ pub fn came_up(world: &mut World, sidecar: Sidecar) {
             // What jammed the driver jams it again, after a little work got through.
             for key in waiting.into_iter().skip(2).filter(|_| cause.is_some()) {
                 if let Some(claim) = world.get(&key) {
-                    super::lock::hang(world, sidecar, &format!("pvc-{}", text(&claim, "/metadata/uid")));
+                    super::lock::hang(
+                        world,
+                        sidecar,
+                        &format!("pvc-{}", text(&claim, "/metadata/uid")),
+                    );
                 }
             }
         }
@@ -176,7 +195,10 @@ pub fn came_up(world: &mut World, sidecar: Sidecar) {
                 super::lock::hang(world, sidecar, &format!("snapshot-{uid}"));
             }
             for (key, _) in world.all(kind::SNAPSHOTS) {
-                world.wake_once(super::NOTICE + Duration::from_millis(spread(&key.name, 3_000)), Wake::Snapshot(key));
+                world.wake_once(
+                    super::NOTICE + Duration::from_millis(spread(&key.name, 3_000)),
+                    Wake::Snapshot(key),
+                );
             }
         }
     }

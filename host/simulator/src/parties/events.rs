@@ -37,10 +37,21 @@ pub fn record(world: &mut World, object: &Value, event: &Event) {
 }
 
 /// The event as an object, seen `count` times between `first` and `last`.
-pub fn write(object: &Value, event: &Event, first: Timestamp, last: Timestamp, count: u64) -> (Key, Value) {
-    let (namespace, name, uid) = (text(object, "/metadata/namespace"), text(object, "/metadata/name"), text(object, "/metadata/uid"));
+pub fn write(
+    object: &Value,
+    event: &Event,
+    first: Timestamp,
+    last: Timestamp,
+    count: u64,
+) -> (Key, Value) {
+    let (namespace, name, uid) = (
+        text(object, "/metadata/namespace"),
+        text(object, "/metadata/name"),
+        text(object, "/metadata/uid"),
+    );
     let namespace = if namespace.is_empty() { "default" } else { namespace };
-    let mark = spread(&format!("{uid}{}{}{}", event.reason, event.message, event.component), u64::MAX);
+    let mark =
+        spread(&format!("{uid}{}{}{}", event.reason, event.message, event.component), u64::MAX);
     let event_name = format!("{name}.{mark:016x}");
     let written = json!({
         "apiVersion": "v1", "kind": "Event",

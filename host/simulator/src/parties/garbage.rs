@@ -5,7 +5,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::Wake;
-use crate::object::{has_finalizer, is_owned_by, is_terminating, list, remove_finalizers, set, text};
+use crate::object::{
+    has_finalizer, is_owned_by, is_terminating, list, remove_finalizers, set, text,
+};
 use crate::random::spread;
 use crate::store::{Change, Key, What};
 use crate::world::World;
@@ -20,8 +22,12 @@ pub fn observe(world: &mut World, change: &Change) {
         world.wake(delay, Wake::Garbage(uid.to_owned()));
         for owner in list(&change.object, "/metadata/ownerReferences") {
             let uid = text(owner, "/uid");
-            let waiting = world.store.all().find(|(_, object)| text(object, "/metadata/uid") == uid);
-            if let Some(key) = waiting.filter(|(_, object)| has_finalizer(object, FOREGROUND)).map(|(key, _)| key.clone()) {
+            let waiting =
+                world.store.all().find(|(_, object)| text(object, "/metadata/uid") == uid);
+            if let Some(key) = waiting
+                .filter(|(_, object)| has_finalizer(object, FOREGROUND))
+                .map(|(key, _)| key.clone())
+            {
                 world.wake_once(super::NOTICE, Wake::Foreground(key));
             }
         }
@@ -33,11 +39,18 @@ pub fn observe(world: &mut World, change: &Change) {
 /// Deletes the objects all of whose owners are gone, `uid` having been one.
 pub fn collect(world: &mut World, uid: &str) {
     for (key, owners) in dependents(world, uid) {
-        let alive = owners.iter().any(|owner| owner != uid && world.store.all().any(|(_, object)| text(object, "/metadata/uid") == owner));
+        let alive = owners.iter().any(|owner| {
+            owner != uid
+                && world.store.all().any(|(_, object)| text(object, "/metadata/uid") == owner)
+        });
         if alive {
             // What has another owner stays, and forgets this one.
             world.amend(&key, |object| {
-                let kept: Vec<Value> = list(object, "/metadata/ownerReferences").iter().filter(|owner| text(owner, "/uid") != uid).cloned().collect();
+                let kept: Vec<Value> = list(object, "/metadata/ownerReferences")
+                    .iter()
+                    .filter(|owner| text(owner, "/uid") != uid)
+                    .cloned()
+                    .collect();
                 set(object, &["metadata", "ownerReferences"], kept);
             });
         } else {

@@ -30,7 +30,8 @@ pub fn reconcile(world: &mut World, key: &Key, routine: bool) {
         return;
     }
     let requested = annotation(&release, REQUESTED_AT).unwrap_or("").to_owned();
-    let asked = !requested.is_empty() && requested != text(&release, "/status/lastHandledReconcileAt");
+    let asked =
+        !requested.is_empty() && requested != text(&release, "/status/lastHandledReconcileAt");
     let forced = asked && annotation(&release, FORCE_AT) == Some(requested.as_str());
     if !asked && !routine && generation == number(&release, "/status/observedGeneration") {
         return;

@@ -39,7 +39,11 @@ pub fn work(world: &mut World) {
     world.wake(PACE, Wake::Import);
     let now = world.now;
     for (key, pod) in world.all(kind::PODS) {
-        if key.namespace == NAMESPACE && label(&pod, "app") == Some(NAME) && is_ready(&pod) && !is_terminating(&pod) {
+        if key.namespace == NAMESPACE
+            && label(&pod, "app") == Some(NAME)
+            && is_ready(&pod)
+            && !is_terminating(&pod)
+        {
             let uid = text(&pod, "/metadata/uid");
             let line = if world.importer.stuck.as_deref() == Some(uid) { STUCK } else { WORKS };
             world.logs.write(uid, NAME, now, line);

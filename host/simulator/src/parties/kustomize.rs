@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 use super::Wake;
 use crate::fields;
 use crate::kind::Kind;
-use crate::object::{annotation, condition, has_finalizer, is_terminating, label, number, remove_condition, remove_finalizers, set, set_condition, text};
+use crate::object::{
+    annotation, condition, has_finalizer, is_terminating, label, number, remove_condition,
+    remove_finalizers, set, set_condition, text,
+};
 use crate::random::spread;
 use crate::store::{Change, Key, What};
 use crate::world::World;
@@ -22,8 +25,14 @@ const BUILD_TIME: Duration = Duration::from_millis(1_500);
 
 /// Wakes the controller when a Kustomization is new, or its spec or the request to reconcile has changed.
 pub fn observe(world: &mut World, change: &Change) {
-    let moved = |pointer: &str| change.prior.as_ref().is_none_or(|prior| prior.pointer(pointer) != change.object.pointer(pointer));
-    let requested = change.prior.as_ref().and_then(|prior| annotation(prior, REQUESTED_AT)) != annotation(&change.object, REQUESTED_AT);
+    let moved = |pointer: &str| {
+        change
+            .prior
+            .as_ref()
+            .is_none_or(|prior| prior.pointer(pointer) != change.object.pointer(pointer))
+    };
+    let requested = change.prior.as_ref().and_then(|prior| annotation(prior, REQUESTED_AT))
+        != annotation(&change.object, REQUESTED_AT);
     if moved("/metadata/generation") || requested {
         world.wake_once(super::NOTICE, Wake::Kustomize(change.key.clone()));
     }
@@ -104,20 +113,26 @@ pub fn apply(world: &mut World, key: &Key, generation: i64) {
 
 /// Server-side applies one declared object, creating it when it is not there.
 pub fn apply_one(world: &mut World, kind: &'static Kind, declared: Value, manager: &str) {
-    let key = Key::new(kind, text(&declared, "/metadata/namespace"), text(&declared, "/metadata/name"));
+    let key =
+        Key::new(kind, text(&declared, "/metadata/namespace"), text(&declared, "/metadata/name"));
     let (live, now) = (world.get(&key), world.now);
     let opted_out = |object: &Value, what: &str, value: &str| {
         let name = format!("kustomize.toolkit.fluxcd.io/{what}");
         let given = label(object, &name).or_else(|| annotation(object, &name));
         given.is_some_and(|given| given.eq_ignore_ascii_case(value))
     };
-    let either = |what: &str, value: &str| opted_out(&declared, what, value) || live.as_ref().is_some_and(|live| opted_out(live, what, value));
+    let either = |what: &str, value: &str| {
+        opted_out(&declared, what, value)
+            || live.as_ref().is_some_and(|live| opted_out(live, what, value))
+    };
     let once = live.is_some() && opted_out(&declared, "ssa", "IfNotPresent");
     if once || either("reconcile", "disabled") || either("ssa", "Ignore") {
         return;
     }
     let absorb = !either("ssa", "Merge");
-    let Ok(applied) = fields::apply(live.as_deref(), &declared, manager, absorb, true, now) else { return };
+    let Ok(applied) = fields::apply(live.as_deref(), &declared, manager, absorb, true, now) else {
+        return;
+    };
     if live.is_some() {
         world.store.put(&key, applied);
     } else {
@@ -154,7 +169,11 @@ fn finish_deletion(world: &mut World, key: &Key, object: &Value) {
     if has_finalizer(object, FINALIZER) && prune && !suspended {
         for declared in world.git.declared(key) {
             if let Some(kind) = kind_of(&declared) {
-                let pruned = Key::new(kind, text(&declared, "/metadata/namespace"), text(&declared, "/metadata/name"));
+                let pruned = Key::new(
+                    kind,
+                    text(&declared, "/metadata/namespace"),
+                    text(&declared, "/metadata/name"),
+                );
                 world.delete(&pruned);
             }
         }
@@ -209,7 +228,11 @@ mod tests {
         for (owner, _) in world.all(kind::KUSTOMIZATIONS) {
             for declared in world.git.declared(&owner) {
                 let kind = kind_of(&declared).expect("Git declares kinds that are served");
-                assert_eq!(owners(&world, &inventory_entry(kind, &declared)), std::slice::from_ref(&owner), "{declared}");
+                assert_eq!(
+                    owners(&world, &inventory_entry(kind, &declared)),
+                    std::slice::from_ref(&owner),
+                    "{declared}"
+                );
             }
         }
     }

@@ -28,7 +28,8 @@ pub fn tick(world: &mut World, sidecar: Sidecar) {
         world.amend(&key, |lease| set(lease, &["spec", "renewTime"], now));
         return;
     }
-    let expired = time(&lease, "/spec/renewTime").is_none_or(|renewed| world.since(renewed) > DURATION);
+    let expired =
+        time(&lease, "/spec/renewTime").is_none_or(|renewed| world.since(renewed) > DURATION);
     let candidates = csi::pods_with(world, sidecar.container());
     let successor = match sidecar {
         Sidecar::Provisioner => candidates.first(),
@@ -38,7 +39,9 @@ pub fn tick(world: &mut World, sidecar: Sidecar) {
     world.csi.lead(sidecar, uid);
     let identity = match sidecar {
         // csi-provisioner up to version 5 does not name its pod.
-        Sidecar::Provisioner => format!("{}-8081-rook-ceph-rbd-csi-ceph-com", world.now.as_millisecond()),
+        Sidecar::Provisioner => {
+            format!("{}-8081-rook-ceph-rbd-csi-ceph-com", world.now.as_millisecond())
+        }
         Sidecar::Snapshotter => pod.name.clone(),
     };
     let transitions = number(&lease, "/spec/leaseTransitions") + 1;
@@ -48,7 +51,11 @@ pub fn tick(world: &mut World, sidecar: Sidecar) {
         set(lease, &["spec", "renewTime"], now);
         set(lease, &["spec", "leaseTransitions"], transitions);
     });
-    let line = format!("successfully acquired lease {}/{}", csi::NAMESPACE, text(&lease, "/metadata/name"));
+    let line = format!(
+        "successfully acquired lease {}/{}",
+        csi::NAMESPACE,
+        text(&lease, "/metadata/name")
+    );
     let line = klog('I', world.now, "leaderelection.go:271", &line);
     world.logs.write(uid, sidecar.container(), world.now, line);
     csi::came_up(world, sidecar);

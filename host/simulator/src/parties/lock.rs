@@ -43,11 +43,16 @@ pub fn cause(world: &World) -> Option<String> {
         return None;
     }
     world.all(kind::SOURCES).into_iter().find_map(|(key, source)| {
-        let claim = world.get(&Key::new(kind::CLAIMS, &key.namespace, text(&source, "/spec/sourcePVC")))?;
+        let claim =
+            world.get(&Key::new(kind::CLAIMS, &key.namespace, text(&source, "/spec/sourcePVC")))?;
         if !is_terminating(&claim) {
             return None;
         }
-        let snapshot = world.get(&Key::new(kind::SNAPSHOTS, &key.namespace, &format!("volsync-{}-src", key.name)));
+        let snapshot = world.get(&Key::new(
+            kind::SNAPSHOTS,
+            &key.namespace,
+            &format!("volsync-{}-src", key.name),
+        ));
         Some(text(snapshot.as_ref().unwrap_or(&claim), "/metadata/uid").to_owned())
     })
 }
@@ -70,28 +75,53 @@ pub fn refuse(world: &mut World, key: &str) {
 /// The error that a caller gets while `key` is locked.
 pub fn refusal(key: &str) -> String {
     if is_handle(key) {
-        format!("rpc error: code = Aborted desc = a Restore operation with given id {key} already exists")
+        format!(
+            "rpc error: code = Aborted desc = a Restore operation with given id {key} already exists"
+        )
     } else {
         // RBD logs "Snapshot ID" for snapshots and returns "Volume ID" all the same.
-        format!("rpc error: code = Aborted desc = an operation with the given Volume ID {key} already exists")
+        format!(
+            "rpc error: code = Aborted desc = an operation with the given Volume ID {key} already exists"
+        )
     }
 }
 
 /// The lines that one refused call leaves in the logs.
 pub fn write_lines(world: &mut World, key: &str, pod: &str, time: Timestamp) {
     let call = world.csi.next_call();
-    let later = |micros: i64| time.saturating_add(jiff::SignedDuration::from_micros(micros)).unwrap_or(time);
+    let later = |micros: i64| {
+        time.saturating_add(jiff::SignedDuration::from_micros(micros)).unwrap_or(time)
+    };
     if !is_handle(key) {
-        let (place, word) = if key.starts_with("snapshot-") { ("controllerserver.go:1161", "Snapshot") } else { ("controllerserver.go:362", "Volume") };
-        let line = format!("ID: {call} Req-ID: {key} an operation with the given {word} ID {key} already exists");
+        let (place, word) = if key.starts_with("snapshot-") {
+            ("controllerserver.go:1161", "Snapshot")
+        } else {
+            ("controllerserver.go:362", "Volume")
+        };
+        let line = format!(
+            "ID: {call} Req-ID: {key} an operation with the given {word} ID {key} already exists"
+        );
         world.logs.write(pod, PLUGIN, later(121), klog('E', time, place, &line));
     }
     let line = format!("ID: {call} Req-ID: {key} GRPC error: {}", refusal(key));
     world.logs.write(pod, PLUGIN, later(227), klog('E', time, "utils.go:271", &line));
     if let Some(uid) = key.strip_prefix("pvc-") {
         let sidecar = Sidecar::Provisioner.container();
-        let line = format!("error syncing claim \"{uid}\": failed to provision volume with StorageClass \"ceph-block\": {}", refusal(key));
-        world.logs.write(pod, sidecar, later(777), klog('W', time, "controller.go:934", &format!("Retrying syncing claim \"{uid}\", failure {call}")));
+        let line = format!(
+            "error syncing claim \"{uid}\": failed to provision volume with StorageClass \"ceph-block\": {}",
+            refusal(key)
+        );
+        world.logs.write(
+            pod,
+            sidecar,
+            later(777),
+            klog(
+                'W',
+                time,
+                "controller.go:934",
+                &format!("Retrying syncing claim \"{uid}\", failure {call}"),
+            ),
+        );
         world.logs.write(pod, sidecar, later(877), klog('E', time, "controller.go:957", &line));
     }
 }
@@ -99,7 +129,10 @@ pub fn write_lines(world: &mut World, key: &str, pod: &str, time: Timestamp) {
 /// Tells those who wait for the call: an event on the claim, an error on the snapshot.
 fn tell(world: &mut World, key: &str, pod: &str, reason: &str) {
     if let Some(uid) = key.strip_prefix("pvc-") {
-        let claim = world.store.list(kind::CLAIMS, None).find(|(_, claim)| text(claim, "/metadata/uid") == uid);
+        let claim = world
+            .store
+            .list(kind::CLAIMS, None)
+            .find(|(_, claim)| text(claim, "/metadata/uid") == uid);
         if let Some(claim) = claim.map(|(_, claim)| claim.clone()) {
             events::record(world, &claim, &failed(world, pod, reason));
         }
@@ -107,11 +140,14 @@ fn tell(world: &mut World, key: &str, pod: &str, reason: &str) {
         let content = Key::new(kind::CONTENTS, "", &format!("snapcontent-{uid}"));
         let Some(object) = world.get(&content) else { return };
         let handle = text(&object, "/spec/source/volumeHandle");
-        let message = format!("Failed to check and update snapshot content: failed to take snapshot of the volume {handle}: \"{reason}\"");
+        let message = format!(
+            "Failed to check and update snapshot content: failed to take snapshot of the volume {handle}: \"{reason}\""
+        );
         let error = json!({"time": seconds(world.now), "message": message});
         world.amend(&content, |content| set(content, &["status", "error"], error.clone()));
         let reference = &object["spec"]["volumeSnapshotRef"];
-        let snapshot = Key::new(kind::SNAPSHOTS, text(reference, "/namespace"), text(reference, "/name"));
+        let snapshot =
+            Key::new(kind::SNAPSHOTS, text(reference, "/namespace"), text(reference, "/name"));
         world.amend(&snapshot, |snapshot| set(snapshot, &["status", "error"], error));
     }
 }
@@ -128,7 +164,10 @@ pub fn failed(world: &World, pod: &str, reason: &str) -> Event<'static> {
 
 /// The provisioner's name in events: driver, pod and a number of its own.
 pub fn component(world: &World, pod: &str) -> String {
-    let name = world.store.list(kind::PODS, Some(csi::NAMESPACE)).find(|(_, object)| text(object, "/metadata/uid") == pod);
+    let name = world
+        .store
+        .list(kind::PODS, Some(csi::NAMESPACE))
+        .find(|(_, object)| text(object, "/metadata/uid") == pod);
     let name = name.map_or("", |(key, _)| key.name.as_str());
     format!("{DRIVER}_{name}_0b0b0b0b-1111-4222-8333-444444444444")
 }
@@ -138,7 +177,14 @@ fn is_handle(key: &str) -> bool {
 }
 
 /// The event as it stands after many refusals, for a scene that begins with them.
-pub fn past_event(world: &World, claim: &Value, pod: &str, reason: &str, first: Timestamp, last: Timestamp) -> (Key, Value) {
+pub fn past_event(
+    world: &World,
+    claim: &Value,
+    pod: &str,
+    reason: &str,
+    first: Timestamp,
+    last: Timestamp,
+) -> (Key, Value) {
     let count = 2 + spread(text(claim, "/metadata/uid"), 30);
     events::write(claim, &failed(world, pod, reason), first, last, count)
 }

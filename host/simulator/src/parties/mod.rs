@@ -141,7 +141,10 @@ pub fn observe(world: &mut World, change: &Change) {
             world.wake_once(NOTICE, Wake::Claim(claim));
         }
     } else if key.kind == kind::CONTENTS {
-        let (namespace, name) = (text(object, "/spec/volumeSnapshotRef/namespace"), text(object, "/spec/volumeSnapshotRef/name"));
+        let (namespace, name) = (
+            text(object, "/spec/volumeSnapshotRef/namespace"),
+            text(object, "/spec/volumeSnapshotRef/name"),
+        );
         world.wake_once(NOTICE, Wake::Snapshot(Key::new(kind::SNAPSHOTS, namespace, name)));
     } else if key.kind == kind::JOBS {
         wake_owner(world, key, object);
@@ -159,7 +162,9 @@ pub fn observe(world: &mut World, change: &Change) {
     } else if key.kind == kind::DESTINATIONS {
         world.wake_once(NOTICE, Wake::Restore(key.clone()));
         for (claim, object) in world.all(kind::CLAIMS) {
-            if claim.namespace == key.namespace && text(&object, "/spec/dataSourceRef/name") == key.name {
+            if claim.namespace == key.namespace
+                && text(&object, "/spec/dataSourceRef/name") == key.name
+            {
                 world.wake_once(NOTICE, Wake::Populate(claim));
             }
         }
@@ -174,7 +179,8 @@ pub fn observe(world: &mut World, change: &Change) {
 
 /// Sets every party going on a freshly built cluster.
 pub fn start(world: &mut World) {
-    let all: Vec<(Key, std::sync::Arc<Value>)> = world.store.all().map(|(key, object)| (key.clone(), object.clone())).collect();
+    let all: Vec<(Key, std::sync::Arc<Value>)> =
+        world.store.all().map(|(key, object)| (key.clone(), object.clone())).collect();
     for (key, object) in all {
         if key.kind == kind::KUSTOMIZATIONS {
             kustomize::schedule(world, &key, &object);
@@ -214,12 +220,17 @@ fn observe_claim(world: &mut World, key: &Key, object: &Value) {
         }
     }
     for (snapshot, object) in world.all(kind::SNAPSHOTS) {
-        if snapshot.namespace == key.namespace && text(&object, "/spec/source/persistentVolumeClaimName") == key.name {
+        if snapshot.namespace == key.namespace
+            && text(&object, "/spec/source/persistentVolumeClaimName") == key.name
+        {
             world.wake_once(NOTICE, Wake::Snapshot(snapshot));
         }
     }
     for (pod, object) in world.all(kind::PODS) {
-        if pod.namespace == key.namespace && !is_terminating(&object) && pods::claims(&object).any(|one| one == key.name) {
+        if pod.namespace == key.namespace
+            && !is_terminating(&object)
+            && pods::claims(&object).any(|one| one == key.name)
+        {
             world.wake_once(NOTICE, Wake::Pod(pod));
         }
     }
@@ -232,7 +243,9 @@ fn wake_owner(world: &mut World, key: &Key, object: &Value) {
         let owner = |kind| Key::new(kind, &key.namespace, name);
         match kind {
             "ReplicationSource" => world.wake_once(NOTICE, Wake::Backup(owner(kind::SOURCES))),
-            "ReplicationDestination" => world.wake_once(NOTICE, Wake::Restore(owner(kind::DESTINATIONS))),
+            "ReplicationDestination" => {
+                world.wake_once(NOTICE, Wake::Restore(owner(kind::DESTINATIONS)))
+            }
             "PersistentVolumeClaim" => world.wake_once(NOTICE, Wake::Populate(owner(kind::CLAIMS))),
             _ => {}
         }
@@ -244,7 +257,10 @@ fn claims_from(world: &World, snapshot: &Key) -> Vec<Key> {
     world
         .store
         .list(kind::CLAIMS, Some(&snapshot.namespace))
-        .filter(|(_, claim)| text(claim, "/spec/dataSource/kind") == "VolumeSnapshot" && text(claim, "/spec/dataSource/name") == snapshot.name)
+        .filter(|(_, claim)| {
+            text(claim, "/spec/dataSource/kind") == "VolumeSnapshot"
+                && text(claim, "/spec/dataSource/name") == snapshot.name
+        })
         .map(|(key, _)| key.clone())
         .collect()
 }

@@ -16,12 +16,16 @@ const STOP: Duration = Duration::from_secs(2);
 
 /// The claims that a pod mounts.
 pub fn claims(pod: &Value) -> impl Iterator<Item = &str> {
-    list(pod, "/spec/volumes").iter().map(|volume| text(volume, "/persistentVolumeClaim/claimName")).filter(|name| !name.is_empty())
+    list(pod, "/spec/volumes")
+        .iter()
+        .map(|volume| text(volume, "/persistentVolumeClaim/claimName"))
+        .filter(|name| !name.is_empty())
 }
 
 /// Whether a pod is Running and Ready.
 pub fn is_ready(pod: &Value) -> bool {
-    text(pod, "/status/phase") == "Running" && crate::object::condition(pod, "Ready").is_some_and(|one| text(one, "/status") == "True")
+    text(pod, "/status/phase") == "Running"
+        && crate::object::condition(pod, "Ready").is_some_and(|one| text(one, "/status") == "True")
 }
 
 /// Wakes those whom a change of a pod concerns.
@@ -34,7 +38,10 @@ pub fn observe(world: &mut World, change: &Change) {
         What::Deleted => {
             csi::pod_gone(world, text(pod, "/metadata/uid"));
             for claim in claims(pod) {
-                world.wake_once(super::NOTICE, Wake::Claim(Key::new(kind::CLAIMS, &key.namespace, claim)));
+                world.wake_once(
+                    super::NOTICE,
+                    Wake::Claim(Key::new(kind::CLAIMS, &key.namespace, claim)),
+                );
             }
         }
     }

@@ -17,7 +17,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(15);
 
 /// Whether a claim waits for the driver: Pending, of its class, and not filled by VolSync's populator.
 pub fn is_ours(world: &World, claim: &Value) -> bool {
-    let class = world.get(&Key::new(kind::STORAGE_CLASSES, "", text(claim, "/spec/storageClassName")));
+    let class =
+        world.get(&Key::new(kind::STORAGE_CLASSES, "", text(claim, "/spec/storageClassName")));
     text(claim, "/status/phase") == "Pending"
         && text(claim, "/spec/volumeName").is_empty()
         && !is_terminating(claim)
@@ -38,12 +39,23 @@ pub fn reconcile(world: &mut World, key: &Key) {
         let why = match &snapshot {
             None => "not found",
             Some(snapshot) if is_terminating(snapshot) => "is being deleted",
-            Some(snapshot) if snapshot.pointer("/status/readyToUse") != Some(&Value::Bool(true)) => "is not Ready",
+            Some(snapshot)
+                if snapshot.pointer("/status/readyToUse") != Some(&Value::Bool(true)) =>
+            {
+                "is not Ready"
+            }
             Some(_) => "",
         };
         if !why.is_empty() {
-            let message = format!("error getting handle for DataSource Type VolumeSnapshot by Name {source}: snapshot {source} {why}");
-            let event = Event { kind: "Warning", reason: "ProvisioningFailed", message, component: lock::component(world, &pod) };
+            let message = format!(
+                "error getting handle for DataSource Type VolumeSnapshot by Name {source}: snapshot {source} {why}"
+            );
+            let event = Event {
+                kind: "Warning",
+                reason: "ProvisioningFailed",
+                message,
+                component: lock::component(world, &pod),
+            };
             events::record(world, &claim, &event);
             world.wake_once(LOOK_AGAIN, Wake::Claim(key.clone()));
             return;

@@ -31,11 +31,16 @@ pub fn reconcile(world: &mut World, key: &Key) {
         world.amend(key, |destination| set(destination, &["status", "lastSyncStartTime"], now));
         phase(world, key, "True", "SyncInProgress", "Synchronization in-progress");
     }
-    let size = |field: &str, otherwise: &str| destination.pointer(field).and_then(Value::as_str).unwrap_or(otherwise).to_owned();
-    let (capacity, cache_capacity) = (size("/spec/restic/capacity", "10Gi"), size("/spec/restic/cacheCapacity", "2Gi"));
-    let (data, cache) = (format!("volsync-{}-dest", key.name), format!("volsync-dst-{}-cache", key.name));
+    let size = |field: &str, otherwise: &str| {
+        destination.pointer(field).and_then(Value::as_str).unwrap_or(otherwise).to_owned()
+    };
+    let (capacity, cache_capacity) =
+        (size("/spec/restic/capacity", "10Gi"), size("/spec/restic/cacheCapacity", "2Gi"));
+    let (data, cache) =
+        (format!("volsync-{}-dest", key.name), format!("volsync-dst-{}-cache", key.name));
     let claim_of = |world: &mut World, name: &str, size: &str| {
-        let claim = ensure(world, key, kind::CLAIMS, name, || temporary_claim(&destination, size, None));
+        let claim =
+            ensure(world, key, kind::CLAIMS, name, || temporary_claim(&destination, size, None));
         claim.filter(|claim| text(claim, "/status/phase") == "Bound")
     };
     if claim_of(world, &cache, &cache_capacity).is_none() {
@@ -43,7 +48,13 @@ pub fn reconcile(world: &mut World, key: &Key) {
     }
     let Some(claim) = claim_of(world, &data, &capacity) else { return };
     let mover = format!("volsync-dst-{}", key.name);
-    let job = ensure(world, key, kind::JOBS, &mover, || json!({"spec": {"backoffLimit": 2, "parallelism": 1}}));
+    let job = ensure(
+        world,
+        key,
+        kind::JOBS,
+        &mover,
+        || json!({"spec": {"backoffLimit": 2, "parallelism": 1}}),
+    );
     let started = job.and_then(|job| time(&job, "/metadata/creationTimestamp"));
     let elapsed = started.map_or(Duration::ZERO, |started| world.since(started));
     if elapsed < TRANSFER {
@@ -54,27 +65,41 @@ pub fn reconcile(world: &mut World, key: &Key) {
 }
 
 /// Takes a snapshot of the restored data, and publishes it once it is bound.
-fn publish(world: &mut World, key: &Key, destination: &Value, claim: &Value, temporary: &[&str; 3]) {
+fn publish(
+    world: &mut World,
+    key: &Key,
+    destination: &Value,
+    claim: &Value,
+    temporary: &[&str; 3],
+) {
     let known = crate::object::annotation(claim, SNAPSHOT_NAME).map(str::to_owned);
     let name = known.unwrap_or_else(|| {
         let name = format!("volsync-{}-dest-{}", key.name, world.now.strftime("%Y%m%d%H%M%S"));
         let claim = Key::new(kind::CLAIMS, &key.namespace, temporary[2]);
-        world.amend(&claim, |claim| set(claim, &["metadata", "annotations", SNAPSHOT_NAME], name.clone()));
+        world.amend(&claim, |claim| {
+            set(claim, &["metadata", "annotations", SNAPSHOT_NAME], name.clone())
+        });
         name
     });
-    let snapshot = ensure(world, key, kind::SNAPSHOTS, &name, || super::backup::snapshot(destination, temporary[2]));
-    if snapshot.is_none_or(|snapshot| text(&snapshot, "/status/boundVolumeSnapshotContentName").is_empty()) {
+    let snapshot = ensure(world, key, kind::SNAPSHOTS, &name, || {
+        super::backup::snapshot(destination, temporary[2])
+    });
+    if snapshot
+        .is_none_or(|snapshot| text(&snapshot, "/status/boundVolumeSnapshotContentName").is_empty())
+    {
         return;
     }
     let now = world.now;
-    let took = time(destination, "/status/lastSyncStartTime").map_or(Duration::ZERO, |started| world.since(started));
+    let took = time(destination, "/status/lastSyncStartTime")
+        .map_or(Duration::ZERO, |started| world.since(started));
     let manual = text(destination, "/spec/trigger/manual").to_owned();
     world.amend(key, |destination| {
         unset(destination, &["status", "lastSyncStartTime"]);
         set(destination, &["status", "lastSyncTime"], seconds(now));
         set(destination, &["status", "lastSyncDuration"], format!("{:.3}s", took.as_secs_f64()));
         set(destination, &["status", "lastManualSync"], manual);
-        let image = json!({"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": name});
+        let image =
+            json!({"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": name});
         set(destination, &["status", "latestImage"], image);
     });
     phase(world, key, "False", "WaitingForManual", "Waiting for manual trigger");
@@ -91,9 +116,15 @@ pub fn populate(world: &mut World, key: &Key) {
     if !waiting || text(&claim, "/spec/dataSourceRef/kind") != "ReplicationDestination" {
         return;
     }
-    let prime = Key::new(kind::CLAIMS, &key.namespace, &format!("vs-prime-{}", text(&claim, "/metadata/uid")));
+    let prime = Key::new(
+        kind::CLAIMS,
+        &key.namespace,
+        &format!("vs-prime-{}", text(&claim, "/metadata/uid")),
+    );
     match world.get(&prime) {
-        Some(object) if text(&object, "/status/phase") == "Bound" => rebind(world, key, &prime, text(&object, "/spec/volumeName")),
+        Some(object) if text(&object, "/status/phase") == "Bound" => {
+            rebind(world, key, &prime, text(&object, "/spec/volumeName"))
+        }
         Some(_) => {}
         None => begin(world, key, &claim, &prime),
     }
@@ -102,10 +133,15 @@ pub fn populate(world: &mut World, key: &Key) {
 fn begin(world: &mut World, key: &Key, claim: &Value, prime: &Key) {
     let name = text(claim, "/spec/dataSourceRef/name");
     let destination = world.get(&Key::new(kind::DESTINATIONS, &key.namespace, name));
-    let image = destination.as_ref().map_or("", |destination| text(destination, "/status/latestImage/name"));
+    let image = destination
+        .as_ref()
+        .map_or("", |destination| text(destination, "/status/latestImage/name"));
     if image.is_empty() {
-        let reason =
-            if destination.is_some() { "VolSyncPopulatorReplicationDestinationNoLatestImage" } else { "VolSyncPopulatorReplicationDestinationMissing" };
+        let reason = if destination.is_some() {
+            "VolSyncPopulatorReplicationDestinationNoLatestImage"
+        } else {
+            "VolSyncPopulatorReplicationDestinationMissing"
+        };
         wait_for_image(world, claim, reason);
         world.wake_once(Duration::from_secs(300), Wake::Populate(key.clone()));
         return;
@@ -116,7 +152,8 @@ fn begin(world: &mut World, key: &Key, claim: &Value, prime: &Key) {
 
 /// Says that a claim waits for an image. VolSync records through events.k8s.io: the older time fields stay empty.
 fn wait_for_image(world: &mut World, claim: &Value, reason: &str) {
-    let event = Event { kind: "Warning", reason, message: String::new(), component: CONTROLLER.to_owned() };
+    let event =
+        Event { kind: "Warning", reason, message: String::new(), component: CONTROLLER.to_owned() };
     let (key, mut written) = events::write(claim, &event, world.now, world.now, 1);
     let now = micros(world.now);
     if world.get(&key).is_some() {
@@ -126,7 +163,8 @@ fn wait_for_image(world: &mut World, claim: &Value, reason: &str) {
         });
         return;
     }
-    let sentence = "Unable to populate volume, waiting for replicationdestination to have latestImage";
+    let sentence =
+        "Unable to populate volume, waiting for replicationdestination to have latestImage";
     for (field, value) in [
         ("message", Value::from(sentence)),
         ("action", "Provision Volume".into()),
@@ -145,7 +183,8 @@ fn wait_for_image(world: &mut World, claim: &Value, reason: &str) {
 
 /// The claim that is made from the image for `claim`, and whose volume `claim` will take over.
 pub fn prime_claim(claim: &Value, name: &str, image: &str) -> Value {
-    let source = json!({"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": image});
+    let source =
+        json!({"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": image});
     json!({
         "apiVersion": "v1", "kind": "PersistentVolumeClaim",
         "metadata": {
@@ -174,9 +213,18 @@ fn rebind(world: &mut World, key: &Key, prime: &Key, volume: &str) {
     world.amend(key, |claim| {
         provision::bind(claim, volume);
         set(claim, &["metadata", "annotations", "volsync.backube/populated-from"], destination);
-        set(claim, &["metadata", "annotations", "volume.kubernetes.io/storage-provisioner"], DRIVER);
+        set(
+            claim,
+            &["metadata", "annotations", "volume.kubernetes.io/storage-provisioner"],
+            DRIVER,
+        );
     });
     world.delete(prime);
-    let event = Event { kind: "Normal", reason: "VolSyncPopulatorFinished", message: "Populator finished".to_owned(), component: CONTROLLER.to_owned() };
+    let event = Event {
+        kind: "Normal",
+        reason: "VolSyncPopulatorFinished",
+        message: "Populator finished".to_owned(),
+        component: CONTROLLER.to_owned(),
+    };
     events::record(world, &claim, &event);
 }

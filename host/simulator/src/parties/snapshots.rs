@@ -9,21 +9,26 @@ use super::csi::{self, DRIVER, Sidecar};
 use super::provision::handle;
 use super::{Wake, claims, lock};
 use crate::kind;
-use crate::object::{add_finalizer, annotation, is_terminating, remove_finalizers, seconds, set, text, unset};
+use crate::object::{
+    add_finalizer, annotation, is_terminating, remove_finalizers, seconds, set, text, unset,
+};
 use crate::store::Key;
 use crate::world::World;
 
 const CREATING: &str = "snapshot.storage.kubernetes.io/volumesnapshot-being-created";
 const DELETING: &str = "snapshot.storage.kubernetes.io/volumesnapshot-being-deleted";
-const SOURCE_PROTECTION: &str = "snapshot.storage.kubernetes.io/volumesnapshot-as-source-protection";
+const SOURCE_PROTECTION: &str =
+    "snapshot.storage.kubernetes.io/volumesnapshot-as-source-protection";
 const BOUND_PROTECTION: &str = "snapshot.storage.kubernetes.io/volumesnapshot-bound-protection";
-const CONTENT_PROTECTION: &str = "snapshot.storage.kubernetes.io/volumesnapshotcontent-bound-protection";
+const CONTENT_PROTECTION: &str =
+    "snapshot.storage.kubernetes.io/volumesnapshotcontent-bound-protection";
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// Takes one step for a VolumeSnapshot.
 pub fn reconcile(world: &mut World, key: &Key) {
     let Some(snapshot) = world.get(key) else { return };
-    let content = Key::new(kind::CONTENTS, "", &format!("snapcontent-{}", text(&snapshot, "/metadata/uid")));
+    let content =
+        Key::new(kind::CONTENTS, "", &format!("snapcontent-{}", text(&snapshot, "/metadata/uid")));
     if is_terminating(&snapshot) {
         delete(world, key, &content);
     } else if world.get(&content).is_none() {
@@ -44,17 +49,28 @@ fn bind(world: &mut World, key: &Key, snapshot: &Value, content: &Key) {
             key.name
         ),
         Some(claim) if is_terminating(claim) => {
-            format!("Failed to create snapshot content with error cannot add finalizer on claim [{source}] for snapshot [{}]: claim is being deleted", key.name)
+            format!(
+                "Failed to create snapshot content with error cannot add finalizer on claim [{source}] for snapshot [{}]: claim is being deleted",
+                key.name
+            )
         }
         Some(claim) if text(claim, "/status/phase") != "Bound" => {
-            format!("Failed to create snapshot content with error the PVC {source} is not yet bound to a PV, will not attempt to take a snapshot")
+            format!(
+                "Failed to create snapshot content with error the PVC {source} is not yet bound to a PV, will not attempt to take a snapshot"
+            )
         }
         Some(_) => String::new(),
     };
     if !why.is_empty() {
         let now = seconds(world.now);
         if text(snapshot, "/status/error/message") != why {
-            world.amend(key, |snapshot| set(snapshot, &["status"], json!({"readyToUse": false, "error": {"time": now, "message": why}})));
+            world.amend(key, |snapshot| {
+                set(
+                    snapshot,
+                    &["status"],
+                    json!({"readyToUse": false, "error": {"time": now, "message": why}}),
+                )
+            });
         }
         if claim.is_some_and(|claim| !is_terminating(&claim)) {
             world.amend(&claim_key, |claim| add_finalizer(claim, claims::AS_SOURCE));
@@ -67,7 +83,11 @@ fn bind(world: &mut World, key: &Key, snapshot: &Value, content: &Key) {
     world.amend(key, |snapshot| {
         add_finalizer(snapshot, SOURCE_PROTECTION);
         add_finalizer(snapshot, BOUND_PROTECTION);
-        set(snapshot, &["status"], json!({"boundVolumeSnapshotContentName": content.name, "readyToUse": false}));
+        set(
+            snapshot,
+            &["status"],
+            json!({"boundVolumeSnapshotContentName": content.name, "readyToUse": false}),
+        );
     });
     world.wake_once(Duration::from_secs(1), Wake::Snapshot(key.clone()));
 }
@@ -130,7 +150,9 @@ fn take(world: &mut World, key: &Key, snapshot: &Value, content: &Key) {
 fn source_size(world: &World, key: &Key, snapshot: &Value) -> String {
     let source = text(snapshot, "/spec/source/persistentVolumeClaimName");
     let claim = world.get(&Key::new(kind::CLAIMS, &key.namespace, source));
-    claim.map_or_else(String::new, |claim| text(&claim, "/spec/resources/requests/storage").to_owned())
+    claim.map_or_else(String::new, |claim| {
+        text(&claim, "/spec/resources/requests/storage").to_owned()
+    })
 }
 
 /// Takes a snapshot away: its content first, and that only when no call for it is under way.

@@ -12,7 +12,8 @@ pub fn reconcile(world: &mut World, key: &Key) {
     let Some(source) = world.get(key) else { return };
     let generation = number(&source, "/metadata/generation");
     let requested = annotation(&source, super::kustomize::REQUESTED_AT).unwrap_or("").to_owned();
-    let handled = requested.is_empty() || requested == text(&source, "/status/lastHandledReconcileAt");
+    let handled =
+        requested.is_empty() || requested == text(&source, "/status/lastHandledReconcileAt");
     if number(&source, "/status/observedGeneration") == generation && handled {
         return;
     }

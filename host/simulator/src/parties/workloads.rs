@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use super::Wake;
 use super::pods::is_ready;
 use crate::kind;
-use crate::object::{annotation, is_owned_by, is_terminating, list, number, set, set_condition, text, unset};
+use crate::object::{
+    annotation, is_owned_by, is_terminating, list, number, set, set_condition, text, unset,
+};
 use crate::random::spread;
 use crate::store::{Key, owner_reference};
 use crate::world::World;
@@ -20,7 +22,9 @@ type Found = (Key, Arc<Value>);
 
 /// The Deployment behind a pod, through its ReplicaSet.
 pub fn deployment_of(world: &World, namespace: &str, pod: &Value) -> Option<Key> {
-    let set = list(pod, "/metadata/ownerReferences").iter().find(|owner| text(owner, "/kind") == "ReplicaSet")?;
+    let set = list(pod, "/metadata/ownerReferences")
+        .iter()
+        .find(|owner| text(owner, "/kind") == "ReplicaSet")?;
     let set = world.get(&Key::new(kind::REPLICA_SETS, namespace, text(set, "/name")))?;
     let deployment = text(&set, "/metadata/ownerReferences/0/name");
     Some(Key::new(kind::DEPLOYMENTS, namespace, deployment))
@@ -36,18 +40,25 @@ pub fn reconcile(world: &mut World, key: &Key) {
     let sets = owned(world, kind::REPLICA_SETS, &key.namespace, &uid);
     let current = sets.iter().find(|(_, set)| same_template(&deployment, set));
     let fresh = current.map(|(_, set)| pods_of(world, key, set)).unwrap_or_default();
-    let stale: Vec<Found> =
-        sets.iter().filter(|(key, _)| current.is_none_or(|(current, _)| key != current)).flat_map(|(_, set)| pods_of(world, key, set)).collect();
+    let stale: Vec<Found> = sets
+        .iter()
+        .filter(|(key, _)| current.is_none_or(|(current, _)| key != current))
+        .flat_map(|(_, set)| pods_of(world, key, set))
+        .collect();
     let wanted = deployment.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(1);
     let recreate = text(&deployment, "/spec/strategy/type") == "Recreate";
     let live = |pods: &[Found]| pods.iter().filter(|(_, pod)| !is_terminating(pod)).count() as i64;
-    let ready = |pods: &[Found]| pods.iter().filter(|(_, pod)| !is_terminating(pod) && is_ready(pod)).count() as i64;
+    let ready = |pods: &[Found]| {
+        pods.iter().filter(|(_, pod)| !is_terminating(pod) && is_ready(pod)).count() as i64
+    };
 
     if recreate && !stale.is_empty() {
         delete_all(world, &stale);
     } else {
         if live(&fresh) < wanted {
-            let set = current.map(|(_, set)| set.clone()).unwrap_or_else(|| create_set(world, key, &deployment, sets.len()));
+            let set = current
+                .map(|(_, set)| set.clone())
+                .unwrap_or_else(|| create_set(world, key, &deployment, sets.len()));
             for _ in live(&fresh)..wanted {
                 create_pod(world, key, &set);
             }
@@ -62,15 +73,26 @@ pub fn reconcile(world: &mut World, key: &Key) {
 }
 
 /// Writes the Deployment's status, and its ReplicaSets'.
-fn report(world: &mut World, key: &Key, sets: &[Found], updated: i64, old: i64, fresh_ready: i64, old_ready: i64) {
+fn report(
+    world: &mut World,
+    key: &Key,
+    sets: &[Found],
+    updated: i64,
+    old: i64,
+    fresh_ready: i64,
+    old_ready: i64,
+) {
     let now = world.now;
     for (set_key, replica_set) in sets {
         let pods = pods_of(world, key, replica_set);
         let (replicas, ready) = (pods.len(), pods.iter().filter(|(_, pod)| is_ready(pod)).count());
         world.amend(set_key, |object| {
             set(object, &["spec", "replicas"], replicas);
-            let status =
-                if ready > 0 { json!({"replicas": replicas, "readyReplicas": ready, "availableReplicas": ready}) } else { json!({"replicas": replicas}) };
+            let status = if ready > 0 {
+                json!({"replicas": replicas, "readyReplicas": ready, "availableReplicas": ready})
+            } else {
+                json!({"replicas": replicas})
+            };
             set(object, &["status"], status);
         });
     }
@@ -100,9 +122,17 @@ fn report(world: &mut World, key: &Key, sets: &[Found], updated: i64, old: i64, 
                 "message": "Deployment does not have minimum availability."})
         };
         set_condition(deployment, minimum, now);
-        let reason = if fresh_ready >= wanted && old == 0 { "NewReplicaSetAvailable" } else { "ReplicaSetUpdated" };
+        let reason = if fresh_ready >= wanted && old == 0 {
+            "NewReplicaSetAvailable"
+        } else {
+            "ReplicaSetUpdated"
+        };
         let message = format!("ReplicaSet of {} is progressing or has progressed.", key.name);
-        set_condition(deployment, json!({"type": "Progressing", "status": "True", "reason": reason, "message": message}), now);
+        set_condition(
+            deployment,
+            json!({"type": "Progressing", "status": "True", "reason": reason, "message": message}),
+            now,
+        );
     });
 }
 
@@ -112,7 +142,12 @@ fn pods_of(world: &World, deployment: &Key, set: &Value) -> Vec<Found> {
 }
 
 fn owned(world: &World, kind: &'static kind::Kind, namespace: &str, uid: &str) -> Vec<Found> {
-    world.store.list(kind, Some(namespace)).filter(|(_, object)| is_owned_by(object, uid)).map(|(key, object)| (key.clone(), object.clone())).collect()
+    world
+        .store
+        .list(kind, Some(namespace))
+        .filter(|(_, object)| is_owned_by(object, uid))
+        .map(|(key, object)| (key.clone(), object.clone()))
+        .collect()
 }
 
 fn delete_all(world: &mut World, pods: &[Found]) {
@@ -135,10 +170,12 @@ const REVISION: &str = "deployment.kubernetes.io/revision";
 fn create_set(world: &mut World, key: &Key, deployment: &Value, earlier: usize) -> Arc<Value> {
     let mark = spread(&format!("{}{earlier}", deployment["spec"]["template"]), u64::MAX);
     let hash = format!("{:09x}", mark & 0xf_ffff_ffff);
-    let revision = annotation(deployment, REVISION).and_then(|last| last.parse::<u64>().ok()).unwrap_or(0) + 1;
+    let revision =
+        annotation(deployment, REVISION).and_then(|last| last.parse::<u64>().ok()).unwrap_or(0) + 1;
     let mut deployment = deployment.clone();
     set(&mut deployment, &["metadata", "annotations", REVISION], revision.to_string());
-    world.amend(key, |live| set(live, &["metadata", "annotations", REVISION], revision.to_string()));
+    world
+        .amend(key, |live| set(live, &["metadata", "annotations", REVISION], revision.to_string()));
     let set = replica_set(&deployment, &hash);
     let name = text(&set, "/metadata/name").to_owned();
     world.create(kind::REPLICA_SETS, set.clone());

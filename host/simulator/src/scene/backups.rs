@@ -80,7 +80,8 @@ pub fn missing(app: &App) -> Value {
 /// In progress since the jam began, after many good syncs.
 pub fn syncing(app: &App) -> Value {
     let mut status = idle(app);
-    status["conditions"] = condition("True", "SyncInProgress", "Synchronization in-progress", STUCK_SINCE);
+    status["conditions"] =
+        condition("True", "SyncInProgress", "Synchronization in-progress", STUCK_SINCE);
     status["lastSyncStartTime"] = STUCK_SINCE.into();
     status["nextSyncTime"] = STUCK_SINCE.into();
     status
@@ -93,7 +94,13 @@ pub fn snapshot(builder: &mut Builder, owner: &Value, claim: &Value, ready: bool
 }
 
 /// The same, under another name.
-pub fn named_snapshot(builder: &mut Builder, owner: &Value, claim: &Value, name: &str, ready: bool) -> Value {
+pub fn named_snapshot(
+    builder: &mut Builder,
+    owner: &Value,
+    claim: &Value,
+    name: &str,
+    ready: bool,
+) -> Value {
     let uid = builder.world.random.uid();
     let mut object = volsync_snapshot(owner, text(claim, "/metadata/name"));
     owned_by(&mut object, owner, name);
@@ -102,7 +109,10 @@ pub fn named_snapshot(builder: &mut Builder, owner: &Value, claim: &Value, name:
     set(&mut object, &["metadata", "uid"], uid.clone());
     set(&mut object, &["metadata", "creationTimestamp"], STUCK_SINCE);
     for protection in ["as-source", "bound"] {
-        add_finalizer(&mut object, &format!("snapshot.storage.kubernetes.io/volumesnapshot-{protection}-protection"));
+        add_finalizer(
+            &mut object,
+            &format!("snapshot.storage.kubernetes.io/volumesnapshot-{protection}-protection"),
+        );
     }
     let mut status = json!({"boundVolumeSnapshotContentName": format!("snapcontent-{uid}"), "readyToUse": ready});
     if ready {
@@ -125,7 +135,9 @@ pub fn hanging_content(builder: &mut Builder, snapshot: &Value, claim: &Value) {
     let handle = format!("0001-0009-rook-ceph-0000000000000002-{}", text(claim, "/metadata/uid"));
     let uid = text(snapshot, "/metadata/uid");
     let reason = if builder.world.incident.is_locked() {
-        format!("code = Aborted desc = an operation with the given Volume ID snapshot-{uid} already exists")
+        format!(
+            "code = Aborted desc = an operation with the given Volume ID snapshot-{uid} already exists"
+        )
     } else {
         "code = DeadlineExceeded desc = context deadline exceeded".to_owned()
     };
@@ -135,9 +147,21 @@ pub fn hanging_content(builder: &mut Builder, snapshot: &Value, claim: &Value) {
     });
     let mut content = content_of(snapshot, claim);
     if builder.world.incident != Incident::MissingSnapshotter {
-        set(&mut content, &["metadata", "annotations", "snapshot.storage.kubernetes.io/volumesnapshot-being-created"], "yes");
+        set(
+            &mut content,
+            &[
+                "metadata",
+                "annotations",
+                "snapshot.storage.kubernetes.io/volumesnapshot-being-created",
+            ],
+            "yes",
+        );
         set(&mut content, &["status"], json!({"readyToUse": false, "error": error}));
-        let key = Key::new(kind::SNAPSHOTS, text(snapshot, "/metadata/namespace"), text(snapshot, "/metadata/name"));
+        let key = Key::new(
+            kind::SNAPSHOTS,
+            text(snapshot, "/metadata/namespace"),
+            text(snapshot, "/metadata/name"),
+        );
         builder.world.amend(&key, |snapshot| set(snapshot, &["status", "error"], error));
     }
     set(&mut content, &["metadata", "creationTimestamp"], STUCK_SINCE);
@@ -161,7 +185,13 @@ pub fn destination(app: &App) -> Value {
 }
 
 /// A claim that VolSync made for a mover.
-pub fn mover_claim(builder: &mut Builder, owner: &Value, name: &str, size: &str, snapshot: Option<&str>) -> Value {
+pub fn mover_claim(
+    builder: &mut Builder,
+    owner: &Value,
+    name: &str,
+    size: &str,
+    snapshot: Option<&str>,
+) -> Value {
     let mut claim = volsync_claim(owner, size, snapshot);
     owned_by(&mut claim, owner, name);
     set(&mut claim, &["apiVersion"], "v1");
@@ -185,6 +215,7 @@ pub fn provide(builder: &mut Builder, claim: &Value) {
     let volume = volume_of(claim, "Delete");
     let name = text(&volume, "/metadata/name").to_owned();
     builder.place(volume);
-    let key = Key::new(kind::CLAIMS, text(claim, "/metadata/namespace"), text(claim, "/metadata/name"));
+    let key =
+        Key::new(kind::CLAIMS, text(claim, "/metadata/namespace"), text(claim, "/metadata/name"));
     builder.world.amend(&key, |claim| bind(claim, &name));
 }

@@ -77,20 +77,36 @@ impl<'a> Builder<'a> {
     }
 
     /// Declares an object in the folder of `owner`, and places it as Flux applied it, as `finish` leaves it.
-    pub fn declare(&mut self, owner: &Key, declared: Value, finish: impl FnOnce(&mut Value)) -> Value {
+    pub fn declare(
+        &mut self,
+        owner: &Key,
+        declared: Value,
+        finish: impl FnOnce(&mut Value),
+    ) -> Value {
         let mut declared = declared;
         let prefix = if owner.kind == kind::HELM_RELEASES { "helm" } else { "kustomize" };
         let labelled = |what: &str| format!("{prefix}.toolkit.fluxcd.io/{what}");
         set(&mut declared, &["metadata", "labels", &labelled("name")], owner.name.clone());
-        set(&mut declared, &["metadata", "labels", &labelled("namespace")], owner.namespace.clone());
+        set(
+            &mut declared,
+            &["metadata", "labels", &labelled("namespace")],
+            owner.namespace.clone(),
+        );
         self.world.git.declare(owner, declared.clone());
         self.apply(&declared, &format!("{prefix}-controller"), finish)
     }
 
     /// Places an object as `manager` applied it long ago, as `finish` leaves it.
-    pub fn apply(&mut self, declared: &Value, manager: &str, finish: impl FnOnce(&mut Value)) -> Value {
+    pub fn apply(
+        &mut self,
+        declared: &Value,
+        manager: &str,
+        finish: impl FnOnce(&mut Value),
+    ) -> Value {
         let mut object = fields::apply(None, declared, manager, true, true, time(LONG_AGO))
-            .unwrap_or_else(|conflict| unreachable!("a forced apply has no conflict: {conflict:?}"));
+            .unwrap_or_else(|conflict| {
+                unreachable!("a forced apply has no conflict: {conflict:?}")
+            });
         finish(&mut object);
         self.place(object)
     }
@@ -103,13 +119,20 @@ impl<'a> Builder<'a> {
         set(&mut set_object, &["status"], json!({"replicas": replicas}));
         let ready = if workload.pending { 0 } else { replicas };
         if ready > 0 {
-            set(&mut set_object, &["status"], json!({"replicas": replicas, "readyReplicas": ready, "availableReplicas": ready}));
+            set(
+                &mut set_object,
+                &["status"],
+                json!({"replicas": replicas, "readyReplicas": ready, "availableReplicas": ready}),
+            );
         }
         let set_object = self.place(set_object);
         let since = time("2026-07-01T10:00:20Z");
         let mut pods = Vec::new();
         for (number, suffix) in workload.pods.iter().enumerate() {
-            let mut pod = replica_pod(&set_object, &format!("{}-{suffix}", text(&set_object, "/metadata/name")));
+            let mut pod = replica_pod(
+                &set_object,
+                &format!("{}-{suffix}", text(&set_object, "/metadata/name")),
+            );
             if workload.pending {
                 set(&mut pod, &["metadata", "creationTimestamp"], "2026-08-20T08:40:10Z");
                 pod_waits(&mut pod, time("2026-08-20T08:40:10Z"));
@@ -125,7 +148,8 @@ impl<'a> Builder<'a> {
     }
 
     fn deployment(&mut self, workload: &Workload) -> Value {
-        let (namespace, name, replicas) = (&workload.namespace, &workload.name, workload.pods.len());
+        let (namespace, name, replicas) =
+            (&workload.namespace, &workload.name, workload.pods.len());
         let containers: Vec<Value> = workload
             .containers
             .iter()
@@ -139,10 +163,12 @@ impl<'a> Builder<'a> {
             .collect();
         let mut spec = json!({"containers": containers, "serviceAccountName": name});
         if let Some(claim) = &workload.claim {
-            spec["volumes"] = json!([{"name": "data", "persistentVolumeClaim": {"claimName": claim}}]);
+            spec["volumes"] =
+                json!([{"name": "data", "persistentVolumeClaim": {"claimName": claim}}]);
         }
         let ready = if workload.pending { 0 } else { replicas };
-        let mut status = json!({"observedGeneration": 1, "replicas": replicas, "updatedReplicas": replicas});
+        let mut status =
+            json!({"observedGeneration": 1, "replicas": replicas, "updatedReplicas": replicas});
         let condition = |kind: &str, status: bool, reason: &str, message: &str| {
             json!({"type": kind, "status": if status { "True" } else { "False" }, "reason": reason, "message": message,
                 "lastTransitionTime": "2026-07-01T10:00:50Z"})
@@ -152,10 +178,16 @@ impl<'a> Builder<'a> {
         } else {
             ("MinimumReplicasAvailable", "Deployment has minimum availability.")
         };
-        let progressing = if workload.pending { "ReplicaSetUpdated" } else { "NewReplicaSetAvailable" };
+        let progressing =
+            if workload.pending { "ReplicaSetUpdated" } else { "NewReplicaSetAvailable" };
         status["conditions"] = json!([
             condition("Available", !workload.pending, fine, message),
-            condition("Progressing", true, progressing, &format!("ReplicaSet of {name} is progressing or has progressed.")),
+            condition(
+                "Progressing",
+                true,
+                progressing,
+                &format!("ReplicaSet of {name} is progressing or has progressed.")
+            ),
         ]);
         if ready > 0 {
             status["readyReplicas"] = ready.into();

@@ -19,7 +19,8 @@ const HANDLE: &str = "0001-0009-rook-ceph-0000000000000002-56565656-5656-4656-86
 /// Places the controller's Deployment and pods, and Ceph's health.
 pub fn place(builder: &mut Builder, incident: Incident) {
     let operated = incident == Incident::OperatorManaged;
-    let mut containers = vec!["csi-provisioner", "csi-resizer", "csi-attacher", "csi-snapshotter", PLUGIN];
+    let mut containers =
+        vec!["csi-provisioner", "csi-resizer", "csi-attacher", "csi-snapshotter", PLUGIN];
     if incident == Incident::MissingSnapshotter {
         containers.retain(|one| *one != Sidecar::Snapshotter.container());
     }
@@ -33,7 +34,11 @@ pub fn place(builder: &mut Builder, incident: Incident) {
         }));
         owner = Some(owner_reference(&driver));
     }
-    let name = if operated { format!("{DRIVER}-ctrlplugin") } else { "csi-rbdplugin-provisioner".to_owned() };
+    let name = if operated {
+        format!("{DRIVER}-ctrlplugin")
+    } else {
+        "csi-rbdplugin-provisioner".to_owned()
+    };
     builder.world.csi.deployment = name.clone();
     let election = [
         "--leader-election=true",
@@ -43,7 +48,13 @@ pub fn place(builder: &mut Builder, incident: Incident) {
         "--leader-election-retry-period=26s",
         "--timeout=2m30s",
     ];
-    let plugin = ["--endpoint=$(CSI_ENDPOINT)", "--v=0", "--type=rbd", "--controllerserver=true", "--drivername=rook-ceph.rbd.csi.ceph.com"];
+    let plugin = [
+        "--endpoint=$(CSI_ENDPOINT)",
+        "--v=0",
+        "--type=rbd",
+        "--controllerserver=true",
+        "--drivername=rook-ceph.rbd.csi.ceph.com",
+    ];
     let owned = |args: &[&str]| args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>();
     let pods = builder.workload(&Workload {
         namespace: NAMESPACE.to_owned(),
@@ -51,7 +62,11 @@ pub fn place(builder: &mut Builder, incident: Incident) {
         containers: owned(&containers),
         hash: "6c8f9d7b5".to_owned(),
         pods: owned(&["kx2lq", "w9tzn"]),
-        args: vec![("csi-provisioner".to_owned(), owned(&election)), ("csi-snapshotter".to_owned(), owned(&election)), (PLUGIN.to_owned(), owned(&plugin))],
+        args: vec![
+            ("csi-provisioner".to_owned(), owned(&election)),
+            ("csi-snapshotter".to_owned(), owned(&election)),
+            (PLUGIN.to_owned(), owned(&plugin)),
+        ],
         owner,
         ..Workload::default()
     });
@@ -71,12 +86,14 @@ pub fn place(builder: &mut Builder, incident: Incident) {
     }
     let (health, details) = match incident {
         Incident::Healthy | Incident::MissingSnapshotter | Incident::StuckImporter => return,
-        Incident::Playbook | Incident::TerminatingDelete | Incident::OperatorManaged => {
-            ("HEALTH_WARN", json!({"SLOW_OPS": {"severity": "HEALTH_WARN", "message": "3 slow ops, oldest one blocked for 41 sec, osd.2 has slow ops"}}))
-        }
-        Incident::CephInError => {
-            ("HEALTH_ERR", json!({"PG_AVAILABILITY": {"severity": "HEALTH_ERR", "message": "Reduced data availability: 33 pgs inactive, 33 pgs down"}}))
-        }
+        Incident::Playbook | Incident::TerminatingDelete | Incident::OperatorManaged => (
+            "HEALTH_WARN",
+            json!({"SLOW_OPS": {"severity": "HEALTH_WARN", "message": "3 slow ops, oldest one blocked for 41 sec, osd.2 has slow ops"}}),
+        ),
+        Incident::CephInError => (
+            "HEALTH_ERR",
+            json!({"PG_AVAILABILITY": {"severity": "HEALTH_ERR", "message": "Reduced data availability: 33 pgs inactive, 33 pgs down"}}),
+        ),
     };
     builder.world.amend(&Key::new(kind::CEPH_CLUSTERS, NAMESPACE, "rook-ceph"), |cluster| {
         set(cluster, &["status", "ceph", "health"], health);
@@ -113,7 +130,11 @@ pub fn write_past(builder: &mut Builder) {
 /// Gives the claim behind a lock the event that it had last.
 fn tell(builder: &mut Builder, key: &str, pod: &str, reason: &str, last: Timestamp) {
     let uid = key.trim_start_matches("pvc-");
-    let claim = builder.world.store.list(kind::CLAIMS, None).find(|(_, claim)| text(claim, "/metadata/uid") == uid);
+    let claim = builder
+        .world
+        .store
+        .list(kind::CLAIMS, None)
+        .find(|(_, claim)| text(claim, "/metadata/uid") == uid);
     if let Some(claim) = claim.map(|(_, claim)| claim.clone()) {
         let first = time("2026-08-20T08:42:33Z");
         let (_, event) = lock::past_event(builder.world, &claim, pod, reason, first, last);
@@ -123,7 +144,9 @@ fn tell(builder: &mut Builder, key: &str, pod: &str, reason: &str, last: Timesta
 
 /// Where Ceph is down, every Pending claim of the driver has run into its deadline, and nothing else.
 fn deadlines(builder: &mut Builder) {
-    let Some(pod) = builder.world.csi.last_leader(Sidecar::Provisioner).map(str::to_owned) else { return };
+    let Some(pod) = builder.world.csi.last_leader(Sidecar::Provisioner).map(str::to_owned) else {
+        return;
+    };
     let pending: Vec<Value> = builder
         .world
         .all(kind::CLAIMS)

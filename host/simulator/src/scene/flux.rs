@@ -31,7 +31,12 @@ pub fn place_roots(builder: &mut Builder) {
     let root = Key::new(kind::KUSTOMIZATIONS, NAMESPACE, "flux-system");
     let apps = Key::new(kind::KUSTOMIZATIONS, NAMESPACE, "cluster-apps");
     for (key, path) in [(&root, "./kubernetes/flux"), (&apps, "./kubernetes/apps")] {
-        builder.kustomizations.push(Owner { key: key.clone(), declared_by: root.clone(), spec: spec("1h", path, None), suspended: false });
+        builder.kustomizations.push(Owner {
+            key: key.clone(),
+            declared_by: root.clone(),
+            spec: spec("1h", path, None),
+            suspended: false,
+        });
     }
 }
 
@@ -69,14 +74,20 @@ pub fn place_kustomizations(builder: &mut Builder) {
         });
         // The root declares itself: what it makes of its own object must be known before it is placed.
         let own = owner.key == owner.declared_by;
-        let mut entries: Vec<Value> = builder.world.git.declared(&owner.key).iter().filter_map(entry).collect();
+        let mut entries: Vec<Value> =
+            builder.world.git.declared(&owner.key).iter().filter_map(entry).collect();
         if own {
             entries.extend(entry(&declared));
         }
         let generation = if owner.suspended { 5 } else { 4 };
         let minute = spread(&owner.key.to_string(), 50);
-        let since = time("2026-08-20T09:05:40Z").saturating_add(jiff::SignedDuration::from_mins(minute as i64));
-        let since = if owner.suspended { "2026-08-11T18:00:00Z".to_owned() } else { seconds(since.unwrap_or_default()) };
+        let since = time("2026-08-20T09:05:40Z")
+            .saturating_add(jiff::SignedDuration::from_mins(minute as i64));
+        let since = if owner.suspended {
+            "2026-08-11T18:00:00Z".to_owned()
+        } else {
+            seconds(since.unwrap_or_default())
+        };
         let suspended = owner.suspended;
         builder.declare(&owner.declared_by, declared, |object| {
             if suspended {
@@ -113,7 +124,10 @@ pub fn release(builder: &mut Builder, app: &App) -> Key {
         "metadata": {"name": app.name, "namespace": app.namespace},
         "spec": {"chartRef": {"kind": "OCIRepository", "name": "app-template"}, "interval": "1h"},
     });
-    let message = format!("Helm upgrade succeeded for release {}/{}.v9 with chart app-template@4.2.0", app.namespace, app.name);
+    let message = format!(
+        "Helm upgrade succeeded for release {}/{}.v9 with chart app-template@4.2.0",
+        app.namespace, app.name
+    );
     let ready = |kind: &str| {
         json!({"type": kind, "status": "True", "reason": "UpgradeSucceeded", "observedGeneration": 1,
             "lastTransitionTime": "2026-06-12T06:00:41Z", "message": message})
@@ -129,5 +143,9 @@ pub fn release(builder: &mut Builder, app: &App) -> Key {
             }),
         );
     });
-    Key::new(kind::HELM_RELEASES, text(&placed, "/metadata/namespace"), text(&placed, "/metadata/name"))
+    Key::new(
+        kind::HELM_RELEASES,
+        text(&placed, "/metadata/namespace"),
+        text(&placed, "/metadata/name"),
+    )
 }

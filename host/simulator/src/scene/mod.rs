@@ -112,21 +112,28 @@ pub fn build(incident: Incident) -> World {
 /// What becomes of an app in an incident other than the playbook's; `None` when it has no part in it.
 fn story_in(incident: Incident, app: &App) -> Option<Story> {
     use Story::{
-        Abandoned, CacheLocked, ClaimLocked, CloneLocked, Healthy, ImageLocked, PrimeLocked, RestoreLocked, Terminating, UndeclaredClaim, Untaken,
-        WaitsForConsumer,
+        Abandoned, CacheLocked, ClaimLocked, CloneLocked, Healthy, ImageLocked, PrimeLocked,
+        RestoreLocked, Terminating, UndeclaredClaim, Untaken, WaitsForConsumer,
     };
     match incident {
-        Incident::Playbook | Incident::TerminatingDelete | Incident::OperatorManaged => Some(app.story),
-        Incident::Healthy | Incident::StuckImporter => (app.story != WaitsForConsumer).then_some(Healthy),
+        Incident::Playbook | Incident::TerminatingDelete | Incident::OperatorManaged => {
+            Some(app.story)
+        }
+        Incident::Healthy | Incident::StuckImporter => {
+            (app.story != WaitsForConsumer).then_some(Healthy)
+        }
         Incident::MissingSnapshotter => Some(match app.story {
             WaitsForConsumer => WaitsForConsumer,
             ImageLocked => ImageLocked,
-            CloneLocked | CacheLocked | PrimeLocked | RestoreLocked | ClaimLocked | Healthy => Untaken,
+            CloneLocked | CacheLocked | PrimeLocked | RestoreLocked | ClaimLocked | Healthy => {
+                Untaken
+            }
             Abandoned | UndeclaredClaim | Terminating | Untaken => Healthy,
         }),
         Incident::CephInError => Some(match app.story {
             Abandoned | UndeclaredClaim | Terminating | Untaken | Healthy => Healthy,
-            story @ (WaitsForConsumer | ImageLocked | CloneLocked | CacheLocked | PrimeLocked | RestoreLocked | ClaimLocked) => story,
+            story @ (WaitsForConsumer | ImageLocked | CloneLocked | CacheLocked | PrimeLocked
+            | RestoreLocked | ClaimLocked) => story,
         }),
     }
 }

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::backups::{
-    condition, destination, hanging_content, idle, kept_cache, missing, mover_claim, named_snapshot, provide, replication, replication_of, snapshot, syncing,
+    condition, destination, hanging_content, idle, kept_cache, missing, mover_claim,
+    named_snapshot, provide, replication, replication_of, snapshot, syncing,
 };
 use super::builder::{Builder, Workload};
 use super::flux::{self, owner};
@@ -12,7 +13,9 @@ use crate::incident::Incident;
 use crate::kind;
 use crate::object::{add_finalizer, set, text};
 use crate::parties::csi::{DRIVER, Sidecar};
-use crate::parties::{AS_SOURCE, bind, content_of, owned_by, prime_claim, volsync_snapshot, volume_of};
+use crate::parties::{
+    AS_SOURCE, bind, content_of, owned_by, prime_claim, volsync_snapshot, volume_of,
+};
 use crate::random::spread;
 use crate::store::Key;
 
@@ -104,7 +107,10 @@ fn claim(app: &App, restorable: bool) -> Value {
 /// What the API server and the controllers add to every claim of the driver.
 pub fn admitted(claim: &mut Value) {
     add_finalizer(claim, "kubernetes.io/pvc-protection");
-    for mark in ["volume.beta.kubernetes.io/storage-provisioner", "volume.kubernetes.io/storage-provisioner"] {
+    for mark in [
+        "volume.beta.kubernetes.io/storage-provisioner",
+        "volume.kubernetes.io/storage-provisioner",
+    ] {
         set(claim, &["metadata", "annotations", mark], DRIVER);
     }
     if let Some(source) = claim.pointer("/spec/dataSourceRef").cloned() {
@@ -136,14 +142,18 @@ fn pending_claim(builder: &mut Builder, app: &App, restorable: bool) -> Value {
 /// Notes that the driver refuses calls for a claim.
 fn locked(builder: &mut Builder, claim: &Value) {
     if builder.world.incident.is_locked() {
-        builder.locked.push((format!("pvc-{}", text(claim, "/metadata/uid")), Sidecar::Provisioner));
+        builder
+            .locked
+            .push((format!("pvc-{}", text(claim, "/metadata/uid")), Sidecar::Provisioner));
     }
 }
 
 /// Notes that the driver refuses calls for a snapshot.
 fn locked_snapshot(builder: &mut Builder, snapshot: &Value) {
     if builder.world.incident.is_locked() {
-        builder.locked.push((format!("snapshot-{}", text(snapshot, "/metadata/uid")), Sidecar::Snapshotter));
+        builder
+            .locked
+            .push((format!("snapshot-{}", text(snapshot, "/metadata/uid")), Sidecar::Snapshotter));
     }
 }
 
@@ -181,8 +191,14 @@ fn never_synced(builder: &mut Builder, app: &App) {
     set(&mut snapshot, &["apiVersion"], "snapshot.storage.k8s.io/v1");
     set(&mut snapshot, &["kind"], "VolumeSnapshot");
     set(&mut snapshot, &["metadata", "creationTimestamp"], RECENT);
-    let message = format!("Failed to create snapshot content with error the PVC {claim} is not yet bound to a PV, will not attempt to take a snapshot");
-    set(&mut snapshot, &["status"], json!({"readyToUse": false, "error": {"time": RECENT, "message": message}}));
+    let message = format!(
+        "Failed to create snapshot content with error the PVC {claim} is not yet bound to a PV, will not attempt to take a snapshot"
+    );
+    set(
+        &mut snapshot,
+        &["status"],
+        json!({"readyToUse": false, "error": {"time": RECENT, "message": message}}),
+    );
     builder.place(snapshot);
     let key = Key::new(kind::CLAIMS, &app.namespace, &claim);
     builder.world.amend(&key, |claim| add_finalizer(claim, AS_SOURCE));
@@ -192,7 +208,11 @@ fn abandoned(builder: &mut Builder, app: &App) {
     let mut source = replication_of(app);
     // The Kustomization that these labels name was deleted while it was suspended.
     set(&mut source, &["metadata", "labels", "kustomize.toolkit.fluxcd.io/name"], app.name.clone());
-    set(&mut source, &["metadata", "labels", "kustomize.toolkit.fluxcd.io/namespace"], app.namespace.clone());
+    set(
+        &mut source,
+        &["metadata", "labels", "kustomize.toolkit.fluxcd.io/namespace"],
+        app.namespace.clone(),
+    );
     builder.apply(&source, "kustomize-controller", |source| set(source, &["status"], missing(app)));
 }
 
@@ -205,9 +225,12 @@ fn terminating(builder: &mut Builder, app: &App) {
         set(claim, &["metadata", "deletionGracePeriodSeconds"], 0);
         add_finalizer(claim, AS_SOURCE);
     });
-    let policy = if builder.world.incident == Incident::TerminatingDelete { "Delete" } else { "Retain" };
+    let policy =
+        if builder.world.incident == Incident::TerminatingDelete { "Delete" } else { "Retain" };
     let volume = Key::new(kind::VOLUMES, "", text(&claim, "/spec/volumeName"));
-    builder.world.amend(&volume, |volume| set(volume, &["spec", "persistentVolumeReclaimPolicy"], policy));
+    builder
+        .world
+        .amend(&volume, |volume| set(volume, &["spec", "persistentVolumeReclaimPolicy"], policy));
     let source = replication(builder, app, syncing(app));
     kept_cache(builder, &source);
     let snapshot = snapshot(builder, &source, &claim, false);
@@ -223,7 +246,8 @@ fn restored(builder: &mut Builder, app: &App, ready: bool) -> String {
         "lastManualSync": "restore-once", "lastSyncDuration": "4m57.2s", "lastSyncTime": "2026-08-20T08:55:02Z",
         "latestImage": {"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": image},
     });
-    let destination = builder.declare(&owner(app), destination(app), |object| set(object, &["status"], status));
+    let destination =
+        builder.declare(&owner(app), destination(app), |object| set(object, &["status"], status));
     // The claim that it was taken of has been cleared away.
     let taken_of = json!({
         "metadata": {"name": format!("volsync-{}-dst-dest", app.name), "uid": builder.world.random.uid()},
@@ -259,7 +283,8 @@ fn backing_up(builder: &mut Builder, app: &App) {
         return;
     }
     provide(builder, &clone);
-    let cache = mover_claim(builder, &source, &format!("volsync-src-{}-cache", app.name), "2Gi", None);
+    let cache =
+        mover_claim(builder, &source, &format!("volsync-src-{}-cache", app.name), "2Gi", None);
     locked(builder, &cache);
 }
 
@@ -272,7 +297,13 @@ fn restoring(builder: &mut Builder, app: &App) {
         set(object, &["metadata", "creationTimestamp"], RECENT);
         set(object, &["status"], status);
     });
-    let cache = mover_claim(builder, &destination, &format!("volsync-dst-{}-dst-cache", app.name), "2Gi", None);
+    let cache = mover_claim(
+        builder,
+        &destination,
+        &format!("volsync-dst-{}-dst-cache", app.name),
+        "2Gi",
+        None,
+    );
     locked(builder, &cache);
 }
 

@@ -26,9 +26,14 @@ impl Caller {
         self.cluster.clock().advance(Duration::from_secs(seconds));
     }
 
-    pub async fn send(&self, request: http::request::Builder, body: &str) -> Result<http::Response<Body>, BoxError> {
+    pub async fn send(
+        &self,
+        request: http::request::Builder,
+        body: &str,
+    ) -> Result<http::Response<Body>, BoxError> {
         let body = Full::new(Bytes::from(body.to_owned()));
-        let request = request.header("user-agent", "tester/1.0").body(body).expect("a well-formed request");
+        let request =
+            request.header("user-agent", "tester/1.0").body(body).expect("a well-formed request");
         self.cluster.clone().oneshot(request).await
     }
 
@@ -36,7 +41,11 @@ impl Caller {
         let response = self.send(request, body).await.expect("an answer");
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.expect("a whole body").to_bytes();
-        (status, serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8_lossy(&body).into_owned().into()))
+        (
+            status,
+            serde_json::from_slice(&body)
+                .unwrap_or_else(|_| String::from_utf8_lossy(&body).into_owned().into()),
+        )
     }
 
     pub async fn get(&self, path: &str) -> (u16, Value) {
@@ -48,7 +57,11 @@ impl Caller {
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
-        self.ask(http::Request::post(path).header("content-type", "application/json"), &body.to_string()).await
+        self.ask(
+            http::Request::post(path).header("content-type", "application/json"),
+            &body.to_string(),
+        )
+        .await
     }
 
     pub async fn patch(&self, path: &str, media: &str, body: &Value) -> (u16, Value) {
@@ -61,7 +74,10 @@ impl Caller {
 
     pub fn phase(&self, namespace: &str, claim: &str) -> String {
         let claim = self.cluster.object("", "persistentvolumeclaims", namespace, claim);
-        claim.map_or_else(|| "gone".to_owned(), |claim| claim["status"]["phase"].as_str().unwrap_or("").to_owned())
+        claim.map_or_else(
+            || "gone".to_owned(),
+            |claim| claim["status"]["phase"].as_str().unwrap_or("").to_owned(),
+        )
     }
 
     /// The claims that are Pending, as `namespace/name`.
@@ -70,7 +86,11 @@ impl Caller {
         let pending = claims.iter().filter(|claim| claim["status"]["phase"] == "Pending");
         let name = |claim: &Value| {
             let metadata = &claim["metadata"];
-            format!("{}/{}", metadata["namespace"].as_str().unwrap_or(""), metadata["name"].as_str().unwrap_or(""))
+            format!(
+                "{}/{}",
+                metadata["namespace"].as_str().unwrap_or(""),
+                metadata["name"].as_str().unwrap_or("")
+            )
         };
         pending.map(name).collect()
     }
@@ -78,7 +98,11 @@ impl Caller {
     /// The uids of the CSI controller's pods.
     pub fn controller_pods(&self) -> Vec<String> {
         let pods = self.cluster.objects("", "pods", Some("rook-ceph"));
-        let ours = pods.iter().filter(|pod| pod["metadata"]["name"].as_str().is_some_and(|name| name.contains("provisioner") || name.contains("ctrlplugin")));
+        let ours = pods.iter().filter(|pod| {
+            pod["metadata"]["name"]
+                .as_str()
+                .is_some_and(|name| name.contains("provisioner") || name.contains("ctrlplugin"))
+        });
         ours.map(|pod| pod["metadata"]["uid"].as_str().unwrap_or("").to_owned()).collect()
     }
 

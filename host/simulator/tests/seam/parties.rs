@@ -13,13 +13,20 @@ async fn while_it_is_jammed_nothing_is_provisioned_and_refusals_go_on() {
     caller.wait(15 * 60);
     assert_eq!(caller.pending(), pending);
     let pods = caller.cluster.objects("", "pods", Some("rook-ceph"));
-    let leader = pods.iter().find_map(|pod| pod["metadata"]["name"].as_str().filter(|name| name.ends_with("kx2lq")));
-    let path =
-        format!("/api/v1/namespaces/rook-ceph/pods/{}/log?container=csi-rbdplugin&sinceSeconds=120&timestamps=true", leader.expect("the provisioner's pod"));
+    let leader = pods
+        .iter()
+        .find_map(|pod| pod["metadata"]["name"].as_str().filter(|name| name.ends_with("kx2lq")));
+    let path = format!(
+        "/api/v1/namespaces/rook-ceph/pods/{}/log?container=csi-rbdplugin&sinceSeconds=120&timestamps=true",
+        leader.expect("the provisioner's pod")
+    );
     let (_, log) = caller.get(&path).await;
     let log = log.as_str().expect("a log");
     for key in locks.iter().filter(|key| key.starts_with("pvc-")) {
-        let lines = log.lines().filter(|line| line.contains(key.as_str()) && line.contains("already exists")).count();
+        let lines = log
+            .lines()
+            .filter(|line| line.contains(key.as_str()) && line.contains("already exists"))
+            .count();
         assert!(lines >= 2, "{key} is refused in two lines: {log}");
     }
 }
@@ -27,13 +34,25 @@ async fn while_it_is_jammed_nothing_is_provisioned_and_refusals_go_on() {
 #[tokio::test]
 async fn deleting_the_cause_and_restarting_binds_every_claim_but_the_one_that_waits_for_a_pod() {
     let caller = Caller::of(Incident::Playbook);
-    let kustomization = format!("{KUSTOMIZATIONS}/namespaces/home-automation/kustomizations/zigbee2mqtt");
-    assert_eq!(caller.patch(&kustomization, MERGE, &json!({"spec": {"suspend": true}})).await.0, 200);
+    let kustomization =
+        format!("{KUSTOMIZATIONS}/namespaces/home-automation/kustomizations/zigbee2mqtt");
+    assert_eq!(
+        caller.patch(&kustomization, MERGE, &json!({"spec": {"suspend": true}})).await.0,
+        200
+    );
     let source = format!("{VOLSYNC}/namespaces/home-automation/replicationsources/zigbee2mqtt");
     assert_eq!(caller.delete(&source, "").await.0, 200);
     caller.wait(20);
-    let wedged = caller.cluster.object("snapshot.storage.k8s.io", "VolumeSnapshot", "home-automation", "volsync-zigbee2mqtt-src");
-    assert!(wedged.is_some_and(|snapshot| snapshot["metadata"]["deletionTimestamp"].is_string()), "wedged, not gone");
+    let wedged = caller.cluster.object(
+        "snapshot.storage.k8s.io",
+        "VolumeSnapshot",
+        "home-automation",
+        "volsync-zigbee2mqtt-src",
+    );
+    assert!(
+        wedged.is_some_and(|snapshot| snapshot["metadata"]["deletionTimestamp"].is_string()),
+        "wedged, not gone"
+    );
 
     let before = caller.controller_pods();
     caller.restart_controller().await;
@@ -41,7 +60,11 @@ async fn deleting_the_cause_and_restarting_binds_every_claim_but_the_one_that_wa
     let after = caller.controller_pods();
     assert!(after.len() == 2 && after.iter().all(|uid| !before.contains(uid)));
     assert_eq!(caller.cluster.locks(), [""; 0]);
-    assert_eq!(caller.phase("media", "jellyfin"), "Pending", "the lease of the dead leader still holds");
+    assert_eq!(
+        caller.phase("media", "jellyfin"),
+        "Pending",
+        "the lease of the dead leader still holds"
+    );
     caller.wait(170);
     assert_eq!(caller.phase("media", "jellyfin"), "Bound");
     caller.wait(10 * 60);
@@ -50,8 +73,15 @@ async fn deleting_the_cause_and_restarting_binds_every_claim_but_the_one_that_wa
     assert_eq!(caller.phase("home-automation", "zigbee2mqtt"), "gone");
     let volumes = caller.cluster.objects("", "persistentvolumes", None);
     let kept = volumes.iter().find(|volume| volume["spec"]["claimRef"]["name"] == "zigbee2mqtt");
-    assert!(kept.is_some_and(|volume| volume["status"]["phase"] == "Released"), "the volume is retained");
-    let waiting = caller.cluster.objects("", "pods", None).into_iter().filter(|pod| pod["status"]["phase"] != "Running");
+    assert!(
+        kept.is_some_and(|volume| volume["status"]["phase"] == "Released"),
+        "the volume is retained"
+    );
+    let waiting = caller
+        .cluster
+        .objects("", "pods", None)
+        .into_iter()
+        .filter(|pod| pod["status"]["phase"] != "Running");
     assert_eq!(waiting.count(), 0);
     let plex = caller.source("media", "plex").expect("plex survives");
     assert_eq!(plex["status"]["conditions"][0]["reason"], "WaitingForSchedule");
@@ -62,7 +92,10 @@ async fn deleting_the_cause_and_restarting_binds_every_claim_but_the_one_that_wa
     assert_eq!(caller.phase("home-automation", "zigbee2mqtt"), "Bound", "restored from its backup");
     let synced = caller.source("home-automation", "zigbee2mqtt").expect("re-created");
     assert_eq!(synced["status"]["conditions"][0]["reason"], "WaitingForSchedule");
-    assert_eq!((caller.pending(), caller.cluster.locks()), (vec!["security/authelia".to_owned()], Vec::new()));
+    assert_eq!(
+        (caller.pending(), caller.cluster.locks()),
+        (vec!["security/authelia".to_owned()], Vec::new())
+    );
 }
 
 #[tokio::test]
@@ -79,9 +112,17 @@ async fn a_restart_that_leaves_the_cause_in_place_brings_the_locks_back() {
 #[tokio::test]
 async fn a_cause_that_flux_re_creates_before_the_restart_brings_the_locks_back_too() {
     let caller = Caller::of(Incident::Playbook);
-    caller.delete(&format!("{VOLSYNC}/namespaces/home-automation/replicationsources/zigbee2mqtt"), "").await;
+    caller
+        .delete(&format!("{VOLSYNC}/namespaces/home-automation/replicationsources/zigbee2mqtt"), "")
+        .await;
     let owner = format!("{KUSTOMIZATIONS}/namespaces/home-automation/kustomizations/zigbee2mqtt");
-    caller.patch(&owner, MERGE, &json!({"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": "now"}}})).await;
+    caller
+        .patch(
+            &owner,
+            MERGE,
+            &json!({"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": "now"}}}),
+        )
+        .await;
     caller.wait(10);
     caller.restart_controller().await;
     caller.wait(10 * 60);
@@ -101,7 +142,8 @@ async fn without_the_restart_deleting_sources_frees_nothing() {
 #[tokio::test]
 async fn suspending_only_the_git_repository_does_not_stop_re_creation() {
     let caller = Caller::of(Incident::Playbook);
-    let source = "/apis/source.toolkit.fluxcd.io/v1/namespaces/flux-system/gitrepositories/flux-system";
+    let source =
+        "/apis/source.toolkit.fluxcd.io/v1/namespaces/flux-system/gitrepositories/flux-system";
     assert_eq!(caller.patch(source, MERGE, &json!({"spec": {"suspend": true}})).await.0, 200);
     let before = caller.source("media", "radarr").expect("radarr")["metadata"]["uid"].clone();
     caller.delete(&format!("{VOLSYNC}/namespaces/media/replicationsources/radarr"), "").await;
@@ -109,34 +151,57 @@ async fn suspending_only_the_git_repository_does_not_stop_re_creation() {
     caller.wait(11 * 60);
     let after = caller.source("media", "radarr").expect("re-created within the interval");
     assert_ne!(after["metadata"]["uid"], before);
-    assert_eq!(after["status"]["conditions"][0]["reason"], "SyncInProgress", "a new source syncs at once");
-    let snapshot = caller.cluster.object("snapshot.storage.k8s.io", "VolumeSnapshot", "media", "volsync-radarr-src");
+    assert_eq!(
+        after["status"]["conditions"][0]["reason"], "SyncInProgress",
+        "a new source syncs at once"
+    );
+    let snapshot = caller.cluster.object(
+        "snapshot.storage.k8s.io",
+        "VolumeSnapshot",
+        "media",
+        "volsync-radarr-src",
+    );
     assert!(snapshot.is_some());
 }
 
 #[tokio::test]
 async fn a_suspended_owner_re_creates_nothing_until_it_is_resumed_and_asked() {
     let caller = Caller::of(Incident::Playbook);
-    let owner = format!("{KUSTOMIZATIONS}/namespaces/media/kustomizations/radarr?fieldManager=salve");
+    let owner =
+        format!("{KUSTOMIZATIONS}/namespaces/media/kustomizations/radarr?fieldManager=salve");
     caller.patch(&owner, MERGE, &json!({"spec": {"suspend": true}})).await;
     caller.delete(&format!("{VOLSYNC}/namespaces/media/replicationsources/radarr"), "").await;
-    let ask = |at: &str| json!({"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": at}}});
+    let ask =
+        |at: &str| json!({"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": at}}});
     caller.patch(&owner, MERGE, &ask("first")).await;
     caller.wait(2 * 3_600);
     let (_, kustomization) = caller.get(&owner).await;
     assert_eq!(caller.source("media", "radarr"), None);
-    assert_eq!(kustomization["spec"]["suspend"], true, "its parent leaves what it does not declare");
-    assert_eq!(kustomization["status"]["lastHandledReconcileAt"], "first", "handled, and nothing applied");
+    assert_eq!(
+        kustomization["spec"]["suspend"], true,
+        "its parent leaves what it does not declare"
+    );
+    assert_eq!(
+        kustomization["status"]["lastHandledReconcileAt"], "first",
+        "handled, and nothing applied"
+    );
 
     caller.patch(&owner, MERGE, &json!({"spec": {"suspend": null}})).await;
     caller.patch(&owner, MERGE, &ask("second")).await;
     caller.wait(1);
     let (_, kustomization) = caller.get(&owner).await;
-    assert_eq!(kustomization["status"]["conditions"].as_array().map(Vec::len), Some(2), "it is reconciling");
+    assert_eq!(
+        kustomization["status"]["conditions"].as_array().map(Vec::len),
+        Some(2),
+        "it is reconciling"
+    );
     caller.wait(5);
     assert!(caller.source("media", "radarr").is_some());
     let (_, kustomization) = caller.get(&owner).await;
-    assert_eq!(kustomization["status"]["observedGeneration"], kustomization["metadata"]["generation"]);
+    assert_eq!(
+        kustomization["status"]["observedGeneration"],
+        kustomization["metadata"]["generation"]
+    );
     assert_eq!(kustomization["status"]["lastHandledReconcileAt"], "second");
 }
 
@@ -144,10 +209,17 @@ async fn a_suspended_owner_re_creates_nothing_until_it_is_resumed_and_asked() {
 async fn a_parent_undoes_what_kubectl_suspended() {
     let caller = Caller::of(Incident::Playbook);
     let child = format!("{KUSTOMIZATIONS}/namespaces/media/kustomizations/plex");
-    caller.patch(&format!("{child}?fieldManager=kubectl-patch"), MERGE, &json!({"spec": {"suspend": true}})).await;
+    caller
+        .patch(
+            &format!("{child}?fieldManager=kubectl-patch"),
+            MERGE,
+            &json!({"spec": {"suspend": true}}),
+        )
+        .await;
     caller.wait(3_700);
     assert_eq!(caller.get(&child).await.1["spec"].get("suspend"), None);
-    let (_, lidarr) = caller.get(&format!("{KUSTOMIZATIONS}/namespaces/media/kustomizations/lidarr")).await;
+    let (_, lidarr) =
+        caller.get(&format!("{KUSTOMIZATIONS}/namespaces/media/kustomizations/lidarr")).await;
     assert_eq!(lidarr["spec"]["suspend"], true, "what a person suspended with flux stays");
 }
 
@@ -160,7 +232,8 @@ async fn a_release_re_creates_only_when_forced() {
     caller.patch(release, MERGE, &ask(json!({"reconcile.fluxcd.io/requestedAt": "a"}))).await;
     caller.wait(3_700);
     assert_eq!(caller.source("selfhosted", "n8n"), None);
-    let forced = json!({"reconcile.fluxcd.io/requestedAt": "b", "reconcile.fluxcd.io/forceAt": "b"});
+    let forced =
+        json!({"reconcile.fluxcd.io/requestedAt": "b", "reconcile.fluxcd.io/forceAt": "b"});
     caller.patch(release, MERGE, &ask(forced)).await;
     caller.wait(2);
     assert!(caller.source("selfhosted", "n8n").is_some());
@@ -172,11 +245,25 @@ async fn a_source_without_its_claim_reports_an_error_and_makes_no_snapshot() {
     let source = json!({"apiVersion": "volsync.backube/v1alpha1", "kind": "ReplicationSource",
         "metadata": {"name": "lost", "namespace": "media"},
         "spec": {"sourcePVC": "lost", "trigger": {"schedule": "0 * * * *"}, "restic": {"copyMethod": "Snapshot"}}});
-    assert_eq!(caller.post(&format!("{VOLSYNC}/namespaces/media/replicationsources"), &source).await.0, 201);
+    assert_eq!(
+        caller.post(&format!("{VOLSYNC}/namespaces/media/replicationsources"), &source).await.0,
+        201
+    );
     caller.wait(5);
     let lost = caller.source("media", "lost").expect("created");
-    assert_eq!(lost["status"]["conditions"][0]["message"], "PersistentVolumeClaim \"lost\" not found");
-    assert_eq!(caller.cluster.object("snapshot.storage.k8s.io", "VolumeSnapshot", "media", "volsync-lost-src"), None);
+    assert_eq!(
+        lost["status"]["conditions"][0]["message"],
+        "PersistentVolumeClaim \"lost\" not found"
+    );
+    assert_eq!(
+        caller.cluster.object(
+            "snapshot.storage.k8s.io",
+            "VolumeSnapshot",
+            "media",
+            "volsync-lost-src"
+        ),
+        None
+    );
 }
 
 #[tokio::test]
@@ -189,7 +276,10 @@ async fn on_a_healthy_cluster_a_new_backup_runs_through_and_clears_up() {
     let plex = caller.source("media", "plex").expect("plex");
     assert_eq!(plex["status"]["conditions"][0]["reason"], "WaitingForSchedule");
     assert_eq!(plex["status"]["latestMoverStatus"]["result"], "Successful");
-    assert_eq!(plex["status"]["nextSyncTime"].as_str().map(|next| &next[..13]), Some("2026-08-21T03"));
+    assert_eq!(
+        plex["status"]["nextSyncTime"].as_str().map(|next| &next[..13]),
+        Some("2026-08-21T03")
+    );
     assert_eq!(caller.phase("media", "volsync-plex-src"), "gone");
     assert!(caller.cluster.objects("snapshot.storage.k8s.io", "volumesnapshots", None).is_empty());
 }
@@ -221,17 +311,50 @@ async fn the_scene_opens_with_the_evidence_in_place() {
     assert_eq!(caller.cluster.clock().now().to_string(), "2026-08-20T10:00:00Z");
     assert_eq!(caller.cluster.exchanges(), []);
     let events = caller.cluster.objects("", "events", None);
-    let about = |name: &str| events.iter().find(|event| event["involvedObject"]["name"].as_str().is_some_and(|one| one.starts_with(name)));
-    let message = |name: &str| about(name).map(|event| event["message"].as_str().unwrap_or("").to_owned()).unwrap_or_default();
-    assert!(message("jellyfin").contains("code = Aborted desc = an operation with the given Volume ID pvc-"));
+    let about = |name: &str| {
+        events.iter().find(|event| {
+            event["involvedObject"]["name"].as_str().is_some_and(|one| one.starts_with(name))
+        })
+    };
+    let message = |name: &str| {
+        about(name)
+            .map(|event| event["message"].as_str().unwrap_or("").to_owned())
+            .unwrap_or_default()
+    };
+    assert!(
+        message("jellyfin")
+            .contains("code = Aborted desc = an operation with the given Volume ID pvc-")
+    );
     assert!(message("authelia").contains("waiting for first consumer"));
     let paperless = about("paperless").expect("VolSync says what it waits for");
-    assert_eq!((&paperless["firstTimestamp"], paperless["eventTime"].is_string()), (&json!(null), true));
-    assert!(events.iter().any(|event| event["message"].as_str().is_some_and(|text| text.ends_with("is not Ready"))));
-    let wedged = caller.cluster.object("snapshot.storage.k8s.io", "VolumeSnapshot", "home-automation", "volsync-zigbee2mqtt-src");
-    assert!(wedged.is_some_and(|snapshot| snapshot["status"]["error"]["message"].to_string().contains("given Volume ID snapshot-")));
-    let volume = caller.cluster.object("", "PersistentVolumeClaim", "home-automation", "zigbee2mqtt").expect("the claim");
-    let volume = caller.cluster.object("", "PersistentVolume", "", volume["spec"]["volumeName"].as_str().unwrap_or(""));
+    assert_eq!(
+        (&paperless["firstTimestamp"], paperless["eventTime"].is_string()),
+        (&json!(null), true)
+    );
+    assert!(
+        events.iter().any(|event| event["message"]
+            .as_str()
+            .is_some_and(|text| text.ends_with("is not Ready")))
+    );
+    let wedged = caller.cluster.object(
+        "snapshot.storage.k8s.io",
+        "VolumeSnapshot",
+        "home-automation",
+        "volsync-zigbee2mqtt-src",
+    );
+    assert!(wedged.is_some_and(|snapshot| {
+        snapshot["status"]["error"]["message"].to_string().contains("given Volume ID snapshot-")
+    }));
+    let volume = caller
+        .cluster
+        .object("", "PersistentVolumeClaim", "home-automation", "zigbee2mqtt")
+        .expect("the claim");
+    let volume = caller.cluster.object(
+        "",
+        "PersistentVolume",
+        "",
+        volume["spec"]["volumeName"].as_str().unwrap_or(""),
+    );
     assert_eq!(volume.expect("its volume")["spec"]["persistentVolumeReclaimPolicy"], "Retain");
 }
 
@@ -240,14 +363,25 @@ async fn look_alikes_hold_no_locks_and_a_restart_mends_nothing() {
     for incident in [Incident::MissingSnapshotter, Incident::CephInError] {
         let caller = Caller::of(incident);
         let pending = caller.pending();
-        assert!(pending.iter().any(|claim| claim.starts_with("ai/vs-prime-")), "{incident}: {pending:?}");
+        assert!(
+            pending.iter().any(|claim| claim.starts_with("ai/vs-prime-")),
+            "{incident}: {pending:?}"
+        );
         caller.restart_controller().await;
         caller.wait(20 * 60);
         assert_eq!((caller.cluster.locks(), caller.pending()), (Vec::new(), pending), "{incident}");
         let pods = caller.cluster.objects("", "pods", Some("rook-ceph"));
-        for pod in pods.iter().filter_map(|pod| pod["metadata"]["name"].as_str()).filter(|name| name.contains("provisioner")) {
-            let path = format!("/api/v1/namespaces/rook-ceph/pods/{pod}/log?container=csi-rbdplugin");
-            assert!(!caller.get(&path).await.1.to_string().contains("already exists"), "{incident}");
+        for pod in pods
+            .iter()
+            .filter_map(|pod| pod["metadata"]["name"].as_str())
+            .filter(|name| name.contains("provisioner"))
+        {
+            let path =
+                format!("/api/v1/namespaces/rook-ceph/pods/{pod}/log?container=csi-rbdplugin");
+            assert!(
+                !caller.get(&path).await.1.to_string().contains("already exists"),
+                "{incident}"
+            );
         }
     }
 }
@@ -256,7 +390,8 @@ async fn look_alikes_hold_no_locks_and_a_restart_mends_nothing() {
 async fn an_operator_undoes_the_annotation_and_pods_that_are_deleted_come_back_new() {
     let caller = Caller::of(Incident::OperatorManaged);
     let before = caller.controller_pods();
-    let path = "/apis/apps/v1/namespaces/rook-ceph/deployments/rook-ceph.rbd.csi.ceph.com-ctrlplugin";
+    let path =
+        "/apis/apps/v1/namespaces/rook-ceph/deployments/rook-ceph.rbd.csi.ceph.com-ctrlplugin";
     let restart = json!({"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "now"}}}}});
     assert_eq!(caller.patch(path, crate::caller::STRATEGIC, &restart).await.0, 200);
     caller.wait(60);
@@ -265,7 +400,10 @@ async fn an_operator_undoes_the_annotation_and_pods_that_are_deleted_come_back_n
     for pod in caller.cluster.objects("", "pods", Some("rook-ceph")) {
         let name = pod["metadata"]["name"].as_str().expect("a name");
         if name.contains("ctrlplugin") {
-            assert_eq!(caller.delete(&format!("/api/v1/namespaces/rook-ceph/pods/{name}"), "").await.0, 200);
+            assert_eq!(
+                caller.delete(&format!("/api/v1/namespaces/rook-ceph/pods/{name}"), "").await.0,
+                200
+            );
             caller.wait(20);
         }
     }
@@ -279,7 +417,9 @@ async fn a_volume_to_be_deleted_goes_with_its_claim() {
     let caller = Caller::of(Incident::TerminatingDelete);
     let owner = format!("{KUSTOMIZATIONS}/namespaces/home-automation/kustomizations/zigbee2mqtt");
     caller.patch(&owner, MERGE, &json!({"spec": {"suspend": true}})).await;
-    caller.delete(&format!("{VOLSYNC}/namespaces/home-automation/replicationsources/zigbee2mqtt"), "").await;
+    caller
+        .delete(&format!("{VOLSYNC}/namespaces/home-automation/replicationsources/zigbee2mqtt"), "")
+        .await;
     caller.restart_controller().await;
     caller.wait(10 * 60);
     let volumes = caller.cluster.objects("", "persistentvolumes", None);
@@ -292,14 +432,32 @@ async fn the_importer_stands_still_until_its_pod_is_replaced() {
     assert!(caller.pending().is_empty() && caller.cluster.locks().is_empty(), "storage is well");
     let log = async || {
         let pods = caller.cluster.objects("", "pods", Some("media"));
-        let pod = pods.iter().find(|pod| pod["metadata"]["labels"]["app"] == "importer").expect("its pod");
-        let path = format!("/api/v1/namespaces/media/pods/{}/log?sinceSeconds=60", pod["metadata"]["name"].as_str().expect("a name"));
+        let pod = pods
+            .iter()
+            .find(|pod| pod["metadata"]["labels"]["app"] == "importer")
+            .expect("its pod");
+        let path = format!(
+            "/api/v1/namespaces/media/pods/{}/log?sinceSeconds=60",
+            pod["metadata"]["name"].as_str().expect("a name")
+        );
         caller.get(&path).await.1.as_str().unwrap_or_default().to_owned()
     };
     caller.wait(600);
-    assert!(log().await.lines().count() >= 3 && log().await.lines().all(|line| line.starts_with("stuck: queue full")));
+    assert!(
+        log().await.lines().count() >= 3
+            && log().await.lines().all(|line| line.starts_with("stuck: queue full"))
+    );
     let restart = json!({"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "2026-08-20T10:00:00Z"}}}}});
-    caller.patch("/apis/apps/v1/namespaces/media/deployments/importer", crate::caller::STRATEGIC, &restart).await;
+    caller
+        .patch(
+            "/apis/apps/v1/namespaces/media/deployments/importer",
+            crate::caller::STRATEGIC,
+            &restart,
+        )
+        .await;
     caller.wait(120);
-    assert!(log().await.lines().count() >= 3 && log().await.lines().all(|line| line.starts_with("imported")));
+    assert!(
+        log().await.lines().count() >= 3
+            && log().await.lines().all(|line| line.starts_with("imported"))
+    );
 }

@@ -20,9 +20,16 @@ async fn a_served_cluster_answers_over_http_and_lets_time_pass() {
     stream.write_all(request.as_bytes()).await.expect("sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("answered");
-    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains("home-automation"), "{answer}");
-    let dates: Vec<&str> = answer.lines().filter(|line| line.to_lowercase().starts_with("date:")).collect();
-    assert!(dates.len() == 1 && dates[0].contains("Aug 2026"), "clients set their clocks by it: {dates:?}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200 OK") && answer.contains("home-automation"),
+        "{answer}"
+    );
+    let dates: Vec<&str> =
+        answer.lines().filter(|line| line.to_lowercase().starts_with("date:")).collect();
+    assert!(
+        dates.len() == 1 && dates[0].contains("Aug 2026"),
+        "clients set their clocks by it: {dates:?}"
+    );
 
     let deadline = Instant::now() + Duration::from_secs(10);
     while cluster.clock().now().duration_since(began).as_secs() < 600 {

@@ -138,7 +138,10 @@ impl Party for Controller {
             let uid = text(pod, "/metadata/uid");
             if !self.logs.contains_key(uid) {
                 let log = PodLog::open(&self.cluster, &self.folder, pod).await?;
-                let attempt = format!("leaderelection.go:257] attempting to acquire leader lease {NAMESPACE}/{}...", LEASES[0]);
+                let attempt = format!(
+                    "leaderelection.go:257] attempting to acquire leader lease {NAMESPACE}/{}...",
+                    LEASES[0]
+                );
                 log.write("csi-provisioner", 'I', &attempt)?;
                 self.logs.insert(uid.to_owned(), log);
             }
@@ -179,17 +182,26 @@ impl Controller {
 
     /// Leaders stay while their pods do. The first ones are elected at once, later ones when the old Leases ran out.
     fn elect(&mut self, pods: &[Value]) -> Result<()> {
-        let lives = |pod: &Value| pods.iter().any(|one| one["metadata"]["uid"] == pod["metadata"]["uid"]);
-        if self.leaders.as_ref().is_some_and(|leaders| !lives(&leaders.provisioner) || !lives(&leaders.snapshotter)) {
+        let lives =
+            |pod: &Value| pods.iter().any(|one| one["metadata"]["uid"] == pod["metadata"]["uid"]);
+        if self
+            .leaders
+            .as_ref()
+            .is_some_and(|leaders| !lives(&leaders.provisioner) || !lives(&leaders.snapshotter))
+        {
             self.leaders = None;
             self.vacant = Some(Instant::now());
         }
         let (Some(first), Some(last)) = (pods.first(), pods.last()) else { return Ok(()) };
         let waits = self.vacant.is_some_and(|since| since.elapsed() < self.manner.lease_gap);
         if self.leaders.is_none() && !waits {
-            let leaders = Leaders { provisioner: first.clone(), snapshotter: last.clone(), since: now() };
+            let leaders =
+                Leaders { provisioner: first.clone(), snapshotter: last.clone(), since: now() };
             if let Some(log) = self.logs.get(text(first, "/metadata/uid")) {
-                let acquired = format!("leaderelection.go:271] successfully acquired lease {NAMESPACE}/{}", LEASES[0]);
+                let acquired = format!(
+                    "leaderelection.go:271] successfully acquired lease {NAMESPACE}/{}",
+                    LEASES[0]
+                );
                 log.write("csi-provisioner", 'I', &acquired)?;
             }
             self.leaders = Some(leaders);
@@ -200,7 +212,12 @@ impl Controller {
 
     async fn renew(&self) -> Result<()> {
         let Some(leaders) = &self.leaders else { return Ok(()) };
-        for (name, leader) in LEASES.iter().zip([&leaders.provisioner, &leaders.snapshotter, &leaders.provisioner, &leaders.provisioner]) {
+        for (name, leader) in LEASES.iter().zip([
+            &leaders.provisioner,
+            &leaders.snapshotter,
+            &leaders.provisioner,
+            &leaders.provisioner,
+        ]) {
             let lease = json!({
                 "apiVersion": "coordination.k8s.io/v1",
                 "kind": "Lease",
@@ -222,7 +239,8 @@ impl Controller {
         let holders = self.locks.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let leaders = self.leaders.clone();
         let log = |of: Option<&Value>| {
-            let leader = of.map(|pod| text(pod, "/metadata/uid")).filter(|uid| holders.contains(*uid));
+            let leader =
+                of.map(|pod| text(pod, "/metadata/uid")).filter(|uid| holders.contains(*uid));
             leader.or(holders.first().map(String::as_str)).and_then(|uid| self.logs.get(uid))
         };
         let provisioner = leaders.as_ref().map(|leaders| &leaders.provisioner);
@@ -256,7 +274,8 @@ impl Controller {
         let (namespace, name) = (text(claim, "/metadata/namespace"), text(claim, "/metadata/name"));
         let uid = text(claim, "/metadata/uid");
         let event = format!("{name}.{}", uid.replace('-', "").get(..16).unwrap_or_default());
-        let before = self.cluster.find(&kinds::EVENTS, namespace, &event).await?.unwrap_or_default();
+        let before =
+            self.cluster.find(&kinds::EVENTS, namespace, &event).await?.unwrap_or_default();
         let pod = provisioner.map_or(APP, |pod| text(pod, "/metadata/name"));
         let document = json!({
             "apiVersion": "v1",
@@ -329,7 +348,8 @@ impl Controller {
     /// Deletes the volumes whose claims are gone.
     async fn reclaim(&self) -> Result<()> {
         for volume in self.cluster.list(&kinds::VOLUMES, "").await? {
-            if volume["status"]["phase"] == "Released" && volume["spec"]["csi"]["driver"] == DRIVER {
+            if volume["status"]["phase"] == "Released" && volume["spec"]["csi"]["driver"] == DRIVER
+            {
                 self.cluster.delete(&kinds::VOLUMES, "", text(&volume, "/metadata/name")).await?;
             }
         }
@@ -343,13 +363,19 @@ fn handle(uid: &str) -> String {
 }
 
 fn refusal(key: &str) -> String {
-    format!("rpc error: code = Aborted desc = an operation with the given Volume ID {key} already exists")
+    format!(
+        "rpc error: code = Aborted desc = an operation with the given Volume ID {key} already exists"
+    )
 }
 
 /// The pods of the controller that run and are not being deleted.
 async fn running_pods(cluster: &Cluster) -> Result<Vec<Value>> {
     let mut pods = cluster.list(&kinds::PODS, NAMESPACE).await?;
-    pods.retain(|pod| pod["metadata"]["labels"]["app"] == APP && pod["metadata"]["deletionTimestamp"].is_null() && pod["status"]["phase"] == "Running");
+    pods.retain(|pod| {
+        pod["metadata"]["labels"]["app"] == APP
+            && pod["metadata"]["deletionTimestamp"].is_null()
+            && pod["status"]["phase"] == "Running"
+    });
     Ok(pods)
 }
 

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use super::super::cluster::{Cluster, text};
 
 /// The containers of the controller's pods.
-pub const CONTAINERS: [&str; 5] = ["csi-provisioner", "csi-resizer", "csi-attacher", "csi-snapshotter", "csi-rbdplugin"];
+pub const CONTAINERS: [&str; 5] =
+    ["csi-provisioner", "csi-resizer", "csi-attacher", "csi-snapshotter", "csi-rbdplugin"];
 
 /// The log files of one pod.
 pub struct PodLog {
@@ -26,7 +27,9 @@ impl PodLog {
         let mut logs = Vec::new();
         for container in CONTAINERS {
             fs::write(log.file(container), "")?;
-            logs.push(json!({"containers": [container], "logsFile": log.file(container), "follow": true}));
+            logs.push(
+                json!({"containers": [container], "logsFile": log.file(container), "follow": true}),
+            );
         }
         let name = &pod["metadata"]["name"];
         let document = json!({
@@ -48,11 +51,20 @@ impl PodLog {
     /// The plugin rejects a call because of this key: two lines of klog, one of the handler and one of its caller.
     pub fn reject(&self, call: u64, key: &str) -> Result<()> {
         // The handler of snapshots says so, and still answers "Volume ID".
-        let (place, family) = if key.starts_with("snapshot-") { (1161, "Snapshot") } else { (362, "Volume") };
+        let (place, family) =
+            if key.starts_with("snapshot-") { (1161, "Snapshot") } else { (362, "Volume") };
         let who = format!("ID: {call} Req-ID: {key}");
-        let lock = |family: &str| format!("an operation with the given {family} ID {key} already exists");
-        self.write("csi-rbdplugin", 'E', &format!("controllerserver.go:{place}] {who} {}", lock(family)))?;
-        let answer = format!("utils.go:271] {who} GRPC error: rpc error: code = Aborted desc = {}", lock("Volume"));
+        let lock =
+            |family: &str| format!("an operation with the given {family} ID {key} already exists");
+        self.write(
+            "csi-rbdplugin",
+            'E',
+            &format!("controllerserver.go:{place}] {who} {}", lock(family)),
+        )?;
+        let answer = format!(
+            "utils.go:271] {who} GRPC error: rpc error: code = Aborted desc = {}",
+            lock("Volume")
+        );
         self.write("csi-rbdplugin", 'E', &answer)
     }
 
@@ -61,7 +73,10 @@ impl PodLog {
         let now = Timestamp::now();
         let klog = now.strftime("%m%d %H:%M:%S%.6f");
         // The form of the container runtime: when, which stream, whole or in part, what.
-        let line = format!("{} stderr F {severity}{klog}       1 {words}\n", now.strftime("%Y-%m-%dT%H:%M:%S%.9fZ"));
+        let line = format!(
+            "{} stderr F {severity}{klog}       1 {words}\n",
+            now.strftime("%Y-%m-%dT%H:%M:%S%.9fZ")
+        );
         OpenOptions::new().append(true).open(self.file(container))?.write_all(line.as_bytes())?;
         Ok(())
     }

@@ -41,7 +41,8 @@ impl Party for Releases {
         for release in self.cluster.list(&kinds::HELM_RELEASES, "").await? {
             let (metadata, status) = (&release["metadata"], &release["status"]);
             let requested = &metadata["annotations"]["reconcile.fluxcd.io/requestedAt"];
-            let is_handled = status["observedGeneration"] == metadata["generation"] && status["lastHandledReconcileAt"] == *requested;
+            let is_handled = status["observedGeneration"] == metadata["generation"]
+                && status["lastHandledReconcileAt"] == *requested;
             if is_handled || release["spec"]["suspend"] == true {
                 continue;
             }
@@ -54,7 +55,8 @@ impl Party for Releases {
                     "observedGeneration": metadata["generation"],
                 }],
             });
-            let (namespace, name) = (text(&release, "/metadata/namespace"), text(&release, "/metadata/name"));
+            let (namespace, name) =
+                (text(&release, "/metadata/namespace"), text(&release, "/metadata/name"));
             self.cluster.merge_status(&kinds::HELM_RELEASES, namespace, name, &status).await?;
         }
         Ok(())

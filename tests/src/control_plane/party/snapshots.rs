@@ -8,8 +8,10 @@ use super::super::cluster::{Cluster, code, text};
 use super::super::kinds;
 use super::ceph_csi::DRIVER;
 
-const ON_SNAPSHOT: [&str; 2] =
-    ["snapshot.storage.kubernetes.io/volumesnapshot-as-source-protection", "snapshot.storage.kubernetes.io/volumesnapshot-bound-protection"];
+const ON_SNAPSHOT: [&str; 2] = [
+    "snapshot.storage.kubernetes.io/volumesnapshot-as-source-protection",
+    "snapshot.storage.kubernetes.io/volumesnapshot-bound-protection",
+];
 const ON_CONTENT: &str = "snapshot.storage.kubernetes.io/volumesnapshotcontent-bound-protection";
 const ON_SOURCE: &str = "snapshot.storage.kubernetes.io/pvc-as-source-protection";
 const BEING_CREATED: &str = "snapshot.storage.kubernetes.io/volumesnapshot-being-created";
@@ -62,10 +64,16 @@ pub async fn take(cluster: &Cluster, release: bool) -> Result<()> {
             let claim = cluster.find(&kinds::CLAIMS, namespace, source).await?;
             if claim.is_some_and(|claim| claim["status"]["phase"] == "Bound") {
                 let created = json!({"metadata": {"annotations": {BEING_CREATED: null}}});
-                gone_is_fine(cluster.merge(&kinds::SNAPSHOT_CONTENTS, "", &content, &created).await)?;
+                gone_is_fine(
+                    cluster.merge(&kinds::SNAPSHOT_CONTENTS, "", &content, &created).await,
+                )?;
                 let ready = json!({"readyToUse": true, "error": null});
-                gone_is_fine(cluster.merge_status(&kinds::SNAPSHOT_CONTENTS, "", &content, &ready).await)?;
-                gone_is_fine(cluster.merge_status(&kinds::SNAPSHOTS, namespace, name, &ready).await)?;
+                gone_is_fine(
+                    cluster.merge_status(&kinds::SNAPSHOT_CONTENTS, "", &content, &ready).await,
+                )?;
+                gone_is_fine(
+                    cluster.merge_status(&kinds::SNAPSHOTS, namespace, name, &ready).await,
+                )?;
             }
         }
     }
@@ -78,11 +86,14 @@ async fn guard_sources(cluster: &Cluster, waiting: &[Value]) -> Result<()> {
         let (namespace, name) = place(&claim);
         let wanted = waiting.iter().any(|snapshot| {
             snapshot["metadata"]["namespace"] == claim["metadata"]["namespace"]
-                && snapshot["spec"]["source"]["persistentVolumeClaimName"] == claim["metadata"]["name"]
+                && snapshot["spec"]["source"]["persistentVolumeClaimName"]
+                    == claim["metadata"]["name"]
         });
         let held = claim["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
         // A claim that is being deleted takes no new finalizer.
-        if held.contains(&json!(ON_SOURCE)) == wanted || (wanted && !claim["metadata"]["deletionTimestamp"].is_null()) {
+        if held.contains(&json!(ON_SOURCE)) == wanted
+            || (wanted && !claim["metadata"]["deletionTimestamp"].is_null())
+        {
             continue;
         }
         let mut finalizers: Vec<Value> = held.into_iter().filter(|one| one != ON_SOURCE).collect();

@@ -42,7 +42,9 @@ impl Party for Manager {
         for source in self.cluster.list(&kinds::REPLICATION_SOURCES, "").await? {
             let status = &source["status"];
             // A schedule comes round once an hour at most: longer than any story.
-            if source["metadata"]["deletionTimestamp"].is_null() && (status["lastSyncTime"].is_null() || !status["lastSyncStartTime"].is_null()) {
+            if source["metadata"]["deletionTimestamp"].is_null()
+                && (status["lastSyncTime"].is_null() || !status["lastSyncStartTime"].is_null())
+            {
                 self.synchronize(&source, &snapshots).await?;
             }
         }
@@ -52,17 +54,28 @@ impl Party for Manager {
 
 impl Manager {
     async fn synchronize(&self, source: &Value, snapshots: &[Value]) -> Result<()> {
-        let (namespace, name) = (text(source, "/metadata/namespace"), text(source, "/metadata/name"));
+        let (namespace, name) =
+            (text(source, "/metadata/namespace"), text(source, "/metadata/name"));
         let claim = text(source, "/spec/sourcePVC");
         let own = format!("volsync-{name}-src");
-        let snapshot = snapshots.iter().find(|snapshot| snapshot["metadata"]["name"] == own.as_str() && snapshot["metadata"]["namespace"] == namespace);
+        let snapshot = snapshots.iter().find(|snapshot| {
+            snapshot["metadata"]["name"] == own.as_str()
+                && snapshot["metadata"]["namespace"] == namespace
+        });
         if self.cluster.find(&kinds::CLAIMS, namespace, claim).await?.is_none() {
             let message = format!("PersistentVolumeClaim \"{claim}\" not found");
-            return self.tell(source, json!({"lastSyncStartTime": began(source)}), ("False", "Error", &message)).await;
+            return self
+                .tell(
+                    source,
+                    json!({"lastSyncStartTime": began(source)}),
+                    ("False", "Error", &message),
+                )
+                .await;
         }
         let Some(snapshot) = snapshot else {
             let status = json!({"lastSyncStartTime": began(source)});
-            self.tell(source, status, ("True", "SyncInProgress", "Synchronization in-progress")).await?;
+            self.tell(source, status, ("True", "SyncInProgress", "Synchronization in-progress"))
+                .await?;
             return self.create_snapshot(source, &own).await;
         };
         if snapshot["status"]["readyToUse"] == true {
@@ -74,14 +87,20 @@ impl Manager {
                 "latestMoverStatus": {"result": "Successful", "logs": "Restic completed in 41s"},
                 "nextSyncTime": in_an_hour(),
             });
-            let idle = ("False", "WaitingForSchedule", "Waiting for next scheduled synchronization");
+            let idle =
+                ("False", "WaitingForSchedule", "Waiting for next scheduled synchronization");
             return self.tell(source, status, idle).await;
         }
         Ok(())
     }
 
     /// Writes a status with the one condition that VolSync has, if it says anything new.
-    async fn tell(&self, source: &Value, mut status: Value, condition: (&str, &str, &str)) -> Result<()> {
+    async fn tell(
+        &self,
+        source: &Value,
+        mut status: Value,
+        condition: (&str, &str, &str),
+    ) -> Result<()> {
         let (value, reason, message) = condition;
         let before = &source["status"]["conditions"][0];
         let same = before["reason"] == reason && before["message"] == message;
@@ -92,8 +111,11 @@ impl Manager {
         status["conditions"] = json!([{
             "type": "Synchronizing", "status": value, "reason": reason, "message": message, "lastTransitionTime": since,
         }]);
-        let (namespace, name) = (text(source, "/metadata/namespace"), text(source, "/metadata/name"));
-        gone_is_fine(self.cluster.merge_status(&kinds::REPLICATION_SOURCES, namespace, name, &status).await)
+        let (namespace, name) =
+            (text(source, "/metadata/namespace"), text(source, "/metadata/name"));
+        gone_is_fine(
+            self.cluster.merge_status(&kinds::REPLICATION_SOURCES, namespace, name, &status).await,
+        )
     }
 
     async fn create_snapshot(&self, source: &Value, name: &str) -> Result<()> {

@@ -28,7 +28,8 @@ pub(super) async fn plant(cluster: &Cluster) -> Result<()> {
     let mut words = (0..).map(canary::word);
     let mut next = || words.next().expect("there is always one more");
     for namespace in SECRETS {
-        let data: Map<String, Value> = (0..KEYS).map(|n| (format!("key-{n}"), next().into())).collect();
+        let data: Map<String, Value> =
+            (0..KEYS).map(|n| (format!("key-{n}"), next().into())).collect();
         cluster.apply(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "canaries", "namespace": namespace}, "stringData": data})).await?;
     }
     let mut annotated = 0;
@@ -41,7 +42,14 @@ pub(super) async fn plant(cluster: &Cluster) -> Result<()> {
                 "kubectl.kubernetes.io/last-applied-configuration": format!("{{\"spec\": {{\"password\": \"{}\"}}}}", next()),
                 "example.com/token": next(),
             });
-            cluster.merge(&kind, part("/metadata/namespace"), part("/metadata/name"), &json!({"metadata": {"annotations": annotations}})).await?;
+            cluster
+                .merge(
+                    &kind,
+                    part("/metadata/namespace"),
+                    part("/metadata/name"),
+                    &json!({"metadata": {"annotations": annotations}}),
+                )
+                .await?;
             annotated += 1;
         }
     }

@@ -19,7 +19,8 @@ use super::party::{CephCsi, Manner, VolSync};
 use super::{ControlPlane, GitServer, User, eventually, kinds};
 
 /// The namespaces of the apps, as the playbook names them.
-pub const NAMESPACES: [&str; 6] = ["ai", "home-automation", "media", "observability", "security", "selfhosted"];
+pub const NAMESPACES: [&str; 6] =
+    ["ai", "home-automation", "media", "observability", "security", "selfhosted"];
 
 /// The apps that Git declares, three a namespace: a claim and a ReplicationSource of the same name each.
 pub const APPS: [(&str, &str); 18] = [
@@ -44,14 +45,26 @@ pub const APPS: [(&str, &str); 18] = [
 ];
 
 /// ReplicationSources whose claim is gone and whose Kustomization is gone too.
-pub const ORPHANS: [(&str, &str); 4] = [("media", "sonarr"), ("media", "old-lidarr"), ("observability", "unifi-poller"), ("selfhosted", "bookstack")];
+pub const ORPHANS: [(&str, &str); 4] = [
+    ("media", "sonarr"),
+    ("media", "old-lidarr"),
+    ("observability", "unifi-poller"),
+    ("selfhosted", "bookstack"),
+];
 
 /// Apps whose backup hangs: their snapshots wait for a lock.
-pub const WEDGED: [(&str, &str); 3] = [("home-automation", "zigbee2mqtt"), ("media", "plex"), ("selfhosted", "immich")];
+pub const WEDGED: [(&str, &str); 3] =
+    [("home-automation", "zigbee2mqtt"), ("media", "plex"), ("selfhosted", "immich")];
 
 /// New apps, each with a claim that waits for its volume and a pod that waits for its claim.
-pub const STUCK: [(&str, &str); 6] =
-    [("ai", "comfyui"), ("home-automation", "frigate"), ("media", "bazarr"), ("observability", "loki"), ("security", "pocket-id"), ("selfhosted", "memos")];
+pub const STUCK: [(&str, &str); 6] = [
+    ("ai", "comfyui"),
+    ("home-automation", "frigate"),
+    ("media", "bazarr"),
+    ("observability", "loki"),
+    ("security", "pocket-id"),
+    ("selfhosted", "memos"),
+];
 
 /// The name of the Kustomization that applies the apps of a namespace; it stands in that namespace.
 pub const OWNER: &str = "apps";
@@ -143,16 +156,30 @@ impl Scene {
             eventually("a claim without a volume says why", PATIENCE, async || {
                 let claim = self.cluster.get(&kinds::CLAIMS, namespace, name).await?;
                 let events = self.cluster.list(&kinds::EVENTS, namespace).await?;
-                let told = events.iter().any(|event| event["reason"] == "ProvisioningFailed" && event["involvedObject"]["uid"] == claim["metadata"]["uid"]);
-                ensure!(told, "{namespace}/{name} has no event; the CSI controller: {:?}", self.csi.trouble());
+                let told = events.iter().any(|event| {
+                    event["reason"] == "ProvisioningFailed"
+                        && event["involvedObject"]["uid"] == claim["metadata"]["uid"]
+                });
+                ensure!(
+                    told,
+                    "{namespace}/{name} has no event; the CSI controller: {:?}",
+                    self.csi.trouble()
+                );
                 Ok(())
             })
             .await?;
         }
         for (namespace, name) in WEDGED {
             eventually("a backup wedges", PATIENCE, async || {
-                let snapshot = self.cluster.get(&kinds::SNAPSHOTS, namespace, &format!("volsync-{name}-src")).await?;
-                ensure!(!snapshot["status"]["error"].is_null(), "VolSync: {:?}", self.volsync.trouble());
+                let snapshot = self
+                    .cluster
+                    .get(&kinds::SNAPSHOTS, namespace, &format!("volsync-{name}-src"))
+                    .await?;
+                ensure!(
+                    !snapshot["status"]["error"].is_null(),
+                    "VolSync: {:?}",
+                    self.volsync.trouble()
+                );
                 Ok(())
             })
             .await?;
@@ -188,14 +215,22 @@ impl Scene {
     pub async fn delete_claim(&self, namespace: &str, name: &str) -> Result<()> {
         self.cluster.delete(&kinds::CLAIMS, namespace, name).await?;
         let claim = self.cluster.get(&kinds::CLAIMS, namespace, name).await?;
-        ensure!(!claim["metadata"]["deletionTimestamp"].is_null(), "{namespace}/{name} was not deleted");
+        ensure!(
+            !claim["metadata"]["deletionTimestamp"].is_null(),
+            "{namespace}/{name} was not deleted"
+        );
         Ok(())
     }
 
     /// The ReplicationSources that are there, as namespace and name.
     pub async fn sources(&self) -> Result<Vec<(String, String)>> {
         let sources = self.cluster.list(&kinds::REPLICATION_SOURCES, "").await?;
-        let place = |source: &Value| (text(source, "/metadata/namespace").to_owned(), text(source, "/metadata/name").to_owned());
+        let place = |source: &Value| {
+            (
+                text(source, "/metadata/namespace").to_owned(),
+                text(source, "/metadata/name").to_owned(),
+            )
+        };
         Ok(sources.iter().map(place).collect())
     }
 
@@ -204,7 +239,11 @@ impl Scene {
         eventually("claims are bound", PATIENCE, async || {
             let all = self.cluster.list(&kinds::CLAIMS, "").await?;
             let unbound = missing(claims, &all, |claim| claim["status"]["phase"] == "Bound");
-            ensure!(unbound.is_empty(), "{unbound:?} are not; the CSI controller: {:?}", self.csi.trouble());
+            ensure!(
+                unbound.is_empty(),
+                "{unbound:?} are not; the CSI controller: {:?}",
+                self.csi.trouble()
+            );
             Ok(())
         })
         .await
@@ -214,7 +253,9 @@ impl Scene {
     pub async fn until_idle(&self, sources: &[(&str, &str)]) -> Result<()> {
         eventually("backups are done", PATIENCE, async || {
             let all = self.cluster.list(&kinds::REPLICATION_SOURCES, "").await?;
-            let busy = missing(sources, &all, |source| source["status"]["conditions"][0]["reason"] == "WaitingForSchedule");
+            let busy = missing(sources, &all, |source| {
+                source["status"]["conditions"][0]["reason"] == "WaitingForSchedule"
+            });
             ensure!(busy.is_empty(), "{busy:?} are not; VolSync: {:?}", self.volsync.trouble());
             Ok(())
         })
@@ -226,7 +267,10 @@ impl Scene {
         let began = Instant::now();
         while began.elapsed() < watched {
             let back = self.sources().await?;
-            if let Some((namespace, name)) = back.iter().find(|(namespace, name)| sources.contains(&(namespace.as_str(), name.as_str()))) {
+            if let Some((namespace, name)) = back
+                .iter()
+                .find(|(namespace, name)| sources.contains(&(namespace.as_str(), name.as_str())))
+            {
                 bail!("{namespace}/{name} is back after {} s", began.elapsed().as_secs());
             }
             tokio::time::sleep(Duration::from_millis(250)).await;
@@ -236,9 +280,17 @@ impl Scene {
 }
 
 /// Those that are not there, or not as wanted.
-fn missing<'a>(wanted: &[(&'a str, &'a str)], objects: &[Value], as_wanted: impl Fn(&Value) -> bool) -> Vec<(&'a str, &'a str)> {
+fn missing<'a>(
+    wanted: &[(&'a str, &'a str)],
+    objects: &[Value],
+    as_wanted: impl Fn(&Value) -> bool,
+) -> Vec<(&'a str, &'a str)> {
     let stands = |(namespace, name): &(&str, &str)| {
-        objects.iter().any(|object| object["metadata"]["namespace"] == *namespace && object["metadata"]["name"] == *name && as_wanted(object))
+        objects.iter().any(|object| {
+            object["metadata"]["namespace"] == *namespace
+                && object["metadata"]["name"] == *name
+                && as_wanted(object)
+        })
     };
     wanted.iter().copied().filter(|one| !stands(one)).collect()
 }

@@ -11,9 +11,14 @@ const SNAPSHOT_CLASS: &str = "csi-ceph-blockpool";
 /// What stands before Flux applies anything: namespaces, the classes and the health of Ceph, the controllers.
 pub fn before_flux(controller: &str) -> Vec<Value> {
     let spaces = NAMESPACES.into_iter().chain(["flux-system", "rook-ceph", "volsync-system"]);
-    let mut documents: Vec<Value> = spaces.map(|name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})).collect();
+    let mut documents: Vec<Value> = spaces
+        .map(|name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
+        .collect();
     documents.extend(storage());
-    documents.extend([csi_controller(controller), workload("volsync-system", "volsync", &["manager"], json!({}))]);
+    documents.extend([
+        csi_controller(controller),
+        workload("volsync-system", "volsync", &["manager"], json!({})),
+    ]);
     documents
 }
 
@@ -66,7 +71,8 @@ pub fn orphan(namespace: &str, name: &str) -> Value {
 /// A ReplicationSource that a HelmRelease of this name made.
 pub fn of_release(namespace: &str, name: &str) -> Value {
     let mut document = source(namespace, name);
-    document["metadata"]["labels"] = json!({"helm.toolkit.fluxcd.io/name": name, "helm.toolkit.fluxcd.io/namespace": namespace});
+    document["metadata"]["labels"] =
+        json!({"helm.toolkit.fluxcd.io/name": name, "helm.toolkit.fluxcd.io/namespace": namespace});
     document
 }
 
@@ -82,7 +88,8 @@ pub fn release(namespace: &str, name: &str) -> Value {
 
 /// A Deployment whose pod mounts the claim of its name.
 pub fn app(namespace: &str, name: &str) -> Value {
-    let volumes = json!({"volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": name}}]});
+    let volumes =
+        json!({"volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": name}}]});
     workload(namespace, name, &["app"], volumes)
 }
 
@@ -145,18 +152,22 @@ fn storage() -> Vec<Value> {
 
 /// The controller of the driver as Rook makes it, under this name.
 fn csi_controller(name: &str) -> Value {
-    let containers = ["csi-provisioner", "csi-resizer", "csi-attacher", "csi-snapshotter", "csi-rbdplugin"];
+    let containers =
+        ["csi-provisioner", "csi-resizer", "csi-attacher", "csi-snapshotter", "csi-rbdplugin"];
     let pod = json!({"serviceAccountName": "rook-csi-rbd-provisioner-sa"});
     let mut document = workload("rook-ceph", "csi-rbdplugin-provisioner", &containers, pod);
     document["metadata"]["name"] = json!(name);
     document["spec"]["replicas"] = json!(2);
     document["spec"]["strategy"] = json!({"type": "Recreate"});
-    document["spec"]["template"]["spec"]["containers"][4]["args"] = json!(["--type=rbd", "--controllerserver=true", format!("--drivername={DRIVER}")]);
+    document["spec"]["template"]["spec"]["containers"][4]["args"] =
+        json!(["--type=rbd", "--controllerserver=true", format!("--drivername={DRIVER}")]);
     document
 }
 
 fn workload(namespace: &str, name: &str, containers: &[&str], mut pod: Value) -> Value {
-    let images = containers.iter().map(|name| json!({"name": name, "image": format!("example.org/{name}:v1")}));
+    let images = containers
+        .iter()
+        .map(|name| json!({"name": name, "image": format!("example.org/{name}:v1")}));
     pod["containers"] = images.collect();
     json!({
         "apiVersion": "apps/v1",

@@ -15,7 +15,8 @@ pub fn root() -> Value {
 /// Every file with its content. JSON is YAML; nobody reads these but Flux.
 pub fn files() -> Vec<(String, Option<String>)> {
     let mut files = Vec::new();
-    let owners: Vec<String> = NAMESPACES.iter().map(|namespace| format!("{namespace}/{OWNER}.yaml")).collect();
+    let owners: Vec<String> =
+        NAMESPACES.iter().map(|namespace| format!("{namespace}/{OWNER}.yaml")).collect();
     files.push(list("kubernetes/apps", &owners));
     for namespace in NAMESPACES {
         let folder = format!("kubernetes/apps/{namespace}");

@@ -52,14 +52,26 @@ pub async fn run(remote: Remote, folder: &Path, plan: &str, verbose: u8) -> Resu
 }
 
 /// Has a process of its own carry out the plan, kills it in the middle of the deletions, and finds the file that it leaves.
-pub async fn killed(simulator: &Simulator, folder: &Path, plan: &str, verbose: u8) -> Result<PathBuf, Failed> {
+pub async fn killed(
+    simulator: &Simulator,
+    folder: &Path,
+    plan: &str,
+    verbose: u8,
+) -> Result<PathBuf, Failed> {
     let broken = |what: &'static str| move |e: std::io::Error| Failed::host(format!("{what}: {e}"));
-    simulator.fault(Fault::silence().on("delete").at("replicationsources").nth(DELETIONS).after_applying());
+    simulator.fault(
+        Fault::silence().on("delete").at("replicationsources").nth(DELETIONS).after_applying(),
+    );
     let before = runs::all(folder)?;
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(broken("127.0.0.1"))?;
     let address = listener.local_addr().map_err(broken("127.0.0.1"))?;
     let mut command = Command::new(std::env::current_exe().map_err(broken("this program"))?);
-    command.arg("demo").arg("--runs").arg(folder).args(["--doomed-on", &address.to_string(), "--doomed-plan", plan]);
+    command.arg("demo").arg("--runs").arg(folder).args([
+        "--doomed-on",
+        &address.to_string(),
+        "--doomed-plan",
+        plan,
+    ]);
     command.args((0..verbose).map(|_| "--verbose")).stdin(Stdio::null()).kill_on_drop(true);
     let mut child = command.spawn().map_err(broken("a process of its own"))?;
     tokio::select! {
@@ -78,7 +90,11 @@ pub async fn killed(simulator: &Simulator, folder: &Path, plan: &str, verbose: u
 
 /// Comes when a request was carried out whose answer nobody hears.
 async fn unheard(simulator: &Simulator) {
-    while !simulator.mutations().iter().any(|exchange| exchange.applied && exchange.status.is_none()) {
+    while !simulator
+        .mutations()
+        .iter()
+        .any(|exchange| exchange.applied && exchange.status.is_none())
+    {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
