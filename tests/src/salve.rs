@@ -13,7 +13,7 @@ use crate::canary;
 use crate::control_plane::PROXIES;
 
 /// How long a command may take before a story ends it.
-const PATIENCE: Duration = Duration::from_secs(240);
+const TIMEOUT: Duration = Duration::from_secs(240);
 
 /// A person at a terminal: a kubeconfig, and a home folder.
 #[derive(Clone, Debug)]
@@ -153,7 +153,7 @@ impl Running {
         let whole = async {
             tokio::try_join!(out.read_to_string(&mut stdout), err.read_to_string(&mut stderr))
         };
-        let read = tokio::time::timeout(PATIENCE, whole).await;
+        let read = tokio::time::timeout(TIMEOUT, whole).await;
         if read.is_err() {
             self.child.start_kill()?;
         }
@@ -161,7 +161,7 @@ impl Running {
         ensure!(
             read.is_ok(),
             "salve had not ended after {} s; it said: {stderr}",
-            PATIENCE.as_secs()
+            TIMEOUT.as_secs()
         );
         read.expect("it was looked at in the line above")?;
         canary::listen("salve says", &stdout)?;

@@ -8,7 +8,7 @@ use salve_tests::control_plane::scene::{self, Scene};
 use salve_tests::control_plane::{Cluster, ControlPlane, User, eventually, flux, kind};
 use serde_json::Value;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 const CSI: (&str, &str) = ("rook-ceph", "csi-rbdplugin-provisioner");
 
@@ -132,8 +132,8 @@ async fn the_incident_lasts_until_every_pod_of_the_csi_controller_was_replaced()
     let lines = lock_lines(&cluster).await?;
     assert!(lines.iter().sum::<usize>() > 0, "no pod has a lock line");
     for (namespace, name) in scene::STUCK {
-        let claim = cluster.get(&kind::CLAIMS, namespace, name).await?;
-        assert_eq!(claim["status"]["phase"], "Pending", "{namespace}/{name}");
+        let pvc = cluster.get(&kind::CLAIMS, namespace, name).await?;
+        assert_eq!(pvc["status"]["phase"], "Pending", "{namespace}/{name}");
     }
     for (namespace, name) in scene::ORPHANS {
         assert!(cluster.find(&kind::REPLICATION_SOURCES, namespace, name).await?.is_some());
@@ -160,14 +160,14 @@ async fn the_incident_lasts_until_every_pod_of_the_csi_controller_was_replaced()
         .await?;
     let holder = &jammed[1]["metadata"]["uid"];
     let before = lock_lines_of(&cluster, holder).await?;
-    eventually("the other pod goes on rejecting", PATIENCE, async || {
+    eventually("the other pod goes on rejecting", TIMEOUT, async || {
         ensure!(lock_lines_of(&cluster, holder).await? > before, "{before} lines still");
         Ok(())
     })
     .await?;
     assert!(scene.csi.is_jammed());
-    let claim = cluster.get(&kind::CLAIMS, wedged_in, wedged).await?;
-    assert_eq!(claim["metadata"]["uid"], doomed, "a claim with a wedged snapshot cannot go");
+    let pvc = cluster.get(&kind::CLAIMS, wedged_in, wedged).await?;
+    assert_eq!(pvc["metadata"]["uid"], doomed, "a claim with a wedged snapshot cannot go");
 
     plane
         .kubectl(&["rollout", "restart", "deployment", deployment, "--namespace", namespace])
@@ -198,9 +198,9 @@ async fn the_incident_lasts_until_every_pod_of_the_csi_controller_was_replaced()
     );
     assert_eq!(lock_lines(&cluster).await?, [0, 0], "the fresh pods hold no lock");
     assert!(!scene.csi.is_jammed());
-    eventually("the deletion is completed, and Flux makes the claim anew", PATIENCE, async || {
-        let claim = cluster.get(&kind::CLAIMS, wedged_in, wedged).await?;
-        ensure!(claim["metadata"]["uid"] != doomed, "the old claim is still there");
+    eventually("the deletion is completed, and Flux makes the claim anew", TIMEOUT, async || {
+        let pvc = cluster.get(&kind::CLAIMS, wedged_in, wedged).await?;
+        ensure!(pvc["metadata"]["uid"] != doomed, "the old claim is still there");
         Ok(())
     })
     .await?;
@@ -210,7 +210,7 @@ async fn the_incident_lasts_until_every_pod_of_the_csi_controller_was_replaced()
         fresh.iter().any(|pod| pod["metadata"]["name"] == *holder),
         "{holder} is none of the fresh pods"
     );
-    eventually("the pods of the stuck apps run", PATIENCE, async || {
+    eventually("the pods of the stuck apps run", TIMEOUT, async || {
         for (namespace, name) in scene::STUCK {
             let pods = cluster.list(&kind::PODS, namespace).await?;
             let runs = pods.iter().any(|pod| {
@@ -231,7 +231,7 @@ async fn delete_all_sources(cluster: &Cluster) -> Result<()> {
 }
 
 async fn all_are_back(scene: &Scene, declared: &[(String, String)]) -> Result<()> {
-    eventually("the deleted sources are back", PATIENCE, async || {
+    eventually("the deleted sources are back", TIMEOUT, async || {
         let there = scene.sources().await?;
         ensure!(there == declared, "{} of {} are back", there.len(), declared.len());
         Ok(())
@@ -261,7 +261,7 @@ async fn lock_lines_of(cluster: &Cluster, uid: &Value) -> Result<usize> {
     let pod = pods.iter().find(|pod| pod["metadata"]["uid"] == *uid);
     let name = pod.and_then(|pod| pod["metadata"]["name"].as_str()).context("the pod is gone")?;
     // A pod that has just begun has no log for a moment.
-    let log = eventually("the log is served", PATIENCE, async || {
+    let log = eventually("the log is served", TIMEOUT, async || {
         cluster.log(CSI.0, name, "csi-rbdplugin").await
     })
     .await?;

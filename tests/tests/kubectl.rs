@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 use tokio::process::Command;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 async fn kubectl(home: &Path, arguments: &str) -> anyhow::Result<String> {
     let mut command = Command::new(
@@ -51,16 +51,16 @@ async fn kubectl_looks_at_the_simulated_cluster_and_restarts_in_it() {
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    let claims = eventually("the cluster answers", PATIENCE, async || {
+    let pvcs = eventually("the cluster answers", TIMEOUT, async || {
         kubectl(home.path(), "get pvc -A").await
     })
     .await
     .unwrap();
     assert!(
-        claims.lines().any(|line| line.contains("plex")
+        pvcs.lines().any(|line| line.contains("plex")
             && line.contains("Bound")
             && line.contains("ceph-block")),
-        "{claims}"
+        "{pvcs}"
     );
 
     for (question, answer) in [
@@ -78,7 +78,7 @@ async fn kubectl_looks_at_the_simulated_cluster_and_restarts_in_it() {
         let told = kubectl(home.path(), question).await.unwrap();
         assert!(told.contains(answer), "kubectl {question}: {told}");
     }
-    eventually("the new pod works", PATIENCE, async || {
+    eventually("the new pod works", TIMEOUT, async || {
         let log = kubectl(home.path(), "logs deployment/importer -n media").await?;
         anyhow::ensure!(log.starts_with("imported") && !log.contains("stuck"), "{log}");
         Ok(())

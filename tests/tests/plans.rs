@@ -1,13 +1,13 @@
 //! A plan that was approved binds the run: the same is done without waiting twice, anything else is stopped before it is sent.
 
-use salve::arguments::Terms;
-use salve::cluster::Open;
-use salve::guest::Chosen;
+use salve::arguments::GuestOptions;
+use salve::cluster::ClusterSession;
+use salve::guest::ResolvedGuest;
 use salve::plans::Plan;
-use salve::session::{Over, Ready};
+use salve::session::{FinishedRun, PreparedRun};
 use salve_core::journal::{Entry, Origin};
 use salve_core::report::Verdict;
-use salve_run::{Mode, Nobody, RunFile};
+use salve_run::{Mode, NoObserver, RunFile};
 use salve_simulator::{Fault, Incident, Simulator};
 use salve_tests::canary;
 use serde_json::{Value, json};
@@ -21,23 +21,26 @@ const KUSTOMIZE: &str = "kustomize.toolkit.fluxcd.io";
 struct Planned {
     simulator: Simulator,
     runs: tempfile::TempDir,
-    terms: Terms,
+    terms: GuestOptions,
     file: PathBuf,
     id: String,
 }
 
 impl Planned {
     async fn new() -> Self {
-        let terms = Terms {
+        let terms = GuestOptions {
             config: vec!["settle=10".into(), "restore-wait=10".into()],
-            ..Terms::default()
+            ..GuestOptions::default()
         };
         let (simulator, runs) = (Simulator::new(Incident::Playbook), tempfile::tempdir().unwrap());
         canary::plant(&simulator);
         let ready =
-            Ready::prepare(Chosen::find("volsync-unlock", &terms).unwrap(), &terms).await.unwrap();
-        let open = Open::simulated(simulator.clone()).await.unwrap();
-        let plan = ready.run(Mode::Plan, &open, Some(runs.path()), Box::new(Nobody)).await.unwrap();
+            PreparedRun::prepare(ResolvedGuest::find("volsync-unlock", &terms).unwrap(), &terms)
+                .await
+                .unwrap();
+        let open = ClusterSession::simulated(simulator.clone()).await.unwrap();
+        let plan =
+            ready.run(Mode::Plan, &open, Some(runs.path()), Box::new(NoObserver)).await.unwrap();
         assert_eq!(plan.closing.verdict, Verdict::Planned, "{}", told(&plan));
         canary::listen("the plan", &told(&plan)).unwrap();
         canary::listen_below(runs.path()).unwrap();
@@ -50,15 +53,21 @@ impl Planned {
     }
 
     /// The run of the plan, on the cluster as it is after `meanwhile`.
-    async fn run(&self, meanwhile: impl FnOnce(&Simulator)) -> (Over, Simulator) {
+    async fn run(&self, meanwhile: impl FnOnce(&Simulator)) -> (FinishedRun, Simulator) {
         let simulator = self.simulator.fork();
         meanwhile(&simulator);
         let plan = self.plan();
-        let ready =
-            Ready::prepare(plan.chosen().unwrap(), &self.terms).await.unwrap().under(plan).unwrap();
-        let open = Open::simulated(simulator.clone()).await.unwrap();
+        let ready = PreparedRun::prepare(plan.chosen().unwrap(), &self.terms)
+            .await
+            .unwrap()
+            .under(plan)
+            .unwrap();
+        let open = ClusterSession::simulated(simulator.clone()).await.unwrap();
         (
-            ready.run(Mode::Live, &open, Some(self.runs.path()), Box::new(Nobody)).await.unwrap(),
+            ready
+                .run(Mode::Live, &open, Some(self.runs.path()), Box::new(NoObserver))
+                .await
+                .unwrap(),
             simulator,
         )
     }
@@ -96,26 +105,26 @@ impl Planned {
                 "{class}: {paths:?}"
             );
         }
-        (over.report.sentence, sent)
+        (over.report.summary, sent)
     }
 }
 
-fn told(over: &Over) -> String {
+fn told(over: &FinishedRun) -> String {
     serde_json::to_string_pretty(&over.report).unwrap()
 }
 
-fn entries(over: &Over) -> Vec<Entry> {
+fn entries(over: &FinishedRun) -> Vec<Entry> {
     RunFile::read(over.file.as_ref().unwrap()).unwrap()
 }
 
 /// How long the run had lasted when it first sent anything, in milliseconds.
-fn first_sent(over: &Over) -> u64 {
+fn first_sent(over: &FinishedRun) -> u64 {
     let entries = entries(over);
     let began = entries[0].header().unwrap().at;
     entries.iter().find_map(Entry::opened).unwrap().at - began
 }
 
-fn from_plan(over: &Over) -> usize {
+fn from_plan(over: &FinishedRun) -> usize {
     entries(over)
         .iter()
         .filter(|entry| matches!(entry, Entry::Done(done) if done.from_plan.is_some()))
@@ -126,9 +135,16 @@ fn from_plan(over: &Over) -> usize {
 async fn where_the_cluster_cannot_be_told_its_plan_is_not_carried_out() {
     let planned = Planned::new().await;
     let header = planned.plan().header().clone();
-    assert!(Open::simulated(planned.simulator.clone()).await.unwrap().is_that_of(&header).is_ok());
+    assert!(
+        ClusterSession::simulated(planned.simulator.clone())
+            .await
+            .unwrap()
+            .is_that_of(&header)
+            .is_ok()
+    );
     planned.simulator.fault(Fault::status(403).on("get").at("/namespaces/kube-system"));
-    let refused = Open::simulated(planned.simulator.clone()).await.unwrap().is_that_of(&header);
+    let refused =
+        ClusterSession::simulated(planned.simulator.clone()).await.unwrap().is_that_of(&header);
     assert!(refused.is_err_and(|failed| failed.to_string().contains("kube-system")));
 }
 
@@ -261,13 +277,17 @@ async fn a_controller_that_was_edited_is_not_restarted() {
 #[tokio::test]
 async fn a_plan_binds_documents_component_configuration_and_cluster() {
     let planned = Planned::new().await;
-    let refusal = async |terms: Terms, plan: Plan| {
+    let refusal = async |terms: GuestOptions, plan: Plan| {
         let ready =
-            Ready::prepare(Chosen::find("volsync-unlock", &terms).unwrap(), &terms).await.unwrap();
+            PreparedRun::prepare(ResolvedGuest::find("volsync-unlock", &terms).unwrap(), &terms)
+                .await
+                .unwrap();
         ready.under(plan).err().map(|failed| failed.to_string()).unwrap_or_default()
     };
-    let other =
-        Terms { config: vec!["settle=11".into(), "restore-wait=10".into()], ..Terms::default() };
+    let other = GuestOptions {
+        config: vec!["settle=11".into(), "restore-wait=10".into()],
+        ..GuestOptions::default()
+    };
     assert!(
         refusal(other, planned.plan())
             .await
@@ -276,8 +296,11 @@ async fn a_plan_binds_documents_component_configuration_and_cluster() {
     let policy = planned.runs.path().join("policy.yaml");
     let text = "apiVersion: salve.dev/v1alpha1\nkind: Policy\nmetadata: {name: all}\nspec:\n  grants:\n  - {capability: query-objects, kinds: [namespaces]}\n";
     std::fs::write(&policy, text).unwrap();
-    let other =
-        Terms { policy: Some(policy), config: planned.terms.config.clone(), ..Terms::default() };
+    let other = GuestOptions {
+        policy: Some(policy),
+        config: planned.terms.config.clone(),
+        ..GuestOptions::default()
+    };
     assert!(refusal(other, planned.plan()).await.contains("policy.yaml is new"));
 
     let mut chosen = planned.plan().chosen().unwrap();
@@ -303,7 +326,7 @@ async fn a_plan_binds_documents_component_configuration_and_cluster() {
             .contains("was not given")
     );
 
-    let mut open = Open::simulated(planned.simulator.fork()).await.unwrap();
+    let mut open = ClusterSession::simulated(planned.simulator.fork()).await.unwrap();
     assert!(open.is_that_of(planned.plan().header()).is_ok());
     open.identity.uid = Some("another".into());
     assert!(
@@ -323,15 +346,19 @@ async fn a_strangers_plan_binds_and_vouches_for_nothing() {
     let open = || Plan::open(planned.runs.path(), &copy.display().to_string()).unwrap();
     assert!(open().chosen().err().unwrap().to_string().contains("name its guest"));
     assert!(open().fresh(open().header().at).unwrap_err().contains("own folder"));
-    let ready =
-        Ready::prepare(Chosen::find("volsync-unlock", &planned.terms).unwrap(), &planned.terms)
-            .await
-            .unwrap()
-            .under(open())
-            .unwrap();
-    let cluster = Open::simulated(planned.simulator.fork()).await.unwrap();
-    let over =
-        ready.run(Mode::Live, &cluster, Some(planned.runs.path()), Box::new(Nobody)).await.unwrap();
+    let ready = PreparedRun::prepare(
+        ResolvedGuest::find("volsync-unlock", &planned.terms).unwrap(),
+        &planned.terms,
+    )
+    .await
+    .unwrap()
+    .under(open())
+    .unwrap();
+    let cluster = ClusterSession::simulated(planned.simulator.fork()).await.unwrap();
+    let over = ready
+        .run(Mode::Live, &cluster, Some(planned.runs.path()), Box::new(NoObserver))
+        .await
+        .unwrap();
     assert_eq!(from_plan(&over), 0, "its evidence is nobody's");
     assert_eq!(over.report.plan.as_deref(), Some(planned.id.as_str()), "it binds all the same");
 }

@@ -117,7 +117,7 @@ async fn a_report_tells_everything_and_asks_nobody_for_anything() -> Result<()> 
     let missing: Vec<&String> = commands
         .chain(findings)
         .chain(steps)
-        .chain([&report.sentence])
+        .chain([&report.summary])
         .filter(|told| !text.contains(told.as_str()))
         .collect();
     assert!(missing.is_empty(), "{missing:#?}\n{text}");
@@ -138,7 +138,7 @@ async fn what_a_cluster_makes_up_stays_text_and_stays_on_the_page() -> Result<()
     let mut report = told(folder.path())?;
     let hostile = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"><style>body{display:none}</style>";
     let long = "x".repeat(253);
-    report.sentence = format!("{hostile} {long}");
+    report.summary = format!("{hostile} {long}");
     report.cluster.context = format!("{hostile}{long}");
     for told in &mut report.effects {
         told.targets.push(format!("replicationsource/{long}/{long}"));

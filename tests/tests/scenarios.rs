@@ -1,13 +1,13 @@
 //! The shipped guest, as the component that ships, in the simulated cluster: what it does, and what it leaves alone.
 
-use salve::arguments::Terms;
-use salve::cluster::Open;
-use salve::guest::Chosen;
-use salve::session::{Over, Ready};
-use salve_core::effect::{Effect, Touch};
+use salve::arguments::GuestOptions;
+use salve::cluster::ClusterSession;
+use salve::guest::ResolvedGuest;
+use salve::session::{FinishedRun, PreparedRun};
+use salve_core::effect::{Effect, Write};
 use salve_core::journal::Entry;
 use salve_core::report::Verdict;
-use salve_run::{Mode, Nobody, Person, RunFile};
+use salve_run::{Mode, NoObserver, Observer, RunFile};
 use salve_simulator::{Exchange, Fault, Incident, Simulator};
 use salve_tests::canary;
 use serde_json::{Value, json};
@@ -32,23 +32,32 @@ impl Scene {
         Self { simulator, runs: tempfile::tempdir().unwrap() }
     }
 
-    async fn play(&self, mode: Mode, config: &[&str]) -> Over {
-        self.watched(mode, config, Box::new(Nobody)).await
+    async fn play(&self, mode: Mode, config: &[&str]) -> FinishedRun {
+        self.watched(mode, config, Box::new(NoObserver)).await
     }
 
-    async fn watched(&self, mode: Mode, config: &[&str], person: Box<dyn Person>) -> Over {
-        let terms =
-            Terms { config: config.iter().map(ToString::to_string).collect(), ..Terms::default() };
+    async fn watched(
+        &self,
+        mode: Mode,
+        config: &[&str],
+        observer: Box<dyn Observer>,
+    ) -> FinishedRun {
+        let terms = GuestOptions {
+            config: config.iter().map(ToString::to_string).collect(),
+            ..GuestOptions::default()
+        };
         let ready =
-            Ready::prepare(Chosen::find("volsync-unlock", &terms).unwrap(), &terms).await.unwrap();
-        let open = Open::simulated(self.simulator.clone()).await.unwrap();
+            PreparedRun::prepare(ResolvedGuest::find("volsync-unlock", &terms).unwrap(), &terms)
+                .await
+                .unwrap();
+        let open = ClusterSession::simulated(self.simulator.clone()).await.unwrap();
         let over = ready.run(mode, &open, Some(self.runs.path()), person).await.unwrap();
         canary::listen("the report", &serde_json::to_string(&over.report).unwrap()).unwrap();
         canary::listen_below(self.runs.path()).unwrap();
         over
     }
 
-    async fn run(&self, config: &[&str]) -> Over {
+    async fn run(&self, config: &[&str]) -> FinishedRun {
         self.play(Mode::Live, config).await
     }
 
@@ -93,16 +102,16 @@ impl Scene {
 /// Does something when the deletion is about to be sent.
 struct AtDeletion(Box<dyn FnMut() + Send>);
 
-impl Person for AtDeletion {
-    fn begins(&mut self, _: &Effect) {}
-    fn hears(&mut self, entry: &Entry) {
+impl Observer for AtDeletion {
+    fn on_start(&mut self, _: &Effect) {}
+    fn on_entry(&mut self, entry: &Entry) {
         if let Entry::Opened(opened) = entry
-            && let Effect::Touch(Touch::Delete(_)) = opened.effect
+            && let Effect::Write(Write::Delete(_)) = opened.effect
         {
             (self.0)();
         }
     }
-    fn is_asked(&mut self, _: &str) -> futures::future::BoxFuture<'static, Option<bool>> {
+    fn ask(&mut self, _: &str) -> futures::future::BoxFuture<'static, Option<bool>> {
         Box::pin(async { None })
     }
 }
@@ -116,43 +125,43 @@ fn name(object: &Value) -> String {
 }
 
 /// Names of what the run asked to delete.
-fn deleted(over: &Over) -> BTreeSet<String> {
+fn deleted(over: &FinishedRun) -> BTreeSet<String> {
     let entries = RunFile::read(over.file.as_ref().unwrap()).unwrap();
     let opened = entries.iter().filter_map(Entry::opened).map(|o| &o.effect);
     opened
         .flat_map(|effect| match effect {
-            Effect::Touch(Touch::Delete(d)) => {
+            Effect::Write(Write::Delete(d)) => {
                 d.set.iter().map(|f| f.object.to_string()).collect::<Vec<_>>()
             }
-            Effect::Touch(
-                Touch::AcquireLease(_)
-                | Touch::ReleaseLease(_)
-                | Touch::Suspend(_)
-                | Touch::Resume(_)
-                | Touch::Reconcile(_)
-                | Touch::Recreate(_)
-                | Touch::Restart(_),
+            Effect::Write(
+                Write::AcquireLease(_)
+                | Write::ReleaseLease(_)
+                | Write::Suspend(_)
+                | Write::Resume(_)
+                | Write::Reconcile(_)
+                | Write::Recreate(_)
+                | Write::Restart(_),
             )
-            | Effect::Look(_)
-            | Effect::Own(_) => vec![],
+            | Effect::Read(_)
+            | Effect::Local(_) => vec![],
         })
         .collect()
 }
 
 /// Each mutation that the cluster saw belongs to an entry of the run file that was written before it.
-fn every_mutation_is_in_the_run_file(scene: &Scene, over: &Over) {
+fn every_mutation_is_in_the_run_file(scene: &Scene, over: &FinishedRun) {
     let entries = RunFile::read(over.file.as_ref().unwrap()).unwrap();
     let mut names = BTreeSet::new();
     for entry in &entries {
         if let Entry::Opened(opened) = entry {
-            if let Effect::Touch(Touch::AcquireLease(_)) = opened.effect {
+            if let Effect::Write(Write::AcquireLease(_)) = opened.effect {
                 // It is made in its collection.
                 names.insert("/leases".to_owned());
             }
             for target in opened.effect.targets() {
                 names.insert(format!("/{}", target.name.unwrap()));
             }
-            for object in &opened.prior.objects {
+            for object in &opened.observed.objects {
                 names.insert(format!("/{}", object["metadata"]["name"].as_str().unwrap()));
             }
         }
@@ -169,7 +178,7 @@ fn every_mutation_is_in_the_run_file(scene: &Scene, over: &Over) {
     assert!(stray.is_empty(), "{stray:#?}");
 }
 
-fn told(over: &Over) -> String {
+fn told(over: &FinishedRun) -> String {
     serde_json::to_string_pretty(&over.report).unwrap()
 }
 
@@ -215,7 +224,7 @@ async fn manifests_of_what_is_deleted_are_saved_before() {
     let over = scene.run(&[]).await;
     let entries = RunFile::read(over.file.as_ref().unwrap()).unwrap();
     let mut manifests =
-        entries.iter().filter_map(Entry::opened).flat_map(|opened| &opened.prior.objects);
+        entries.iter().filter_map(Entry::opened).flat_map(|opened| &opened.observed.objects);
     let saved =
         manifests.find(|m| name(m) == "media/sonarr" && m["kind"] == "ReplicationSource").cloned();
     let saved = saved.expect("a saved manifest");
@@ -308,7 +317,7 @@ async fn what_was_planned_is_what_is_done() {
     let scene = Scene::new(Incident::Playbook);
     let plan = scene.play(Mode::Plan, &[]).await;
     let run = scene.run(&[]).await;
-    let of = |over: &Over, effect: &str| {
+    let of = |over: &FinishedRun, effect: &str| {
         over.report
             .effects
             .iter()
@@ -338,7 +347,7 @@ async fn look_alikes_are_left_alone_and_called_by_their_names() {
     {
         let scene = Scene::new(incident);
         let over = scene.run(&[]).await;
-        assert_eq!(over.closing.verdict, Verdict::NotThisIncident, "{incident}: {}", told(&over));
+        assert_eq!(over.closing.verdict, Verdict::DifferentProblem, "{incident}: {}", told(&over));
         assert!(told(&over).contains(word), "{incident}: {}", told(&over));
         assert_eq!(scene.simulator.mutations(), vec![], "{incident}");
     }
@@ -506,7 +515,7 @@ async fn a_refused_read_is_said_before_anything_is_changed() {
 async fn credentials_that_are_refused_are_said_at_once() {
     let scene = Scene::new(Incident::Playbook);
     scene.simulator.fault(Fault::status(401));
-    let Err(failed) = Open::simulated(scene.simulator.clone()).await else {
+    let Err(failed) = ClusterSession::simulated(scene.simulator.clone()).await else {
         panic!("a cluster that refuses everybody greeted us")
     };
     assert!(failed.to_string().contains("credentials"), "{failed}");
@@ -580,7 +589,7 @@ async fn a_suspension_that_cannot_be_given_back_is_said_loudly() {
         move || simulator.fault(Fault::status(500).on("patch").at("toolkit.fluxcd.io"))
     }));
     let over = scene.watched(Mode::Live, &[], Box::new(person)).await;
-    assert_eq!(over.closing.verdict, Verdict::LeftOpen, "{}", told(&over));
+    assert_eq!(over.closing.verdict, Verdict::ActionRequired, "{}", told(&over));
     assert_eq!(over.closing.open.len(), scene.marked().len());
     assert!(told(&over).contains("flux resume"), "{}", told(&over));
 }
@@ -604,7 +613,7 @@ async fn a_lost_answer_is_settled_by_reading() {
             let over = scene.run(&[]).await;
             assert_eq!(scene.suspended(), before, "{fault:?} {verb} {part}: {}", told(&over));
             assert_eq!(scene.marked(), Vec::<String>::new(), "{fault:?} {verb} {part}");
-            assert_ne!(over.closing.verdict, Verdict::LeftOpen);
+            assert_ne!(over.closing.verdict, Verdict::ActionRequired);
             let restarts = scene
                 .simulator
                 .mutations()
@@ -619,17 +628,17 @@ async fn a_lost_answer_is_settled_by_reading() {
 /// Has what it is about to send get lost on the way back, and so many looks after it.
 struct AtLease(Simulator, usize);
 
-impl Person for AtLease {
-    fn begins(&mut self, _: &Effect) {}
-    fn hears(&mut self, entry: &Entry) {
+impl Observer for AtLease {
+    fn on_start(&mut self, _: &Effect) {}
+    fn on_entry(&mut self, entry: &Entry) {
         if let Entry::Opened(opened) = entry
-            && let Effect::Touch(Touch::AcquireLease(_)) = opened.effect
+            && let Effect::Write(Write::AcquireLease(_)) = opened.effect
         {
             self.0.fault(Fault::dropped().on("create").at("/leases").first(1).after_applying());
             self.0.fault(Fault::dropped().on("get").at("/leases/").first(self.1));
         }
     }
-    fn is_asked(&mut self, _: &str) -> futures::future::BoxFuture<'static, Option<bool>> {
+    fn ask(&mut self, _: &str) -> futures::future::BoxFuture<'static, Option<bool>> {
         Box::pin(async { None })
     }
 }
@@ -638,7 +647,7 @@ impl Person for AtLease {
 #[tokio::test]
 async fn a_lease_that_was_taken_without_an_answer_is_not_forgotten() {
     for (silent, verdict) in
-        [(6, Verdict::Failed(salve_core::outcome::Fault::Cluster)), (200, Verdict::LeftOpen)]
+        [(6, Verdict::Failed(salve_core::outcome::Fault::Cluster)), (200, Verdict::ActionRequired)]
     {
         let scene = Scene::new(Incident::Playbook);
         let over = scene
@@ -648,7 +657,7 @@ async fn a_lease_that_was_taken_without_an_answer_is_not_forgotten() {
             scene.simulator.object("coordination.k8s.io", "leases", "default", "salve").is_some();
         let told = serde_json::to_string(&over.report).unwrap();
         assert_eq!(over.closing.verdict, verdict, "{silent}: {told}");
-        assert_eq!(left, verdict == Verdict::LeftOpen, "{silent}: {told}");
+        assert_eq!(left, verdict == Verdict::ActionRequired, "{silent}: {told}");
         let said = told.contains("may still hold the cluster")
             && told.contains("kubectl delete lease salve -n default");
         assert_eq!(left, said, "{silent}: {told}");

@@ -53,17 +53,17 @@ fn its_grants_name_every_touch_that_it_imports_and_no_other() {
     let salve::guest::Component { bytes, remediation, .. } =
         salve::guest::component("volsync-unlock").unwrap();
     let remediation = remediation.map(|(remediation, _)| remediation);
-    let touches: BTreeSet<_> = salve_sandbox::inspect(&bytes)
+    let writes: BTreeSet<_> = salve_sandbox::inspect(&bytes)
         .unwrap()
-        .capabilities(salve_core::effect::Reach::Touch)
+        .capabilities(salve_core::effect::Access::Write)
         .into_iter()
         .map(String::from)
         .collect();
     let granted = remediation.unwrap().spec.grants.into_iter().map(|g| g.capability);
     let granted: BTreeSet<_> = granted
-        .filter(|c| salve_core::effect::reach(c) == Some(salve_core::effect::Reach::Touch))
+        .filter(|c| salve_core::effect::access_of(c) == Some(salve_core::effect::Access::Write))
         .collect();
-    assert_eq!(touches, granted);
+    assert_eq!(writes, granted);
 }
 
 #[test]

@@ -57,18 +57,18 @@ impl Remediation for RestartIfStuck {
             Finding::with(format!("{} with the pattern", count(lines.len(), "log line")), lines);
         if let Some(down) = backend_down(&config)? {
             let mut answer = Diagnosis::new(
-                State::NotThisIncident,
+                State::DifferentProblem,
                 "what stands behind it is down: a restart would not help",
             );
-            answer.opposing.push(found);
-            answer.instead.push(Finding::new(down));
+            answer.evidence_against.push(found);
+            answer.ruled_out.push(Finding::new(down));
             return Ok(answer);
         }
         let mut answer = Diagnosis::new(
             State::Incident,
             format!("{} says that it is stuck", config.text("deployment")),
         );
-        answer.supporting.push(found);
+        answer.evidence_for.push(found);
         Ok(answer)
     }
 
@@ -77,9 +77,9 @@ impl Remediation for RestartIfStuck {
         let diagnosis = Self::diagnose(text)?;
         match diagnosis.state {
             State::Incident => {}
-            State::Healthy => return Ok(Conclusion::new(Verdict::NothingToDo, diagnosis.sentence)),
-            State::NotThisIncident => {
-                return Ok(Conclusion::new(Verdict::NotThisIncident, diagnosis.sentence));
+            State::Healthy => return Ok(Conclusion::new(Verdict::NothingToDo, diagnosis.summary)),
+            State::DifferentProblem => {
+                return Ok(Conclusion::new(Verdict::DifferentProblem, diagnosis.summary));
             }
         }
         let config = schema().read(text)?;
@@ -111,7 +111,7 @@ impl Remediation for RestartIfStuck {
                     Verdict::NotFixed,
                     "the pattern came back: the cause lies elsewhere, do not restart again",
                 );
-                end.left.push(Finding::with(
+                end.remaining.push(Finding::with(
                     format!("{} since the restart", count(lines.len(), "log line")),
                     lines,
                 ));
@@ -123,7 +123,7 @@ impl Remediation for RestartIfStuck {
                     Verdict::Fixed,
                     format!("the pattern has stayed away for {}", span(quiet)),
                 );
-                end.evidence = diagnosis.supporting;
+                end.evidence = diagnosis.evidence_for;
                 end.proof = vec![proof];
                 return Ok(end);
             }
@@ -148,16 +148,16 @@ fn read(cursor: &Cursor) -> Result<(Vec<String>, u64), Error> {
     let mut lines = Vec::new();
     loop {
         let page = cursor.next()?;
-        let recorded = run::recorded();
-        if page.pods.is_empty() || !page.unread.is_empty() {
+        let last_entry = run::last_entry();
+        if page.pods.is_empty() || !page.unreadable.is_empty() {
             return Err(Error::Unavailable(format!(
                 "not every pod's log could be read: {}",
-                page.unread.join("; ")
+                page.unreadable.join("; ")
             )));
         }
         lines.extend(page.lines.into_iter().map(|line| format!("{}: {}", line.pod, line.text)));
         if !page.more {
-            return Ok((lines, recorded));
+            return Ok((lines, last_entry));
         }
     }
 }

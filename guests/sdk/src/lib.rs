@@ -16,7 +16,7 @@
 //!     }
 //!
 //!     fn diagnose(_: &str) -> Result<Diagnosis, Error> {
-//!         let pods = query_pods::pods(&["default".into()])?;
+//!         let pods = query_pods::list_pods(&["default".into()])?;
 //!         Ok(Diagnosis::new(State::Healthy, format!("{} pods", pods.len())))
 //!     }
 //!
@@ -53,7 +53,7 @@ pub mod bindings {
         default_bindings_module: "salve_sdk::bindings",
         additional_derives: [PartialEq, Eq, PartialOrd, Ord, Hash],
         // It owns a suspension: what could a second one equal?
-        additional_derives_ignore: ["hold"],
+        additional_derives_ignore: ["suspend-result"],
     });
 }
 

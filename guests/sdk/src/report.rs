@@ -21,26 +21,26 @@ impl Finding {
 
 impl Diagnosis {
     /// An answer without findings yet.
-    pub fn new(state: State, sentence: impl Into<String>) -> Self {
+    pub fn new(state: State, summary: impl Into<String>) -> Self {
         Self {
             state,
-            sentence: sentence.into(),
-            supporting: Vec::new(),
-            opposing: Vec::new(),
-            instead: Vec::new(),
+            summary: summary.into(),
+            evidence_for: Vec::new(),
+            evidence_against: Vec::new(),
+            ruled_out: Vec::new(),
         }
     }
 }
 
 impl Conclusion {
     /// A conclusion without figures or findings yet. `fixed` needs `proof` to be believed.
-    pub fn new(verdict: Verdict, sentence: impl Into<String>) -> Self {
+    pub fn new(verdict: Verdict, summary: impl Into<String>) -> Self {
         Self {
             verdict,
-            sentence: sentence.into(),
+            summary: summary.into(),
             figures: Vec::new(),
             evidence: Vec::new(),
-            left: Vec::new(),
+            remaining: Vec::new(),
             prevention: Vec::new(),
             proof: Vec::new(),
         }

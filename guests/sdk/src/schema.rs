@@ -18,7 +18,7 @@ pub struct Schema {
 #[derive(Debug)]
 struct Key {
     name: &'static str,
-    sentence: &'static str,
+    summary: &'static str,
     shape: Shape,
 }
 
@@ -39,8 +39,8 @@ impl Schema {
 
     /// A text.
     #[must_use]
-    pub fn text(self, name: &'static str, default: &'static str, sentence: &'static str) -> Self {
-        self.key(name, sentence, Shape::Text { default })
+    pub fn text(self, name: &'static str, default: &'static str, summary: &'static str) -> Self {
+        self.key(name, summary, Shape::Text { default })
     }
 
     /// A list of texts, of which there is at least one.
@@ -49,9 +49,9 @@ impl Schema {
         self,
         name: &'static str,
         default: &'static [&'static str],
-        sentence: &'static str,
+        summary: &'static str,
     ) -> Self {
-        self.key(name, sentence, Shape::Texts { default })
+        self.key(name, summary, Shape::Texts { default })
     }
 
     /// One word of these; the first is the default.
@@ -60,9 +60,9 @@ impl Schema {
         self,
         name: &'static str,
         of: &'static [&'static str],
-        sentence: &'static str,
+        summary: &'static str,
     ) -> Self {
-        self.key(name, sentence, Shape::Choice { of })
+        self.key(name, summary, Shape::Choice { of })
     }
 
     /// A whole number within a range, of a unit (`seconds`, `owners`).
@@ -73,19 +73,19 @@ impl Schema {
         default: u64,
         unit: &'static str,
         range: RangeInclusive<u64>,
-        sentence: &'static str,
+        summary: &'static str,
     ) -> Self {
-        self.key(name, sentence, Shape::Number { default, unit, range })
+        self.key(name, summary, Shape::Number { default, unit, range })
     }
 
     /// A consent or a switch; off unless given.
     #[must_use]
-    pub fn flag(self, name: &'static str, sentence: &'static str) -> Self {
-        self.key(name, sentence, Shape::Flag)
+    pub fn flag(self, name: &'static str, summary: &'static str) -> Self {
+        self.key(name, summary, Shape::Flag)
     }
 
-    fn key(mut self, name: &'static str, sentence: &'static str, shape: Shape) -> Self {
-        self.keys.push(Key { name, sentence, shape });
+    fn key(mut self, name: &'static str, summary: &'static str, shape: Shape) -> Self {
+        self.keys.push(Key { name, summary, shape });
         self
     }
 
@@ -158,7 +158,7 @@ impl Key {
             Shape::Flag => json!({"type": "boolean"}),
         };
         property["default"] = self.default();
-        property["description"] = json!(self.sentence);
+        property["description"] = json!(self.summary);
         property
     }
 
@@ -260,7 +260,7 @@ mod tests {
         ] {
             let error = schema().read(config).expect_err(config);
             assert!(matches!(error, Error::Invalid(_)), "{config}");
-            assert!(error.sentence().contains(said), "{config}: {}", error.sentence());
+            assert!(error.message().contains(said), "{config}: {}", error.message());
         }
     }
 

@@ -44,7 +44,7 @@ impl fmt::Display for FluxRef {
 
 impl Error {
     /// The sentence for a person.
-    pub fn sentence(&self) -> &str {
+    pub fn message(&self) -> &str {
         match self {
             Self::Denied(text)
             | Self::NotFound(text)
@@ -93,7 +93,7 @@ pub fn age(then: u64, now: u64) -> String {
     span(now.saturating_sub(then))
 }
 
-/// A number with its noun: `1 claim`, `3 claims`, `2 ReplicationSources`.
+/// A number with its noun: `1 pvc`, `3 pvcs`, `2 ReplicationSources`.
 pub fn count(number: usize, noun: &str) -> String {
     match number {
         1 => format!("1 {noun}"),

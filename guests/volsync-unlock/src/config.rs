@@ -59,8 +59,6 @@ pub struct Config {
     pub settle: u64,
     /// How long claims may take to recover.
     pub recovery: u64,
-    /// Of the whole run.
-    pub timeout: u64,
 }
 
 /// The keys.
@@ -93,7 +91,6 @@ pub fn schema() -> Schema {
         .number("resume-wait", 120, "seconds", 1..=3600, "How long to wait for the sources of one group of owners and their first synchronization.")
         .number("settle", 120, "seconds", 0..=3600, "How long the end must hold before it is called fixed.")
         .number("recovery", 600, "seconds", 0..=7200, "How long claims may take to be bound.")
-        .number("timeout", 3600, "seconds", 60..=86_400, "How long the whole run may take before it gives up and resumes.")
 }
 
 impl Config {
@@ -140,7 +137,6 @@ impl Config {
             resume_wait: seconds("resume-wait"),
             settle: seconds("settle"),
             recovery: seconds("recovery"),
-            timeout: seconds("timeout"),
         })
     }
 }
@@ -173,6 +169,6 @@ mod tests {
     #[test]
     fn a_source_without_a_namespace_is_refused() {
         let error = Config::read(r#"{"source": "flux-system"}"#).expect_err("no namespace");
-        assert!(error.sentence().contains("`source`"), "{}", error.sentence());
+        assert!(error.message().contains("`source`"), "{}", error.message());
     }
 }

@@ -1,43 +1,43 @@
 //! What a run cannot undo: named before the first touch.
 
 use salve_sdk::query_drivers::Driver;
-use salve_sdk::query_pvcs::{Claim, Reclaim, Waiting};
+use salve_sdk::query_pvcs::{Pvc, ReclaimPolicy, Waiting};
 use salve_sdk::query_replicationsources::Source;
 use salve_sdk::report::Finding;
 
 use crate::evidence::{is_of, is_pending};
-use crate::selection::{Chosen, Return};
+use crate::selection::{ResolvedGuest, Return};
 
 /// Claims whose deletion completes once the jam is cleared, and their data with it.
 ///
 /// Not VolSync's own temporaries: they are copies, and their end is wanted.
-pub fn completing<'a>(claims: &'a [Claim], driver: &Driver) -> Vec<&'a Claim> {
-    let lost = |claim: &&Claim| {
-        claim.deleting_since.is_some()
-            && claim.volume.is_some()
-            && is_of(claim, driver)
-            && !is_temporary(claim)
-            && match claim.reclaim {
-                Some(Reclaim::Delete | Reclaim::Recycle) => true,
-                Some(Reclaim::Retain) => false,
+pub fn completing<'a>(pvcs: &'a [Pvc], driver: &Driver) -> Vec<&'a Pvc> {
+    let lost = |pvc: &&Pvc| {
+        pvc.terminating_since.is_some()
+            && pvc.volume.is_some()
+            && is_of(pvc, driver)
+            && !is_temporary(pvc)
+            && match pvc.reclaim_policy {
+                Some(ReclaimPolicy::Delete | ReclaimPolicy::Recycle) => true,
+                Some(ReclaimPolicy::Retain) => false,
                 // What becomes of it is not known: the careful answer.
                 None => true,
             }
     };
-    claims.iter().filter(lost).collect()
+    pvcs.iter().filter(lost).collect()
 }
 
-fn is_temporary(claim: &Claim) -> bool {
-    let by_volsync = claim.owner.as_ref().is_some_and(|owner| {
+fn is_temporary(pvc: &Pvc) -> bool {
+    let by_volsync = pvc.owner.as_ref().is_some_and(|owner| {
         owner.starts_with("ReplicationSource/") || owner.starts_with("ReplicationDestination/")
     });
-    by_volsync || claim.stands_for.is_some()
+    by_volsync || pvc.populates.is_some()
 }
 
 /// Sources whose claim was made after their last backup, one sentence each: the next backup is of a fresh volume
 /// and becomes the newest, and rotation ages out the good ones.
-pub fn fresh_volumes(sources: &[Source], chosen: &[Chosen], claims: &[Claim]) -> Vec<String> {
-    sources.iter().filter_map(|source| fresh(source, chosen, claims)).collect()
+pub fn fresh_volumes(sources: &[Source], chosen: &[ResolvedGuest], pvcs: &[Pvc]) -> Vec<String> {
+    sources.iter().filter_map(|source| fresh(source, chosen, pvcs)).collect()
 }
 
 /// The same as one finding: a sentence with their names, and the sentences behind it.
@@ -59,31 +59,31 @@ pub fn fresh_finding(lines: &[String]) -> Option<Finding> {
     }
 }
 
-fn fresh(source: &Source, chosen: &[Chosen], claims: &[Claim]) -> Option<String> {
-    let name = source.claim.as_ref()?;
-    let claim = claims.iter().find(|claim| {
-        claim.object.namespace == source.object.namespace && claim.object.name == *name
-    })?;
+fn fresh(source: &Source, chosen: &[ResolvedGuest], pvcs: &[Pvc]) -> Option<String> {
+    let name = source.pvc.as_ref()?;
+    let pvc = pvcs
+        .iter()
+        .find(|pvc| pvc.object.namespace == source.object.namespace && pvc.object.name == *name)?;
     let back =
         chosen.iter().find(|chosen| chosen.source.uid == source.uid).map(|chosen| &chosen.back);
-    if claim.deleting_since.is_some() {
+    if pvc.terminating_since.is_some() {
         let returns = matches!(back, Some(Return::WithOwner(_) | Return::Forced(_)));
         return returns.then(|| {
             let source = &source.object;
             format!("{source} will back up a freshly made volume at once after it is re-created, if Git declares claim {name}, which is being deleted")
         });
     }
-    let is_awaited = is_pending(claim) && claim.waiting != Some(Waiting::ForFirstConsumer);
+    let is_awaited = is_pending(pvc) && pvc.waiting != Some(Waiting::ForFirstConsumer);
     let is_newer = match source.last_sync {
-        Some(last) => claim.created > last,
-        None => is_awaited || (back.is_some() && claim.created > source.created),
+        Some(last) => pvc.created > last,
+        None => is_awaited || (back.is_some() && pvc.created > source.created),
     };
     let when = match (back, is_awaited) {
         (Some(_), _) => "at once after it is re-created",
         (None, true) => "as soon as its claim is bound",
         (None, false) => "at its next synchronization",
     };
-    let made = claim.data_source.as_ref().map(|from| format!(" (from {from})")).unwrap_or_default();
+    let made = pvc.data_source.as_ref().map(|from| format!(" (from {from})")).unwrap_or_default();
     is_newer.then(|| format!("{} will back up a freshly made volume{made} {when}: claim {name} is newer than its last backup", source.object))
 }
 
@@ -98,26 +98,22 @@ mod tests {
     #[test]
     fn only_real_data_that_would_be_lost_needs_consent() {
         let driver = samples::driver();
-        let base = || samples::terminating("home-automation/zigbee2mqtt", 1, Reclaim::Delete);
-        for (claim, needed, case) in [
+        let base = || samples::terminating("home-automation/zigbee2mqtt", 1, ReclaimPolicy::Delete);
+        for (pvc, needed, case) in [
             (base(), true, "policy Delete"),
-            (samples::terminating("a/b", 1, Reclaim::Retain), false, "policy Retain"),
-            (Claim { reclaim: None, ..base() }, true, "unknown policy"),
-            (Claim { volume: None, ..base() }, false, "no volume yet"),
-            (Claim { deleting_since: None, ..base() }, false, "not being deleted"),
+            (samples::terminating("a/b", 1, ReclaimPolicy::Retain), false, "policy Retain"),
+            (Pvc { reclaim_policy: None, ..base() }, true, "unknown policy"),
+            (Pvc { volume: None, ..base() }, false, "no volume yet"),
+            (Pvc { terminating_since: None, ..base() }, false, "not being deleted"),
+            (Pvc { owner: Some("ReplicationSource/x".into()), ..base() }, false, "a mover's clone"),
+            (Pvc { populates: Some("x".into()), ..base() }, false, "a populator's prime"),
             (
-                Claim { owner: Some("ReplicationSource/x".into()), ..base() },
-                false,
-                "a mover's clone",
-            ),
-            (Claim { stands_for: Some("x".into()), ..base() }, false, "a populator's prime"),
-            (
-                Claim { driver: Some("other".into()), storage_class: None, ..base() },
+                Pvc { driver: Some("other".into()), storage_class: None, ..base() },
                 false,
                 "another driver",
             ),
         ] {
-            assert_eq!(completing(&[claim], &driver).len(), usize::from(needed), "{case}");
+            assert_eq!(completing(&[pvc], &driver).len(), usize::from(needed), "{case}");
         }
     }
 
@@ -125,22 +121,20 @@ mod tests {
     fn sources_of_freshly_made_volumes_are_named() {
         let source = Source {
             last_sync: Some(NOW - 5_000),
-            ..samples::source("media/plex", 1, Health::Wedged)
+            ..samples::source("media/plex", 1, Health::Stuck)
         };
-        let old = Claim {
-            created: NOW - 9_000,
-            phase: Phase::Bound,
-            ..samples::pending("media/plex", 2)
-        };
-        let new = Claim { created: NOW - 1_000, ..old.clone() };
-        let elsewhere = Claim { object: samples::object("ai/plex"), ..new.clone() };
+        let old =
+            Pvc { created: NOW - 9_000, phase: Phase::Bound, ..samples::pending("media/plex", 2) };
+        let new = Pvc { created: NOW - 1_000, ..old.clone() };
+        let elsewhere = Pvc { object: samples::object("ai/plex"), ..new.clone() };
         let sources = [source.clone()];
         assert!(fresh_volumes(&sources, &[], &[old, elsewhere]).is_empty());
         assert!(
             fresh_volumes(&sources, &[], std::slice::from_ref(&new))[0]
                 .contains("next synchronization")
         );
-        let chosen = [Chosen { source, reason: Reason::Wedged, owner: None, back: Return::Never }];
+        let chosen =
+            [ResolvedGuest { source, reason: Reason::Stuck, owner: None, back: Return::Never }];
         assert!(
             fresh_volumes(&sources, &chosen, &[new])[0].contains("at once after it is re-created")
         );
@@ -154,13 +148,10 @@ mod tests {
             ..samples::source("media/plex", 1, Health::UnboundSource)
         };
         let sources = [source.clone()];
-        let bound = Claim {
-            created: NOW - 1_000,
-            phase: Phase::Bound,
-            ..samples::pending("media/plex", 2)
-        };
+        let bound =
+            Pvc { created: NOW - 1_000, phase: Phase::Bound, ..samples::pending("media/plex", 2) };
         assert!(fresh_volumes(&sources, &[], std::slice::from_ref(&bound)).is_empty(), "a new app");
-        let awaited = Claim {
+        let awaited = Pvc {
             phase: Phase::Pending,
             data_source: Some("ReplicationDestination/plex-dst".into()),
             ..bound.clone()
@@ -172,27 +163,28 @@ mod tests {
             "{}",
             told[0]
         );
-        let idle = Claim { waiting: Some(Waiting::ForFirstConsumer), ..awaited };
+        let idle = Pvc { waiting: Some(Waiting::ForFirstConsumer), ..awaited };
         assert!(fresh_volumes(&sources, &[], &[idle]).is_empty(), "nobody uses it yet");
-        let chosen = [Chosen { source, reason: Reason::Literal, owner: None, back: Return::Never }];
+        let chosen =
+            [ResolvedGuest { source, reason: Reason::Literal, owner: None, back: Return::Never }];
         assert_eq!(fresh_volumes(&sources, &chosen, &[bound]).len(), 1);
     }
 
     #[test]
     fn a_source_of_a_vanishing_claim_is_named_where_it_returns() {
         let source = samples::source("media/plex", 1, Health::TerminatingSource);
-        let claim = [samples::terminating("media/plex", 2, Reclaim::Retain)];
+        let pvc = [samples::terminating("media/plex", 2, ReclaimPolicy::Retain)];
         for (back, named) in
             [(Return::WithOwner(samples::flux("media/plex")), true), (Return::Never, false)]
         {
-            let chosen = [Chosen {
+            let chosen = [ResolvedGuest {
                 source: source.clone(),
                 reason: Reason::TerminatingSource,
                 owner: None,
                 back,
             }];
             assert_eq!(
-                fresh_volumes(std::slice::from_ref(&source), &chosen, &claim).len(),
+                fresh_volumes(std::slice::from_ref(&source), &chosen, &pvc).len(),
                 usize::from(named)
             );
         }

@@ -12,17 +12,17 @@ use crate::lookalikes;
 pub fn judge(seen: &Seen, gap: u64) -> (Diagnosis, Evidence) {
     let evidence = weigh(seen, gap);
     let mut diagnosis = answer(seen, &evidence);
-    diagnosis.supporting = supporting(seen, &evidence);
-    diagnosis.opposing = opposing(seen, &evidence);
-    diagnosis.instead.extend(lookalikes::of_driver(seen));
-    diagnosis.instead.extend(lookalikes::of_claims(seen, &evidence));
+    diagnosis.evidence_for = evidence_for(seen, &evidence);
+    diagnosis.evidence_against = evidence_against(seen, &evidence);
+    diagnosis.ruled_out.extend(lookalikes::of_driver(seen));
+    diagnosis.ruled_out.extend(lookalikes::of_claims(seen, &evidence));
     (diagnosis, evidence)
 }
 
 fn answer(seen: &Seen, evidence: &Evidence) -> Diagnosis {
     if let Some(obstacle) = lookalikes::forbids(seen) {
-        let mut diagnosis = Diagnosis::new(State::NotThisIncident, obstacle.text.clone());
-        diagnosis.instead.push(obstacle);
+        let mut diagnosis = Diagnosis::new(State::DifferentProblem, obstacle.text.clone());
+        diagnosis.ruled_out.push(obstacle);
         return diagnosis;
     }
     if evidence.suffices() {
@@ -31,17 +31,16 @@ fn answer(seen: &Seen, evidence: &Evidence) -> Diagnosis {
             format!("CSI operation locks on {}", seen.driver.name),
         );
     }
-    let waiting =
-        seen.claims.iter().any(|claim| is_pending(claim) && lookalikes::is_trouble(claim));
+    let waiting = seen.pvcs.iter().any(|pvc| is_pending(pvc) && lookalikes::is_trouble(pvc));
     if waiting {
         return Diagnosis::new(
-            State::NotThisIncident,
+            State::DifferentProblem,
             "claims are Pending, but no operation lock is logged",
         );
     }
     if !lookalikes::of_driver(seen).is_empty() {
         return Diagnosis::new(
-            State::NotThisIncident,
+            State::DifferentProblem,
             "the driver has a trouble, but no operation lock is logged",
         );
     }
@@ -58,31 +57,30 @@ fn answer(seen: &Seen, evidence: &Evidence) -> Diagnosis {
     )
 }
 
-fn supporting(seen: &Seen, evidence: &Evidence) -> Vec<Finding> {
+fn evidence_for(seen: &Seen, evidence: &Evidence) -> Vec<Finding> {
     let mut found = Vec::new();
-    let pending = seen.claims.iter().filter(|claim| is_pending(claim)).count();
+    let pending = seen.pvcs.iter().filter(|pvc| is_pending(pvc)).count();
     let waiting = evidence.locked.len() + evidence.behind.len();
     if waiting > 0 {
-        let own =
-            evidence.locked.iter().map(|claim| format!("{}: pvc-{}", claim.object, claim.uid));
+        let local = evidence.locked.iter().map(|pvc| format!("{}: pvc-{}", pvc.object, pvc.uid));
         let behind = evidence
             .behind
             .iter()
-            .map(|claim| format!("{}: waits for a claim that stands for it", claim.object));
+            .map(|pvc| format!("{}: waits for a claim that stands for it", pvc.object));
         let verb = if waiting == 1 { "waits" } else { "wait" };
         found.push(Finding::with(
             format!(
                 "{waiting} of {} {verb} on a lock that their driver logs now",
                 count(pending, "Pending claim")
             ),
-            own.chain(behind),
+            local.chain(behind),
         ));
     }
     found.extend(keys(seen));
     for (health, [one, many], what) in [
         (Health::Orphan, ["backs up", "back up"], "a claim that no longer exists"),
         (Health::TerminatingSource, ["backs up", "back up"], "a claim that is being deleted"),
-        (Health::Wedged, ["has been", "have been"], "synchronizing for far longer than ever"),
+        (Health::Stuck, ["has been", "have been"], "synchronizing for far longer than ever"),
     ] {
         let sources = of_health(seen, health);
         if !sources.is_empty() {
@@ -119,11 +117,9 @@ fn keys(seen: &Seen) -> Option<Finding> {
 /// Whose key it is.
 pub fn bearer(key: &Key, seen: &Seen) -> String {
     let found = match key {
-        Key::Claim(uid) => seen
-            .claims
-            .iter()
-            .find(|claim| claim.uid == *uid)
-            .map(|claim| format!("claim {}", claim.object)),
+        Key::Pvc(uid) => {
+            seen.pvcs.iter().find(|pvc| pvc.uid == *uid).map(|pvc| format!("claim {}", pvc.object))
+        }
         Key::Snapshot(uid) => {
             let snapshot = seen.snapshots.iter().find(|snapshot| snapshot.uid == *uid);
             snapshot.map(|snapshot| format!("VolumeSnapshot {}", snapshot.object))
@@ -150,15 +146,15 @@ fn of_health(seen: &Seen, health: Health) -> Vec<&Source> {
     seen.sources.iter().flatten().filter(|source| source.health == health).collect()
 }
 
-fn opposing(seen: &Seen, evidence: &Evidence) -> Vec<Finding> {
+fn evidence_against(seen: &Seen, evidence: &Evidence) -> Vec<Finding> {
     let mut found: Vec<Finding> = seen.remarks.iter().map(Finding::new).collect();
-    if !seen.log.unread.is_empty() {
+    if !seen.log.unreadable.is_empty() {
         found.push(Finding::with(
             format!(
                 "the log of {} could not be read",
-                count(seen.log.unread.len(), "controller pod")
+                count(seen.log.unreadable.len(), "controller pod")
             ),
-            &seen.log.unread,
+            &seen.log.unreadable,
         ));
     }
     if let Some(ceph) = seen.driver.ceph.as_ref().filter(|ceph| ceph.status == "HEALTH_WARN") {
@@ -174,7 +170,7 @@ fn opposing(seen: &Seen, evidence: &Evidence) -> Vec<Finding> {
         ));
     }
     let pending_of_driver =
-        seen.claims.iter().filter(|claim| is_pending(claim) && is_of(claim, &seen.driver)).count();
+        seen.pvcs.iter().filter(|pvc| is_pending(pvc) && is_of(pvc, &seen.driver)).count();
     if evidence.suffices() && pending_of_driver == 0 {
         found.push(Finding::new("no claim of the listed namespaces waits for this driver"));
     }
@@ -196,8 +192,8 @@ mod tests {
 
     fn locked() -> Seen {
         let mut seen = samples::seen();
-        seen.claims = vec![samples::pending("media/plex", 1), samples::pending("media/other", 2)];
-        seen.claims[1].waiting = Some(Waiting::ForFirstConsumer);
+        seen.pvcs = vec![samples::pending("media/plex", 1), samples::pending("media/other", 2)];
+        seen.pvcs[1].waiting = Some(Waiting::ForFirstConsumer);
         seen.sources = Some(vec![samples::source("media/sonarr", 3, Health::Orphan)]);
         seen.log.sightings.add("a", NOW - 11_520_000, &samples::claim_line(1));
         seen.log.sightings.add("b", NOW - 8_000, &samples::claim_line(1));
@@ -208,9 +204,9 @@ mod tests {
     fn the_incident_is_told_with_its_evidence() {
         let (diagnosis, _) = judge(&locked(), 180_000);
         assert_eq!(diagnosis.state, State::Incident);
-        assert_eq!(diagnosis.sentence, "CSI operation locks on rook-ceph.rbd.csi.ceph.com");
+        assert_eq!(diagnosis.summary, "CSI operation locks on rook-ceph.rbd.csi.ceph.com");
         let texts: Vec<&str> =
-            diagnosis.supporting.iter().map(|finding| finding.text.as_str()).collect();
+            diagnosis.evidence_for.iter().map(|finding| finding.text.as_str()).collect();
         assert_eq!(
             texts,
             [
@@ -219,7 +215,7 @@ mod tests {
                 "1 ReplicationSource backs up a claim that no longer exists (oldest: media/sonarr, last backup 24 h ago)",
             ]
         );
-        assert_eq!(diagnosis.instead[0].text, "media/other waits for its first consumer: normal");
+        assert_eq!(diagnosis.ruled_out[0].text, "media/other waits for its first consumer: normal");
     }
 
     #[test]
@@ -228,25 +224,25 @@ mod tests {
         seen.driver.ceph.as_mut().expect("there").status = "HEALTH_ERR".into();
         let (diagnosis, evidence) = judge(&seen, 180_000);
         assert!(evidence.suffices());
-        assert_eq!(diagnosis.state, State::NotThisIncident);
-        assert!(diagnosis.instead[0].text.contains("HEALTH_ERR"));
+        assert_eq!(diagnosis.state, State::DifferentProblem);
+        assert!(diagnosis.ruled_out[0].text.contains("HEALTH_ERR"));
     }
 
     #[test]
     fn pending_claims_without_a_lock_are_something_else() {
         let mut seen = samples::seen();
-        seen.claims = vec![samples::pending("media/plex", 1)];
+        seen.pvcs = vec![samples::pending("media/plex", 1)];
         let (diagnosis, _) = judge(&seen, 180_000);
-        assert_eq!(diagnosis.state, State::NotThisIncident);
-        assert_eq!(diagnosis.sentence, "claims are Pending, but no operation lock is logged");
-        assert!(!diagnosis.instead.is_empty());
+        assert_eq!(diagnosis.state, State::DifferentProblem);
+        assert_eq!(diagnosis.summary, "claims are Pending, but no operation lock is logged");
+        assert!(!diagnosis.ruled_out.is_empty());
     }
 
     #[test]
     fn a_cluster_where_nothing_waits_is_healthy() {
         let mut seen = samples::seen();
-        seen.claims = vec![samples::pending("security/authelia", 1)];
-        seen.claims[0].waiting = Some(Waiting::ForFirstConsumer);
+        seen.pvcs = vec![samples::pending("security/authelia", 1)];
+        seen.pvcs[0].waiting = Some(Waiting::ForFirstConsumer);
         assert_eq!(judge(&seen, 180_000).0.state, State::Healthy);
     }
 
@@ -256,7 +252,7 @@ mod tests {
         seen.sources = Some(vec![samples::source("media/sonarr", 3, Health::Orphan)]);
         let (diagnosis, _) = judge(&seen, 180_000);
         assert_eq!(diagnosis.state, State::Healthy);
-        assert!(diagnosis.sentence.contains("1 ReplicationSource without a claim"));
+        assert!(diagnosis.summary.contains("1 ReplicationSource without a claim"));
     }
 
     #[test]
@@ -265,7 +261,7 @@ mod tests {
         seen.driver.controller.as_mut().expect("there").snapshotter = false;
         seen.snapshots = vec![samples::snapshot("media/s", 5, 6)];
         let (diagnosis, _) = judge(&seen, 180_000);
-        assert_eq!(diagnosis.state, State::NotThisIncident);
-        assert!(diagnosis.instead[0].text.contains("no csi-snapshotter"));
+        assert_eq!(diagnosis.state, State::DifferentProblem);
+        assert!(diagnosis.ruled_out[0].text.contains("no csi-snapshotter"));
     }
 }

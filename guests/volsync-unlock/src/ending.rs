@@ -1,7 +1,7 @@
 //! The last step: watching until the end holds, and the conclusion with its proof.
 
 use salve_sdk::Error;
-use salve_sdk::query_pvcs::Claim;
+use salve_sdk::query_pvcs::Pvc;
 use salve_sdk::query_replicationsources::{Health, Source};
 use salve_sdk::report::{Conclusion, Diagnosis, Figure, Finding, Verdict};
 use salve_sdk::wording::{count, row, span};
@@ -20,8 +20,8 @@ const PACE: (u64, u64) = (2_000, 10_000);
 
 /// What the watch ended with.
 #[derive(Default)]
-struct End {
-    claims: Vec<Claim>,
+struct DeletionOutcome {
+    pvcs: Vec<Pvc>,
     sources: Vec<Source>,
     proof: Vec<u64>,
     settled: bool,
@@ -49,9 +49,9 @@ pub fn conclude(
         return Ok(Conclusion::new(Verdict::NotFixed, "the driver was not restarted"));
     };
     let end = watch(work, &mut restart)?;
-    let pods = query_pods::pods(&work.seen.namespaces)?;
-    let destinations = query_replicationsources::destinations(&work.seen.namespaces)?;
-    let recovery = verify::recovery(&end.claims, &work.seen.driver);
+    let pods = query_pods::list_pods(&work.seen.namespaces)?;
+    let destinations = query_replicationsources::list_destinations(&work.seen.namespaces)?;
+    let recovery = verify::recovery(&end.pvcs, &work.seen.driver);
     let missing: Vec<Finding> = staging::missing(&work.expected(), &end.sources)
         .iter()
         .map(|chosen| {
@@ -86,17 +86,19 @@ pub fn conclude(
         Figure::new("pods running", number(before.running), number(verify::running(&pods))),
     ];
     conclusion.evidence = told(diagnosis, work.config.evidence_waived && !evidence.suffices());
-    conclusion.left = std::mem::take(&mut work.left);
+    conclusion.remaining = std::mem::take(&mut work.remaining);
     let waiting = recovery.stuck.iter().chain(&recovery.unexplained).chain(&recovery.explained);
-    conclusion.left.extend(waiting.map(|claim| Finding::new(verify::remedy(claim, &destinations))));
-    conclusion.left.extend(missing);
-    conclusion.left.extend(work.staying_away());
-    conclusion.left.extend(verify::held_up(&pods));
-    conclusion.left.extend(leaks(work));
-    conclusion.left.extend(consent::fresh_finding(&work.plan.fresh));
-    conclusion.left.extend(work.plan.freezing.left_alone.iter().map(Finding::new));
+    conclusion
+        .remaining
+        .extend(waiting.map(|pvc| Finding::new(verify::remedy(pvc, &destinations))));
+    conclusion.remaining.extend(missing);
+    conclusion.remaining.extend(work.staying_away());
+    conclusion.remaining.extend(verify::held_up(&pods));
+    conclusion.remaining.extend(leaks(work));
+    conclusion.remaining.extend(consent::fresh_finding(&work.plan.fresh));
+    conclusion.remaining.extend(work.plan.freezing.left_alone.iter().map(Finding::new));
     if work.frozen.open() == 0 {
-        conclusion.left.push(Finding::new("nothing is suspended that was not before"));
+        conclusion.remaining.push(Finding::new("nothing is suspended that was not before"));
     }
     let slow = work.seen.driver.ceph.as_ref().is_some_and(|ceph| ceph.status == "HEALTH_WARN");
     conclusion.prevention = prevention::advise(&work.plan.selection, &end.sources, slow);
@@ -105,18 +107,18 @@ pub fn conclude(
 
 /// What led here, and whether it was asked for at all.
 pub fn told(diagnosis: &Diagnosis, waived: bool) -> Vec<Finding> {
-    let mut evidence = diagnosis.supporting.clone();
+    let mut evidence = diagnosis.evidence_for.clone();
     if waived {
         evidence.insert(
             0,
-            Finding::new(format!("evidence was waived; what was seen: {}", diagnosis.sentence)),
+            Finding::new(format!("evidence was waived; what was seen: {}", diagnosis.summary)),
         );
     }
-    evidence.extend(diagnosis.opposing.iter().cloned());
+    evidence.extend(diagnosis.evidence_against.iter().cloned());
     evidence
 }
 
-fn watch(work: &Work, restart: &mut Restart) -> Result<End, Error> {
+fn watch(work: &Work, restart: &mut Restart) -> Result<DeletionOutcome, Error> {
     let config = work.config;
     let expected = work.expected();
     let bound = work.deadline.within(config.recovery + config.settle);
@@ -128,7 +130,7 @@ fn watch(work: &Work, restart: &mut Restart) -> Result<End, Error> {
         let now = run::now();
         let holds = reading.whole
             && restart.is_clean()
-            && verify::recovery(&end.claims, &work.seen.driver).is_complete()
+            && verify::recovery(&end.pvcs, &work.seen.driver).is_complete()
             && staging::missing(&expected, &end.sources).is_empty();
         // A lock after the restart, or a controller that did not come back: waiting longer mends neither.
         if !restart.is_clean() {
@@ -150,11 +152,11 @@ fn watch(work: &Work, restart: &mut Restart) -> Result<End, Error> {
     }
 }
 
-fn look(work: &Work) -> Result<End, Error> {
-    Ok(End {
-        claims: query_pvcs::claims(&work.seen.namespaces)?,
-        sources: query_replicationsources::sources(&work.seen.namespaces)?,
-        ..End::default()
+fn look(work: &Work) -> Result<DeletionOutcome, Error> {
+    Ok(DeletionOutcome {
+        pvcs: query_pvcs::list_pvcs(&work.seen.namespaces)?,
+        sources: query_replicationsources::list_sources(&work.seen.namespaces)?,
+        ..DeletionOutcome::default()
     })
 }
 
@@ -165,12 +167,12 @@ fn prove(work: &Work, restart: &mut Restart) -> Result<Option<Vec<u64>>, Error> 
     if reading.lines > 0 || !reading.whole {
         return Ok(None);
     }
-    let mut proof = reading.recorded;
+    let mut proof = reading.last_entry;
     // The pages before the last say that there is more, and so prove nothing alone.
     proof.drain(..proof.len().saturating_sub(1));
-    let claims = query_pvcs::claims(&work.seen.namespaces)?;
-    proof.push(run::recorded());
-    Ok(verify::recovery(&claims, &work.seen.driver).is_complete().then_some(proof))
+    let pvcs = query_pvcs::list_pvcs(&work.seen.namespaces)?;
+    proof.push(run::last_entry());
+    Ok(verify::recovery(&pvcs, &work.seen.driver).is_complete().then_some(proof))
 }
 
 fn sentence(work: &Work, restart: &Restart, recovery: &verify::Recovery, missing: usize) -> String {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use salve_sdk::query_drivers::Driver;
-use salve_sdk::query_pvcs::{Claim, Phase, Snapshot};
+use salve_sdk::query_pvcs::{Phase, Pvc, Snapshot};
 use salve_sdk::query_replicationsources::{Destination, Source};
 
 use crate::lock::{Key, Sightings};
@@ -23,7 +23,7 @@ pub struct Seen {
     /// The driver and its controller.
     pub driver: Driver,
     /// Claims of the namespaces.
-    pub claims: Vec<Claim>,
+    pub pvcs: Vec<Pvc>,
     /// Snapshots of the namespaces.
     pub snapshots: Vec<Snapshot>,
     /// Sources of the namespaces. None: the cluster has no VolSync.
@@ -42,16 +42,16 @@ pub struct Log {
     /// The pods that were read.
     pub pods: BTreeSet<String>,
     /// Pods that could not be read, with the reason.
-    pub unread: BTreeSet<String>,
+    pub unreadable: BTreeSet<String>,
 }
 
 /// What speaks for the incident.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Evidence {
     /// Pending claims whose own key is in the log. One is enough at once.
-    pub locked: Vec<Claim>,
+    pub locked: Vec<Pvc>,
     /// Pending claims that wait for one of those.
-    pub behind: Vec<Claim>,
+    pub behind: Vec<Pvc>,
     /// Keys seen long enough apart, and lately.
     pub lasting: Vec<Key>,
     /// Keys seen once, or too close together so far.
@@ -66,41 +66,38 @@ impl Evidence {
 }
 
 /// Whether this claim is the driver's.
-pub fn is_of(claim: &Claim, driver: &Driver) -> bool {
-    claim.driver.as_deref() == Some(&driver.name)
-        || claim.storage_class.as_ref().is_some_and(|class| driver.storage_classes.contains(class))
+pub fn is_of(pvc: &Pvc, driver: &Driver) -> bool {
+    pvc.driver.as_deref() == Some(&driver.name)
+        || pvc.storage_class.as_ref().is_some_and(|class| driver.storage_classes.contains(class))
 }
 
 /// Whether this claim waits for a volume.
-pub fn is_pending(claim: &Claim) -> bool {
-    match claim.phase {
-        Phase::Pending => claim.deleting_since.is_none(),
+pub fn is_pending(pvc: &Pvc) -> bool {
+    match pvc.phase {
+        Phase::Pending => pvc.terminating_since.is_none(),
         Phase::Bound | Phase::Lost => false,
     }
 }
 
 /// Weighs what the log says of the claims. `gap` is how far apart two samples must be.
 pub fn weigh(seen: &Seen, gap: u64) -> Evidence {
-    let pending: Vec<&Claim> = seen
-        .claims
+    let pending: Vec<&Pvc> =
+        seen.pvcs.iter().filter(|pvc| is_pending(pvc) && is_of(pvc, &seen.driver)).collect();
+    let locked: Vec<Pvc> = pending
         .iter()
-        .filter(|claim| is_pending(claim) && is_of(claim, &seen.driver))
+        .filter(|pvc| seen.log.sightings.locks_claim(&pvc.uid))
+        .map(|pvc| (*pvc).clone())
         .collect();
-    let locked: Vec<Claim> = pending
-        .iter()
-        .filter(|claim| seen.log.sightings.locks_claim(&claim.uid))
-        .map(|claim| (*claim).clone())
-        .collect();
-    let stood_for = |claim: &Claim| {
+    let stood_for = |pvc: &Pvc| {
         locked.iter().any(|child| {
-            child.object.namespace == claim.object.namespace
-                && child.stands_for.as_deref() == Some(&claim.object.name)
+            child.object.namespace == pvc.object.namespace
+                && child.populates.as_deref() == Some(&pvc.object.name)
         })
     };
     let behind = seen
-        .claims
+        .pvcs
         .iter()
-        .filter(|claim| is_pending(claim) && !locked.contains(claim) && stood_for(claim))
+        .filter(|pvc| is_pending(pvc) && !locked.contains(pvc) && stood_for(pvc))
         .cloned()
         .collect();
     let (mut lasting, mut passing) = (Vec::new(), Vec::new());
@@ -121,7 +118,7 @@ pub fn weigh(seen: &Seen, gap: u64) -> Evidence {
 /// another namespace, or to nobody, and then what the driver made for them is leaked.
 pub fn ownerless(seen: &Seen) -> Vec<&Key> {
     let known = |key: &Key| match key {
-        Key::Claim(uid) => seen.claims.iter().any(|claim| claim.uid == *uid),
+        Key::Pvc(uid) => seen.pvcs.iter().any(|pvc| pvc.uid == *uid),
         Key::Snapshot(uid) => seen.snapshots.iter().any(|snapshot| snapshot.uid == *uid),
         Key::Handle(_) => true,
     };
@@ -138,7 +135,7 @@ mod tests {
     #[test]
     fn a_pending_claim_with_its_key_in_the_log_is_enough_at_once() {
         let mut seen = samples::seen();
-        seen.claims = vec![samples::pending("selfhosted/cache", 21)];
+        seen.pvcs = vec![samples::pending("selfhosted/cache", 21)];
         seen.log.sightings.add("a", NOW - 1_000, &samples::claim_line(21));
         let evidence = weigh(&seen, 180_000);
         assert_eq!(evidence.locked.len(), 1);
@@ -149,14 +146,14 @@ mod tests {
     fn the_key_of_a_child_claim_speaks_for_the_claim_it_stands_for() {
         let mut seen = samples::seen();
         let mut child = samples::pending("media/vs-prime-1", 41);
-        child.stands_for = Some("plex".into());
-        seen.claims =
+        child.populates = Some("plex".into());
+        seen.pvcs =
             vec![samples::pending("media/plex", 40), child, samples::pending("ai/plex", 42)];
         seen.log.sightings.add("a", NOW, &samples::claim_line(41));
         let evidence = weigh(&seen, 180_000);
         assert_eq!(evidence.locked.len(), 1);
         assert_eq!(
-            evidence.behind.iter().map(|claim| claim.object.to_string()).collect::<Vec<_>>(),
+            evidence.behind.iter().map(|pvc| pvc.object.to_string()).collect::<Vec<_>>(),
             ["media/plex"]
         );
     }
@@ -185,9 +182,9 @@ mod tests {
         foreign.driver = Some("other.example.com".into());
         foreign.storage_class = Some("other".into());
         let mut vanishing = samples::pending("media/c", 3);
-        vanishing.deleting_since = Some(NOW);
+        vanishing.terminating_since = Some(NOW);
         let mut seen = samples::seen();
-        seen.claims = vec![bound, foreign, vanishing];
+        seen.pvcs = vec![bound, foreign, vanishing];
         for number in 1..=3 {
             seen.log.sightings.add("a", NOW, &samples::claim_line(number));
         }
@@ -197,9 +194,9 @@ mod tests {
     #[test]
     fn keys_of_nobody_are_found() {
         let mut seen = samples::seen();
-        seen.claims = vec![samples::pending("media/a", 1)];
+        seen.pvcs = vec![samples::pending("media/a", 1)];
         seen.log.sightings.add("a", NOW, &samples::claim_line(1));
         seen.log.sightings.add("a", NOW, &samples::claim_line(666));
-        assert_eq!(ownerless(&seen), [&Key::Claim(samples::uid(666))]);
+        assert_eq!(ownerless(&seen), [&Key::Pvc(samples::uid(666))]);
     }
 }

@@ -127,9 +127,9 @@ impl Plan {
             if let Some(run) = &by.run {
                 return Err(Held { target: object.target.clone(), run: run.clone() });
             }
-            let sentence = format!("{}: {}", object.target, suspended_by(by));
-            if !self.left_alone.contains(&sentence) {
-                self.left_alone.push(sentence);
+            let summary = format!("{}: {}", object.target, suspended_by(by));
+            if !self.left_alone.contains(&summary) {
+                self.left_alone.push(summary);
             }
             return Ok(());
         }

@@ -7,11 +7,11 @@ use salve_sdk::report::Finding;
 
 use crate::freeze::Freeze;
 use crate::host::run::{self, Level};
-use crate::host::suspend_flux::{self, Hold, Suspension};
+use crate::host::suspend_flux::{self, SuspendResult, Suspension};
 
 /// Suspensions in the order they were taken.
 #[derive(Default)]
-pub struct Frozen {
+pub struct DeletionTarget {
     held: Vec<Held>,
 }
 
@@ -20,7 +20,7 @@ struct Held {
     suspension: Option<Suspension>,
 }
 
-impl Frozen {
+impl DeletionTarget {
     /// Suspends them in this order and waits for their drains. What a person suspended meanwhile is left to them.
     pub fn take(&mut self, order: &[Freeze], drain_seconds: u32) -> Result<(), Error> {
         const REASON: &str = "volsync-unlock deletes ReplicationSources that jam the CSI driver";
@@ -32,10 +32,10 @@ impl Frozen {
             order.iter().zip(suspend_flux::suspend(&targets, REASON, drain_seconds)?)
         {
             match hold {
-                Hold::Suspended(suspension) => {
+                SuspendResult::Suspended(suspension) => {
                     self.held.push(Held { freeze: freeze.clone(), suspension: Some(suspension) })
                 }
-                Hold::LeftAlone(why) => {
+                SuspendResult::AlreadySuspended(why) => {
                     run::note(Level::Warning, &format!("left alone: {}: {why}", freeze.target))
                 }
             }
@@ -66,7 +66,7 @@ impl Frozen {
             Err(error) => Some(Finding::new(format!(
                 "{} is still suspended by this run: {}; the host tries again, and salve doctor says what to type if it fails",
                 held.freeze.target,
-                error.sentence()
+                error.message()
             ))),
         }
     }

@@ -5,11 +5,11 @@
 //! asks of the host, in `observe`, `prepare`, `frozen`, `work` and `ending`.
 
 // The outline, and what asks the host.
+mod deadline;
 mod ending;
 mod frozen;
 mod host;
 mod observe;
-mod patience;
 mod prepare;
 mod remediate;
 mod watch;

@@ -14,7 +14,7 @@ pub const PATTERN: &str =
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
     /// A volume being made for the claim of this uid.
-    Claim(String),
+    Pvc(String),
     /// A snapshot being made for the VolumeSnapshot of this uid.
     Snapshot(String),
     /// A volume or snapshot that exists, by its CSI handle.
@@ -24,7 +24,7 @@ pub enum Key {
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Claim(uid) => write!(f, "pvc-{uid}"),
+            Self::Pvc(uid) => write!(f, "pvc-{uid}"),
             Self::Snapshot(uid) => write!(f, "snapshot-{uid}"),
             Self::Handle(handle) => f.write_str(handle),
         }
@@ -52,7 +52,7 @@ impl Key {
 
     fn read(word: &str) -> Option<Self> {
         if let Some(uid) = word.strip_prefix("pvc-") {
-            return is_uuid(uid).then(|| Self::Claim(uid.to_owned()));
+            return is_uuid(uid).then(|| Self::Pvc(uid.to_owned()));
         }
         if let Some(uid) = word.strip_prefix("snapshot-") {
             return is_uuid(uid).then(|| Self::Snapshot(uid.to_owned()));
@@ -134,7 +134,7 @@ impl Sightings {
 
     /// Whether the volume of this claim is locked.
     pub fn locks_claim(&self, uid: &str) -> bool {
-        self.0.contains_key(&Key::Claim(uid.to_owned()))
+        self.0.contains_key(&Key::Pvc(uid.to_owned()))
     }
 
     /// Whether this snapshot is locked.
@@ -158,7 +158,7 @@ mod tests {
                 format!(
                     "E0820 09:57:41.101102 1 controllerserver.go:362] ID: 9 Req-ID: pvc-{UID} an operation with the given Volume ID pvc-{UID} already exists"
                 ),
-                Key::Claim(UID.into()),
+                Key::Pvc(UID.into()),
             ),
             (
                 format!(
@@ -215,7 +215,7 @@ mod tests {
             "{} an operation with the given Volume ID pvc-{UID} already exists",
             "x".repeat(65_536)
         );
-        assert_eq!(Key::of(&line), Some(Key::Claim(UID.into())));
+        assert_eq!(Key::of(&line), Some(Key::Pvc(UID.into())));
     }
 
     #[test]
@@ -225,7 +225,7 @@ mod tests {
         seen.add("b", 9_000, &line);
         seen.add("a", 5_000, &line);
         seen.add("a", 7_000, "nothing of the kind");
-        let sighting = &seen.0[&Key::Claim(UID.into())];
+        let sighting = &seen.0[&Key::Pvc(UID.into())];
         assert_eq!((sighting.first, sighting.last, sighting.pods.len()), (5_000, 9_000, 2));
         assert!(seen.locks_claim(UID) && !seen.locks_snapshot(UID));
     }

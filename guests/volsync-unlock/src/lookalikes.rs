@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use salve_sdk::query_pvcs::{Claim, Waiting};
+use salve_sdk::query_pvcs::{Pvc, Waiting};
 use salve_sdk::query_replicationsources::{Destination, Health};
 use salve_sdk::report::Finding;
 use salve_sdk::types::ObjectRef;
@@ -53,7 +53,7 @@ pub fn of_driver(seen: &Seen) -> Vec<Finding> {
             .push(Finding::new(format!("no pod of Deployment {} is ready", controller.deployment)));
     }
     let waiting = unready(seen);
-    let wedged = seen.sources.iter().flatten().any(|source| source.health == Health::Wedged);
+    let wedged = seen.sources.iter().flatten().any(|source| source.health == Health::Stuck);
     if !controller.snapshotter && (!waiting.is_empty() || wedged) {
         found.push(Finding::with(
             format!(
@@ -88,20 +88,18 @@ fn unready(seen: &Seen) -> Vec<String> {
 
 /// Why the other Pending claims wait, and what a person can do about it.
 pub fn of_claims(seen: &Seen, evidence: &Evidence) -> Vec<Finding> {
-    let mut classes: BTreeMap<Waiting, Vec<&Claim>> = BTreeMap::new();
-    for claim in seen.claims.iter().filter(|claim| is_pending(claim)) {
-        if !evidence.locked.contains(claim) && !evidence.behind.contains(claim) {
-            classes.entry(claim.waiting.unwrap_or(Waiting::Unknown)).or_default().push(claim);
+    let mut classes: BTreeMap<Waiting, Vec<&Pvc>> = BTreeMap::new();
+    for pvc in seen.pvcs.iter().filter(|pvc| is_pending(pvc)) {
+        if !evidence.locked.contains(pvc) && !evidence.behind.contains(pvc) {
+            classes.entry(pvc.waiting.unwrap_or(Waiting::Unknown)).or_default().push(pvc);
         }
     }
     let mut found = Vec::new();
-    for (class, claims) in classes {
+    for (class, pvcs) in classes {
         match class {
             Waiting::ForDestination => {
                 found.extend(
-                    claims
-                        .iter()
-                        .map(|claim| Finding::new(of_destination(claim, &seen.destinations))),
+                    pvcs.iter().map(|pvc| Finding::new(of_destination(pvc, &seen.destinations))),
                 );
             }
             Waiting::ForFirstConsumer
@@ -111,10 +109,10 @@ pub fn of_claims(seen: &Seen, evidence: &Evidence) -> Vec<Finding> {
             | Waiting::ForSnapshot
             | Waiting::NoProvisioner
             | Waiting::Misconfigured
-            | Waiting::Deleting
+            | Waiting::Terminating
             | Waiting::Unknown => found.push(Finding::with(
-                format!("{} {}", few(&claims), why(class, &claims, seen)),
-                claims.iter().map(|claim| line(claim)),
+                format!("{} {}", few(&pvcs), why(class, &pvcs, seen)),
+                pvcs.iter().map(|pvc| line(pvc)),
             )),
         }
     }
@@ -122,26 +120,26 @@ pub fn of_claims(seen: &Seen, evidence: &Evidence) -> Vec<Finding> {
 }
 
 /// One claim and what its class rests on.
-pub fn line(claim: &Claim) -> String {
-    match &claim.evidence {
-        Some(evidence) => format!("{}: {evidence}", claim.object),
-        None => claim.object.to_string(),
+pub fn line(pvc: &Pvc) -> String {
+    match &pvc.evidence {
+        Some(evidence) => format!("{}: {evidence}", pvc.object),
+        None => pvc.object.to_string(),
     }
 }
 
-fn few(claims: &[&Claim]) -> String {
-    match claims {
+fn few(pvcs: &[&Pvc]) -> String {
+    match pvcs {
         [one] => one.object.to_string(),
         many => format!(
             "{} ({})",
             count(many.len(), "claim"),
-            row(many.iter().map(|claim| &claim.object), 3)
+            row(many.iter().map(|pvc| &pvc.object), 3)
         ),
     }
 }
 
-fn why(class: Waiting, claims: &[&Claim], seen: &Seen) -> String {
-    let one = claims.len() == 1;
+fn why(class: Waiting, pvcs: &[&Pvc], seen: &Seen) -> String {
+    let one = pvcs.len() == 1;
     let (verb, its) = if one { ("waits", "its") } else { ("wait", "their") };
     match class {
         Waiting::ForFirstConsumer => format!("{verb} for {its} first consumer: normal"),
@@ -157,23 +155,23 @@ fn why(class: Waiting, claims: &[&Claim], seen: &Seen) -> String {
             format!("{verb} for a provisioner that does not act: its pod is down, or none leads")
         }
         Waiting::Misconfigured => {
-            format!("{verb} because of {its} class: {}", misconfigured(claims, seen))
+            format!("{verb} because of {its} class: {}", misconfigured(pvcs, seen))
         }
-        Waiting::Deleting => "is being deleted".to_owned(),
+        Waiting::Terminating => "is being deleted".to_owned(),
         Waiting::ForDestination | Waiting::Unknown => format!("{verb}, and no event says why"),
     }
 }
 
-fn misconfigured(claims: &[&Claim], seen: &Seen) -> String {
-    let class = claims.iter().find_map(|claim| claim.storage_class.as_deref());
+fn misconfigured(pvcs: &[&Pvc], seen: &Seen) -> String {
+    let class = pvcs.iter().find_map(|pvc| pvc.storage_class.as_deref());
     let near = class.and_then(|class| nearest(class, &seen.driver.storage_classes));
     match (class, near) {
         (Some(class), Some(near)) => {
             format!("StorageClass {class} does not exist (did you mean {near}?)")
         }
-        (Some(_) | None, _) => claims
+        (Some(_) | None, _) => pvcs
             .iter()
-            .find_map(|claim| claim.evidence.clone())
+            .find_map(|pvc| pvc.evidence.clone())
             .unwrap_or_else(|| "it is missing or refused".into()),
     }
 }
@@ -203,42 +201,41 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 /// What a claim that waits for a ReplicationDestination needs.
-pub fn of_destination(claim: &Claim, destinations: &[Destination]) -> String {
-    let name = claim
+pub fn of_destination(pvc: &Pvc, destinations: &[Destination]) -> String {
+    let name = pvc
         .data_source
         .as_deref()
         .and_then(|source| source.strip_prefix("ReplicationDestination/"));
     let Some(name) = name else {
-        return format!("{} waits for a ReplicationDestination", claim.object);
+        return format!("{} waits for a ReplicationDestination", pvc.object);
     };
-    let wanted = ObjectRef::new(&*claim.object.namespace, name);
+    let wanted = ObjectRef::new(&*pvc.object.namespace, name);
     match destinations.iter().find(|destination| destination.object == wanted) {
-        None => format!(
-            "{} waits for ReplicationDestination {name}, which does not exist",
-            claim.object
-        ),
+        None => {
+            format!("{} waits for ReplicationDestination {name}, which does not exist", pvc.object)
+        }
         Some(found) if found.latest_image.is_some() => format!(
             "{} waits though ReplicationDestination {name} has an image: VolSync's populator does not act (was the \
              VolumePopulator definition there when VolSync started?)",
-            claim.object
+            pvc.object
         ),
         Some(found) if found.syncing_since.is_some() => {
             format!(
                 "{} waits for ReplicationDestination {name} to restore: it is at work",
-                claim.object
+                pvc.object
             )
         }
         Some(_) => format!(
             "{} waits for ReplicationDestination {name} to restore: will need it afterwards",
-            claim.object
+            pvc.object
         ),
     }
 }
 
 /// Whether a Pending claim of this class is a trouble, rather than normal.
-pub fn is_trouble(claim: &Claim) -> bool {
-    match claim.waiting.unwrap_or(Waiting::Unknown) {
-        Waiting::ForFirstConsumer | Waiting::Deleting => false,
+pub fn is_trouble(pvc: &Pvc) -> bool {
+    match pvc.waiting.unwrap_or(Waiting::Unknown) {
+        Waiting::ForFirstConsumer | Waiting::Terminating => false,
         Waiting::CsiLocked
         | Waiting::CsiSlow
         | Waiting::ForDestination
@@ -255,8 +252,8 @@ mod tests {
     use super::*;
     use crate::samples;
 
-    fn waiting(class: Waiting) -> Claim {
-        Claim { waiting: Some(class), ..samples::pending("media/plex", 1) }
+    fn waiting(class: Waiting) -> Pvc {
+        Pvc { waiting: Some(class), ..samples::pending("media/plex", 1) }
     }
 
     #[test]
@@ -308,7 +305,7 @@ mod tests {
             (Waiting::Unknown, "no event says why"),
         ] {
             let mut seen = samples::seen();
-            seen.claims = vec![waiting(class)];
+            seen.pvcs = vec![waiting(class)];
             let found = of_claims(&seen, &Evidence::default());
             assert!(found[0].text.contains(said), "{}", found[0].text);
         }
@@ -317,7 +314,7 @@ mod tests {
     #[test]
     fn a_misspelt_class_is_recognized() {
         let mut seen = samples::seen();
-        seen.claims = vec![Claim {
+        seen.pvcs = vec![Pvc {
             storage_class: Some("ceph-blok".into()),
             ..waiting(Waiting::Misconfigured)
         }];
@@ -330,7 +327,7 @@ mod tests {
 
     #[test]
     fn a_claim_for_a_destination_says_what_that_needs() {
-        let claim = Claim {
+        let pvc = Pvc {
             data_source: Some("ReplicationDestination/plex-dst".into()),
             ..waiting(Waiting::ForDestination)
         };
@@ -344,16 +341,16 @@ mod tests {
             latest_image: image.map(str::to_owned),
             condition: None,
         };
-        assert!(of_destination(&claim, &[]).contains("does not exist"));
+        assert!(of_destination(&pvc, &[]).contains("does not exist"));
         assert!(
-            of_destination(&claim, &[destination(None, Some(samples::NOW))])
+            of_destination(&pvc, &[destination(None, Some(samples::NOW))])
                 .contains("it is at work")
         );
         assert!(
-            of_destination(&claim, &[destination(None, None)]).contains("will need it afterwards")
+            of_destination(&pvc, &[destination(None, None)]).contains("will need it afterwards")
         );
         assert!(
-            of_destination(&claim, &[destination(Some("s"), None)])
+            of_destination(&pvc, &[destination(Some("s"), None)])
                 .contains("populator does not act")
         );
     }

@@ -34,18 +34,18 @@ pub fn look(config: &Config) -> Result<Seen, Error> {
     let driver = query_drivers::find(&config.driver, &config.driver_namespace).map_err(|error| {
         error.map(|text| format!("{text} (looked in {}; set `driver` or `storage-class`, and `driver-namespace`)", config.driver_namespace))
     })?;
-    let sources = match query_replicationsources::sources(&meant.present) {
+    let sources = match query_replicationsources::list_sources(&meant.present) {
         Ok(sources) => Some(sources),
         Err(Error::NotFound(_)) => None,
         Err(error) => return Err(error),
     };
     let destinations = match &sources {
-        Some(_) => query_replicationsources::destinations(&meant.present)?,
+        Some(_) => query_replicationsources::list_destinations(&meant.present)?,
         None => Vec::new(),
     };
     let mut seen = Seen {
-        claims: query_pvcs::claims(&meant.present)?,
-        snapshots: query_pvcs::snapshots(&meant.present)?,
+        pvcs: query_pvcs::list_pvcs(&meant.present)?,
+        snapshots: query_pvcs::list_snapshots(&meant.present)?,
         now: run::now(),
         namespaces: meant.present,
         remarks: meant.remarks,
@@ -68,7 +68,7 @@ fn read_log(config: &Config, seen: &mut Seen) -> Result<(), Error> {
         return Err(Error::Unavailable(format!(
             "no pod of Deployment {} let its log be read, so nothing is known of locks: {}",
             controller.deployment,
-            seen.log.unread.iter().cloned().collect::<Vec<_>>().join("; ")
+            seen.log.unreadable.iter().cloned().collect::<Vec<_>>().join("; ")
         )));
     }
     let end = seen.now.saturating_add(config.sample_gap + config.sample_gap.min(120_000));

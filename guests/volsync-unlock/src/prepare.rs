@@ -34,7 +34,7 @@ pub struct Plan {
 /// Why nothing is begun.
 pub struct Obstacle {
     /// In one sentence.
-    pub sentence: String,
+    pub summary: String,
     /// What a person has to see.
     pub left: Vec<Finding>,
 }
@@ -44,9 +44,9 @@ pub struct Obstacle {
 /// # Errors
 /// What the cluster refuses, and `not-found` where the configured source is not there.
 pub fn prepare(config: &Config, seen: &Seen) -> Result<Result<Plan, Obstacle>, Error> {
-    let completing: Vec<String> = consent::completing(&seen.claims, &seen.driver)
+    let completing: Vec<String> = consent::completing(&seen.pvcs, &seen.driver)
         .iter()
-        .map(|claim| claim.object.to_string())
+        .map(|pvc| pvc.object.to_string())
         .collect();
     // mutant data-loss-without-consent: !completing.is_empty() ~> completing.len() > 1_000
     if !completing.is_empty() && !config.complete_deletions {
@@ -66,14 +66,14 @@ pub fn prepare(config: &Config, seen: &Seen) -> Result<Result<Plan, Obstacle>, E
         .collect();
     let mut ownerships = Vec::new();
     for some in subjects.chunks(MOST_SUBJECTS) {
-        ownerships.extend(query_flux::owners(some)?);
+        ownerships.extend(query_flux::find_owners(some)?);
     }
     let selection = selection::choose(&candidates, &ownerships, config);
     let freezing = match freezing(config, &selection)? {
         Ok(freezing) => freezing,
         Err(held) => return Ok(Err(held_by_another(&held))),
     };
-    let fresh = consent::fresh_volumes(sources, &selection.chosen, &seen.claims);
+    let fresh = consent::fresh_volumes(sources, &selection.chosen, &seen.pvcs);
     Ok(Ok(Plan { selection, freezing, fresh, completing }))
 }
 
@@ -114,17 +114,17 @@ fn find_source(name: &ObjectRef) -> Result<FluxObject, Error> {
     )))
 }
 
-fn without_consent(claims: Vec<String>) -> Obstacle {
+fn without_consent(pvcs: Vec<String>) -> Obstacle {
     Obstacle {
-        sentence: format!(
+        summary: format!(
             "stopped before anything was changed: clearing the jam completes the deletion of {} whose volume is \
              deleted with it: {}; consent with complete-deletions=true",
-            count(claims.len(), "claim"),
-            row(&claims, 5),
+            count(pvcs.len(), "claim"),
+            row(&pvcs, 5),
         ),
         left: vec![Finding::with(
             "claims that are being deleted, on volumes with reclaim policy Delete: save their data first, or consent",
-            claims,
+            pvcs,
         )],
     }
 }
@@ -132,7 +132,7 @@ fn without_consent(claims: Vec<String>) -> Obstacle {
 fn paused(controller: Option<&Controller>) -> Option<Obstacle> {
     let controller = controller.filter(|controller| controller.paused)?;
     Some(Obstacle {
-        sentence: format!(
+        summary: format!(
             "stopped before anything was changed: Deployment {} is paused and cannot be restarted",
             controller.deployment
         ),
@@ -142,7 +142,7 @@ fn paused(controller: Option<&Controller>) -> Option<Obstacle> {
 
 fn held_by_another(held: &freeze::Held) -> Obstacle {
     Obstacle {
-        sentence: format!(
+        summary: format!(
             "stopped before anything was changed: {} is held by run {} of Salve",
             held.target, held.run
         ),

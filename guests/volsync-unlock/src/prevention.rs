@@ -6,7 +6,7 @@ use salve_sdk::query_replicationsources::{Health, Source};
 use salve_sdk::report::Finding;
 use salve_sdk::wording::{count, row};
 
-use crate::selection::{Chosen, Reason, Return, Selection};
+use crate::selection::{Reason, ResolvedGuest, Return, Selection};
 
 /// So many sources at the same minute are a storm.
 const STORM: usize = 8;
@@ -54,7 +54,7 @@ impl Selection {
     }
 }
 
-fn declared_without_claim(chosen: &Chosen) -> Option<String> {
+fn declared_without_claim(chosen: &ResolvedGuest) -> Option<String> {
     let name = &chosen.source.object.name;
     match (chosen.reason, &chosen.back) {
         (
@@ -70,7 +70,7 @@ fn declared_without_claim(chosen: &Chosen) -> Option<String> {
             "remove {name} from Git before {owner} is resumed, or its ReplicationSource returns without a claim"
         )),
         (Reason::Orphan | Reason::TerminatingSource, Return::Never)
-        | (Reason::Wedged | Reason::Literal, _) => None,
+        | (Reason::Stuck | Reason::Literal, _) => None,
     }
 }
 
@@ -101,7 +101,7 @@ mod tests {
 
     fn chosen(reason: Reason, back: Return) -> Selection {
         Selection {
-            chosen: vec![Chosen {
+            chosen: vec![ResolvedGuest {
                 source: samples::source("media/old-lidarr", 1, Health::Orphan),
                 reason,
                 owner: None,
@@ -128,7 +128,7 @@ mod tests {
         ] {
             assert!(texts(&chosen(Reason::Orphan, back), &[])[0].contains(said));
         }
-        assert_eq!(texts(&chosen(Reason::Wedged, Return::Never), &[]), [] as [&str; 0]);
+        assert_eq!(texts(&chosen(Reason::Stuck, Return::Never), &[]), [] as [&str; 0]);
     }
 
     #[test]

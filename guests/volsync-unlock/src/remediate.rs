@@ -5,6 +5,7 @@ use salve_sdk::Error;
 use salve_sdk::report::{Conclusion, Diagnosis, Finding, State, Verdict};
 
 use crate::config::Config;
+use crate::deadline::Deadline;
 use crate::diagnose::judge;
 use crate::ending::{self, Before};
 use crate::evidence::Seen;
@@ -12,7 +13,6 @@ use crate::host::query_pods;
 use crate::host::run::{self, Level};
 use crate::lookalikes;
 use crate::observe;
-use crate::patience::Deadline;
 use crate::prepare;
 use crate::prevention;
 use crate::selection::Selection;
@@ -24,7 +24,7 @@ use crate::work::{Stop, Work};
 /// # Errors
 /// A call that failed. What was frozen has been given back, or the sentence says that it was not.
 pub fn remediate(config: &Config) -> Result<Conclusion, Error> {
-    let deadline = Deadline::after(config.timeout);
+    let deadline = Deadline::of_run();
     run::step("evidence", "is it this incident?");
     let seen = observe::look(config)?;
     let (diagnosis, evidence) = judge(&seen, config.sample_gap);
@@ -34,17 +34,17 @@ pub fn remediate(config: &Config) -> Result<Conclusion, Error> {
     let plan = match prepare::prepare(config, &seen)? {
         Ok(plan) => plan,
         Err(obstacle) => {
-            let mut conclusion = Conclusion::new(Verdict::NotFixed, obstacle.sentence);
+            let mut conclusion = Conclusion::new(Verdict::NotFixed, obstacle.summary);
             conclusion.evidence = ending::told(&diagnosis, false);
-            conclusion.left = obstacle.left;
+            conclusion.remaining = obstacle.left;
             return Ok(conclusion);
         }
     };
-    let before = Before { running: verify::running(&query_pods::pods(&seen.namespaces)?) };
+    let before = Before { running: verify::running(&query_pods::list_pods(&seen.namespaces)?) };
     plan.announce(&seen);
 
     let mut work = Work::new(config, &seen, &plan, deadline);
-    let done = touch(&mut work).and_then(|()| {
+    let done = write(&mut work).and_then(|()| {
         ending::conclude(&mut work, &before, &diagnosis, &evidence).map_err(Stop::from)
     });
     match done {
@@ -53,7 +53,7 @@ pub fn remediate(config: &Config) -> Result<Conclusion, Error> {
     }
 }
 
-fn touch(work: &mut Work) -> Result<(), Stop> {
+fn write(work: &mut Work) -> Result<(), Stop> {
     work.freeze()?;
     work.delete()?;
     // mutant early-flux-resume: restart ~> resume()?; work.restart
@@ -68,19 +68,19 @@ fn turn_back(config: &Config, seen: &Seen, diagnosis: &Diagnosis) -> Option<Conc
     let verdict = match diagnosis.state {
         State::Incident => return None,
         State::Healthy => Verdict::NothingToDo,
-        // mutant lookalike-treated: Verdict::NotThisIncident ~> return None
-        State::NotThisIncident => Verdict::NotThisIncident,
+        // mutant lookalike-treated: Verdict::DifferentProblem ~> return None
+        State::DifferentProblem => Verdict::DifferentProblem,
     };
     if config.evidence_waived && lookalikes::forbids(seen).is_none() {
         run::note(
             Level::Warning,
-            &format!("evidence is waived; what was seen: {}", diagnosis.sentence),
+            &format!("evidence is waived; what was seen: {}", diagnosis.summary),
         );
         return None;
     }
-    let mut conclusion = Conclusion::new(verdict, diagnosis.sentence.clone());
+    let mut conclusion = Conclusion::new(verdict, diagnosis.summary.clone());
     conclusion.evidence = ending::told(diagnosis, false);
-    conclusion.left = diagnosis.instead.clone();
+    conclusion.remaining = diagnosis.ruled_out.clone();
     conclusion.prevention = prevention::advise(
         &Selection::default(),
         seen.sources.as_deref().unwrap_or_default(),
@@ -104,13 +104,13 @@ fn give_up(mut work: Work, stop: Stop, diagnosis: &Diagnosis) -> Result<Conclusi
         Stop::Error(error) => {
             Err(error.map(|text| format!("step {step}: {text} ({done}; {released})")))
         }
-        Stop::NotFixed(sentence) => {
-            let mut conclusion = Conclusion::new(Verdict::NotFixed, format!("{sentence} ({done})"));
+        Stop::NotFixed(summary) => {
+            let mut conclusion = Conclusion::new(Verdict::NotFixed, format!("{summary} ({done})"));
             conclusion.evidence = ending::told(diagnosis, false);
-            conclusion.left = std::mem::take(&mut work.left);
-            conclusion.left.extend(obstacles);
-            conclusion.left.extend(work.staying_away());
-            conclusion.left.push(Finding::new(released));
+            conclusion.remaining = std::mem::take(&mut work.remaining);
+            conclusion.remaining.extend(obstacles);
+            conclusion.remaining.extend(work.staying_away());
+            conclusion.remaining.push(Finding::new(released));
             Ok(conclusion)
         }
     }

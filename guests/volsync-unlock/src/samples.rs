@@ -1,9 +1,9 @@
 //! Objects for tests: small, whole, and the same everywhere.
 
 use salve_sdk::query_drivers::{CephHealth, Controller, Driver};
-use salve_sdk::query_flux::{FluxObject, Ownership, Standing, Subject, SubjectKind, SuspendedBy};
-use salve_sdk::query_pvcs::{Claim, Phase, Reclaim, Snapshot};
-use salve_sdk::query_replicationsources::{ClaimState, Health, Source};
+use salve_sdk::query_flux::{FluxObject, OwnerInfo, Ownership, Subject, SubjectKind, SuspendedBy};
+use salve_sdk::query_pvcs::{Phase, Pvc, ReclaimPolicy, Snapshot};
+use salve_sdk::query_replicationsources::{Health, PvcState, Source};
 use salve_sdk::{FluxKind, FluxRef, ObjectRef};
 
 use crate::evidence::{Log, Seen};
@@ -56,7 +56,7 @@ pub fn seen() -> Seen {
         namespaces: vec!["media".into()],
         remarks: Vec::new(),
         driver: driver(),
-        claims: Vec::new(),
+        pvcs: Vec::new(),
         snapshots: Vec::new(),
         sources: Some(Vec::new()),
         destinations: Vec::new(),
@@ -64,32 +64,32 @@ pub fn seen() -> Seen {
     }
 }
 
-pub fn pending(name: &str, number: u32) -> Claim {
-    Claim {
+pub fn pending(name: &str, number: u32) -> Pvc {
+    Pvc {
         object: object(name),
         uid: uid(number),
         created: NOW - 3_600_000,
         phase: Phase::Pending,
-        deleting_since: None,
+        terminating_since: None,
         waiting: None,
         evidence: None,
         storage_class: Some("ceph-block".into()),
         driver: Some(DRIVER.into()),
         volume: None,
-        reclaim: None,
+        reclaim_policy: None,
         data_source: None,
-        stands_for: None,
+        populates: None,
         owner: None,
         finalizers: Vec::new(),
     }
 }
 
-pub fn terminating(name: &str, number: u32, reclaim: Reclaim) -> Claim {
-    Claim {
+pub fn terminating(name: &str, number: u32, reclaim_policy: ReclaimPolicy) -> Pvc {
+    Pvc {
         phase: Phase::Bound,
-        deleting_since: Some(NOW - 60_000),
+        terminating_since: Some(NOW - 60_000),
         volume: Some(format!("pvc-{}", uid(number))),
-        reclaim: Some(reclaim),
+        reclaim_policy: Some(reclaim_policy),
         ..pending(name, number)
     }
 }
@@ -99,9 +99,9 @@ pub fn snapshot(name: &str, number: u32, owner: u32) -> Snapshot {
         object: object(name),
         uid: uid(number),
         created: NOW - 3_600_000,
-        deleting_since: None,
+        terminating_since: None,
         ready: false,
-        claim: None,
+        pvc: None,
         content: None,
         owner: Some("ReplicationSource/x".into()),
         owner_uid: Some(uid(owner)),
@@ -110,24 +110,24 @@ pub fn snapshot(name: &str, number: u32, owner: u32) -> Snapshot {
 }
 
 pub fn source(name: &str, number: u32, health: Health) -> Source {
-    let claim_state = match health {
-        Health::Orphan => ClaimState::Missing,
-        Health::TerminatingSource => ClaimState::Terminating,
-        Health::UnboundSource => ClaimState::Unbound,
-        Health::External => ClaimState::None,
-        Health::Healthy | Health::Wedged => ClaimState::Present,
+    let pvc_state = match health {
+        Health::Orphan => PvcState::Missing,
+        Health::TerminatingSource => PvcState::Terminating,
+        Health::UnboundSource => PvcState::Unbound,
+        Health::External => PvcState::None,
+        Health::Healthy | Health::Stuck => PvcState::Present,
     };
     Source {
-        claim: Some(object(name).name),
+        pvc: Some(object(name).name),
         object: object(name),
         uid: uid(number),
         generation: 1,
         digest: format!("digest-{number}"),
         created: NOW - 86_400_000 * 100,
-        claim_state,
+        pvc_state,
         health,
         mover: "restic".into(),
-        bears_identity: false,
+        has_identity: false,
         schedule: Some("0 * * * *".into()),
         paused: false,
         syncing_since: None,
@@ -150,7 +150,7 @@ pub fn flux_object(name: &str) -> FluxObject {
         generation: 1,
         suspended: None,
         ready: None,
-        busy: false,
+        reconciling: false,
         source: None,
         interval_seconds: 3_600,
         parent: None,
@@ -163,10 +163,10 @@ pub fn suspended(run: Option<&str>) -> Option<SuspendedBy> {
     Some(SuspendedBy { manager: Some("flux".into()), since: None, run: run.map(str::to_owned) })
 }
 
-pub fn ownership(of: &Source, standing: Standing, owner: Option<FluxObject>) -> Ownership {
-    Ownership {
+pub fn ownership(of: &Source, ownership: Ownership, owner: Option<FluxObject>) -> OwnerInfo {
+    OwnerInfo {
         subject: Subject { kind: SubjectKind::ReplicationSource, object: of.object.clone() },
-        standing,
+        ownership,
         owner,
         evidence: String::new(),
     }

@@ -1,8 +1,8 @@
 //! Whole runs against the scripted cluster: which touches, in which order, and what is said at the end.
 
-use salve_sdk::query_flux::{FluxObject, Standing};
-use salve_sdk::query_pvcs::{Claim, Reclaim, Waiting};
-use salve_sdk::query_replicationsources::{ClaimState, Health};
+use salve_sdk::query_flux::{FluxObject, Ownership};
+use salve_sdk::query_pvcs::{Pvc, ReclaimPolicy, Waiting};
+use salve_sdk::query_replicationsources::{Health, PvcState};
 use salve_sdk::report::{Conclusion, State, Verdict};
 use salve_sdk::types::{FluxKind, FluxRef};
 use salve_sdk::{Error, Remediation};
@@ -17,8 +17,8 @@ const GIT: &str = "GitRepository flux-system/flux-system";
 /// One locked claim, an orphan that Git declares, one that nobody knows, and a healthy source.
 fn incident() -> World {
     let mut seen = samples::seen();
-    seen.claims =
-        vec![Claim { waiting: Some(Waiting::CsiLocked), ..samples::pending("media/cache", 1) }];
+    seen.pvcs =
+        vec![Pvc { waiting: Some(Waiting::CsiLocked), ..samples::pending("media/cache", 1) }];
     // The world frees what is locked; the guest reads of it in the log.
     seen.log.sightings.add("a", NOW - 8_000, &samples::claim_line(1));
     let mut world = World::new(seen);
@@ -29,7 +29,7 @@ fn incident() -> World {
         11,
         Health::Orphan,
     ));
-    world.standing.insert(samples::object("media/lost"), (Standing::Abandoned, None));
+    world.ownership.insert(samples::object("media/lost"), (Ownership::Abandoned, None));
     world.owned(samples::source("media/plex", 12, Health::Healthy), flux_object("media/plex"));
     let git = FluxRef { kind: FluxKind::GitRepository, ..flux("flux-system/flux-system") };
     world
@@ -55,7 +55,7 @@ fn with(more: &str) -> String {
 
 fn lines(conclusion: &Conclusion) -> String {
     conclusion
-        .left
+        .remaining
         .iter()
         .chain(&conclusion.prevention)
         .map(|finding| format!("{}\n{}\n", finding.text, finding.details.join("\n")))
@@ -70,7 +70,7 @@ fn the_incident_is_cleared_in_seven_steps() {
         ["evidence", "freeze", "delete", "restart", "wait", "resume", "verify"]
     );
     assert_eq!(
-        world.touched,
+        world.has_writes,
         [
             "suspend Kustomization media/sonarr".to_owned(),
             format!("suspend {GIT}"),
@@ -81,7 +81,7 @@ fn the_incident_is_cleared_in_seven_steps() {
             "reconcile Kustomization media/sonarr".to_owned(),
         ]
     );
-    assert_eq!(conclusion.verdict, Verdict::Fixed, "{}", conclusion.sentence);
+    assert_eq!(conclusion.verdict, Verdict::Fixed, "{}", conclusion.summary);
     assert_eq!(conclusion.proof.len(), 2);
     assert_eq!((conclusion.figures[0].before, conclusion.figures[0].after), (Some(1), Some(0)));
     assert!(
@@ -97,7 +97,7 @@ fn a_healthy_cluster_is_not_touched() {
     world.owned(samples::source("media/plex", 12, Health::Healthy), flux_object("media/plex"));
     let (conclusion, world) = concluded(world, MEDIA);
     assert_eq!(conclusion.verdict, Verdict::NothingToDo);
-    assert!(world.touched.is_empty());
+    assert!(world.has_writes.is_empty());
 }
 
 #[test]
@@ -113,8 +113,8 @@ fn what_forbids_a_run_leaves_the_cluster_untouched_even_where_evidence_is_waived
         let mut world = incident();
         spoil(&mut world);
         let (conclusion, world) = concluded(world, &with(r#""evidence": "waived""#));
-        assert_eq!(conclusion.verdict, Verdict::NotThisIncident, "{}", conclusion.sentence);
-        assert!(world.touched.is_empty());
+        assert_eq!(conclusion.verdict, Verdict::DifferentProblem, "{}", conclusion.summary);
+        assert!(world.has_writes.is_empty());
     }
 }
 
@@ -126,10 +126,10 @@ fn a_look_alike_is_touched_only_where_evidence_is_waived() {
         world
     };
     let (conclusion, world) = concluded(look_alike(), MEDIA);
-    assert_eq!(conclusion.verdict, Verdict::NotThisIncident);
-    assert!(world.touched.is_empty());
+    assert_eq!(conclusion.verdict, Verdict::DifferentProblem);
+    assert!(world.has_writes.is_empty());
     let (conclusion, world) = concluded(look_alike(), &with(r#""evidence": "waived""#));
-    assert!(world.touched.contains(&RESTART.to_owned()));
+    assert!(world.has_writes.contains(&RESTART.to_owned()));
     assert!(conclusion.evidence[0].text.contains("evidence was waived"));
 }
 
@@ -137,18 +137,18 @@ fn a_look_alike_is_touched_only_where_evidence_is_waived() {
 fn a_pending_deletion_on_a_delete_volume_stops_the_run_without_consent() {
     let doomed = || {
         let mut world = incident();
-        world.seen.claims.push(samples::terminating("media/zigbee", 5, Reclaim::Delete));
+        world.seen.pvcs.push(samples::terminating("media/zigbee", 5, ReclaimPolicy::Delete));
         world
     };
     let (conclusion, world) = concluded(doomed(), MEDIA);
     assert_eq!(conclusion.verdict, Verdict::NotFixed);
     assert!(
-        conclusion.sentence.contains("media/zigbee")
-            && conclusion.sentence.contains("complete-deletions")
+        conclusion.summary.contains("media/zigbee")
+            && conclusion.summary.contains("complete-deletions")
     );
-    assert!(world.touched.is_empty());
+    assert!(world.has_writes.is_empty());
     let (conclusion, world) = concluded(doomed(), &with(r#""complete-deletions": true"#));
-    assert_eq!(conclusion.verdict, Verdict::Fixed, "{}", conclusion.sentence);
+    assert_eq!(conclusion.verdict, Verdict::Fixed, "{}", conclusion.summary);
     assert!(
         world
             .notes
@@ -164,8 +164,8 @@ fn an_owner_that_another_run_holds_is_refused_before_the_first_touch() {
         samples::suspended(Some("7c1d"));
     let (conclusion, world) = concluded(world, MEDIA);
     assert_eq!(conclusion.verdict, Verdict::NotFixed);
-    assert!(conclusion.sentence.contains("held by run 7c1d"));
-    assert!(world.touched.is_empty());
+    assert!(conclusion.summary.contains("held by run 7c1d"));
+    assert!(world.has_writes.is_empty());
 }
 
 #[test]
@@ -173,8 +173,8 @@ fn a_paused_controller_stops_the_run_before_anything_is_deleted() {
     let mut world = incident();
     world.seen.driver.controller.as_mut().expect("there").paused = true;
     let (conclusion, world) = concluded(world, MEDIA);
-    assert!(conclusion.sentence.contains("is paused"));
-    assert!(world.touched.is_empty());
+    assert!(conclusion.summary.contains("is paused"));
+    assert!(world.has_writes.is_empty());
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn a_source_that_is_not_there_is_an_error_before_the_first_touch() {
     let (answer, world) = run(incident(), &with(r#""source": "flux-system/flx-system""#));
     let error = answer.expect_err("there is no such source");
     assert!(matches!(&error, Error::NotFound(text) if text.contains("flux-system/flx-system")));
-    assert!(world.touched.is_empty());
+    assert!(world.has_writes.is_empty());
 }
 
 #[test]
@@ -193,11 +193,11 @@ fn a_parent_that_would_undo_the_suspend_is_frozen_first_and_resumed_last() {
     world.flux.insert(flux("flux-system/apps"), flux_object("flux-system/apps"));
     let (_, world) = concluded(world, MEDIA);
     assert_eq!(
-        world.touched.first().map(String::as_str),
+        world.has_writes.first().map(String::as_str),
         Some("suspend Kustomization flux-system/apps")
     );
     assert_eq!(
-        world.touched.last().map(String::as_str),
+        world.has_writes.last().map(String::as_str),
         Some("resume Kustomization flux-system/apps")
     );
 }
@@ -207,8 +207,8 @@ fn what_a_person_suspended_stays_suspended() {
     let mut world = incident();
     world.flux.get_mut(&flux("media/sonarr")).expect("there").suspended = samples::suspended(None);
     let (conclusion, world) = concluded(world, MEDIA);
-    assert_eq!(conclusion.verdict, Verdict::Fixed, "{}", conclusion.sentence);
-    assert!(!world.touched.iter().any(|touch| touch.contains("Kustomization media/sonarr")));
+    assert_eq!(conclusion.verdict, Verdict::Fixed, "{}", conclusion.summary);
+    assert!(!world.has_writes.iter().any(|write| write.contains("Kustomization media/sonarr")));
     assert_eq!(world.suspended(), ["Kustomization media/sonarr"]);
     assert!(
         lines(&conclusion)
@@ -218,21 +218,21 @@ fn what_a_person_suspended_stays_suspended() {
 
 #[test]
 fn after_any_failure_what_was_frozen_is_given_back() {
-    for (begins, error) in [
+    for (on_start, error) in [
         ("suspend GitRepository", Error::Conflict("changed meanwhile".into())),
         ("delete", Error::Denied("the 11th deletion".into())),
         ("restart", Error::Unavailable("no answer".into())),
         ("await", Error::Unavailable("no answer".into())),
     ] {
         let mut world = incident();
-        world.broken = Some((begins, error.clone()));
+        world.broken = Some((on_start, error.clone()));
         let (answer, world) = run(world, MEDIA);
-        let told = answer.expect_err(begins);
-        assert_eq!(std::mem::discriminant(&told), std::mem::discriminant(&error), "{begins}");
+        let told = answer.expect_err(on_start);
+        assert_eq!(std::mem::discriminant(&told), std::mem::discriminant(&error), "{on_start}");
         let released = ["what it froze has been resumed", "nothing is suspended by this run"]
             .iter()
-            .any(|words| told.sentence().contains(words));
-        assert!(released && world.suspended().is_empty(), "{begins}: {}", told.sentence());
+            .any(|words| told.message().contains(words));
+        assert!(released && world.suspended().is_empty(), "{on_start}: {}", told.message());
     }
 }
 
@@ -252,10 +252,10 @@ fn locks_that_return_end_the_run_after_one_restart() {
     world.relocks = true;
     let (conclusion, world) = concluded(world, MEDIA);
     assert_eq!(conclusion.verdict, Verdict::NotFixed);
-    assert!(conclusion.sentence.contains("Ceph or the network"), "{}", conclusion.sentence);
-    assert_eq!(world.touched.iter().filter(|touch| *touch == RESTART).count(), 1);
+    assert!(conclusion.summary.contains("Ceph or the network"), "{}", conclusion.summary);
+    assert_eq!(world.has_writes.iter().filter(|write| *write == RESTART).count(), 1);
     assert!(
-        !world.touched.iter().any(|touch| touch.starts_with("reconcile")),
+        !world.has_writes.iter().any(|write| write.starts_with("reconcile")),
         "nothing more is asked of a sick driver"
     );
     assert!(world.suspended().is_empty());
@@ -268,9 +268,9 @@ fn a_lock_in_the_very_last_look_is_not_fixed() {
     let (conclusion, _) = concluded(world, MEDIA);
     assert_eq!(conclusion.verdict, Verdict::NotFixed);
     assert!(
-        conclusion.proof.is_empty() && conclusion.sentence.contains("Ceph or the network"),
+        conclusion.proof.is_empty() && conclusion.summary.contains("Ceph or the network"),
         "{}",
-        conclusion.sentence
+        conclusion.summary
     );
 }
 
@@ -278,7 +278,8 @@ fn a_lock_in_the_very_last_look_is_not_fixed() {
 fn a_run_out_of_time_gives_back_what_it_froze() {
     let mut world = incident();
     world.rollout_hangs = true;
-    let (conclusion, world) = concluded(world, &with(r#""timeout": 60"#));
+    world.deadline = NOW + 60_000;
+    let (conclusion, world) = concluded(world, MEDIA);
     assert_eq!(conclusion.verdict, Verdict::NotFixed);
     assert!(world.suspended().is_empty());
     assert!(world.now - NOW < 120_000);
@@ -290,11 +291,11 @@ fn a_failure_at_the_end_says_what_was_done() {
     world.broken_look = Some(Error::Unavailable("no answer".into()));
     let (answer, world) = run(world, MEDIA);
     let told = answer.expect_err("the pods cannot be counted");
-    assert!(told.sentence().contains("step verify"), "{}", told.sentence());
+    assert!(told.message().contains("step verify"), "{}", told.message());
     assert!(
-        told.sentence().contains("2 ReplicationSources deleted, the driver was restarted"),
+        told.message().contains("2 ReplicationSources deleted, the driver was restarted"),
         "{}",
-        told.sentence()
+        told.message()
     );
     assert!(world.suspended().is_empty());
 }
@@ -305,7 +306,7 @@ fn a_restart_that_does_not_come_to_an_end_is_not_fixed() {
     world.rollout_hangs = true;
     let (conclusion, world) = concluded(world, MEDIA);
     assert_eq!(conclusion.verdict, Verdict::NotFixed);
-    assert!(conclusion.sentence.contains("waits for 2 new pods"), "{}", conclusion.sentence);
+    assert!(conclusion.summary.contains("waits for 2 new pods"), "{}", conclusion.summary);
     assert!(world.suspended().is_empty());
 }
 
@@ -315,15 +316,17 @@ fn an_operators_controller_has_its_pods_replaced() {
     world.seen.driver.controller.as_mut().expect("there").operator_managed = true;
     let (_, world) = concluded(world, MEDIA);
     assert!(
-        world.touched.contains(&"replace pods of rook-ceph/csi-rbdplugin-provisioner".to_owned())
+        world
+            .has_writes
+            .contains(&"replace pods of rook-ceph/csi-rbdplugin-provisioner".to_owned())
     );
 }
 
 #[test]
 fn the_literal_playbook_deletes_all_that_come_back() {
     let (conclusion, world) = concluded(incident(), &with(r#""mode": "all""#));
-    assert!(world.touched.contains(&"delete media/sonarr media/lost media/plex".to_owned()));
-    assert_eq!(conclusion.verdict, Verdict::Fixed, "{}", conclusion.sentence);
+    assert!(world.has_writes.contains(&"delete media/sonarr media/lost media/plex".to_owned()));
+    assert_eq!(conclusion.verdict, Verdict::Fixed, "{}", conclusion.summary);
     let names: Vec<String> =
         world.seen.sources.into_iter().flatten().map(|source| source.object.to_string()).collect();
     assert_eq!(names, ["media/plex", "media/sonarr"]);
@@ -331,19 +334,19 @@ fn the_literal_playbook_deletes_all_that_come_back() {
 
 #[test]
 fn a_release_without_drift_correction_is_forced_only_for_a_living_claim() {
-    for (claim_state, forced) in [(ClaimState::Present, true), (ClaimState::Missing, false)] {
+    for (pvc_state, forced) in [(PvcState::Present, true), (PvcState::Missing, false)] {
         let mut world = incident();
         let release = FluxRef { kind: FluxKind::HelmRelease, ..flux("media/radarr") };
-        let health = if forced { Health::Wedged } else { Health::Orphan };
+        let health = if forced { Health::Stuck } else { Health::Orphan };
         let mut source = samples::source("media/radarr", 20, health);
-        source.claim_state = claim_state;
+        source.pvc_state = pvc_state;
         world.owned(
             source,
             FluxObject { target: release, corrects_drift: false, ..flux_object("media/radarr") },
         );
         let (conclusion, world) = concluded(world, MEDIA);
-        assert_eq!(world.touched.contains(&"force HelmRelease media/radarr".to_owned()), forced);
-        assert_eq!(conclusion.verdict, Verdict::Fixed, "{}", conclusion.sentence);
+        assert_eq!(world.has_writes.contains(&"force HelmRelease media/radarr".to_owned()), forced);
+        assert_eq!(conclusion.verdict, Verdict::Fixed, "{}", conclusion.summary);
         assert_eq!(
             lines(&conclusion)
                 .contains("media/radarr stays away until HelmRelease media/radarr is upgraded"),
@@ -384,7 +387,7 @@ fn a_wedged_snapshot_is_waited_for_after_the_restart_and_reported_if_it_stays() 
 fn a_claim_that_does_not_end_is_reported_before_its_source_returns() {
     for stays in [false, true] {
         let mut world = incident();
-        world.seen.claims.push(samples::terminating("media/zigbee", 5, Reclaim::Retain));
+        world.seen.pvcs.push(samples::terminating("media/zigbee", 5, ReclaimPolicy::Retain));
         world.owned(
             samples::source("media/zigbee", 30, Health::TerminatingSource),
             flux_object("media/zigbee"),
@@ -416,13 +419,13 @@ fn snapshots_are_waited_for_before_the_restart_only_where_the_driver_can_delete_
 #[test]
 fn a_claim_that_waits_for_a_restore_is_left_with_what_to_do() {
     let mut world = incident();
-    world.seen.claims.push(Claim {
+    world.seen.pvcs.push(Pvc {
         waiting: Some(Waiting::ForDestination),
         data_source: Some("ReplicationDestination/paperless-dst".into()),
         ..samples::pending("media/paperless", 40)
     });
     let (conclusion, _) = concluded(world, MEDIA);
-    assert_eq!(conclusion.verdict, Verdict::Fixed, "{}", conclusion.sentence);
+    assert_eq!(conclusion.verdict, Verdict::Fixed, "{}", conclusion.summary);
     assert!(lines(&conclusion).contains(
         "media/paperless waits for ReplicationDestination paperless-dst, which does not exist"
     ));
@@ -439,7 +442,7 @@ fn a_lone_key_is_watched_until_it_lasts() {
     };
     let (diagnosis, world) = lone(200_000);
     assert_eq!(diagnosis.expect("it answers").state, State::Incident);
-    assert!(world.now > NOW + 180_000 && world.touched.is_empty());
+    assert!(world.now > NOW + 180_000 && world.has_writes.is_empty());
     let (diagnosis, _) = lone(60_000);
     assert_eq!(diagnosis.expect("it answers").state, State::Healthy);
 }
@@ -451,7 +454,7 @@ fn namespaces_that_are_not_there_are_said_and_none_at_all_is_an_error() {
     assert!(conclusion.evidence.iter().any(|finding| finding.text.contains("medja")));
     let (answer, world) = run(incident(), r#"{"namespaces": ["medja"]}"#);
     assert!(matches!(answer, Err(Error::NotFound(_))));
-    assert!(world.touched.is_empty());
+    assert!(world.has_writes.is_empty());
 }
 
 #[test]
@@ -459,6 +462,6 @@ fn where_no_source_is_to_blame_nothing_is_frozen_and_the_driver_is_restarted() {
     let mut world = incident();
     world.seen.sources = Some(vec![samples::source("media/plex", 12, Health::Healthy)]);
     let (conclusion, world) = concluded(world, MEDIA);
-    assert_eq!(world.touched, [RESTART]);
-    assert_eq!(conclusion.verdict, Verdict::Fixed, "{}", conclusion.sentence);
+    assert_eq!(world.has_writes, [RESTART]);
+    assert_eq!(conclusion.verdict, Verdict::Fixed, "{}", conclusion.summary);
 }

@@ -4,8 +4,8 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use salve_sdk::query_flux::{FluxObject, Standing};
-use salve_sdk::query_pvcs::{Claim, Phase, Snapshot};
+use salve_sdk::query_flux::{FluxObject, Ownership};
+use salve_sdk::query_pvcs::{Phase, Pvc, Snapshot};
 use salve_sdk::query_replicationsources::{Destination, Source};
 use salve_sdk::types::{FluxRef, Pod};
 use salve_sdk::{Error, ObjectRef};
@@ -17,13 +17,14 @@ use crate::samples;
 /// The cluster and what was asked of it.
 pub struct World {
     pub now: u64,
+    pub deadline: u64,
     pub seen: Seen,
-    pub standing: BTreeMap<ObjectRef, (Standing, Option<FluxRef>)>,
+    pub ownership: BTreeMap<ObjectRef, (Ownership, Option<FluxRef>)>,
     pub flux: BTreeMap<FluxRef, FluxObject>,
     pub pods: Vec<Pod>,
     pub log: Vec<(String, u64, String)>,
     /// Every touch, in order.
-    pub touched: Vec<String>,
+    pub has_writes: Vec<String>,
     pub steps: Vec<String>,
     pub notes: Vec<String>,
     /// Fails the touch that begins so.
@@ -40,7 +41,7 @@ pub struct World {
     pub restarted_at: Option<u64>,
     /// Snapshots outlive the restart.
     pub snapshots_stay: bool,
-    recorded: u64,
+    last_entry: u64,
     gone: Vec<Source>,
     cursors: Vec<(u64, usize)>,
 }
@@ -54,12 +55,13 @@ impl World {
     pub fn new(seen: Seen) -> Self {
         Self {
             now: samples::NOW,
+            deadline: samples::NOW + 3_600_000,
             seen,
-            standing: BTreeMap::new(),
+            ownership: BTreeMap::new(),
             flux: BTreeMap::new(),
             pods: Vec::new(),
             log: Vec::new(),
-            touched: Vec::new(),
+            has_writes: Vec::new(),
             steps: Vec::new(),
             notes: Vec::new(),
             broken: None,
@@ -69,7 +71,7 @@ impl World {
             locks_at_the_last_look: false,
             restarted_at: None,
             snapshots_stay: false,
-            recorded: 0,
+            last_entry: 0,
             gone: Vec::new(),
             cursors: Vec::new(),
         }
@@ -77,8 +79,8 @@ impl World {
 
     /// Adds a source with its owner.
     pub fn owned(&mut self, source: Source, owner: FluxObject) {
-        self.standing
-            .insert(source.object.clone(), (Standing::Managed, Some(owner.target.clone())));
+        self.ownership
+            .insert(source.object.clone(), (Ownership::Managed, Some(owner.target.clone())));
         self.flux.insert(owner.target.clone(), owner);
         self.seen.sources.get_or_insert_default().push(source);
     }
@@ -99,19 +101,19 @@ impl World {
             .collect()
     }
 
-    fn touch(&mut self, what: String) -> Result<(), Error> {
+    fn write(&mut self, what: String) -> Result<(), Error> {
         let broken = self
             .broken
             .as_ref()
-            .filter(|(begins, _)| what.starts_with(begins))
+            .filter(|(on_start, _)| what.starts_with(on_start))
             .map(|(_, error)| error.clone());
-        self.touched.push(what);
+        self.has_writes.push(what);
         broken.map_or(Ok(()), Err)
     }
 
     fn bring_back(&mut self, owner: &FluxRef) {
         let mine = |source: &Source| {
-            self.standing.get(&source.object).is_some_and(|(_, by)| by.as_ref() == Some(owner))
+            self.ownership.get(&source.object).is_some_and(|(_, by)| by.as_ref() == Some(owner))
         };
         let (back, gone) = std::mem::take(&mut self.gone).into_iter().partition::<Vec<_>, _>(mine);
         self.gone = gone;
@@ -132,15 +134,15 @@ impl World {
             self.log.push(("new".into(), now + 1_000, samples::claim_line(1)));
             return;
         }
-        for claim in &mut self.seen.claims {
-            let key = Key::Claim(claim.uid.clone());
+        for pvc in &mut self.seen.pvcs {
+            let key = Key::Pvc(pvc.uid.clone());
             if self.seen.log.sightings.0.contains_key(&key) {
-                (claim.phase, claim.waiting) = (Phase::Bound, None);
+                (pvc.phase, pvc.waiting) = (Phase::Bound, None);
             }
         }
         if !self.snapshots_stay {
-            self.seen.snapshots.retain(|snapshot| snapshot.deleting_since.is_none());
-            self.seen.claims.retain(|claim| claim.deleting_since.is_none());
+            self.seen.snapshots.retain(|snapshot| snapshot.terminating_since.is_none());
+            self.seen.pvcs.retain(|pvc| pvc.terminating_since.is_none());
         }
     }
 }
@@ -148,7 +150,7 @@ impl World {
 fn with<T>(ask: impl FnOnce(&mut World) -> T) -> T {
     WORLD.with_borrow_mut(|world| {
         let world = world.as_mut().expect("asked within a scene");
-        world.recorded += 1;
+        world.last_entry += 1;
         ask(world)
     })
 }
@@ -168,8 +170,11 @@ pub mod run {
     pub fn note(_: Level, text: &str) {
         super::with(|world| world.notes.push(text.to_owned()));
     }
-    pub fn recorded() -> u64 {
-        super::WORLD.with_borrow(|world| world.as_ref().expect("asked within a scene").recorded)
+    pub fn deadline() -> u64 {
+        super::with(|world| world.deadline)
+    }
+    pub fn last_entry() -> u64 {
+        super::WORLD.with_borrow(|world| world.as_ref().expect("asked within a scene").last_entry)
     }
 }
 
@@ -195,12 +200,12 @@ pub mod query_drivers {
 }
 
 pub mod query_pvcs {
-    use super::{Claim, Error, Snapshot, with};
+    use super::{Error, Pvc, Snapshot, with};
 
-    pub fn claims(_: &[String]) -> Result<Vec<Claim>, Error> {
-        with(|world| Ok(world.seen.claims.clone()))
+    pub fn list_pvcs(_: &[String]) -> Result<Vec<Pvc>, Error> {
+        with(|world| Ok(world.seen.pvcs.clone()))
     }
-    pub fn snapshots(_: &[String]) -> Result<Vec<Snapshot>, Error> {
+    pub fn list_snapshots(_: &[String]) -> Result<Vec<Snapshot>, Error> {
         with(|world| Ok(world.seen.snapshots.clone()))
     }
 }
@@ -208,10 +213,10 @@ pub mod query_pvcs {
 pub mod query_replicationsources {
     use super::{Destination, Error, Source, with};
 
-    pub fn sources(_: &[String]) -> Result<Vec<Source>, Error> {
+    pub fn list_sources(_: &[String]) -> Result<Vec<Source>, Error> {
         with(|world| world.seen.sources.clone().ok_or_else(|| Error::NotFound("no VolSync".into())))
     }
-    pub fn destinations(_: &[String]) -> Result<Vec<Destination>, Error> {
+    pub fn list_destinations(_: &[String]) -> Result<Vec<Destination>, Error> {
         with(|world| Ok(world.seen.destinations.clone()))
     }
 }
@@ -219,7 +224,7 @@ pub mod query_replicationsources {
 pub mod query_pods {
     use super::{Error, Pod, with};
 
-    pub fn pods(_: &[String]) -> Result<Vec<Pod>, Error> {
+    pub fn list_pods(_: &[String]) -> Result<Vec<Pod>, Error> {
         with(|world| {
             match world
                 .broken_look
@@ -234,19 +239,19 @@ pub mod query_pods {
 }
 
 pub mod query_flux {
-    use super::{Error, FluxRef, Standing, with};
-    pub use salve_sdk::query_flux::{FluxObject, Ownership, Subject, SubjectKind};
+    use super::{Error, FluxRef, Ownership, with};
+    pub use salve_sdk::query_flux::{FluxObject, OwnerInfo, Subject, SubjectKind};
 
-    pub fn owners(subjects: &[Subject]) -> Result<Vec<Ownership>, Error> {
+    pub fn find_owners(subjects: &[Subject]) -> Result<Vec<OwnerInfo>, Error> {
         with(|world| {
             let answer = |subject: &Subject| {
-                let (standing, owner) = world
-                    .standing
+                let (ownership, owner) = world
+                    .ownership
                     .get(&subject.object)
                     .cloned()
-                    .unwrap_or((Standing::HandMade, None));
+                    .unwrap_or((Ownership::Unmanaged, None));
                 let owner = owner.and_then(|owner| world.flux.get(&owner).cloned());
-                Ownership { subject: subject.clone(), standing, owner, evidence: String::new() }
+                OwnerInfo { subject: subject.clone(), ownership, owner, evidence: String::new() }
             };
             Ok(subjects.iter().map(answer).collect())
         })
@@ -301,7 +306,7 @@ pub mod tail_logs {
                 Ok(Page {
                     lines,
                     pods,
-                    unread: Vec::new(),
+                    unreadable: Vec::new(),
                     lines_read: 9,
                     more: false,
                     newest: None,
@@ -313,21 +318,21 @@ pub mod tail_logs {
 
 pub mod suspend_flux {
     use super::{Error, FluxRef, samples, with};
-    use salve_sdk::suspend_flux::{Prior, Resumed};
+    use salve_sdk::suspend_flux::{PreviousSuspend, Resumed};
 
     pub struct Suspension(FluxRef);
 
-    pub enum Hold {
+    pub enum SuspendResult {
         Suspended(Suspension),
         #[expect(dead_code, reason = "nobody interferes with these scenes")]
-        LeftAlone(String),
+        AlreadySuspended(String),
     }
 
     /// Where one fails, what was suspended before it is given back, as the host does.
-    pub fn suspend(targets: &[FluxRef], _: &str, _: u32) -> Result<Vec<Hold>, Error> {
+    pub fn suspend(targets: &[FluxRef], _: &str, _: u32) -> Result<Vec<SuspendResult>, Error> {
         with(|world| {
             for (index, target) in targets.iter().enumerate() {
-                if let Err(error) = world.touch(format!("suspend {target}")) {
+                if let Err(error) = world.write(format!("suspend {target}")) {
                     for before in &targets[..index] {
                         world.flux.get_mut(before).expect("it was there").suspended = None;
                     }
@@ -339,18 +344,21 @@ pub mod suspend_flux {
                     .ok_or_else(|| Error::NotFound(format!("{target}")))?;
                 object.suspended = samples::suspended(Some("ours"));
             }
-            Ok(targets.iter().map(|target| Hold::Suspended(Suspension(target.clone()))).collect())
+            Ok(targets
+                .iter()
+                .map(|target| SuspendResult::Suspended(Suspension(target.clone())))
+                .collect())
         })
     }
 
     impl Suspension {
         pub fn resume(&self) -> Result<Resumed, Error> {
             with(|world| {
-                world.touch(format!("resume {}", self.0))?;
+                world.write(format!("resume {}", self.0))?;
                 if let Some(object) = world.flux.get_mut(&self.0) {
                     object.suspended = None;
                 }
-                Ok(Resumed { restored: Prior::Absent, taken_over: None })
+                Ok(Resumed { restored: PreviousSuspend::Absent, taken_over: None })
             })
         }
     }
@@ -358,28 +366,30 @@ pub mod suspend_flux {
 
 pub mod reconcile_flux {
     use super::{Error, FluxRef, with};
-    use salve_sdk::reconcile_flux::Reconciled;
+    use salve_sdk::reconcile_flux::Reconciliation;
 
-    pub fn reconcile(target: &FluxRef, force: bool, _: u32) -> Result<Reconciled, Error> {
+    pub fn reconcile(target: &FluxRef, force: bool, _: u32) -> Result<Reconciliation, Error> {
         with(|world| {
-            world.touch(format!("{} {target}", if force { "force" } else { "reconcile" }))?;
+            world.write(format!("{} {target}", if force { "force" } else { "reconcile" }))?;
             let corrects = world.flux.get(target).is_some_and(|object| object.corrects_drift);
             if force || corrects {
                 world.bring_back(target);
             }
-            Ok(Reconciled { handled: true, ready: true, message: String::new() })
+            Ok(Reconciliation { handled: true, ready: true, message: String::new() })
         })
     }
 }
 
 pub mod delete_replicationsources {
     use super::{Error, with};
-    pub use salve_sdk::delete_replicationsources::{Deletion, End, Frozen, Pace};
+    pub use salve_sdk::delete_replicationsources::{
+        Deletion, DeletionOutcome, DeletionTarget, Pacing,
+    };
 
-    pub fn delete(set: &[Frozen], _: Pace) -> Result<Vec<Deletion>, Error> {
+    pub fn delete(set: &[DeletionTarget], _: Pacing) -> Result<Vec<Deletion>, Error> {
         with(|world| {
             let names: Vec<String> = set.iter().map(|frozen| frozen.object.to_string()).collect();
-            world.touch(format!("delete {}", names.join(" ")))?;
+            world.write(format!("delete {}", names.join(" ")))?;
             let chosen = |uid: &str| set.iter().any(|frozen| frozen.uid == uid);
             let sources = world.seen.sources.take().unwrap_or_default();
             let (gone, stay) =
@@ -391,12 +401,12 @@ pub mod delete_replicationsources {
                 |snapshot: &super::Snapshot| snapshot.owner_uid.as_deref().is_some_and(chosen);
             world.seen.snapshots.retain(|snapshot| !(snapshot.ready && owned(snapshot)));
             for snapshot in world.seen.snapshots.iter_mut().filter(|snapshot| owned(snapshot)) {
-                snapshot.deleting_since = Some(now);
+                snapshot.terminating_since = Some(now);
             }
-            let end = |frozen: &Frozen| Deletion {
+            let end = |frozen: &DeletionTarget| Deletion {
                 object: frozen.object.clone(),
                 uid: frozen.uid.clone(),
-                end: End::Deleted,
+                outcome: DeletionOutcome::Deleted,
                 message: None,
             };
             Ok(set.iter().map(end).collect())
@@ -414,7 +424,7 @@ pub mod restart_deployment {
                 Strategy::Annotate => "restart",
                 Strategy::ReplacePods => "replace pods of",
             };
-            world.touch(format!("{how} {target}"))?;
+            world.write(format!("{how} {target}"))?;
             world.free();
             Ok(Restarted { at: world.now, old_pods: Vec::new() })
         })
@@ -428,7 +438,8 @@ pub mod restart_deployment {
     ) -> Result<Rollout, Error> {
         with(|world| {
             world.now += u64::from(seconds.min(20)) * 1_000;
-            if let Some((_, error)) = world.broken.as_ref().filter(|(begins, _)| *begins == "await")
+            if let Some((_, error)) =
+                world.broken.as_ref().filter(|(on_start, _)| *on_start == "await")
             {
                 return Err(error.clone());
             }

@@ -1,7 +1,7 @@
 //! Which ReplicationSources are deleted, which are left out, and whether each comes back.
 
-use salve_sdk::query_flux::{FluxObject, Ownership, Standing};
-use salve_sdk::query_replicationsources::{ClaimState, Health, Source};
+use salve_sdk::query_flux::{FluxObject, OwnerInfo, Ownership};
+use salve_sdk::query_replicationsources::{Health, PvcState, Source};
 use salve_sdk::types::{FluxKind, FluxRef};
 
 use crate::config::{Config, Mode};
@@ -14,7 +14,7 @@ pub enum Reason {
     /// Its claim is being deleted.
     TerminatingSource,
     /// It has been synchronizing for far too long.
-    Wedged,
+    Stuck,
     /// `mode=all`: the playbook says so.
     Literal,
 }
@@ -25,7 +25,7 @@ impl Reason {
         match self {
             Self::Orphan => "its claim is gone",
             Self::TerminatingSource => "its claim is being deleted",
-            Self::Wedged => "wedged",
+            Self::Stuck => "wedged",
             Self::Literal => "mode=all",
         }
     }
@@ -48,7 +48,7 @@ pub enum Return {
 
 /// A source to be deleted.
 #[derive(Clone, Debug)]
-pub struct Chosen {
+pub struct ResolvedGuest {
     /// As it was seen: uid and digest bind the deletion.
     pub source: Source,
     /// Why.
@@ -72,7 +72,7 @@ pub struct Spared {
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
     /// To be deleted.
-    pub chosen: Vec<Chosen>,
+    pub chosen: Vec<ResolvedGuest>,
     /// To be left, and said.
     pub spared: Vec<Spared>,
 }
@@ -82,7 +82,7 @@ pub fn candidates(sources: &[Source], mode: Mode) -> Vec<(&Source, Reason)> {
     let reason = |source: &Source| match (source.health, mode) {
         (Health::Orphan, _) => Some(Reason::Orphan),
         (Health::TerminatingSource, _) => Some(Reason::TerminatingSource),
-        (Health::Wedged, _) => Some(Reason::Wedged),
+        (Health::Stuck, _) => Some(Reason::Stuck),
         (Health::Healthy | Health::UnboundSource | Health::External, Mode::All) => {
             Some(Reason::Literal)
         }
@@ -95,7 +95,7 @@ pub fn candidates(sources: &[Source], mode: Mode) -> Vec<(&Source, Reason)> {
 /// Decides on each candidate. `ownerships` answers for the candidates in their order.
 pub fn choose(
     candidates: &[(&Source, Reason)],
-    ownerships: &[Ownership],
+    ownerships: &[OwnerInfo],
     config: &Config,
 ) -> Selection {
     let mut selection = Selection::default();
@@ -105,7 +105,7 @@ pub fn choose(
             Some(why) => selection.spared.push(Spared { source, why }),
             None => {
                 let back = comes_back(&source, ownership);
-                selection.chosen.push(Chosen {
+                selection.chosen.push(ResolvedGuest {
                     source,
                     reason: *reason,
                     owner: ownership.owner.clone(),
@@ -117,33 +117,34 @@ pub fn choose(
     selection
 }
 
-fn spared(source: &Source, ownership: &Ownership, config: &Config) -> Option<String> {
-    if source.bears_identity && !config.delete_identities {
+fn spared(source: &Source, ownership: &OwnerInfo, config: &Config) -> Option<String> {
+    if source.has_identity && !config.delete_identities {
         return Some(format!(
             "deleting it destroys keys that peers know ({}); consent with delete-identities=true",
             source.mover
         ));
     }
-    let loses_a_backup = match source.claim_state {
-        ClaimState::Present | ClaimState::Unbound => true,
-        ClaimState::Terminating | ClaimState::Missing => false,
-        ClaimState::None => true,
+    let loses_a_backup = match source.pvc_state {
+        PvcState::Present | PvcState::Unbound => true,
+        PvcState::Terminating | PvcState::Missing => false,
+        PvcState::None => true,
     };
-    match ownership.standing {
-        Standing::Managed => None,
+    match ownership.ownership {
+        Ownership::Managed => None,
         // mutant foreign-owned-deleted: Some(format!("another tool owns it: {}",
         //     ownership.evidence)) ~> None
-        Standing::Foreign => Some(format!("another tool owns it: {}", ownership.evidence)),
-        Standing::HandMade if !config.delete_hand_made => Some("nobody re-creates it; consent with delete-hand-made=true".to_owned()),
-        Standing::Abandoned if loses_a_backup && !config.delete_hand_made => {
+        Ownership::Foreign => Some(format!("another tool owns it: {}", ownership.evidence)),
+        Ownership::Unmanaged if !config.delete_hand_made => Some("nobody re-creates it; consent with delete-hand-made=true".to_owned()),
+        Ownership::Abandoned if loses_a_backup && !config.delete_hand_made => {
             Some("its owner is gone, nobody re-creates it, and its claim lives; consent with delete-hand-made=true".to_owned())
         }
-        Standing::HandMade | Standing::Abandoned => None,
+        Ownership::Unmanaged | Ownership::Abandoned => None,
     }
 }
 
-fn comes_back(source: &Source, ownership: &Ownership) -> Return {
-    let Some(owner) = ownership.owner.as_ref().filter(|_| ownership.standing == Standing::Managed)
+fn comes_back(source: &Source, ownership: &OwnerInfo) -> Return {
+    let Some(owner) =
+        ownership.owner.as_ref().filter(|_| ownership.ownership == Ownership::Managed)
     else {
         return Return::Never;
     };
@@ -154,9 +155,9 @@ fn comes_back(source: &Source, ownership: &Ownership) -> Return {
     if target.kind != FluxKind::HelmRelease || owner.corrects_drift {
         return Return::WithOwner(target);
     }
-    match source.claim_state {
-        ClaimState::Present | ClaimState::Unbound | ClaimState::None => Return::Forced(target),
-        ClaimState::Terminating | ClaimState::Missing => Return::AtUpgrade(target),
+    match source.pvc_state {
+        PvcState::Present | PvcState::Unbound | PvcState::None => Return::Forced(target),
+        PvcState::Terminating | PvcState::Missing => Return::AtUpgrade(target),
     }
 }
 
@@ -178,8 +179,8 @@ impl Selection {
     }
 
     /// The sources that come back with this owner.
-    pub fn returning_with(&self, owner: &FluxRef) -> Vec<&Chosen> {
-        let with = |chosen: &&Chosen| match &chosen.back {
+    pub fn returning_with(&self, owner: &FluxRef) -> Vec<&ResolvedGuest> {
+        let with = |chosen: &&ResolvedGuest| match &chosen.back {
             Return::WithOwner(by) | Return::Forced(by) => by == owner,
             Return::AtUpgrade(_) | Return::Suspended(_) | Return::Never => false,
         };
@@ -187,8 +188,8 @@ impl Selection {
     }
 
     /// The sources that come back within the run.
-    pub fn returning(&self) -> Vec<&Chosen> {
-        let within = |chosen: &&Chosen| match chosen.back {
+    pub fn returning(&self) -> Vec<&ResolvedGuest> {
+        let within = |chosen: &&ResolvedGuest| match chosen.back {
             Return::WithOwner(_) | Return::Forced(_) => true,
             Return::AtUpgrade(_) | Return::Suspended(_) | Return::Never => false,
         };
@@ -207,15 +208,15 @@ mod tests {
 
     fn decide(
         source: Source,
-        standing: Standing,
+        ownership: Ownership,
         owner: Option<FluxObject>,
         config: &Config,
     ) -> Selection {
         let sources = [source];
         let candidates = candidates(&sources, config.mode);
-        let ownerships: Vec<Ownership> = candidates
+        let ownerships: Vec<OwnerInfo> = candidates
             .iter()
-            .map(|(source, _)| samples::ownership(source, standing, owner.clone()))
+            .map(|(source, _)| samples::ownership(source, ownership, owner.clone()))
             .collect();
         choose(&candidates, &ownerships, config)
     }
@@ -227,7 +228,7 @@ mod tests {
             Health::Orphan,
             Health::TerminatingSource,
             Health::UnboundSource,
-            Health::Wedged,
+            Health::Stuck,
             Health::External,
         ]
         .into_iter()
@@ -246,29 +247,29 @@ mod tests {
 
     #[test]
     fn consent_is_asked_for_by_standing() {
-        type Case = (Standing, Health, &'static str, Option<&'static str>);
+        type Case = (Ownership, Health, &'static str, Option<&'static str>);
         let cases: [Case; 8] = [
-            (Standing::Managed, Health::Orphan, "{}", None),
-            (Standing::Abandoned, Health::Orphan, "{}", None),
-            (Standing::Abandoned, Health::Wedged, "{}", Some("delete-hand-made")),
-            (Standing::Abandoned, Health::Wedged, r#"{"delete-hand-made": true}"#, None),
-            (Standing::HandMade, Health::Orphan, "{}", Some("delete-hand-made")),
-            (Standing::HandMade, Health::Orphan, r#"{"delete-hand-made": true}"#, None),
+            (Ownership::Managed, Health::Orphan, "{}", None),
+            (Ownership::Abandoned, Health::Orphan, "{}", None),
+            (Ownership::Abandoned, Health::Stuck, "{}", Some("delete-hand-made")),
+            (Ownership::Abandoned, Health::Stuck, r#"{"delete-hand-made": true}"#, None),
+            (Ownership::Unmanaged, Health::Orphan, "{}", Some("delete-hand-made")),
+            (Ownership::Unmanaged, Health::Orphan, r#"{"delete-hand-made": true}"#, None),
             (
-                Standing::Foreign,
+                Ownership::Foreign,
                 Health::Orphan,
                 r#"{"delete-hand-made": true}"#,
                 Some("another tool"),
             ),
-            (Standing::HandMade, Health::Healthy, r#"{"mode": "all"}"#, Some("delete-hand-made")),
+            (Ownership::Unmanaged, Health::Healthy, r#"{"mode": "all"}"#, Some("delete-hand-made")),
         ];
-        for (standing, health, text, why) in cases {
+        for (ownership, health, text, why) in cases {
             let selection =
-                decide(samples::source("media/x", 1, health), standing, None, &config(text));
+                decide(samples::source("media/x", 1, health), ownership, None, &config(text));
             assert_eq!(
                 selection.chosen.len(),
                 usize::from(why.is_none()),
-                "{standing:?} {health:?}"
+                "{ownership:?} {health:?}"
             );
             if let Some(why) = why {
                 assert!(selection.spared[0].why.contains(why), "{}", selection.spared[0].why);
@@ -278,13 +279,12 @@ mod tests {
 
     #[test]
     fn an_identity_needs_consent_whoever_owns_it() {
-        let source =
-            Source { bears_identity: true, ..samples::source("media/x", 1, Health::Orphan) };
+        let source = Source { has_identity: true, ..samples::source("media/x", 1, Health::Orphan) };
         let owner = Some(samples::flux_object("media/x"));
-        let refused = decide(source.clone(), Standing::Managed, owner.clone(), &config("{}"));
+        let refused = decide(source.clone(), Ownership::Managed, owner.clone(), &config("{}"));
         assert!(refused.spared[0].why.contains("delete-identities"));
         let consented =
-            decide(source, Standing::Managed, owner, &config(r#"{"delete-identities": true}"#));
+            decide(source, Ownership::Managed, owner, &config(r#"{"delete-identities": true}"#));
         assert_eq!(consented.chosen.len(), 1);
     }
 
@@ -299,11 +299,11 @@ mod tests {
         for (health, owner, back) in [
             (Health::Orphan, &kustomization, Return::WithOwner(kustomization.target.clone())),
             (Health::Orphan, &helm, Return::AtUpgrade(helm.target.clone())),
-            (Health::Wedged, &helm, Return::Forced(helm.target.clone())),
+            (Health::Stuck, &helm, Return::Forced(helm.target.clone())),
             (Health::Orphan, &asleep, Return::Suspended(asleep.target.clone())),
         ] {
             let source = samples::source("media/x", 1, health);
-            let selection = decide(source, Standing::Managed, Some(owner.clone()), &config("{}"));
+            let selection = decide(source, Ownership::Managed, Some(owner.clone()), &config("{}"));
             assert_eq!(selection.chosen[0].back, back);
             assert_eq!(selection.forces(&owner.target), matches!(back, Return::Forced(_)));
         }
@@ -314,16 +314,16 @@ mod tests {
         let sources = [
             samples::source("media/plex", 1, Health::Orphan),
             Source {
-                claim: Some("plex".into()),
+                pvc: Some("plex".into()),
                 ..samples::source("media/plex-r2", 2, Health::Orphan)
             },
         ];
         let config = config("{}");
         let candidates = candidates(&sources, config.mode);
         let owner = samples::flux_object("media/plex");
-        let ownerships: Vec<Ownership> = candidates
+        let ownerships: Vec<OwnerInfo> = candidates
             .iter()
-            .map(|(source, _)| samples::ownership(source, Standing::Managed, Some(owner.clone())))
+            .map(|(source, _)| samples::ownership(source, Ownership::Managed, Some(owner.clone())))
             .collect();
         let selection = choose(&candidates, &ownerships, &config);
         assert_eq!(selection.chosen.len(), 2);
@@ -339,6 +339,6 @@ mod tests {
             condition: None,
             ..samples::source("media/x", 1, Health::Orphan)
         };
-        assert_eq!(decide(fork, Standing::Abandoned, None, &config("{}")).chosen.len(), 1);
+        assert_eq!(decide(fork, Ownership::Abandoned, None, &config("{}")).chosen.len(), 1);
     }
 }

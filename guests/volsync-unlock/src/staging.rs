@@ -3,20 +3,20 @@
 
 use std::collections::BTreeSet;
 
-use salve_sdk::query_pvcs::{Claim, Snapshot, Waiting};
-use salve_sdk::query_replicationsources::{ClaimState, Destination, Source};
+use salve_sdk::query_pvcs::{Pvc, Snapshot, Waiting};
+use salve_sdk::query_replicationsources::{Destination, PvcState, Source};
 
 use crate::evidence::is_pending;
 use crate::freeze::{Freeze, Role};
 use crate::lock::Sightings;
-use crate::selection::{Chosen, Selection};
+use crate::selection::{ResolvedGuest, Selection};
 
 /// Groups of indices into `frozen` (which is in the order of freezing), to be resumed one group after the other.
 pub fn groups(
     frozen: &[Freeze],
     selection: &Selection,
     restoring: &BTreeSet<String>,
-    at_once: usize,
+    batch_size: usize,
 ) -> Vec<Vec<usize>> {
     let backwards = || (0..frozen.len()).rev();
     let of_role = |role: Role| backwards().filter(move |index| frozen[*index].role == role);
@@ -27,21 +27,21 @@ pub fn groups(
     let mut owners: Vec<usize> = of_role(Role::Owner).collect();
     owners.sort_by_key(waits);
     let mut groups: Vec<Vec<usize>> = of_role(Role::Source).map(|index| vec![index]).collect();
-    groups.extend(owners.chunks(at_once.max(1)).map(<[usize]>::to_vec));
+    groups.extend(owners.chunks(batch_size.max(1)).map(<[usize]>::to_vec));
     groups.extend(of_role(Role::Parent).map(|index| vec![index]));
     groups
 }
 
 /// Namespaces where a restore is still under way.
-pub fn restoring(destinations: &[Destination], claims: &[Claim]) -> BTreeSet<String> {
+pub fn restoring(destinations: &[Destination], pvcs: &[Pvc]) -> BTreeSet<String> {
     let syncing = destinations
         .iter()
         .filter(|destination| !destination.done && destination.syncing_since.is_some())
         .map(|destination| destination.object.namespace.clone());
-    let filling = claims
+    let filling = pvcs
         .iter()
-        .filter(|claim| is_pending(claim))
-        .filter(|claim| match claim.waiting.unwrap_or(Waiting::Unknown) {
+        .filter(|pvc| is_pending(pvc))
+        .filter(|pvc| match pvc.waiting.unwrap_or(Waiting::Unknown) {
             Waiting::Populating | Waiting::ForSnapshot => true,
             Waiting::ForFirstConsumer
             | Waiting::CsiLocked
@@ -49,16 +49,16 @@ pub fn restoring(destinations: &[Destination], claims: &[Claim]) -> BTreeSet<Str
             | Waiting::ForDestination
             | Waiting::NoProvisioner
             | Waiting::Misconfigured
-            | Waiting::Deleting
-            | Waiting::Unknown => claim.stands_for.is_some(),
+            | Waiting::Terminating
+            | Waiting::Unknown => pvc.populates.is_some(),
         })
-        .map(|claim| claim.object.namespace.clone());
+        .map(|pvc| pvc.object.namespace.clone());
     syncing.chain(filling).collect()
 }
 
 /// Which of `expected` are not back yet. A namesake with the old uid is the old one.
-pub fn missing<'a>(expected: &[&'a Chosen], sources: &[Source]) -> Vec<&'a Chosen> {
-    let is_back = |chosen: &Chosen| {
+pub fn missing<'a>(expected: &[&'a ResolvedGuest], sources: &[Source]) -> Vec<&'a ResolvedGuest> {
+    let is_back = |chosen: &ResolvedGuest| {
         sources
             .iter()
             .any(|source| source.object == chosen.source.object && source.uid != chosen.source.uid)
@@ -68,11 +68,11 @@ pub fn missing<'a>(expected: &[&'a Chosen], sources: &[Source]) -> Vec<&'a Chose
 
 /// Which of `expected` are not back, or are back and still in their first synchronization. One without a claim
 /// never ends its first, so it is not waited for.
-pub fn unsettled<'a>(expected: &[&'a Chosen], sources: &[Source]) -> Vec<&'a Chosen> {
-    let is_busy = |chosen: &Chosen| {
+pub fn unsettled<'a>(expected: &[&'a ResolvedGuest], sources: &[Source]) -> Vec<&'a ResolvedGuest> {
+    let is_busy = |chosen: &ResolvedGuest| {
         sources.iter().any(|source| {
             source.object == chosen.source.object
-                && source.claim_state == ClaimState::Present
+                && source.pvc_state == PvcState::Present
                 && source.syncing_since.is_some()
                 && source.last_sync.is_none()
         })
@@ -89,15 +89,15 @@ pub fn unsettled<'a>(expected: &[&'a Chosen], sources: &[Source]) -> Vec<&'a Cho
 
 /// Claims that are still being deleted, of sources that were deleted for it. A source that returns to one jams the
 /// driver again.
-pub fn vanishing<'a>(claims: &'a [Claim], chosen: &[Chosen]) -> Vec<&'a Claim> {
-    let of_one = |claim: &&Claim| {
-        claim.deleting_since.is_some()
+pub fn vanishing<'a>(pvcs: &'a [Pvc], chosen: &[ResolvedGuest]) -> Vec<&'a Pvc> {
+    let of_one = |pvc: &&Pvc| {
+        pvc.terminating_since.is_some()
             && chosen.iter().any(|chosen| {
-                chosen.source.object.namespace == claim.object.namespace
-                    && chosen.source.claim.as_ref() == Some(&claim.object.name)
+                chosen.source.object.namespace == pvc.object.namespace
+                    && chosen.source.pvc.as_ref() == Some(&pvc.object.name)
             })
     };
-    claims.iter().filter(of_one).collect()
+    pvcs.iter().filter(of_one).collect()
 }
 
 /// Snapshots of these owners that are still there.
@@ -119,15 +119,15 @@ mod tests {
     use super::*;
     use crate::samples::{self, NOW};
     use crate::selection::{Reason, Return};
-    use salve_sdk::query_pvcs::Reclaim;
+    use salve_sdk::query_pvcs::ReclaimPolicy;
     use salve_sdk::query_replicationsources::Health;
 
     fn freeze(name: &str, role: Role) -> Freeze {
         Freeze { target: samples::flux(name), role }
     }
 
-    fn chosen(name: &str, number: u32) -> Chosen {
-        Chosen {
+    fn chosen(name: &str, number: u32) -> ResolvedGuest {
+        ResolvedGuest {
             source: samples::source(name, number, Health::Orphan),
             reason: Reason::Orphan,
             owner: Some(samples::flux_object(name)),
@@ -169,9 +169,9 @@ mod tests {
                 )
             })
             .collect();
-        for at_once in 0..9 {
+        for batch_size in 0..9 {
             let mut all: Vec<usize> =
-                groups(&frozen, &Selection::default(), &BTreeSet::new(), at_once)
+                groups(&frozen, &Selection::default(), &BTreeSet::new(), batch_size)
                     .into_iter()
                     .flatten()
                     .collect();
@@ -190,8 +190,8 @@ mod tests {
         assert_eq!(missing(&expected, std::slice::from_ref(&reborn)).len(), 0);
         let orphan = Source { syncing_since: Some(NOW), last_sync: None, ..reborn };
         assert_eq!(unsettled(&expected, std::slice::from_ref(&orphan)).len(), 0);
-        let busy = Source { claim_state: ClaimState::Present, ..orphan };
-        assert_eq!(unsettled(&expected, &[busy]).len(), 1);
+        let reconciling = Source { pvc_state: PvcState::Present, ..orphan };
+        assert_eq!(unsettled(&expected, &[reconciling]).len(), 1);
     }
 
     #[test]
@@ -216,12 +216,12 @@ mod tests {
 
     #[test]
     fn a_claim_still_vanishing_is_found_by_its_source() {
-        let vanishing_claim = samples::terminating("media/a", 5, Reclaim::Retain);
+        let vanishing_claim = samples::terminating("media/a", 5, ReclaimPolicy::Retain);
         let reborn = samples::pending("media/a", 6);
-        let elsewhere = samples::terminating("ai/a", 7, Reclaim::Retain);
-        let claims = [vanishing_claim, reborn, elsewhere];
-        let found = vanishing(&claims, &[chosen("media/a", 1)]);
-        assert_eq!(found.iter().map(|claim| &claim.uid).collect::<Vec<_>>(), [&samples::uid(5)]);
+        let elsewhere = samples::terminating("ai/a", 7, ReclaimPolicy::Retain);
+        let pvcs = [vanishing_claim, reborn, elsewhere];
+        let found = vanishing(&pvcs, &[chosen("media/a", 1)]);
+        assert_eq!(found.iter().map(|pvc| &pvc.uid).collect::<Vec<_>>(), [&samples::uid(5)]);
     }
 
     #[test]
@@ -238,7 +238,7 @@ mod tests {
         };
         assert_eq!(restoring(&[destination(true, false)], &[]).len(), 1);
         assert_eq!(restoring(&[destination(false, true)], &[]).len(), 0);
-        let filling = Claim { waiting: Some(Waiting::Populating), ..samples::pending("ai/x", 1) };
+        let filling = Pvc { waiting: Some(Waiting::Populating), ..samples::pending("ai/x", 1) };
         assert!(restoring(&[], &[filling]).contains("ai"));
     }
 }

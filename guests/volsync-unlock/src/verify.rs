@@ -1,7 +1,7 @@
 //! Whether it is over, from the last look: no lock, no claim that waits without a reason, the backups back.
 
 use salve_sdk::query_drivers::Driver;
-use salve_sdk::query_pvcs::{Claim, Waiting};
+use salve_sdk::query_pvcs::{Pvc, Waiting};
 use salve_sdk::query_replicationsources::Destination;
 use salve_sdk::report::Finding;
 use salve_sdk::types::Pod;
@@ -13,11 +13,11 @@ use crate::lookalikes;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Recovery<'a> {
     /// The driver still refuses them, or is too slow for them.
-    pub stuck: Vec<&'a Claim>,
+    pub stuck: Vec<&'a Pvc>,
     /// They wait, and nothing says why.
-    pub unexplained: Vec<&'a Claim>,
+    pub unexplained: Vec<&'a Pvc>,
     /// They wait for something else, and a person may have to do it.
-    pub explained: Vec<&'a Claim>,
+    pub explained: Vec<&'a Pvc>,
 }
 
 impl Recovery<'_> {
@@ -28,21 +28,21 @@ impl Recovery<'_> {
 }
 
 /// Sorts the Pending claims by what they still wait for.
-pub fn recovery<'a>(claims: &'a [Claim], driver: &Driver) -> Recovery<'a> {
+pub fn recovery<'a>(pvcs: &'a [Pvc], driver: &Driver) -> Recovery<'a> {
     let mut recovery = Recovery::default();
-    for claim in claims {
+    for pvc in pvcs {
         // The host's proof counts these whatever their phase.
-        if matches!(claim.waiting, Some(Waiting::CsiLocked | Waiting::CsiSlow)) {
-            recovery.stuck.push(claim);
+        if matches!(pvc.waiting, Some(Waiting::CsiLocked | Waiting::CsiSlow)) {
+            recovery.stuck.push(pvc);
             continue;
         }
-        if !is_pending(claim) {
+        if !is_pending(pvc) {
             continue;
         }
-        let of_driver = is_of(claim, driver);
-        match claim.waiting.unwrap_or(Waiting::Unknown) {
+        let of_driver = is_of(pvc, driver);
+        match pvc.waiting.unwrap_or(Waiting::Unknown) {
             Waiting::NoProvisioner | Waiting::Unknown if of_driver => {
-                recovery.unexplained.push(claim)
+                recovery.unexplained.push(pvc)
             }
             Waiting::NoProvisioner
             | Waiting::Unknown
@@ -51,24 +51,24 @@ pub fn recovery<'a>(claims: &'a [Claim], driver: &Driver) -> Recovery<'a> {
             | Waiting::ForDestination
             | Waiting::Populating
             | Waiting::ForSnapshot
-            | Waiting::Misconfigured => recovery.explained.push(claim),
-            Waiting::ForFirstConsumer | Waiting::Deleting => {}
+            | Waiting::Misconfigured => recovery.explained.push(pvc),
+            Waiting::ForFirstConsumer | Waiting::Terminating => {}
         }
     }
     recovery
 }
 
 /// What a claim that still waits needs from a person.
-pub fn remedy(claim: &Claim, destinations: &[Destination]) -> String {
-    let object = &claim.object;
-    match claim.waiting.unwrap_or(Waiting::Unknown) {
-        Waiting::ForDestination => lookalikes::of_destination(claim, destinations),
+pub fn remedy(pvc: &Pvc, destinations: &[Destination]) -> String {
+    let object = &pvc.object;
+    match pvc.waiting.unwrap_or(Waiting::Unknown) {
+        Waiting::ForDestination => lookalikes::of_destination(pvc, destinations),
         Waiting::Populating => format!("{object} is Pending: VolSync fills its volume"),
         Waiting::ForSnapshot => format!("{object} is Pending: its snapshot is not ready yet"),
         Waiting::Misconfigured => {
             format!(
                 "{object} is Pending: {}",
-                claim.evidence.as_deref().unwrap_or("its class is missing or refused")
+                pvc.evidence.as_deref().unwrap_or("its class is missing or refused")
             )
         }
         Waiting::CsiLocked => {
@@ -79,21 +79,21 @@ pub fn remedy(claim: &Claim, destinations: &[Destination]) -> String {
         ),
         Waiting::NoProvisioner => format!("{object} is Pending: no provisioner acts for it"),
         Waiting::ForFirstConsumer => format!("{object} waits for its first consumer: normal"),
-        Waiting::Deleting => format!("{object} is being deleted"),
+        Waiting::Terminating => format!("{object} is being deleted"),
         Waiting::Unknown => format!("{object} is Pending, and no event says why"),
     }
 }
 
 /// Pods that run and are ready.
 pub fn running(pods: &[Pod]) -> usize {
-    pods.iter().filter(|pod| pod.ready && !pod.deleting).count()
+    pods.iter().filter(|pod| pod.ready && !pod.terminating).count()
 }
 
 /// Pods that mount claims and do not run yet.
 pub fn held_up(pods: &[Pod]) -> Option<Finding> {
     let waits = |pod: &&Pod| {
         let finished = pod.phase == "Succeeded" || pod.phase == "Failed";
-        !pod.ready && !pod.deleting && !finished && !pod.claims.is_empty()
+        !pod.ready && !pod.terminating && !finished && !pod.pvcs.is_empty()
     };
     let lines: Vec<String> = pods
         .iter()
@@ -130,33 +130,29 @@ mod tests {
             (Some(Waiting::ForSnapshot), true),
             (Some(Waiting::Misconfigured), true),
             (Some(Waiting::ForFirstConsumer), true),
-            (Some(Waiting::Deleting), true),
+            (Some(Waiting::Terminating), true),
         ] {
-            let claims = [Claim { waiting, ..samples::pending("media/a", 1) }];
-            assert_eq!(
-                recovery(&claims, &samples::driver()).is_complete(),
-                complete,
-                "{waiting:?}"
-            );
+            let pvcs = [Pvc { waiting, ..samples::pending("media/a", 1) }];
+            assert_eq!(recovery(&pvcs, &samples::driver()).is_complete(), complete, "{waiting:?}");
         }
     }
 
     #[test]
     fn another_drivers_silence_is_not_ours_to_wait_for() {
-        let claims = [Claim {
+        let pvcs = [Pvc {
             driver: Some("other".into()),
             storage_class: Some("other".into()),
             ..samples::pending("media/a", 1)
         }];
         let driver = samples::driver();
-        let recovery = recovery(&claims, &driver);
+        let recovery = recovery(&pvcs, &driver);
         assert!(recovery.is_complete());
         assert_eq!(recovery.explained.len(), 1);
     }
 
     #[test]
     fn a_bound_claim_has_recovered() {
-        let claims = [Claim { phase: Phase::Bound, ..samples::pending("media/a", 1) }];
-        assert_eq!(recovery(&claims, &samples::driver()), Recovery::default());
+        let pvcs = [Pvc { phase: Phase::Bound, ..samples::pending("media/a", 1) }];
+        assert_eq!(recovery(&pvcs, &samples::driver()), Recovery::default());
     }
 }

@@ -25,7 +25,7 @@ pub struct Reading {
     /// All pods were read to the end of their logs, and there was one at least.
     pub whole: bool,
     /// Numbers of the recorded pages.
-    pub recorded: Vec<u64>,
+    pub last_entry: Vec<u64>,
 }
 
 impl Watch {
@@ -47,20 +47,20 @@ impl Watch {
         let mut reading = Reading::default();
         for _ in 0..MOST_PAGES {
             let page = self.cursor.next()?;
-            reading.recorded.push(run::recorded());
+            reading.last_entry.push(run::last_entry());
             for line in &page.lines {
                 log.sightings.add(&line.pod, line.time, &line.text);
             }
             reading.lines += page.lines.len();
-            reading.whole = !page.pods.is_empty() && page.unread.is_empty();
+            reading.whole = !page.pods.is_empty() && page.unreadable.is_empty();
             log.pods.extend(page.pods);
-            log.unread = page.unread.into_iter().collect();
+            log.unreadable = page.unreadable.into_iter().collect();
             if !page.more {
                 return Ok(reading);
             }
         }
         reading.whole = false;
-        log.unread.insert(format!("the log is longer than {MOST_PAGES} pages"));
+        log.unreadable.insert(format!("the log is longer than {MOST_PAGES} pages"));
         Ok(reading)
     }
 }

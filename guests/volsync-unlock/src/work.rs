@@ -7,17 +7,19 @@ use salve_sdk::report::Finding;
 use salve_sdk::wording::{age, count, span};
 
 use crate::config::Config;
+use crate::deadline::{Deadline, until};
 use crate::evidence::{Log, Seen};
 use crate::freeze::Role;
-use crate::frozen::Frozen;
-use crate::host::delete_replicationsources::{self, Deletion, End, Frozen as Target, Pace};
+use crate::frozen::DeletionTarget;
+use crate::host::delete_replicationsources::{
+    self, Deletion, DeletionOutcome, DeletionTarget as Target, Pacing,
+};
 use crate::host::restart_deployment::{self, Restarted, Strategy};
 use crate::host::run::{self, Level};
 use crate::host::{query_drivers, query_pvcs, query_replicationsources, reconcile_flux};
 use crate::lookalikes;
-use crate::patience::{Deadline, until};
 use crate::prepare::Plan;
-use crate::selection::{Chosen, Return};
+use crate::selection::{ResolvedGuest, Return};
 use crate::staging;
 use crate::verify;
 use crate::watch::Watch;
@@ -57,11 +59,11 @@ pub struct Work<'a> {
     /// When the run gives up.
     pub deadline: Deadline,
     /// What is suspended.
-    pub frozen: Frozen,
+    pub frozen: DeletionTarget,
     /// The step under way.
     pub step: &'static str,
     /// What is not as a person might expect it.
-    pub left: Vec<Finding>,
+    pub remaining: Vec<Finding>,
     /// uids of the sources that are gone.
     pub deleted: Vec<String>,
     /// Whether the driver was restarted. Once is all.
@@ -125,9 +127,9 @@ impl<'a> Work<'a> {
             seen,
             plan,
             deadline,
-            frozen: Frozen::default(),
+            frozen: DeletionTarget::default(),
             step: "evidence",
-            left: Vec::new(),
+            remaining: Vec::new(),
             deleted: Vec::new(),
             restarted: false,
             restart: None,
@@ -136,10 +138,7 @@ impl<'a> Work<'a> {
 
     fn begin(&mut self, step: &'static str, title: &str) -> Result<(), Stop> {
         if self.deadline.is_over() {
-            let timeout = span(self.config.timeout);
-            return Err(Stop::NotFixed(format!(
-                "the run took longer than its timeout of {timeout}, before step {step}"
-            )));
+            return Err(Stop::NotFixed(format!("the run's deadline passed before step {step}")));
         }
         self.step = step;
         run::step(step, title);
@@ -171,23 +170,26 @@ impl<'a> Work<'a> {
                 object: chosen.source.object.clone(),
                 uid: chosen.source.uid.clone(),
                 digest: chosen.source.digest.clone(),
-                why: chosen.reason.word().to_owned(),
+                reason: chosen.reason.word().to_owned(),
             })
             .collect();
-        let pace =
-            Pace { at_once: self.config.deletions_at_once, pause: self.config.deletion_pause };
-        let deletions = delete_replicationsources::delete(&set, pace)?;
+        let pacing = Pacing {
+            batch_size: self.config.deletions_at_once,
+            interval_ms: self.config.deletion_pause,
+        };
+        let deletions = delete_replicationsources::delete(&set, pacing)?;
         self.account(&deletions);
         if self.deleted.is_empty() {
             let why =
                 deletions.iter().find_map(|deletion| deletion.message.clone()).unwrap_or_default();
-            let sentence = format!("no ReplicationSource could be deleted: {why}");
+            let summary = format!("no ReplicationSource could be deleted: {why}");
             // Where each was refused it is the cluster's word, not a state of affairs: whoever runs this has to be told whose fault it is.
-            let is_refused = deletions.iter().all(|deletion| deletion.end == End::Refused);
+            let is_refused =
+                deletions.iter().all(|deletion| deletion.outcome == DeletionOutcome::Rejected);
             return Err(if is_refused {
-                Stop::Error(Error::Denied(sentence))
+                Stop::Error(Error::Denied(summary))
             } else {
-                Stop::NotFixed(sentence)
+                Stop::NotFixed(summary)
             });
         }
         // A jammed driver deletes nothing: there the snapshots are waited for after the restart alone.
@@ -195,7 +197,7 @@ impl<'a> Work<'a> {
         if sightings.0.is_empty() {
             let (namespaces, deleted) = (&self.seen.namespaces, &self.deleted);
             until(self.deadline, self.config.snapshot_wait, PAUSE, || {
-                let snapshots = query_pvcs::snapshots(namespaces)?;
+                let snapshots = query_pvcs::list_snapshots(namespaces)?;
                 Ok(staging::cascading(&snapshots, deleted)
                     .iter()
                     .all(|snapshot| staging::is_wedged(snapshot, sightings)))
@@ -207,16 +209,23 @@ impl<'a> Work<'a> {
     fn account(&mut self, deletions: &[Deletion]) {
         for deletion in deletions {
             let message = deletion.message.as_deref().unwrap_or("no reason given");
-            let why = match deletion.end {
-                End::Deleted | End::AlreadyGone => {
+            let why = match deletion.outcome {
+                DeletionOutcome::Deleted | DeletionOutcome::AlreadyGone => {
                     self.deleted.push(deletion.uid.clone());
                     continue;
                 }
-                End::Replaced => "another object bears its name now".to_owned(),
-                End::Changed => "its spec changed meanwhile".to_owned(),
-                End::Refused => format!("the cluster refused: {message}"),
+                DeletionOutcome::Replaced => "another object bears its name now".to_owned(),
+                DeletionOutcome::Changed => "its spec changed meanwhile".to_owned(),
+                DeletionOutcome::Rejected => format!("the cluster rejected it: {message}"),
+                DeletionOutcome::Unknown => {
+                    self.remaining.push(Finding::new(format!(
+                        "ReplicationSource {} may have been deleted: {message}",
+                        deletion.object
+                    )));
+                    continue;
+                }
             };
-            self.left.push(Finding::new(format!(
+            self.remaining.push(Finding::new(format!(
                 "ReplicationSource {} was not deleted: {why}",
                 deletion.object
             )));
@@ -269,30 +278,30 @@ impl<'a> Work<'a> {
         if !self.deleted.is_empty() {
             let deleted = &self.deleted;
             until(self.deadline, self.config.snapshot_wait, PAUSE, || {
-                Ok(staging::cascading(&query_pvcs::snapshots(namespaces)?, deleted).is_empty())
+                Ok(staging::cascading(&query_pvcs::list_snapshots(namespaces)?, deleted).is_empty())
             })?;
-            let snapshots = query_pvcs::snapshots(namespaces)?;
+            let snapshots = query_pvcs::list_snapshots(namespaces)?;
             let remaining = staging::cascading(&snapshots, deleted);
             if !remaining.is_empty() {
-                self.left.push(survivors(&remaining, run::now()));
+                self.remaining.push(survivors(&remaining, run::now()));
             }
             let chosen = &self.plan.selection.chosen;
             until(self.deadline, self.config.snapshot_wait, PAUSE, || {
-                Ok(staging::vanishing(&query_pvcs::claims(namespaces)?, chosen).is_empty())
+                Ok(staging::vanishing(&query_pvcs::list_pvcs(namespaces)?, chosen).is_empty())
             })?;
-            let claims = query_pvcs::claims(namespaces)?;
-            self.left.extend(staging::vanishing(&claims, chosen).iter().map(|claim| {
-                let holds = claim.finalizers.join(", ");
-                Finding::new(format!("claim {} is still being deleted, held by {holds}: its source jams the driver again if it returns first", claim.object))
+            let pvcs = query_pvcs::list_pvcs(namespaces)?;
+            self.remaining.extend(staging::vanishing(&pvcs, chosen).iter().map(|pvc| {
+                let holds = pvc.finalizers.join(", ");
+                Finding::new(format!("claim {} is still being deleted, held by {holds}: its source jams the driver again if it returns first", pvc.object))
             }));
         }
         if !self.plan.selection.returning().is_empty() {
             // Restores before backups: what comes back synchronizes at once, and on the same driver.
             until(self.deadline, self.config.restore_wait, PAUSE, || {
-                let claims = query_pvcs::claims(namespaces)?;
-                let destinations = query_replicationsources::destinations(namespaces)?;
-                let is_free = verify::recovery(&claims, &self.seen.driver).stuck.is_empty();
-                Ok(is_free && staging::restoring(&destinations, &claims).is_empty())
+                let pvcs = query_pvcs::list_pvcs(namespaces)?;
+                let destinations = query_replicationsources::list_destinations(namespaces)?;
+                let is_free = verify::recovery(&pvcs, &self.seen.driver).stuck.is_empty();
+                Ok(is_free && staging::restoring(&destinations, &pvcs).is_empty())
             })?;
         }
         Ok(())
@@ -314,8 +323,8 @@ impl<'a> Work<'a> {
         let namespaces = &self.seen.namespaces;
         let mut prompt = self.read_log()?;
         let restoring = if prompt {
-            let destinations = query_replicationsources::destinations(namespaces)?;
-            staging::restoring(&destinations, &query_pvcs::claims(namespaces)?)
+            let destinations = query_replicationsources::list_destinations(namespaces)?;
+            staging::restoring(&destinations, &query_pvcs::list_pvcs(namespaces)?)
         } else {
             Default::default()
         };
@@ -323,15 +332,15 @@ impl<'a> Work<'a> {
         let selection = &self.plan.selection;
         for group in staging::groups(&order, selection, &restoring, self.config.resume_at_once) {
             prompt = prompt && !self.deadline.is_over();
-            let mut expected: Vec<&Chosen> = Vec::new();
+            let mut expected: Vec<&ResolvedGuest> = Vec::new();
             for index in group {
                 let target = &order[index].target;
                 let obstacle = self.frozen.resume(index);
                 let is_back = obstacle.is_none();
-                self.left.extend(obstacle);
+                self.remaining.extend(obstacle);
                 if prompt && is_back && order[index].role == Role::Owner {
                     let back = selection.returning_with(target);
-                    self.left.extend(self.reconcile(index, selection.forces(target)));
+                    self.remaining.extend(self.reconcile(index, selection.forces(target)));
                     expected.extend(
                         back.into_iter().filter(|chosen| self.deleted.contains(&chosen.source.uid)),
                     );
@@ -341,7 +350,7 @@ impl<'a> Work<'a> {
                 until(self.deadline, self.config.resume_wait, PAUSE, || {
                     Ok(staging::unsettled(
                         &expected,
-                        &query_replicationsources::sources(namespaces)?,
+                        &query_replicationsources::list_sources(namespaces)?,
                     )
                     .is_empty())
                 })?;
@@ -361,14 +370,14 @@ impl<'a> Work<'a> {
             ))),
             Err(error) => Some(Finding::new(format!(
                 "{target} is resumed, but could not be asked to reconcile: {}",
-                error.sentence()
+                error.message()
             ))),
         }
     }
 
     /// What was deleted and has to be there again at the end.
-    pub fn expected(&self) -> Vec<&Chosen> {
-        let deleted = |chosen: &&Chosen| self.deleted.contains(&chosen.source.uid);
+    pub fn expected(&self) -> Vec<&ResolvedGuest> {
+        let deleted = |chosen: &&ResolvedGuest| self.deleted.contains(&chosen.source.uid);
         self.plan.selection.returning().into_iter().filter(deleted).collect()
     }
 
@@ -400,8 +409,8 @@ fn living_leases(driver: &Driver, at: u64) -> Vec<String> {
         .leases
         .iter()
         .filter(|lease| {
-            let patience = u64::from(lease.duration_seconds.max(15)) * 1_000 * DEAD_LEASE;
-            lease.renewed.is_some_and(|renewed| renewed.saturating_add(patience) >= at)
+            let timeout = u64::from(lease.duration_seconds.max(15)) * 1_000 * DEAD_LEASE;
+            lease.renewed.is_some_and(|renewed| renewed.saturating_add(timeout) >= at)
         })
         .map(|lease| lease.name.clone())
         .take(MOST_LEASES)
@@ -415,7 +424,7 @@ fn survivors(snapshots: &[&Snapshot], now: u64) -> Finding {
             count(snapshots.len(), "VolumeSnapshot")
         ),
         snapshots.iter().map(|snapshot| {
-            let since = snapshot.deleting_since.map(|since| age(since, now));
+            let since = snapshot.terminating_since.map(|since| age(since, now));
             let state = since.map_or_else(
                 || "not being deleted".to_owned(),
                 |since| format!("being deleted for {since}"),
@@ -457,8 +466,10 @@ mod tests {
 
     #[test]
     fn snapshots_that_stay_are_told_with_their_state() {
-        let stuck =
-            Snapshot { deleting_since: Some(NOW - 120_000), ..samples::snapshot("media/s", 1, 2) };
+        let stuck = Snapshot {
+            terminating_since: Some(NOW - 120_000),
+            ..samples::snapshot("media/s", 1, 2)
+        };
         let finding = survivors(&[&stuck], NOW);
         assert!(finding.text.starts_with("1 VolumeSnapshot"));
         assert_eq!(finding.details, ["media/s: being deleted for 2 min; no problem is told"]);

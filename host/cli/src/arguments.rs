@@ -12,12 +12,12 @@ pub struct GuestArguments {
     pub guest: String,
     /// What holds for it.
     #[command(flatten)]
-    pub terms: Terms,
+    pub terms: GuestOptions,
 }
 
 /// Under which documents, with which configuration.
 #[derive(Debug, Default, Args)]
-pub struct Terms {
+pub struct GuestOptions {
     /// A configuration key; repeatable. Lists by comma. `salve inspect GUEST` names the keys.
     #[arg(long = "config", value_name = "KEY=VALUE")]
     pub config: Vec<String>,

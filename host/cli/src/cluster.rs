@@ -3,19 +3,19 @@
 use crate::arguments::ClusterArguments;
 use crate::tell::Failed;
 use salve_core::Millis;
-use salve_core::effect::host::{ClusterIdentity, Identity};
-use salve_core::effect::{Ask, Effect};
+use salve_core::effect::host::{ClusterIdentity, GetIdentity};
+use salve_core::effect::{Effect, TypedCall};
 use salve_core::footprint::Footprint;
 use salve_core::journal::Header;
-use salve_core::text::inert;
-use salve_kubernetes::{Cluster, ConnectError, Connection, Performer};
+use salve_core::text::sanitized;
+use salve_kubernetes::{Cluster, ClusterBackend, ConnectError, Connection};
 use salve_run::{Backend, Clock, Stop};
 use salve_simulator::{Remote, Simulator};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// A cluster that answered.
-pub struct Open {
+pub struct ClusterSession {
     cluster: Cluster,
     /// The context's name, or `simulated`.
     pub context: String,
@@ -23,7 +23,7 @@ pub struct Open {
     pub identity: ClusterIdentity,
 }
 
-impl Open {
+impl ClusterSession {
     /// Connects as the flags say and asks who is there.
     pub async fn live(arguments: &ClusterArguments) -> Result<Self, Failed> {
         let connection = Connection {
@@ -38,7 +38,7 @@ impl Open {
                 .kubeconfig
                 .as_ref()
                 .map(|path| format!("\nkubeconfig {}", path.display()));
-            let said = format!("{}{}", inert(&e.to_string()), file.unwrap_or_default());
+            let said = format!("{}{}", sanitized(&e.to_string()), file.unwrap_or_default());
             match e {
                 ConnectError::NoKubeconfig
                 | ConnectError::Kubeconfig(_)
@@ -70,7 +70,7 @@ impl Open {
     /// Any cluster that was connected to: asks who is there.
     pub async fn greet(cluster: Cluster) -> Result<Self, Failed> {
         let context = cluster.context().to_owned();
-        let identity = look(&Performer::new(cluster.clone(), "", 0), Identity {}).await?;
+        let identity = look(&ClusterBackend::new(cluster.clone(), "", 0), GetIdentity {}).await?;
         Ok(Self { cluster, context, identity })
     }
 
@@ -85,15 +85,15 @@ impl Open {
             // mutant other-cluster-accepted: now => ~> now && then.is_empty() =>
             (Some(then), Some(now)) if then != now => Err(Failed::usage(format!(
                 "{} {} was on another cluster (kube-system {}, this one is {}): give its --context",
-                inert(&header.command),
-                inert(&header.run),
-                inert(then),
-                inert(now)
+                sanitized(&header.command),
+                sanitized(&header.run),
+                sanitized(then),
+                sanitized(now)
             ))),
             (Some(_), None) => Err(Failed::cluster(format!(
                 "whether this is the cluster of {} {} cannot be seen: this credential may not get namespace kube-system",
-                inert(&header.command),
-                inert(&header.run)
+                sanitized(&header.command),
+                sanitized(&header.run)
             ))),
             (Some(_), Some(_)) | (None, Some(_) | None) => Ok(()),
         }
@@ -101,7 +101,7 @@ impl Open {
 
     /// Where the effects of a run are performed.
     pub fn backend(&self, run: &str, deadline: Millis, stop: &Stop) -> Arc<dyn Backend> {
-        Arc::new(Performer::new(self.cluster.clone(), run, deadline).heeding(stop.clone()))
+        Arc::new(ClusterBackend::new(self.cluster.clone(), run, deadline).with_stop(stop.clone()))
     }
 
     /// The cluster's time.
@@ -110,20 +110,20 @@ impl Open {
     }
 
     /// Asks a question of the host's own, outside any run.
-    pub async fn ask<A: Ask>(&self, ask: A) -> Result<A::Answer, Failed> {
-        look(&Performer::new(self.cluster.clone(), "", 0), ask).await
+    pub async fn ask<A: TypedCall>(&self, ask: A) -> Result<A::Answer, Failed> {
+        look(&ClusterBackend::new(self.cluster.clone(), "", 0), ask).await
     }
 }
 
 /// Before there is a run there is no door; the same backend and the same check of each request hold.
-async fn look<A: Ask>(backend: &dyn Backend, ask: A) -> Result<A::Answer, Failed> {
+async fn look<A: TypedCall>(backend: &dyn Backend, ask: A) -> Result<A::Answer, Failed> {
     let effect = ask.effect();
     let footprint = Footprint::new(&effect, vec![]);
-    let Effect::Look(look) = effect else { return Err(Failed::host("a census that is no look")) };
+    let Effect::Read(look) = effect else { return Err(Failed::host("a census that is no look")) };
     let answer = backend
         .look(&look, &footprint)
         .await
-        .map_err(|e| Failed::cluster(inert(&e.to_string())))?;
+        .map_err(|e| Failed::cluster(sanitized(&e.to_string())))?;
     A::take(answer).ok_or_else(|| Failed::host("an answer to another call"))
 }
 

@@ -3,7 +3,7 @@
 
 use crate::tell::Failed;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use salve_core::text::inert;
+use salve_core::text::sanitized;
 use salve_sandbox::LoadError;
 use std::io::{Read, Write};
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 /// The word that this program is started with to compile. No command: nobody types it.
-pub const WORD: &str = "__compile-component";
+pub const SUBCOMMAND: &str = "__compile-component";
 
 /// Where this program lies. Set by `main` alone: what links this crate as a library has no such word.
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
@@ -69,8 +69,8 @@ pub fn elsewhere(
     let host = |error: std::io::Error| LoadError::Host(format!("a process to compile in: {error}"));
     let Allowance { seconds, mib } = allowance;
     let mut command = Command::new(program);
-    command.args([WORD, &seconds.to_string(), &mib.to_string()]).env_clear();
-    let mut child = Ended(
+    command.args([SUBCOMMAND, &seconds.to_string(), &mib.to_string()]).env_clear();
+    let mut child = GuestExited(
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -100,10 +100,10 @@ pub fn elsewhere(
         let said = String::from_utf8_lossy(&said.join().unwrap_or_default()).trim().to_owned();
         match status.code() {
             Some(0) if !code.is_empty() => Ok(code),
-            Some(BROKEN) => Err(LoadError::Damaged(inert(&said))),
+            Some(BROKEN) => Err(LoadError::Damaged(sanitized(&said))),
             _ => Err(too_much(format!(
                 "the compiler ended by {status}{}",
-                if said.is_empty() { String::new() } else { format!(": {}", inert(&said)) }
+                if said.is_empty() { String::new() } else { format!(": {}", sanitized(&said)) }
             ))),
         }
     })
@@ -116,9 +116,9 @@ fn read(from: impl Read, most: u64) -> Vec<u8> {
 }
 
 /// A process that does not outlive whoever waits for it.
-struct Ended(Child);
+struct GuestExited(Child);
 
-impl Drop for Ended {
+impl Drop for GuestExited {
     fn drop(&mut self) {
         drop(self.0.kill());
         drop(self.0.wait());

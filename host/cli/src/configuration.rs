@@ -1,7 +1,7 @@
 //! A guest's configuration: defaults of the schema, the document, a file, then flags; checked against the schema.
 
 use crate::tell::Failed;
-use salve_core::text::inert;
+use salve_core::text::sanitized;
 use serde_json::{Map, Value};
 use std::path::Path;
 
@@ -21,7 +21,7 @@ impl Schema {
         jsonschema::meta::validate(&schema).map_err(|e| {
             Failed::document(format!(
                 "the guest describes its configuration by what is no JSON Schema: {}",
-                inert(&e.to_string())
+                sanitized(&e.to_string())
             ))
         })?;
         Ok(Self { schema })
@@ -36,7 +36,7 @@ impl Schema {
             .map(|(name, p)| Key {
                 default: p.get("default").cloned().unwrap_or(Value::Null),
                 unit: text(&p["x-unit"]),
-                sentence: text(&p["description"]),
+                summary: text(&p["description"]),
                 name,
             })
             .collect()
@@ -95,7 +95,7 @@ impl Schema {
         let validator = jsonschema::validator_for(&self.schema).map_err(|e| {
             Failed::document(format!(
                 "the guest's schema cannot be used: {}",
-                inert(&e.to_string())
+                sanitized(&e.to_string())
             ))
         })?;
         let wrong: Vec<String> = validator
@@ -119,7 +119,7 @@ impl Schema {
 }
 
 fn inert_lines(lines: &[String]) -> String {
-    lines.iter().map(|l| inert(l)).collect::<Vec<_>>().join("\n               ")
+    lines.iter().map(|l| sanitized(l)).collect::<Vec<_>>().join("\n               ")
 }
 
 fn lay(filled: &mut Map<String, Value>, over: &Value, what: &str) -> Result<(), Failed> {
@@ -144,7 +144,7 @@ pub struct Key {
     /// Its unit, if it has one.
     pub unit: String,
     /// What it is for.
-    pub sentence: String,
+    pub summary: String,
 }
 
 #[cfg(test)]

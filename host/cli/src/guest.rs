@@ -1,6 +1,6 @@
 //! GUEST: a shipped name, a component's path, or a Remediation document's path; and what holds for it.
 
-use crate::arguments::Terms;
+use crate::arguments::GuestOptions;
 use crate::tell::Failed;
 use salve_core::document::{Limits, Policy, Remediation};
 use salve_core::grants::Grants;
@@ -23,7 +23,7 @@ struct Shipped {
 }
 
 /// A component, and what holds for it.
-pub struct Chosen {
+pub struct ResolvedGuest {
     /// Its bytes.
     pub component: Vec<u8>,
     /// SHA-256 of them.
@@ -68,7 +68,7 @@ pub fn component(guest: &str) -> Result<Component, Failed> {
         let names: Vec<_> = SHIPPED.iter().map(|s| s.name).collect();
         Failed::usage(format!(
             "{}: {e}\na shipped guest ({}), a component or a Remediation document is wanted",
-            text::inert(guest),
+            text::sanitized(guest),
             names.join(", ")
         ))
     })?;
@@ -95,13 +95,13 @@ pub fn component(guest: &str) -> Result<Component, Failed> {
     })
 }
 
-impl Chosen {
+impl ResolvedGuest {
     /// Finds the component and the documents that hold for it.
-    pub fn find(guest: &str, terms: &Terms) -> Result<Self, Failed> {
-        let Component { bytes, origin, remediation: own } = component(guest)?;
+    pub fn find(guest: &str, terms: &GuestOptions) -> Result<Self, Failed> {
+        let Component { bytes, origin, remediation: local } = component(guest)?;
         let (remediation, source) = match &terms.remediation {
             Some(path) => (Some(read_remediation(path)?), path.display().to_string()),
-            None => (own, guest.to_owned()),
+            None => (local, guest.to_owned()),
         };
         Self::under(bytes, origin, remediation, &source, terms.policy.as_deref())
     }
@@ -158,7 +158,7 @@ impl Chosen {
         if layers.is_empty() {
             return Err(Failed::usage(format!(
                 "{} is a bare component and has no grants: give --remediation FILE or --policy FILE",
-                text::inert(&origin)
+                text::sanitized(&origin)
             )));
         }
         let (configuration, limits) =

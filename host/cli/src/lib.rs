@@ -51,7 +51,7 @@ Exit codes, the highest that applies:
 /// Parses, dispatches, and says the exit code.
 pub fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
-    if arguments.next().as_deref() == Some(compiler::WORD) {
+    if arguments.next().as_deref() == Some(compiler::SUBCOMMAND) {
         return compiler::answer(&arguments.collect::<Vec<_>>())
             .map_or_else(|failed| tell::failed(&failed), ExitCode::from);
     }

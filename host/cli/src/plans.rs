@@ -1,7 +1,7 @@
 //! A plan that a person has approved by naming it: found, and held against what would run.
 
 use crate::components;
-use crate::guest::Chosen;
+use crate::guest::ResolvedGuest;
 use crate::runs;
 use crate::tell::{Failed, duration};
 use salve_core::Millis;
@@ -9,7 +9,7 @@ use salve_core::approval::Approval;
 use salve_core::digest;
 use salve_core::journal::{Document, Entry, Header};
 use salve_core::report::Verdict;
-use salve_core::text::inert;
+use salve_core::text::sanitized;
 use salve_run::RunFile;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ impl Plan {
             return Err(Failed::usage(format!(
                 "{} is the file of a {}: a plan is wanted",
                 path.display(),
-                inert(&header.command)
+                sanitized(&header.command)
             )));
         }
         match entries.last().and_then(Entry::verdict).map(|closing| closing.verdict) {
@@ -48,7 +48,7 @@ impl Plan {
             Some(other) => {
                 return Err(Failed::usage(format!(
                     "plan {} came to {}: there is nothing to run",
-                    inert(&header.run),
+                    sanitized(&header.run),
                     other.word()
                 )));
             }
@@ -60,7 +60,7 @@ impl Plan {
             }
         }
         // mutant foreign-plan-trusted: (&path, folder) ~> (&path, folder) && entries.is_empty()
-        let strange = runs::is_strange(&path, folder);
+        let strange = runs::is_foreign(&path, folder);
         Ok(Self { header, entries, digest: digest::of_bytes(&bytes), strange, path })
     }
 
@@ -73,7 +73,7 @@ impl Plan {
     ///
     /// # Errors
     /// Of a stranger's file, nothing is taken: which grants hold is for the person to say.
-    pub fn chosen(&self) -> Result<Chosen, Failed> {
+    pub fn chosen(&self) -> Result<ResolvedGuest, Failed> {
         if self.strange {
             let why = "it is not from this machine's own folder of runs";
             return Err(Failed::usage(format!(
@@ -83,7 +83,7 @@ impl Plan {
         }
         let component =
             components::find(self.path.parent().unwrap_or(Path::new(".")), &self.header.digest)?;
-        Chosen::of(
+        ResolvedGuest::of(
             component,
             format!("the component of plan {}", self.header.run),
             &self.header.documents,
@@ -94,13 +94,13 @@ impl Plan {
     ///
     /// # Errors
     /// Names what is another.
-    pub fn binds(&self, chosen: &Chosen, configuration: &Value) -> Result<(), Failed> {
+    pub fn binds(&self, chosen: &ResolvedGuest, configuration: &Value) -> Result<(), Failed> {
         let mut others = vec![];
         if chosen.digest != self.header.digest {
             others.push(format!(
                 "the component: sha256:{} in place of sha256:{}",
                 chosen.digest,
-                inert(&self.header.digest)
+                sanitized(&self.header.digest)
             ));
         }
         let spelt = |all: &[Document]| -> Vec<(String, String)> {
@@ -115,8 +115,8 @@ impl Plan {
         others.extend(gone.map(|one| {
             format!(
                 "the {}: {} is not as it was, or was not given",
-                inert(&one.kind),
-                inert(&one.source)
+                sanitized(&one.kind),
+                sanitized(&one.source)
             )
         }));
         let new = chosen
@@ -130,7 +130,7 @@ impl Plan {
         }
         Err(Failed::denied(format!(
             "nothing was begun: it is not what plan {} was approved for\n{}",
-            inert(&self.header.run),
+            sanitized(&self.header.run),
             others.join("\n")
         )))
     }
@@ -145,13 +145,13 @@ impl Plan {
         let keys: std::collections::BTreeSet<&String> = then.keys().chain(now.keys()).collect();
         let differ = keys.into_iter().filter(|key| then.get(*key) != now.get(*key));
         let spelt = |value: Option<&Value>| {
-            value.map_or_else(|| "nothing".into(), |value| inert(&value.to_string()))
+            value.map_or_else(|| "nothing".into(), |value| sanitized(&value.to_string()))
         };
         differ
             .map(|key| {
                 format!(
                     "the configuration: {} = {} in place of {}",
-                    inert(key),
+                    sanitized(key),
                     spelt(now.get(key)),
                     spelt(then.get(key))
                 )

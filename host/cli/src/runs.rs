@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 /// The folder of run files.
 pub fn folder(given: Option<&PathBuf>) -> Result<PathBuf, Failed> {
-    let own = || base("XDG_STATE_HOME", ".local/state").map(|state| state.join("salve/runs"));
-    given.cloned().or_else(own).ok_or_else(|| {
+    let local = || base("XDG_STATE_HOME", ".local/state").map(|state| state.join("salve/runs"));
+    given.cloned().or_else(local).ok_or_else(|| {
         Failed::usage(
             "neither XDG_STATE_HOME nor HOME is set: say with --runs DIR where run files go",
         )
@@ -72,15 +72,15 @@ pub fn given(folder: &Path, run: &str) -> Result<PathBuf, Failed> {
 }
 
 /// Whether a file may be anybody's: not in the folder of this machine's runs, or not its owner's alone.
-pub fn is_strange(path: &Path, folder: &Path) -> bool {
+pub fn is_foreign(path: &Path, folder: &Path) -> bool {
     let real = |path: &Path| path.canonicalize().ok();
     let inside = matches!((real(path), real(folder)), (Some(path), Some(folder)) if path.parent() == Some(&folder));
-    let own = std::fs::metadata(path).is_ok_and(|found| {
+    let local = std::fs::metadata(path).is_ok_and(|found| {
         found.mode() & 0o077 == 0 && found.uid() == rustix::process::geteuid().as_raw()
     });
-    // mutant world-writable-file-trusted: !(inside && own) ~> { let _ = own; !inside }
-    // mutant foreign-folder-trusted: !(inside && own) ~> { let _ = inside; !own }
-    !(inside && own)
+    // mutant world-writable-file-trusted: !(inside && local) ~> { let _ = local; !inside }
+    // mutant foreign-folder-trusted: !(inside && local) ~> { let _ = inside; !local }
+    !(inside && local)
 }
 
 /// What a run file begins with.

@@ -1,23 +1,23 @@
 //! What check, plan, run, recover and demo share: a guest, a cluster, one run of the one on the other.
 
-use crate::arguments::Terms;
-use crate::cluster::Open;
+use crate::arguments::GuestOptions;
+use crate::cluster::ClusterSession;
 use crate::compiler;
 use crate::components;
 use crate::configuration::Schema;
-use crate::guest::Chosen;
+use crate::guest::ResolvedGuest;
 use crate::plans::Plan;
 use crate::runs;
 use crate::tell::{Failed, Live};
 use salve_core::document::Limits;
-use salve_core::effect::host::{Access, Policies, Standing};
+use salve_core::effect::host::{CheckPolicies, PolicyStatus, ReviewAccess};
 use salve_core::grants::Grants;
-use salve_core::journal::{Closing, Ending, Entry, FORMAT, Header, Recovery};
+use salve_core::journal::{Entry, FORMAT, GuestExit, Header, Recovery, RunResult};
 use salve_core::permission::admission;
+use salve_core::permission::enforcement::{self, Enforcement};
 use salve_core::permission::needs::{Needs, functions};
-use salve_core::permission::rings::{self, Rings};
 use salve_core::report::{Description, Report};
-use salve_run::{Halt, Journal, Mode, Person, Run, RunFile, Setting, Stop};
+use salve_run::{Halt, Journal, Mode, Observer, Run, RunContext, RunFile, Stop};
 use salve_sandbox::{Guest, GuestEnd, Linked, Linking, Sandbox};
 use serde_json::Value;
 use std::io::Write;
@@ -26,31 +26,31 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::JoinHandle;
 
 /// A guest that was looked at and may be run.
-pub struct Ready {
-    chosen: Chosen,
+pub struct PreparedRun {
+    chosen: ResolvedGuest,
     guest: Guest,
     /// What it says of itself.
     pub description: Description,
     configuration: Value,
-    /// What a person has approved of it.
+    /// What a observer has approved of it.
     plan: Option<Plan>,
 }
 
 /// A run that has ended.
-pub struct Over {
+pub struct FinishedRun {
     /// Its report.
     pub report: Report,
     /// Its closing.
-    pub closing: Closing,
+    pub closing: RunResult,
     /// Its run file, where it has one.
     pub file: Option<PathBuf>,
     /// Where its guest parted from the record of a run that was taken up.
-    pub parts: Option<Parting>,
+    pub parts: Option<Divergence>,
 }
 
-impl Ready {
+impl PreparedRun {
     /// Loads the component, refuses what cannot run here, and fills its configuration.
-    pub async fn prepare(chosen: Chosen, terms: &Terms) -> Result<Self, Failed> {
+    pub async fn prepare(chosen: ResolvedGuest, terms: &GuestOptions) -> Result<Self, Failed> {
         let (guest, description) = load(&chosen.component, &chosen.origin, chosen.limits).await?;
         let configuration = Schema::read(&description.configuration)?.fill(
             &chosen.configuration,
@@ -94,10 +94,10 @@ impl Ready {
     pub async fn run(
         &self,
         mode: Mode,
-        open: &Open,
+        open: &ClusterSession,
         runs: Option<&Path>,
-        person: Box<dyn Person>,
-    ) -> Result<Over, Failed> {
+        observer: Box<dyn Observer>,
+    ) -> Result<FinishedRun, Failed> {
         let id = runs::id()?;
         let file = match runs {
             Some(folder) => {
@@ -115,21 +115,21 @@ impl Ready {
             }
             None => None,
         };
-        self.run_on(mode, open, &id, file, person).await
+        self.run_on(mode, open, &id, file, observer).await
     }
 
     /// Runs it once, on this run file.
     pub async fn run_on(
         &self,
         mode: Mode,
-        open: &Open,
+        open: &ClusterSession,
         id: &str,
         file: Option<RunFile>,
-        person: Box<dyn Person>,
-    ) -> Result<Over, Failed> {
-        let rings = if mode == Mode::Live { self.rings(open).await } else { None };
-        let header = Header { rings, ..self.header(mode, open, id) };
-        let (underway, mut run) = begin(open, header, file, person, mode)?;
+        observer: Box<dyn Observer>,
+    ) -> Result<FinishedRun, Failed> {
+        let enforcement = if mode == Mode::Live { self.enforcement(open).await } else { None };
+        let header = Header { enforcement, ..self.header(mode, open, id) };
+        let (underway, mut run) = begin(open, header, file, observer, mode)?;
         if let (Mode::Live, Some(plan)) = (mode, &self.plan) {
             let fresh = plan.fresh(open.clock().now()).unwrap_or_else(|why| {
                 anstream::eprintln!("{why}");
@@ -145,7 +145,7 @@ impl Ready {
         underway.play(run, &linked, mode, &self.configuration.to_string(), self.chosen.limits).await
     }
 
-    fn header(&self, mode: Mode, open: &Open, id: &str) -> Header {
+    fn header(&self, mode: Mode, open: &ClusterSession, id: &str) -> Header {
         let at = open.clock().now();
         let command = match mode {
             Mode::Live => "run",
@@ -164,25 +164,23 @@ impl Ready {
             documents: self.chosen.documents.clone(),
             grants: self.chosen.grants.clone(),
             limits: self.chosen.limits,
-            // mutant guest-deadline-unbounded: LONGEST ~> LONGEST * LONGEST
-            deadline: at
-                + self.configuration["timeout"].as_u64().unwrap_or(3600).min(LONGEST) * 1000,
+            deadline: at + self.chosen.limits.deadline_seconds * 1000,
             context: open.context.clone(),
             cluster: open.identity.uid.clone(),
             user: open.identity.user.clone(),
             machine: machine(),
-            rings: None,
+            enforcement: None,
         }
     }
 
     /// What holds the credential of a run on a live cluster. What cannot be asked is not known, and keeps no run from its work.
-    async fn rings(&self, open: &Open) -> Option<Rings> {
+    async fn enforcement(&self, open: &ClusterSession) -> Option<Enforcement> {
         if !open.is_live() {
             return None;
         }
-        let requests = rings::beyond();
-        let may = open.ask(Access { requests: requests.clone() }).await.ok();
-        let beyond = may.map(|may| {
+        let requests = enforcement::excess_requests();
+        let may = open.ask(ReviewAccess { requests: requests.clone() }).await.ok();
+        let excess_requests = may.map(|may| {
             requests
                 .iter()
                 .zip(may)
@@ -190,7 +188,7 @@ impl Ready {
                 .map(|(request, _)| request.to_string())
                 .collect()
         });
-        let account = open.identity.user.as_deref().and_then(rings::account);
+        let account = open.identity.user.as_deref().and_then(enforcement::account);
         let wanted = account.map(|account| {
             let functions = functions(self.guest.inspection().imported());
             admission::wanted(&account, &Needs::of(&functions, &self.chosen.grants, false))
@@ -198,13 +196,13 @@ impl Ready {
         let missing_policies = match wanted {
             None => None,
             Some(policies) => {
-                open.ask(Policies { policies: policies.clone() }).await.ok().map(|standing| {
+                open.ask(CheckPolicies { policies: policies.clone() }).await.ok().map(|standing| {
                     let standing = policies.into_iter().zip(standing);
                     standing
                         .filter_map(|(policy, standing)| match standing {
-                            Standing::Held => None,
-                            Standing::Absent => Some(policy.name),
-                            Standing::Otherwise => {
+                            PolicyStatus::Held => None,
+                            PolicyStatus::Absent => Some(policy.name),
+                            PolicyStatus::Different => {
                                 Some(format!("{} as these documents make it", policy.name))
                             }
                         })
@@ -212,15 +210,12 @@ impl Ready {
                 })
             }
         };
-        Some(Rings { beyond, missing_policies })
+        Some(Enforcement { excess_requests, missing_policies })
     }
 }
 
-/// So many seconds a run may mean to take, whatever its guest declares: till then others wait for its Lease.
-const LONGEST: u64 = 86_400;
-
 /// A run that died: its file, taken up, and what it holds.
-pub struct Dead {
+pub struct InterruptedRun {
     /// Its header.
     pub header: Header,
     /// The file, to go on with.
@@ -229,20 +224,20 @@ pub struct Dead {
     pub entries: Vec<Entry>,
 }
 
-impl Dead {
+impl InterruptedRun {
     /// Replays the guest over the file and goes on where that ends.
     pub async fn recover(
         self,
         guest: &Guest,
         today: Grants,
-        open: &Open,
-        person: Box<dyn Person>,
-    ) -> Result<Over, Failed> {
+        open: &ClusterSession,
+        observer: Box<dyn Observer>,
+    ) -> Result<FinishedRun, Failed> {
         let linked = guest
             .link(Linking::Granted(&self.header.grants))
             .map_err(|e| Failed::denied(e.to_string()))?;
         let (configuration, limits) = (self.header.configuration.to_string(), self.header.limits);
-        let (underway, run) = self.take_up(today, open, person, false)?;
+        let (underway, run) = self.take_up(today, open, observer, false)?;
         underway.play(run, &linked, Mode::Live, &configuration, limits).await
     }
 
@@ -250,27 +245,27 @@ impl Dead {
     pub async fn release(
         self,
         today: Grants,
-        open: &Open,
-        person: Box<dyn Person>,
-    ) -> Result<Over, Failed> {
-        let (underway, run) = self.take_up(today, open, person, true)?;
-        let ending = run.recorded_ending().unwrap_or_else(|| Ending::Died(run.recorded_step()));
+        open: &ClusterSession,
+        observer: Box<dyn Observer>,
+    ) -> Result<FinishedRun, Failed> {
+        let (underway, run) = self.take_up(today, open, observer, true)?;
+        let ending = run.recorded_ending().unwrap_or_else(|| GuestExit::Died(run.recorded_step()));
         underway.finish(run, ending).await
     }
 
     fn take_up(
         self,
         today: Grants,
-        open: &Open,
-        person: Box<dyn Person>,
+        open: &ClusterSession,
+        observer: Box<dyn Observer>,
         release_only: bool,
-    ) -> Result<(Underway, Run), Failed> {
-        let (underway, setting) = Underway::new(
+    ) -> Result<(ActiveRun, Run), Failed> {
+        let (underway, setting) = ActiveRun::new(
             open,
             &self.header,
             Some(self.file),
             Report::of(&self.entries),
-            person,
+            observer,
             Mode::Live,
         );
         let recovery = Recovery {
@@ -290,16 +285,16 @@ impl Dead {
 /// A run told again, offline.
 pub struct Replayed {
     /// How the guest's part ends now.
-    pub ending: Ending,
+    pub ending: GuestExit,
     /// What holds at the end now.
-    pub closing: Closing,
+    pub closing: RunResult,
     /// Where it parts from its record, if it does.
-    pub parts: Option<Parting>,
+    pub parts: Option<Divergence>,
 }
 
 /// Where a replay goes another way than the run did.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Parting {
+pub struct Divergence {
     /// The entry; none where one of them is at its end already.
     pub entry: Option<u64>,
     /// What the run did.
@@ -323,48 +318,51 @@ pub async fn replay(
     let linked = guest.link(Linking::Every).map_err(|e| Failed::denied(e.to_string()))?;
     let run = Run::replay(entries, other).map_err(|e| Failed::host(e.to_string()))?;
     let recorded = run.recorded_ending();
-    let mut seat = Some(run);
+    let mut slot = Some(run);
     let configuration = header.configuration.to_string();
     let ended = match header.command.as_str() {
-        "check" => {
-            linked.diagnose(&mut seat, &configuration, header.limits).await.map(Ending::Diagnosed)
-        }
-        _ => {
-            linked.remediate(&mut seat, &configuration, header.limits).await.map(Ending::Concluded)
-        }
+        "check" => linked
+            .diagnose(&mut slot, &configuration, header.limits)
+            .await
+            .map(GuestExit::Diagnosed),
+        _ => linked
+            .remediate(&mut slot, &configuration, header.limits)
+            .await
+            .map(GuestExit::Concluded),
     };
-    let run = seat.ok_or_else(|| Failed::host("the sandbox did not give the run back"))?;
+    let run = slot.ok_or_else(|| Failed::host("the sandbox did not give the run back"))?;
     let ended = to_its_end(&run, ended);
     let (ending, parts) = match (&recorded, ended) {
         (_, Err(end @ GuestEnd::Halted(Halt::Diverged { .. }))) => {
-            (end.ending(&run), parting(&end))
+            (end.ending(&run), divergence(&end))
         }
         // Broken off from outside: what the guest would have come to is not what the run came to.
-        (Some(Ending::Died(_) | Ending::Stopped(_)), _) => {
+        (Some(GuestExit::Died(_) | GuestExit::Stopped(_)), _) => {
             (recorded.clone().expect("it was looked at"), None)
         }
         (
-            Some(Ending::Concluded(_) | Ending::Diagnosed(_)),
+            Some(GuestExit::Concluded(_) | GuestExit::Diagnosed(_)),
             Err(GuestEnd::Halted(Halt::RecordEnds { asked })),
         ) => {
-            let parting = Parting { entry: None, expected: spelt(recorded.as_ref()), got: asked };
-            (Ending::Died(run.step().map(str::to_owned)), Some(parting))
+            let divergence =
+                Divergence { entry: None, expected: spelt(recorded.as_ref()), got: asked };
+            (GuestExit::Died(run.step().map(str::to_owned)), Some(divergence))
         }
         (Some(recorded), Err(GuestEnd::Halted(Halt::RecordEnds { .. }))) => {
             (recorded.clone(), None)
         }
         (None, Err(GuestEnd::Halted(Halt::RecordEnds { .. }))) => {
-            (Ending::Died(run.step().map(str::to_owned)), None)
+            (GuestExit::Died(run.step().map(str::to_owned)), None)
         }
         (_, ended) => {
             let ending = ended.unwrap_or_else(|end| end.ending(&run));
             let other = recorded.as_ref().is_some_and(|recorded| *recorded != ending);
-            let parting = other.then(|| Parting {
+            let divergence = other.then(|| Divergence {
                 entry: None,
                 expected: spelt(recorded.as_ref()),
                 got: spelt(Some(&ending)),
             });
-            (ending, parting)
+            (ending, divergence)
         }
     };
     let closing = run.verdict(&ending);
@@ -372,68 +370,74 @@ pub async fn replay(
 }
 
 /// A guest that ends by itself before its record does has gone another way.
-fn to_its_end(run: &Run, ended: Result<Ending, GuestEnd>) -> Result<Ending, GuestEnd> {
+fn to_its_end(run: &Run, ended: Result<GuestExit, GuestEnd>) -> Result<GuestExit, GuestEnd> {
     let early = match &ended {
         Err(GuestEnd::Halted(_)) => None,
-        Ok(ending) => run.parts_early(&spelt(Some(ending))),
-        Err(end) => run.parts_early(&end.to_string()),
+        Ok(ending) => run.diverged_early(&spelt(Some(ending))),
+        Err(end) => run.diverged_early(&end.to_string()),
     };
     early.map_or(ended, |early| Err(GuestEnd::Halted(early)))
 }
 
-fn parting(end: &GuestEnd) -> Option<Parting> {
+fn divergence(end: &GuestEnd) -> Option<Divergence> {
     match end {
         GuestEnd::Halted(Halt::Diverged { n, expected, got }) => {
-            Some(Parting { entry: Some(*n), expected: expected.clone(), got: got.clone() })
+            Some(Divergence { entry: Some(*n), expected: expected.clone(), got: got.clone() })
         }
         _ => None,
     }
 }
 
 /// An ending as the file has it, for two to be compared.
-fn spelt(ending: Option<&Ending>) -> String {
+fn spelt(ending: Option<&GuestExit>) -> String {
     ending
         .map_or_else(|| "no end".into(), |ending| serde_json::to_string(ending).unwrap_or_default())
 }
 
 /// Begins a run.
 pub fn begin(
-    open: &Open,
+    open: &ClusterSession,
     header: Header,
     file: Option<RunFile>,
-    person: Box<dyn Person>,
+    observer: Box<dyn Observer>,
     mode: Mode,
-) -> Result<(Underway, Run), Failed> {
-    let (underway, setting) = Underway::new(open, &header, file, None, person, mode);
+) -> Result<(ActiveRun, Run), Failed> {
+    let (underway, setting) = ActiveRun::new(open, &header, file, None, observer, mode);
     let run = Run::begin(setting, header).map_err(|e| Failed::host(e.to_string()))?;
     Ok((underway, run))
 }
 
 /// What stands around a run while it is under way.
-pub struct Underway {
+pub struct ActiveRun {
     report: Arc<Mutex<Option<Report>>>,
     stop: Stop,
     signals: JoinHandle<()>,
     file: Option<PathBuf>,
 }
 
-impl Underway {
+impl ActiveRun {
     fn new(
-        open: &Open,
+        open: &ClusterSession,
         header: &Header,
         file: Option<RunFile>,
         told: Option<Report>,
-        person: Box<dyn Person>,
+        observer: Box<dyn Observer>,
         mode: Mode,
-    ) -> (Self, Setting) {
+    ) -> (Self, RunContext) {
         let path = file.as_ref().map(|f| f.path().to_owned());
         let report = Arc::new(Mutex::new(told));
-        let journal = Box::new(Told { file, report: report.clone() });
+        let journal = Box::new(ReportingJournal { file, report: report.clone() });
         let stop = Stop::default();
         let signals = tokio::spawn(heed(stop.clone()));
         let backend = open.backend(&header.run, header.deadline, &stop);
-        let setting =
-            Setting { backend, clock: open.clock(), journal, person, stop: stop.clone(), mode };
+        let setting = RunContext {
+            backend,
+            clock: open.clock(),
+            journal,
+            observer,
+            stop: stop.clone(),
+            mode,
+        };
         (Self { report, stop, signals, file: path }, setting)
     }
 
@@ -445,23 +449,23 @@ impl Underway {
         mode: Mode,
         configuration: &str,
         limits: Limits,
-    ) -> Result<Over, Failed> {
+    ) -> Result<FinishedRun, Failed> {
         if let Some(ending) = run.recorded_ending() {
             return self.finish(run, ending).await;
         }
-        let mut seat = Some(run);
+        let mut slot = Some(run);
         let stop = self.stop.clone();
         let ended = {
             let call = async {
                 match mode {
                     Mode::Diagnosis => linked
-                        .diagnose(&mut seat, configuration, limits)
+                        .diagnose(&mut slot, configuration, limits)
                         .await
-                        .map(Ending::Diagnosed),
+                        .map(GuestExit::Diagnosed),
                     Mode::Live | Mode::Plan | Mode::Replay => linked
-                        .remediate(&mut seat, configuration, limits)
+                        .remediate(&mut slot, configuration, limits)
                         .await
-                        .map(Ending::Concluded),
+                        .map(GuestExit::Concluded),
                 }
             };
             tokio::select! {
@@ -471,39 +475,39 @@ impl Underway {
                 () = stop.wait_insisted() => Err(GuestEnd::Halted(Halt::Stopped)),
             }
         };
-        let run = seat.ok_or_else(|| Failed::host("the sandbox did not give the run back"))?;
+        let run = slot.ok_or_else(|| Failed::host("the sandbox did not give the run back"))?;
         let ended = to_its_end(&run, ended);
-        let parts = ended.as_ref().err().and_then(parting);
+        let parts = ended.as_ref().err().and_then(divergence);
         let ending = ended.unwrap_or_else(|end| end.ending(&run));
-        Ok(Over { parts, ..self.finish(run, ending).await? })
+        Ok(FinishedRun { parts, ..self.finish(run, ending).await? })
     }
 
     /// Ends the run.
-    pub async fn finish(self, run: Run, ending: Ending) -> Result<Over, Failed> {
+    pub async fn finish(self, run: Run, ending: GuestExit) -> Result<FinishedRun, Failed> {
         let closing = run.finish(ending).await;
         let report = self.report.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut report = report.ok_or_else(|| Failed::host("the run has no header"))?;
         // Where the file did not take the verdict, it is another one.
         if report.verdict != closing.verdict.word() {
-            report.hear(&Entry::Verdict(Box::new(closing.clone())));
+            report.apply(&Entry::Verdict(Box::new(closing.clone())));
         }
-        Ok(Over { report, closing, file: self.file.clone(), parts: None })
+        Ok(FinishedRun { report, closing, file: self.file.clone(), parts: None })
     }
 }
 
-impl Drop for Underway {
+impl Drop for ActiveRun {
     fn drop(&mut self) {
         self.signals.abort();
     }
 }
 
 /// Who watches a run: each step as it happens.
-pub fn watcher(verbose: u8, may_ask: bool) -> Box<dyn Person> {
+pub fn watcher(verbose: u8, may_ask: bool) -> Box<dyn Observer> {
     Box::new(Live::new(verbose > 0, may_ask))
 }
 
 /// Who watches a check or a plan: what is waited for, and then the answer whole.
-pub fn quiet_watcher(may_ask: bool) -> Box<dyn Person> {
+pub fn quiet_watcher(may_ask: bool) -> Box<dyn Observer> {
     Box::new(Live::new(false, may_ask).quiet())
 }
 
@@ -531,17 +535,17 @@ pub fn machine() -> Option<String> {
 }
 
 /// The run file where there is one, and the report as it grows: what was read long ago is not kept in memory.
-struct Told {
+struct ReportingJournal {
     file: Option<RunFile>,
     report: Arc<Mutex<Option<Report>>>,
 }
 
-impl Journal for Told {
+impl Journal for ReportingJournal {
     fn append(&mut self, entry: &Entry) -> std::io::Result<()> {
         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
         match (entry, report.as_mut()) {
             (Entry::Header(header), _) => *report = Some(Report::begin(header)),
-            (_, Some(report)) => report.hear(entry),
+            (_, Some(report)) => report.apply(entry),
             (_, None) => {}
         }
         self.file.as_mut().map_or(Ok(()), |file| file.append(entry))

@@ -39,7 +39,7 @@ fn compilers() -> usize {
         tasks.filter_map(|file| std::fs::read_to_string(file).ok()).collect::<Vec<_>>().join(" ");
     let compiles = |id: &&str| {
         std::fs::read_to_string(format!("/proc/{id}/cmdline"))
-            .is_ok_and(|line| line.contains(salve::compiler::WORD))
+            .is_ok_and(|line| line.contains(salve::compiler::SUBCOMMAND))
     };
     children.split_whitespace().filter(compiles).count()
 }
@@ -89,7 +89,7 @@ fn a_limit_that_was_lower_before_is_kept() {
     let output = Command::new("sh")
         .args(["-c", line])
         .arg(program())
-        .arg(salve::compiler::WORD)
+        .arg(salve::compiler::SUBCOMMAND)
         .arg(&file)
         .output()
         .unwrap();
@@ -102,7 +102,7 @@ fn a_limit_that_was_lower_before_is_kept() {
 
 #[test]
 fn the_word_is_for_salve_itself() {
-    let output = Command::new(program()).arg(salve::compiler::WORD).output().unwrap();
+    let output = Command::new(program()).arg(salve::compiler::SUBCOMMAND).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("for Salve itself"));
 }

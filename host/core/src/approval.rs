@@ -1,9 +1,9 @@
 //! What a person has approved is what runs: the touches of a plan in their order, bound by uid, generation and spec.
 
-use crate::effect::delete_replicationsources::Frozen;
+use crate::effect::delete_replicationsources::DeletionTarget;
 use crate::effect::shared::FluxRef;
-use crate::effect::{Effect, Touch};
-use crate::journal::{Entry, Origin, Prior};
+use crate::effect::{Effect, Write};
+use crate::journal::{Entry, ObservedState, Origin};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -16,16 +16,16 @@ pub struct Approval {
     /// SHA-256 of its file.
     pub digest: String,
     /// Its touches, in their order.
-    pub touches: Vec<Approved>,
+    pub writes: Vec<Approved>,
 }
 
 /// One touch of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Approved {
     /// The touch.
-    pub touch: Touch,
+    pub write: Write,
     /// What it met.
-    pub prior: Prior,
+    pub observed: ObservedState,
 }
 
 /// How what would be done differs from what was approved.
@@ -36,22 +36,22 @@ pub struct Difference(String);
 impl Approval {
     /// The touches of a plan, from its file.
     pub fn of(plan: &str, digest: &str, entries: &[Entry]) -> Self {
-        let touches = entries.iter().filter_map(|entry| match entry {
+        let writes = entries.iter().filter_map(|entry| match entry {
             // One that needed nothing, or could not be: it must not be anything else when it counts.
             Entry::Planned(done) | Entry::Done(done)
                 if done.origin == Origin::Guest && done.denial.is_none() =>
             {
                 match &done.effect {
-                    Effect::Touch(touch) => Some(Approved {
-                        touch: touch.clone(),
-                        prior: done.prior.clone().unwrap_or_default(),
+                    Effect::Write(write) => Some(Approved {
+                        write: write.clone(),
+                        observed: done.observed.clone().unwrap_or_default(),
                     }),
-                    Effect::Look(_) | Effect::Own(_) => None,
+                    Effect::Read(_) | Effect::Local(_) => None,
                 }
             }
             _ => None,
         });
-        Self { plan: plan.into(), digest: digest.into(), touches: touches.collect() }
+        Self { plan: plan.into(), digest: digest.into(), writes: writes.collect() }
     }
 
     /// Whether the touch after `done` others is the one that was approved.
@@ -62,36 +62,36 @@ impl Approval {
     ///
     /// # Errors
     /// Names what appeared, went or changed since.
-    pub fn allows(&self, done: usize, touch: &Touch) -> Result<Option<&Approved>, Difference> {
-        let Some(approved) = self.touches.get(done) else {
-            return if self.follows(touch) {
+    pub fn allows(&self, done: usize, write: &Write) -> Result<Option<&Approved>, Difference> {
+        let Some(approved) = self.writes.get(done) else {
+            return if self.follows(write) {
                 Ok(None)
             } else {
-                Err(differs(format!("{} is not in the plan {}", described(touch), self.plan)))
+                Err(differs(format!("{} is not in the plan {}", described(write), self.plan)))
             };
         };
-        if let Some(difference) = difference(&approved.touch, touch) {
+        if let Some(difference) = difference(&approved.write, write) {
             return Err(differs(format!("{difference} since plan {} was approved", self.plan)));
         }
         Ok(Some(approved))
     }
 
     /// Whether this may come after the plan's end.
-    fn follows(&self, touch: &Touch) -> bool {
+    fn follows(&self, write: &Write) -> bool {
         let frozen = |target: &FluxRef| {
-            self.touches
+            self.writes
                 .iter()
-                .any(|one| matches!(&one.touch, Touch::Suspend(s) if s.targets.contains(target)))
+                .any(|one| matches!(&one.write, Write::Suspend(s) if s.targets.contains(target)))
         };
-        match touch {
-            Touch::Resume(_) => true,
-            Touch::Reconcile(reconcile) => frozen(&reconcile.target),
-            Touch::AcquireLease(_)
-            | Touch::ReleaseLease(_)
-            | Touch::Suspend(_)
-            | Touch::Delete(_)
-            | Touch::Recreate(_)
-            | Touch::Restart(_) => false,
+        match write {
+            Write::Resume(_) => true,
+            Write::Reconcile(reconcile) => frozen(&reconcile.target),
+            Write::AcquireLease(_)
+            | Write::ReleaseLease(_)
+            | Write::Suspend(_)
+            | Write::Delete(_)
+            | Write::Recreate(_)
+            | Write::Restart(_) => false,
         }
     }
 }
@@ -101,9 +101,9 @@ impl Approved {
     ///
     /// # Errors
     /// Names the first object that is another, or in another state.
-    pub fn meets(&self, now: &Prior, again: bool) -> Result<(), Difference> {
+    pub fn meets(&self, now: &ObservedState, again: bool) -> Result<(), Difference> {
         let then: BTreeMap<String, &Value> =
-            self.prior.objects.iter().map(|object| (place(object), object)).collect();
+            self.observed.objects.iter().map(|object| (place(object), object)).collect();
         // Pods come and go by themselves; which have to go is frozen when the restart begins.
         let bound = |object: &&Value| object["kind"] != "Pod";
         if let Some((missing, _)) = then.iter().find(|(place_, object)| {
@@ -139,12 +139,12 @@ impl Approved {
     /// # Errors
     /// Says so.
     pub fn is_settled(&self) -> Result<(), Difference> {
-        if self.prior.objects.is_empty() {
+        if self.observed.objects.is_empty() {
             Ok(())
         } else {
             Err(differs(format!(
                 "{} is no longer needed, or no longer possible, as it was approved",
-                described(&self.touch)
+                described(&self.write)
             )))
         }
     }
@@ -164,40 +164,40 @@ fn place(object: &Value) -> String {
     )
 }
 
-fn described(touch: &Touch) -> String {
-    let targets: Vec<_> = touch.targets().iter().map(ToString::to_string).collect();
-    format!("{} of {}", touch.name(), row(&targets))
+fn described(write: &Write) -> String {
+    let targets: Vec<_> = write.targets().iter().map(ToString::to_string).collect();
+    format!("{} of {}", write.name(), row(&targets))
 }
 
-fn difference(then: &Touch, now: &Touch) -> Option<String> {
+fn difference(then: &Write, now: &Write) -> Option<String> {
     match (then, now) {
-        (Touch::Delete(then), Touch::Delete(now)) => {
-            let key = |frozen: &Frozen| frozen.object.to_string();
-            let bound = |frozen: &Frozen| (frozen.uid.clone(), frozen.digest.clone());
+        (Write::Delete(then), Write::Delete(now)) => {
+            let key = |frozen: &DeletionTarget| frozen.object.to_string();
+            let bound = |frozen: &DeletionTarget| (frozen.uid.clone(), frozen.digest.clone());
             sets("ReplicationSource", &then.set, &now.set, key, bound).or_else(|| {
-                (then.pace != now.pace).then(|| "the pace of the deletions has changed".into())
+                (then.pacing != now.pacing).then(|| "the pace of the deletions has changed".into())
             })
         }
-        (Touch::Suspend(then), Touch::Suspend(now)) => {
+        (Write::Suspend(then), Write::Suspend(now)) => {
             sets("Flux object", &then.targets, &now.targets, FluxRef::to_string, |_| ())
         }
-        (Touch::Restart(then), Touch::Restart(now)) => {
+        (Write::Restart(then), Write::Restart(now)) => {
             (then != now).then(|| format!("Deployment {} is to be restarted otherwise", now.target))
         }
-        (Touch::Resume(then), Touch::Resume(now)) => (then.target != now.target)
+        (Write::Resume(then), Write::Resume(now)) => (then.target != now.target)
             .then(|| format!("{} is resumed in place of {}", now.target, then.target)),
-        (Touch::Reconcile(then), Touch::Reconcile(now)) => {
+        (Write::Reconcile(then), Write::Reconcile(now)) => {
             (then != now).then(|| format!("{} is to be reconciled otherwise", now.target))
         }
         (
-            Touch::AcquireLease(_)
-            | Touch::ReleaseLease(_)
-            | Touch::Suspend(_)
-            | Touch::Resume(_)
-            | Touch::Reconcile(_)
-            | Touch::Delete(_)
-            | Touch::Recreate(_)
-            | Touch::Restart(_),
+            Write::AcquireLease(_)
+            | Write::ReleaseLease(_)
+            | Write::Suspend(_)
+            | Write::Resume(_)
+            | Write::Reconcile(_)
+            | Write::Delete(_)
+            | Write::Recreate(_)
+            | Write::Restart(_),
             now,
         ) => Some(format!("{} has come in place of {}", described(now), described(then))),
     }
@@ -249,40 +249,40 @@ fn row(names: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::effect::delete_replicationsources::{Delete, Pace};
+    use crate::effect::delete_replicationsources::{Delete, Pacing};
     use crate::effect::reconcile_flux::Reconcile;
     use crate::effect::restart_deployment::{Restart, Strategy};
     use crate::effect::shared::{FluxKind, ObjectRef};
-    use crate::effect::suspend_flux::{Prior as Was, Resume, Suspend};
+    use crate::effect::suspend_flux::{PreviousSuspend, Resume, Suspend};
     use serde_json::json;
 
     fn app(name: &str) -> FluxRef {
         FluxRef { kind: FluxKind::Kustomization, namespace: "media".into(), name: name.into() }
     }
 
-    fn suspend(names: &[&str]) -> Touch {
-        Touch::Suspend(Suspend {
+    fn suspend(names: &[&str]) -> Write {
+        Write::Suspend(Suspend {
             targets: names.iter().map(|name| app(name)).collect(),
             reason: "x".into(),
             drain_seconds: 1,
         })
     }
 
-    fn delete(set: &[(&str, &str, &str)]) -> Touch {
-        let frozen = |(name, uid, digest): &(&str, &str, &str)| Frozen {
+    fn delete(set: &[(&str, &str, &str)]) -> Write {
+        let frozen = |(name, uid, digest): &(&str, &str, &str)| DeletionTarget {
             object: ObjectRef::new("media", *name),
             uid: (*uid).into(),
             digest: (*digest).into(),
-            why: format!("for {uid} days"),
+            reason: format!("for {uid} days"),
         };
-        Touch::Delete(Delete {
+        Write::Delete(Delete {
             set: set.iter().map(frozen).collect(),
-            pace: Pace { at_once: 1, pause: 0 },
+            pacing: Pacing { batch_size: 1, interval_ms: 0 },
         })
     }
 
-    fn restart(uid: &str) -> Touch {
-        Touch::Restart(Restart {
+    fn restart(uid: &str) -> Write {
+        Write::Restart(Restart {
             target: ObjectRef::new("rook-ceph", "x"),
             uid: uid.into(),
             strategy: Strategy::Annotate,
@@ -290,29 +290,31 @@ mod tests {
     }
 
     fn approval() -> Approval {
-        let touches = [
+        let writes = [
             suspend(&["a", "b"]),
             delete(&[("sonarr", "u1", "d1"), ("plex", "u2", "d2")]),
             restart("u"),
         ];
-        let touches =
-            touches.into_iter().map(|touch| Approved { touch, prior: Prior::default() }).collect();
-        Approval { plan: "7c1d".into(), digest: "d".into(), touches }
+        let writes = writes
+            .into_iter()
+            .map(|write| Approved { write, observed: ObservedState::default() })
+            .collect();
+        Approval { plan: "7c1d".into(), digest: "d".into(), writes }
     }
 
-    fn refusal(done: usize, touch: &Touch) -> String {
-        approval().allows(done, touch).unwrap_err().to_string()
+    fn refusal(done: usize, write: &Write) -> String {
+        approval().allows(done, write).unwrap_err().to_string()
     }
 
     #[test]
     fn the_same_in_another_order_and_other_words_is_the_same() {
         assert!(approval().allows(0, &suspend(&["b", "a"])).is_ok());
-        let Touch::Delete(mut same) = delete(&[("plex", "u2", "d2"), ("sonarr", "u1", "d1")])
+        let Write::Delete(mut same) = delete(&[("plex", "u2", "d2"), ("sonarr", "u1", "d1")])
         else {
             unreachable!()
         };
-        same.set[0].why = "for 43 days".into();
-        assert!(approval().allows(1, &Touch::Delete(same)).is_ok());
+        same.set[0].reason = "for 43 days".into();
+        assert!(approval().allows(1, &Write::Delete(same)).is_ok());
     }
 
     #[test]
@@ -346,11 +348,14 @@ mod tests {
 
     #[test]
     fn after_its_end_only_what_it_froze_is_given_back_and_asked() {
-        let resume =
-            Touch::Resume(Resume { target: app("a"), uid: "u".into(), prior: Was::Absent });
+        let resume = Write::Resume(Resume {
+            target: app("a"),
+            uid: "u".into(),
+            previous: PreviousSuspend::Absent,
+        });
         assert!(approval().allows(3, &resume).is_ok());
         let reconcile = |name: &str| {
-            Touch::Reconcile(Reconcile { target: app(name), force: false, wait_seconds: 0 })
+            Write::Reconcile(Reconcile { target: app(name), force: false, wait_seconds: 0 })
         };
         assert!(approval().allows(3, &reconcile("a")).is_ok());
         assert!(refusal(3, &reconcile("c")).contains("is not in the plan"));
@@ -360,12 +365,14 @@ mod tests {
     #[test]
     fn an_object_is_bound_by_uid_generation_and_spec_and_not_by_its_version() {
         let object = json!({"kind": "ReplicationSource", "metadata": {"namespace": "media", "name": "sonarr", "uid": "u", "generation": 3, "resourceVersion": "7"}, "spec": {"sourcePVC": "sonarr"}, "status": {"n": 1}});
-        let approved =
-            Approved { touch: restart("u"), prior: Prior { objects: vec![object.clone()], at: 0 } };
+        let approved = Approved {
+            write: restart("u"),
+            observed: ObservedState { objects: vec![object.clone()], at: 0 },
+        };
         let meets = |change: fn(&mut Value)| {
             let mut now = object.clone();
             change(&mut now);
-            approved.meets(&Prior { objects: vec![now], at: 1 }, false)
+            approved.meets(&ObservedState { objects: vec![now], at: 1 }, false)
         };
         assert!(meets(|o| o["metadata"]["resourceVersion"] = "8".into()).is_ok());
         assert!(meets(|o| o["status"]["n"] = 2.into()).is_ok());
@@ -394,13 +401,13 @@ mod tests {
                 .contains("is gone")
         );
         assert!(
-            approved.meets(&Prior::default(), true).is_ok()
-                && approved.meets(&Prior::default(), false).is_err()
+            approved.meets(&ObservedState::default(), true).is_ok()
+                && approved.meets(&ObservedState::default(), false).is_err()
         );
         let more = json!({"kind": "ReplicationSource", "metadata": {"namespace": "media", "name": "plex"}});
         assert!(
             approved
-                .meets(&Prior { objects: vec![object.clone(), more], at: 1 }, false)
+                .meets(&ObservedState { objects: vec![object.clone(), more], at: 1 }, false)
                 .unwrap_err()
                 .to_string()
                 .contains("was not there")

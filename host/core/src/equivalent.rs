@@ -1,41 +1,41 @@
 //! The kubectl or flux command that does the same as a touch: what a person could type instead.
 
-use crate::effect::Touch;
+use crate::effect::Write;
 use crate::effect::host::LEASE;
 use crate::effect::restart_deployment::Strategy;
 use crate::effect::shared::FluxRef;
-use crate::effect::suspend_flux::{DEADLINE, PRIOR, Prior, REASON, RUN};
+use crate::effect::suspend_flux::{DEADLINE, PRIOR, PreviousSuspend, REASON, RUN};
 use std::collections::BTreeMap;
 
 /// The commands, in the order in which one would type them.
-pub fn commands(touch: &Touch) -> Vec<String> {
-    match touch {
+pub fn commands(write: &Write) -> Vec<String> {
+    match write {
         // Who works by hand looks whether a colleague does, too.
-        Touch::AcquireLease(_) => vec![],
-        Touch::ReleaseLease(r) => vec![format!("kubectl delete lease {LEASE} -n {}", r.namespace)],
-        Touch::Suspend(s) => suspends(&s.targets),
-        Touch::Resume(r) => vec![match r.prior {
-            Prior::Absent | Prior::False => format!(
+        Write::AcquireLease(_) => vec![],
+        Write::ReleaseLease(r) => vec![format!("kubectl delete lease {LEASE} -n {}", r.namespace)],
+        Write::Suspend(s) => suspends(&s.targets),
+        Write::Resume(r) => vec![match r.previous {
+            PreviousSuspend::Absent | PreviousSuspend::False => format!(
                 "flux resume {} {} -n {}",
                 r.target.kind.flux_argument(),
                 r.target.name,
                 r.target.namespace
             ),
-            Prior::True => format!(
+            PreviousSuspend::True => format!(
                 "flux suspend {} {} -n {}",
                 r.target.kind.flux_argument(),
                 r.target.name,
                 r.target.namespace
             ),
         }],
-        Touch::Reconcile(r) => vec![format!(
+        Write::Reconcile(r) => vec![format!(
             "flux reconcile {} {} -n {}{}",
             r.target.kind.flux_argument(),
             r.target.name,
             r.target.namespace,
             if r.force { " --force" } else { "" }
         )],
-        Touch::Delete(d) => {
+        Write::Delete(d) => {
             let mut by_namespace: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
             for frozen in &d.set {
                 by_namespace.entry(&frozen.object.namespace).or_default().push(&frozen.object.name);
@@ -47,12 +47,12 @@ pub fn commands(touch: &Touch) -> Vec<String> {
                 })
                 .collect()
         }
-        Touch::Recreate(r) => r
+        Write::Recreate(r) => r
             .set
             .iter()
             .map(|m| format!("echo {} | kubectl create -f -", quoted(&m.manifest.to_string())))
             .collect(),
-        Touch::Restart(r) => vec![match r.strategy {
+        Write::Restart(r) => vec![match r.strategy {
             Strategy::Annotate => format!(
                 "kubectl rollout restart -n {} deployment/{}",
                 r.target.namespace, r.target.name
@@ -99,21 +99,21 @@ pub fn unmark(target: &FluxRef) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::effect::delete_replicationsources::{Delete, Frozen, Pace};
+    use crate::effect::delete_replicationsources::{Delete, DeletionTarget, Pacing};
     use crate::effect::shared::ObjectRef;
 
     #[test]
     fn a_set_becomes_one_command_a_namespace() {
-        let frozen = |ns: &str, name: &str| Frozen {
+        let frozen = |ns: &str, name: &str| DeletionTarget {
             object: ObjectRef::new(ns, name),
             uid: "u".into(),
             digest: "d".into(),
-            why: String::new(),
+            reason: String::new(),
         };
         let set = vec![frozen("media", "sonarr"), frozen("ai", "x"), frozen("media", "radarr")];
-        let touch = Touch::Delete(Delete { set, pace: Pace { at_once: 1, pause: 0 } });
+        let write = Write::Delete(Delete { set, pacing: Pacing { batch_size: 1, interval_ms: 0 } });
         assert_eq!(
-            commands(&touch),
+            commands(&write),
             [
                 "kubectl delete replicationsource -n ai x",
                 "kubectl delete replicationsource -n media sonarr radarr"

@@ -54,7 +54,7 @@ pub enum Scope {
     /// Exactly the objects that the effect names.
     Target,
     /// A namespace that an object pointed at, if the capability is granted there.
-    Followed,
+    GrantedNamespaces,
     /// Anywhere: the host's own census.
     Everywhere,
 }
@@ -131,7 +131,7 @@ const IDENTITY: &[Rule] = &[
     rule(Verb::Get, "", "namespaces", Scope::Object("kube-system")),
     rule(Verb::Create, "authentication.k8s.io", "selfsubjectreviews", Scope::Cluster),
 ];
-const ACCESS: &[Rule] =
+const REVIEW_ACCESS: &[Rule] =
     &[rule(Verb::Create, "authorization.k8s.io", "selfsubjectaccessreviews", Scope::Cluster)];
 // mutant token-for-any-account: Target ~> Everywhere
 const TOKEN: &[Rule] = &[Rule {
@@ -165,9 +165,10 @@ const FLUX_OWNERS: &[Rule] = &join::<3, 2, 5>(
         rule(Verb::Get, "", "persistentvolumeclaims", Scope::Target),
         rule(Verb::Get, "apps", "deployments", Scope::Target),
     ],
-    owner_rules!(Followed),
+    owner_rules!(GrantedNamespaces),
 );
-const FLUX_GET: &[Rule] = &join::<5, 2, 7>(flux_rules!(Get, Target), owner_rules!(Followed));
+const FLUX_GET: &[Rule] =
+    &join::<5, 2, 7>(flux_rules!(Get, Target), owner_rules!(GrantedNamespaces));
 const SOURCES: &[Rule] = &[
     rule(Verb::List, VOLSYNC, "replicationsources", Scope::Effect),
     rule(Verb::List, "", "persistentvolumeclaims", Scope::Effect),
@@ -211,7 +212,7 @@ const AWAIT_ROLLOUT: &[Rule] = &[
 const FLUX_WRITE: &[Rule] = &join::<5, 5, 10>(flux_rules!(Get, Target), flux_rules!(Patch, Target));
 // The parent is read, too: one that would undo the suspend makes it pointless.
 const SUSPEND: &[Rule] = &join::<2, 10, 12>(
-    owner_rules!(Followed),
+    owner_rules!(GrantedNamespaces),
     join::<5, 5, 10>(flux_rules!(Get, Target), flux_rules!(Patch, Target)),
 );
 const DELETE: &[Rule] = &[
@@ -249,26 +250,26 @@ const RESTART_FIELDS: &[&[&str]] =
 /// What a function may ask of the API server, and the fields that its writes may change.
 pub fn table(function: Function) -> (&'static [Rule], &'static [&'static [&'static str]]) {
     match function {
-        Function::Now | Function::Sleep | Function::Step | Function::Note | Function::AskPerson => {
+        Function::Now | Function::Sleep | Function::Step | Function::Note | Function::AskUser => {
             (&[], &[])
         }
-        Function::Identity => (IDENTITY, &[]),
-        Function::Access => (ACCESS, &[]),
-        Function::Token => (TOKEN, &[]),
-        Function::Policies => (POLICIES, &[]),
+        Function::GetIdentity => (IDENTITY, &[]),
+        Function::ReviewAccess => (REVIEW_ACCESS, &[]),
+        Function::RequestToken => (TOKEN, &[]),
+        Function::CheckPolicies => (POLICIES, &[]),
         Function::Lease => (LEASE, &[]),
-        Function::Leftovers => (LEFTOVERS, &[]),
-        Function::FluxOwners => (FLUX_OWNERS, &[]),
-        Function::FluxGet => (FLUX_GET, &[]),
-        Function::Sources => (SOURCES, &[]),
-        Function::Destinations => (DESTINATIONS, &[]),
-        Function::Claims => (CLAIMS, &[]),
-        Function::Snapshots => (SNAPSHOTS, &[]),
+        Function::FindLeftovers => (LEFTOVERS, &[]),
+        Function::FindOwners => (FLUX_OWNERS, &[]),
+        Function::GetFluxObject => (FLUX_GET, &[]),
+        Function::ListSources => (SOURCES, &[]),
+        Function::ListDestinations => (DESTINATIONS, &[]),
+        Function::ListPvcs => (CLAIMS, &[]),
+        Function::ListSnapshots => (SNAPSHOTS, &[]),
         Function::FindDriver => (FIND_DRIVER, &[]),
-        Function::Pods => (PODS, &[]),
+        Function::ListPods => (PODS, &[]),
         Function::ListObjects => (LIST_OBJECTS, &[]),
         Function::GetObject => (GET_OBJECT, &[]),
-        Function::LogPage => (LOG_PAGE, &[]),
+        Function::NextPage => (LOG_PAGE, &[]),
         Function::AwaitRollout => (AWAIT_ROLLOUT, &[]),
         Function::AcquireLease => (ACQUIRE_LEASE, &[]),
         Function::ReleaseLease => (RELEASE_LEASE, &[]),
@@ -288,7 +289,7 @@ pub struct Footprint {
     rules: &'static [Rule],
     fields: &'static [&'static [&'static str]],
     targets: Vec<Target>,
-    followed: Vec<Glob>,
+    granted_namespaces: Vec<Glob>,
 }
 
 /// A request on its way out, as the path and the method say.
@@ -319,10 +320,10 @@ pub struct Breach {
 }
 
 impl Footprint {
-    /// The footprint of `effect`, whose capability is granted in the namespaces `followed`.
-    pub fn new(effect: &Effect, followed: Vec<Glob>) -> Self {
+    /// The footprint of `effect`, whose capability is granted in the namespaces `granted_namespaces`.
+    pub fn new(effect: &Effect, granted_namespaces: Vec<Glob>) -> Self {
         let (rules, fields) = table(effect.function());
-        Self { effect: effect.name(), rules, fields, targets: effect.targets(), followed }
+        Self { effect: effect.name(), rules, fields, targets: effect.targets(), granted_namespaces }
     }
 
     /// The effect's name.
@@ -350,14 +351,14 @@ impl Footprint {
                         && t.name.as_deref() == asked.name
                         && of_kind(t, asked)
                 }),
-                Scope::Followed => {
-                    asked.namespace.is_some_and(|ns| self.followed.iter().any(|g| g.fits(ns)))
-                }
+                Scope::GrantedNamespaces => asked
+                    .namespace
+                    .is_some_and(|ns| self.granted_namespaces.iter().any(|g| g.matches(ns))),
             };
             if there {
                 return Ok(());
             }
-            ungranted |= rule.scope == Scope::Followed;
+            ungranted |= rule.scope == Scope::GrantedNamespaces;
         }
         let what = format!(
             "{} {}{}{} {}/{}",
@@ -504,7 +505,7 @@ pub fn named(word: &str) -> Option<(&'static str, &'static str)> {
 mod tests {
     use super::*;
     use crate::effect::shared::{FluxRef, ObjectRef};
-    use crate::effect::{Ask, query_objects, query_pvcs, restart_deployment, suspend_flux};
+    use crate::effect::{TypedCall, query_objects, query_pvcs, restart_deployment, suspend_flux};
     use serde_json::json;
 
     fn suspend() -> Footprint {
@@ -633,7 +634,7 @@ mod tests {
 
     #[test]
     fn a_followed_namespace_has_to_be_granted() {
-        let effect = crate::effect::query_flux::Owners { subjects: vec![] }.effect();
+        let effect = crate::effect::query_flux::FindOwners { subjects: vec![] }.effect();
         let footprint = Footprint::new(&effect, vec![Glob::new("flux-*").unwrap()]);
         assert!(
             footprint
@@ -650,8 +651,8 @@ mod tests {
 
     #[test]
     fn a_look_never_has_a_rule_that_changes_anything() {
-        let claims = query_pvcs::Claims { namespaces: vec!["media".into()] }.effect();
-        let (rules, fields) = table(claims.function());
+        let pvcs = query_pvcs::ListPvcs { namespaces: vec!["media".into()] }.effect();
+        let (rules, fields) = table(pvcs.function());
         assert!(fields.is_empty() && rules.iter().all(|r| !r.verb.mutates()));
     }
 }

@@ -22,7 +22,7 @@ impl Glob {
         Self::new("*").expect("`*` is a glob")
     }
     /// Whether this name fits.
-    pub fn fits(&self, name: &str) -> bool {
+    pub fn matches(&self, name: &str) -> bool {
         self.matcher.is_match(name)
     }
     /// Whether every name fits.

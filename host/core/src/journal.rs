@@ -9,13 +9,13 @@ use crate::effect::Effect;
 use crate::effect::shared::FluxRef;
 use crate::grants::{Denial, Grants};
 use crate::outcome::{Fault, Outcome};
-use crate::permission::rings::Rings;
+use crate::permission::enforcement::Enforcement;
 use crate::report::{Conclusion, Description, Diagnosis, Verdict};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// The form of these entries. A reader refuses what it does not know.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// One line of the run file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -36,9 +36,9 @@ pub enum Entry {
     /// What a plan would send, and did not.
     Planned(Box<Done>),
     /// The guest's part is over.
-    Ended(Box<Ended>),
+    GuestExited(Box<GuestExited>),
     /// The last line.
-    Verdict(Box<Closing>),
+    Verdict(Box<RunResult>),
 }
 
 /// For readers that look for one kind of line.
@@ -60,11 +60,11 @@ impl Entry {
         if let Self::Opened(opened) = self { Some(opened) } else { None }
     }
     /// How the guest's part ended.
-    pub fn ending(&self) -> Option<&Ending> {
-        if let Self::Ended(ended) = self { Some(&ended.ending) } else { None }
+    pub fn ending(&self) -> Option<&GuestExit> {
+        if let Self::GuestExited(ended) = self { Some(&ended.ending) } else { None }
     }
     /// The verdict.
-    pub fn verdict(&self) -> Option<&Closing> {
+    pub fn verdict(&self) -> Option<&RunResult> {
         if let Self::Verdict(closing) = self { Some(closing) } else { None }
     }
 }
@@ -116,7 +116,7 @@ pub struct Header {
     pub machine: Option<String>,
     /// What holds the credential, where it was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rings: Option<Rings>,
+    pub enforcement: Option<Enforcement>,
 }
 
 /// A document that grants come from.
@@ -161,13 +161,13 @@ pub struct Opened {
     /// The write.
     pub effect: Effect,
     /// What it meets.
-    pub prior: Prior,
+    pub observed: ObservedState,
 }
 
 /// The state that a write was prepared against: manifests without Secrets, managedFields and
 /// annotations that steer no controller. What `undo` re-creates from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Prior {
+pub struct ObservedState {
     /// One an object, in the order of the effect.
     pub objects: Vec<Value>,
     /// When it was read, by the cluster's clock. A write that carries a time carries this one, so that
@@ -175,7 +175,7 @@ pub struct Prior {
     pub at: Millis,
 }
 
-impl Prior {
+impl ObservedState {
     /// The manifest of a Flux object, if it was read.
     pub fn of(&self, target: &FluxRef) -> Option<&Value> {
         let is = |object: &&Value| {
@@ -187,9 +187,9 @@ impl Prior {
     }
 
     /// Whether it is the same objects in the same state, but for what moves by itself: versions, status, annotations.
-    pub fn binds_as(&self, other: &Self) -> bool {
-        let bound = |prior: &Self| -> Vec<(Value, Value)> {
-            prior
+    pub fn same_as(&self, other: &Self) -> bool {
+        let bound = |observed: &Self| -> Vec<(Value, Value)> {
+            observed
                 .objects
                 .iter()
                 .map(|o| (o["metadata"]["uid"].clone(), o["spec"].clone()))
@@ -235,7 +235,7 @@ pub struct Done {
     pub denial: Option<Denial>,
     /// What the plan knows of the objects: manifests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub prior: Option<Prior>,
+    pub observed: Option<ObservedState>,
     /// It was answered from this entry of the approved plan, which is fresh enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from_plan: Option<u64>,
@@ -243,17 +243,17 @@ pub struct Done {
 
 /// How the guest's part ended.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Ended {
+pub struct GuestExited {
     /// When, by the cluster's clock.
     pub at: Millis,
     /// How.
-    pub ending: Ending,
+    pub ending: GuestExit,
 }
 
 /// How a guest's export ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Ending {
+pub enum GuestExit {
     /// `diagnose` returned.
     Diagnosed(Diagnosis),
     /// `remediate` returned.
@@ -279,7 +279,7 @@ pub struct Failure {
     pub text: String,
 }
 
-impl Closing {
+impl RunResult {
     /// Whether nothing is left that the run itself has to give back.
     pub fn is_whole(&self) -> bool {
         self.open.is_empty() && self.lease.is_none()
@@ -295,13 +295,13 @@ impl Closing {
 
 /// The last line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Closing {
+pub struct RunResult {
     /// When, by the cluster's clock.
     pub at: Millis,
     /// What holds in the end.
     pub verdict: Verdict,
     /// In one sentence.
-    pub sentence: String,
+    pub summary: String,
     /// Whose fault it was that the guest's part broke off, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<Fault>,

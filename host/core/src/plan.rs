@@ -4,80 +4,84 @@
 //! what is read later, until the guest waits for something that only a write could bring.
 
 use crate::Millis;
-use crate::effect::delete_replicationsources::{Deletion, End, Frozen, Made, MadeEnd};
+use crate::effect::delete_replicationsources::{
+    Creation, CreationOutcome, Deletion, DeletionOutcome, DeletionTarget,
+};
 use crate::effect::host::Acquired;
-use crate::effect::reconcile_flux::Reconciled;
+use crate::effect::reconcile_flux::Reconciliation;
 use crate::effect::restart_deployment::Restarted;
 use crate::effect::shared::FluxRef;
-use crate::effect::suspend_flux::{Hold, HoldEnd, Prior as Was, Resumed, Suspended};
-use crate::effect::{Answer, Look, Touch};
-use crate::journal::Prior;
+use crate::effect::suspend_flux::{
+    PreviousSuspend, Resumed, SuspendOutcome, SuspendResult, Suspended,
+};
+use crate::effect::{Answer, Read, Write};
+use crate::journal::ObservedState;
 use std::collections::HashSet;
 
 /// What was recorded instead of performed.
 #[derive(Clone, Debug, Default)]
 pub struct Overlay {
     deleted: HashSet<String>,
-    touched: bool,
+    has_writes: bool,
 }
 
 impl Overlay {
     /// Something was recorded: from here on, a wait has no end that a plan could know.
-    pub fn touched(&self) -> bool {
-        self.touched
+    pub fn has_writes(&self) -> bool {
+        self.has_writes
     }
 
     /// Notes a write that was recorded.
-    pub fn record(&mut self, touch: &Touch) {
-        self.touched = true;
-        match touch {
-            Touch::Delete(delete) => {
+    pub fn record(&mut self, write: &Write) {
+        self.has_writes = true;
+        match write {
+            Write::Delete(delete) => {
                 self.deleted.extend(delete.set.iter().map(|frozen| frozen.uid.clone()))
             }
-            Touch::AcquireLease(_)
-            | Touch::ReleaseLease(_)
-            | Touch::Suspend(_)
-            | Touch::Resume(_)
-            | Touch::Reconcile(_)
-            | Touch::Recreate(_)
-            | Touch::Restart(_) => {}
+            Write::AcquireLease(_)
+            | Write::ReleaseLease(_)
+            | Write::Suspend(_)
+            | Write::Resume(_)
+            | Write::Reconcile(_)
+            | Write::Recreate(_)
+            | Write::Restart(_) => {}
         }
     }
 
     /// Lays what was recorded over an answer: what would be deleted is gone, and what it owns with it.
     pub fn cover(&self, answer: Answer) -> Answer {
         match answer {
-            Answer::Sources(mut sources) => {
+            Answer::ListSources(mut sources) => {
                 sources.retain(|s| !self.deleted.contains(&s.uid));
-                Answer::Sources(sources)
+                Answer::ListSources(sources)
             }
-            Answer::Snapshots(mut snapshots) => {
+            Answer::ListSnapshots(mut snapshots) => {
                 snapshots.retain(|s| {
                     !s.owner_uid.as_ref().is_some_and(|uid| self.deleted.contains(uid))
                 });
-                Answer::Snapshots(snapshots)
+                Answer::ListSnapshots(snapshots)
             }
             // A write that was only recorded shows in no other answer.
             same @ (Answer::Now(_)
             | Answer::Sleep(_)
             | Answer::Step(_)
             | Answer::Note(_)
-            | Answer::AskPerson(_)
-            | Answer::Identity(_)
-            | Answer::Access(_)
-            | Answer::Token(_)
-            | Answer::Policies(_)
+            | Answer::AskUser(_)
+            | Answer::GetIdentity(_)
+            | Answer::ReviewAccess(_)
+            | Answer::RequestToken(_)
+            | Answer::CheckPolicies(_)
             | Answer::Lease(_)
-            | Answer::Leftovers(_)
-            | Answer::FluxOwners(_)
-            | Answer::FluxGet(_)
-            | Answer::Destinations(_)
-            | Answer::Claims(_)
+            | Answer::FindLeftovers(_)
+            | Answer::FindOwners(_)
+            | Answer::GetFluxObject(_)
+            | Answer::ListDestinations(_)
+            | Answer::ListPvcs(_)
             | Answer::FindDriver(_)
-            | Answer::Pods(_)
+            | Answer::ListPods(_)
             | Answer::ListObjects(_)
             | Answer::GetObject(_)
-            | Answer::LogPage(_)
+            | Answer::NextPage(_)
             | Answer::AwaitRollout(_)
             | Answer::AcquireLease(_)
             | Answer::ReleaseLease(())
@@ -91,83 +95,87 @@ impl Overlay {
     }
 
     /// Why a plan cannot answer this look, if it cannot.
-    pub fn ends(&self, look: &Look) -> Option<&'static str> {
+    pub fn ends(&self, look: &Read) -> Option<&'static str> {
         match look {
-            Look::AwaitRollout(_) => Some("the restart has to happen before it can be awaited"),
-            Look::Identity(_)
-            | Look::Access(_)
-            | Look::Token(_)
-            | Look::Policies(_)
-            | Look::Lease(_)
-            | Look::Leftovers(_)
-            | Look::FluxOwners(_)
-            | Look::FluxGet(_)
-            | Look::Sources(_)
-            | Look::Destinations(_)
-            | Look::Claims(_)
-            | Look::Snapshots(_)
-            | Look::FindDriver(_)
-            | Look::Pods(_)
-            | Look::ListObjects(_)
-            | Look::GetObject(_)
-            | Look::LogPage(_) => None,
+            Read::AwaitRollout(_) => Some("the restart has to happen before it can be awaited"),
+            Read::GetIdentity(_)
+            | Read::ReviewAccess(_)
+            | Read::RequestToken(_)
+            | Read::CheckPolicies(_)
+            | Read::Lease(_)
+            | Read::FindLeftovers(_)
+            | Read::FindOwners(_)
+            | Read::GetFluxObject(_)
+            | Read::ListSources(_)
+            | Read::ListDestinations(_)
+            | Read::ListPvcs(_)
+            | Read::ListSnapshots(_)
+            | Read::FindDriver(_)
+            | Read::ListPods(_)
+            | Read::ListObjects(_)
+            | Read::GetObject(_)
+            | Read::NextPage(_) => None,
         }
     }
 }
 
-/// What a write would be answered, met by `prior`.
-pub fn predict(touch: &Touch, prior: &Prior, now: Millis) -> Answer {
-    match touch {
+/// What a write would be answered, met by `observed`.
+pub fn predict(write: &Write, observed: &ObservedState, now: Millis) -> Answer {
+    match write {
         // A plan takes nothing from anybody.
-        Touch::AcquireLease(_) => {
+        Write::AcquireLease(_) => {
             Answer::AcquireLease(Acquired { namespace: String::new(), uid: String::new() })
         }
-        Touch::ReleaseLease(_) => Answer::ReleaseLease(()),
-        Touch::Suspend(s) => {
-            Answer::Suspend(s.targets.iter().map(|target| held(target, prior)).collect())
+        Write::ReleaseLease(_) => Answer::ReleaseLease(()),
+        Write::Suspend(s) => {
+            Answer::Suspend(s.targets.iter().map(|target| held(target, observed)).collect())
         }
-        Touch::Resume(r) => Answer::Resume(Resumed { restored: r.prior, taken_over: None }),
-        Touch::Reconcile(_) => Answer::Reconcile(Reconciled {
+        Write::Resume(r) => Answer::Resume(Resumed { restored: r.previous, taken_over: None }),
+        Write::Reconcile(_) => Answer::Reconcile(Reconciliation {
             handled: false,
             ready: false,
             message: "not asked: this is a plan".into(),
         }),
-        Touch::Delete(d) => {
-            let gone = |f: &Frozen| Deletion {
+        Write::Delete(d) => {
+            let gone = |f: &DeletionTarget| Deletion {
                 object: f.object.clone(),
                 uid: f.uid.clone(),
-                end: End::Deleted,
+                outcome: DeletionOutcome::Deleted,
                 message: None,
             };
             Answer::Delete(d.set.iter().map(gone).collect())
         }
-        Touch::Recreate(r) => Answer::Recreate(
+        Write::Recreate(r) => Answer::Recreate(
             r.set
                 .iter()
-                .map(|m| Made { object: m.object.clone(), end: MadeEnd::Made, message: None })
+                .map(|m| Creation {
+                    object: m.object.clone(),
+                    outcome: CreationOutcome::Created,
+                    message: None,
+                })
                 .collect(),
         ),
-        Touch::Restart(_) => Answer::Restart(Restarted { at: now, old_pods: vec![] }),
+        Write::Restart(_) => Answer::Restart(Restarted { at: now, old_pods: vec![] }),
     }
 }
 
 /// What a suspend of this object will have come to: it is left alone where nothing was read that could be sent.
-fn held(target: &FluxRef, prior: &Prior) -> Hold {
-    let end = match prior.of(target) {
-        Some(object) => HoldEnd::Suspended(Suspended {
+fn held(target: &FluxRef, observed: &ObservedState) -> SuspendResult {
+    let outcome = match observed.of(target) {
+        Some(object) => SuspendOutcome::Suspended(Suspended {
             uid: object["metadata"]["uid"].as_str().unwrap_or_default().into(),
-            prior: was(object),
+            previous: was(object),
         }),
-        None => HoldEnd::LeftAlone("somebody has suspended it already".into()),
+        None => SuspendOutcome::AlreadySuspended("somebody has suspended it already".into()),
     };
-    Hold { target: target.clone(), end }
+    SuspendResult { target: target.clone(), outcome }
 }
 
 /// `spec.suspend` as the manifest has it: three states.
-pub fn was(object: &serde_json::Value) -> Was {
+pub fn was(object: &serde_json::Value) -> PreviousSuspend {
     match object["spec"].get("suspend").and_then(serde_json::Value::as_bool) {
-        None => Was::Absent,
-        Some(false) => Was::False,
-        Some(true) => Was::True,
+        None => PreviousSuspend::Absent,
+        Some(false) => PreviousSuspend::False,
+        Some(true) => PreviousSuspend::True,
     }
 }

@@ -1,9 +1,9 @@
 //! Whether what a guest points at proves "fixed". Judged by the host's own record, never by the guest's words.
 
 use crate::Millis;
-use crate::effect::query_pvcs::{Claim, Waiting};
-use crate::effect::tail_logs::{Next, Position, Query};
-use crate::effect::{Answer, Effect, Look, Touch};
+use crate::effect::query_pvcs::{Pvc, Waiting};
+use crate::effect::tail_logs::{NextPage, Position, Query};
+use crate::effect::{Answer, Effect, Read, Write};
 use crate::outcome::Outcome;
 
 /// A recorded outcome, as far as a proof needs it.
@@ -36,24 +36,25 @@ impl Fact {
     pub fn of(n: u64, at: Millis, effect: &Effect, outcome: &Outcome, before: &[Self]) -> Self {
         let changed = match effect {
             // Giving back what was suspended, and asking Flux to look, mend nothing and spoil nothing.
-            Effect::Touch(
-                Touch::AcquireLease(_)
-                | Touch::ReleaseLease(_)
-                | Touch::Resume(_)
-                | Touch::Reconcile(_)
-                | Touch::Suspend(_),
+            Effect::Write(
+                Write::AcquireLease(_)
+                | Write::ReleaseLease(_)
+                | Write::Resume(_)
+                | Write::Reconcile(_)
+                | Write::Suspend(_),
             )
-            | Effect::Look(_)
-            | Effect::Own(_) => false,
-            Effect::Touch(Touch::Delete(_) | Touch::Recreate(_) | Touch::Restart(_)) => true,
+            | Effect::Read(_)
+            | Effect::Local(_) => false,
+            Effect::Write(Write::Delete(_) | Write::Recreate(_) | Write::Restart(_)) => true,
         };
         let fact = Self { n, at, changed, ..Self::default() };
         let Some(answer) = outcome.ok().and_then(|raw| effect.decode(raw).ok()) else {
             return fact;
         };
         match (answer, effect) {
-            (Answer::LogPage(page), Effect::Look(Look::LogPage(next))) => {
-                let clean = page.lines.is_empty() && page.unread.is_empty() && so_far(next, before);
+            (Answer::NextPage(page), Effect::Read(Read::NextPage(next))) => {
+                let clean =
+                    page.lines.is_empty() && page.unreadable.is_empty() && so_far(next, before);
                 // A page over at least one pod, read to its end, in which nothing matched, nor in those before it.
                 let shows_absence = clean
                     && !page.pods.is_empty()
@@ -65,11 +66,9 @@ impl Fact {
             }
             // A clock that was corrected meanwhile may stand before the time that the restart itself bears.
             (Answer::Restart(restarted), _) => Self { at: at.max(restarted.at), ..fact },
-            (Answer::Claims(claims), _) => {
-                Self { shows_absence: !claims.iter().any(stuck), ..fact }
-            }
+            (Answer::ListPvcs(pvcs), _) => Self { shows_absence: !pvcs.iter().any(stuck), ..fact },
             // mutant no-pods-prove-health: !pods.is_empty() && pods ~> pods
-            (Answer::Pods(pods), _) => Self {
+            (Answer::ListPods(pods), _) => Self {
                 shows_absence: !pods.is_empty()
                     && pods.iter().all(|p| p.ready || p.phase == "Succeeded"),
                 ..fact
@@ -79,22 +78,22 @@ impl Fact {
                 | Answer::Sleep(())
                 | Answer::Step(())
                 | Answer::Note(())
-                | Answer::AskPerson(_)
-                | Answer::Identity(_)
-                | Answer::Access(_)
-                | Answer::Token(_)
-                | Answer::Policies(_)
+                | Answer::AskUser(_)
+                | Answer::GetIdentity(_)
+                | Answer::ReviewAccess(_)
+                | Answer::RequestToken(_)
+                | Answer::CheckPolicies(_)
                 | Answer::Lease(_)
-                | Answer::Leftovers(_)
-                | Answer::FluxOwners(_)
-                | Answer::FluxGet(_)
-                | Answer::Sources(_)
-                | Answer::Destinations(_)
-                | Answer::Snapshots(_)
+                | Answer::FindLeftovers(_)
+                | Answer::FindOwners(_)
+                | Answer::GetFluxObject(_)
+                | Answer::ListSources(_)
+                | Answer::ListDestinations(_)
+                | Answer::ListSnapshots(_)
                 | Answer::FindDriver(_)
                 | Answer::ListObjects(_)
                 | Answer::GetObject(_)
-                | Answer::LogPage(_)
+                | Answer::NextPage(_)
                 | Answer::AwaitRollout(_)
                 | Answer::AcquireLease(_)
                 | Answer::ReleaseLease(())
@@ -110,7 +109,7 @@ impl Fact {
 }
 
 /// Whether the pages of this cursor before this one were clean. A first page has none.
-fn so_far(next: &Next, before: &[Fact]) -> bool {
+fn so_far(next: &NextPage, before: &[Fact]) -> bool {
     let continues = |place: &Place| place.query == next.query && place.position == next.after;
     next.after.is_empty()
         || before
@@ -120,8 +119,8 @@ fn so_far(next: &Next, before: &[Fact]) -> bool {
             .is_some_and(|p| p.clean)
 }
 
-fn stuck(claim: &Claim) -> bool {
-    matches!(claim.waiting, Some(Waiting::CsiLocked | Waiting::CsiSlow))
+fn stuck(pvc: &Pvc) -> bool {
+    matches!(pvc.waiting, Some(Waiting::CsiLocked | Waiting::CsiSlow))
 }
 
 /// Whether the facts numbered `proof` prove it; if not, why not.
@@ -162,7 +161,7 @@ pub fn holds(facts: &[Fact], proof: &[u64]) -> Result<(), String> {
 mod tests {
     use super::*;
 
-    use crate::effect::Ask;
+    use crate::effect::TypedCall;
     use crate::effect::shared::ObjectRef;
     use crate::effect::tail_logs::{Line, Page};
 
@@ -208,13 +207,14 @@ mod tests {
             let page = Page {
                 lines,
                 pods: vec!["p".into()],
-                unread: vec![],
+                unreadable: vec![],
                 lines_read: 1,
                 more: false,
                 newest: None,
                 position: position.clone(),
             };
-            let effect = Next { query, after: std::mem::replace(&mut after, position) }.effect();
+            let effect =
+                NextPage { query, after: std::mem::replace(&mut after, position) }.effect();
             let outcome = Outcome::Ok(serde_json::value::to_raw_value(&page).unwrap());
             let n = i as u64 + 2;
             facts.push(Fact::of(n, n * 1000, &effect, &outcome, &facts));

@@ -6,12 +6,12 @@ mod word;
 pub use about::About;
 
 use crate::Millis;
-use crate::effect::delete_replicationsources::End;
+use crate::effect::delete_replicationsources::DeletionOutcome;
 use crate::effect::host::{LEASE, ReleaseLease};
-use crate::effect::suspend_flux::{HoldEnd, Resume};
-use crate::effect::{Answer, Effect, Own, Target, Touch};
+use crate::effect::suspend_flux::{Resume, SuspendOutcome};
+use crate::effect::{Answer, Effect, Local, Target, Write};
 use crate::equivalent;
-use crate::journal::{Closing, Done, Ending, Entry, Header, Opened, Origin};
+use crate::journal::{Done, Entry, GuestExit, Header, Opened, Origin, RunResult};
 use crate::outcome::{Fault, Outcome};
 use about::Seen;
 use serde::{Deserialize, Serialize};
@@ -37,7 +37,7 @@ pub enum State {
     /// It is this incident.
     Incident,
     /// Something else is wrong.
-    NotThisIncident,
+    DifferentProblem,
     /// Nothing is wrong.
     Healthy,
 }
@@ -58,13 +58,13 @@ pub struct Diagnosis {
     /// The answer.
     pub state: State,
     /// In one sentence.
-    pub sentence: String,
+    pub summary: String,
     /// What speaks for it.
-    pub supporting: Vec<Finding>,
+    pub evidence_for: Vec<Finding>,
     /// What speaks against it.
-    pub opposing: Vec<Finding>,
+    pub evidence_against: Vec<Finding>,
     /// What it is instead.
-    pub instead: Vec<Finding>,
+    pub ruled_out: Vec<Finding>,
 }
 
 /// What a guest concluded.
@@ -76,7 +76,7 @@ pub enum Concluded {
     /// There was nothing to do.
     NothingToDo,
     /// It is something else.
-    NotThisIncident,
+    DifferentProblem,
     /// It is not mended.
     NotFixed,
 }
@@ -98,7 +98,7 @@ pub struct Conclusion {
     /// What the guest says.
     pub verdict: Concluded,
     /// In one sentence.
-    pub sentence: String,
+    pub summary: String,
     /// Before and after.
     pub figures: Vec<Figure>,
     /// What led here.
@@ -120,7 +120,7 @@ pub enum Verdict {
     /// There was nothing to do.
     NothingToDo,
     /// It is something else.
-    NotThisIncident,
+    DifferentProblem,
     /// It is not mended; of a diagnosis: the incident is here.
     NotFixed,
     /// The grants forbade it.
@@ -128,7 +128,7 @@ pub enum Verdict {
     /// The cluster, the guest or the host failed.
     Failed(Fault),
     /// Something is left that needs a person.
-    LeftOpen,
+    ActionRequired,
     /// A plan came to its end.
     Planned,
     /// What a run had deleted was made anew.
@@ -141,11 +141,11 @@ impl Verdict {
         match self {
             Self::Fixed => "fixed",
             Self::NothingToDo => "nothing-to-do",
-            Self::NotThisIncident => "not-this-incident",
+            Self::DifferentProblem => "not-this-incident",
             Self::NotFixed => "not-fixed",
             Self::Denied => "denied",
             Self::Failed(_) => "failed",
-            Self::LeftOpen => "left-open",
+            Self::ActionRequired => "left-open",
             Self::Planned => "planned",
             Self::Undone => "undone",
         }
@@ -155,11 +155,11 @@ impl Verdict {
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Fixed | Self::NothingToDo | Self::Planned | Self::Undone => 0,
-            Self::NotFixed | Self::NotThisIncident => 1,
+            Self::NotFixed | Self::DifferentProblem => 1,
             Self::Denied | Self::Failed(Fault::Grant) => 3,
             Self::Failed(Fault::Cluster) => 4,
-            // mutant left-open-exit-code: LeftOpen => 5 ~> LeftOpen => 1
-            Self::LeftOpen => 5,
+            // mutant left-open-exit-code: ActionRequired => 5 ~> ActionRequired => 1
+            Self::ActionRequired => 5,
             Self::Failed(Fault::Guest | Fault::Host) => 6,
         }
     }
@@ -183,7 +183,7 @@ pub struct Report {
     /// What holds.
     pub verdict: &'static str,
     /// In one sentence.
-    pub sentence: String,
+    pub summary: String,
     /// Whose fault a failure is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fault: Option<Fault>,
@@ -197,7 +197,7 @@ pub struct Report {
     pub ended: Millis,
     /// Each time that it was taken up after its process had died.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub recoveries: Vec<TakenUp>,
+    pub recoveries: Vec<RecoverySummary>,
     /// What `diagnose` found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub diagnosis: Option<Diagnosis>,
@@ -208,7 +208,7 @@ pub struct Report {
     /// What happened, step by step.
     pub steps: Vec<Step>,
     /// Every touch, in order.
-    pub effects: Vec<Told>,
+    pub effects: Vec<EffectSummary>,
     /// What is not as it was, or as one might expect.
     pub left: Vec<Finding>,
     /// How to keep it from coming back.
@@ -255,13 +255,13 @@ pub struct Cluster {
     pub user: Option<String>,
     /// What holds that credential, where it was asked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub rings: Vec<Ring>,
+    pub enforcement: Vec<EnforcementLayer>,
 }
 
 /// A run's process had died, and another one took the run up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct TakenUp {
+pub struct RecoverySummary {
     /// When, by the cluster's clock.
     pub at: Millis,
     /// Salve's version.
@@ -278,7 +278,7 @@ pub struct TakenUp {
 
 /// One of the three rings of permission: the host around the guest, the Role and the admission policies around the credential.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Ring {
+pub struct EnforcementLayer {
     /// `host`, `role` or `admission`.
     pub name: &'static str,
     /// Whether it holds.
@@ -304,7 +304,7 @@ pub struct Step {
 
 /// One touch.
 #[derive(Clone, Debug, Serialize)]
-pub struct Told {
+pub struct EffectSummary {
     /// Its number in the run file.
     pub n: u64,
     /// Who asked.
@@ -336,7 +336,7 @@ impl Report {
         let Entry::Header(header) = entries.next()? else { return None };
         let mut report = Self::begin(header);
         for entry in entries {
-            report.hear(entry);
+            report.apply(entry);
         }
         Some(report)
     }
@@ -350,7 +350,7 @@ impl Report {
             command: header.command.clone(),
             plan: None,
             verdict: Verdict::Failed(Fault::Host).word(),
-            sentence: "the run has no end: its process died, or it still runs".into(),
+            summary: "the run has no end: its process died, or it still runs".into(),
             fault: None,
             guest: Guest {
                 name: header.guest.name.clone(),
@@ -361,11 +361,11 @@ impl Report {
                 context: header.context.clone(),
                 uid: header.cluster.clone(),
                 user: header.user.clone(),
-                rings: header
-                    .rings
+                enforcement: header
+                    .enforcement
                     .iter()
-                    .flat_map(|rings| rings.told())
-                    .map(|(name, holds, why)| Ring { name, holds, why })
+                    .flat_map(|enforcement| enforcement.told())
+                    .map(|(name, holds, why)| EnforcementLayer { name, holds, why })
                     .collect(),
             },
             began: header.at,
@@ -388,7 +388,7 @@ impl Report {
     }
 
     /// Takes in the next entry.
-    pub fn hear(&mut self, entry: &Entry) {
+    pub fn apply(&mut self, entry: &Entry) {
         match entry {
             Entry::Header(_) => {}
             Entry::Approved(approval) => self.plan = Some(approval.plan.clone()),
@@ -396,7 +396,7 @@ impl Report {
                 self.tick(recovery.at);
                 let (salve, user, machine) =
                     (recovery.salve.clone(), recovery.user.clone(), recovery.machine.clone());
-                self.recoveries.push(TakenUp {
+                self.recoveries.push(RecoverySummary {
                     at: recovery.at,
                     salve,
                     user,
@@ -421,20 +421,20 @@ impl Report {
             }
             Entry::Done(done) => self.done(done),
             Entry::Planned(done) => self.planned(done),
-            Entry::Ended(ended) => {
+            Entry::GuestExited(ended) => {
                 self.tick(ended.at);
                 match &ended.ending {
-                    Ending::Diagnosed(diagnosis) => self.diagnosis = Some(diagnosis.clone()),
-                    Ending::Concluded(conclusion) | Ending::Undone(conclusion) => {
+                    GuestExit::Diagnosed(diagnosis) => self.diagnosis = Some(diagnosis.clone()),
+                    GuestExit::Concluded(conclusion) | GuestExit::Undone(conclusion) => {
                         self.evidence.clone_from(&conclusion.evidence);
                         self.figures.clone_from(&conclusion.figures);
                         self.left.clone_from(&conclusion.left);
                         self.guests_left.clone_from(&conclusion.left);
                         self.prevention.clone_from(&conclusion.prevention);
                     }
-                    Ending::PlanEnds(_) => self.predict(),
-                    Ending::Stopped(_) | Ending::Died(_) => {}
-                    Ending::Failed(failure) => self.fault = Some(failure.fault),
+                    GuestExit::PlanEnds(_) => self.predict(),
+                    GuestExit::Stopped(_) | GuestExit::Died(_) => {}
+                    GuestExit::Failed(failure) => self.fault = Some(failure.fault),
                 }
             }
             Entry::Verdict(closing) => self.close(closing),
@@ -443,23 +443,23 @@ impl Report {
 
     fn opened(&mut self, opened: &Opened) {
         self.tick(opened.at);
-        let Effect::Touch(touch) = &opened.effect else { return };
-        match touch {
-            Touch::Delete(_) => self.deleting.push((opened.n, opened.effect.clone())),
-            Touch::Resume(resume) if opened.origin == Origin::Host => {
+        let Effect::Write(write) = &opened.effect else { return };
+        match write {
+            Write::Delete(_) => self.deleting.push((opened.n, opened.effect.clone())),
+            Write::Resume(resume) if opened.origin == Origin::Host => {
                 self.given_back.push(resume.target.to_string())
             }
-            Touch::AcquireLease(_)
-            | Touch::ReleaseLease(_)
-            | Touch::Resume(_)
-            | Touch::Suspend(_)
-            | Touch::Reconcile(_)
-            | Touch::Recreate(_)
-            | Touch::Restart(_) => {}
+            Write::AcquireLease(_)
+            | Write::ReleaseLease(_)
+            | Write::Resume(_)
+            | Write::Suspend(_)
+            | Write::Reconcile(_)
+            | Write::Recreate(_)
+            | Write::Restart(_) => {}
         }
         // A further attempt of the same entry is the same touch.
         if !self.effects.iter().any(|t| t.n == opened.n) {
-            let told = self.tell(opened.n, opened.origin, &opened.effect, touch, "in doubt".into());
+            let told = self.tell(opened.n, opened.origin, &opened.effect, write, "in doubt".into());
             self.effects.push(told);
         }
     }
@@ -467,7 +467,7 @@ impl Report {
     fn done(&mut self, done: &Done) {
         self.tick(done.at);
         match &done.effect {
-            Effect::Own(Own::Step(step)) => {
+            Effect::Local(Local::Step(step)) => {
                 self.steps.push(Step {
                     name: step.name.clone(),
                     title: step.title.clone(),
@@ -476,24 +476,25 @@ impl Report {
                     notes: vec![],
                 });
             }
-            Effect::Own(Own::Note(note)) => {
+            Effect::Local(Local::Note(note)) => {
                 if let Some(step) = self.steps.last_mut() {
                     step.notes.push(note.text.clone());
                 }
             }
-            Effect::Look(look) if self.command == "plan" && Seen::wants(look) => {
+            Effect::Read(look) if self.command == "plan" && Seen::wants(look) => {
                 if let Some(answer) = done.outcome.ok().and_then(|raw| done.effect.decode(raw).ok())
                 {
                     self.seen.learn(answer);
                 }
             }
-            Effect::Own(Own::Now(_) | Own::Sleep(_) | Own::AskPerson(_)) | Effect::Look(_) => {}
-            Effect::Touch(touch) => {
+            Effect::Local(Local::Now(_) | Local::Sleep(_) | Local::AskUser(_))
+            | Effect::Read(_) => {}
+            Effect::Write(write) => {
                 let told = self.tell(
                     done.n,
                     done.origin,
                     &done.effect,
-                    touch,
+                    write,
                     word(&done.effect, &done.outcome),
                 );
                 self.effects.push(told);
@@ -503,28 +504,30 @@ impl Report {
 
     fn planned(&mut self, done: &Done) {
         self.tick(done.at);
-        let Effect::Touch(touch) = &done.effect else { return };
-        let mut told = self.tell(done.n, done.origin, &done.effect, touch, "planned".into());
+        let Effect::Write(write) = &done.effect else { return };
+        let mut told = self.tell(done.n, done.origin, &done.effect, write, "planned".into());
         let step = self.steps.last().map(|step| step.title.as_str()).unwrap_or_default();
         told.certainty = Some("exact");
-        told.about = self.seen.about(touch, step, done.prior.as_ref());
+        told.about = self.seen.about(write, step, done.observed.as_ref());
         self.effects.push(told);
         match done.outcome.ok().and_then(|raw| done.effect.decode(raw).ok()) {
             Some(Answer::Suspend(holds)) => {
-                self.suspending.extend(holds.iter().filter_map(|hold| match &hold.end {
-                    HoldEnd::Suspended(held) => Some((
+                self.suspending.extend(holds.iter().filter_map(|hold| match &hold.outcome {
+                    SuspendOutcome::Suspended(held) => Some((
                         done.n,
                         Resume {
                             target: hold.target.clone(),
                             uid: held.uid.clone(),
-                            prior: held.prior,
+                            previous: held.previous,
                         },
                     )),
-                    HoldEnd::LeftAlone(_) | HoldEnd::Failed { .. } | HoldEnd::Untried => None,
+                    SuspendOutcome::AlreadySuspended(_)
+                    | SuspendOutcome::Failed { .. }
+                    | SuspendOutcome::NotTried => None,
                 }));
             }
             _ => {
-                if let Touch::Resume(resume) = touch {
+                if let Write::Resume(resume) = write {
                     self.suspending.retain(|(_, one)| one.target != resume.target);
                 }
             }
@@ -534,9 +537,9 @@ impl Report {
     /// What follows after a plan's end, whatever the guest does: its suspensions are given back.
     fn predict(&mut self) {
         for (n, resume) in std::mem::take(&mut self.suspending) {
-            let touch = Touch::Resume(resume);
-            let effect = Effect::Touch(touch.clone());
-            let mut told = self.tell(n, Origin::Host, &effect, &touch, "planned".into());
+            let write = Write::Resume(resume);
+            let effect = Effect::Write(write.clone());
+            let mut told = self.tell(n, Origin::Host, &effect, &write, "planned".into());
             told.step = None;
             told.certainty = Some("predicted");
             self.effects.push(told);
@@ -550,12 +553,15 @@ impl Report {
             outcome.ok().and_then(|raw| effect.decode(raw).ok())
         {
             self.deleted.extend(
-                deletions.iter().filter(|d| d.end == End::Deleted).map(|d| d.object.to_string()),
+                deletions
+                    .iter()
+                    .filter(|d| d.outcome == DeletionOutcome::Deleted)
+                    .map(|d| d.object.to_string()),
             );
         }
     }
 
-    fn close(&mut self, closing: &Closing) {
+    fn close(&mut self, closing: &RunResult) {
         self.tick(closing.at);
         self.left.clone_from(&self.guests_left);
         if !self.deleted.is_empty() && !self.given_back.is_empty() {
@@ -565,7 +571,7 @@ impl Report {
             });
         }
         if let Some(lease) = &closing.lease {
-            let release = Touch::ReleaseLease(ReleaseLease {
+            let release = Write::ReleaseLease(ReleaseLease {
                 namespace: lease.namespace.clone(),
                 uid: lease.uid.clone(),
             });
@@ -589,13 +595,13 @@ impl Report {
             self.left.insert(0, Finding { text, details });
         }
         self.verdict = closing.verdict.word();
-        self.sentence.clone_from(&closing.sentence);
+        self.summary.clone_from(&closing.summary);
         for open in &closing.open {
             self.left.insert(
                 0,
                 Finding {
                     text: format!("{} is still suspended by this run", open.target),
-                    details: equivalent::commands(&Touch::Resume(open.clone()))
+                    details: equivalent::commands(&Write::Resume(open.clone()))
                         .into_iter()
                         .chain([equivalent::unmark(&open.target)])
                         .collect(),
@@ -609,16 +615,16 @@ impl Report {
         n: u64,
         origin: Origin,
         effect: &Effect,
-        touch: &Touch,
+        write: &Write,
         outcome: String,
-    ) -> Told {
-        Told {
+    ) -> EffectSummary {
+        EffectSummary {
             n,
             origin,
             effect: effect.name(),
             step: self.steps.last().map(|s| s.name.clone()),
-            targets: touch.targets().iter().map(Target::to_string).collect(),
-            commands: equivalent::commands(touch),
+            targets: write.targets().iter().map(Target::to_string).collect(),
+            commands: equivalent::commands(write),
             outcome,
             certainty: None,
             about: vec![],

@@ -5,7 +5,7 @@ use std::fmt::Write;
 /// Replaces control, bidirectional and other invisible characters by a visible escape.
 ///
 /// Line feeds and tabs too: what is one line stays one line.
-pub fn inert(text: &str) -> String {
+pub fn sanitized(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         // mutant control-characters-printed: dangerous(c) ~> dangerous(c) && c as u32 > 0xff
@@ -32,7 +32,7 @@ mod tests {
 
     #[test]
     fn escapes_and_bidirectional_marks_become_visible() {
-        assert_eq!(inert("a\x1b[31mred\u{202e}x\n"), "a\\u{1b}[31mred\\u{202e}x\\u{a}");
-        assert_eq!(inert("pvc ceph-block — ok ✓"), "pvc ceph-block — ok ✓");
+        assert_eq!(sanitized("a\x1b[31mred\u{202e}x\n"), "a\\u{1b}[31mred\\u{202e}x\\u{a}");
+        assert_eq!(sanitized("pvc ceph-block — ok ✓"), "pvc ceph-block — ok ✓");
     }
 }

@@ -11,29 +11,29 @@ use crate::{
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use salve_core::Millis;
-use salve_core::effect::{Answer, Look, Touch};
+use salve_core::effect::{Answer, Read, Write};
 use salve_core::footprint::Footprint;
-use salve_core::journal::Prior;
+use salve_core::journal::ObservedState;
 use salve_core::outcome::Error;
-use salve_run::{Acted, Backend, Prepared, Stop};
+use salve_run::{ApplyOutcome, Backend, Prepared, Stop};
 
 /// One run on a cluster.
 #[derive(Debug)]
-pub struct Performer {
+pub struct ClusterBackend {
     cluster: Cluster,
     run: String,
     deadline: Millis,
     stop: Stop,
 }
 
-impl Performer {
+impl ClusterBackend {
     /// A run of this id, which means to be through at `deadline`. Both are written on what it suspends.
     pub fn new(cluster: Cluster, run: impl Into<String>, deadline: Millis) -> Self {
         Self { cluster, run: run.into(), deadline, stop: Stop::default() }
     }
 
     /// The same, whose waits end when somebody asks to stop.
-    pub fn heeding(self, stop: Stop) -> Self {
+    pub fn with_stop(self, stop: Stop) -> Self {
         Self { stop, ..self }
     }
 
@@ -51,45 +51,51 @@ impl Performer {
     }
 }
 
-impl Backend for Performer {
+impl Backend for ClusterBackend {
     fn look<'a>(
         &'a self,
-        look: &'a Look,
+        look: &'a Read,
         footprint: &'a Footprint,
     ) -> BoxFuture<'a, Result<Answer, Error>> {
         async move {
-            let session = &Session::new(&self.cluster, footprint).heeding(&self.stop);
+            let session = &Session::new(&self.cluster, footprint).with_stop(&self.stop);
             Ok(match look {
-                Look::Identity(_) => Answer::Identity(host::identity(session).await?),
-                Look::Access(ask) => Answer::Access(host::access(session, ask).await?),
-                Look::Token(ask) => Answer::Token(service_account::token(session, ask).await?.1),
-                Look::Policies(ask) => Answer::Policies(host::policies(session, ask).await?),
-                Look::Lease(_) => Answer::Lease(lease::holder(session).await?),
-                Look::Leftovers(_) => Answer::Leftovers(host::leftovers(session).await?),
-                Look::FluxOwners(ask) => {
-                    Answer::FluxOwners(query_flux::owners(session, ask).await?)
+                Read::GetIdentity(_) => Answer::GetIdentity(host::identity(session).await?),
+                Read::ReviewAccess(ask) => Answer::ReviewAccess(host::access(session, ask).await?),
+                Read::RequestToken(ask) => {
+                    Answer::RequestToken(service_account::token(session, ask).await?.1)
                 }
-                Look::FluxGet(ask) => Answer::FluxGet(query_flux::get(session, ask).await?),
-                Look::Sources(ask) => {
-                    Answer::Sources(query_replicationsources::sources(session, ask).await?)
+                Read::CheckPolicies(ask) => {
+                    Answer::CheckPolicies(host::policies(session, ask).await?)
                 }
-                Look::Destinations(ask) => Answer::Destinations(
+                Read::Lease(_) => Answer::Lease(lease::holder(session).await?),
+                Read::FindLeftovers(_) => Answer::FindLeftovers(host::leftovers(session).await?),
+                Read::FindOwners(ask) => {
+                    Answer::FindOwners(query_flux::owners(session, ask).await?)
+                }
+                Read::GetFluxObject(ask) => {
+                    Answer::GetFluxObject(query_flux::get(session, ask).await?)
+                }
+                Read::ListSources(ask) => {
+                    Answer::ListSources(query_replicationsources::sources(session, ask).await?)
+                }
+                Read::ListDestinations(ask) => Answer::ListDestinations(
                     query_replicationsources::destinations(session, ask).await?,
                 ),
-                Look::Claims(ask) => Answer::Claims(query_pvcs::claims(session, ask).await?),
-                Look::Snapshots(ask) => {
-                    Answer::Snapshots(query_pvcs::snapshots(session, ask).await?)
+                Read::ListPvcs(ask) => Answer::ListPvcs(query_pvcs::pvcs(session, ask).await?),
+                Read::ListSnapshots(ask) => {
+                    Answer::ListSnapshots(query_pvcs::snapshots(session, ask).await?)
                 }
-                Look::FindDriver(ask) => {
+                Read::FindDriver(ask) => {
                     Answer::FindDriver(query_drivers::find(session, ask).await?)
                 }
-                Look::Pods(ask) => Answer::Pods(query_pods::pods(session, ask).await?),
-                Look::ListObjects(ask) => {
+                Read::ListPods(ask) => Answer::ListPods(query_pods::pods(session, ask).await?),
+                Read::ListObjects(ask) => {
                     Answer::ListObjects(query_objects::list_objects(session, ask).await?)
                 }
-                Look::GetObject(ask) => Answer::GetObject(query_objects::get(session, ask).await?),
-                Look::LogPage(ask) => Answer::LogPage(tail_logs::next(session, ask).await?),
-                Look::AwaitRollout(ask) => {
+                Read::GetObject(ask) => Answer::GetObject(query_objects::get(session, ask).await?),
+                Read::NextPage(ask) => Answer::NextPage(tail_logs::next(session, ask).await?),
+                Read::AwaitRollout(ask) => {
                     Answer::AwaitRollout(restart_deployment::await_rollout(session, ask).await?)
                 }
             })
@@ -99,23 +105,23 @@ impl Backend for Performer {
 
     fn prepare<'a>(
         &'a self,
-        touch: &'a Touch,
-        before: Option<&'a Prior>,
+        write: &'a Write,
+        before: Option<&'a ObservedState>,
         footprint: &'a Footprint,
     ) -> BoxFuture<'a, Result<Prepared, Error>> {
         async move {
-            let session = &Session::new(&self.cluster, footprint).heeding(&self.stop);
-            match touch {
-                Touch::AcquireLease(ask) => lease::prepare_acquire(session, ask).await,
-                Touch::ReleaseLease(ask) => lease::prepare_release(session, ask).await,
-                Touch::Suspend(ask) => suspend_flux::prepare_suspend(self, session, ask).await,
-                Touch::Resume(ask) => {
+            let session = &Session::new(&self.cluster, footprint).with_stop(&self.stop);
+            match write {
+                Write::AcquireLease(ask) => lease::prepare_acquire(session, ask).await,
+                Write::ReleaseLease(ask) => lease::prepare_release(session, ask).await,
+                Write::Suspend(ask) => suspend_flux::prepare_suspend(self, session, ask).await,
+                Write::Resume(ask) => {
                     suspend_flux::prepare_resume(self, session, ask, before).await
                 }
-                Touch::Reconcile(ask) => reconcile_flux::prepare(session, ask).await,
-                Touch::Delete(ask) => delete_replicationsources::prepare(session, ask).await,
-                Touch::Recreate(ask) => recreate::prepare(session, ask, before).await,
-                Touch::Restart(ask) => restart_deployment::prepare(session, ask, before).await,
+                Write::Reconcile(ask) => reconcile_flux::prepare(session, ask).await,
+                Write::Delete(ask) => delete_replicationsources::prepare(session, ask).await,
+                Write::Recreate(ask) => recreate::prepare(session, ask, before).await,
+                Write::Restart(ask) => restart_deployment::prepare(session, ask, before).await,
             }
         }
         .boxed()
@@ -123,21 +129,23 @@ impl Backend for Performer {
 
     fn act<'a>(
         &'a self,
-        touch: &'a Touch,
-        prior: &'a Prior,
+        write: &'a Write,
+        observed: &'a ObservedState,
         footprint: &'a Footprint,
-    ) -> BoxFuture<'a, Acted> {
+    ) -> BoxFuture<'a, ApplyOutcome> {
         async move {
-            let session = &Session::new(&self.cluster, footprint).heeding(&self.stop);
-            match touch {
-                Touch::AcquireLease(ask) => lease::acquire(session, ask, prior).await,
-                Touch::ReleaseLease(ask) => lease::release(session, ask).await,
-                Touch::Suspend(ask) => suspend_flux::suspend(self, session, ask, prior).await,
-                Touch::Resume(ask) => suspend_flux::resume(self, session, ask, prior).await,
-                Touch::Reconcile(ask) => reconcile_flux::reconcile(session, ask, prior).await,
-                Touch::Delete(ask) => delete_replicationsources::delete(session, ask, prior).await,
-                Touch::Recreate(ask) => recreate::recreate(session, ask, prior).await,
-                Touch::Restart(ask) => restart_deployment::restart(session, ask, prior).await,
+            let session = &Session::new(&self.cluster, footprint).with_stop(&self.stop);
+            match write {
+                Write::AcquireLease(ask) => lease::acquire(session, ask, observed).await,
+                Write::ReleaseLease(ask) => lease::release(session, ask).await,
+                Write::Suspend(ask) => suspend_flux::suspend(self, session, ask, observed).await,
+                Write::Resume(ask) => suspend_flux::resume(self, session, ask, observed).await,
+                Write::Reconcile(ask) => reconcile_flux::reconcile(session, ask, observed).await,
+                Write::Delete(ask) => {
+                    delete_replicationsources::delete(session, ask, observed).await
+                }
+                Write::Recreate(ask) => recreate::recreate(session, ask, observed).await,
+                Write::Restart(ask) => restart_deployment::restart(session, ask, observed).await,
             }
         }
         .boxed()
@@ -145,25 +153,27 @@ impl Backend for Performer {
 
     fn settle<'a>(
         &'a self,
-        touch: &'a Touch,
-        prior: &'a Prior,
+        write: &'a Write,
+        observed: &'a ObservedState,
         footprint: &'a Footprint,
-    ) -> BoxFuture<'a, Acted> {
+    ) -> BoxFuture<'a, ApplyOutcome> {
         async move {
-            let session = &Session::new(&self.cluster, footprint).heeding(&self.stop);
-            match touch {
-                Touch::AcquireLease(ask) => lease::settle_acquire(session, ask).await,
-                Touch::Suspend(ask) => {
-                    suspend_flux::settle_suspend(self, session, ask, prior).await
+            let session = &Session::new(&self.cluster, footprint).with_stop(&self.stop);
+            match write {
+                Write::AcquireLease(ask) => lease::settle_acquire(session, ask).await,
+                Write::Suspend(ask) => {
+                    suspend_flux::settle_suspend(self, session, ask, observed).await
                 }
-                Touch::Delete(ask) => delete_replicationsources::settle(session, ask, prior).await,
-                Touch::Recreate(ask) => recreate::settle(session, ask).await,
-                Touch::Restart(ask) => restart_deployment::settle(session, ask, prior).await,
+                Write::Delete(ask) => {
+                    delete_replicationsources::settle(session, ask, observed).await
+                }
+                Write::Recreate(ask) => recreate::settle(session, ask).await,
+                Write::Restart(ask) => restart_deployment::settle(session, ask, observed).await,
                 // A second one asks for what the first asked for.
-                Touch::ReleaseLease(_) | Touch::Resume(_) | Touch::Reconcile(_) => {
-                    Acted::Conflict {
-                        sofar: None,
-                        rest: touch.clone(),
+                Write::ReleaseLease(_) | Write::Resume(_) | Write::Reconcile(_) => {
+                    ApplyOutcome::Conflict {
+                        completed: None,
+                        rest: write.clone(),
                         message: "nobody knows whether it was applied".into(),
                     }
                 }

@@ -1,12 +1,12 @@
 //! A cluster that can be asked: the client behind the fence, its clock, and what is known of it.
 
-use crate::fence::Fence;
+use crate::fence::EgressGuard;
 use crate::resource::Resource;
 use crate::send::Session;
 use bytes::Bytes;
 use http::{Request, Response};
 use kube::client::Body;
-use salve_core::effect::{Effect, Look, host};
+use salve_core::effect::{Effect, Read, host};
 use salve_core::footprint::Footprint;
 use salve_core::outcome::Error;
 use salve_run::Clock;
@@ -46,7 +46,7 @@ impl Cluster {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let client = kube::Client::new(Fence::new(None).layer(service), "default");
+        let client = kube::Client::new(EgressGuard::new(None).layer(service), "default");
         Self::new(client, clock, context.into(), String::new())
     }
 
@@ -92,7 +92,8 @@ impl Cluster {
         if let Some(known) = self.known_version() {
             return Ok(known);
         }
-        let footprint = Footprint::new(&Effect::Look(Look::Identity(host::Identity {})), vec![]);
+        let footprint =
+            Footprint::new(&Effect::Read(Read::GetIdentity(host::GetIdentity {})), vec![]);
         crate::host::version(&Session::new(self, &footprint)).await
     }
 

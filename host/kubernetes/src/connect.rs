@@ -3,15 +3,15 @@
 use crate::clock::LiveClock;
 use crate::cluster::Cluster;
 use crate::failure::{How, credentials, sort};
-use crate::fence::Fence;
+use crate::fence::EgressGuard;
 use crate::send::Session;
 use crate::service_account::Tokens;
 use http::header::{HeaderValue, USER_AGENT};
 use kube::Config;
 use kube::client::{AuthError, ClientBuilder};
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig, KubeconfigError, LoadDataError};
-use salve_core::effect::host::Identity;
-use salve_core::effect::{Effect, Look};
+use salve_core::effect::host::GetIdentity;
+use salve_core::effect::{Effect, Read};
 use salve_core::footprint::Footprint;
 use salve_core::outcome::Error;
 use salve_run::Clock;
@@ -139,11 +139,11 @@ impl Cluster {
         let clock = Arc::new(LiveClock::start());
         let client = ClientBuilder::try_from(config)
             .map_err(|error| unbuilt(&error))?
-            .with_layer(&Fence::new(Some(clock.clone())))
+            .with_layer(&EgressGuard::new(Some(clock.clone())))
             .build();
         let cluster = Self::new(client, clock as Arc<dyn Clock>, context, server.clone());
-        let footprint = Footprint::new(&Effect::Look(Look::Identity(Identity {})), vec![]);
-        match crate::host::version(&Session::new(&cluster, &footprint).impatient()).await {
+        let footprint = Footprint::new(&Effect::Read(Read::GetIdentity(GetIdentity {})), vec![]);
+        match crate::host::version(&Session::new(&cluster, &footprint).without_retries()).await {
             // Who may not read the version may still do all that a run needs.
             Ok(_) | Err(Error::Denied(_)) => {}
             Err(error) => return Err(unanswered(server, &error)),
@@ -171,7 +171,7 @@ impl Cluster {
         let clock = Arc::new(LiveClock::start());
         let builder = ClientBuilder::try_from(bare).map_err(|error| unbuilt(&error))?;
         let client =
-            builder.with_layer(&tokens).with_layer(&Fence::new(Some(clock.clone()))).build();
+            builder.with_layer(&tokens).with_layer(&EgressGuard::new(Some(clock.clone()))).build();
         Ok(Self::new(client, clock as Arc<dyn Clock>, context, server))
     }
 }
@@ -273,7 +273,7 @@ fn unbuilt(error: &kube::Error) -> ConnectError {
                 ConnectError::Kubeconfig(why)
             }
             How::Refused(refusal) => ConnectError::Kubeconfig(refusal.message),
-            How::Kept(error) => ConnectError::Kubeconfig(error.text().to_owned()),
+            How::Blocked(error) => ConnectError::Kubeconfig(error.text().to_owned()),
         },
     }
 }

@@ -8,11 +8,13 @@ use crate::object::{finalizers, is_terminating, manifest, name, namespace, uid, 
 pub(crate) use crate::query_replicationsources::spec_digest;
 use crate::resource::Resource;
 use crate::send::{Session, concurrently};
-use salve_core::effect::delete_replicationsources::{Delete, Deletion, End, Frozen};
-use salve_core::effect::{Answer, Touch};
-use salve_core::journal::Prior;
+use salve_core::effect::delete_replicationsources::{
+    Delete, Deletion, DeletionOutcome, DeletionTarget,
+};
+use salve_core::effect::{Answer, Write};
+use salve_core::journal::ObservedState;
 use salve_core::outcome::Error;
-use salve_run::{Acted, Prepared};
+use salve_run::{ApplyOutcome, Prepared};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -42,67 +44,71 @@ pub(crate) async fn prepare(session: &Session, ask: &Delete) -> Result<Prepared,
         }
     }
     if objects.is_empty() {
-        return Ok(Prepared::Settled(Answer::Delete(settled)));
+        return Ok(Prepared::AlreadyDone(Answer::Delete(settled)));
     }
-    Ok(Prepared::Ready(Prior { objects, at: session.clock().now() }))
+    Ok(Prepared::Ready(ObservedState { objects, at: session.clock().now() }))
 }
 
 /// How it ended already for an object; none where it still is what was chosen.
-fn judge(frozen: &Frozen, found: Option<&Value>) -> Option<Deletion> {
+fn judge(frozen: &DeletionTarget, found: Option<&Value>) -> Option<Deletion> {
     match found {
-        None => Some(ended(frozen, End::AlreadyGone, None)),
+        None => Some(ended(frozen, DeletionOutcome::AlreadyGone, None)),
         // mutant delete-replaced-object: != frozen.uid ~> .is_empty()
         Some(found) if uid(found) != frozen.uid => Some(ended(
             frozen,
-            End::Replaced,
+            DeletionOutcome::Replaced,
             Some(format!("another object bears its name, of uid {}", uid(found))),
         )),
         // mutant delete-changed-object: != frozen.digest ~> .len() != frozen.digest.len()
         Some(found) if spec_digest(found) != frozen.digest => Some(ended(
             frozen,
-            End::Changed,
+            DeletionOutcome::Changed,
             Some("its spec is not the one that was chosen".into()),
         )),
         Some(found) if is_terminating(found) => Some(ended(
             frozen,
-            End::AlreadyGone,
+            DeletionOutcome::AlreadyGone,
             Some(format!("it is being deleted, held by {}", finalizers(found).join(", "))),
         )),
         Some(_) => None,
     }
 }
 
-fn ended(frozen: &Frozen, end: End, message: Option<String>) -> Deletion {
-    Deletion { object: frozen.object.clone(), uid: frozen.uid.clone(), end, message }
+fn ended(frozen: &DeletionTarget, outcome: DeletionOutcome, message: Option<String>) -> Deletion {
+    Deletion { object: frozen.object.clone(), uid: frozen.uid.clone(), outcome, message }
 }
 
 /// What one attempt came to for one object.
 enum Attempt {
     /// It is settled.
-    Settled(Deletion),
+    AlreadyDone(Deletion),
     /// It has to be read and tried again.
     Again(String),
     /// The cluster is not to be reached: what became of this one is known, or is not.
-    Away(End, String),
+    Away(DeletionOutcome, String),
 }
 
 /// Deletes what the prior holds, in groups.
 ///
 /// # Guarantees
-/// `Conflict` splits the set in two: `sofar` answers what is settled, in the set's order, and `rest` holds the others, in the set's
+/// `Conflict` splits the set in two: `completed` answers what is settled, in the set's order, and `rest` holds the others, in the set's
 /// order. Whoever asks anew for `rest` merges both answers by the order of the first set.
-pub(crate) async fn delete(session: &Session, ask: &Delete, prior: &Prior) -> Acted {
+pub(crate) async fn delete(
+    session: &Session,
+    ask: &Delete,
+    observed: &ObservedState,
+) -> ApplyOutcome {
     let resource = match discovery::served(session, VOLSYNC, "replicationsources").await {
         Ok(resource) => resource,
-        Err(error) => return Acted::Done(Err(error)),
+        Err(error) => return ApplyOutcome::Done(Err(error)),
     };
     let saved: HashMap<(&str, &str), &Value> =
-        prior.objects.iter().map(|object| ((namespace(object), name(object)), object)).collect();
-    let (mut sofar, mut rest, mut message, mut away) =
+        observed.objects.iter().map(|object| ((namespace(object), name(object)), object)).collect();
+    let (mut completed, mut rest, mut message, mut away) =
         (Vec::new(), Vec::new(), String::new(), None);
-    for (index, group) in ask.set.chunks(ask.pace.at_once.max(1) as usize).enumerate() {
-        if index > 0 && away.is_none() && ask.pace.pause > 0 {
-            session.pause(Duration::from_millis(ask.pace.pause.into())).await;
+    for (index, group) in ask.set.chunks(ask.pacing.batch_size.max(1) as usize).enumerate() {
+        if index > 0 && away.is_none() && ask.pacing.interval_ms > 0 {
+            session.pause(Duration::from_millis(ask.pacing.interval_ms.into())).await;
         }
         // Between two groups is a safe point. A set that was begun is not given up before its first.
         if index > 0 && session.stopped() {
@@ -112,7 +118,9 @@ pub(crate) async fn delete(session: &Session, ask: &Delete, prior: &Prior) -> Ac
             // Once nobody answers, the rest is left alone instead of being tried for hours.
             Some(why) => group
                 .iter()
-                .map(|_| Attempt::Away(End::Refused, format!("it was not tried: {why}")))
+                .map(|_| {
+                    Attempt::Away(DeletionOutcome::Rejected, format!("it was not tried: {why}"))
+                })
                 .collect(),
             None => {
                 concurrently(
@@ -136,24 +144,24 @@ pub(crate) async fn delete(session: &Session, ask: &Delete, prior: &Prior) -> Ac
         };
         for (frozen, attempt) in group.iter().zip(attempts) {
             match attempt {
-                Attempt::Settled(deletion) => sofar.push(deletion),
+                Attempt::AlreadyDone(deletion) => completed.push(deletion),
                 Attempt::Again(why) => {
                     rest.push(frozen.clone());
                     message = why;
                 }
                 Attempt::Away(end, why) => {
-                    sofar.push(ended(frozen, end, Some(why.clone())));
+                    completed.push(ended(frozen, end, Some(why.clone())));
                     away.get_or_insert(why);
                 }
             }
         }
     }
     if rest.is_empty() {
-        return Acted::Done(Ok(Answer::Delete(sofar)));
+        return ApplyOutcome::Done(Ok(Answer::Delete(completed)));
     }
-    Acted::Conflict {
-        sofar: (!sofar.is_empty()).then_some(Answer::Delete(sofar)),
-        rest: Touch::Delete(Delete { set: rest, pace: ask.pace.clone() }),
+    ApplyOutcome::Conflict {
+        completed: (!completed.is_empty()).then_some(Answer::Delete(completed)),
+        rest: Write::Delete(Delete { set: rest, pacing: ask.pacing.clone() }),
         message,
     }
 }
@@ -162,23 +170,23 @@ pub(crate) async fn delete(session: &Session, ask: &Delete, prior: &Prior) -> Ac
 async fn attempt(
     session: &Session,
     resource: &Resource,
-    frozen: &Frozen,
+    frozen: &DeletionTarget,
     saved: Option<&Value>,
 ) -> Attempt {
     let (ns, object) = (&frozen.object.namespace, &frozen.object.name);
     let Some(saved) = saved else {
         // It was settled before anything was sent. Why, is read again: the prior holds only what is to be deleted.
         return match session.find(resource, Some(ns), object).await {
-            Ok(found) => Attempt::Settled(judge(frozen, found.as_ref()).unwrap_or_else(|| {
+            Ok(found) => Attempt::AlreadyDone(judge(frozen, found.as_ref()).unwrap_or_else(|| {
                 ended(
                     frozen,
-                    End::Changed,
+                    DeletionOutcome::Changed,
                     Some("its spec was another one when it was to be deleted".into()),
                 )
             })),
-            Err(failure) => Attempt::Settled(ended(
+            Err(failure) => Attempt::AlreadyDone(ended(
                 frozen,
-                End::Refused,
+                DeletionOutcome::Rejected,
                 Some(Error::from(failure).text().to_owned()),
             )),
         };
@@ -191,24 +199,27 @@ async fn attempt(
                 let held = Some(finalizers(&answer))
                     .filter(|held| !held.is_empty())
                     .map(|held| format!("its finalizers hold it: {}", held.join(", ")));
-                return Attempt::Settled(ended(frozen, End::Deleted, held));
+                return Attempt::AlreadyDone(ended(frozen, DeletionOutcome::Deleted, held));
             }
             Err(failure) => failure,
         };
     let lost = failure.is_lost();
     match &failure.how {
         How::Refused(refusal) if refusal.code == 404 => {
-            return Attempt::Settled(ended(frozen, End::AlreadyGone, None));
+            return Attempt::AlreadyDone(ended(frozen, DeletionOutcome::AlreadyGone, None));
         }
         How::Refused(refusal) if refusal.code == 409 => {}
         How::Lost(_) => {}
         How::Unsent(_) => {
-            return Attempt::Away(End::Refused, Error::from(failure).text().to_owned());
+            return Attempt::Away(
+                DeletionOutcome::Rejected,
+                Error::from(failure).text().to_owned(),
+            );
         }
-        How::Refused(_) | How::Credentials(_) | How::Kept(_) => {
-            return Attempt::Settled(ended(
+        How::Refused(_) | How::Credentials(_) | How::Blocked(_) => {
+            return Attempt::AlreadyDone(ended(
                 frozen,
-                End::Refused,
+                DeletionOutcome::Rejected,
                 Some(Error::from(failure).text().to_owned()),
             ));
         }
@@ -221,28 +232,34 @@ async fn attempt(
                     .as_ref()
                     .is_none_or(|found| uid(found) != frozen.uid || is_terminating(found)) =>
         {
-            Attempt::Settled(ended(
+            Attempt::AlreadyDone(ended(
                 frozen,
-                End::Deleted,
+                DeletionOutcome::Deleted,
                 Some(format!("no answer came ({why}), and it is gone")),
             ))
         }
         // The same still: its status moved, or the request got lost. A late one does what is wanted, to this uid alone.
-        Ok(found) => judge(frozen, found.as_ref()).map_or(Attempt::Again(why), Attempt::Settled),
-        // mutant lost-delete-called-refused: if lost { End::Unknown } else { End::Refused } ~>
-        //     End::Refused
+        Ok(found) => {
+            judge(frozen, found.as_ref()).map_or(Attempt::Again(why), Attempt::AlreadyDone)
+        }
+        // mutant lost-delete-called-refused: if lost { DeletionOutcome::Unknown } else { DeletionOutcome::Rejected } ~>
+        //     DeletionOutcome::Rejected
         Err(failure) => Attempt::Away(
-            if lost { End::Unknown } else { End::Refused },
+            if lost { DeletionOutcome::Unknown } else { DeletionOutcome::Rejected },
             format!("{why}; and then {}", Error::from(failure).text()),
         ),
     }
 }
 
 /// Finds out which of the set are gone. A deletion that arrives late does what a second one would do, to its uid alone.
-pub(crate) async fn settle(session: &Session, ask: &Delete, prior: &Prior) -> Acted {
+pub(crate) async fn settle(
+    session: &Session,
+    ask: &Delete,
+    observed: &ObservedState,
+) -> ApplyOutcome {
     let resource = match discovery::served(session, VOLSYNC, "replicationsources").await {
         Ok(resource) => resource,
-        Err(error) => return Acted::Done(Err(error)),
+        Err(error) => return ApplyOutcome::Done(Err(error)),
     };
     let found = concurrently(
         ask.set
@@ -254,32 +271,33 @@ pub(crate) async fn settle(session: &Session, ask: &Delete, prior: &Prior) -> Ac
         AT_ONCE,
     )
     .await;
-    let was_there = |frozen: &Frozen| prior.objects.iter().any(|object| uid(object) == frozen.uid);
-    let (mut sofar, mut rest) = (Vec::new(), Vec::new());
+    let was_there =
+        |frozen: &DeletionTarget| observed.objects.iter().any(|object| uid(object) == frozen.uid);
+    let (mut completed, mut rest) = (Vec::new(), Vec::new());
     for (frozen, found) in ask.set.iter().zip(found) {
         let found = match found {
             Ok(found) => found,
-            Err(failure) => return Acted::Done(Err(failure.into())),
+            Err(failure) => return ApplyOutcome::Done(Err(failure.into())),
         };
         let is_gone =
             found.as_ref().is_none_or(|found| uid(found) != frozen.uid || is_terminating(found));
         match judge(frozen, found.as_ref()) {
-            Some(_) if was_there(frozen) && is_gone => sofar.push(ended(
+            Some(_) if was_there(frozen) && is_gone => completed.push(ended(
                 frozen,
-                End::Deleted,
+                DeletionOutcome::Deleted,
                 Some("its sender died, and it is gone".into()),
             )),
-            Some(end) => sofar.push(end),
+            Some(end) => completed.push(end),
             None => rest.push(frozen.clone()),
         }
     }
     if rest.is_empty() {
-        return Acted::Done(Ok(Answer::Delete(sofar)));
+        return ApplyOutcome::Done(Ok(Answer::Delete(completed)));
     }
     let message = format!("{} of {} were still there", rest.len(), ask.set.len());
-    Acted::Conflict {
-        sofar: (!sofar.is_empty()).then_some(Answer::Delete(sofar)),
-        rest: Touch::Delete(Delete { set: rest, pace: ask.pace.clone() }),
+    ApplyOutcome::Conflict {
+        completed: (!completed.is_empty()).then_some(Answer::Delete(completed)),
+        rest: Write::Delete(Delete { set: rest, pacing: ask.pacing.clone() }),
         message,
     }
 }
@@ -293,21 +311,21 @@ mod tests {
     #[test]
     fn only_what_was_chosen_is_still_to_be_deleted() {
         let object = json!({"metadata": {"uid": "u"}, "spec": {"sourcePVC": "sonarr"}});
-        let frozen = Frozen {
+        let frozen = DeletionTarget {
             object: ObjectRef::new("media", "sonarr"),
             uid: "u".into(),
             digest: spec_digest(&object),
-            why: String::new(),
+            reason: String::new(),
         };
-        let end = |found: Option<&Value>| judge(&frozen, found).map(|deletion| deletion.end);
+        let end = |found: Option<&Value>| judge(&frozen, found).map(|deletion| deletion.outcome);
         assert_eq!(end(Some(&object)), None);
-        assert_eq!(end(None), Some(End::AlreadyGone));
+        assert_eq!(end(None), Some(DeletionOutcome::AlreadyGone));
         let mut namesake = object.clone();
         namesake["metadata"]["uid"] = "v".into();
-        assert_eq!(end(Some(&namesake)), Some(End::Replaced));
+        assert_eq!(end(Some(&namesake)), Some(DeletionOutcome::Replaced));
         let mut changed = object.clone();
         changed["spec"]["paused"] = true.into();
-        assert_eq!(end(Some(&changed)), Some(End::Changed));
+        assert_eq!(end(Some(&changed)), Some(DeletionOutcome::Changed));
         let mut moved = object;
         moved["status"] = json!({"lastSyncTime": "now"});
         moved["metadata"]["resourceVersion"] = "9".into();

@@ -1,6 +1,6 @@
 //! What comes back when it is not an answer, and whose fault that is.
 
-use crate::fence::Kept;
+use crate::fence::Blocked;
 use crate::object::capped;
 use kube::client::AuthError;
 use salve_core::outcome::Error;
@@ -28,7 +28,7 @@ pub(crate) enum How {
     /// The credentials could not be had. Nothing was sent.
     Credentials(String),
     /// The fence kept it. Nothing was sent.
-    Kept(Error),
+    Blocked(Error),
 }
 
 /// The API server's own words.
@@ -45,7 +45,7 @@ impl Failure {
     pub(crate) fn code(&self) -> Option<u16> {
         match &self.how {
             How::Refused(refusal) => Some(refusal.code),
-            How::Unsent(_) | How::Lost(_) | How::Credentials(_) | How::Kept(_) => None,
+            How::Unsent(_) | How::Lost(_) | How::Credentials(_) | How::Blocked(_) => None,
         }
     }
 
@@ -53,7 +53,7 @@ impl Failure {
     pub(crate) fn is_stale(&self) -> bool {
         match &self.how {
             How::Refused(refusal) => refusal.code == 409 || refusal.is_of_another_uid(),
-            How::Unsent(_) | How::Lost(_) | How::Credentials(_) | How::Kept(_) => false,
+            How::Unsent(_) | How::Lost(_) | How::Credentials(_) | How::Blocked(_) => false,
         }
     }
 
@@ -70,7 +70,7 @@ impl Failure {
             How::Unsent(_) => true,
             // mutant lost-write-resent: safe ~> safe || self.is_lost()
             How::Lost(_) => safe,
-            How::Credentials(_) | How::Kept(_) => false,
+            How::Credentials(_) | How::Blocked(_) => false,
         }
     }
 
@@ -79,7 +79,7 @@ impl Failure {
         match &self.how {
             How::Refused(refusal) => refusal.message.clone(),
             How::Unsent(why) | How::Lost(why) | How::Credentials(why) => why.clone(),
-            How::Kept(error) => error.text().to_owned(),
+            How::Blocked(error) => error.text().to_owned(),
         }
     }
 }
@@ -156,7 +156,7 @@ impl From<Failure> for Error {
             How::Credentials(why) => {
                 Error::Unavailable(format!("{what}: no credentials for the cluster: {why}"))
             }
-            How::Kept(error) => error,
+            How::Blocked(error) => error,
         }
     }
 }
@@ -167,10 +167,10 @@ impl From<Failure> for Error {
 /// No text of an exec plugin, of a token endpoint or of a body passes: they can hold secrets.
 pub(crate) fn sort(
     error: &(dyn std::error::Error + 'static),
-    kept: impl FnOnce(&Kept) -> Error,
+    kept: impl FnOnce(&Blocked) -> Error,
 ) -> How {
-    if let Some(found) = find::<Kept>(error) {
-        return How::Kept(kept(found));
+    if let Some(found) = find::<Blocked>(error) {
+        return How::Blocked(kept(found));
     }
     if let Some(found) = find::<AuthError>(error) {
         return How::Credentials(credentials(found));

@@ -18,7 +18,7 @@ use tower::{BoxError, Layer, Service};
 
 /// Why a request was kept back.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Kept {
+pub(crate) enum Blocked {
     /// Nobody said for which effect it is.
     #[error("a request without a footprint: {0}")]
     Unclaimed(String),
@@ -32,32 +32,32 @@ pub(crate) enum Kept {
 
 /// The layer.
 #[derive(Clone)]
-pub(crate) struct Fence {
+pub(crate) struct EgressGuard {
     clock: Option<Arc<LiveClock>>,
 }
 
-impl Fence {
+impl EgressGuard {
     /// A fence that tells `clock` what time the API server says it is.
     pub(crate) fn new(clock: Option<Arc<LiveClock>>) -> Self {
         Self { clock }
     }
 }
 
-impl<S> Layer<S> for Fence {
-    type Service = Fenced<S>;
-    fn layer(&self, inner: S) -> Fenced<S> {
-        Fenced { inner, clock: self.clock.clone() }
+impl<S> Layer<S> for EgressGuard {
+    type Service = Guarded<S>;
+    fn layer(&self, inner: S) -> Guarded<S> {
+        Guarded { inner, clock: self.clock.clone() }
     }
 }
 
 /// What stands inside the fence.
 #[derive(Clone)]
-pub(crate) struct Fenced<S> {
+pub(crate) struct Guarded<S> {
     inner: S,
     clock: Option<Arc<LiveClock>>,
 }
 
-impl<S, B> Service<Request<Body>> for Fenced<S>
+impl<S, B> Service<Request<Body>> for Guarded<S>
 where
     S: Service<Request<Body>, Response = Response<B>>,
     S::Future: Send + 'static,
@@ -93,11 +93,11 @@ where
 }
 
 /// Whether a request may leave.
-fn judge(request: &Request<Body>) -> Result<(), Kept> {
+fn judge(request: &Request<Body>) -> Result<(), Blocked> {
     let never =
-        |why: &str| Kept::Never(format!("{} {}: {why}", request.method(), request.uri().path()));
+        |why: &str| Blocked::Never(format!("{} {}: {why}", request.method(), request.uri().path()));
     let Some(footprint) = request.extensions().get::<Arc<Footprint>>() else {
-        return Err(Kept::Unclaimed(format!("{} {}", request.method(), request.uri().path())));
+        return Err(Blocked::Unclaimed(format!("{} {}", request.method(), request.uri().path())));
     };
     let place = place(request.uri()).ok_or_else(|| never("no path of objects that we know"))?;
     let Place::Objects { group, resource, subresource, namespace, name } = place else {

@@ -3,7 +3,7 @@
 use super::*;
 use salve_core::effect::shared::{FluxKind, FluxRef, ObjectRef};
 use salve_core::effect::{
-    Ask, delete_replicationsources as deletion, query_pvcs, suspend_flux, tail_logs,
+    TypedCall, delete_replicationsources as deletion, query_pvcs, suspend_flux, tail_logs,
 };
 use salve_core::glob::Glob;
 use serde_json::json;
@@ -11,8 +11,8 @@ use serde_json::json;
 const PLEX: &str = "/apis/kustomize.toolkit.fluxcd.io/v1/namespaces/media/kustomizations/plex";
 const SONARR: &str = "/apis/volsync.backube/v1alpha1/namespaces/media/replicationsources/sonarr";
 
-fn claims() -> Footprint {
-    Footprint::new(&query_pvcs::Claims { namespaces: vec!["media".into()] }.effect(), vec![])
+fn pvcs() -> Footprint {
+    Footprint::new(&query_pvcs::ListPvcs { namespaces: vec!["media".into()] }.effect(), vec![])
 }
 
 fn suspend() -> Footprint {
@@ -26,15 +26,18 @@ fn suspend() -> Footprint {
 }
 
 fn delete() -> Footprint {
-    let frozen = deletion::Frozen {
+    let frozen = deletion::DeletionTarget {
         object: ObjectRef::new("media", "sonarr"),
         uid: "u".into(),
         digest: "d".into(),
-        why: String::new(),
+        reason: String::new(),
     };
     Footprint::new(
-        &deletion::Delete { set: vec![frozen], pace: deletion::Pace { at_once: 1, pause: 0 } }
-            .effect(),
+        &deletion::Delete {
+            set: vec![frozen],
+            pacing: deletion::Pacing { batch_size: 1, interval_ms: 0 },
+        }
+        .effect(),
         vec![],
     )
 }
@@ -48,10 +51,15 @@ fn logs() -> Footprint {
         limit_bytes: 1,
         pattern: None,
     };
-    Footprint::new(&tail_logs::Next { query, after: vec![] }.effect(), vec![])
+    Footprint::new(&tail_logs::NextPage { query, after: vec![] }.effect(), vec![])
 }
 
-fn passes(footprint: Option<Footprint>, method: &str, uri: &str, body: Value) -> Result<(), Kept> {
+fn passes(
+    footprint: Option<Footprint>,
+    method: &str,
+    uri: &str,
+    body: Value,
+) -> Result<(), Blocked> {
     passes_as("application/merge-patch+json", footprint, method, uri, body)
 }
 
@@ -61,7 +69,7 @@ fn passes_as(
     method: &str,
     uri: &str,
     body: Value,
-) -> Result<(), Kept> {
+) -> Result<(), Blocked> {
     let body = if body.is_null() { Vec::new() } else { serde_json::to_vec(&body).unwrap() };
     let mut request = Request::builder()
         .method(method)
@@ -75,7 +83,7 @@ fn passes_as(
     judge(&request)
 }
 
-fn get(footprint: Footprint, uri: &str) -> Result<(), Kept> {
+fn get(footprint: Footprint, uri: &str) -> Result<(), Blocked> {
     passes(Some(footprint), "GET", uri, Value::Null)
 }
 
@@ -83,16 +91,16 @@ fn get(footprint: Footprint, uri: &str) -> Result<(), Kept> {
 fn a_request_without_a_footprint_is_kept() {
     assert!(matches!(
         passes(None, "GET", "/api/v1/namespaces/media/persistentvolumeclaims", Value::Null),
-        Err(Kept::Unclaimed(_))
+        Err(Blocked::Unclaimed(_))
     ));
-    assert!(matches!(passes(None, "GET", "/version", Value::Null), Err(Kept::Unclaimed(_))));
+    assert!(matches!(passes(None, "GET", "/version", Value::Null), Err(Blocked::Unclaimed(_))));
 }
 
 #[test]
 fn a_look_reaches_what_it_names() {
-    assert!(get(claims(), "/api/v1/namespaces/media/persistentvolumeclaims?limit=500").is_ok());
-    assert!(get(claims(), "/api/v1/persistentvolumes").is_ok());
-    assert!(get(claims(), "/apis/storage.k8s.io/v1/storageclasses").is_ok());
+    assert!(get(pvcs(), "/api/v1/namespaces/media/persistentvolumeclaims?limit=500").is_ok());
+    assert!(get(pvcs(), "/api/v1/persistentvolumes").is_ok());
+    assert!(get(pvcs(), "/apis/storage.k8s.io/v1/storageclasses").is_ok());
     for outside in [
         "/api/v1/namespaces/other/persistentvolumeclaims",
         "/api/v1/persistentvolumeclaims",
@@ -102,7 +110,7 @@ fn a_look_reaches_what_it_names() {
         "/api/v1/namespaces/media/persistentvolumeclaims?limit=1&watch",
         "/api/v1/namespaces/media/persistentvolumeclaims/a/status",
     ] {
-        assert!(matches!(get(claims(), outside), Err(Kept::Outside(_))), "{outside}");
+        assert!(matches!(get(pvcs(), outside), Err(Blocked::Outside(_))), "{outside}");
     }
 }
 
@@ -127,13 +135,13 @@ fn path_tricks_are_kept() {
         "",
     ] {
         let uri = if trick.is_empty() { "http://server" } else { trick };
-        assert!(matches!(get(claims(), uri), Err(Kept::Never(_))), "{trick}");
+        assert!(matches!(get(pvcs(), uri), Err(Blocked::Never(_))), "{trick}");
     }
     for old in [
         "/api/v1/watch/namespaces/media/persistentvolumeclaims",
         "/api/v1/proxy/namespaces/media/pods/a",
     ] {
-        assert!(get(claims(), old).is_err(), "{old}");
+        assert!(get(pvcs(), old).is_err(), "{old}");
     }
 }
 
@@ -147,8 +155,8 @@ fn discovery_is_read_and_nothing_else() {
         "/apis/volsync.backube",
         "/apis/volsync.backube/v1alpha1",
     ] {
-        assert!(get(claims(), path).is_ok(), "{path}");
-        assert!(passes(Some(claims()), "POST", path, json!({})).is_err(), "{path}");
+        assert!(get(pvcs(), path).is_ok(), "{path}");
+        assert!(passes(Some(pvcs()), "POST", path, json!({})).is_err(), "{path}");
     }
 }
 
@@ -176,11 +184,11 @@ fn a_patch_changes_its_fields_of_its_object_by_uid() {
     );
     assert!(matches!(
         passes(Some(suspend()), "PATCH", &format!("{PLEX}x"), ours.clone()),
-        Err(Kept::Outside(_))
+        Err(Blocked::Outside(_))
     ));
     assert!(matches!(
         passes(Some(suspend()), "PATCH", &format!("{PLEX}/status"), ours.clone()),
-        Err(Kept::Outside(_))
+        Err(Blocked::Outside(_))
     ));
     assert!(matches!(
         passes(
@@ -189,11 +197,11 @@ fn a_patch_changes_its_fields_of_its_object_by_uid() {
             PLEX,
             json!({"metadata": {"uid": "u"}, "spec": {"path": "x"}})
         ),
-        Err(Kept::Outside(_))
+        Err(Blocked::Outside(_))
     ));
     assert!(matches!(
         passes(Some(suspend()), "PATCH", PLEX, json!({"spec": {"suspend": true}})),
-        Err(Kept::Never(_))
+        Err(Blocked::Never(_))
     ));
     for media in [
         "application/json-patch+json",
@@ -203,12 +211,12 @@ fn a_patch_changes_its_fields_of_its_object_by_uid() {
         assert!(
             matches!(
                 passes_as(media, Some(suspend()), "PATCH", PLEX, ours.clone()),
-                Err(Kept::Never(_))
+                Err(Blocked::Never(_))
             ),
             "{media}"
         );
     }
-    assert!(matches!(passes(Some(suspend()), "PUT", PLEX, ours), Err(Kept::Never(_))));
+    assert!(matches!(passes(Some(suspend()), "PUT", PLEX, ours), Err(Blocked::Never(_))));
 }
 
 #[test]
@@ -222,14 +230,17 @@ fn a_deletion_names_a_uid_and_one_object() {
         json!({"preconditions": {"uid": ""}}),
     ] {
         assert!(
-            matches!(passes(Some(delete()), "DELETE", SONARR, blind.clone()), Err(Kept::Never(_))),
+            matches!(
+                passes(Some(delete()), "DELETE", SONARR, blind.clone()),
+                Err(Blocked::Never(_))
+            ),
             "{blind}"
         );
     }
     let collection = SONARR.trim_end_matches("/sonarr");
     assert!(matches!(
         passes(Some(delete()), "DELETE", collection, by_uid.clone()),
-        Err(Kept::Never(_))
+        Err(Blocked::Never(_))
     ));
     assert!(matches!(
         passes(
@@ -238,11 +249,11 @@ fn a_deletion_names_a_uid_and_one_object() {
             &format!("{SONARR}?propagationPolicy=Orphan"),
             by_uid.clone()
         ),
-        Err(Kept::Never(_))
+        Err(Blocked::Never(_))
     ));
     assert!(matches!(
         passes(Some(delete()), "DELETE", &format!("{collection}/plex"), by_uid),
-        Err(Kept::Outside(_))
+        Err(Blocked::Outside(_))
     ));
 }
 
@@ -274,7 +285,7 @@ fn a_namespace_is_no_name_of_something_in_it() {
 fn a_token_is_asked_for_the_account_that_is_named_and_no_other() {
     let token = || {
         Footprint::new(
-            &salve_core::effect::host::Token {
+            &salve_core::effect::host::RequestToken {
                 namespace: "salve".into(),
                 name: "guest".into(),
                 seconds: 600,
@@ -319,5 +330,5 @@ fn an_ungranted_namespace_is_told_apart_from_a_mistake_of_ours() {
         footprint,
         "/apis/kustomize.toolkit.fluxcd.io/v1/namespaces/private/kustomizations/apps",
     );
-    assert!(matches!(kept, Err(Kept::Outside(breach)) if breach.ungranted));
+    assert!(matches!(kept, Err(Blocked::Outside(breach)) if breach.ungranted));
 }

@@ -11,7 +11,7 @@ use crate::send::{MANAGER, Session};
 use crate::time::go_duration;
 use salve_core::effect::query_flux::{FluxObject, SuspendedBy};
 use salve_core::effect::shared::{FluxKind, FluxRef};
-use salve_core::effect::suspend_flux::{Prior, RUN};
+use salve_core::effect::suspend_flux::{PreviousSuspend, RUN};
 use salve_core::outcome::Error;
 use serde_json::{Value, json};
 
@@ -64,11 +64,11 @@ pub(crate) async fn get(session: &Session, target: &FluxRef) -> Result<Value, Er
 }
 
 /// `spec.suspend`: three states.
-pub(crate) fn suspend(object: &Value) -> Prior {
+pub(crate) fn suspend(object: &Value) -> PreviousSuspend {
     match object.pointer("/spec/suspend").and_then(Value::as_bool) {
-        None => Prior::Absent,
-        Some(false) => Prior::False,
-        Some(true) => Prior::True,
+        None => PreviousSuspend::Absent,
+        Some(false) => PreviousSuspend::False,
+        Some(true) => PreviousSuspend::True,
     }
 }
 
@@ -84,7 +84,7 @@ fn suspend_owners(object: &Value) -> Vec<&Value> {
 
 /// Who suspended it; none where it is not suspended.
 pub(crate) fn suspended_by(object: &Value) -> Option<SuspendedBy> {
-    if suspend(object) != Prior::True {
+    if suspend(object) != PreviousSuspend::True {
         return None;
     }
     let owner = suspend_owners(object).last().copied();
@@ -188,7 +188,7 @@ pub(crate) fn read(target: &FluxRef, object: &Value, parent_suspended: bool) -> 
         generation: number(object, "/metadata/generation").unwrap_or_default(),
         suspended: suspended_by(object),
         ready: condition(object, "Ready"),
-        busy: is_busy(object),
+        reconciling: is_busy(object),
         source: source(target, object),
         interval_seconds: text(object, "/spec/interval")
             .and_then(go_duration)

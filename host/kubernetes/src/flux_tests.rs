@@ -26,7 +26,7 @@ fn owned_by(manager: &str, operation: &str, time: &str) -> Value {
 fn a_kustomization_is_read_whole() {
     let read = read(&plex(), &kustomization(), false);
     assert_eq!(
-        (read.generation, read.interval_seconds, read.busy, read.corrects_drift),
+        (read.generation, read.interval_seconds, read.reconciling, read.corrects_drift),
         (7, 3600, false, true)
     );
     assert_eq!(read.source.unwrap().to_string(), "GitRepository flux-system/flux-system");
@@ -39,7 +39,7 @@ fn absent_false_and_true_are_three_states() {
     assert_eq!(
         [json!({}), json!({"spec": {"suspend": false}}), json!({"spec": {"suspend": true}})]
             .map(|o| suspend(&o)),
-        [Prior::Absent, Prior::False, Prior::True]
+        [PreviousSuspend::Absent, PreviousSuspend::False, PreviousSuspend::True]
     );
 }
 
@@ -74,13 +74,13 @@ fn a_parent_that_states_suspend_in_git_reverts_ours() {
 
 #[test]
 fn only_progress_without_a_failure_is_work() {
-    let busy = |reason: &str| {
+    let reconciling = |reason: &str| {
         is_busy(
             &json!({"status": {"conditions": [{"type": "Reconciling", "status": "True", "reason": reason}]}}),
         )
     };
-    assert!(busy("Progressing"));
-    assert!(!busy("ProgressingWithRetry"));
+    assert!(reconciling("Progressing"));
+    assert!(!reconciling("ProgressingWithRetry"));
 }
 
 #[test]

@@ -6,9 +6,11 @@ use crate::flux;
 use crate::object::{annotation, capped, instant, name, namespace, owned, text, uid};
 use crate::resource::{ACCESS_REVIEWS, NAMESPACES, POLICIES, POLICY_BINDINGS, SELF_REVIEWS};
 use crate::send::{Narrow, Session, concurrently};
-use salve_core::effect::host::{Access, ClusterIdentity, Leftover, Policies, Standing};
+use salve_core::effect::host::{
+    CheckPolicies, ClusterIdentity, Leftover, PolicyStatus, ReviewAccess,
+};
 use salve_core::effect::shared::{FluxKind, FluxRef};
-use salve_core::effect::suspend_flux::{DEADLINE, PRIOR, Prior, REASON, RUN};
+use salve_core::effect::suspend_flux::{DEADLINE, PRIOR, PreviousSuspend, REASON, RUN};
 use salve_core::outcome::Error;
 use serde_json::{Value, json};
 
@@ -45,7 +47,7 @@ pub(crate) async fn identity(session: &Session) -> Result<ClusterIdentity, Error
 const REVIEWS_AT_ONCE: usize = 16;
 
 /// What this credential may do, one answer for each request in the same order.
-pub(crate) async fn access(session: &Session, ask: &Access) -> Result<Vec<bool>, Error> {
+pub(crate) async fn access(session: &Session, ask: &ReviewAccess) -> Result<Vec<bool>, Error> {
     let reviews = ask.requests.iter().map(|request| async move {
         let attributes = json!({
             "verb": request.verb, "group": request.group, "resource": request.resource, "subresource": request.subresource,
@@ -63,18 +65,21 @@ pub(crate) async fn access(session: &Session, ask: &Access) -> Result<Vec<bool>,
 }
 
 /// How each of these admission policies stands.
-pub(crate) async fn policies(session: &Session, ask: &Policies) -> Result<Vec<Standing>, Error> {
+pub(crate) async fn policies(
+    session: &Session,
+    ask: &CheckPolicies,
+) -> Result<Vec<PolicyStatus>, Error> {
     let each = ask.policies.iter().map(|wanted| async move {
         let (policy, binding) = futures::join!(
             session.find(&POLICIES, None, &wanted.name),
             session.find(&POLICY_BINDINGS, None, &wanted.name)
         );
         let (Some(policy), Some(binding)) = (policy?, binding?) else {
-            return Ok::<_, Failure>(Standing::Absent);
+            return Ok::<_, Failure>(PolicyStatus::Absent);
         };
         let same = undefaulted(policy["spec"].clone()) == wanted.spec
             && undefaulted(binding["spec"].clone()) == wanted.binding;
-        Ok(if same { Standing::Held } else { Standing::Otherwise })
+        Ok(if same { PolicyStatus::Held } else { PolicyStatus::Different })
     });
     let answers = concurrently(each.collect(), REVIEWS_AT_ONCE).await;
     Ok(answers.into_iter().collect::<Result<_, Failure>>()?)
@@ -142,11 +147,11 @@ fn leftover(kind: FluxKind, object: &Value) -> Option<Leftover> {
         run: capped(run, 200),
         reason: capped(annotation(object, REASON).unwrap_or_default(), 1024),
         deadline: instant(&json!({"at": annotation(object, DEADLINE)}), "/at"),
-        suspended: flux::suspend(object) == Prior::True,
-        prior: match annotation(object, PRIOR) {
-            Some("false") => Prior::False,
-            Some("true") => Prior::True,
-            Some(_) | None => Prior::Absent,
+        suspended: flux::suspend(object) == PreviousSuspend::True,
+        previous: match annotation(object, PRIOR) {
+            Some("false") => PreviousSuspend::False,
+            Some("true") => PreviousSuspend::True,
+            Some(_) | None => PreviousSuspend::Absent,
         },
     })
 }
@@ -166,9 +171,9 @@ mod tests {
                 found.reason.as_str(),
                 found.deadline,
                 found.suspended,
-                found.prior
+                found.observed
             ),
-            ("r", "why", Some(1_787_220_000_000), true, Prior::False)
+            ("r", "why", Some(1_787_220_000_000), true, PreviousSuspend::False)
         );
         assert!(
             leftover(FluxKind::Kustomization, &json!({"metadata": {"name": "plex"}})).is_none()

@@ -11,10 +11,10 @@ use salve_core::effect::host::{
     AcquireLease, Acquired, Holder, LEASE, LEASE_NAMESPACES, ReleaseLease,
 };
 use salve_core::effect::suspend_flux::REASON;
-use salve_core::effect::{Answer, Touch};
-use salve_core::journal::Prior;
+use salve_core::effect::{Answer, Write};
+use salve_core::journal::ObservedState;
 use salve_core::outcome::Error;
-use salve_run::{Acted, Prepared};
+use salve_run::{ApplyOutcome, Prepared};
 use serde_json::{Value, json};
 
 /// Who holds the cluster.
@@ -25,12 +25,12 @@ pub(crate) async fn holder(session: &Session) -> Result<Option<Holder>, Error> {
 
 /// Where the Lease lies.
 async fn place(session: &Session) -> Result<&'static str, Error> {
-    let [own, other] = LEASE_NAMESPACES;
-    match session.find(&NAMESPACES, None, own).await {
-        Ok(Some(_)) => Ok(own),
+    let [local, other] = LEASE_NAMESPACES;
+    match session.find(&NAMESPACES, None, local).await {
+        Ok(Some(_)) => Ok(local),
         Ok(None) => Ok(other),
         // Who may not ask for the namespace has one of its own, or meets a refusal there that says more.
-        Err(failure) if failure.code() == Some(403) => Ok(own),
+        Err(failure) if failure.code() == Some(403) => Ok(local),
         Err(failure) => Err(failure.into()),
     }
 }
@@ -60,13 +60,13 @@ pub(crate) async fn prepare_acquire(
     match session.find(&LEASES, Some(place), LEASE).await?.map(|lease| read(&lease)) {
         None => {
             let object = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": LEASE, "namespace": place}});
-            Ok(Prepared::Ready(Prior { objects: vec![object], at: session.clock().now() }))
+            Ok(Prepared::Ready(ObservedState { objects: vec![object], at: session.clock().now() }))
         }
         // mutant expired-lease-taken: run => ~> run || held.until.is_some_and(|until| until <
         //     session.clock().now()) =>
-        Some(held) if held.run == ask.run => Ok(Prepared::Settled(acquired(&held))),
+        Some(held) if held.run == ask.run => Ok(Prepared::AlreadyDone(acquired(&held))),
         // mutant other-lease-accepted: Err(Error::Conflict(held.told(session.clock().now()))) ~>
-        //     Ok(Prepared::Settled(acquired(&held)))
+        //     Ok(Prepared::AlreadyDone(acquired(&held)))
         Some(held) => Err(Error::Conflict(held.told(session.clock().now()))),
     }
 }
@@ -76,40 +76,44 @@ fn acquired(held: &Holder) -> Answer {
 }
 
 /// Takes it.
-pub(crate) async fn acquire(session: &Session, ask: &AcquireLease, prior: &Prior) -> Acted {
-    let Some(place) = prior.objects.first().map(namespace) else {
-        return Acted::Done(Err(Error::Invalid("a lease without a place".into())));
+pub(crate) async fn acquire(
+    session: &Session,
+    ask: &AcquireLease,
+    observed: &ObservedState,
+) -> ApplyOutcome {
+    let Some(place) = observed.objects.first().map(namespace) else {
+        return ApplyOutcome::Done(Err(Error::Invalid("a lease without a place".into())));
     };
-    let at = time::micros(prior.at);
+    let at = time::micros(observed.at);
     let lease = json!({
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
         "metadata": {"name": LEASE, "namespace": place, "annotations": {REASON: ask.reason}},
         "spec": {"holderIdentity": ask.run, "acquireTime": at, "renewTime": at, "leaseDurationSeconds": ask.seconds.clamp(1, i32::MAX as u64)},
     });
-    let again = |message: String| Acted::Conflict {
-        sofar: None,
-        rest: Touch::AcquireLease(ask.clone()),
+    let again = |message: String| ApplyOutcome::Conflict {
+        completed: None,
+        rest: Write::AcquireLease(ask.clone()),
         message,
     };
     match session.create(&LEASES, place, lease).await {
-        Ok(made) => Acted::Done(Ok(acquired(&read(&made)))),
+        Ok(made) => ApplyOutcome::Done(Ok(acquired(&read(&made)))),
         Err(failure) if failure.code() == Some(409) || failure.is_lost() => {
             again(failure.message())
         }
-        Err(failure) => Acted::Done(Err(failure.into())),
+        Err(failure) => ApplyOutcome::Done(Err(failure.into())),
     }
 }
 
 /// Finds out whether it was taken.
-pub(crate) async fn settle_acquire(session: &Session, ask: &AcquireLease) -> Acted {
+pub(crate) async fn settle_acquire(session: &Session, ask: &AcquireLease) -> ApplyOutcome {
     match holder(session).await {
-        Ok(Some(held)) if held.run == ask.run => Acted::Done(Ok(acquired(&held))),
-        Ok(_) => Acted::Conflict {
-            sofar: None,
-            rest: Touch::AcquireLease(ask.clone()),
+        Ok(Some(held)) if held.run == ask.run => ApplyOutcome::Done(Ok(acquired(&held))),
+        Ok(_) => ApplyOutcome::Conflict {
+            completed: None,
+            rest: Write::AcquireLease(ask.clone()),
             message: "the Lease was not taken".into(),
         },
-        Err(error) => Acted::Done(Err(error)),
+        Err(error) => ApplyOutcome::Done(Err(error)),
     }
 }
 
@@ -122,24 +126,24 @@ pub(crate) async fn prepare_release(
     match found.filter(|lease| uid(lease) == ask.uid) {
         Some(lease) => {
             let object = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name(&lease), "namespace": namespace(&lease), "uid": uid(&lease)}});
-            Ok(Prepared::Ready(Prior { objects: vec![object], at: session.clock().now() }))
+            Ok(Prepared::Ready(ObservedState { objects: vec![object], at: session.clock().now() }))
         }
-        None => Ok(Prepared::Settled(Answer::ReleaseLease(()))),
+        None => Ok(Prepared::AlreadyDone(Answer::ReleaseLease(()))),
     }
 }
 
 /// Gives it back.
-pub(crate) async fn release(session: &Session, ask: &ReleaseLease) -> Acted {
+pub(crate) async fn release(session: &Session, ask: &ReleaseLease) -> ApplyOutcome {
     match session.delete(&LEASES, &ask.namespace, LEASE, &ask.uid, None).await {
-        Ok(_) => Acted::Done(Ok(Answer::ReleaseLease(()))),
+        Ok(_) => ApplyOutcome::Done(Ok(Answer::ReleaseLease(()))),
         // Gone, or another's, or nobody knows: it is read again.
         Err(failure) if matches!(failure.code(), Some(404 | 409)) || failure.is_lost() => {
-            Acted::Conflict {
-                sofar: None,
-                rest: Touch::ReleaseLease(ask.clone()),
+            ApplyOutcome::Conflict {
+                completed: None,
+                rest: Write::ReleaseLease(ask.clone()),
                 message: failure.message(),
             }
         }
-        Err(failure) => Acted::Done(Err(failure.into())),
+        Err(failure) => ApplyOutcome::Done(Err(failure.into())),
     }
 }

@@ -1,6 +1,6 @@
 //! Performs effects on an API server. The only crate that depends on kube.
 //!
-//! A [`Cluster`] is a connection, a [`Performer`] is a [`Backend`](salve_run::Backend) on it. What may happen was decided
+//! A [`Cluster`] is a connection, a [`ClusterBackend`] is a [`Backend`](salve_run::Backend) on it. What may happen was decided
 //! before; here it is done, and nothing leaves but what the effect's footprint covers (`fence`). Objects stay JSON, so that fields which
 //! this version does not know survive. Read in this order:
 //!
@@ -39,6 +39,6 @@ mod suspend_flux;
 mod tail_logs;
 mod time;
 
-pub use backend::Performer;
+pub use backend::ClusterBackend;
 pub use cluster::Cluster;
 pub use connect::{ConnectError, Connection, IN_CLUSTER};

@@ -24,13 +24,13 @@ pub(crate) fn read(pod: &Value) -> Pod {
         uid: uid(pod).to_owned(),
         phase: owned(pod, "/status/phase").unwrap_or_else(|| "Unknown".into()),
         ready: holds(pod, "Ready", None),
-        deleting: is_terminating(pod),
+        terminating: is_terminating(pod),
         restarts: u32::try_from(restarts).unwrap_or(u32::MAX),
         created: created(pod),
         waiting: statuses()
             .find_map(|one| owned(one, "/state/waiting/reason"))
             .or_else(|| unscheduled(pod)),
-        claims: list(pod, "/spec/volumes")
+        pvcs: list(pod, "/spec/volumes")
             .iter()
             .filter_map(|volume| owned(volume, "/persistentVolumeClaim/claimName"))
             .collect(),
@@ -112,11 +112,11 @@ mod tests {
         });
         let pod = read(&pod);
         assert_eq!(
-            (pod.waiting.as_deref(), pod.restarts, pod.ready, pod.deleting),
+            (pod.waiting.as_deref(), pod.restarts, pod.ready, pod.terminating),
             (Some("CrashLoopBackOff"), 3, false, true)
         );
         assert_eq!(
-            (pod.claims, pod.owner.as_deref()),
+            (pod.pvcs, pod.owner.as_deref()),
             (vec!["plex".to_owned()], Some("ReplicaSet/plex"))
         );
     }

@@ -7,7 +7,7 @@ use crate::object::{capped, instant, list, name, namespace, number, owned, text}
 use crate::pod;
 use crate::resource::{CSI_DRIVERS, DEPLOYMENTS, LEASES, STORAGE_CLASSES};
 use crate::send::{Narrow, Session};
-use salve_core::effect::query_drivers::{CephHealth, Controller, Driver, Find, Selector};
+use salve_core::effect::query_drivers::{CephHealth, Controller, Driver, FindDriver, Selector};
 use salve_core::effect::shared::{Lease, ObjectRef};
 use salve_core::outcome::Error;
 use serde_json::Value;
@@ -16,7 +16,7 @@ use serde_json::Value;
 ///
 /// # Errors
 /// `not-found` where there is no such class or driver.
-pub(crate) async fn find(session: &Session, ask: &Find) -> Result<Driver, Error> {
+pub(crate) async fn find(session: &Session, ask: &FindDriver) -> Result<Driver, Error> {
     let (all, ns) = (Narrow::default(), Some(ask.namespace.as_str()));
     let (classes, drivers, deployments, leases, ceph) = futures::join!(
         session.list(&STORAGE_CLASSES, None, all),

@@ -6,10 +6,10 @@ use crate::object::{annotation, label, list, slashed};
 use crate::resource::{CLAIMS, DEPLOYMENTS, Resource};
 use crate::send::{Session, concurrently};
 use salve_core::effect::query_flux::{
-    FluxObject, Get, Owners, Ownership, Standing, Subject, SubjectKind,
+    FindOwners, FluxObject, Get, OwnerInfo, Ownership, Subject, SubjectKind,
 };
 use salve_core::effect::shared::{FluxKind, FluxRef};
-use salve_core::effect::suspend_flux::Prior;
+use salve_core::effect::suspend_flux::PreviousSuspend;
 use salve_core::footprint::{Asked, Verb};
 use salve_core::outcome::Error;
 use serde_json::Value;
@@ -28,7 +28,7 @@ pub(crate) async fn get(session: &Session, ask: &Get) -> Result<FluxObject, Erro
 ///
 /// # Errors
 /// `not-found` names the first object that is not there.
-pub(crate) async fn owners(session: &Session, ask: &Owners) -> Result<Vec<Ownership>, Error> {
+pub(crate) async fn owners(session: &Session, ask: &FindOwners) -> Result<Vec<OwnerInfo>, Error> {
     let sources = if ask.subjects.iter().any(|s| s.kind == SubjectKind::ReplicationSource) {
         Some(discovery::served(session, VOLSYNC, "replicationsources").await?)
     } else {
@@ -118,7 +118,7 @@ pub(crate) async fn is_suspended(session: &Session, target: &FluxRef) -> Result<
         return Ok(false);
     }
     match session.find(&resource, Some(&target.namespace), &target.name).await {
-        Ok(found) => Ok(found.is_none_or(|object| flux::suspend(&object) == Prior::True)),
+        Ok(found) => Ok(found.is_none_or(|object| flux::suspend(&object) == PreviousSuspend::True)),
         Err(failure) if failure.code() == Some(403) => Ok(false),
         Err(failure) => Err(failure.into()),
     }
@@ -138,49 +138,51 @@ fn judge(
     subject: &Subject,
     object: &Value,
     known: &BTreeMap<FluxRef, Option<(FluxObject, Value)>>,
-) -> Ownership {
-    let (standing, owner, evidence) = match flux::labelled_owner(object) {
+) -> OwnerInfo {
+    let (ownership, owner, evidence) = match flux::labelled_owner(object) {
         Some(named) => match known.get(&named).and_then(Option::as_ref) {
             // mutant stale-labels-count-as-managed: Abandoned ~> Managed
             None => (
-                Standing::Abandoned,
+                Ownership::Abandoned,
                 None,
                 format!("its labels name {named}, which does not exist"),
             ),
             Some((told, owner)) => {
                 let (group, kind) = spelt(subject.kind);
-                let standing = match (flux::inventory_holds(owner, object, group, kind), named.kind)
-                {
-                    (Some(true), _) => {
-                        (Standing::Managed, format!("{named} names it in its inventory"))
-                    }
-                    (Some(false), _) => (
-                        Standing::Abandoned,
-                        format!("its labels name {named}, whose inventory does not hold it"),
-                    ),
-                    // Flux before 2.8 keeps no inventory of releases, and a new owner none yet: the label is all there is.
-                    (None, FluxKind::HelmRelease) => (
-                        Standing::Managed,
-                        format!("its labels name {named}, which exists and keeps no inventory"),
-                    ),
-                    (None, _) => (
-                        Standing::Managed,
-                        format!("its labels name {named}, which exists and has no inventory yet"),
-                    ),
-                };
-                (standing.0, Some(told.clone()), standing.1)
+                let ownership =
+                    match (flux::inventory_holds(owner, object, group, kind), named.kind) {
+                        (Some(true), _) => {
+                            (Ownership::Managed, format!("{named} names it in its inventory"))
+                        }
+                        (Some(false), _) => (
+                            Ownership::Abandoned,
+                            format!("its labels name {named}, whose inventory does not hold it"),
+                        ),
+                        // Flux before 2.8 keeps no inventory of releases, and a new owner none yet: the label is all there is.
+                        (None, FluxKind::HelmRelease) => (
+                            Ownership::Managed,
+                            format!("its labels name {named}, which exists and keeps no inventory"),
+                        ),
+                        (None, _) => (
+                            Ownership::Managed,
+                            format!(
+                                "its labels name {named}, which exists and has no inventory yet"
+                            ),
+                        ),
+                    };
+                (ownership.0, Some(told.clone()), ownership.1)
             }
         },
         None => match foreign(object) {
-            Some(evidence) => (Standing::Foreign, None, evidence),
+            Some(evidence) => (Ownership::Foreign, None, evidence),
             None => (
-                Standing::HandMade,
+                Ownership::Unmanaged,
                 None,
                 "no label, annotation or owner reference names anybody".into(),
             ),
         },
     };
-    Ownership { subject: subject.clone(), standing, owner, evidence }
+    OwnerInfo { subject: subject.clone(), ownership, owner, evidence }
 }
 
 /// Another tool that owns it.
@@ -214,7 +216,7 @@ mod tests {
     use salve_core::effect::shared::ObjectRef;
     use serde_json::json;
 
-    fn verdict(metadata: Value, owners: Vec<(FluxRef, Option<Value>)>) -> Ownership {
+    fn verdict(metadata: Value, owners: Vec<(FluxRef, Option<Value>)>) -> OwnerInfo {
         let subject = Subject {
             kind: SubjectKind::ReplicationSource,
             object: ObjectRef::new("media", "plex"),
@@ -252,16 +254,16 @@ mod tests {
             vec![(plex(), holding(&["media_plex_volsync.backube_ReplicationSource"]))],
         );
         assert_eq!(
-            (managed.standing, managed.owner.map(|o| o.uid)),
-            (Standing::Managed, Some("u".into()))
+            (managed.ownership, managed.owner.map(|o| o.uid)),
+            (Ownership::Managed, Some("u".into()))
         );
         let left = verdict(
             labels(),
             vec![(plex(), holding(&["media_other_volsync.backube_ReplicationSource"]))],
         );
-        assert_eq!((left.standing, left.owner.is_some()), (Standing::Abandoned, true));
+        assert_eq!((left.ownership, left.owner.is_some()), (Ownership::Abandoned, true));
         let gone = verdict(labels(), vec![(plex(), None)]);
-        assert_eq!((gone.standing, gone.owner), (Standing::Abandoned, None));
+        assert_eq!((gone.ownership, gone.owner), (Ownership::Abandoned, None));
     }
 
     #[test]
@@ -269,7 +271,7 @@ mod tests {
         let named =
             FluxRef { kind: FluxKind::HelmRelease, namespace: "media".into(), name: "plex".into() };
         let labels = json!({"labels": {"helm.toolkit.fluxcd.io/name": "plex", "helm.toolkit.fluxcd.io/namespace": "media"}});
-        assert_eq!(verdict(labels, vec![(named, Some(json!({})))]).standing, Standing::Managed);
+        assert_eq!(verdict(labels, vec![(named, Some(json!({})))]).ownership, Ownership::Managed);
     }
 
     #[test]
@@ -289,10 +291,10 @@ mod tests {
         ] {
             let ownership = verdict(metadata, vec![]);
             assert!(
-                ownership.standing == Standing::Foreign && ownership.evidence.contains(word),
+                ownership.ownership == Ownership::Foreign && ownership.evidence.contains(word),
                 "{ownership:?}"
             );
         }
-        assert_eq!(verdict(json!({}), vec![]).standing, Standing::HandMade);
+        assert_eq!(verdict(json!({}), vec![]).ownership, Ownership::Unmanaged);
     }
 }

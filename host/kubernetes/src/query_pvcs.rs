@@ -10,7 +10,9 @@ use crate::object::{
 use crate::resource::{CLAIMS, EVENTS, STORAGE_CLASSES, VOLUMES};
 use crate::send::{Narrow, Session, concurrently};
 use salve_core::Millis;
-use salve_core::effect::query_pvcs::{Claim, Claims, Phase, Reclaim, Snapshot, Snapshots};
+use salve_core::effect::query_pvcs::{
+    ListPvcs, ListSnapshots, Phase, Pvc, ReclaimPolicy, Snapshot,
+};
 use salve_core::effect::shared::ObjectRef;
 use salve_core::outcome::Error;
 use serde_json::Value;
@@ -24,7 +26,7 @@ const FILLS: &str = "volsync.backube/populator-pvc-for";
 const PRIME: &str = "vs-prime-";
 
 /// All claims of the namespaces, by namespace and name.
-pub(crate) async fn claims(session: &Session, ask: &Claims) -> Result<Vec<Claim>, Error> {
+pub(crate) async fn pvcs(session: &Session, ask: &ListPvcs) -> Result<Vec<Pvc>, Error> {
     let of_claims =
         Narrow { labels: None, fields: Some("involvedObject.kind=PersistentVolumeClaim") };
     let (volumes, classes, found, events) = futures::join!(
@@ -51,14 +53,17 @@ pub(crate) async fn claims(session: &Session, ask: &Claims) -> Result<Vec<Claim>
     let mut all = Vec::new();
     for (found, events) in found.into_iter().zip(events) {
         let (found, events) = (found?, events?);
-        all.extend(found.iter().map(|claim| read(claim, &found, &events, &around)));
+        all.extend(found.iter().map(|pvc| read(pvc, &found, &events, &around)));
     }
     all.sort_by(|a, b| a.object.cmp(&b.object));
     Ok(all)
 }
 
 /// All VolumeSnapshots of the namespaces, by namespace and name. None where the cluster has no snapshots.
-pub(crate) async fn snapshots(session: &Session, ask: &Snapshots) -> Result<Vec<Snapshot>, Error> {
+pub(crate) async fn snapshots(
+    session: &Session,
+    ask: &ListSnapshots,
+) -> Result<Vec<Snapshot>, Error> {
     let Some(resource) = discovery::look_up(session, SNAPSHOT, "volumesnapshots").await? else {
         return Ok(vec![]);
     };
@@ -89,31 +94,30 @@ fn by_name(objects: &[Value]) -> HashMap<&str, &Value> {
     objects.iter().map(|object| (name(object), object)).collect()
 }
 
-fn read(claim: &Value, siblings: &[Value], events: &[Value], around: &Around<'_>) -> Claim {
-    let class_name = text(claim, "/spec/storageClassName")
-        .or_else(|| annotation(claim, "volume.beta.kubernetes.io/storage-class"));
+fn read(pvc: &Value, siblings: &[Value], events: &[Value], around: &Around<'_>) -> Pvc {
+    let class_name = text(pvc, "/spec/storageClassName")
+        .or_else(|| annotation(pvc, "volume.beta.kubernetes.io/storage-class"));
     let class = class_name.and_then(|class| around.classes.get(class).copied());
     let volume =
-        text(claim, "/spec/volumeName").and_then(|volume| around.volumes.get(volume).copied());
-    let phase = match text(claim, "/status/phase") {
+        text(pvc, "/spec/volumeName").and_then(|volume| around.volumes.get(volume).copied());
+    let phase = match text(pvc, "/status/phase") {
         Some("Bound") => Phase::Bound,
         Some("Lost") => Phase::Lost,
         Some(_) | None => Phase::Pending,
     };
     let waiting = (phase == Phase::Pending).then(|| {
-        let prime = siblings
+        let prime =
+            siblings.iter().find(|other| populates(other, siblings).as_deref() == Some(name(pvc)));
+        let local: Vec<&Value> = events
             .iter()
-            .find(|other| stands_for(other, siblings).as_deref() == Some(name(claim)));
-        let own: Vec<&Value> = events
-            .iter()
-            .filter(|event| text(event, "/involvedObject/uid") == Some(uid(claim)))
+            .filter(|event| text(event, "/involvedObject/uid") == Some(uid(pvc)))
             .collect();
         waiting::classify(&waiting::Facts {
-            claim,
+            pvc,
             class_name,
             class,
             prime,
-            events: &own,
+            events: &local,
             now: around.now,
         })
     });
@@ -122,55 +126,55 @@ fn read(claim: &Value, siblings: &[Value], events: &[Value], around: &Around<'_>
         "volume.beta.kubernetes.io/storage-provisioner",
     ]
     .into_iter()
-    .find_map(|key| annotation(claim, key));
+    .find_map(|key| annotation(pvc, key));
     let driver = driver
         .or_else(|| volume.and_then(|v| text(v, "/spec/csi/driver")))
         .or_else(|| class.and_then(|c| text(c, "/provisioner")));
-    let reclaim = volume
+    let reclaim_policy = volume
         .and_then(|v| text(v, "/spec/persistentVolumeReclaimPolicy"))
         .or_else(|| class.map(|c| text(c, "/reclaimPolicy").unwrap_or("Delete")));
-    Claim {
-        object: ObjectRef::new(namespace(claim), name(claim)),
-        uid: uid(claim).to_owned(),
-        created: created(claim),
+    Pvc {
+        object: ObjectRef::new(namespace(pvc), name(pvc)),
+        uid: uid(pvc).to_owned(),
+        created: created(pvc),
         phase,
-        deleting_since: instant(claim, "/metadata/deletionTimestamp"),
+        terminating_since: instant(pvc, "/metadata/deletionTimestamp"),
         waiting: waiting.as_ref().map(|(waiting, _)| *waiting),
         evidence: waiting.map(|(_, evidence)| capped(&evidence, 1024)),
         storage_class: class_name.map(str::to_owned),
         driver: driver.map(str::to_owned),
-        volume: owned(claim, "/spec/volumeName"),
-        reclaim: reclaim.and_then(policy),
-        data_source: data_source(claim).and_then(slashed),
-        stands_for: stands_for(claim, siblings),
-        owner: controller(claim).and_then(slashed),
-        finalizers: finalizers(claim),
+        volume: owned(pvc, "/spec/volumeName"),
+        reclaim_policy: reclaim_policy.and_then(policy),
+        data_source: data_source(pvc).and_then(slashed),
+        populates: populates(pvc, siblings),
+        owner: controller(pvc).and_then(slashed),
+        finalizers: finalizers(pvc),
     }
 }
 
-fn policy(word: &str) -> Option<Reclaim> {
+fn policy(word: &str) -> Option<ReclaimPolicy> {
     match word {
-        "Delete" => Some(Reclaim::Delete),
-        "Retain" => Some(Reclaim::Retain),
-        "Recycle" => Some(Reclaim::Recycle),
+        "Delete" => Some(ReclaimPolicy::Delete),
+        "Retain" => Some(ReclaimPolicy::Retain),
+        "Recycle" => Some(ReclaimPolicy::Recycle),
         _ => None,
     }
 }
 
 /// What a claim is to be filled from.
-fn data_source(claim: &Value) -> Option<&Value> {
+fn data_source(pvc: &Value) -> Option<&Value> {
     ["/spec/dataSourceRef", "/spec/dataSource"]
         .into_iter()
-        .find_map(|at| claim.pointer(at))
+        .find_map(|at| pvc.pointer(at))
         .filter(|source| source.is_object())
 }
 
 /// The claim that VolSync made this one to fill.
-fn stands_for(claim: &Value, siblings: &[Value]) -> Option<String> {
-    if let Some(other) = label(claim, FILLS).filter(|other| !other.is_empty()) {
+fn populates(pvc: &Value, siblings: &[Value]) -> Option<String> {
+    if let Some(other) = label(pvc, FILLS).filter(|other| !other.is_empty()) {
         return Some(other.to_owned());
     }
-    let other = name(claim).strip_prefix(PRIME)?;
+    let other = name(pvc).strip_prefix(PRIME)?;
     siblings.iter().find(|sibling| uid(sibling) == other).map(|sibling| name(sibling).to_owned())
 }
 
@@ -179,9 +183,9 @@ fn read_snapshot(snapshot: &Value) -> Snapshot {
         object: ObjectRef::new(namespace(snapshot), name(snapshot)),
         uid: uid(snapshot).to_owned(),
         created: created(snapshot),
-        deleting_since: instant(snapshot, "/metadata/deletionTimestamp"),
+        terminating_since: instant(snapshot, "/metadata/deletionTimestamp"),
         ready: is_true(snapshot, "/status/readyToUse"),
-        claim: owned(snapshot, "/spec/source/persistentVolumeClaimName"),
+        pvc: owned(snapshot, "/spec/source/persistentVolumeClaimName"),
         content: owned(snapshot, "/status/boundVolumeSnapshotContentName"),
         owner: controller(snapshot).and_then(slashed),
         owner_uid: controller(snapshot).and_then(|owner| owned(owner, "/uid")),

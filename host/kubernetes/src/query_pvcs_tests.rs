@@ -7,7 +7,7 @@ use serde_json::json;
 
 const UID: &str = "77777777-7777-4777-8777-000000000021";
 
-fn claim(name: &str, uid: &str) -> Value {
+fn pvc(name: &str, uid: &str) -> Value {
     json!({"metadata": {"name": name, "namespace": "selfhosted", "uid": uid, "creationTimestamp": "2026-08-20T08:40:00Z", "finalizers": ["kubernetes.io/pvc-protection"]},
         "spec": {"storageClassName": "ceph-block"}, "status": {"phase": "Pending"}})
 }
@@ -22,7 +22,7 @@ fn locked() -> String {
     )
 }
 
-fn told(claim: &Value, siblings: &[Value], events: &[Value]) -> Claim {
+fn told(pvc: &Value, siblings: &[Value], events: &[Value]) -> Pvc {
     let classes = [
         json!({"metadata": {"name": "ceph-block"}, "provisioner": "rook-ceph.rbd.csi.ceph.com", "reclaimPolicy": "Delete", "volumeBindingMode": "Immediate"}),
         json!({"metadata": {"name": "openebs-hostpath"}, "provisioner": "openebs.io/local", "volumeBindingMode": "WaitForFirstConsumer"}),
@@ -35,12 +35,12 @@ fn told(claim: &Value, siblings: &[Value], events: &[Value]) -> Claim {
         classes: by_name(&classes),
         now: millis("2026-08-20T10:00:00Z").unwrap(),
     };
-    read(claim, siblings, events, &around)
+    read(pvc, siblings, events, &around)
 }
 
 fn class(events: &[Value]) -> Option<Waiting> {
-    let claim = claim("cache", UID);
-    told(&claim, std::slice::from_ref(&claim), events).waiting
+    let pvc = pvc("cache", UID);
+    told(&pvc, std::slice::from_ref(&pvc), events).waiting
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn each_class_of_the_taxonomy_is_told() {
 
 #[test]
 fn a_claim_that_was_just_made_is_not_blamed_on_anybody() {
-    let mut young = claim("cache", UID);
+    let mut young = pvc("cache", UID);
     young["metadata"]["creationTimestamp"] = "2026-08-20T09:59:55Z".into();
     let seen =
         told(&young, &[], &[event("ExternalProvisioning", "Waiting", "2026-08-20T09:59:55Z")]);
@@ -150,7 +150,7 @@ fn a_claim_that_was_just_made_is_not_blamed_on_anybody() {
 
 #[test]
 fn a_claim_for_its_first_consumer_is_fine() {
-    let mut authelia = claim("authelia", UID);
+    let mut authelia = pvc("authelia", UID);
     authelia["spec"]["storageClassName"] = "openebs-hostpath".into();
     let waits = event(
         "WaitForFirstConsumer",
@@ -171,7 +171,7 @@ fn a_claim_for_its_first_consumer_is_fine() {
 
 #[test]
 fn a_restoring_claim_waits_for_its_destination_and_then_for_its_prime() {
-    let mut paperless = claim("paperless", UID);
+    let mut paperless = pvc("paperless", UID);
     paperless["spec"]["dataSourceRef"] = json!({"apiGroup": "volsync.backube", "kind": "ReplicationDestination", "name": "paperless-dst"});
     // As VolSync 0.16 writes it: the old fields are null.
     let none = json!({"involvedObject": {"uid": UID}, "reason": "VolSyncPopulatorReplicationDestinationNoLatestImage", "message": "waiting for replicationdestination to have latestImage",
@@ -185,8 +185,8 @@ fn a_restoring_claim_waits_for_its_destination_and_then_for_its_prime() {
     assert_eq!(seen.waiting, Some(Waiting::ForDestination));
     assert_eq!(seen.data_source.as_deref(), Some("ReplicationDestination/paperless-dst"));
     assert!(seen.evidence.unwrap().ends_with("(2026-08-20T09:50:02Z)"));
-    let mut prime = claim(&format!("vs-prime-{UID}"), "p");
-    assert_eq!(told(&prime, &[paperless.clone()], &[]).stands_for.as_deref(), Some("paperless"));
+    let mut prime = pvc(&format!("vs-prime-{UID}"), "p");
+    assert_eq!(told(&prime, &[paperless.clone()], &[]).populates.as_deref(), Some("paperless"));
     prime["metadata"]["labels"] = json!({"volsync.backube/populator-pvc-for": "paperless"});
     let seen = told(&paperless, &[paperless.clone(), prime], &[none]);
     assert_eq!(seen.waiting, Some(Waiting::Populating));
@@ -195,29 +195,32 @@ fn a_restoring_claim_waits_for_its_destination_and_then_for_its_prime() {
 
 #[test]
 fn a_terminating_claim_tells_what_holds_it() {
-    let mut going = claim("old", UID);
+    let mut going = pvc("old", UID);
     going["metadata"]["deletionTimestamp"] = "2026-08-20T09:00:00Z".into();
     let seen = told(&going, &[], &[]);
-    assert_eq!((seen.waiting, seen.deleting_since.is_some()), (Some(Waiting::Deleting), true));
+    assert_eq!(
+        (seen.waiting, seen.terminating_since.is_some()),
+        (Some(Waiting::Terminating), true)
+    );
     assert!(seen.evidence.unwrap().contains("kubernetes.io/pvc-protection"));
 }
 
 #[test]
 fn driver_and_reclaim_come_from_the_volume_before_the_class() {
-    let mut bound = claim("a", UID);
+    let mut bound = pvc("a", UID);
     bound["status"]["phase"] = "Bound".into();
     bound["spec"]["volumeName"] = "pvc-1".into();
     let seen = told(&bound, &[], &[]);
     assert_eq!(
-        (seen.phase, seen.waiting, seen.reclaim, seen.driver.as_deref()),
-        (Phase::Bound, None, Some(Reclaim::Retain), Some("d"))
+        (seen.phase, seen.waiting, seen.reclaim_policy, seen.driver.as_deref()),
+        (Phase::Bound, None, Some(ReclaimPolicy::Retain), Some("d"))
     );
-    let seen = told(&claim("a", UID), &[], &[]);
+    let seen = told(&pvc("a", UID), &[], &[]);
     assert_eq!(
-        (seen.reclaim, seen.driver.as_deref()),
-        (Some(Reclaim::Delete), Some("rook-ceph.rbd.csi.ceph.com"))
+        (seen.reclaim_policy, seen.driver.as_deref()),
+        (Some(ReclaimPolicy::Delete), Some("rook-ceph.rbd.csi.ceph.com"))
     );
-    let mut old = claim("a", UID);
+    let mut old = pvc("a", UID);
     old["metadata"]["annotations"] =
         json!({"volume.beta.kubernetes.io/storage-provisioner": "older"});
     assert_eq!(told(&old, &[], &[]).driver.as_deref(), Some("older"));
@@ -232,10 +235,10 @@ fn a_wedged_snapshot_is_read_whole() {
         "status": {"boundVolumeSnapshotContentName": "c", "readyToUse": false, "error": {"message": "Failed"}},
     });
     let seen = read_snapshot(&snapshot);
-    assert!(!seen.ready && seen.deleting_since.is_some());
+    assert!(!seen.ready && seen.terminating_since.is_some());
     assert_eq!(
         (
-            seen.claim.as_deref(),
+            seen.pvc.as_deref(),
             seen.owner.as_deref(),
             seen.owner_uid.as_deref(),
             seen.problem.as_deref()

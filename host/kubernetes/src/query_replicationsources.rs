@@ -12,7 +12,7 @@ use crate::time::go_duration;
 use salve_core::Millis;
 use salve_core::digest;
 use salve_core::effect::query_replicationsources::{
-    ClaimState, Destination, Destinations, Health, Source, Sources,
+    Destination, Health, ListDestinations, ListSources, PvcState, Source,
 };
 use salve_core::effect::shared::ObjectRef;
 use salve_core::outcome::Error;
@@ -25,7 +25,7 @@ const AT_ONCE: usize = 16;
 const WEDGED: Millis = 60 * 60 * 1000;
 
 /// All ReplicationSources of the namespaces, by namespace and name.
-pub(crate) async fn sources(session: &Session, ask: &Sources) -> Result<Vec<Source>, Error> {
+pub(crate) async fn sources(session: &Session, ask: &ListSources) -> Result<Vec<Source>, Error> {
     let resource = discovery::served(session, VOLSYNC, "replicationsources").await?;
     let found = concurrently(
         ask.namespaces
@@ -36,7 +36,7 @@ pub(crate) async fn sources(session: &Session, ask: &Sources) -> Result<Vec<Sour
     )
     .await;
     // After the sources, never beside them: a claim that was made together with its source must not be missed.
-    let claims = concurrently(
+    let pvcs = concurrently(
         ask.namespaces
             .iter()
             .map(|ns| session.list(&CLAIMS, Some(ns), Narrow::default()))
@@ -46,11 +46,10 @@ pub(crate) async fn sources(session: &Session, ask: &Sources) -> Result<Vec<Sour
     .await;
     let now = session.clock().now();
     let mut all = Vec::new();
-    for (found, claims) in found.into_iter().zip(claims) {
-        let claims = claims?;
-        let claims: HashMap<&str, &Value> =
-            claims.iter().map(|claim| (name(claim), claim)).collect();
-        all.extend(found?.iter().map(|source| read(source, &claims, now)));
+    for (found, pvcs) in found.into_iter().zip(pvcs) {
+        let pvcs = pvcs?;
+        let pvcs: HashMap<&str, &Value> = pvcs.iter().map(|pvc| (name(pvc), pvc)).collect();
+        all.extend(found?.iter().map(|source| read(source, &pvcs, now)));
     }
     all.sort_by(|a, b| a.object.cmp(&b.object));
     Ok(all)
@@ -59,7 +58,7 @@ pub(crate) async fn sources(session: &Session, ask: &Sources) -> Result<Vec<Sour
 /// All ReplicationDestinations of the namespaces, by namespace and name.
 pub(crate) async fn destinations(
     session: &Session,
-    ask: &Destinations,
+    ask: &ListDestinations,
 ) -> Result<Vec<Destination>, Error> {
     let resource = discovery::served(session, VOLSYNC, "replicationdestinations").await?;
     let found = concurrently(
@@ -83,12 +82,12 @@ pub(crate) fn spec_digest(source: &Value) -> String {
     digest::of_json(source.get("spec").unwrap_or(&Value::Null))
 }
 
-fn read(source: &Value, claims: &HashMap<&str, &Value>, now: Millis) -> Source {
+fn read(source: &Value, pvcs: &HashMap<&str, &Value>, now: Millis) -> Source {
     let mover = mover(source);
-    let claim = owned(source, "/spec/sourcePVC");
-    let claim_state = match &claim {
-        None => ClaimState::None,
-        Some(claim) => claims.get(claim.as_str()).map_or(ClaimState::Missing, |claim| state(claim)),
+    let pvc = owned(source, "/spec/sourcePVC");
+    let pvc_state = match &pvc {
+        None => PvcState::None,
+        Some(pvc) => pvcs.get(pvc.as_str()).map_or(PvcState::Missing, |pvc| state(pvc)),
     };
     Source {
         object: ObjectRef::new(namespace(source), name(source)),
@@ -96,11 +95,11 @@ fn read(source: &Value, claims: &HashMap<&str, &Value>, now: Millis) -> Source {
         generation: number(source, "/metadata/generation").unwrap_or_default(),
         digest: spec_digest(source),
         created: created(source),
-        claim,
-        claim_state,
-        health: health(source, &mover, claim_state, now),
+        pvc,
+        pvc_state,
+        health: health(source, &mover, pvc_state, now),
         // Keys that peers know, or an identity of its own: not to be had from Git again.
-        bears_identity: matches!(mover.as_str(), "rsync" | "rsyncTLS" | "syncthing"),
+        has_identity: matches!(mover.as_str(), "rsync" | "rsyncTLS" | "syncthing"),
         mover,
         schedule: owned(source, "/spec/trigger/schedule"),
         paused: is_true(source, "/spec/paused"),
@@ -126,27 +125,27 @@ fn mover(source: &Value) -> String {
     named.or_else(other).unwrap_or("none").to_owned()
 }
 
-fn state(claim: &Value) -> ClaimState {
-    if is_terminating(claim) {
-        ClaimState::Terminating
-    } else if text(claim, "/status/phase") == Some("Bound") {
-        ClaimState::Present
+fn state(pvc: &Value) -> PvcState {
+    if is_terminating(pvc) {
+        PvcState::Terminating
+    } else if text(pvc, "/status/phase") == Some("Bound") {
+        PvcState::Present
     } else {
-        ClaimState::Unbound
+        PvcState::Unbound
     }
 }
 
-fn health(source: &Value, mover: &str, claim: ClaimState, now: Millis) -> Health {
+fn health(source: &Value, mover: &str, pvc: PvcState, now: Millis) -> Health {
     if mover == "external" {
         return Health::External;
     }
-    match claim {
+    match pvc {
         // An idle orphan looks healthy until its next schedule: so its claim is asked, not its condition.
-        ClaimState::Missing => Health::Orphan,
-        ClaimState::Terminating => Health::TerminatingSource,
-        ClaimState::Unbound => Health::UnboundSource,
-        ClaimState::Present | ClaimState::None if is_wedged(source, now) => Health::Wedged,
-        ClaimState::Present | ClaimState::None => Health::Healthy,
+        PvcState::Missing => Health::Orphan,
+        PvcState::Terminating => Health::TerminatingSource,
+        PvcState::Unbound => Health::UnboundSource,
+        PvcState::Present | PvcState::None if is_wedged(source, now) => Health::Stuck,
+        PvcState::Present | PvcState::None => Health::Healthy,
     }
 }
 
@@ -182,10 +181,10 @@ mod tests {
 
     const NOW: &str = "2026-08-20T10:00:00Z";
 
-    fn judged(spec: Value, status: Value, claim: Option<Value>) -> Source {
+    fn judged(spec: Value, status: Value, pvc: Option<Value>) -> Source {
         let source = json!({"metadata": {"name": "plex", "namespace": "media", "uid": "u"}, "spec": spec, "status": status});
-        let claims = claim.iter().map(|claim| ("plex", claim)).collect();
-        read(&source, &claims, crate::time::millis(NOW).unwrap())
+        let pvcs = pvc.iter().map(|pvc| ("plex", pvc)).collect();
+        read(&source, &pvcs, crate::time::millis(NOW).unwrap())
     }
 
     fn restic() -> Value {
@@ -203,25 +202,22 @@ mod tests {
     #[test]
     fn the_claim_decides_and_not_the_condition() {
         let idle = json!({"conditions": [{"type": "Synchronizing", "status": "False", "reason": "WaitingForSchedule"}], "lastSyncTime": "2026-08-20T09:02:30Z"});
-        let seen = |claim| judged(restic(), idle.clone(), claim);
+        let seen = |pvc| judged(restic(), idle.clone(), pvc);
         assert_eq!(
-            (seen(bound()).health, seen(bound()).claim_state),
-            (Health::Healthy, ClaimState::Present)
+            (seen(bound()).health, seen(bound()).pvc_state),
+            (Health::Healthy, PvcState::Present)
         );
-        assert_eq!(
-            (seen(None).health, seen(None).claim_state),
-            (Health::Orphan, ClaimState::Missing)
-        );
+        assert_eq!((seen(None).health, seen(None).pvc_state), (Health::Orphan, PvcState::Missing));
         let going =
             Some(json!({"metadata": {"deletionTimestamp": NOW}, "status": {"phase": "Bound"}}));
         assert_eq!(
-            (seen(going.clone()).health, seen(going).claim_state),
-            (Health::TerminatingSource, ClaimState::Terminating)
+            (seen(going.clone()).health, seen(going).pvc_state),
+            (Health::TerminatingSource, PvcState::Terminating)
         );
         let waiting = Some(json!({"status": {"phase": "Pending"}}));
         assert_eq!(
-            (seen(waiting.clone()).health, seen(waiting).claim_state),
-            (Health::UnboundSource, ClaimState::Unbound)
+            (seen(waiting.clone()).health, seen(waiting).pvc_state),
+            (Health::UnboundSource, PvcState::Unbound)
         );
     }
 
@@ -229,10 +225,10 @@ mod tests {
     fn a_sync_is_wedged_when_it_is_far_longer_than_ever() {
         for (since, last, health) in [
             ("2026-08-20T09:10:00Z", "2m30.1s", Health::Healthy),
-            ("2026-08-20T08:50:00Z", "2m30.1s", Health::Wedged),
+            ("2026-08-20T08:50:00Z", "2m30.1s", Health::Stuck),
             ("2026-08-20T08:50:00Z", "30m0s", Health::Healthy),
-            ("2026-08-20T08:20:00Z", "30m0s", Health::Wedged),
-            ("2026-08-20T08:50:00Z", "", Health::Wedged),
+            ("2026-08-20T08:20:00Z", "30m0s", Health::Stuck),
+            ("2026-08-20T08:50:00Z", "", Health::Stuck),
         ] {
             assert_eq!(
                 judged(restic(), syncing(since, last), bound()).health,
@@ -262,7 +258,7 @@ mod tests {
             (json!({"sourcePVC": "plex"}), "none", false),
         ] {
             let seen = judged(spec, Value::Null, bound());
-            assert_eq!((seen.mover.as_str(), seen.bears_identity), (mover, bears));
+            assert_eq!((seen.mover.as_str(), seen.has_identity), (mover, bears));
         }
         assert_eq!(judged(json!({"external": {}}), Value::Null, None).health, Health::External);
     }

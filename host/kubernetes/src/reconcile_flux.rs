@@ -4,19 +4,19 @@ use crate::flux::{self, Readiness};
 use crate::object::{annotation, condition, text, uid};
 use crate::send::Session;
 use crate::time;
-use salve_core::effect::reconcile_flux::{Reconcile, Reconciled};
+use salve_core::effect::reconcile_flux::{Reconcile, Reconciliation};
 use salve_core::effect::shared::FluxKind;
-use salve_core::effect::{Answer, Touch};
-use salve_core::journal::Prior;
+use salve_core::effect::{Answer, Write};
+use salve_core::journal::ObservedState;
 use salve_core::outcome::Error;
-use salve_run::{Acted, Prepared};
+use salve_run::{ApplyOutcome, Prepared};
 use serde_json::{Value, json};
 use std::time::Duration;
 
 const REQUESTED: &str = "reconcile.fluxcd.io/requestedAt";
 const FORCED: &str = "reconcile.fluxcd.io/forceAt";
 /// How often the answer is looked for.
-const GLANCE: Duration = Duration::from_secs(2);
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Reads it.
 ///
@@ -35,7 +35,10 @@ pub(crate) async fn prepare(session: &Session, ask: &Reconcile) -> Result<Prepar
             ask.target
         )));
     }
-    Ok(Prepared::Ready(Prior { objects: vec![flux::outline(&object)], at: session.clock().now() }))
+    Ok(Prepared::Ready(ObservedState {
+        objects: vec![flux::outline(&object)],
+        at: session.clock().now(),
+    }))
 }
 
 /// The write: a time that its controller has not handled yet. It carries the prior's time, so that once more writes the same.
@@ -49,14 +52,20 @@ fn request(ask: &Reconcile, object: &Value, at: &str) -> Value {
 }
 
 /// Asks, and waits for the answer.
-pub(crate) async fn reconcile(session: &Session, ask: &Reconcile, prior: &Prior) -> Acted {
-    let Some(before) = prior.objects.first() else {
-        return Acted::Done(Err(Error::Invalid("a reconcile without the state before".into())));
+pub(crate) async fn reconcile(
+    session: &Session,
+    ask: &Reconcile,
+    observed: &ObservedState,
+) -> ApplyOutcome {
+    let Some(before) = observed.objects.first() else {
+        return ApplyOutcome::Done(Err(Error::Invalid(
+            "a reconcile without the state before".into(),
+        )));
     };
-    let at = time::precise(prior.at);
+    let at = time::precise(observed.at);
     let resource = match flux::served(session, ask.target.kind).await {
         Ok(resource) => resource,
-        Err(error) => return Acted::Done(Err(error)),
+        Err(error) => return ApplyOutcome::Done(Err(error)),
     };
     match session
         .patch(&resource, &ask.target.namespace, &ask.target.name, request(ask, before, &at))
@@ -64,9 +73,9 @@ pub(crate) async fn reconcile(session: &Session, ask: &Reconcile, prior: &Prior)
     {
         Ok(_) => {}
         Err(failure) if failure.code() == Some(409) => {
-            return Acted::Conflict {
-                sofar: None,
-                rest: Touch::Reconcile(ask.clone()),
+            return ApplyOutcome::Conflict {
+                completed: None,
+                rest: Write::Reconcile(ask.clone()),
                 message: failure.message(),
             };
         }
@@ -74,17 +83,17 @@ pub(crate) async fn reconcile(session: &Session, ask: &Reconcile, prior: &Prior)
             Ok(now) if annotation(&now, REQUESTED) == Some(&at) => {}
             // Should it arrive late, it asks for what is wanted anyway.
             Ok(_) => {
-                return Acted::Conflict {
-                    sofar: None,
-                    rest: Touch::Reconcile(ask.clone()),
+                return ApplyOutcome::Conflict {
+                    completed: None,
+                    rest: Write::Reconcile(ask.clone()),
                     message: failure.message(),
                 };
             }
-            Err(error) => return Acted::Done(Err(error)),
+            Err(error) => return ApplyOutcome::Done(Err(error)),
         },
-        Err(failure) => return Acted::Done(Err(failure.into())),
+        Err(failure) => return ApplyOutcome::Done(Err(failure.into())),
     }
-    Acted::Done(answer(session, ask, uid(before), &at).await.map(Answer::Reconcile))
+    ApplyOutcome::Done(answer(session, ask, uid(before), &at).await.map(Answer::Reconcile))
 }
 
 async fn answer(
@@ -92,7 +101,7 @@ async fn answer(
     ask: &Reconcile,
     before: &str,
     at: &str,
-) -> Result<Reconciled, Error> {
+) -> Result<Reconciliation, Error> {
     let clock = session.clock();
     let until = clock.now() + u64::from(ask.wait_seconds) * 1000;
     loop {
@@ -107,12 +116,12 @@ async fn answer(
         if over || clock.now() >= until || session.stopped() {
             return Ok(seen);
         }
-        session.pause(GLANCE).await;
+        session.pause(POLL_INTERVAL).await;
     }
 }
 
 /// What there is to say, and whether it is the last word.
-fn judge(object: &Value, at: &str) -> (Reconciled, bool) {
+fn judge(object: &Value, at: &str) -> (Reconciliation, bool) {
     let handled = text(object, "/status/lastHandledReconcileAt") == Some(at);
     let (ready, over, words) = match flux::readiness(object) {
         Readiness::Ready => (true, true, String::new()),
@@ -121,7 +130,7 @@ fn judge(object: &Value, at: &str) -> (Reconciled, bool) {
     };
     let said = condition(object, "Ready").map(|ready| ready.message).unwrap_or_default();
     (
-        Reconciled {
+        Reconciliation {
             handled,
             ready: handled && ready,
             message: if words.is_empty() { said } else { words },
@@ -145,17 +154,23 @@ mod tests {
         assert_eq!(
             judge(&object("before", "True"), "at"),
             (
-                Reconciled { handled: false, ready: false, message: "Applied revision".into() },
+                Reconciliation { handled: false, ready: false, message: "Applied revision".into() },
                 false
             )
         );
         assert_eq!(
             judge(&object("at", "True"), "at"),
-            (Reconciled { handled: true, ready: true, message: "Applied revision".into() }, true)
+            (
+                Reconciliation { handled: true, ready: true, message: "Applied revision".into() },
+                true
+            )
         );
         assert_eq!(
             judge(&object("at", "False"), "at"),
-            (Reconciled { handled: true, ready: false, message: "Applied revision".into() }, false)
+            (
+                Reconciliation { handled: true, ready: false, message: "Applied revision".into() },
+                false
+            )
         );
     }
 

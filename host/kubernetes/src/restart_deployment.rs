@@ -11,17 +11,17 @@ use crate::send::{Narrow, Session, concurrently};
 use crate::time;
 use salve_core::Millis;
 use salve_core::effect::restart_deployment::{AwaitRollout, Restart, Restarted, Rollout, Strategy};
-use salve_core::effect::{Answer, Touch};
-use salve_core::journal::Prior;
+use salve_core::effect::{Answer, Write};
+use salve_core::journal::ObservedState;
 use salve_core::outcome::Error;
-use salve_run::{Acted, Prepared};
+use salve_run::{ApplyOutcome, Prepared};
 use serde_json::{Value, json};
 use std::time::Duration;
 
 /// What `kubectl rollout restart` writes.
 const RESTARTED: &str = "kubectl.kubernetes.io/restartedAt";
 /// How often a rollout is looked at.
-const GLANCE: Duration = Duration::from_secs(2);
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a pod's replacement may take where the Deployment does not say.
 const PROGRESS_SECONDS: u64 = 600;
 /// How often the deletion of a pod is tried.
@@ -37,19 +37,19 @@ const AT_ONCE: usize = 16;
 pub(crate) async fn prepare(
     session: &Session,
     ask: &Restart,
-    before: Option<&Prior>,
+    before: Option<&ObservedState>,
 ) -> Result<Prepared, Error> {
     let deployment =
         session.get(&DEPLOYMENTS, Some(&ask.target.namespace), &ask.target.name).await?;
     may_be_restarted(ask, &deployment)?;
     if let Some((at, (was, pods))) =
-        before.and_then(|prior| Some((prior.at, prior.objects.split_first()?)))
+        before.and_then(|observed| Some((observed.at, observed.objects.split_first()?)))
     {
         if ask.strategy == Strategy::Annotate && is_restarted(&deployment, was, at) {
-            return Ok(Prepared::Settled(Answer::Restart(restarted(at, pods))));
+            return Ok(Prepared::AlreadyDone(Answer::Restart(restarted(at, pods))));
         }
         let objects = std::iter::once(outline(&deployment)).chain(pods.iter().cloned()).collect();
-        return Ok(Prepared::Ready(Prior { objects, at }));
+        return Ok(Prepared::Ready(ObservedState { objects, at }));
     }
     let pods = pod::of_deployment(session, &deployment).await?;
     let clock = session.clock();
@@ -60,7 +60,7 @@ pub(crate) async fn prepare(
     let objects = std::iter::once(outline(&deployment))
         .chain(pods.iter().filter(|pod| !is_over(pod)).map(identity))
         .collect();
-    Ok(Prepared::Ready(Prior { objects, at: clock.now() }))
+    Ok(Prepared::Ready(ObservedState { objects, at: clock.now() }))
 }
 
 fn may_be_restarted(ask: &Restart, deployment: &Value) -> Result<(), Error> {
@@ -132,21 +132,34 @@ fn identity(pod: &Value) -> Value {
 }
 
 /// Restarts it.
-pub(crate) async fn restart(session: &Session, ask: &Restart, prior: &Prior) -> Acted {
-    let Some((deployment, pods)) = prior.objects.split_first() else {
-        return Acted::Done(Err(Error::Invalid("a restart without the state before".into())));
+pub(crate) async fn restart(
+    session: &Session,
+    ask: &Restart,
+    observed: &ObservedState,
+) -> ApplyOutcome {
+    let Some((deployment, pods)) = observed.objects.split_first() else {
+        return ApplyOutcome::Done(Err(Error::Invalid(
+            "a restart without the state before".into(),
+        )));
     };
-    let restarted = restarted(prior.at, pods);
+    let restarted = restarted(observed.at, pods);
     match ask.strategy {
         Strategy::Annotate => annotate(session, ask, deployment, restarted).await,
-        Strategy::ReplacePods => Acted::Done(
-            replace(session, deployment, pods, prior.at).await.map(|()| Answer::Restart(restarted)),
+        Strategy::ReplacePods => ApplyOutcome::Done(
+            replace(session, deployment, pods, observed.at)
+                .await
+                .map(|()| Answer::Restart(restarted)),
         ),
     }
 }
 
 /// As kubectl does, for this uid and this resourceVersion.
-async fn annotate(session: &Session, ask: &Restart, before: &Value, restarted: Restarted) -> Acted {
+async fn annotate(
+    session: &Session,
+    ask: &Restart,
+    before: &Value,
+    restarted: Restarted,
+) -> ApplyOutcome {
     let at = time::seconds(restarted.at);
     let patch = json!({
         // mutant restart-without-resource-version: (before), "resourceVersion": version(before) ~>
@@ -154,20 +167,23 @@ async fn annotate(session: &Session, ask: &Restart, before: &Value, restarted: R
         "metadata": {"uid": uid(before), "resourceVersion": version(before)},
         "spec": {"template": {"metadata": {"annotations": {RESTARTED: at}}}},
     });
-    let again =
-        |message| Acted::Conflict { sofar: None, rest: Touch::Restart(ask.clone()), message };
+    let again = |message| ApplyOutcome::Conflict {
+        completed: None,
+        rest: Write::Restart(ask.clone()),
+        message,
+    };
     match session.patch(&DEPLOYMENTS, &ask.target.namespace, &ask.target.name, patch).await {
-        Ok(_) => Acted::Done(Ok(Answer::Restart(restarted))),
+        Ok(_) => ApplyOutcome::Done(Ok(Answer::Restart(restarted))),
         Err(failure) if failure.code() == Some(409) => again(failure.message()),
         Err(failure) if failure.is_lost() => {
             match session.find(&DEPLOYMENTS, Some(&ask.target.namespace), &ask.target.name).await {
                 // mutant lost-restart-inverted: (&now) == Some ~> (&now) != Some
                 Ok(Some(now)) if uid(&now) == uid(before) && stamp(&now) == Some(&at) => {
-                    Acted::Done(Ok(Answer::Restart(restarted)))
+                    ApplyOutcome::Done(Ok(Answer::Restart(restarted)))
                 }
                 // Both demand a resourceVersion: of this one and the next, only the first to arrive can be applied.
                 Ok(_) => again(failure.message()),
-                Err(second) => Acted::Done(Err(Error::Unavailable(format!(
+                Err(second) => ApplyOutcome::Done(Err(Error::Unavailable(format!(
                     "Deployment {} may be restarting: {}; and then {}",
                     ask.target,
                     failure.message(),
@@ -175,7 +191,7 @@ async fn annotate(session: &Session, ask: &Restart, before: &Value, restarted: R
                 )))),
             }
         }
-        Err(failure) => Acted::Done(Err(failure.into())),
+        Err(failure) => ApplyOutcome::Done(Err(failure.into())),
     }
 }
 
@@ -187,7 +203,7 @@ async fn replace(
     at: Millis,
 ) -> Result<(), Error> {
     let clock = session.clock();
-    let patience =
+    let timeout =
         number(deployment, "/spec/progressDeadlineSeconds").unwrap_or(PROGRESS_SECONDS) * 1000;
     for (index, pod) in pods.iter().enumerate() {
         let left = pods.len() - index - 1;
@@ -203,20 +219,20 @@ async fn replace(
             // The last one is waited for by `await-rollout`.
             return Ok(());
         }
-        let until = clock.now().max(at) + patience;
+        let until = clock.now().max(at) + timeout;
         while !is_replaced(
             &pod::of_deployment(session, deployment).await?,
             pod,
             replicas(deployment),
         ) {
             if clock.now() >= until {
-                let waited = time::spoken(patience);
+                let waited = time::spoken(timeout);
                 return Err(Error::Unavailable(format!(
                     "no replacement of pod {} was ready within {waited}; {left} old pods were left running",
                     name(pod)
                 )));
             }
-            clock.sleep(GLANCE).await;
+            clock.sleep(POLL_INTERVAL).await;
         }
     }
     Ok(())
@@ -240,7 +256,7 @@ async fn remove(session: &Session, pod: &Value) -> Result<(), Error> {
             // 409: another pod bears its name.
             How::Refused(refusal) if matches!(refusal.code, 404 | 409) => return Ok(()),
             How::Lost(_) => {}
-            How::Refused(_) | How::Unsent(_) | How::Credentials(_) | How::Kept(_) => {
+            How::Refused(_) | How::Unsent(_) | How::Credentials(_) | How::Blocked(_) => {
                 return Err(failure.into());
             }
         }
@@ -257,18 +273,24 @@ async fn remove(session: &Session, pod: &Value) -> Result<(), Error> {
 }
 
 /// Finds out whether it was restarted. One that arrives late is the same restart, or finds another resourceVersion.
-pub(crate) async fn settle(session: &Session, ask: &Restart, prior: &Prior) -> Acted {
-    let Some((before, pods)) = prior.objects.split_first() else {
-        return Acted::Done(Err(Error::Invalid("a restart without the state before".into())));
+pub(crate) async fn settle(
+    session: &Session,
+    ask: &Restart,
+    observed: &ObservedState,
+) -> ApplyOutcome {
+    let Some((before, pods)) = observed.objects.split_first() else {
+        return ApplyOutcome::Done(Err(Error::Invalid(
+            "a restart without the state before".into(),
+        )));
     };
-    let restarted = restarted(prior.at, pods);
+    let restarted = restarted(observed.at, pods);
     let done = match ask.strategy {
         Strategy::Annotate => {
             match session.find(&DEPLOYMENTS, Some(&ask.target.namespace), &ask.target.name).await {
                 Ok(now) => now.is_some_and(|now| {
-                    uid(&now) == ask.uid && is_restarted(&now, before, prior.at)
+                    uid(&now) == ask.uid && is_restarted(&now, before, observed.at)
                 }),
-                Err(failure) => return Acted::Done(Err(failure.into())),
+                Err(failure) => return ApplyOutcome::Done(Err(failure.into())),
             }
         }
         Strategy::ReplacePods => {
@@ -286,18 +308,18 @@ pub(crate) async fn settle(session: &Session, ask: &Restart, prior: &Prior) -> A
                         gone &= found
                             .is_none_or(|found| uid(&found) != uid(pod) || is_terminating(&found))
                     }
-                    Err(failure) => return Acted::Done(Err(failure.into())),
+                    Err(failure) => return ApplyOutcome::Done(Err(failure.into())),
                 }
             }
             gone
         }
     };
     if done {
-        return Acted::Done(Ok(Answer::Restart(restarted)));
+        return ApplyOutcome::Done(Ok(Answer::Restart(restarted)));
     }
-    Acted::Conflict {
-        sofar: None,
-        rest: Touch::Restart(ask.clone()),
+    ApplyOutcome::Conflict {
+        completed: None,
+        rest: Write::Restart(ask.clone()),
         message: format!("Deployment {} had not been restarted, or not all of it", ask.target),
     }
 }
@@ -328,7 +350,7 @@ pub(crate) async fn await_rollout(session: &Session, ask: &AwaitRollout) -> Resu
         if rollout.done || hopeless || clock.now() >= until {
             return Ok(rollout);
         }
-        clock.sleep(GLANCE).await;
+        clock.sleep(POLL_INTERVAL).await;
     }
 }
 

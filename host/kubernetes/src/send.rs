@@ -5,7 +5,7 @@
 
 use crate::cluster::Cluster;
 use crate::failure::{Failure, How, Refusal, sort};
-use crate::fence::Kept;
+use crate::fence::Blocked;
 use crate::object;
 use crate::resource::{Resource, SERVICE_ACCOUNTS, query};
 use bytes::Bytes;
@@ -25,7 +25,7 @@ use std::time::Duration;
 pub(crate) const MANAGER: &str = "salve";
 
 /// How long one request may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a request is sent at most.
 const TRIES: u32 = 4;
 /// How large an answer may be.
@@ -45,7 +45,7 @@ pub(crate) struct Session {
 }
 
 /// One request.
-struct Ask {
+struct TypedCall {
     method: Method,
     uri: String,
     body: Option<Value>,
@@ -81,12 +81,12 @@ impl Session {
     }
 
     /// The same, giving up at the first failure: while a person waits to hear whether the cluster is there at all.
-    pub(crate) fn impatient(self) -> Self {
+    pub(crate) fn without_retries(self) -> Self {
         Self { tries: 1, ..self }
     }
 
     /// The same, whose waits end when somebody asks to stop.
-    pub(crate) fn heeding(self, stop: &Stop) -> Self {
+    pub(crate) fn with_stop(self, stop: &Stop) -> Self {
         Self { stop: stop.clone(), ..self }
     }
 
@@ -118,7 +118,7 @@ impl Session {
     /// A document that is no object: the version, discovery.
     pub(crate) async fn read(&self, path: &str) -> Result<Value, Failure> {
         self.send(
-            Ask {
+            TypedCall {
                 method: Method::GET,
                 uri: path.to_owned(),
                 body: None,
@@ -139,7 +139,7 @@ impl Session {
     ) -> Result<Value, Failure> {
         let what = format!("get {resource} {}", place(namespace, name));
         self.send(
-            Ask {
+            TypedCall {
                 method: Method::GET,
                 uri: resource.one(namespace, name),
                 body: None,
@@ -221,7 +221,7 @@ impl Session {
         );
         let what = format!("list {resource} {}", place(namespace, "*"));
         let mut list = self
-            .send(Ask { method: Method::GET, uri, body: None, what, safe: true }, collection)
+            .send(TypedCall { method: Method::GET, uri, body: None, what, safe: true }, collection)
             .await?;
         let next = object::owned(&list, "/metadata/continue");
         let items = match list.get_mut("items").map(Value::take) {
@@ -241,7 +241,7 @@ impl Session {
         let uri =
             format!("{}/log{}", crate::resource::PODS.one(Some(namespace), pod), query(pairs));
         let what = format!("get pods/log {namespace}/{pod}");
-        self.send(Ask { method: Method::GET, uri, body: None, what, safe: true }, Some).await
+        self.send(TypedCall { method: Method::GET, uri, body: None, what, safe: true }, Some).await
     }
 
     /// Asks the API server something that it keeps nothing of.
@@ -255,7 +255,7 @@ impl Session {
             body["spec"] = spec;
         }
         self.send(
-            Ask {
+            TypedCall {
                 method: Method::POST,
                 uri: resource.all(None),
                 body: Some(body),
@@ -278,8 +278,11 @@ impl Session {
         let body = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": seconds}});
         let what = format!("create serviceaccounts/token {namespace}/{name}");
         // Sent twice it is two tokens, each as good as the other and as soon over.
-        self.send(Ask { method: Method::POST, uri, body: Some(body), what, safe: true }, document)
-            .await
+        self.send(
+            TypedCall { method: Method::POST, uri, body: Some(body), what, safe: true },
+            document,
+        )
+        .await
     }
 
     /// Makes a new object, and answers it as it is then.
@@ -296,7 +299,7 @@ impl Session {
         );
         let what = format!("create {resource} in {namespace}");
         self.send(
-            Ask { method: Method::POST, uri, body: Some(object), what, safe: false },
+            TypedCall { method: Method::POST, uri, body: Some(object), what, safe: false },
             document,
         )
         .await
@@ -317,7 +320,7 @@ impl Session {
         );
         let what = format!("patch {resource} {namespace}/{name}");
         self.send(
-            Ask { method: Method::PATCH, uri, body: Some(patch), what, safe: false },
+            TypedCall { method: Method::PATCH, uri, body: Some(patch), what, safe: false },
             document,
         )
         .await
@@ -340,7 +343,7 @@ impl Session {
         let body = json!({"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": preconditions, "propagationPolicy": "Background"});
         let what = format!("delete {resource} {namespace}/{name}");
         self.send(
-            Ask {
+            TypedCall {
                 method: Method::DELETE,
                 uri: resource.one(Some(namespace), name),
                 body: Some(body),
@@ -352,7 +355,7 @@ impl Session {
         .await
     }
 
-    async fn send<T>(&self, ask: Ask, decode: fn(Bytes) -> Option<T>) -> Result<T, Failure> {
+    async fn send<T>(&self, ask: TypedCall, decode: fn(Bytes) -> Option<T>) -> Result<T, Failure> {
         let mut tries = 1;
         loop {
             let how = match self.once(&ask, decode).await {
@@ -375,7 +378,7 @@ impl Session {
         }
     }
 
-    async fn once<T>(&self, ask: &Ask, decode: fn(Bytes) -> Option<T>) -> Result<T, How> {
+    async fn once<T>(&self, ask: &TypedCall, decode: fn(Bytes) -> Option<T>) -> Result<T, How> {
         let exchange = async {
             let response = self
                 .cluster
@@ -387,9 +390,9 @@ impl Session {
             let bytes = Limited::new(body, LARGEST).collect().await.map_err(unread)?.to_bytes();
             Ok((head, bytes))
         };
-        let (head, bytes) = tokio::time::timeout(PATIENCE, exchange)
+        let (head, bytes) = tokio::time::timeout(TIMEOUT, exchange)
             .await
-            .map_err(|_| How::Lost(format!("nothing came within {} s", PATIENCE.as_secs())))??;
+            .map_err(|_| How::Lost(format!("nothing came within {} s", TIMEOUT.as_secs())))??;
         if head.status.is_success() {
             return decode(bytes).ok_or_else(|| {
                 How::Lost(
@@ -414,7 +417,7 @@ impl Session {
         })
     }
 
-    fn request(&self, ask: &Ask) -> Request<Body> {
+    fn request(&self, ask: &TypedCall) -> Request<Body> {
         let mut request = Request::new(
             ask.body
                 .as_ref()
@@ -440,15 +443,15 @@ impl Session {
     }
 
     /// What a request that the fence kept comes to.
-    fn kept(&self, kept: &Kept) -> Error {
+    fn kept(&self, kept: &Blocked) -> Error {
         match kept {
-            Kept::Outside(breach) if breach.ungranted => {
+            Blocked::Outside(breach) if breach.ungranted => {
                 let capability = self.footprint.effect().split('.').next().unwrap_or_default();
                 Error::Denied(format!(
                     "{breach}: {capability} is not granted in that namespace; would allow it: the namespace under `namespaces` of the grant of {capability}"
                 ))
             }
-            Kept::Outside(_) | Kept::Unclaimed(_) | Kept::Never(_) => {
+            Blocked::Outside(_) | Blocked::Unclaimed(_) | Blocked::Never(_) => {
                 tracing::error!(effect = self.footprint.effect(), %kept, "a request of our own left its footprint and was kept back");
                 Error::Invalid(format!(
                     "a fault of Salve itself, please report it: {kept}; nothing was sent"
@@ -476,7 +479,7 @@ fn pause(how: &How, tries: u32) -> Duration {
         How::Refused(Refusal { retry_after: Some(seconds), .. }) => {
             Duration::from_secs((*seconds).clamp(1, 30))
         }
-        How::Refused(_) | How::Unsent(_) | How::Lost(_) | How::Credentials(_) | How::Kept(_) => {
+        How::Refused(_) | How::Unsent(_) | How::Lost(_) | How::Credentials(_) | How::Blocked(_) => {
             Duration::from_millis(250 * 4_u64.pow(tries - 1))
         }
     }

@@ -8,7 +8,7 @@ use http::Response;
 use salve_core::Millis;
 use salve_core::effect::delete_replicationsources as deletion;
 use salve_core::effect::shared::ObjectRef;
-use salve_core::effect::{Ask as _, query_pvcs};
+use salve_core::effect::{TypedCall as _, query_pvcs};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -50,20 +50,23 @@ fn scripted(replies: Vec<Reply>) -> (Cluster, Arc<Virtual>, Arc<Mutex<Vec<String
     (Cluster::over(service, clock.clone(), "script"), clock, seen)
 }
 
-fn claims() -> Footprint {
-    Footprint::new(&query_pvcs::Claims { namespaces: vec!["media".into()] }.effect(), vec![])
+fn pvcs() -> Footprint {
+    Footprint::new(&query_pvcs::ListPvcs { namespaces: vec!["media".into()] }.effect(), vec![])
 }
 
-fn deleting() -> Footprint {
-    let frozen = deletion::Frozen {
+fn terminating() -> Footprint {
+    let frozen = deletion::DeletionTarget {
         object: ObjectRef::new("media", "sonarr"),
         uid: "u".into(),
         digest: "d".into(),
-        why: String::new(),
+        reason: String::new(),
     };
     Footprint::new(
-        &deletion::Delete { set: vec![frozen], pace: deletion::Pace { at_once: 1, pause: 0 } }
-            .effect(),
+        &deletion::Delete {
+            set: vec![frozen],
+            pacing: deletion::Pacing { batch_size: 1, interval_ms: 0 },
+        }
+        .effect(),
         vec![],
     )
 }
@@ -89,7 +92,7 @@ async fn a_busy_api_server_is_asked_again_when_it_says() {
         Ok((503, Some("2"), json!({}))),
         Ok((200, None, empty())),
     ]);
-    Session::new(&cluster, &claims()).list(&VOLUMES, None, Narrow::default()).await.unwrap();
+    Session::new(&cluster, &pvcs()).list(&VOLUMES, None, Narrow::default()).await.unwrap();
     assert_eq!((seen.lock().unwrap().len(), clock.now()), (3, 9_000));
 }
 
@@ -97,7 +100,7 @@ async fn a_busy_api_server_is_asked_again_when_it_says() {
 async fn a_read_gives_up_after_four_tries() {
     let (cluster, clock, seen) =
         scripted((0..4).map(|_| Ok((500, None, json!({"message": "etcd is away"})))).collect());
-    let error: Error = Session::new(&cluster, &claims())
+    let error: Error = Session::new(&cluster, &pvcs())
         .list(&VOLUMES, None, Narrow::default())
         .await
         .err()
@@ -117,7 +120,7 @@ async fn a_write_whose_answer_got_lost_is_sent_once() {
         Err(std::io::ErrorKind::ConnectionReset),
     ] {
         let (cluster, _, seen) = scripted(vec![reply]);
-        let failure = Session::new(&cluster, &deleting())
+        let failure = Session::new(&cluster, &terminating())
             .delete(&sources(), "media", "sonarr", "u", Some("1"))
             .await
             .err()
@@ -134,7 +137,7 @@ async fn a_write_that_never_left_is_sent_again() {
         Ok((429, None, json!({}))),
         Ok((200, None, json!({}))),
     ]);
-    Session::new(&cluster, &deleting())
+    Session::new(&cluster, &terminating())
         .delete(&sources(), "media", "sonarr", "u", Some("1"))
         .await
         .unwrap();
@@ -150,7 +153,7 @@ async fn that_an_object_is_gone_is_believed_when_it_is_said_twice() {
     {
         let asked = replies.len();
         let (cluster, _, seen) = scripted(replies);
-        let object = Session::new(&cluster, &deleting())
+        let object = Session::new(&cluster, &terminating())
             .find(&sources(), Some("media"), "sonarr")
             .await
             .unwrap();
@@ -168,7 +171,7 @@ async fn a_list_that_expired_is_begun_again() {
         Ok((200, None, page(&["b"], None))),
     ];
     let (cluster, _, seen) = scripted(replies);
-    let all = Session::new(&cluster, &claims())
+    let all = Session::new(&cluster, &pvcs())
         .list(&CLAIMS, Some("media"), Narrow::default())
         .await
         .unwrap();
@@ -181,7 +184,7 @@ async fn a_list_that_expired_is_begun_again() {
 #[tokio::test]
 async fn what_leaves_the_footprint_is_not_sent() {
     let (cluster, _, seen) = scripted(vec![]);
-    let error: Error = Session::new(&cluster, &claims())
+    let error: Error = Session::new(&cluster, &pvcs())
         .list(&CLAIMS, Some("other"), Narrow::default())
         .await
         .err()

@@ -9,8 +9,8 @@ use futures::future::BoxFuture;
 use http::Request;
 use http::header::{AUTHORIZATION, HeaderValue};
 use kube::client::Body;
-use salve_core::effect::host::{Issued, Token};
-use salve_core::effect::{Ask, host};
+use salve_core::effect::host::{Issued, RequestToken};
+use salve_core::effect::{TypedCall, host};
 use salve_core::footprint::Footprint;
 use salve_core::outcome::Error;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +24,10 @@ pub(crate) const LIFETIME: u32 = 3600;
 const AGAIN: Duration = Duration::from_secs(30);
 
 /// Asks for a token: the secret, and what may be said of it.
-pub(crate) async fn token(session: &Session, ask: &Token) -> Result<(HeaderValue, Issued), Error> {
+pub(crate) async fn token(
+    session: &Session,
+    ask: &RequestToken,
+) -> Result<(HeaderValue, Issued), Error> {
     let answer = session.request_token(&ask.namespace, &ask.name, ask.seconds).await?;
     let token =
         answer.pointer("/status/token").and_then(|token| token.as_str()).unwrap_or_default();
@@ -42,7 +45,7 @@ pub(crate) async fn token(session: &Session, ask: &Token) -> Result<(HeaderValue
 #[derive(Clone)]
 pub(crate) struct Tokens {
     issuer: Cluster,
-    ask: Token,
+    ask: RequestToken,
     current: Arc<Mutex<Current>>,
 }
 
@@ -57,7 +60,8 @@ impl Tokens {
     /// # Errors
     /// They may not ask for it, or there is no such ServiceAccount.
     pub(crate) async fn of(issuer: Cluster, namespace: &str, name: &str) -> Result<Self, Error> {
-        let ask = Token { namespace: namespace.into(), name: name.into(), seconds: LIFETIME };
+        let ask =
+            RequestToken { namespace: namespace.into(), name: name.into(), seconds: LIFETIME };
         let (header, _) = token(&session(&issuer, &ask), &ask).await?;
         let current = Arc::new(Mutex::new(Current { header, renew: Instant::now() + half() }));
         Ok(Self { issuer, ask, current })
@@ -90,7 +94,7 @@ fn half() -> Duration {
     Duration::from_secs(u64::from(LIFETIME) / 2)
 }
 
-fn session(issuer: &Cluster, ask: &host::Token) -> Session {
+fn session(issuer: &Cluster, ask: &host::RequestToken) -> Session {
     Session::new(issuer, &Footprint::new(&ask.clone().effect(), vec![]))
 }
 

@@ -4,7 +4,7 @@
 mod doubt;
 mod release;
 
-use crate::backend::Performer;
+use crate::backend::ClusterBackend;
 use crate::flux;
 use crate::object::{annotation, instant, is_terminating, uid, version};
 use crate::send::{Session, concurrently};
@@ -12,12 +12,13 @@ use crate::time;
 use doubt::Settled;
 use salve_core::Millis;
 use salve_core::effect::suspend_flux::{
-    DEADLINE, Hold, HoldEnd, PRIOR, Prior as Before, REASON, RUN, Suspend, Suspended,
+    DEADLINE, PRIOR, PreviousSuspend, REASON, RUN, Suspend, SuspendOutcome, SuspendResult,
+    Suspended,
 };
-use salve_core::effect::{Answer, Touch, shared::FluxRef};
-use salve_core::journal::Prior;
+use salve_core::effect::{Answer, Write, shared::FluxRef};
+use salve_core::journal::ObservedState;
 use salve_core::outcome::Error;
-use salve_run::{Acted, Prepared};
+use salve_run::{ApplyOutcome, Prepared};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -26,11 +27,11 @@ pub(crate) use release::{prepare_resume, resume};
 /// How many are read at once.
 const AT_ONCE: usize = 16;
 /// How often the drain is looked at.
-const GLANCE: Duration = Duration::from_secs(2);
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How an object stands before it is suspended.
 #[derive(Debug, PartialEq)]
-enum Standing {
+enum Precheck {
     /// It may be suspended.
     Free,
     /// This run has suspended it already.
@@ -44,7 +45,7 @@ enum Standing {
 /// # Errors
 /// `conflict` where another run holds one of them, or a parent would undo the suspend.
 pub(crate) async fn prepare_suspend(
-    performer: &Performer,
+    backend: &ClusterBackend,
     session: &Session,
     ask: &Suspend,
 ) -> Result<Prepared, Error> {
@@ -58,26 +59,26 @@ pub(crate) async fn prepare_suspend(
         let object = object?;
         let parent_suspended =
             parent_is_suspended(session, target, &object, &ask.targets[..index]).await?;
-        match standing(target, &object, performer.run(), parent_suspended, session.clock().now())? {
-            Standing::Free => objects.push(flux::outline(&object)),
+        match standing(target, &object, backend.run(), parent_suspended, session.clock().now())? {
+            Precheck::Free => objects.push(flux::outline(&object)),
             other => settled.extend(other.hold(target)),
         }
     }
     if objects.is_empty() {
-        return Ok(Prepared::Settled(Answer::Suspend(settled)));
+        return Ok(Prepared::AlreadyDone(Answer::Suspend(settled)));
     }
-    Ok(Prepared::Ready(Prior { objects, at: session.clock().now() }))
+    Ok(Prepared::Ready(ObservedState { objects, at: session.clock().now() }))
 }
 
-impl Standing {
+impl Precheck {
     /// What there is to say of an object that needs no suspend.
-    fn hold(self, target: &FluxRef) -> Option<Hold> {
-        let end = match self {
+    fn hold(self, target: &FluxRef) -> Option<SuspendResult> {
+        let outcome = match self {
             Self::Free => return None,
-            Self::Ours(suspended) => HoldEnd::Suspended(suspended),
-            Self::Theirs(why) => HoldEnd::LeftAlone(why),
+            Self::Ours(suspended) => SuspendOutcome::Suspended(suspended),
+            Self::Theirs(why) => SuspendOutcome::AlreadySuspended(why),
         };
-        Some(Hold { target: target.clone(), end })
+        Some(SuspendResult { target: target.clone(), outcome })
     }
 }
 
@@ -88,18 +89,18 @@ fn standing(
     run: &str,
     parent_suspended: bool,
     now: Millis,
-) -> Result<Standing, Error> {
+) -> Result<Precheck, Error> {
     if is_terminating(object) {
         return Err(Error::Conflict(format!(
             "{target} is being deleted; suspended, it would leave behind all that it made"
         )));
     }
-    let suspended = flux::suspend(object) == Before::True;
+    let suspended = flux::suspend(object) == PreviousSuspend::True;
     match annotation(object, RUN) {
         Some(holder) if holder == run && suspended => {
-            return Ok(Standing::Ours(Suspended {
+            return Ok(Precheck::Ours(Suspended {
                 uid: uid(object).to_owned(),
-                prior: marked_prior(object),
+                previous: marked_prior(object),
             }));
         }
         // What a person has resumed and a dead run left marked holds nobody up once its time is over.
@@ -123,7 +124,7 @@ fn standing(
     if let Some(by) = flux::suspended_by(object) {
         let manager = by.manager.unwrap_or_else(|| "somebody".into());
         let since = by.since.map_or_else(String::new, |at| format!(" since {}", time::seconds(at)));
-        return Ok(Standing::Theirs(format!("suspended already, by {manager}{since}")));
+        return Ok(Precheck::Theirs(format!("suspended already, by {manager}{since}")));
     }
     // mutant parent-revert-ignored: true ~> false
     if let (true, Some(parent), Some(manager)) = (
@@ -135,7 +136,7 @@ fn standing(
             "{parent} states spec.suspend of {target} (applied by {manager}) and would undo the suspend: suspend {parent} first"
         )));
     }
-    Ok(Standing::Free)
+    Ok(Precheck::Free)
 }
 
 /// Whether the parent applies nothing: because it goes first in this set, or because it is seen to be suspended.
@@ -156,28 +157,28 @@ async fn parent_is_suspended(
     crate::query_flux::is_suspended(session, &parent).await
 }
 
-fn marked_prior(object: &Value) -> Before {
+fn marked_prior(object: &Value) -> PreviousSuspend {
     match annotation(object, PRIOR) {
-        Some("false") => Before::False,
-        Some("true") => Before::True,
-        Some(_) | None => Before::Absent,
+        Some("false") => PreviousSuspend::False,
+        Some("true") => PreviousSuspend::True,
+        Some(_) | None => PreviousSuspend::Absent,
     }
 }
 
-fn word(prior: Before) -> &'static str {
-    match prior {
-        Before::Absent => "absent",
-        Before::False => "false",
-        Before::True => "true",
+fn word(observed: PreviousSuspend) -> &'static str {
+    match observed {
+        PreviousSuspend::Absent => "absent",
+        PreviousSuspend::False => "false",
+        PreviousSuspend::True => "true",
     }
 }
 
 /// One write: the field, and who, why, how long and what it was before.
-fn mark(performer: &Performer, reason: &str, object: &Value) -> Value {
+fn mark(backend: &ClusterBackend, reason: &str, object: &Value) -> Value {
     json!({
         // mutant suspend-without-resource-version: resourceVersion": version(object), " ~>
         "metadata": {"uid": uid(object), "resourceVersion": version(object), "annotations": {
-            RUN: performer.run(), REASON: reason, DEADLINE: time::seconds(performer.deadline()), PRIOR: word(flux::suspend(object)),
+            RUN: backend.run(), REASON: reason, DEADLINE: time::seconds(backend.deadline()), PRIOR: word(flux::suspend(object)),
         }},
         "spec": {"suspend": true},
     })
@@ -186,7 +187,7 @@ fn mark(performer: &Performer, reason: &str, object: &Value) -> Value {
 /// What became of one object of the set.
 enum One {
     /// There is an answer.
-    Ended(Hold),
+    GuestExited(SuspendResult),
     /// It has to be read and tried again.
     Again(String),
     /// It came to nothing, and so does the set.
@@ -196,14 +197,14 @@ enum One {
 /// Suspends them in their order, and waits after each until the reconciliation in progress has ended.
 ///
 /// # Guarantees
-/// One is sent only after it is known what became of the one before it. A conflict splits the set: `sofar` answers what is settled, `rest`
+/// One is sent only after it is known what became of the one before it. A conflict splits the set: `completed` answers what is settled, `rest`
 /// holds the others in their order.
 pub(crate) async fn suspend(
-    performer: &Performer,
+    backend: &ClusterBackend,
     session: &Session,
     ask: &Suspend,
-    prior: &Prior,
-) -> Acted {
+    observed: &ObservedState,
+) -> ApplyOutcome {
     let mut holds = Vec::new();
     for (index, target) in ask.targets.iter().enumerate() {
         let one = if index > 0 && session.stopped() {
@@ -212,45 +213,44 @@ pub(crate) async fn suspend(
                 doubtful: false,
             }
         } else {
-            match prior.of(target) {
-                Some(before) => suspend_one(performer, session, ask, target, before).await,
-                None => look_again(performer, session, target, &ask.targets[..index]).await,
+            match observed.of(target) {
+                Some(before) => suspend_one(backend, session, ask, target, before).await,
+                None => look_again(backend, session, target, &ask.targets[..index]).await,
             }
         };
         match one {
-            One::Ended(hold) => holds.push(hold),
+            One::GuestExited(hold) => holds.push(hold),
             One::Again(message) => {
-                let rest = Touch::Suspend(Suspend {
+                let rest = Write::Suspend(Suspend {
                     targets: ask.targets[index..].to_vec(),
                     ..ask.clone()
                 });
-                return Acted::Conflict {
-                    sofar: (!holds.is_empty()).then_some(Answer::Suspend(holds)),
+                return ApplyOutcome::Conflict {
+                    completed: (!holds.is_empty()).then_some(Answer::Suspend(holds)),
                     rest,
                     message,
                 };
             }
             One::Failed { error, doubtful } => {
-                holds.push(Hold {
+                holds.push(SuspendResult {
                     target: target.clone(),
-                    end: HoldEnd::Failed { error, doubtful },
+                    outcome: SuspendOutcome::Failed { error, doubtful },
                 });
-                holds.extend(
-                    ask.targets[index + 1..]
-                        .iter()
-                        .map(|target| Hold { target: target.clone(), end: HoldEnd::Untried }),
-                );
+                holds.extend(ask.targets[index + 1..].iter().map(|target| SuspendResult {
+                    target: target.clone(),
+                    outcome: SuspendOutcome::NotTried,
+                }));
                 // mutant suspend-continues-after-failure: break ~> continue
                 break;
             }
         }
     }
-    Acted::Done(Ok(Answer::Suspend(holds)))
+    ApplyOutcome::Done(Ok(Answer::Suspend(holds)))
 }
 
 /// It needed no suspend when it was read. Why, the prior does not hold.
 async fn look_again(
-    performer: &Performer,
+    backend: &ClusterBackend,
     session: &Session,
     target: &FluxRef,
     first: &[FluxRef],
@@ -258,18 +258,19 @@ async fn look_again(
     let seen = async {
         let object = flux::get(session, target).await?;
         let parent_suspended = parent_is_suspended(session, target, &object, first).await?;
-        standing(target, &object, performer.run(), parent_suspended, session.clock().now())
+        standing(target, &object, backend.run(), parent_suspended, session.clock().now())
     };
     match seen.await {
-        Ok(standing) => standing
-            .hold(target)
-            .map_or_else(|| One::Again(format!("{target} was resumed meanwhile")), One::Ended),
+        Ok(standing) => standing.hold(target).map_or_else(
+            || One::Again(format!("{target} was resumed meanwhile")),
+            One::GuestExited,
+        ),
         Err(error) => One::Failed { error, doubtful: false },
     }
 }
 
 async fn suspend_one(
-    performer: &Performer,
+    backend: &ClusterBackend,
     session: &Session,
     ask: &Suspend,
     target: &FluxRef,
@@ -280,36 +281,40 @@ async fn suspend_one(
         Err(error) => return One::Failed { error, doubtful: false },
     };
     let settled = match session
-        .patch(&resource, &target.namespace, &target.name, mark(performer, &ask.reason, before))
+        .patch(&resource, &target.namespace, &target.name, mark(backend, &ask.reason, before))
         .await
     {
         Ok(_) => Settled::Applied,
         Err(failure) if failure.is_stale() => Settled::NotApplied(failure.message()),
-        // mutant lost-suspend-not-applied: doubt::settle(performer, session, &resource, target,
-        //     before, &failure.message()).await ~> Settled::NotApplied(failure.message())
+        // mutant lost-suspend-not-applied: doubt::settle(backend, session, &resource, target,
+        //     before, &failure.message()).await ~> AlreadyDone::NotApplied(failure.message())
         Err(failure) if failure.is_lost() => {
-            doubt::settle(performer, session, &resource, target, before, &failure.message()).await
+            doubt::settle(backend, session, &resource, target, before, &failure.message()).await
         }
         Err(failure) => return One::Failed { error: failure.into(), doubtful: false },
     };
     match settled {
-        Settled::Applied => rested(performer, session, ask, target, before).await,
+        Settled::Applied => rested(backend, session, ask, target, before).await,
         Settled::NotApplied(message) => One::Again(message),
         Settled::Unknown(error) => One::Failed { error, doubtful: true },
     }
 }
 
 async fn rested(
-    performer: &Performer,
+    backend: &ClusterBackend,
     session: &Session,
     ask: &Suspend,
     target: &FluxRef,
     before: &Value,
 ) -> One {
-    match drain(performer, session, target, uid(before), ask.drain_seconds).await {
+    match drain(backend, session, target, uid(before), ask.drain_seconds).await {
         Ok(()) => {
-            let suspended = Suspended { uid: uid(before).to_owned(), prior: flux::suspend(before) };
-            One::Ended(Hold { target: target.clone(), end: HoldEnd::Suspended(suspended) })
+            let suspended =
+                Suspended { uid: uid(before).to_owned(), previous: flux::suspend(before) };
+            One::GuestExited(SuspendResult {
+                target: target.clone(),
+                outcome: SuspendOutcome::Suspended(suspended),
+            })
         }
         Err(error) => One::Failed { error, doubtful: false },
     }
@@ -317,34 +322,34 @@ async fn rested(
 
 /// Finds out which of a set are suspended. The one that may have been under way can no longer arrive afterwards.
 pub(crate) async fn settle_suspend(
-    performer: &Performer,
+    backend: &ClusterBackend,
     session: &Session,
     ask: &Suspend,
-    prior: &Prior,
-) -> Acted {
+    observed: &ObservedState,
+) -> ApplyOutcome {
     let (mut holds, mut rest) = (Vec::new(), Vec::new());
     let mut forestalled = false;
     for target in &ask.targets {
-        let Some(before) = prior.of(target) else {
+        let Some(before) = observed.of(target) else {
             rest.push(target.clone());
             continue;
         };
         let resource = match flux::served(session, target.kind).await {
             Ok(resource) => resource,
-            Err(error) => return Acted::Done(Err(error)),
+            Err(error) => return ApplyOutcome::Done(Err(error)),
         };
         // They are sent one after the other: where one is known not to have been applied, none after it was sent.
         let settled = if forestalled {
-            doubt::look(performer, session, &resource, target, before).await
+            doubt::look(backend, session, &resource, target, before).await
         } else {
-            doubt::settle(performer, session, &resource, target, before, "its sender is gone").await
+            doubt::settle(backend, session, &resource, target, before, "its sender is gone").await
         };
         match settled {
-            Settled::Applied => match rested(performer, session, ask, target, before).await {
-                One::Ended(hold) => holds.push(hold),
-                One::Failed { error, .. } => holds.push(Hold {
+            Settled::Applied => match rested(backend, session, ask, target, before).await {
+                One::GuestExited(hold) => holds.push(hold),
+                One::Failed { error, .. } => holds.push(SuspendResult {
                     target: target.clone(),
-                    end: HoldEnd::Failed { error, doubtful: false },
+                    outcome: SuspendOutcome::Failed { error, doubtful: false },
                 }),
                 One::Again(_) => rest.push(target.clone()),
             },
@@ -352,23 +357,23 @@ pub(crate) async fn settle_suspend(
                 forestalled = true;
                 rest.push(target.clone());
             }
-            Settled::Unknown(error) => return Acted::Done(Err(error)),
+            Settled::Unknown(error) => return ApplyOutcome::Done(Err(error)),
         }
     }
     if rest.is_empty() {
-        return Acted::Done(Ok(Answer::Suspend(holds)));
+        return ApplyOutcome::Done(Ok(Answer::Suspend(holds)));
     }
     let message = format!("{} of {} had not been suspended", rest.len(), ask.targets.len());
-    Acted::Conflict {
-        sofar: (!holds.is_empty()).then_some(Answer::Suspend(holds)),
-        rest: Touch::Suspend(Suspend { targets: rest, ..ask.clone() }),
+    ApplyOutcome::Conflict {
+        completed: (!holds.is_empty()).then_some(Answer::Suspend(holds)),
+        rest: Write::Suspend(Suspend { targets: rest, ..ask.clone() }),
         message,
     }
 }
 
 /// Waits until no reconciliation goes on. Suspending interrupts none.
 async fn drain(
-    performer: &Performer,
+    backend: &ClusterBackend,
     session: &Session,
     target: &FluxRef,
     uid_before: &str,
@@ -379,8 +384,8 @@ async fn drain(
     loop {
         let object = flux::get(session, target).await?;
         if uid(&object) != uid_before
-            || annotation(&object, RUN) != Some(performer.run())
-            || flux::suspend(&object) != Before::True
+            || annotation(&object, RUN) != Some(backend.run())
+            || flux::suspend(&object) != PreviousSuspend::True
         {
             return Err(Error::Conflict(format!(
                 "{target} was changed by {} while it was drained",
@@ -401,7 +406,7 @@ async fn drain(
                 "stopped while the reconciliation of {target} was still going on"
             )));
         }
-        session.pause(GLANCE).await;
+        session.pause(POLL_INTERVAL).await;
     }
 }
 

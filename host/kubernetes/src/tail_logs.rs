@@ -10,7 +10,7 @@ use crate::send::{LARGEST, Session, concurrently};
 use crate::time;
 use page::Stretch;
 use regex::RegexBuilder;
-use salve_core::effect::tail_logs::{Line, Next, Page, Position, Query};
+use salve_core::effect::tail_logs::{Line, NextPage, Page, Position, Query};
 use salve_core::outcome::Error;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -39,7 +39,7 @@ enum Read {
 ///
 /// # Errors
 /// `invalid` for a pattern that is none; `denied` where logs may not be read at all.
-pub(crate) async fn next(session: &Session, ask: &Next) -> Result<Page, Error> {
+pub(crate) async fn next(session: &Session, ask: &NextPage) -> Result<Page, Error> {
     let query = &ask.query;
     let pattern = query
         .pattern
@@ -62,7 +62,7 @@ pub(crate) async fn next(session: &Session, ask: &Next) -> Result<Page, Error> {
     let mut page = Page {
         lines: vec![],
         pods: vec![],
-        unread: vec![],
+        unreadable: vec![],
         lines_read: 0,
         more: false,
         newest: None,
@@ -73,7 +73,8 @@ pub(crate) async fn next(session: &Session, ask: &Next) -> Result<Page, Error> {
         match read? {
             Read::Lines(stretch) => {
                 page.pods.push(name(pod).to_owned());
-                page.unread.extend(stretch.odd.iter().map(|odd| format!("{}: {odd}", name(pod))));
+                page.unreadable
+                    .extend(stretch.odd.iter().map(|odd| format!("{}: {odd}", name(pod))));
                 page.lines_read += stretch.lines.len() as u64;
                 page.more |= stretch.cut;
                 page.newest = page.newest.max(stretch.lines.iter().map(|line| line.time).max());
@@ -92,7 +93,7 @@ pub(crate) async fn next(session: &Session, ask: &Next) -> Result<Page, Error> {
                 }));
             }
             Read::Not(why) => {
-                page.unread.push(format!("{}: {why}", name(pod)));
+                page.unreadable.push(format!("{}: {why}", name(pod)));
                 page.position.extend(before.cloned());
             }
         }
@@ -155,7 +156,7 @@ fn not_read(failure: Failure, pod: &Value) -> Result<Read, Error> {
         How::Refused(_) | How::Lost(_) => {
             Ok(Read::Not(format!("{} (the pod is {phase})", failure.message())))
         }
-        How::Unsent(_) | How::Credentials(_) | How::Kept(_) => Err(failure.into()),
+        How::Unsent(_) | How::Credentials(_) | How::Blocked(_) => Err(failure.into()),
     }
 }
 

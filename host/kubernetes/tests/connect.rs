@@ -1,8 +1,8 @@
 //! Reaching a cluster over the wire, and every way in which that fails.
 
-use salve_core::effect::{Effect, Look, query_pods};
+use salve_core::effect::{Effect, Read, query_pods};
 use salve_core::footprint::Footprint;
-use salve_kubernetes::{Cluster, ConnectError, Connection, Performer};
+use salve_kubernetes::{Cluster, ClusterBackend, ConnectError, Connection};
 use salve_run::Backend;
 use salve_simulator::{Fault, Incident, Simulator, kubeconfig, serve};
 use std::path::PathBuf;
@@ -43,9 +43,9 @@ async fn a_cluster_is_reached_and_knows_who_we_are() {
     assert_eq!(cluster.context(), "salve-simulator");
     assert!(cluster.server().starts_with("http://127.0.0.1:"));
     assert!(cluster.version().await.unwrap().starts_with('v'));
-    let look = Look::Pods(query_pods::Pods { namespaces: vec!["rook-ceph".into()] });
-    let footprint = Footprint::new(&Effect::Look(look.clone()), vec![]);
-    Performer::new(cluster, "run-1", 0).look(&look, &footprint).await.unwrap();
+    let look = Read::ListPods(query_pods::ListPods { namespaces: vec!["rook-ceph".into()] });
+    let footprint = Footprint::new(&Effect::Read(look.clone()), vec![]);
+    ClusterBackend::new(cluster, "run-1", 0).look(&look, &footprint).await.unwrap();
     let exchanges = simulator.exchanges();
     assert!(exchanges.iter().all(|exchange| {
         exchange.user_agent.as_deref().is_some_and(|agent| agent.starts_with("salve/"))

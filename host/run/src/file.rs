@@ -6,7 +6,7 @@
 use crate::journal::Journal;
 use salve_core::digest;
 use salve_core::journal::{Entry, FORMAT};
-use salve_core::text::inert;
+use salve_core::text::sanitized;
 use serde::Deserialize;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Seek, Write};
@@ -201,7 +201,11 @@ impl Read {
             let damaged = |why: String| {
                 io::Error::new(
                     io::ErrorKind::InvalidData,
-                    inert(&format!("{}, line {}: {why}", path.display(), read.entries.len() + 1)),
+                    sanitized(&format!(
+                        "{}, line {}: {why}",
+                        path.display(),
+                        read.entries.len() + 1
+                    )),
                 )
             };
             let text = std::str::from_utf8(&line).map_err(|e| damaged(e.to_string()))?;
@@ -244,7 +248,7 @@ fn unchained(line: &str) -> Option<(&str, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use salve_core::effect::{Effect, Own, run::Now};
+    use salve_core::effect::{Effect, Local, run::Now};
     use salve_core::journal::{Done, Origin};
     use salve_core::outcome::Outcome;
     use std::os::unix::fs::PermissionsExt;
@@ -255,10 +259,10 @@ mod tests {
             n,
             origin: Origin::Guest,
             at: 0,
-            effect: Effect::Own(Own::Now(Now {})),
+            effect: Effect::Local(Local::Now(Now {})),
             outcome,
             denial: None,
-            prior: None,
+            observed: None,
             from_plan: None,
         }))
     }

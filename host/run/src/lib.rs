@@ -1,26 +1,26 @@
-//! The door: every effect passes [`Run::perform`], which replays, else decides, else acts, and records.
+//! The door: every effect passes [`Run::call`], which replays, else decides, else acts, and records.
 //!
 //! This crate knows no wasm and no Kubernetes: what is asked are values of `salve_core`, where they are
 //! performed is a [`Backend`], where they are kept is a [`Journal`].
 //!
 //! Read in this order: `run` (the door, and in `run/` its moments: a touch, a suspension, a replay, the end), `state` and `record` (what
-//! entries come to, and what a replay answers), `file` (where they are kept), `backend`, `person`, `stop`.
+//! entries come to, and what a replay answers), `file` (where they are kept), `backend`, `observer`, `stop`.
 
 #![forbid(unsafe_code)]
 
 mod backend;
 mod file;
 mod journal;
-mod person;
+mod observer;
 mod record;
 mod run;
 mod state;
 mod stop;
 mod suspensions;
 
-pub use backend::{Acted, Backend, Clock, Prepared};
+pub use backend::{ApplyOutcome, Backend, Clock, Prepared};
 pub use file::{Disk, RunFile};
 pub use journal::{InMemory, Journal};
-pub use person::{Nobody, Person};
-pub use run::{Halt, Held, Mode, Run, Setting};
+pub use observer::{NoObserver, Observer};
+pub use run::{GuestSuspension, Halt, Mode, Run, RunContext};
 pub use stop::Stop;

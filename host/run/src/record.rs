@@ -1,15 +1,15 @@
 //! What a run file says was asked and what it came to, call by call: what a replay answers.
 
 use crate::run::Halt;
-use crate::state::State;
+use crate::state::RunState;
 use salve_core::effect::{Answer, Effect};
-use salve_core::journal::{Closed, Entry, Opened, Origin, Prior};
+use salve_core::journal::{Closed, Entry, ObservedState, Opened, Origin};
 use salve_core::outcome::{Error, Outcome};
 use std::collections::VecDeque;
 
 /// The entries that were not passed yet.
 #[derive(Debug, Default)]
-pub(crate) struct Record {
+pub(crate) struct ReplayCursor {
     entries: VecDeque<Entry>,
 }
 
@@ -30,7 +30,7 @@ pub(crate) struct Answered {
     pub outcome: Outcome,
     pub denied: bool,
     /// What a touch met.
-    pub met: Option<Prior>,
+    pub met: Option<ObservedState>,
     /// Found out when the guest was gone.
     pub settled: bool,
 }
@@ -43,7 +43,7 @@ pub(crate) struct InDoubt {
     /// The last attempt.
     pub last: Opened,
     /// What the attempts before it came to.
-    pub sofar: Vec<Outcome>,
+    pub completed: Vec<Outcome>,
 }
 
 impl Call {
@@ -61,7 +61,7 @@ impl Call {
     }
 }
 
-impl Record {
+impl ReplayCursor {
     pub fn new(entries: Vec<Entry>) -> Self {
         Self { entries: entries.into() }
     }
@@ -77,9 +77,9 @@ impl Record {
     }
 
     /// The guest's next call. `state` hears everything up to its end, the host's own entries too.
-    pub fn next(&mut self, state: &mut State) -> Option<Call> {
+    pub fn next(&mut self, state: &mut RunState) -> Option<Call> {
         while let Some(entry) = self.entries.pop_front() {
-            state.hear(&entry);
+            state.apply(&entry);
             match entry {
                 Entry::Done(done) | Entry::Planned(done) if done.origin == Origin::Guest => {
                     let denied = done.denial.is_some();
@@ -88,7 +88,7 @@ impl Record {
                         effect: done.effect,
                         outcome: done.outcome,
                         denied,
-                        met: done.prior,
+                        met: done.observed,
                         settled: false,
                     }));
                 }
@@ -107,21 +107,21 @@ impl Record {
     }
 
     /// Hears all that is left.
-    pub fn pass(&mut self, state: &mut State) {
+    pub fn pass(&mut self, state: &mut RunState) {
         for entry in self.entries.drain(..) {
-            state.hear(&entry);
+            state.apply(&entry);
         }
     }
 
-    fn opened(&mut self, first: Opened, state: &mut State) -> Call {
+    fn opened(&mut self, first: Opened, state: &mut RunState) -> Call {
         let effect = first.effect.clone();
-        let (mut last, mut sofar) = (first, Vec::new());
+        let (mut last, mut completed) = (first, Vec::new());
         while let Some(entry) = self.entries.pop_front() {
-            state.hear(&entry);
+            state.apply(&entry);
             match entry {
                 Entry::Opened(again) if again.n == last.n => last = *again,
                 Entry::Closed(Closed { n, conflict: Some(_), outcome, .. }) if n == last.n => {
-                    sofar.extend(outcome)
+                    completed.extend(outcome)
                 }
                 Entry::Closed(Closed {
                     n,
@@ -135,14 +135,14 @@ impl Record {
                         effect,
                         outcome,
                         denied: false,
-                        met: Some(last.prior),
+                        met: Some(last.observed),
                         settled,
                     });
                 }
                 _ => {}
             }
         }
-        Call::InDoubt(InDoubt { effect, last, sofar })
+        Call::InDoubt(InDoubt { effect, last, completed })
     }
 }
 
@@ -154,7 +154,7 @@ fn call(entry: &Entry) -> Option<(u64, &Effect)> {
         | Entry::Approved(_)
         | Entry::Recovery(_)
         | Entry::Closed(_)
-        | Entry::Ended(_)
+        | Entry::GuestExited(_)
         | Entry::Verdict(_) => return None,
     };
     (origin == Origin::Guest).then_some((n, effect))

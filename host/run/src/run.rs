@@ -6,24 +6,24 @@ mod ending;
 mod lease;
 mod replay;
 mod suspending;
-mod touch;
+mod write;
 
-pub use suspending::Held;
+pub use suspending::GuestSuspension;
 
 use crate::backend::{Backend, Clock};
 use crate::journal::Journal;
-use crate::person::Person;
-use crate::record::Record;
-use crate::state::State;
+use crate::observer::Observer;
+use crate::record::ReplayCursor;
+use crate::state::RunState;
 use crate::stop::Stop;
-use approved::Waited;
+use approved::PlanAnswers;
 use salve_core::Millis;
 use salve_core::approval::{Approval, Difference};
 use salve_core::effect::host::AcquireLease;
-use salve_core::effect::{Answer, Ask, Effect, Look, Own, Touch};
+use salve_core::effect::{Answer, Effect, Local, Read, TypedCall, Write};
 use salve_core::footprint::Footprint;
 use salve_core::grants::{Denial, Grants, Tally};
-use salve_core::journal::{Closed, Done, Entry, Header, Origin, Prior};
+use salve_core::journal::{Closed, Done, Entry, Header, ObservedState, Origin};
 use salve_core::outcome::{Error, Outcome};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +37,7 @@ const ENTRIES: u64 = 200_000;
 const GRACE: Duration = Duration::from_secs(600);
 
 /// How long a call may take beyond the waits that it names itself.
-const CALL_PATIENCE: Duration = Duration::from_secs(300);
+const CALL_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// What a run does with touches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub enum Mode {
 }
 
 /// Everything a run needs from outside.
-pub struct Setting {
+pub struct RunContext {
     /// Where effects are performed.
     pub backend: Arc<dyn Backend>,
     /// The cluster's time.
@@ -61,7 +61,7 @@ pub struct Setting {
     /// Where entries go.
     pub journal: Box<dyn Journal>,
     /// Who watches.
-    pub person: Box<dyn Person>,
+    pub observer: Box<dyn Observer>,
     /// Who may stop it.
     pub stop: Stop,
     /// What touches come to.
@@ -70,31 +70,33 @@ pub struct Setting {
 
 /// One run of one guest.
 pub struct Run {
-    setting: Setting,
+    context: RunContext,
     grants: Grants,
     tally: Tally,
     /// When it began.
     began: Millis,
-    /// When the guest is ended, by the cluster's clock.
+    /// When the guest should be finished, by the cluster's clock.
+    deadline: Millis,
+    /// When the guest is stopped.
     due: Millis,
     /// What it asks the cluster's Lease with.
     hold: AcquireLease,
     /// This process knows that it holds the cluster.
     holds: bool,
     /// Another process began it.
-    taken_up: bool,
+    is_recovery: bool,
     /// It is a plan: what it holds suspended, it only would.
-    pretends: bool,
+    is_plan: bool,
     /// What a person has approved, and how many touches of it were come to.
     approval: Option<(Approval, usize)>,
     /// What a fresh plan has waited for already.
-    waited: Waited,
+    plan_answers: PlanAnswers,
     /// A replay under other grants compares what they decide.
-    judges: bool,
+    compares_decisions: bool,
     /// What its entries come to.
-    state: State,
+    state: RunState,
     /// What was recorded before this process, and not replayed yet.
-    record: Record,
+    record: ReplayCursor,
     /// Why the journal takes nothing more.
     broken: Option<String>,
 }
@@ -116,7 +118,7 @@ pub enum Halt {
     Differs(Difference),
     /// Another run holds the cluster, or it does not let itself be held.
     #[error("{0}")]
-    Held(Error),
+    ClusterLocked(Error),
     /// A replay came to the end of what was recorded.
     #[error("the record ends before {asked}")]
     RecordEnds {
@@ -149,9 +151,9 @@ impl Run {
     ///
     /// # Errors
     /// [`Halt::Broken`] when the journal does not take it; nothing was sent then.
-    pub fn begin(setting: Setting, header: Header) -> Result<Self, Halt> {
-        let mut run = Self::fresh(setting, &header, header.grants.clone());
-        run.write(Entry::Header(Box::new(header)))?;
+    pub fn begin(context: RunContext, header: Header) -> Result<Self, Halt> {
+        let mut run = Self::fresh(context, &header, header.grants.clone());
+        run.append(Entry::Header(Box::new(header)))?;
         Ok(run)
     }
 
@@ -161,28 +163,29 @@ impl Run {
     /// # Errors
     /// [`Halt::Broken`] when the journal does not take it; nothing was sent then.
     pub fn approved(mut self, approval: Approval, fresh: &[Entry]) -> Result<Self, Halt> {
-        self.waited = Waited::of(fresh);
-        self.write(Entry::Approved(Box::new(approval.clone())))?;
+        self.plan_answers = PlanAnswers::of(fresh);
+        self.append(Entry::Approved(Box::new(approval.clone())))?;
         self.approval = Some((approval, 0));
         Ok(self)
     }
 
-    fn fresh(setting: Setting, header: &Header, grants: Grants) -> Self {
+    fn fresh(context: RunContext, header: &Header, grants: Grants) -> Self {
         Self {
-            setting,
+            context,
             grants,
             tally: Tally::default(),
             began: header.at,
+            deadline: header.deadline,
             due: header.deadline.saturating_add(GRACE.as_millis() as Millis),
             hold: lease::hold(header),
             holds: false,
-            pretends: header.command == "plan",
+            is_plan: header.command == "plan",
             approval: None,
-            waited: Waited::default(),
-            judges: false,
-            taken_up: false,
-            state: State::default(),
-            record: Record::default(),
+            plan_answers: PlanAnswers::default(),
+            compares_decisions: false,
+            is_recovery: false,
+            state: RunState::default(),
+            record: ReplayCursor::default(),
             broken: None,
         }
     }
@@ -200,16 +203,21 @@ impl Run {
     ///
     /// # Errors
     /// The inner error is the guest's to handle. A [`Halt`] ends the guest.
-    pub async fn perform<A: Ask>(&mut self, ask: A) -> Result<Result<A::Answer, Error>, Halt> {
-        let (_, answer) = self.carry(ask.effect(), Origin::Guest).await?;
+    pub async fn call<A: TypedCall>(&mut self, ask: A) -> Result<Result<A::Answer, Error>, Halt> {
+        let (_, answer) = self.execute(ask.effect(), Origin::Guest).await?;
         Ok(match answer {
             Err(error) => Err(error),
-            Ok(answer) => Ok(taken::<A>(answer)?),
+            Ok(answer) => Ok(unwrap_answer::<A>(answer)?),
         })
     }
 
+    /// Returns when the guest should be finished, by the cluster's clock.
+    pub fn deadline(&self) -> Millis {
+        self.deadline
+    }
+
     /// The number of the guest's outcome recorded last.
-    pub fn recorded(&self) -> u64 {
+    pub fn last_entry(&self) -> u64 {
         self.state.last
     }
 
@@ -218,14 +226,14 @@ impl Run {
         self.state.step.as_deref()
     }
 
-    async fn carry(&mut self, effect: Effect, origin: Origin) -> Result<Reply, Halt> {
-        let _calling = (origin == Origin::Guest).then(|| self.setting.stop.calling());
+    async fn execute(&mut self, effect: Effect, origin: Origin) -> Result<Reply, Halt> {
+        let _calling = (origin == Origin::Guest).then(|| self.context.stop.calling());
         if origin == Origin::Guest {
             if let Some(broken) = &self.broken {
                 return Err(Halt::Broken(broken.clone()));
             }
             // mutant writes-after-interrupt: requested ~> insisted
-            if self.setting.stop.requested() {
+            if self.context.stop.requested() {
                 return Err(Halt::Stopped);
             }
             if self.state.bytes > RECORD || self.state.n > ENTRIES {
@@ -236,11 +244,11 @@ impl Run {
             }
         }
         if origin == Origin::Guest {
-            // mutant recorded-call-repeated: next_call() ~> next_call().filter(|_| self.judges)
+            // mutant recorded-call-repeated: next_call() ~> next_call().filter(|_| self.compares_decisions)
             if let Some(call) = self.next_call() {
                 return self.replayed(call, effect).await;
             }
-            if self.setting.mode == Mode::Replay {
+            if self.context.mode == Mode::Replay {
                 return Err(Halt::RecordEnds { asked: replay::words(&effect) });
             }
         }
@@ -259,40 +267,42 @@ impl Run {
                 Err(denial) => return self.denied(n, effect, denial, None),
             }
         }
-        if let (Origin::Guest, Effect::Touch(touch)) = (origin, &effect) {
-            self.is_approved(touch)?;
-            self.waited.is_over();
+        if let (Origin::Guest, Effect::Write(write)) = (origin, &effect) {
+            self.is_approved(write)?;
+            self.plan_answers.is_over();
         }
-        if let Some(done) = (origin == Origin::Guest).then(|| self.waited.next(&effect)).flatten() {
+        if let Some(done) =
+            (origin == Origin::Guest).then(|| self.plan_answers.next(&effect)).flatten()
+        {
             return self.waited_before(n, done);
         }
-        self.told(|person| person.begins(&effect));
+        self.told(|observer| observer.on_start(&effect));
         match effect {
-            Effect::Own(own) => {
-                let answer = self.own(&own).await?;
-                self.done(n, origin, Effect::Own(own), answer)
+            Effect::Local(local) => {
+                let answer = self.local(&local).await?;
+                self.done(n, origin, Effect::Local(local), answer)
             }
-            Effect::Look(look) => {
-                if self.setting.mode == Mode::Plan
+            Effect::Read(look) => {
+                if self.context.mode == Mode::Plan
                     && let Some(why) = self.state.overlay.ends(&look)
                 {
                     return Err(Halt::PlanEnds(why.into()));
                 }
-                let effect = Effect::Look(look.clone());
+                let effect = Effect::Read(look.clone());
                 let footprint = self.footprint(&effect);
-                let backend = self.setting.backend.clone();
+                let backend = self.context.backend.clone();
                 let answer = tokio::select! {
-                    answer = within(patience(&effect), backend.look(&look, &footprint)) => answer,
-                    () = self.setting.stop.wait(), if origin == Origin::Guest => return Err(Halt::Stopped),
+                    answer = within(timeout(&effect), backend.look(&look, &footprint)) => answer,
+                    () = self.context.stop.wait(), if origin == Origin::Guest => return Err(Halt::Stopped),
                 };
                 let answer = answer.map(|a| self.state.overlay.cover(a));
                 self.done(n, origin, effect, answer)
             }
-            Effect::Touch(touch) => match self.setting.mode {
-                // mutant plan-sends-writes: plan(n, touch, granted) ~> touch(n, origin, touch,
+            Effect::Write(write) => match self.context.mode {
+                // mutant plan-sends-writes: plan(n, write, granted) ~> write(n, origin, write,
                 //     granted)
-                Mode::Plan => self.plan(n, touch, granted).await,
-                Mode::Live => self.touch(n, origin, touch, granted).await,
+                Mode::Plan => self.plan(n, write, granted).await,
+                Mode::Live => self.perform_write(n, origin, write, granted).await,
                 Mode::Diagnosis | Mode::Replay => {
                     Err(Halt::Broken("a touch that nobody may send was not stopped before".into()))
                 }
@@ -302,7 +312,7 @@ impl Run {
 
     /// How long the guest may still go on.
     fn left(&self) -> Duration {
-        Duration::from_millis(self.due.saturating_sub(self.setting.clock.now()))
+        Duration::from_millis(self.due.saturating_sub(self.context.clock.now()))
     }
 
     fn late(&self) -> Halt {
@@ -319,40 +329,40 @@ impl Run {
         n: u64,
         effect: Effect,
         denial: Denial,
-        met: Option<Prior>,
+        met: Option<ObservedState>,
     ) -> Result<Reply, Halt> {
         let answer = Err(Error::Denied(denial.to_string()));
-        let (at, outcome) = (self.setting.clock.now(), recorded_form(&answer)?);
-        self.write(Entry::Done(Box::new(Done {
+        let (at, outcome) = (self.context.clock.now(), recorded_form(&answer)?);
+        self.append(Entry::Done(Box::new(Done {
             n,
             origin: Origin::Guest,
             at,
             effect,
             outcome,
             denial: Some(denial),
-            prior: met,
+            observed: met,
             from_plan: None,
         })))?;
         Ok((n, answer))
     }
 
     fn footprint(&self, effect: &Effect) -> Footprint {
-        Footprint::new(effect, self.grants.followed(effect.capability()))
+        Footprint::new(effect, self.grants.granted_namespaces(effect.capability()))
     }
 
-    async fn own(&mut self, own: &Own) -> Result<Result<Answer, Error>, Halt> {
-        Ok(match own {
-            Own::Now(_) => Ok(Answer::Now(self.setting.clock.now())),
-            Own::Sleep(sleep) => {
-                if self.setting.mode == Mode::Plan && self.state.overlay.touched() {
+    async fn local(&mut self, local: &Local) -> Result<Result<Answer, Error>, Halt> {
+        Ok(match local {
+            Local::Now(_) => Ok(Answer::Now(self.context.clock.now())),
+            Local::Sleep(sleep) => {
+                if self.context.mode == Mode::Plan && self.state.overlay.has_writes() {
                     return Err(Halt::PlanEnds(
                         "the guest waits for what its changes will bring".into(),
                     ));
                 }
                 let (asked, left) = (Duration::from_millis(sleep.milliseconds), self.left());
                 tokio::select! {
-                    () = self.setting.clock.sleep(asked.min(left)) => {}
-                    () = self.setting.stop.wait() => return Err(Halt::Stopped),
+                    () = self.context.clock.sleep(asked.min(left)) => {}
+                    () = self.context.stop.wait() => return Err(Halt::Stopped),
                 }
                 // mutant guest-runs-forever: left ~> left && false
                 if asked > left {
@@ -360,12 +370,12 @@ impl Run {
                 }
                 Ok(Answer::Sleep(()))
             }
-            Own::Step(_) => Ok(Answer::Step(())),
-            Own::Note(_) => Ok(Answer::Note(())),
-            Own::AskPerson(ask) => {
-                let answer = self.person(&ask.question).await?;
+            Local::Step(_) => Ok(Answer::Step(())),
+            Local::Note(_) => Ok(Answer::Note(())),
+            Local::AskUser(ask) => {
+                let answer = self.observer(&ask.question).await?;
                 answer
-                    .map(Answer::AskPerson)
+                    .map(Answer::AskUser)
                     .ok_or_else(|| Error::Unavailable("nobody is at a terminal to be asked".into()))
             }
         })
@@ -378,9 +388,9 @@ impl Run {
         effect: Effect,
         answer: Result<Answer, Error>,
     ) -> Result<Reply, Halt> {
-        let at = self.setting.clock.now();
+        let at = self.context.clock.now();
         let outcome = recorded_form(&answer)?;
-        self.write_for(
+        self.append_for(
             origin,
             Entry::Done(Box::new(Done {
                 n,
@@ -389,7 +399,7 @@ impl Run {
                 effect,
                 outcome,
                 denial: None,
-                prior: None,
+                observed: None,
                 from_plan: None,
             })),
         )?;
@@ -402,9 +412,9 @@ impl Run {
         origin: Origin,
         answer: Result<Answer, Error>,
     ) -> Result<Reply, Halt> {
-        let at = self.setting.clock.now();
+        let at = self.context.clock.now();
         let outcome = recorded_form(&answer)?;
-        self.write_for(
+        self.append_for(
             origin,
             Entry::Closed(Closed { n, at, outcome: Some(outcome), conflict: None, settled: false }),
         )?;
@@ -412,38 +422,38 @@ impl Run {
     }
 
     /// What the host does at the end is not stopped by a journal that has failed.
-    fn write_for(&mut self, origin: Origin, entry: Entry) -> Result<(), Halt> {
-        match (self.write(entry), origin) {
+    fn append_for(&mut self, origin: Origin, entry: Entry) -> Result<(), Halt> {
+        match (self.append(entry), origin) {
             (Ok(()), _) | (Err(_), Origin::Host) => Ok(()),
             (Err(halt), Origin::Guest) => Err(halt),
         }
     }
 
-    fn write(&mut self, entry: Entry) -> Result<(), Halt> {
-        self.state.hear(&entry);
+    fn append(&mut self, entry: Entry) -> Result<(), Halt> {
+        self.state.apply(&entry);
         if let Entry::Done(done) = &entry {
-            self.tally.gather(&done.effect, &done.outcome);
+            self.tally.record_evidence(&done.effect, &done.outcome);
         }
-        self.write_unheard(entry)
+        self.append_only(entry)
     }
 
-    fn write_unheard(&mut self, entry: Entry) -> Result<(), Halt> {
-        self.told(|person| person.hears(&entry));
-        let written = self.setting.journal.append(&entry);
+    fn append_only(&mut self, entry: Entry) -> Result<(), Halt> {
+        self.told(|observer| observer.on_entry(&entry));
+        let written = self.context.journal.append(&entry);
         self.trusted(written)
     }
 
     /// Who watches may break; the run does not.
-    fn told(&mut self, tell: impl FnOnce(&mut dyn Person)) {
-        let person = self.setting.person.as_mut();
+    fn told(&mut self, tell: impl FnOnce(&mut dyn Observer)) {
+        let observer = self.context.observer.as_mut();
         // mutant observer-panic-ends-run:
-        //     drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| tell(person)))) ~>
-        //     tell(person)
-        drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| tell(person))));
+        //     drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| tell(observer)))) ~>
+        //     tell(observer)
+        drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| tell(observer))));
     }
 
     fn sync(&mut self) -> Result<(), Halt> {
-        let synced = self.setting.journal.sync();
+        let synced = self.context.journal.sync();
         self.trusted(synced)
     }
 
@@ -467,7 +477,7 @@ fn recorded_form(answer: &Result<Answer, Error>) -> Result<Outcome, Halt> {
 }
 
 /// The answer of this call, and of no other.
-fn taken<A: Ask>(answer: Answer) -> Result<A::Answer, Halt> {
+fn unwrap_answer<A: TypedCall>(answer: Answer) -> Result<A::Answer, Halt> {
     A::take(answer).ok_or_else(|| {
         Halt::Broken(format!(
             "the backend answered {} with another call's answer",
@@ -477,33 +487,33 @@ fn taken<A: Ask>(answer: Answer) -> Result<A::Answer, Halt> {
 }
 
 async fn within<T>(
-    patience: Duration,
+    timeout: Duration,
     call: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
-    tokio::time::timeout(patience, call).await.unwrap_or_else(|_| {
-        Err(Error::Unavailable(format!("no answer within {} s", patience.as_secs())))
+    tokio::time::timeout(timeout, call).await.unwrap_or_else(|_| {
+        Err(Error::Unavailable(format!("no answer within {} s", timeout.as_secs())))
     })
 }
 
 /// How long a call may take: what it names itself, and some more.
-fn patience(effect: &Effect) -> Duration {
+fn timeout(effect: &Effect) -> Duration {
     let named = match effect {
-        Effect::Touch(Touch::Suspend(s)) => {
+        Effect::Write(Write::Suspend(s)) => {
             s.targets.len() as u64 * (u64::from(s.drain_seconds) + 1)
         }
-        Effect::Touch(Touch::Reconcile(r)) => u64::from(r.wait_seconds),
-        Effect::Touch(Touch::Delete(d)) => {
-            (d.set.len() as u64).div_ceil(u64::from(d.pace.at_once.max(1)))
-                * u64::from(d.pace.pause).div_ceil(1000)
+        Effect::Write(Write::Reconcile(r)) => u64::from(r.wait_seconds),
+        Effect::Write(Write::Delete(d)) => {
+            (d.set.len() as u64).div_ceil(u64::from(d.pacing.batch_size.max(1)))
+                * u64::from(d.pacing.interval_ms).div_ceil(1000)
                 + d.set.len() as u64
         }
-        Effect::Touch(Touch::Recreate(r)) => r.set.len() as u64,
-        Effect::Look(Look::AwaitRollout(a)) => u64::from(a.wait_seconds),
+        Effect::Write(Write::Recreate(r)) => r.set.len() as u64,
+        Effect::Read(Read::AwaitRollout(a)) => u64::from(a.wait_seconds),
         // Pods that are replaced one after the other wait for each other.
-        Effect::Touch(Touch::Restart(_)) => 3600,
-        Effect::Touch(Touch::AcquireLease(_) | Touch::ReleaseLease(_) | Touch::Resume(_))
-        | Effect::Look(_)
-        | Effect::Own(_) => 0,
+        Effect::Write(Write::Restart(_)) => 3600,
+        Effect::Write(Write::AcquireLease(_) | Write::ReleaseLease(_) | Write::Resume(_))
+        | Effect::Read(_)
+        | Effect::Local(_) => 0,
     };
-    CALL_PATIENCE + Duration::from_secs(named)
+    CALL_TIMEOUT + Duration::from_secs(named)
 }

@@ -5,9 +5,9 @@ use crate::suspensions::Suspensions;
 use salve_core::effect::host::Acquired;
 use salve_core::effect::shared::FluxRef;
 use salve_core::effect::suspend_flux::Resume;
-use salve_core::effect::{Answer, Effect, Look, Own, Touch};
+use salve_core::effect::{Answer, Effect, Local, Read, Write};
 use salve_core::grants::Denial;
-use salve_core::journal::{Closed, Closing, Done, Ending, Entry, Opened, Origin};
+use salve_core::journal::{Closed, Done, Entry, GuestExit, Opened, Origin, RunResult};
 use salve_core::outcome::{Error, Outcome};
 use salve_core::plan::{self, Overlay};
 use salve_core::proof::Fact;
@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, HashMap};
 
 /// What is known of a run.
 #[derive(Debug, Default)]
-pub(crate) struct State {
+pub(crate) struct RunState {
     /// Numbers given out.
     pub n: u64,
     /// The number of the guest's last outcome.
@@ -41,9 +41,9 @@ pub(crate) struct State {
     /// Whether a request for it may have been applied unheard.
     lease_lost: bool,
     /// How the guest's part ended, once it did.
-    pub ended: Option<Ending>,
+    pub ended: Option<GuestExit>,
     /// The verdict, once there is one.
-    pub closing: Option<Closing>,
+    pub closing: Option<RunResult>,
     /// Each write as it was asked for.
     whole: HashMap<u64, Effect>,
     /// Its own id.
@@ -51,9 +51,9 @@ pub(crate) struct State {
     reconciled: HashMap<FluxRef, u64>,
 }
 
-impl State {
+impl RunState {
     /// Takes in the next entry.
-    pub fn hear(&mut self, entry: &Entry) {
+    pub fn apply(&mut self, entry: &Entry) {
         match entry {
             Entry::Header(header) => self.run.clone_from(&header.run),
             Entry::Approved(_) | Entry::Recovery(_) => {}
@@ -61,12 +61,12 @@ impl State {
             Entry::Closed(closed) => self.closed(closed),
             Entry::Done(done) => self.done(done),
             Entry::Planned(done) => {
-                if let Effect::Touch(touch) = &done.effect {
-                    self.overlay.record(touch);
+                if let Effect::Write(write) = &done.effect {
+                    self.overlay.record(write);
                 }
                 self.done(done);
             }
-            Entry::Ended(ended) => self.ended = Some(ended.ending.clone()),
+            Entry::GuestExited(ended) => self.ended = Some(ended.ending.clone()),
             Entry::Verdict(closing) => self.closing = Some((**closing).clone()),
         }
     }
@@ -79,21 +79,21 @@ impl State {
     fn opened(&mut self, opened: &Opened) {
         self.n = self.n.max(opened.n);
         self.whole.entry(opened.n).or_insert_with(|| opened.effect.clone());
-        if let Effect::Touch(Touch::Suspend(suspend)) = &opened.effect {
+        if let Effect::Write(Write::Suspend(suspend)) = &opened.effect {
             for target in &suspend.targets {
-                if let Some(object) = opened.prior.of(target) {
+                if let Some(object) = opened.observed.of(target) {
                     let uid = object["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
                     self.suspensions.open(
                         opened.n,
-                        Resume { target: target.clone(), uid, prior: plan::was(object) },
+                        Resume { target: target.clone(), uid, previous: plan::was(object) },
                         Some(object.clone()),
                     );
                 }
             }
         }
-        if let Effect::Touch(Touch::AcquireLease(_)) = &opened.effect {
+        if let Effect::Write(Write::AcquireLease(_)) = &opened.effect {
             let place = opened
-                .prior
+                .observed
                 .objects
                 .first()
                 .and_then(|object| object["metadata"]["namespace"].as_str());
@@ -109,13 +109,13 @@ impl State {
             return;
         };
         let (origin, attempt) = (opened.origin, opened.effect.clone());
-        if let Effect::Touch(Touch::AcquireLease(_)) = &attempt {
+        if let Effect::Write(Write::AcquireLease(_)) = &attempt {
             self.asked_for_the_lease(closed);
         }
         match (&closed.conflict, &closed.outcome) {
             (Some(_), outcome) => {
                 let answer = outcome.as_ref().and_then(|outcome| decode(&effect, outcome));
-                if let Effect::Touch(Touch::Suspend(tried)) = attempt {
+                if let Effect::Write(Write::Suspend(tried)) = attempt {
                     let holds =
                         if let Some(Answer::Suspend(holds)) = answer { holds } else { vec![] };
                     self.suspensions.settle(closed.n, &holds);
@@ -147,7 +147,7 @@ impl State {
     fn done(&mut self, done: &Done) {
         self.n = self.n.max(done.n);
         self.denials.extend(done.denial.clone());
-        if let Effect::Own(Own::Step(step)) = &done.effect {
+        if let Effect::Local(Local::Step(step)) = &done.effect {
             self.step = Some(step.name.clone());
         }
         self.came(done.n, done.at, done.origin, &done.effect, &done.outcome);
@@ -166,7 +166,7 @@ impl State {
             self.last = n;
         }
         self.facts.push(Fact::of(n, at, effect, outcome, &self.facts));
-        if let (Effect::Look(Look::Lease(_)), Some(Answer::Lease(holder))) =
+        if let (Effect::Read(Read::Lease(_)), Some(Answer::Lease(holder))) =
             (effect, decode(effect, outcome))
         {
             self.lease_asked = self
@@ -174,28 +174,28 @@ impl State {
                 .take()
                 .filter(|_| holder.is_some_and(|holder| holder.run == self.run));
         }
-        let Effect::Touch(touch) = effect else { return };
-        if let Touch::Reconcile(reconcile) = touch {
+        let Effect::Write(write) = effect else { return };
+        if let Write::Reconcile(reconcile) = write {
             *self.reconciled.entry(reconcile.target.clone()).or_default() += 1;
         }
-        match (touch, decode(effect, outcome)) {
-            (Touch::Suspend(_), Some(Answer::Suspend(holds))) => self.suspensions.settle(n, &holds),
-            (Touch::Resume(release), Some(Answer::Resume(resumed))) => {
+        match (write, decode(effect, outcome)) {
+            (Write::Suspend(_), Some(Answer::Suspend(holds))) => self.suspensions.settle(n, &holds),
+            (Write::Resume(release), Some(Answer::Resume(resumed))) => {
                 self.suspensions.close(release, &resumed)
             }
-            (Touch::AcquireLease(_), Some(Answer::AcquireLease(acquired))) => {
+            (Write::AcquireLease(_), Some(Answer::AcquireLease(acquired))) => {
                 (self.lease, self.lease_asked) = (Some(acquired), None)
             }
-            (Touch::ReleaseLease(_), Some(Answer::ReleaseLease(()))) => self.lease = None,
+            (Write::ReleaseLease(_), Some(Answer::ReleaseLease(()))) => self.lease = None,
             (
-                Touch::AcquireLease(_)
-                | Touch::ReleaseLease(_)
-                | Touch::Suspend(_)
-                | Touch::Resume(_)
-                | Touch::Reconcile(_)
-                | Touch::Delete(_)
-                | Touch::Recreate(_)
-                | Touch::Restart(_),
+                Write::AcquireLease(_)
+                | Write::ReleaseLease(_)
+                | Write::Suspend(_)
+                | Write::Resume(_)
+                | Write::Reconcile(_)
+                | Write::Delete(_)
+                | Write::Recreate(_)
+                | Write::Restart(_),
                 _,
             ) => {}
         }
@@ -209,10 +209,10 @@ fn decode(effect: &Effect, outcome: &Outcome) -> Option<Answer> {
 /// What an entry takes, as far as a guest decides on it.
 fn size(effect: &Effect, outcome: &Outcome) -> usize {
     let words = match effect {
-        Effect::Own(Own::Note(note)) => note.text.len(),
-        Effect::Own(Own::Step(step)) => step.name.len() + step.title.len(),
-        Effect::Own(Own::AskPerson(ask)) => ask.question.len(),
-        Effect::Own(Own::Now(_) | Own::Sleep(_)) | Effect::Look(_) | Effect::Touch(_) => 0,
+        Effect::Local(Local::Note(note)) => note.text.len(),
+        Effect::Local(Local::Step(step)) => step.name.len() + step.title.len(),
+        Effect::Local(Local::AskUser(ask)) => ask.question.len(),
+        Effect::Local(Local::Now(_) | Local::Sleep(_)) | Effect::Read(_) | Effect::Write(_) => 0,
     };
     200 + words + outcome.ok().map_or(0, |raw| raw.get().len())
 }

@@ -5,11 +5,11 @@ use tokio::sync::watch;
 /// A handle on a run's end. Clones stop the same run.
 #[derive(Clone, Debug, Default)]
 pub struct Stop {
-    state: watch::Sender<State>,
+    state: watch::Sender<RunState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct RunState {
     /// How often somebody asked.
     level: u8,
     /// A call of the guest is under way.
@@ -67,7 +67,7 @@ impl Stop {
         Calling(self.clone())
     }
 
-    async fn until(&self, holds: impl FnMut(&State) -> bool) {
+    async fn until(&self, holds: impl FnMut(&RunState) -> bool) {
         let mut state = self.state.subscribe();
         // The sender lives as long as self, so the only way to end is to be asked.
         if state.wait_for(holds).await.is_err() {

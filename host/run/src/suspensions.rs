@@ -1,7 +1,7 @@
 //! What this run holds suspended. The truth about it is here, whatever the guest still remembers.
 
 use salve_core::effect::shared::FluxRef;
-use salve_core::effect::suspend_flux::{Hold, HoldEnd, Resume, Resumed};
+use salve_core::effect::suspend_flux::{Resume, Resumed, SuspendOutcome, SuspendResult};
 use serde_json::Value;
 
 /// All suspensions of a run, in the order in which they were made.
@@ -41,11 +41,11 @@ impl Suspensions {
     }
 
     /// Takes in what became of the set of effect `n`, or of the part of it that was tried.
-    pub fn settle(&mut self, n: u64, holds: &[Hold]) {
+    pub fn settle(&mut self, n: u64, holds: &[SuspendResult]) {
         for hold in holds {
             let known = self.all.iter_mut().find(|s| s.n == n && s.release.target == hold.target);
-            match (&hold.end, known) {
-                (HoldEnd::Suspended(_), Some(known)) => {
+            match (&hold.outcome, known) {
+                (SuspendOutcome::Suspended(_), Some(known)) => {
                     known.doubt = None;
                     // Whatever was thought of an attempt before: it is held.
                     if matches!(known.end, End::Void) {
@@ -53,28 +53,35 @@ impl Suspensions {
                     }
                 }
                 // It was this run's already.
-                (HoldEnd::Suspended(made), None) => {
+                (SuspendOutcome::Suspended(made), None) => {
                     self.open(
                         n,
                         Resume {
                             target: hold.target.clone(),
                             uid: made.uid.clone(),
-                            prior: made.prior,
+                            previous: made.previous,
                         },
                         None,
                     );
                 }
-                (HoldEnd::LeftAlone(_) | HoldEnd::Untried, Some(known)) => known.end = End::Void,
-                (HoldEnd::Failed { doubtful, .. }, Some(known)) => {
+                (SuspendOutcome::AlreadySuspended(_) | SuspendOutcome::NotTried, Some(known)) => {
+                    known.end = End::Void
+                }
+                (SuspendOutcome::Failed { doubtful, .. }, Some(known)) => {
                     known.doubt = known.doubt.take().filter(|_| *doubtful)
                 }
-                (HoldEnd::LeftAlone(_) | HoldEnd::Untried | HoldEnd::Failed { .. }, None) => {}
+                (
+                    SuspendOutcome::AlreadySuspended(_)
+                    | SuspendOutcome::NotTried
+                    | SuspendOutcome::Failed { .. },
+                    None,
+                ) => {}
             }
         }
     }
 
     /// What an attempt at effect `n` tried and does not stand among `holds` was not applied, and no longer can be.
-    pub fn void_others(&mut self, n: u64, tried: &[FluxRef], holds: &[Hold]) {
+    pub fn void_others(&mut self, n: u64, tried: &[FluxRef], holds: &[SuspendResult]) {
         let is_void = |target: &FluxRef| {
             tried.contains(target) && !holds.iter().any(|hold| hold.target == *target)
         };

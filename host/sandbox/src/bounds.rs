@@ -25,15 +25,15 @@ pub(crate) fn description(said: Description) -> Result<Description, GuestEnd> {
 }
 
 pub(crate) fn diagnosis(said: Diagnosis) -> Result<Diagnosis, GuestEnd> {
-    text("the sentence of its diagnosis", &said.sentence, SENTENCE)?;
-    findings("supporting", &said.supporting)?;
-    findings("opposing", &said.opposing)?;
-    findings("instead", &said.instead)?;
+    text("the sentence of its diagnosis", &said.summary, SENTENCE)?;
+    findings("supporting", &said.evidence_for)?;
+    findings("opposing", &said.evidence_against)?;
+    findings("instead", &said.ruled_out)?;
     Ok(said)
 }
 
 pub(crate) fn conclusion(said: Conclusion) -> Result<Conclusion, GuestEnd> {
-    text("the sentence of its conclusion", &said.sentence, SENTENCE)?;
+    text("the sentence of its conclusion", &said.summary, SENTENCE)?;
     count("figures", said.figures.len(), FIGURES)?;
     said.figures
         .iter()
@@ -81,12 +81,12 @@ mod tests {
 
     #[test]
     fn what_is_just_short_enough_passes_and_one_more_does_not() {
-        let said = |findings: usize, sentence: usize| Diagnosis {
+        let said = |findings: usize, summary: usize| Diagnosis {
             state: State::Healthy,
-            sentence: "x".repeat(sentence),
-            supporting: vec![Finding { text: "y".into(), details: vec![] }; findings],
-            opposing: vec![],
-            instead: vec![],
+            summary: "x".repeat(summary),
+            evidence_for: vec![Finding { text: "y".into(), details: vec![] }; findings],
+            evidence_against: vec![],
+            ruled_out: vec![],
         };
         assert!(diagnosis(said(FINDINGS, SENTENCE)).is_ok());
         let end = diagnosis(said(FINDINGS + 1, 1)).unwrap_err();

@@ -13,7 +13,7 @@ use wasmtime::Engine;
 use wasmtime::component::{Component, HasSelf, Linker};
 
 /// A guest that is asked what it is.
-pub(crate) struct Alone {
+pub(crate) struct Exclusive {
     ceilings: Ceilings,
     last_note: Option<String>,
 }
@@ -22,9 +22,9 @@ pub(crate) struct Alone {
 #[error("it called {0} in `describe`, where nothing can be called")]
 struct OutOfReach(&'static str);
 
-impl types::Host for Alone {}
+impl types::Host for Exclusive {}
 
-impl run::Host for Alone {
+impl run::Host for Exclusive {
     async fn now(&mut self) -> wasmtime::Result<u64> {
         Err(OutOfReach("run.now").into())
     }
@@ -41,27 +41,30 @@ impl run::Host for Alone {
     async fn ask(&mut self, _question: String) -> wasmtime::Result<Result<bool, types::Error>> {
         Err(OutOfReach("run.ask").into())
     }
-    async fn recorded(&mut self) -> wasmtime::Result<u64> {
-        Err(OutOfReach("run.recorded").into())
+    async fn deadline(&mut self) -> wasmtime::Result<u64> {
+        Err(OutOfReach("run.deadline").into())
+    }
+    async fn last_entry(&mut self) -> wasmtime::Result<u64> {
+        Err(OutOfReach("run.last-entry").into())
     }
 }
 
 pub(crate) fn prepare(
     engine: &Engine,
     component: &Component,
-) -> wasmtime::Result<RemediationPre<Alone>> {
+) -> wasmtime::Result<RemediationPre<Exclusive>> {
     let mut linker = Linker::new(engine);
-    run::add_to_linker::<_, HasSelf<Alone>>(&mut linker, |alone| alone)?;
+    run::add_to_linker::<_, HasSelf<Exclusive>>(&mut linker, |alone| alone)?;
     linker.define_unknown_imports_as_traps(component)?;
     RemediationPre::new(linker.instantiate_pre(component)?)
 }
 
 pub(crate) async fn describe(
     engine: &Engine,
-    pre: &RemediationPre<Alone>,
+    pre: &RemediationPre<Exclusive>,
     limits: Limits,
 ) -> Result<Description, GuestEnd> {
-    let alone = Alone { ceilings: Ceilings::new(limits), last_note: None };
+    let alone = Exclusive { ceilings: Ceilings::new(limits), last_note: None };
     let mut store = engine::store(engine, alone, limits, |alone| &mut alone.ceilings);
     let answer = async {
         let guest = pre.instantiate_async(&mut store).await?;

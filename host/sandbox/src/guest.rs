@@ -4,7 +4,7 @@ use crate::bindings::RemediationPre;
 use crate::bindings::salve::cluster::types;
 use crate::bounds;
 use crate::cache::{Cache, just_compiled};
-use crate::describe::{self, Alone};
+use crate::describe::{self, Exclusive};
 use crate::engine;
 use crate::guest_end::{self, GuestEnd};
 use crate::inspect::{Inspection, inspect};
@@ -14,7 +14,7 @@ use crate::state::State;
 use futures::FutureExt;
 use salve_core::document::Limits;
 use salve_core::report::{Conclusion, Description, Diagnosis};
-use salve_core::text::inert;
+use salve_core::text::sanitized;
 use salve_run::Run;
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -38,7 +38,7 @@ pub type Compiler = dyn Fn(&[u8]) -> Result<Vec<u8>, LoadError> + Send + Sync;
 /// It is damaged, or uses what is not switched on.
 pub fn compile(bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
     let engine = engine::engine().map_err(|e| LoadError::Host(format!("{e:#}")))?;
-    engine.precompile_component(bytes).map_err(|e| LoadError::Damaged(inert(&format!("{e:#}"))))
+    engine.precompile_component(bytes).map_err(|e| LoadError::Damaged(sanitized(&format!("{e:#}"))))
 }
 
 impl Sandbox {
@@ -78,7 +78,7 @@ impl Sandbox {
             Some(cache) => cache.component(&self.engine, &inspection.digest, compile)?,
             None => just_compiled(&self.engine, &compile()?)?,
         };
-        let types = |e: wasmtime::Error| LoadError::OtherTypes(inert(&format!("{e:#}")));
+        let types = |e: wasmtime::Error| LoadError::OtherTypes(sanitized(&format!("{e:#}")));
         let every = link::linker(&self.engine, &inspection, Linking::Every)
             .map_err(|e| LoadError::Host(format!("{e:#}")))?;
         RemediationPre::new(every.instantiate_pre(&component).map_err(types)?).map_err(types)?;
@@ -92,7 +92,7 @@ pub struct Guest {
     engine: Engine,
     component: Component,
     inspection: Inspection,
-    alone: RemediationPre<Alone>,
+    alone: RemediationPre<Exclusive>,
 }
 
 impl Guest {
@@ -136,18 +136,18 @@ impl Linked {
     /// Asks whether it is this incident. The run's mode holds the guest to looking.
     ///
     /// # Guarantees
-    /// The run is taken from `seat` and is there again however this ends: returned, trapped, out of a
+    /// The run is taken from `slot` and is there again however this ends: returned, trapped, out of a
     /// limit, panicked, or when this future is dropped.
     ///
     /// # Panics
-    /// When no run sits in `seat`.
+    /// When no run sits in `slot`.
     pub async fn diagnose(
         &self,
-        seat: &mut Option<Run>,
+        slot: &mut Option<Run>,
         config: &str,
         limits: Limits,
     ) -> Result<Diagnosis, GuestEnd> {
-        let mut seated = Seated::new(&self.engine, seat, limits);
+        let mut seated = Seated::new(&self.engine, slot, limits);
         let store = seated.store();
         let answer = caught(async {
             let guest = self.pre.instantiate_async(&mut *store).await?;
@@ -160,17 +160,17 @@ impl Linked {
     /// Lets it mend what it finds, through the door.
     ///
     /// # Guarantees
-    /// As [`Linked::diagnose`]: the run is in `seat` again, with its open suspensions, for the caller to end.
+    /// As [`Linked::diagnose`]: the run is in `slot` again, with its open suspensions, for the caller to end.
     ///
     /// # Panics
-    /// When no run sits in `seat`.
+    /// When no run sits in `slot`.
     pub async fn remediate(
         &self,
-        seat: &mut Option<Run>,
+        slot: &mut Option<Run>,
         config: &str,
         limits: Limits,
     ) -> Result<Conclusion, GuestEnd> {
-        let mut seated = Seated::new(&self.engine, seat, limits);
+        let mut seated = Seated::new(&self.engine, slot, limits);
         let store = seated.store();
         let answer = caught(async {
             let guest = self.pre.instantiate_async(&mut *store).await?;
@@ -183,16 +183,16 @@ impl Linked {
 
 /// A run inside a store. When this goes, the run goes back to its seat, and the guest is no more.
 struct Seated<'a> {
-    seat: &'a mut Option<Run>,
+    slot: &'a mut Option<Run>,
     store: Option<Store<State>>,
 }
 
 impl<'a> Seated<'a> {
-    fn new(engine: &Engine, seat: &'a mut Option<Run>, limits: Limits) -> Self {
-        let run = seat.take().expect("the caller seats a run");
+    fn new(engine: &Engine, slot: &'a mut Option<Run>, limits: Limits) -> Self {
+        let run = slot.take().expect("the caller seats a run");
         let store =
             engine::store(engine, State::new(run, limits), limits, |state| &mut state.ceilings);
-        Self { seat, store: Some(store) }
+        Self { slot, store: Some(store) }
     }
 
     fn store(&mut self) -> &mut Store<State> {
@@ -202,7 +202,7 @@ impl<'a> Seated<'a> {
     fn judge<T>(&mut self, answer: Answered<T>) -> Result<T, GuestEnd> {
         match answer {
             Ok(Ok(Ok(answer))) => Ok(answer),
-            Ok(Ok(Err(error))) => Err(GuestEnd::Own(error.into())),
+            Ok(Ok(Err(error))) => Err(GuestEnd::Local(error.into())),
             Ok(Err(error)) => {
                 let state = self.store().data();
                 Err(guest_end::of_error(error, &state.ceilings, state.last_note.as_deref()))
@@ -214,9 +214,9 @@ impl<'a> Seated<'a> {
 
 impl Drop for Seated<'_> {
     fn drop(&mut self) {
-        // mutant trap-loses-run: *self.seat = self.store.take().map(|store| store.into_data().run)
+        // mutant trap-loses-run: *self.slot = self.store.take().map(|store| store.into_data().run)
         //     ~> drop(self.store.take())
-        *self.seat = self.store.take().map(|store| store.into_data().run);
+        *self.slot = self.store.take().map(|store| store.into_data().run);
     }
 }
 

@@ -1,9 +1,9 @@
 //! How a guest ended when it did not return what it was asked for, and whose fault that is.
 
 use crate::engine::{CALL_CEILING, Ceilings};
-use salve_core::journal::{Ending, Failure};
+use salve_core::journal::{Failure, GuestExit};
 use salve_core::outcome::{Error, Fault};
-use salve_core::text::inert;
+use salve_core::text::sanitized;
 use salve_run::{Halt, Run};
 use wasmtime::{Trap, WasmBacktrace};
 
@@ -12,7 +12,7 @@ use wasmtime::{Trap, WasmBacktrace};
 pub enum GuestEnd {
     /// The guest said so itself.
     #[error("the guest gave up: {0}")]
-    Own(Error),
+    Local(Error),
     /// The door ended it.
     #[error("{0}")]
     Halted(Halt),
@@ -77,9 +77,9 @@ impl GuestEnd {
     /// Who has to act. None where nobody did wrong: a person stopped it, or a plan came to its end.
     pub fn fault(&self) -> Option<Fault> {
         match self {
-            Self::Own(error) | Self::Misuse { error, .. } => Some(error.fault()),
+            Self::Local(error) | Self::Misuse { error, .. } => Some(error.fault()),
             Self::Halted(Halt::Stopped | Halt::PlanEnds(_) | Halt::RecordEnds { .. }) => None,
-            Self::Halted(Halt::Held(_)) => Some(Fault::Cluster),
+            Self::Halted(Halt::ClusterLocked(_)) => Some(Fault::Cluster),
             Self::Halted(Halt::Differs(_)) => Some(Fault::Grant),
             Self::Halted(Halt::Broken(_)) | Self::Host(_) => Some(Fault::Host),
             Self::Halted(Halt::Flooded(_) | Halt::Late(_) | Halt::Diverged { .. }) => {
@@ -99,7 +99,7 @@ impl GuestEnd {
     pub fn backtrace(&self) -> &[String] {
         match self {
             Self::Trap { backtrace, .. } | Self::StackOverflow { backtrace } => backtrace,
-            Self::Own(_)
+            Self::Local(_)
             | Self::Halted(_)
             | Self::Misuse { .. }
             | Self::OutOfFuel { .. }
@@ -112,18 +112,18 @@ impl GuestEnd {
     }
 
     /// The same as the run's record tells it. The run knows whether a denial was its own or the cluster's.
-    pub fn ending(&self, run: &Run) -> Ending {
+    pub fn ending(&self, run: &Run) -> GuestExit {
         match self {
-            Self::Own(error) => run.ending_of_error(error),
-            Self::Halted(Halt::PlanEnds(why)) => Ending::PlanEnds(why.clone()),
-            Self::Halted(Halt::Stopped) => Ending::Stopped(run.step().map(str::to_owned)),
+            Self::Local(error) => run.ending_of_error(error),
+            Self::Halted(Halt::PlanEnds(why)) => GuestExit::PlanEnds(why.clone()),
+            Self::Halted(Halt::Stopped) => GuestExit::Stopped(run.step().map(str::to_owned)),
             Self::Halted(
                 Halt::Broken(_)
                 | Halt::Flooded(_)
                 | Halt::Late(_)
                 | Halt::Diverged { .. }
                 | Halt::Differs(_)
-                | Halt::Held(_)
+                | Halt::ClusterLocked(_)
                 | Halt::RecordEnds { .. },
             )
             | Self::Misuse { .. }
@@ -136,7 +136,7 @@ impl GuestEnd {
             | Self::Answer(_)
             | Self::Host(_) => {
                 let fault = self.fault().unwrap_or(Fault::Host);
-                Ending::Failed(Failure { fault, text: self.to_string() })
+                GuestExit::Failed(Failure { fault, text: self.to_string() })
             }
         }
     }
@@ -196,14 +196,14 @@ pub(crate) fn of_error(
         None => error.root_cause().to_string(),
     };
     GuestEnd::Trap {
-        message: inert(&message),
+        message: sanitized(&message),
         backtrace: functions(&error),
-        last_note: last_note.map(inert),
+        last_note: last_note.map(sanitized),
     }
 }
 
 fn functions(error: &wasmtime::Error) -> Vec<String> {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return vec![] };
     // Its text is the only place where names come demangled. The first line is a heading.
-    backtrace.to_string().lines().skip(1).map(|line| inert(line.trim())).collect()
+    backtrace.to_string().lines().skip(1).map(|line| sanitized(line.trim())).collect()
 }

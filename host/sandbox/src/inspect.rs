@@ -5,8 +5,8 @@
 use crate::contract::{self, PACKAGE, VERSION};
 use crate::load_error::LoadError;
 use salve_core::digest;
-use salve_core::effect::{CAPABILITIES, Reach};
-use salve_core::text::inert;
+use salve_core::effect::{Access, CAPABILITIES};
+use salve_core::text::sanitized;
 use std::collections::BTreeSet;
 use wasmparser::component_types::{ComponentAnyTypeId, ComponentEntityType};
 use wasmparser::types::TypesRef;
@@ -49,7 +49,7 @@ pub struct Inspection {
 pub struct Import {
     /// As the component spells it, e.g. `salve:cluster/query-pvcs@0.1.0`.
     pub name: String,
-    /// The functions that it takes from there, e.g. `claims` or `cursor.next`.
+    /// The functions that it takes from there, e.g. `pvcs` or `cursor.next`.
     pub functions: Vec<String>,
     /// What it is to this host.
     pub kind: ImportKind,
@@ -63,7 +63,7 @@ pub enum ImportKind {
         /// The interface, e.g. `query-pvcs`.
         name: &'static str,
         /// How far it reaches.
-        reach: Reach,
+        access_of: Access,
     },
     /// Types alone: it needs no linking and gives nothing.
     Words,
@@ -86,8 +86,8 @@ pub enum UpperBound<'a> {
 
 impl Inspection {
     /// The capabilities of this reach that it imports.
-    pub fn capabilities(&self, wanted: Reach) -> Vec<&'static str> {
-        self.known().filter(|(_, reach)| *reach == wanted).map(|(name, _)| name).collect()
+    pub fn capabilities(&self, wanted: Access) -> Vec<&'static str> {
+        self.known().filter(|(_, access_of)| *access_of == wanted).map(|(name, _)| name).collect()
     }
 
     /// The WASI interfaces that it imports: it cannot run here.
@@ -105,9 +105,9 @@ impl Inspection {
         self.names_of(&ImportKind::OtherVersion)
     }
 
-    pub(crate) fn known(&self) -> impl Iterator<Item = (&'static str, Reach)> {
+    pub(crate) fn known(&self) -> impl Iterator<Item = (&'static str, Access)> {
         self.imports.iter().filter_map(|import| match import.kind {
-            ImportKind::Capability { name, reach } => Some((name, reach)),
+            ImportKind::Capability { name, access_of } => Some((name, access_of)),
             ImportKind::Words
             | ImportKind::OtherVersion
             | ImportKind::Wasi
@@ -168,7 +168,7 @@ impl Inspection {
 
     /// Whether it can be a remediation for this host, as far as names say. Types are compared when it is linked.
     pub(crate) fn fits(&self) -> Result<(), LoadError> {
-        let list = |names: Vec<&str>| names.into_iter().map(inert).collect::<Vec<_>>();
+        let list = |names: Vec<&str>| names.into_iter().map(sanitized).collect::<Vec<_>>();
         // The most telling first: a component built for WASI imports many things, and all for one reason.
         if !self.wasi().is_empty() {
             return Err(LoadError::Wasi(list(self.wasi())));
@@ -184,7 +184,7 @@ impl Inspection {
         if !missing.is_empty() {
             return Err(LoadError::OtherWorld {
                 missing,
-                exports: self.exports.iter().map(|e| inert(e)).collect(),
+                exports: self.exports.iter().map(|e| sanitized(e)).collect(),
             });
         }
         Ok(())
@@ -264,19 +264,19 @@ fn check_depth(bytes: &[u8]) -> Result<(), LoadError> {
 }
 
 fn damaged(error: wasmparser::BinaryReaderError) -> LoadError {
-    LoadError::Damaged(inert(&error.to_string()))
+    LoadError::Damaged(sanitized(&error.to_string()))
 }
 
 fn check_magic(bytes: &[u8]) -> Result<(), LoadError> {
     if !bytes.starts_with(b"\0asm") {
-        let begins = String::from_utf8_lossy(&bytes[..bytes.len().min(16)]);
-        return Err(LoadError::NotWasm { begins: inert(&begins) });
+        let on_start = String::from_utf8_lossy(&bytes[..bytes.len().min(16)]);
+        return Err(LoadError::NotWasm { on_start: sanitized(&on_start) });
     }
     match Parser::new(0).parse_all(bytes).next() {
         Some(Ok(Payload::Version { encoding: Encoding::Component, .. })) => Ok(()),
         Some(Ok(Payload::Version { encoding: Encoding::Module, .. })) => Err(LoadError::CoreModule),
         Some(Ok(_)) | None => Err(LoadError::Damaged("it has no header".into())),
-        Some(Err(error)) => Err(LoadError::Damaged(inert(&error.to_string()))),
+        Some(Err(error)) => Err(LoadError::Damaged(sanitized(&error.to_string()))),
     }
 }
 
@@ -348,7 +348,7 @@ fn kind_of(name: &str) -> ImportKind {
         return ImportKind::OtherVersion;
     }
     match CAPABILITIES.iter().find(|(known, _)| *known == interface) {
-        Some((name, reach)) => ImportKind::Capability { name, reach: *reach },
+        Some((name, access_of)) => ImportKind::Capability { name, access_of: *access_of },
         None => ImportKind::Unknown,
     }
 }

@@ -7,7 +7,7 @@ use crate::bindings::salve::cluster::{
 use crate::inspect::Inspection;
 use crate::load_error::Ungranted;
 use crate::state::State;
-use salve_core::effect::Reach;
+use salve_core::effect::Access;
 use salve_core::grants::Grants;
 use wasmtime::Engine;
 use wasmtime::component::{HasSelf, Linker};
@@ -47,7 +47,7 @@ const INTERFACES: &[(&str, Link)] = &[
 pub(crate) fn ungranted(inspection: &Inspection, linking: Linking<'_>) -> Result<(), Ungranted> {
     let mut capabilities: Vec<_> = inspection
         .known()
-        .filter(|(name, reach)| !given(name, *reach, linking))
+        .filter(|(name, access_of)| !given(name, *access_of, linking))
         .map(|(name, _)| name)
         .collect();
     capabilities.dedup();
@@ -62,18 +62,21 @@ pub(crate) fn linker(
 ) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     for (name, link) in INTERFACES {
-        if inspection.known().any(|(known, reach)| known == *name && given(known, reach, linking)) {
+        if inspection
+            .known()
+            .any(|(known, access_of)| known == *name && given(known, access_of, linking))
+        {
             link(&mut linker)?;
         }
     }
     Ok(linker)
 }
 
-fn given(name: &str, reach: Reach, linking: Linking<'_>) -> bool {
-    match (reach, linking) {
-        (Reach::Given | Reach::Look, _) | (Reach::Touch, Linking::Every) => true,
+fn given(name: &str, access_of: Access, linking: Linking<'_>) -> bool {
+    match (access_of, linking) {
+        (Access::Builtin | Access::Read, _) | (Access::Write, Linking::Every) => true,
         // mutant ungranted-writes-linked: grants.names ~> !grants.layers.is_empty() || grants.names
-        (Reach::Touch, Linking::Granted(grants)) => grants.names(name),
+        (Access::Write, Linking::Granted(grants)) => grants.names(name),
     }
 }
 

@@ -8,11 +8,11 @@ use crate::inspect::{DEPTH_CEILING, SIZE_CEILING};
 pub enum LoadError {
     /// It is something else.
     #[error(
-        "this is no WebAssembly: it begins with {begins:?}; give the `.wasm` file that the guest's build made"
+        "this is no WebAssembly: it begins with {on_start:?}; give the `.wasm` file that the guest's build made"
     )]
     NotWasm {
         /// Its first characters.
-        begins: String,
+        on_start: String,
     },
     /// It is WebAssembly, but not a component.
     #[error(

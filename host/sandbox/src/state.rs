@@ -4,7 +4,7 @@ use crate::capabilities::Cursor;
 use crate::engine::{Ceilings, HANDLE_CEILING};
 use crate::guest_end::{Broken, Misuse};
 use salve_core::document::Limits;
-use salve_core::effect::Ask;
+use salve_core::effect::TypedCall;
 use salve_core::outcome::Error;
 use salve_run::Run;
 use wasmtime::component::{Resource, ResourceTable};
@@ -30,16 +30,16 @@ impl State {
     }
 
     /// Through the door. What the guest said before is no last word any more.
-    pub(crate) async fn ask<A: Ask>(
+    pub(crate) async fn ask<A: TypedCall>(
         &mut self,
         ask: A,
     ) -> wasmtime::Result<Result<A::Answer, Error>> {
         self.last_note = None;
-        Ok(self.run.perform(ask).await?)
+        Ok(self.run.call(ask).await?)
     }
 
     /// The same for a function that has no error to answer.
-    pub(crate) async fn ask_plainly<A: Ask>(
+    pub(crate) async fn ask_infallible<A: TypedCall>(
         &mut self,
         call: &'static str,
         ask: A,
@@ -48,7 +48,7 @@ impl State {
     }
 
     /// Takes places for so many more handles.
-    pub(crate) fn take_places(&mut self, wanted: usize) -> Result<(), Error> {
+    pub(crate) fn reserve_handles(&mut self, wanted: usize) -> Result<(), Error> {
         let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
         if wanted > HANDLE_CEILING - self.handles {
             return Err(Error::Invalid(format!(
@@ -60,7 +60,7 @@ impl State {
         Ok(())
     }
 
-    pub(crate) fn free_places(&mut self, freed: usize) {
+    pub(crate) fn release_handles(&mut self, freed: usize) {
         self.handles = self.handles.saturating_sub(u32::try_from(freed).unwrap_or(u32::MAX));
     }
 
@@ -78,7 +78,7 @@ impl State {
     /// Forgets a cursor; an unknown one is none to forget.
     pub(crate) fn drop_cursor(&mut self, handle: Resource<Cursor>) {
         if self.cursors.delete(handle).is_ok() {
-            self.free_places(1);
+            self.release_handles(1);
         }
     }
 }

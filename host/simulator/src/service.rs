@@ -79,7 +79,7 @@ impl Simulator {
                 Body::once(Bytes::from_static(b"<html>proxy</html>")),
             ))),
             (Some(Answer::Status { code, retry_after }), _) => {
-                let mut refusal = Refusal::new(code, sentence(code));
+                let mut refusal = Refusal::new(code, message(code));
                 refusal.retry_after = retry_after;
                 Some(Ok(refuse(&refusal)))
             }
@@ -173,7 +173,7 @@ fn respond_with(code: u16, media_type: Option<&'static str>, body: Body) -> Resp
 }
 
 /// What a real API server says with a code.
-fn sentence(code: u16) -> &'static str {
+fn message(code: u16) -> &'static str {
     match code {
         401 => "Unauthorized",
         403 => "forbidden: the simulated fault says no",

@@ -57,7 +57,7 @@ pub struct Change {
     /// The object after it (for a deletion: its last state).
     pub object: Arc<Value>,
     /// The object before it.
-    pub prior: Option<Arc<Value>>,
+    pub observed: Option<Arc<Value>>,
 }
 
 /// How many changes watches can still read; older ones answer 410.
@@ -117,16 +117,16 @@ impl Store {
     /// Puts `object` at `key`, moving its version. An object whose last finalizer has gone while it was
     /// terminating is removed. Returns the stored state; a put that changes nothing moves nothing.
     pub fn put(&mut self, key: &Key, mut object: Value) -> Arc<Value> {
-        let prior = self.objects.get(key).cloned();
-        if let Some(prior) = &prior {
-            if **prior == object {
-                return prior.clone();
+        let observed = self.objects.get(key).cloned();
+        if let Some(observed) = &observed {
+            if **observed == object {
+                return observed.clone();
             }
-            if generation_moves(prior, &object) {
+            if generation_moves(observed, &object) {
                 set(
                     &mut object,
                     &["metadata", "generation"],
-                    number(prior, "/metadata/generation") + 1,
+                    number(observed, "/metadata/generation") + 1,
                 );
             }
         }
@@ -143,13 +143,13 @@ impl Store {
         set(&mut object, &["metadata", "resourceVersion"], self.version.to_string());
         let object = Arc::new(object);
         self.objects.insert(key.clone(), object.clone());
-        let what = if prior.is_some() { What::Modified } else { What::Added };
+        let what = if observed.is_some() { What::Modified } else { What::Added };
         self.record(Change {
             what,
             key: key.clone(),
             version: self.version,
             object: object.clone(),
-            prior,
+            observed,
         });
         object
     }
@@ -164,9 +164,9 @@ impl Store {
 
     /// Removes the object at `key`, whatever its finalizers say.
     pub fn remove(&mut self, key: &Key) -> Option<Arc<Value>> {
-        let prior = self.objects.remove(key)?;
+        let observed = self.objects.remove(key)?;
         self.version += 1;
-        let mut last = (*prior).clone();
+        let mut last = (*observed).clone();
         set(&mut last, &["metadata", "resourceVersion"], self.version.to_string());
         let object = Arc::new(last);
         self.record(Change {
@@ -174,7 +174,7 @@ impl Store {
             key: key.clone(),
             version: self.version,
             object: object.clone(),
-            prior: Some(prior),
+            observed: Some(observed),
         });
         Some(object)
     }
@@ -205,7 +205,7 @@ impl Store {
 }
 
 /// Generation counts changes of what is wanted: everything but metadata and status, and the wish to be deleted.
-fn generation_moves(prior: &Value, object: &Value) -> bool {
+fn generation_moves(observed: &Value, object: &Value) -> bool {
     let wanted = |value: &Value| {
         let mut value = value.clone();
         if let Some(map) = value.as_object_mut() {
@@ -214,8 +214,9 @@ fn generation_moves(prior: &Value, object: &Value) -> bool {
         }
         value
     };
-    prior.pointer("/metadata/generation").is_some()
-        && (wanted(prior) != wanted(object) || is_terminating(prior) != is_terminating(object))
+    observed.pointer("/metadata/generation").is_some()
+        && (wanted(observed) != wanted(object)
+            || is_terminating(observed) != is_terminating(object))
 }
 
 /// The reference that makes `owner` the controller of another object.

@@ -1,5 +1,5 @@
 use crate::can_be_shown;
-use salve_core::effect::Reach;
+use salve_core::effect::Access;
 use salve_core::permission::needs::functions;
 use salve_sandbox::{Sandbox, inspect};
 use std::sync::LazyLock;
@@ -20,7 +20,7 @@ pub fn component(bytes: &[u8]) {
     inspection.unknown_functions();
     inspection.upper_bound();
     functions(inspection.imported());
-    inspection.capabilities(Reach::Given);
+    inspection.capabilities(Access::Builtin);
     if bytes.len() <= COMPILED
         && let Err(error) = SANDBOX.load(bytes)
     {

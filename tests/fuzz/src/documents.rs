@@ -1,6 +1,6 @@
 use crate::can_be_shown;
 use salve_core::document::{API_VERSION, Broken, Policy, Remediation};
-use salve_core::effect::{Ask as _, query_pvcs::Claims};
+use salve_core::effect::{TypedCall as _, query_pvcs::ListPvcs};
 use salve_core::grants::{Grants, Layer, Tally};
 use serde::Serialize;
 use serde_json::json;
@@ -40,7 +40,7 @@ fn again<T: Serialize>(read: &T, kind: &str, by: impl Fn(&str) -> Result<T, Brok
 /// Its grants can be asked, and a denial can be shown.
 fn holds(layer: Layer) {
     let grants = Grants { layers: vec![layer] };
-    let asked = Claims { namespaces: vec!["media".into()] }.effect();
+    let asked = ListPvcs { namespaces: vec!["media".into()] }.effect();
     if let Err(denial) = grants.decide(&asked, &Tally::default()) {
         can_be_shown(&denial.to_string());
     }

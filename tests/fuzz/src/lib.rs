@@ -13,12 +13,12 @@ pub use documents::documents;
 pub use logs::logs;
 pub use run_file::run_file;
 
-use salve_core::text::inert;
+use salve_core::text::sanitized;
 
 /// Panics unless a person can be shown these lines: something is said, and nothing in it moves a terminal.
 fn can_be_shown(text: &str) {
     assert!(!text.trim().is_empty(), "an error that says nothing");
     for line in text.lines() {
-        assert_eq!(inert(line), line, "this would reach a terminal");
+        assert_eq!(sanitized(line), line, "this would reach a terminal");
     }
 }

@@ -6,11 +6,11 @@ use http_body_util::Full;
 use jiff::{Timestamp, ToSpan};
 use salve_core::Millis;
 use salve_core::effect::shared::ObjectRef;
-use salve_core::effect::tail_logs::{Line, Next, Query};
-use salve_core::effect::{Answer, Ask, Effect};
+use salve_core::effect::tail_logs::{Line, NextPage, Query};
+use salve_core::effect::{Answer, Effect, TypedCall};
 use salve_core::footprint::Footprint;
 use salve_core::outcome::Error;
-use salve_kubernetes::{Cluster, Performer};
+use salve_kubernetes::{Cluster, ClusterBackend};
 use salve_run::{Backend, Clock};
 use serde_json::{Value, json};
 use std::convert::Infallible;
@@ -81,12 +81,13 @@ fn paged(query: Query, log: Vec<u8>) -> Result<Vec<Line>, Error> {
             let answer = answer(request.uri(), &log);
             async move { Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(answer)))) }
         });
-        let performer = Performer::new(Cluster::over(server, Arc::new(Still), "fuzzed"), "run", 0);
+        let performer =
+            ClusterBackend::new(Cluster::over(server, Arc::new(Still), "fuzzed"), "run", 0);
         let (mut after, mut lines) = (vec![], vec![]);
         for _ in 0..PAGES {
-            let next = Next { query: query.clone(), after }.effect();
-            let Effect::Look(look) = &next else { unreachable!("a page is a look") };
-            let Answer::LogPage(page) =
+            let next = NextPage { query: query.clone(), after }.effect();
+            let Effect::Read(look) = &next else { unreachable!("a page is a look") };
+            let Answer::NextPage(page) =
                 performer.look(look, &Footprint::new(&next, vec![])).await?
             else {
                 unreachable!("the answer of a page")

@@ -60,7 +60,7 @@ pub fn pattern() -> Came {
         };
         let page = tail_logs::open(&query).and_then(|cursor| cursor.next());
         told.push(page.map_or_else(
-            |error| error.sentence().to_owned(),
+            |error| error.message().to_owned(),
             |page| format!("{} lines", page.lines.len()),
         ));
     }

@@ -38,7 +38,7 @@ pub fn handles() -> Came {
     for opened in 0..1_000_000 {
         match tail_logs::open(&query) {
             Ok(cursor) => std::mem::forget(cursor),
-            Err(error) => return Ok(format!("{opened} cursors, then: {}", error.sentence())),
+            Err(error) => return Ok(format!("{opened} cursors, then: {}", error.message())),
         }
     }
     Ok("a million cursors".into())
@@ -51,8 +51,8 @@ pub fn shout() -> Came {
 
 pub fn list() -> Came {
     let namespaces = vec!["media".to_owned(); 200_000];
-    Ok(query_pvcs::claims(&namespaces)
-        .map_or_else(|error| error.sentence().to_owned(), |claims| format!("GOT {}", claims.len())))
+    Ok(query_pvcs::list_pvcs(&namespaces)
+        .map_or_else(|error| error.message().to_owned(), |pvcs| format!("GOT {}", pvcs.len())))
 }
 
 /// A string that claims to be longer than the memory that it lies in.

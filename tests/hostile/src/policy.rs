@@ -1,7 +1,7 @@
 //! What no grant names: other objects, names that are paths, Secrets by whatever name. Every answer goes into the sentence.
 
 use crate::Came;
-use salve_sdk::delete_replicationsources::{Frozen, Pace, delete};
+use salve_sdk::delete_replicationsources::{DeletionTarget, Pacing, delete};
 use salve_sdk::suspend_flux::suspend;
 use salve_sdk::types::{FluxKind, FluxRef};
 use salve_sdk::{
@@ -16,7 +16,7 @@ impl Told {
     fn tell(&mut self, what: &str, answer: Result<String, Error>) {
         self.0.push(format!(
             "{what:?}: {}",
-            answer.unwrap_or_else(|error| error.sentence().to_owned())
+            answer.unwrap_or_else(|error| error.message().to_owned())
         ));
     }
     fn came(self) -> Came {
@@ -85,8 +85,8 @@ pub fn secrets() -> Came {
 /// Namespaces and names that mean something else to somebody else.
 pub fn names() -> Came {
     let mut told = Told::default();
-    let claims = |namespace: &str| {
-        query_pvcs::claims(&[namespace.to_owned()]).map(|claims| format!("GOT {}", claims.len()))
+    let pvcs = |namespace: &str| {
+        query_pvcs::list_pvcs(&[namespace.to_owned()]).map(|pvcs| format!("GOT {}", pvcs.len()))
     };
     for namespace in [
         "kube-system",
@@ -106,12 +106,9 @@ pub fn names() -> Came {
         "-media",
         "media.kube-system",
     ] {
-        told.tell("claims", claims(namespace));
+        told.tell("claims", pvcs(namespace));
     }
-    told.tell(
-        "no namespace",
-        query_pvcs::claims(&[]).map(|claims| format!("GOT {}", claims.len())),
-    );
+    told.tell("no namespace", query_pvcs::list_pvcs(&[]).map(|pvcs| format!("GOT {}", pvcs.len())));
     told.tell("a namespaced kind of the whole cluster", objects("", "configmaps", None, None));
     told.came()
 }
@@ -149,13 +146,16 @@ pub fn others() -> Came {
     for (namespace, name) in
         [("media", "plex"), ("ai", "ollama"), ("media", "../../ai/replicationsources/ollama")]
     {
-        let frozen = Frozen {
+        let frozen = DeletionTarget {
             object: ObjectRef::new(namespace, name),
             uid: "x".into(),
             digest: "x".into(),
-            why: "to reach".into(),
+            reason: "to reach".into(),
         };
-        told.tell("delete", delete(&[frozen], Pace { at_once: 1, pause: 0 }).map(|_| "GOT".into()));
+        told.tell(
+            "delete",
+            delete(&[frozen], Pacing { batch_size: 1, interval_ms: 0 }).map(|_| "GOT".into()),
+        );
     }
     let deployment = ObjectRef::new("flux-system", "kustomize-controller");
     told.tell(
@@ -199,7 +199,7 @@ pub fn others() -> Came {
 /// What it may suspend, with words that would say more than a reason.
 pub fn marks() -> Came {
     let mut told = Told::default();
-    let own = |name: &str| FluxRef {
+    let local = |name: &str| FluxRef {
         kind: FluxKind::Kustomization,
         namespace: "media".into(),
         name: name.into(),
@@ -209,23 +209,23 @@ pub fn marks() -> Came {
         "a\nmetadata:\n  finalizers: [evil]".into(),
         "\",\"finalizers\":[\"evil\"],\"x\":\"".into(),
     ] {
-        told.tell("reason", suspend(&[own("nobody")], &reason, 10).map(|_| "GOT".into()));
+        told.tell("reason", suspend(&[local("nobody")], &reason, 10).map(|_| "GOT".into()));
     }
     told.tell(
         "twice in a set",
-        suspend(&[own("plex"), own("plex")], "twice", 10).map(|_| "GOT".into()),
+        suspend(&[local("plex"), local("plex")], "twice", 10).map(|_| "GOT".into()),
     );
-    let sonarr = Frozen {
+    let sonarr = DeletionTarget {
         object: ObjectRef::new("media", "sonarr"),
         uid: "x".into(),
         digest: "x".into(),
-        why: "all at once".into(),
+        reason: "all at once".into(),
     };
     told.tell(
         "all at once",
-        delete(&[sonarr], Pace { at_once: 65, pause: 0 }).map(|_| "GOT".into()),
+        delete(&[sonarr], Pacing { batch_size: 65, interval_ms: 0 }).map(|_| "GOT".into()),
     );
     told.tell("none", suspend(&[], "none", 10).map(|_| "GOT".into()));
-    told.tell("for ever", suspend(&[own("nobody")], "drain", u32::MAX).map(|_| "GOT".into()));
+    told.tell("for ever", suspend(&[local("nobody")], "drain", u32::MAX).map(|_| "GOT".into()));
     told.came()
 }

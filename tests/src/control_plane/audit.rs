@@ -92,22 +92,22 @@ impl AuditLog {
 }
 
 fn entry(event: &Value) -> Entry {
-    let own = |pointer| text(event, pointer).to_owned();
+    let local = |pointer| text(event, pointer).to_owned();
     Entry {
-        received: own("/requestReceivedTimestamp"),
-        user: own("/user/username"),
+        received: local("/requestReceivedTimestamp"),
+        user: local("/user/username"),
         impersonated: event
             .pointer("/impersonatedUser/username")
             .and_then(Value::as_str)
             .map(str::to_owned),
-        user_agent: own("/userAgent"),
-        verb: own("/verb"),
-        uri: own("/requestURI"),
-        group: own("/objectRef/apiGroup"),
-        resource: own("/objectRef/resource"),
-        subresource: own("/objectRef/subresource"),
-        namespace: own("/objectRef/namespace"),
-        name: own("/objectRef/name"),
+        user_agent: local("/userAgent"),
+        verb: local("/verb"),
+        uri: local("/requestURI"),
+        group: local("/objectRef/apiGroup"),
+        resource: local("/objectRef/resource"),
+        subresource: local("/objectRef/subresource"),
+        namespace: local("/objectRef/namespace"),
+        name: local("/objectRef/name"),
         code: event["responseStatus"]["code"].as_u64().unwrap_or_default(),
         request: event["requestObject"].clone(),
     }

@@ -15,7 +15,7 @@ use super::{ControlPlane, Kind, eventually, kinds};
 pub const NAMESPACE: &str = "flux-system";
 
 /// How long Flux may take to clone and apply a small repository.
-const PATIENCE: Duration = Duration::from_secs(90);
+const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Running Flux controllers. They end with this value.
 pub struct Flux {
@@ -42,7 +42,7 @@ impl Flux {
             format!("--storage-addr={artifacts}"),
             format!("--storage-adv-addr={artifacts}"),
         ];
-        for (user, own) in
+        for (user, local) in
             [(User::SourceController, &of_storage[..]), (User::KustomizeController, &[])]
         {
             let mut arguments = vec![
@@ -50,7 +50,7 @@ impl Flux {
                 format!("--metrics-addr=127.0.0.1:{}", free_port()?),
                 format!("--health-addr=127.0.0.1:{}", free_port()?),
             ];
-            arguments.extend_from_slice(own);
+            arguments.extend_from_slice(local);
             let variables = [
                 ("KUBECONFIG", plane.kubeconfig(user).display().to_string()),
                 ("RUNTIME_NAMESPACE", NAMESPACE.to_owned()),
@@ -77,7 +77,7 @@ impl Flux {
         let Flux { cluster, processes } = self;
         eventually(
             &format!("{} {namespace}/{name} becomes ready", kind.kind),
-            PATIENCE,
+            TIMEOUT,
             async || {
                 processes.all_alive()?;
                 let object = cluster.get(kind, namespace, name).await?;
@@ -102,7 +102,7 @@ impl Flux {
         let Flux { cluster, processes } = self;
         eventually(
             &format!("{} {namespace}/{name} is reconciled", kind.kind),
-            PATIENCE,
+            TIMEOUT,
             async || {
                 processes.all_alive()?;
                 let object = cluster.get(kind, namespace, name).await?;
@@ -121,7 +121,7 @@ impl Flux {
         let Flux { cluster, processes } = self;
         eventually(
             &format!("Kustomization {namespace}/{name} comes to rest"),
-            PATIENCE,
+            TIMEOUT,
             async || {
                 processes.all_alive()?;
                 let object = cluster.get(&kinds::KUSTOMIZATIONS, namespace, name).await?;

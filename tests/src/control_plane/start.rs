@@ -14,7 +14,7 @@ use super::process::Processes;
 use super::{ControlPlane, built, eventually, kinds};
 
 /// How long any step of the start may take on a machine that is busy with something else.
-const PATIENCE: Duration = Duration::from_secs(90);
+const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// The pretended nodes.
 const NODES: [&str; 2] = ["node-1", "node-2"];
@@ -46,14 +46,14 @@ pub async fn start() -> Result<ControlPlane> {
 
     plane.start_store_and_server(server_port)?;
     let credentials = &plane.credentials;
-    eventually("the API server makes its certificate", PATIENCE, async || {
+    eventually("the API server makes its certificate", TIMEOUT, async || {
         plane.processes.all_alive()?;
         ensure!(credentials.certificate().is_file(), "no certificate yet");
         Ok(())
     })
     .await?;
     let cluster = plane.cluster(User::Administrator).await?;
-    eventually("the API server is ready", PATIENCE, async || {
+    eventually("the API server is ready", TIMEOUT, async || {
         plane.processes.all_alive()?;
         cluster.text("/readyz").await
     })
@@ -158,7 +158,7 @@ impl ControlPlane {
             cluster.apply(&node).await?;
         }
         for name in NODES {
-            eventually("a node becomes ready", PATIENCE, async || {
+            eventually("a node becomes ready", TIMEOUT, async || {
                 self.processes.all_alive()?;
                 let node = cluster.get(&kinds::NODES, "", name).await?;
                 ensure!(is_true(&node, "Ready"), "{name}: {}", node["status"]["conditions"]);
@@ -166,7 +166,7 @@ impl ControlPlane {
             })
             .await?;
         }
-        eventually("the controllers work", PATIENCE, async || {
+        eventually("the controllers work", TIMEOUT, async || {
             self.processes.all_alive()?;
             cluster.get(&kinds::SERVICE_ACCOUNTS, "default", "default").await
         })

@@ -13,7 +13,7 @@ pub const STRATEGIC: &str = "application/strategic-merge-patch+json";
 pub const JSON_PATCH: &str = "application/json-patch+json";
 
 /// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(90);
+const TIMEOUT: Duration = Duration::from_secs(90);
 
 #[derive(Clone)]
 pub struct Cluster {
@@ -138,13 +138,13 @@ impl Cluster {
             match &self.place {
                 Place::Simulated(simulator) => {
                     assert!(
-                        looks < PATIENCE.as_secs(),
-                        "{what}: not within {PATIENCE:?} of the simulator's time"
+                        looks < TIMEOUT.as_secs(),
+                        "{what}: not within {TIMEOUT:?} of the simulator's time"
                     );
                     simulator.clock().advance(Duration::from_secs(1));
                 }
                 Place::Real(_) => {
-                    assert!(began.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+                    assert!(began.elapsed() < TIMEOUT, "{what}: not within {TIMEOUT:?}");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }

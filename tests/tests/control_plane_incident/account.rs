@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use salve_core::effect::Ask;
-use salve_core::effect::host::{Access, Identity, Policies, Policy};
+use salve_core::effect::TypedCall;
+use salve_core::effect::host::{CheckPolicies, GetIdentity, Policy, ReviewAccess};
 use salve_core::footprint::{Asked, Footprint, Verb};
-use salve_core::journal::{Closing, Entry as Line, Header, Opened};
+use salve_core::journal::{Entry as Line, Header, Opened, RunResult};
 use salve_run::RunFile;
 use salve_tests::control_plane::Entry;
 use serde_json::Value;
@@ -34,7 +34,7 @@ impl Account {
     }
 
     /// How it came out.
-    pub fn closing(&self) -> &Closing {
+    pub fn closing(&self) -> &RunResult {
         self.lines.last().and_then(Line::verdict).expect("it was looked at when the file was read")
     }
 
@@ -76,13 +76,13 @@ impl Account {
             _ => None,
         });
         let mut footprints: Vec<Footprint> = effects
-            .map(|effect| Footprint::new(effect, grants.followed(effect.capability())))
+            .map(|effect| Footprint::new(effect, grants.granted_namespaces(effect.capability())))
             .collect();
         // Asked before there is a run.
-        footprints.push(Footprint::new(&Identity {}.effect(), vec![]));
-        footprints.push(Footprint::new(&Access { requests: vec![] }.effect(), vec![]));
+        footprints.push(Footprint::new(&GetIdentity {}.effect(), vec![]));
+        footprints.push(Footprint::new(&ReviewAccess { requests: vec![] }.effect(), vec![]));
         footprints.push(Footprint::new(
-            &Policies {
+            &CheckPolicies {
                 policies: role::policies()
                     .into_iter()
                     .map(|name| Policy { name, spec: Value::Null, binding: Value::Null })
@@ -163,8 +163,11 @@ impl Account {
 /// Whether this change is of this entry.
 fn answers(opened: &Opened, entry: &Entry, asked: &Asked<'_>) -> bool {
     let footprint = Footprint::new(&opened.effect, vec![]);
-    let known =
-        opened.prior.objects.iter().any(|object| object["metadata"]["name"] == entry.name.as_str());
+    let known = opened
+        .observed
+        .objects
+        .iter()
+        .any(|object| object["metadata"]["name"] == entry.name.as_str());
     let fields = asked.verb != Verb::Patch || footprint.covers_patch(&entry.request).is_ok();
     known && fields && footprint.covers(asked).is_ok()
 }

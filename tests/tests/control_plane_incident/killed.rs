@@ -12,7 +12,7 @@ use salve_tests::control_plane::party::Manner;
 use salve_tests::control_plane::{eventually, scene};
 
 use crate::account::{Account, mutations};
-use crate::stage::{PATIENCE, Stage, guest};
+use crate::stage::{Stage, TIMEOUT, guest};
 
 /// So many kills in one control plane: its audit log is read anew for each run.
 const ON_ONE: usize = 40;
@@ -115,7 +115,7 @@ async fn run(stage: &Stage, tally: &mut Tally, random: &mut Random) -> Result<()
         closing.verdict.word()
     );
     ensure!(
-        closing.verdict != Verdict::LeftOpen && closing.is_whole(),
+        closing.verdict != Verdict::ActionRequired && closing.is_whole(),
         "nothing stood in its way: {closing:?}"
     );
     assert_eq!(stage.suspensions().await?, flux, "Flux is as it was: {closing:?}");
@@ -125,7 +125,7 @@ async fn run(stage: &Stage, tally: &mut Tally, random: &mut Random) -> Result<()
     if closing.verdict == Verdict::Fixed {
         stage.scene.until_bound(&scene::STUCK).await?;
     }
-    eventually("Flux brings back what Git declares", PATIENCE, async || {
+    eventually("Flux brings back what Git declares", TIMEOUT, async || {
         let sources = stage.sources().await?;
         let missing: Vec<_> = scene::APPS
             .iter()

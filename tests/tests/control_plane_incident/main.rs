@@ -20,7 +20,7 @@ use salve_tests::salve::Told;
 use serde_json::{Value, json};
 
 use account::mutations;
-use stage::{PATIENCE, Stage, guest};
+use stage::{Stage, TIMEOUT, guest};
 
 #[tokio::test(flavor = "multi_thread")]
 #[cfg_attr(not(control_plane), ignore = "needs the control plane: cargo xtask control-plane")]
@@ -165,7 +165,7 @@ async fn however_a_run_is_stopped_flux_is_given_back() -> Result<()> {
         );
         assert_eq!(stage.suspensions().await?, flux, "after {signals:?}: {told}");
         assert_eq!(stage.marked().await?, Vec::<String>::new(), "after {signals:?}: {told}");
-        eventually("Flux works again", PATIENCE, async || {
+        eventually("Flux works again", TIMEOUT, async || {
             let sources = stage.sources().await?;
             ensure!(
                 scene::APPS
@@ -209,7 +209,7 @@ async fn stopped(stage: &Stage, signals: &[&str], resource: &str, mode: &str) ->
     // Slow enough that it cannot be through before the signal arrives.
     let running =
         stage.salve.start("run", &guest(&[mode, "deletions-at-once=1", "deletion-pause=700"]))?;
-    eventually("a change is seen", PATIENCE, async || {
+    eventually("a change is seen", TIMEOUT, async || {
         let asked = stage.asked_since(since)?;
         ensure!(
             mutations(&asked).any(|entry| entry.resource == resource && entry.is_granted()),
@@ -223,8 +223,8 @@ async fn stopped(stage: &Stage, signals: &[&str], resource: &str, mode: &str) ->
     }
     let told = running.end().await?;
     told.is(1, "not-fixed")?;
-    let sentence = told.report["sentence"].as_str().unwrap_or_default();
-    ensure!(sentence.starts_with("stopped by you"), "{told}");
+    let summary = told.report["sentence"].as_str().unwrap_or_default();
+    ensure!(summary.starts_with("stopped by you"), "{told}");
     let account = stage.account(&told, since)?;
     account.is_whole()?;
     let changes = account.mutations();
@@ -248,10 +248,10 @@ async fn the_cluster_refuses(stage: &Stage) -> Result<()> {
     let sources = stage.sources().await?;
     let (told, asked) = stage.run_as("system:serviceaccount:salve:lesser", &kubeconfig).await?;
     told.is(4, "failed")?;
-    let sentence = told.report["sentence"].as_str().unwrap_or_default();
+    let summary = told.report["sentence"].as_str().unwrap_or_default();
     ensure!(
-        sentence.contains("the cluster's own RBAC")
-            && sentence.contains("cannot delete resource \"replicationsources\""),
+        summary.contains("the cluster's own RBAC")
+            && summary.contains("cannot delete resource \"replicationsources\""),
         "{told}"
     );
     let refused: BTreeSet<&str> =
@@ -328,7 +328,7 @@ async fn by_a_token_of_the_account(stage: &Stage) -> Result<()> {
     let told = stage.administrator().tell("run", &arguments).await?;
     told.is(0, "nothing-to-do")?;
     assert_eq!(told.report["cluster"]["user"], role::USER);
-    assert_eq!(rings(&told), [("host", true), ("role", true), ("admission", true)], "{told}");
+    assert_eq!(enforcement(&told), [("host", true), ("role", true), ("admission", true)], "{told}");
     let asked = stage.asked_by(User::Administrator.name(), since)?;
     let ours: Vec<String> = asked
         .iter()
@@ -355,14 +355,22 @@ async fn by_a_token_of_the_account(stage: &Stage) -> Result<()> {
             .kubectl(&["patch", "validatingadmissionpolicy", policy, "--type=json", "-p", &patch])
             .await?;
         let told = stage.administrator().tell("run", &arguments).await?;
-        assert_eq!(rings(&told), [("host", true), ("role", true), ("admission", held)], "{told}");
+        assert_eq!(
+            enforcement(&told),
+            [("host", true), ("role", true), ("admission", held)],
+            "{told}"
+        );
         let why = told.report["cluster"]["rings"][2]["why"].as_str().unwrap_or_default();
         ensure!(held || why.contains(&format!("no {policy} as these documents make it")), "{why}");
     }
 
     let told = stage.administrator().tell("run", &guest(&[])).await?;
     told.is(0, "nothing-to-do")?;
-    assert_eq!(rings(&told), [("host", true), ("role", false), ("admission", false)], "{told}");
+    assert_eq!(
+        enforcement(&told),
+        [("host", true), ("role", false), ("admission", false)],
+        "{told}"
+    );
     ensure!(
         told.report["cluster"]["rings"][1]["why"]
             .as_str()
@@ -381,9 +389,11 @@ async fn by_a_token_of_the_account(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-fn rings(told: &Told) -> Vec<(&str, bool)> {
-    let rings = told.report["cluster"]["rings"].as_array().into_iter().flatten();
-    rings.map(|ring| (ring["name"].as_str().unwrap_or_default(), ring["holds"] == true)).collect()
+fn enforcement(told: &Told) -> Vec<(&str, bool)> {
+    let enforcement = told.report["cluster"]["rings"].as_array().into_iter().flatten();
+    enforcement
+        .map(|ring| (ring["name"].as_str().unwrap_or_default(), ring["holds"] == true))
+        .collect()
 }
 
 /// `salve doctor`: before and after a leftover that a dead run might have left.

@@ -5,7 +5,7 @@ use salve_tests::control_plane::party::Manner;
 use salve_tests::control_plane::{eventually, kind, scene};
 use serde_json::json;
 
-use crate::stage::{PATIENCE, Stage};
+use crate::stage::{Stage, TIMEOUT};
 
 /// Kustomizations are suspended in one namespace and asked to reconcile in others; Deployments are restarted where a pattern says so.
 const REMEDIATION: &str = "
@@ -95,7 +95,7 @@ async fn each_field_changes_only_where_its_effect_is_granted() -> Result<()> {
     ];
     // A policy holds a moment after it is made.
     for (kind, namespace, name, change, words) in refused {
-        eventually("it is refused", PATIENCE, async || {
+        eventually("it is refused", TIMEOUT, async || {
             let said = patch(kind, namespace, name, change, true).await;
             ensure!(
                 said.as_ref().is_err_and(|said| said.contains(words)),

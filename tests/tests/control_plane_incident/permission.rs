@@ -9,7 +9,7 @@ use salve_tests::control_plane::{eventually, kind, scene};
 use serde_json::{Value, json};
 
 use crate::role;
-use crate::stage::{PATIENCE, Stage};
+use crate::stage::{Stage, TIMEOUT};
 
 /// Changes of a Kustomization that would be a way to more: none of them is a suspend.
 const KUSTOMIZATION: [(&str, &str); 12] = [
@@ -240,7 +240,7 @@ async fn pods_of_the_driver_alone(hand: &Hand<'_>) -> Result<()> {
             .find(|pod| pod["metadata"]["name"].as_str().is_some_and(|name| name.starts_with(of)));
         pod.with_context(|| format!("no pod of {of} is there"))
     };
-    eventually("the bystander has a pod", PATIENCE, async || pod("bystander").await.map(drop))
+    eventually("the bystander has a pod", TIMEOUT, async || pod("bystander").await.map(drop))
         .await?;
     for (of, refused) in [
         ("bystander", Some("of pods only those of Deployments called *-ctrlplugin, *-provisioner")),
@@ -297,7 +297,7 @@ async fn a_rule_that_is_missing_is_named() -> Result<()> {
             let rule = less["rules"].as_array_mut().context("rules are a list")?.remove(n);
             stage.cluster.apply(&less).await?;
             let wanted = requests(role, &rule);
-            eventually("what is missing is named", PATIENCE, async || {
+            eventually("what is missing is named", TIMEOUT, async || {
                 let told = stage.salve.tell("rbac", &["volsync-unlock", "--check"]).await?;
                 let missing: BTreeSet<String> =
                     told.report["missing"].as_array().into_iter().flatten().map(request).collect();
@@ -311,7 +311,7 @@ async fn a_rule_that_is_missing_is_named() -> Result<()> {
     }
     println!("{rules} rules were taken away, one at a time, and each was missed");
     ensure!(rules > 20, "{rules}");
-    eventually("nothing is missing any more", PATIENCE, async || {
+    eventually("nothing is missing any more", TIMEOUT, async || {
         let told =
             stage.salve.tell("rbac", &["volsync-unlock", "--check", "--output", "human"]).await?;
         ensure!(
@@ -393,7 +393,7 @@ async fn policies_hold(hand: &Hand<'_>) -> Result<()> {
         .filter(|one| one["kind"] == "ValidatingAdmissionPolicyBinding")
         .count();
     ensure!(policies > 0, "no admission policy is shipped");
-    eventually("the policies hold", PATIENCE, async || {
+    eventually("the policies hold", TIMEOUT, async || {
         let patch = r#"{"metadata": {"labels": {"a": "b"}}}"#;
         hand.refused(
             &[

@@ -15,7 +15,7 @@ use crate::account::{Account, mutations, words};
 use crate::role::{ROLE, USER};
 
 /// How long a condition may take to come about.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Shorter waits, and nothing else. The pretended driver needs three seconds for its leases, not three minutes.
 const WAITS: [&str; 4] = ["settle=4", "deletion-pause=100", "snapshot-wait=30", "resume-wait=30"];
@@ -156,7 +156,7 @@ impl Stage {
 
     /// Waits until the pods of the apps that had to wait run.
     pub async fn until_apps_run(&self) -> Result<()> {
-        eventually("the pods of the stuck apps run", PATIENCE, async || {
+        eventually("the pods of the stuck apps run", TIMEOUT, async || {
             for (namespace, name) in scene::STUCK {
                 let pods = self.cluster.list(&kind::PODS, namespace).await?;
                 let runs = pods.iter().any(|pod| {

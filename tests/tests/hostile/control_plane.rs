@@ -23,7 +23,7 @@ const MEMORY: u64 = 768 << 10;
 const PROCESSOR: u64 = 30;
 
 /// So long an attack may take in all, on a slow machine with an unoptimised host.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Each attack, and the exit codes that its end may have: denied or not fixed for those that only ask, broken for those that break.
 const ATTACKS: [(&str, i32); 21] = [
@@ -87,10 +87,10 @@ async fn the_audit_log_of_a_real_api_server_shows_nothing_ungranted() -> Result<
         suspends: false,
     };
     for shape in shapes(scene::OWNER).into_iter().chain([bomb]) {
-        let own = folder.path().join(shape.name.replace(' ', "-"));
-        std::fs::create_dir(&own)?;
-        std::fs::write(own.join("guest.wasm"), &shape.component)?;
-        let document = self::document(&own, &own.join("guest.wasm"))?;
+        let local = folder.path().join(shape.name.replace(' ', "-"));
+        std::fs::create_dir(&local)?;
+        std::fs::write(local.join("guest.wasm"), &shape.component)?;
+        let document = self::document(&local, &local.join("guest.wasm"))?;
         attacks.push(Attack {
             how: shape.name,
             document,
@@ -114,7 +114,7 @@ async fn the_audit_log_of_a_real_api_server_shows_nothing_ungranted() -> Result<
             String::from_utf8_lossy(&output.stderr)
         );
         ensure!(output.status.code() == Some(code), "{how} ended with {:?}: {told}", output.status);
-        ensure!(began.elapsed() < PATIENCE, "{how} took {:.0} s", began.elapsed().as_secs_f64());
+        ensure!(began.elapsed() < TIMEOUT, "{how} took {:.0} s", began.elapsed().as_secs_f64());
         ensure!(!told.contains("GOT") && told.contains(attack.words), "{how}: {told}");
         canary::listen(how, &told)?;
 
@@ -136,10 +136,10 @@ async fn the_audit_log_of_a_real_api_server_shows_nothing_ungranted() -> Result<
                 .iter()
                 .any(|word| entry.uri.contains(word));
             ensure!(!strange, "{how} reached {} {}", entry.verb, entry.uri);
-            let own = entry.uri.contains(&format!("/media/kustomizations/{}", scene::OWNER))
+            let local = entry.uri.contains(&format!("/media/kustomizations/{}", scene::OWNER))
                 || entry.resource == "leases"
                 || entry.resource.starts_with("selfsubject");
-            ensure!(!entry.is_mutation() || own, "{how} changed {} {}", entry.verb, entry.uri);
+            ensure!(!entry.is_mutation() || local, "{how} changed {} {}", entry.verb, entry.uri);
         }
         let after = cluster.get(&kind::KUSTOMIZATIONS, "media", scene::OWNER).await?;
         ensure!(

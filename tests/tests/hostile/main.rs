@@ -9,10 +9,10 @@ mod stopping;
 mod together;
 
 use guests::Guest;
-use salve::arguments::Terms;
-use salve::cluster::Open;
-use salve::guest::Chosen;
-use salve::session::{Dead, Over, Ready, load, replay};
+use salve::arguments::GuestOptions;
+use salve::cluster::ClusterSession;
+use salve::guest::ResolvedGuest;
+use salve::session::{FinishedRun, InterruptedRun, PreparedRun, load, replay};
 use salve::tell::Failed;
 use salve_core::document::Limits;
 use salve_core::grants::Grants;
@@ -20,7 +20,7 @@ use salve_core::journal::Entry;
 use salve_core::outcome::Fault;
 use salve_core::report::Verdict;
 use salve_guest_builder::Project;
-use salve_run::{Mode, Nobody, RunFile};
+use salve_run::{Mode, NoObserver, RunFile};
 use salve_simulator::{Exchange, Incident, Simulator};
 use salve_tests::canary;
 use serde_json::Value;
@@ -54,37 +54,38 @@ fn component() -> &'static PathBuf {
     })
 }
 
-struct Ended {
-    over: Over,
+struct GuestExited {
+    over: FinishedRun,
     _runs: tempfile::TempDir,
     simulator: Simulator,
 }
 
-async fn end(how: &str, mode: Mode) -> Ended {
+async fn end(how: &str, mode: Mode) -> GuestExited {
     run(&std::fs::read(component()).unwrap(), &[format!("how={how}")], mode).await.unwrap()
 }
 
 /// Runs a component under [`REMEDIATION`] in a cluster of its own.
-async fn run(component: &[u8], config: &[String], mode: Mode) -> Result<Ended, Failed> {
+async fn run(component: &[u8], config: &[String], mode: Mode) -> Result<GuestExited, Failed> {
     let folder = tempfile::tempdir().unwrap();
     let (document, file) =
         (folder.path().join("remediation.yaml"), folder.path().join("guest.wasm"));
     std::fs::write(&file, component).unwrap();
     std::fs::write(&document, REMEDIATION.replace("COMPONENT", &file.display().to_string()))
         .unwrap();
-    let terms = Terms { config: config.to_vec(), ..Terms::default() };
+    let terms = GuestOptions { config: config.to_vec(), ..GuestOptions::default() };
     let ready =
-        Ready::prepare(Chosen::find(&document.display().to_string(), &terms)?, &terms).await?;
+        PreparedRun::prepare(ResolvedGuest::find(&document.display().to_string(), &terms)?, &terms)
+            .await?;
     let simulator = Simulator::new(Incident::Playbook);
     canary::plant(&simulator);
-    let open = Open::simulated(simulator.clone()).await?;
-    let over = ready.run(mode, &open, Some(folder.path()), Box::new(Nobody)).await?;
+    let open = ClusterSession::simulated(simulator.clone()).await?;
+    let over = ready.run(mode, &open, Some(folder.path()), Box::new(NoObserver)).await?;
     canary::listen("the report", &serde_json::to_string(&over.report).unwrap()).unwrap();
     canary::listen("the run file", &std::fs::read_to_string(over.file.as_ref().unwrap()).unwrap())
         .unwrap();
     // The record can be read back, whatever the guest put into it.
     assert!(RunFile::read(over.file.as_ref().unwrap()).unwrap().len() > 2);
-    Ok(Ended { over, _runs: folder, simulator })
+    Ok(GuestExited { over, _runs: folder, simulator })
 }
 
 fn plex(simulator: &Simulator) -> Value {
@@ -128,8 +129,8 @@ async fn what_it_suspended_is_given_back_and_the_fault_is_told() {
     ] {
         let ended = end(how, Mode::Live).await;
         let closing = &ended.over.closing;
-        assert_eq!(closing.verdict, verdict, "{how}: {}", closing.sentence);
-        assert!(closing.sentence.contains(words), "{how}: {}", closing.sentence);
+        assert_eq!(closing.verdict, verdict, "{how}: {}", closing.summary);
+        assert!(closing.summary.contains(words), "{how}: {}", closing.summary);
         assert!(is_as_before(&ended.simulator), "{how}: {:#}", plex(&ended.simulator));
         let patches = of_the_guest(&ended.simulator);
         assert_eq!(patches.len(), 2, "{how}: one suspend and one release: {patches:#?}");
@@ -139,7 +140,7 @@ async fn what_it_suspended_is_given_back_and_the_fault_is_told() {
 #[tokio::test]
 async fn a_diagnosis_that_touches_is_denied() {
     let ended = end("return", Mode::Diagnosis).await;
-    assert_eq!(ended.over.closing.verdict, Verdict::Denied, "{}", ended.over.closing.sentence);
+    assert_eq!(ended.over.closing.verdict, Verdict::Denied, "{}", ended.over.closing.summary);
     assert_eq!(ended.simulator.mutations(), vec![]);
 }
 
@@ -161,10 +162,10 @@ async fn it_is_not_believed() {
     let ended = end("lie", Mode::Live).await;
     assert_eq!(ended.over.closing.verdict, Verdict::NotFixed);
     assert!(
-        ended.over.closing.sentence.contains("trust me")
-            && ended.over.closing.sentence.contains("proof"),
+        ended.over.closing.summary.contains("trust me")
+            && ended.over.closing.summary.contains("proof"),
         "{}",
-        ended.over.closing.sentence
+        ended.over.closing.summary
     );
 }
 
@@ -174,7 +175,7 @@ async fn it_reaches_nothing_beyond_its_grants() {
         [("secrets", 22), ("names", 18), ("selectors", 8), ("others", 12), ("marks", 7)]
     {
         let ended = end(how, Mode::Live).await;
-        let told = &ended.over.closing.sentence;
+        let told = &ended.over.closing.summary;
         assert!(!told.contains("GOT"), "{told}");
         assert_eq!(told.lines().count(), answers, "{told}");
         let mutations = of_the_guest(&ended.simulator);
@@ -196,17 +197,17 @@ async fn it_reaches_nothing_beyond_its_grants() {
 
 #[tokio::test]
 async fn its_record_replays_to_the_same_end() {
-    let (own, _) =
+    let (local, _) =
         load(&std::fs::read(component()).unwrap(), "its own", Limits::default()).await.unwrap();
     for how in ["random", "forge", "lines", "paint", "names", "marks", "forget", "panic"] {
         let ended = end(how, Mode::Live).await;
-        let again = replay(&own, RunFile::read(ended.over.file.as_ref().unwrap()).unwrap(), None)
+        let again = replay(&local, RunFile::read(ended.over.file.as_ref().unwrap()).unwrap(), None)
             .await
             .unwrap();
         assert_eq!(again.parts, None, "{how}");
         assert_eq!(
-            (again.closing.verdict, &again.closing.sentence),
-            (ended.over.closing.verdict, &ended.over.closing.sentence),
+            (again.closing.verdict, &again.closing.summary),
+            (ended.over.closing.verdict, &ended.over.closing.summary),
             "{how}"
         );
     }
@@ -214,9 +215,9 @@ async fn its_record_replays_to_the_same_end() {
 
 #[tokio::test]
 async fn nothing_that_could_differ_the_next_time_does() {
-    let once = end("random", Mode::Live).await.over.closing.sentence;
+    let once = end("random", Mode::Live).await.over.closing.summary;
     assert_eq!(
-        end("random", Mode::Live).await.over.closing.sentence,
+        end("random", Mode::Live).await.over.closing.summary,
         once,
         "two runs, two processes of thought, one outcome"
     );
@@ -230,7 +231,7 @@ async fn a_guest_that_leaves_out_what_the_run_did_parts_from_its_record() {
     let path = ended.over.file.as_ref().unwrap();
     let (other, _) =
         load(&Guest::default().component(), "another", Limits::default()).await.unwrap();
-    let (own, _) =
+    let (local, _) =
         load(&std::fs::read(component()).unwrap(), "its own", Limits::default()).await.unwrap();
     // Of the whole run, and of what is there of it when it dies once it has suspended.
     let text = std::fs::read_to_string(path).unwrap();
@@ -244,7 +245,7 @@ async fn a_guest_that_leaves_out_what_the_run_did_parts_from_its_record() {
     for path in [path, &file] {
         let entries = RunFile::read(path).unwrap();
         assert_eq!(
-            replay(&own, entries.clone(), None).await.unwrap().parts,
+            replay(&local, entries.clone(), None).await.unwrap().parts,
             None,
             "{}",
             path.display()
@@ -255,10 +256,10 @@ async fn a_guest_that_leaves_out_what_the_run_did_parts_from_its_record() {
     }
     let (taken, entries) = RunFile::take_up(&file).unwrap();
     let Some(Entry::Header(header)) = entries.first() else { panic!("no header") };
-    let dead = Dead { header: (**header).clone(), file: taken, entries };
-    let open = Open::simulated(ended.simulator.clone()).await.unwrap();
-    let over = dead.recover(&other, Grants::default(), &open, Box::new(Nobody)).await.unwrap();
-    assert_eq!(over.closing.verdict, Verdict::Failed(Fault::Guest), "{}", over.closing.sentence);
+    let dead = InterruptedRun { header: (**header).clone(), file: taken, entries };
+    let open = ClusterSession::simulated(ended.simulator.clone()).await.unwrap();
+    let over = dead.recover(&other, Grants::default(), &open, Box::new(NoObserver)).await.unwrap();
+    assert_eq!(over.closing.verdict, Verdict::Failed(Fault::Guest), "{}", over.closing.summary);
     assert!(
         over.parts.is_some_and(|parts| parts.expected.contains("suspend-flux"))
             && over.closing.open.is_empty()
@@ -278,7 +279,7 @@ async fn what_looks_like_a_line_of_the_record_is_none() {
 #[tokio::test]
 async fn what_it_says_cannot_paint() {
     let ended = end("paint", Mode::Live).await;
-    // What a person sees goes through `inert`; what stands in the file is JSON, one line a fact.
+    // What a person sees goes through `sanitized`; what stands in the file is JSON, one line a fact.
     let text = std::fs::read_to_string(ended.over.file.as_ref().unwrap()).unwrap();
     assert!(text.contains("owned") && !text.contains('\u{1b}') && !text.contains('\r'));
 }

@@ -1,6 +1,6 @@
 //! Guests whose shape is the attack: what no language would make of any program, written in the text of WebAssembly.
 
-use super::{Ended, is_as_before, of_the_guest, plex, run};
+use super::{GuestExited, is_as_before, of_the_guest, plex, run};
 use crate::guests::Guest;
 use salve_core::outcome::Fault;
 use salve_core::report::Verdict;
@@ -219,10 +219,10 @@ async fn each_is_refused_or_ended_and_what_it_suspended_is_given_back() {
     }
 }
 
-fn is_over(name: &str, ended: &Ended, words: &str, suspends: bool) {
+fn is_over(name: &str, ended: &GuestExited, words: &str, suspends: bool) {
     let closing = &ended.over.closing;
-    assert_eq!(closing.verdict, Verdict::Failed(Fault::Guest), "{name}: {}", closing.sentence);
-    assert!(closing.sentence.contains(words), "{name}: {}", closing.sentence);
+    assert_eq!(closing.verdict, Verdict::Failed(Fault::Guest), "{name}: {}", closing.summary);
+    assert!(closing.summary.contains(words), "{name}: {}", closing.summary);
     assert!(is_as_before(&ended.simulator), "{name}: {:#}", plex(&ended.simulator));
     assert_eq!(of_the_guest(&ended.simulator).len(), if suspends { 2 } else { 0 }, "{name}");
 }

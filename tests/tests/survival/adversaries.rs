@@ -238,25 +238,25 @@ async fn meddle(house: &House, at: usize, deed: Deed) {
             owner.unwrap()["spec"]["suspend"],
             true,
             "{moment}: a person's suspend stays: {}",
-            closing.sentence
+            closing.summary
         ),
         // Before we suspend it, their resume is the state that we restore; afterwards it stays.
         Deed::ResumeOwner => {
-            assert_ne!(owner.unwrap()["spec"]["suspend"], true, "{moment}: {}", closing.sentence)
+            assert_ne!(owner.unwrap()["spec"]["suspend"], true, "{moment}: {}", closing.summary)
         }
         Deed::MarkOwnerAsAnotherRun => {
             let owner = owner.unwrap();
             assert_eq!(
                 owner["metadata"]["annotations"]["salve.dev/run"], "0badcafe",
                 "{moment}: another run's mark stays: {}",
-                closing.sentence
+                closing.summary
             );
             assert_eq!(owner["spec"]["suspend"], true, "{moment}: so does its suspend");
         }
         // Its parent makes it anew.
         Deed::DeleteOwner | Deed::ReCreateOwner => {
             let suspended = owner.is_some_and(|owner| owner["spec"]["suspend"] == true);
-            assert!(!suspended, "{moment}: a namesake is not left suspended: {}", closing.sentence);
+            assert!(!suspended, "{moment}: a namesake is not left suspended: {}", closing.summary);
         }
         Deed::TakeMarksOff
         | Deed::ReCreateSource
@@ -269,9 +269,9 @@ async fn meddle(house: &House, at: usize, deed: Deed) {
     }
     if !deed.meddles_with_owner() {
         assert!(
-            closing.open.is_empty() && closing.verdict != Verdict::LeftOpen,
+            closing.open.is_empty() && closing.verdict != Verdict::ActionRequired,
             "{moment}: {}",
-            closing.sentence
+            closing.summary
         );
     }
 }

@@ -79,7 +79,7 @@ fn after(losses: &[Loss]) -> Allowed {
 
 fn is_fixed(came: &Came, moment: &str) {
     if let Some(over) = &came.over {
-        assert_eq!(over.closing.verdict, Verdict::Fixed, "{moment}: {}", over.closing.sentence);
+        assert_eq!(over.closing.verdict, Verdict::Fixed, "{moment}: {}", over.closing.summary);
     }
 }
 

@@ -68,17 +68,17 @@ async fn strike(house: &House, number: usize, fault: Fault) {
     assert!(
         closing.open.is_empty(),
         "{moment}: one fault leaves nothing open: {}",
-        closing.sentence
+        closing.summary
     );
     let known = matches!(
         closing.verdict,
         Verdict::Fixed
             | Verdict::NotFixed
-            | Verdict::NotThisIncident
+            | Verdict::DifferentProblem
             | Verdict::Failed(_)
             | Verdict::Denied
     );
-    assert!(known, "{moment}: {:?} {}", closing.verdict, closing.sentence);
+    assert!(known, "{moment}: {:?} {}", closing.verdict, closing.summary);
 }
 
 /// So many requests of whoever takes a run up are struck: the settling of what was in doubt, and what follows it.

@@ -147,7 +147,7 @@ where
     type Future = BoxFuture<'static, Result<Response<Answer>, BoxError>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
+        Poll::PreparedRun(Ok(()))
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {

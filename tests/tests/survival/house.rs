@@ -2,15 +2,15 @@
 
 use crate::gate::{Gate, Moment, Snapshot, Virtual, Written};
 use futures::StreamExt;
-use salve::arguments::Terms;
-use salve::cluster::Open;
-use salve::guest::Chosen;
+use salve::arguments::GuestOptions;
+use salve::cluster::ClusterSession;
+use salve::guest::ResolvedGuest;
 use salve::plans::Plan;
-use salve::session::{Dead, Over, Ready};
+use salve::session::{FinishedRun, InterruptedRun, PreparedRun};
 use salve_core::grants::Grants;
 use salve_core::journal::Entry;
 use salve_kubernetes::Cluster;
-use salve_run::{Mode, Nobody, RunFile};
+use salve_run::{Mode, NoObserver, RunFile};
 use salve_simulator::{Incident, Simulator};
 use salve_tests::canary;
 use std::sync::{Arc, Mutex};
@@ -31,7 +31,7 @@ pub const SHORTEST: &[&str] = &[
 
 /// The guest, ready for any number of runs, and the cluster as it is before them.
 pub struct House {
-    pub ready: Ready,
+    pub ready: PreparedRun,
     pub before: Simulator,
 }
 
@@ -40,15 +40,19 @@ pub struct Came {
     pub simulator: Simulator,
     pub written: Written,
     /// None where the record held nothing to take up.
-    pub over: Option<Over>,
+    pub over: Option<FinishedRun>,
 }
 
 impl House {
     pub async fn new(incident: Incident, config: &[&str]) -> Self {
-        let terms =
-            Terms { config: config.iter().map(ToString::to_string).collect(), ..Terms::default() };
+        let terms = GuestOptions {
+            config: config.iter().map(ToString::to_string).collect(),
+            ..GuestOptions::default()
+        };
         let ready =
-            Ready::prepare(Chosen::find("volsync-unlock", &terms).unwrap(), &terms).await.unwrap();
+            PreparedRun::prepare(ResolvedGuest::find("volsync-unlock", &terms).unwrap(), &terms)
+                .await
+                .unwrap();
         let before = Simulator::new(incident);
         assert!(canary::plant(&before) >= 200);
         Self { ready, before }
@@ -61,17 +65,22 @@ impl House {
         let made = ready
             .run(
                 Mode::Plan,
-                &Open::simulated(before.clone()).await.unwrap(),
+                &ClusterSession::simulated(before.clone()).await.unwrap(),
                 Some(runs.path()),
-                Box::new(Nobody),
+                Box::new(NoObserver),
             )
             .await
             .unwrap();
         let plan = Plan::open(runs.path(), &made.report.run).unwrap();
-        let terms =
-            Terms { config: config.iter().map(ToString::to_string).collect(), ..Terms::default() };
-        let ready =
-            Ready::prepare(plan.chosen().unwrap(), &terms).await.unwrap().under(plan).unwrap();
+        let terms = GuestOptions {
+            config: config.iter().map(ToString::to_string).collect(),
+            ..GuestOptions::default()
+        };
+        let ready = PreparedRun::prepare(plan.chosen().unwrap(), &terms)
+            .await
+            .unwrap()
+            .under(plan)
+            .unwrap();
         Self { ready, before }
     }
 
@@ -87,7 +96,7 @@ impl House {
                 &open,
                 "7c1d03fe",
                 Some(RunFile::over(Box::new(gate.clone()))),
-                Box::new(Nobody),
+                Box::new(NoObserver),
             )
             .await
             .unwrap();
@@ -111,13 +120,13 @@ impl House {
             gate.deliver_twin().await;
             return Came { simulator: simulator.clone(), written: gate.written(), over: None };
         };
-        let dead = Dead { header: (**header).clone(), file, entries };
+        let dead = InterruptedRun { header: (**header).clone(), file, entries };
         let open = open(&gate, simulator).await;
         with(&gate);
         let over = if release_only {
-            dead.release(Grants::default(), &open, Box::new(Nobody)).await.unwrap()
+            dead.release(Grants::default(), &open, Box::new(NoObserver)).await.unwrap()
         } else {
-            dead.recover(self.ready.guest(), Grants::default(), &open, Box::new(Nobody))
+            dead.recover(self.ready.guest(), Grants::default(), &open, Box::new(NoObserver))
                 .await
                 .unwrap()
         };
@@ -126,10 +135,14 @@ impl House {
     }
 }
 
-async fn open(gate: &Gate, simulator: &Simulator) -> Open {
-    Open::greet(Cluster::over(gate.clone(), Arc::new(Virtual(simulator.clock())), "simulated"))
-        .await
-        .unwrap()
+async fn open(gate: &Gate, simulator: &Simulator) -> ClusterSession {
+    ClusterSession::greet(Cluster::over(
+        gate.clone(),
+        Arc::new(Virtual(simulator.clock())),
+        "simulated",
+    ))
+    .await
+    .unwrap()
 }
 
 /// Carries out all of them, some at once, and says how many there were. The first that fails fails the test.

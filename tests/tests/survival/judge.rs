@@ -1,7 +1,7 @@
 //! What has to hold however a run came out, judged by the cluster's own record of requests and by the run file, never by a word of ours.
 
 use crate::house::{Came, House};
-use salve_core::effect::{Effect, Touch};
+use salve_core::effect::{Effect, Write};
 use salve_core::footprint::{Asked, Footprint, Verb};
 use salve_core::journal::{Entry, Opened};
 use salve_core::report::{Report, Verdict};
@@ -68,7 +68,7 @@ pub async fn judge(house: &House, came: &Came, allowed: &Allowed, moment: &str) 
     };
     let entries = written(&came.written.bytes);
     let opened: Vec<&Opened> = entries.iter().filter_map(Entry::opened).collect();
-    let recorded: Vec<&Effect> = entries.iter().filter_map(touched).collect();
+    let recorded: Vec<&Effect> = entries.iter().filter_map(has_writes).collect();
     let lost =
         |one: &Exchange| allowed.lost && opened.iter().any(|opened| asks_to_reconcile(opened, one));
     for one in mutations.iter().filter(|one| !lost(one)) {
@@ -123,7 +123,7 @@ pub fn written(bytes: &[u8]) -> Vec<Entry> {
 }
 
 /// A touch that the file holds. One that lost its first entry with the machine is recorded as settled when it is asked for again.
-fn touched(entry: &Entry) -> Option<&Effect> {
+fn has_writes(entry: &Entry) -> Option<&Effect> {
     match entry {
         Entry::Opened(opened) => Some(&opened.effect),
         Entry::Done(done) => Some(&done.effect),
@@ -156,7 +156,7 @@ fn covers(effect: &Effect, opened: &[&Opened], one: &Exchange) -> bool {
     let of_prior = |name: &str| {
         opened.iter().any(|opened| {
             opened.effect == *effect
-                && opened.prior.objects.iter().any(|o| text(o, "/metadata/name") == name)
+                && opened.observed.objects.iter().any(|o| text(o, "/metadata/name") == name)
         })
     };
     let known = name.is_none_or(|name| {
@@ -182,7 +182,7 @@ fn asks_to_reconcile(opened: &Opened, one: &Exchange) -> bool {
         !all.is_empty() && all.keys().all(|key| key.starts_with("reconcile.fluxcd.io/"))
     });
     let plain = one.body.as_ref().is_some_and(|body| body.get("spec").is_none());
-    let Effect::Touch(Touch::Suspend(suspend)) = &opened.effect else { return false };
+    let Effect::Write(Write::Suspend(suspend)) = &opened.effect else { return false };
     let path = one.uri.split('?').next().unwrap_or_default();
     only && plain
         && suspend.targets.iter().any(|t| {
@@ -192,20 +192,20 @@ fn asks_to_reconcile(opened: &Opened, one: &Exchange) -> bool {
 
 fn uids(effect: &Effect) -> Vec<&str> {
     match effect {
-        Effect::Touch(Touch::Delete(delete)) => {
+        Effect::Write(Write::Delete(delete)) => {
             delete.set.iter().map(|frozen| frozen.uid.as_str()).collect()
         }
-        Effect::Touch(
-            Touch::AcquireLease(_)
-            | Touch::ReleaseLease(_)
-            | Touch::Suspend(_)
-            | Touch::Resume(_)
-            | Touch::Reconcile(_)
-            | Touch::Recreate(_)
-            | Touch::Restart(_),
+        Effect::Write(
+            Write::AcquireLease(_)
+            | Write::ReleaseLease(_)
+            | Write::Suspend(_)
+            | Write::Resume(_)
+            | Write::Reconcile(_)
+            | Write::Recreate(_)
+            | Write::Restart(_),
         )
-        | Effect::Look(_)
-        | Effect::Own(_) => vec![],
+        | Effect::Read(_)
+        | Effect::Local(_) => vec![],
     }
 }
 
@@ -257,7 +257,7 @@ fn flux_is_as_it_was(house: &House, came: &Came, theirs: &[String], moment: &str
     let said: BTreeSet<String> =
         over.closing.open.iter().map(|open| open.target.to_string()).collect();
     if !said.is_empty() {
-        assert_eq!(over.closing.verdict, Verdict::LeftOpen, "{moment}");
+        assert_eq!(over.closing.verdict, Verdict::ActionRequired, "{moment}");
         let told = serde_json::to_string(&over.report).unwrap();
         assert!(
             said.iter().all(|one| told.contains(&format!("{one} is still suspended by this run")))
@@ -274,7 +274,7 @@ fn flux_is_as_it_was(house: &House, came: &Came, theirs: &[String], moment: &str
             Some(&now),
             before.get(&place),
             "{moment}: {place} is not as it was, and nobody says so: {}",
-            over.closing.sentence
+            over.closing.summary
         );
     }
 }

@@ -2,9 +2,9 @@
 
 use super::print_json;
 use crate::arguments::{ClusterArguments, GuestArguments, Output, OutputArguments};
-use crate::cluster::Open;
-use crate::guest::Chosen;
-use crate::session::{Ready, quiet_watcher};
+use crate::cluster::ClusterSession;
+use crate::guest::ResolvedGuest;
+use crate::session::{PreparedRun, quiet_watcher};
 use crate::tell::{self, Detail, Failed};
 use clap::Args;
 use salve_run::Mode;
@@ -26,10 +26,12 @@ pub struct Check {
 impl Check {
     /// Runs `diagnose`.
     pub async fn execute(self, verbose: u8) -> Result<u8, Failed> {
-        let ready =
-            Ready::prepare(Chosen::find(&self.guest.guest, &self.guest.terms)?, &self.guest.terms)
-                .await?;
-        let open = Open::live(&self.cluster).await?;
+        let ready = PreparedRun::prepare(
+            ResolvedGuest::find(&self.guest.guest, &self.guest.terms)?,
+            &self.guest.terms,
+        )
+        .await?;
+        let open = ClusterSession::live(&self.cluster).await?;
         let over = ready.run(Mode::Diagnosis, &open, None, quiet_watcher(true)).await?;
         match self.output.output {
             Output::Human => tell::diagnosis(&over.report, &self.guest.guest, Detail::of(verbose)),

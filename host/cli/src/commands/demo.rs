@@ -4,14 +4,14 @@
 mod process;
 
 use super::recover;
-use crate::arguments::Terms;
-use crate::cluster::Open;
-use crate::guest::Chosen;
+use crate::arguments::GuestOptions;
+use crate::cluster::ClusterSession;
+use crate::guest::ResolvedGuest;
 use crate::runs;
-use crate::session::{Ready, quiet_watcher, watcher};
-use crate::tell::{self, BAD, DIM, Detail, Failed, HEAD, count};
+use crate::session::{PreparedRun, quiet_watcher, watcher};
+use crate::tell::{self, Detail, ERROR, Failed, HEADING, MUTED, count};
 use clap::Args;
-use salve_core::effect::host::Leftovers;
+use salve_core::effect::host::FindLeftovers;
 use salve_core::grants::Grants;
 use salve_run::Mode;
 use salve_simulator::{Incident, Simulator};
@@ -41,12 +41,13 @@ impl Demo {
 }
 
 async fn tell_all(folder: &Path, kept: bool, verbose: u8) -> Result<u8, Failed> {
-    let terms = Terms::default();
-    let ready = Ready::prepare(Chosen::find("volsync-unlock", &terms)?, &terms).await?;
+    let terms = GuestOptions::default();
+    let ready =
+        PreparedRun::prepare(ResolvedGuest::find("volsync-unlock", &terms)?, &terms).await?;
     ready.refuse_ungranted()?;
     let detail = if verbose > 0 { Detail::All } else { Detail::Sentences };
     let simulator = Simulator::new(Incident::Playbook);
-    let open = Open::simulated(simulator.clone()).await?;
+    let open = ClusterSession::simulated(simulator.clone()).await?;
 
     heading("It is 3 a.m.: restores hang, claims stay Pending");
     say(
@@ -74,9 +75,9 @@ async fn tell_all(folder: &Path, kept: bool, verbose: u8) -> Result<u8, Failed> 
 
     heading(&format!("3. Do it                                       salve run --plan {id}"));
     let file = process::killed(&simulator, folder, id, verbose).await?;
-    let suspended = open.ask(Leftovers {}).await?.iter().filter(|left| left.suspended).count();
+    let suspended = open.ask(FindLeftovers {}).await?.iter().filter(|left| left.suspended).count();
     anstream::println!(
-        "\n{BAD}Killed{BAD:#}  kill -9 while a deletion was on its way: it arrived, and nobody has heard the answer."
+        "\n{ERROR}Killed{ERROR:#}  kill -9 while a deletion was on its way: it arrived, and nobody has heard the answer."
     );
     say(&format!(
         "No process is left that could clean up: {} stay suspended. This run's Lease keeps others off.",
@@ -100,11 +101,11 @@ async fn tell_all(folder: &Path, kept: bool, verbose: u8) -> Result<u8, Failed> 
 }
 
 fn heading(text: &str) {
-    anstream::println!("\n{HEAD}{text}{HEAD:#}\n");
+    anstream::println!("\n{HEADING}{text}{HEADING:#}\n");
 }
 
 fn say(text: &str) {
-    anstream::println!("{DIM}{text}{DIM:#}");
+    anstream::println!("{MUTED}{text}{MUTED:#}");
 }
 
 /// Where run files lie that nobody wants to keep.

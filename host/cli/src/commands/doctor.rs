@@ -2,17 +2,17 @@
 
 use super::print_json;
 use crate::arguments::{ClusterArguments, Output, OutputArguments};
-use crate::cluster::Open;
-use crate::tell::{BAD, CARE, DIM, Failed, GOOD, ago, count, moment};
+use crate::cluster::ClusterSession;
+use crate::tell::{ERROR, Failed, MUTED, OK, WARN, ago, count, moment};
 use clap::Args;
 use salve_core::Millis;
-use salve_core::effect::Touch;
-use salve_core::effect::host::{Holder, LEASE, Lease, Leftover, Leftovers};
+use salve_core::effect::Write;
+use salve_core::effect::host::{FindLeftovers, Holder, LEASE, Lease, Leftover};
 use salve_core::effect::query_objects::{Kind, ListObjects};
-use salve_core::effect::query_replicationsources::{Health, Source, Sources};
+use salve_core::effect::query_replicationsources::{Health, ListSources, Source};
 use salve_core::effect::suspend_flux::Resume;
 use salve_core::equivalent;
-use salve_core::text::inert;
+use salve_core::text::sanitized;
 use serde_json::{Value, json};
 
 /// What earlier runs left behind, and which backups lock claims one day. Read-only, over all namespaces.
@@ -40,9 +40,9 @@ struct Found {
 impl Doctor {
     /// Looks.
     pub async fn execute(self) -> Result<u8, Failed> {
-        let open = Open::live(&self.cluster).await?;
+        let open = ClusterSession::live(&self.cluster).await?;
         let found = Found {
-            leftovers: open.ask(Leftovers {}).await?,
+            leftovers: open.ask(FindLeftovers {}).await?,
             holder: open.ask(Lease {}).await?,
             orphans: orphans(&open).await,
         };
@@ -87,46 +87,48 @@ impl Found {
     fn tell(&self, now: Millis) {
         if self.is_clean() {
             anstream::println!(
-                "{GOOD}NOTHING LEFT{GOOD:#}  no Flux object bears the mark of a run, and no run holds the cluster"
+                "{OK}NOTHING LEFT{OK:#}  no Flux object bears the mark of a run, and no run holds the cluster"
             );
         } else {
             let marked = count(self.leftovers.len(), "Flux object");
             let lease = if self.holder.is_some() { ", and the Lease of one" } else { "" };
-            anstream::println!("{BAD}LEFT OPEN{BAD:#}  {marked} with the mark of a run{lease}\n");
+            anstream::println!(
+                "{ERROR}LEFT OPEN{ERROR:#}  {marked} with the mark of a run{lease}\n"
+            );
         }
         for left in &self.leftovers {
             let state = if left.suspended { "suspended" } else { "not suspended, but marked" };
             anstream::println!(
                 "{}  {state} by run {}: {}",
                 left.target,
-                inert(&left.run),
-                inert(&left.reason)
+                sanitized(&left.run),
+                sanitized(&left.reason)
             );
             match left.deadline {
                 Some(deadline) if deadline < now => {
                     anstream::println!(
-                        "{DIM}  the run meant to be through by {}: it has died or hangs{DIM:#}",
+                        "{MUTED}  the run meant to be through by {}: it has died or hangs{MUTED:#}",
                         moment(deadline)
                     )
                 }
                 Some(deadline) => anstream::println!(
-                    "{DIM}  the run may still be at work, until {}{DIM:#}",
+                    "{MUTED}  the run may still be at work, until {}{MUTED:#}",
                     moment(deadline)
                 ),
                 None => {}
             }
             for command in commands(left) {
-                anstream::println!("  type    {}", inert(&command));
+                anstream::println!("  type    {}", sanitized(&command));
             }
         }
         if let Some(holder) = &self.holder {
             anstream::println!(
                 "Lease {}/{LEASE}  {}",
-                inert(&holder.namespace),
-                inert(&holder.told(now))
+                sanitized(&holder.namespace),
+                sanitized(&holder.told(now))
             );
             for command in free(holder, now) {
-                anstream::println!("  type    {}", inert(&command));
+                anstream::println!("  type    {}", sanitized(&command));
             }
         }
         self.tell_orphans(now);
@@ -138,8 +140,8 @@ impl Found {
             Ok(sources) => sources,
             Err(why) => {
                 return anstream::println!(
-                    "\n{DIM}whether ReplicationSources have lost their claims is not known: {}{DIM:#}",
-                    inert(why)
+                    "\n{MUTED}whether ReplicationSources have lost their claims is not known: {}{MUTED:#}",
+                    sanitized(why)
                 );
             }
         };
@@ -149,7 +151,7 @@ impl Found {
             "ReplicationSources back up claims that are"
         };
         anstream::println!(
-            "\n{CARE}WATCH OUT{CARE:#}  {} {what} gone or going: the next backup hangs, and holds locks\n",
+            "\n{WARN}WATCH OUT{WARN:#}  {} {what} gone or going: the next backup hangs, and holds locks\n",
             sources.len()
         );
         for source in sources {
@@ -162,7 +164,7 @@ impl Found {
                 .as_ref()
                 .map(|owner| format!(", labelled as of {owner}: remove it from Git first"))
                 .unwrap_or_default();
-            let claim = source.claim.as_deref().unwrap_or("-");
+            let pvc = source.pvc.as_deref().unwrap_or("-");
             let state = if source.health == Health::TerminatingSource {
                 "is being deleted"
             } else {
@@ -170,17 +172,17 @@ impl Found {
             };
             anstream::println!(
                 "{}  claim {} {state}, {last}{}",
-                inert(&source.object.to_string()),
-                inert(claim),
-                inert(&whose)
+                sanitized(&source.object.to_string()),
+                sanitized(pvc),
+                sanitized(&whose)
             );
-            anstream::println!("  type    {}", inert(&deletion(source)));
+            anstream::println!("  type    {}", sanitized(&deletion(source)));
         }
     }
 }
 
 /// The ReplicationSources of all namespaces whose claim is gone or going.
-async fn orphans(open: &Open) -> Result<Vec<Source>, String> {
+async fn orphans(open: &ClusterSession) -> Result<Vec<Source>, String> {
     let mut namespaces = vec![];
     let mut next = None;
     loop {
@@ -200,7 +202,7 @@ async fn orphans(open: &Open) -> Result<Vec<Source>, String> {
             break;
         }
     }
-    let mut sources = open.ask(Sources { namespaces }).await.map_err(|e| e.to_string())?;
+    let mut sources = open.ask(ListSources { namespaces }).await.map_err(|e| e.to_string())?;
     // mutant doctor-misses-orphans: Orphan | Health:: ~>
     sources.retain(|source| matches!(source.health, Health::Orphan | Health::TerminatingSource));
     Ok(sources)
@@ -208,10 +210,10 @@ async fn orphans(open: &Open) -> Result<Vec<Source>, String> {
 
 /// What a person types to give it back, and to take the mark off.
 fn commands(left: &Leftover) -> Vec<String> {
-    let release = Touch::Resume(Resume {
+    let release = Write::Resume(Resume {
         target: left.target.clone(),
         uid: String::new(),
-        prior: left.prior,
+        previous: left.previous,
     });
     let resume = if left.suspended { equivalent::commands(&release) } else { vec![] };
     resume.into_iter().chain([equivalent::unmark(&left.target)]).collect()

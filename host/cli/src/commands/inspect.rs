@@ -1,19 +1,19 @@
 //! `salve inspect`: what a component can ask for, read from its bytes, beside what its documents grant. Nothing of the cluster is reachable.
 
 use super::print_json;
-use crate::arguments::{Output, OutputArguments, Terms};
+use crate::arguments::{GuestOptions, Output, OutputArguments};
 use crate::configuration::Schema;
-use crate::guest::{self, Chosen};
+use crate::guest::{self, ResolvedGuest};
 use crate::session::load;
-use crate::tell::{BAD, CARE, DIM, Failed, HEAD, count};
+use crate::tell::{ERROR, Failed, HEADING, MUTED, WARN, count};
 use clap::Args;
 use salve_core::document::Limits;
-use salve_core::effect::{CAPABILITIES, Reach};
+use salve_core::effect::{Access, CAPABILITIES};
 use salve_core::grants::Grants;
 use salve_core::journal::Document;
 use salve_core::permission::imports::{Comparison, Row, compare, words};
 use salve_core::report::Description;
-use salve_core::text::inert;
+use salve_core::text::sanitized;
 use salve_sandbox::{Inspection, UpperBound, contract};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -67,18 +67,18 @@ impl Inspect {
     async fn look(&self) -> Result<Seen, Failed> {
         let guest::Component { bytes, origin, remediation } = guest::component(&self.guest)?;
         let inspection = salve_sandbox::inspect(&bytes)
-            .map_err(|error| Failed::document(format!("{}: {error}", inert(&origin))))?;
+            .map_err(|error| Failed::document(format!("{}: {error}", sanitized(&origin))))?;
         let bare = remediation.is_none() && self.remediation.is_none() && self.policy.is_none();
         let (grants, documents, limits) = if bare {
             (Grants::default(), vec![], Limits::default())
         } else {
-            let terms = Terms {
+            let terms = GuestOptions {
                 config: vec![],
                 config_file: None,
                 remediation: self.remediation.clone(),
                 policy: self.policy.clone(),
             };
-            let chosen = Chosen::find(&self.guest, &terms)?;
+            let chosen = ResolvedGuest::find(&self.guest, &terms)?;
             (chosen.grants, chosen.documents, chosen.limits)
         };
         let comparison = compare(inspection.imported(), &grants);
@@ -119,24 +119,24 @@ impl Seen {
         let imported = |name: &str| self.comparison.rows.iter().any(|row| row.capability == name);
         CAPABILITIES
             .iter()
-            .filter(|(name, reach)| *reach != Reach::Given && !imported(name))
+            .filter(|(name, access_of)| *access_of != Access::Builtin && !imported(name))
             .map(|(name, _)| *name)
             .collect()
     }
 
-    fn of(&self, reach: Reach) -> Vec<&Row> {
-        self.comparison.rows.iter().filter(|row| row.reach == reach).collect()
+    fn of(&self, access_of: Access) -> Vec<&Row> {
+        self.comparison.rows.iter().filter(|row| row.access_of == access_of).collect()
     }
 
     fn document(&self) -> Value {
         let Inspection { digest, size, imports, made_by, .. } = &self.inspection;
         let described = self.description.as_ref();
-        let names = |reach: Reach| {
-            self.of(reach).iter().map(|row| row.capability.clone()).collect::<Vec<_>>()
+        let names = |access_of: Access| {
+            self.of(access_of).iter().map(|row| row.capability.clone()).collect::<Vec<_>>()
         };
-        let permission = self.comparison.rows.iter().filter(|row| row.reach != Reach::Given).map(|row| {
+        let permission = self.comparison.rows.iter().filter(|row| row.access_of != Access::Builtin).map(|row| {
             json!({
-                "capability": row.capability, "reach": if row.reach == Reach::Touch { "touch" } else { "look" },
+                "capability": row.capability, "reach": if row.access_of == Access::Write { "touch" } else { "look" },
                 "functions": row.functions, "notImported": left(row), "grants": row.grants, "missing": row.is_missing(), "deniedBy": row.denied_by,
             })
         });
@@ -153,7 +153,7 @@ impl Seen {
             "limits": self.limits,
             "imports": imports.iter().map(|i| json!({"name": i.name, "functions": i.functions})).collect::<Vec<_>>(),
             "upperBound": bound.is_some(),
-            "look": names(Reach::Look), "touch": names(Reach::Touch), "notImported": self.not_imported(),
+            "look": names(Access::Read), "touch": names(Access::Write), "notImported": self.not_imported(),
             "permission": permission.collect::<Vec<_>>(),
             "unused": self.comparison.unused.iter().map(|(source, capability)| json!({"document": source, "capability": capability})).collect::<Vec<_>>(),
             "unknown": self.inspection.unknown(), "unknownFunctions": self.inspection.unknown_functions(),
@@ -167,42 +167,44 @@ impl Seen {
         if self.cannot_run() {
             self.print_strange();
         }
-        for (reach, title, style) in [(Reach::Look, "looks", HEAD), (Reach::Touch, "touches", CARE)]
+        for (access_of, title, style) in
+            [(Access::Read, "looks", HEADING), (Access::Write, "touches", WARN)]
         {
-            let rows = self.of(reach);
+            let rows = self.of(access_of);
             anstream::println!(
                 "\n{style}{title}{style:#}{}",
                 if rows.is_empty() { "  nothing" } else { "" }
             );
             rows.iter().for_each(|row| self.print_row(row));
         }
-        anstream::println!("\n{DIM}not imported{DIM:#}    {}", listed(&self.not_imported()));
+        anstream::println!("\n{MUTED}not imported{MUTED:#}    {}", listed(&self.not_imported()));
         anstream::println!(
-            "{DIM}never{DIM:#}           reach the network, read files, read Secrets, run commands, know the time but by asking"
+            "{MUTED}never{MUTED:#}           reach the network, read files, read Secrets, run commands, know the time but by asking"
         );
         for (source, capability) in &self.comparison.unused {
             anstream::println!(
-                "{DIM}unused{DIM:#}          {} grants {capability}, and the component does not import it",
-                inert(source)
+                "{MUTED}unused{MUTED:#}          {} grants {capability}, and the component does not import it",
+                sanitized(source)
             );
         }
         let bound = self.inspection.upper_bound().map(|bound| match bound {
-            UpperBound::Interpreter(maker) => format!("its code runs in an interpreter ({}), which imports whatever it could need", inert(maker)),
+            UpperBound::Interpreter(maker) => format!("its code runs in an interpreter ({}), which imports whatever it could need", sanitized(maker)),
             UpperBound::Everything => "it imports every function that there is, as a component with an interpreter inside does".into(),
         });
         if let Some(bound) = bound {
             anstream::println!(
-                "{CARE}upper bound{CARE:#}     {bound}: what the code asks for may be less"
+                "{WARN}upper bound{WARN:#}     {bound}: what the code asks for may be less"
             );
         }
-        let Limits { memory_mib, fuel_billions } = self.limits;
+        let Limits { memory_mib, fuel_billions, deadline_seconds } = self.limits;
+        let deadline = deadline_seconds / 60;
         anstream::println!(
-            "{DIM}limits{DIM:#}          {memory_mib} MiB of memory, {fuel_billions} thousand million instructions, a day"
+            "{MUTED}limits{MUTED:#}          {memory_mib} MiB of memory, {fuel_billions} billion instructions, {deadline} min"
         );
         if let Some((description, _)) = &self.description {
             anstream::println!(
-                "{DIM}of itself{DIM:#}       \"{}\" {DIM}(its own words, unchecked){DIM:#}",
-                inert(&description.fixes)
+                "{MUTED}of itself{MUTED:#}       \"{}\" {MUTED}(its own words, unchecked){MUTED:#}",
+                sanitized(&description.fixes)
             );
         }
         self.print_digests();
@@ -222,13 +224,13 @@ impl Seen {
             "imports salve:cluster, no WASI, nothing else"
         };
         anstream::println!(
-            "{HEAD}{} {}{HEAD:#}   {} KB   {foreign}",
-            inert(name),
-            inert(version),
+            "{HEADING}{} {}{HEADING:#}   {} KB   {foreign}",
+            sanitized(name),
+            sanitized(version),
             self.inspection.size.div_ceil(1024)
         );
         anstream::println!(
-            "{DIM}Imports bound what it can ask for; grants bound on which objects. Only what stands in both can happen.{DIM:#}"
+            "{MUTED}Imports bound what it can ask for; grants bound on which objects. Only what stands in both can happen.{MUTED:#}"
         );
     }
 
@@ -241,17 +243,17 @@ impl Seen {
             ("WASI", self.inspection.wasi()),
         ];
         for (what, names) in all.iter().filter(|(_, names)| !names.is_empty()) {
-            anstream::println!("{BAD}{what}{BAD:#}  {}", inert(&names.join(", ")));
+            anstream::println!("{ERROR}{what}{ERROR:#}  {}", sanitized(&names.join(", ")));
         }
         anstream::println!(
-            "{DIM}this Salve has {}@{}: `salve wit` prints it{DIM:#}",
+            "{MUTED}this Salve has {}@{}: `salve wit` prints it{MUTED:#}",
             contract::PACKAGE,
             contract::VERSION
         );
     }
 
     fn print_row(&self, row: &Row) {
-        let functions = inert(&row.functions.join(", "));
+        let functions = sanitized(&row.functions.join(", "));
         let head = format!("  {:<26} {functions:<26}", row.capability);
         if row.grants.is_empty() {
             let who = if row.denied_by.is_empty() {
@@ -264,10 +266,10 @@ impl Seen {
             } else {
                 "each of its calls is denied"
             };
-            anstream::println!("{head} {BAD}MISSING{BAD:#} in {}: {verb}", inert(&who));
+            anstream::println!("{head} {ERROR}MISSING{ERROR:#} in {}: {verb}", sanitized(&who));
             if !self.documents.is_empty() {
                 anstream::println!(
-                    "{:56}{DIM}to grant it  - {{capability: {}, namespaces: […]}}{DIM:#}",
+                    "{:56}{MUTED}to grant it  - {{capability: {}, namespaces: […]}}{MUTED:#}",
                     "",
                     row.capability
                 );
@@ -276,12 +278,12 @@ impl Seen {
         }
         for (n, grant) in row.grants.iter().enumerate() {
             let head = if n == 0 { head.clone() } else { " ".repeat(head.chars().count()) };
-            anstream::println!("{head} {}", inert(&words(grant)));
+            anstream::println!("{head} {}", sanitized(&words(grant)));
         }
         let unused = left(row);
         if !unused.is_empty() {
             anstream::println!(
-                "{:56}{DIM}granted with it, and not imported: {}{DIM:#}",
+                "{:56}{MUTED}granted with it, and not imported: {}{MUTED:#}",
                 "",
                 unused.join(", ")
             );
@@ -291,16 +293,16 @@ impl Seen {
     /// What a signature is for: these bytes under these documents.
     fn print_digests(&self) {
         anstream::println!(
-            "\n{HEAD}to sign{HEAD:#}         component    sha256:{}",
+            "\n{HEADING}to sign{HEADING:#}         component    sha256:{}",
             self.inspection.digest
         );
         for document in &self.documents {
             anstream::println!(
-                "{:16}{:<12} sha256:{}  {DIM}{}{DIM:#}",
+                "{:16}{:<12} sha256:{}  {MUTED}{}{MUTED:#}",
                 "",
                 document.kind.to_lowercase(),
                 document.digest,
-                inert(&document.source)
+                sanitized(&document.source)
             );
         }
     }
@@ -317,16 +319,16 @@ fn left(row: &Row) -> Vec<String> {
 
 fn print_configuration(schema: &Schema) {
     anstream::println!(
-        "\n{HEAD}configuration{HEAD:#} {DIM}({}, --config KEY=VALUE){DIM:#}",
+        "\n{HEADING}configuration{HEADING:#} {MUTED}({}, --config KEY=VALUE){MUTED:#}",
         count(schema.keys().len(), "key")
     );
     for key in schema.keys() {
         let unit = if key.unit.is_empty() { String::new() } else { format!(" {}", key.unit) };
-        let (name, default) = (inert(&key.name), inert(&plain(&key.default)));
+        let (name, default) = (sanitized(&key.name), sanitized(&plain(&key.default)));
         anstream::println!(
-            "  {HEAD}{name}{HEAD:#} {DIM}[{default}{}]{DIM:#} {}",
-            inert(&unit),
-            inert(&key.sentence)
+            "  {HEADING}{name}{HEADING:#} {MUTED}[{default}{}]{MUTED:#} {}",
+            sanitized(&unit),
+            sanitized(&key.summary)
         );
     }
 }

@@ -2,10 +2,10 @@
 
 use super::print_json;
 use crate::arguments::{ClusterArguments, GuestArguments, Output, OutputArguments, RunsArguments};
-use crate::cluster::Open;
-use crate::guest::Chosen;
+use crate::cluster::ClusterSession;
+use crate::guest::ResolvedGuest;
 use crate::runs;
-use crate::session::{Ready, quiet_watcher};
+use crate::session::{PreparedRun, quiet_watcher};
 use crate::tell::{self, Detail, Failed};
 use clap::Args;
 use salve_core::report::Verdict;
@@ -39,12 +39,14 @@ pub struct Plan {
 impl Plan {
     /// Runs `remediate` without its writes.
     pub async fn execute(self, verbose: u8) -> Result<u8, Failed> {
-        let ready =
-            Ready::prepare(Chosen::find(&self.guest.guest, &self.guest.terms)?, &self.guest.terms)
-                .await?;
+        let ready = PreparedRun::prepare(
+            ResolvedGuest::find(&self.guest.guest, &self.guest.terms)?,
+            &self.guest.terms,
+        )
+        .await?;
         ready.refuse_ungranted()?;
         let folder = runs::folder(self.runs.runs.as_ref())?;
-        let open = Open::live(&self.cluster).await?;
+        let open = ClusterSession::live(&self.cluster).await?;
         let over = ready.run(Mode::Plan, &open, Some(&folder), quiet_watcher(true)).await?;
         let planned = over.closing.verdict == Verdict::Planned;
         if let (Some(out), Some(file), true) = (&self.out, &over.file, planned) {
@@ -52,7 +54,10 @@ impl Plan {
         }
         match (self.output.output, over.closing.verdict) {
             (Output::Json, _) => print_json(&over.report)?,
-            (Output::Human, Verdict::Planned | Verdict::NothingToDo | Verdict::NotThisIncident) => {
+            (
+                Output::Human,
+                Verdict::Planned | Verdict::NothingToDo | Verdict::DifferentProblem,
+            ) => {
                 let next = format!(
                     "salve run --plan {}        does this, and stops before anything that differs",
                     over.report.run
@@ -65,7 +70,7 @@ impl Plan {
                 | Verdict::NotFixed
                 | Verdict::Denied
                 | Verdict::Failed(_)
-                | Verdict::LeftOpen
+                | Verdict::ActionRequired
                 | Verdict::Undone,
             ) => tell::report(&over.report, over.file.as_deref(), Detail::of(verbose)),
         }

@@ -1,18 +1,18 @@
 //! `salve rbac`: what a run needs of the cluster, as objects to apply, and whether a credential has it.
 
 use super::print_json;
-use crate::arguments::{ClusterArguments, Output, OutputArguments, Terms};
-use crate::cluster::Open;
-use crate::guest::Chosen;
+use crate::arguments::{ClusterArguments, GuestOptions, Output, OutputArguments};
+use crate::cluster::ClusterSession;
+use crate::guest::ResolvedGuest;
 use crate::session::load;
 use crate::tell::manifest::yaml;
-use crate::tell::{BAD, DIM, Failed, GOOD, count};
+use crate::tell::{ERROR, Failed, MUTED, OK, count};
 use clap::Args;
-use salve_core::effect::host::{Access, Request};
+use salve_core::effect::host::{Request, ReviewAccess};
 use salve_core::name;
 use salve_core::permission::needs::{Needs, functions};
 use salve_core::permission::{Account, admission, limits, role};
-use salve_core::text::inert;
+use salve_core::text::sanitized;
 use serde_json::{Value, json};
 
 /// The least that a run needs: a ServiceAccount, its Roles, and the admission policies that hold it to the fields.
@@ -31,7 +31,7 @@ pub struct Rbac {
     /// A shipped guest (`volsync-unlock`), a component's path, or a Remediation document's path.
     guest: String,
     #[command(flatten)]
-    terms: Terms,
+    terms: GuestOptions,
     /// Namespace of the ServiceAccount: one of its own, for whoever may edit a namespace may act as its ServiceAccounts.
     #[arg(long, value_name = "NS", default_value = "salve")]
     namespace: String,
@@ -83,7 +83,7 @@ impl Rbac {
     }
 
     async fn work(&self) -> Result<Worked, Failed> {
-        let chosen = Chosen::find(&self.guest, &self.terms)?;
+        let chosen = ResolvedGuest::find(&self.guest, &self.terms)?;
         let (guest, description) = load(&chosen.component, &chosen.origin, chosen.limits).await?;
         let functions = functions(guest.inspection().imported());
         let account = Account {
@@ -94,8 +94,9 @@ impl Rbac {
             ("--namespace", name::namespace(&account.namespace)),
             ("--name", name::object(&account.name)),
         ] {
-            checked
-                .map_err(|error| Failed::usage(format!("{what}: {}", inert(&error.to_string()))))?;
+            checked.map_err(|error| {
+                Failed::usage(format!("{what}: {}", sanitized(&error.to_string())))
+            })?;
         }
         let mut needs = Needs::of(&functions, &chosen.grants, self.undo);
         if !self.without_admission {
@@ -113,11 +114,11 @@ impl Rbac {
     fn print(&self, worked: &Worked, objects: &[Value]) -> Result<(), Failed> {
         let mut text = format!(
             "# What a run of {} needs, and no more. Written by `salve rbac`; kubectl apply -f FILE\n",
-            inert(&worked.guest)
+            sanitized(&worked.guest)
         );
         text += "#\n# Neither Role nor admission policy can say the rest; the host enforces it, against the guest, not against who holds the credential:\n";
         for said in &worked.host {
-            text += &format!("#   - {}\n", inert(said));
+            text += &format!("#   - {}\n", sanitized(said));
         }
         let alone = limits::of_the_role_alone(&worked.needs);
         if !alone.is_empty() {
@@ -127,7 +128,7 @@ impl Rbac {
                 "#\n# Where the admission policies below do not hold (Kubernetes before 1.30), whoever holds this credential could, by hand:\n"
             };
             for said in alone {
-                text += &format!("#   - {}\n", inert(&said));
+                text += &format!("#   - {}\n", sanitized(&said));
             }
         }
         let anyway = limits::of_the_policies(&worked.needs);
@@ -138,7 +139,7 @@ impl Rbac {
                 "#\n# And with all of it applied, still:\n"
             };
             for said in anyway {
-                text += &format!("#   - {}\n", inert(&said));
+                text += &format!("#   - {}\n", sanitized(&said));
             }
         }
         for object in objects {
@@ -151,9 +152,9 @@ impl Rbac {
 
     /// Asks for each request, and names those that are refused.
     async fn ask(&self, worked: &Worked) -> Result<u8, Failed> {
-        let open = Open::live(&self.cluster).await?;
+        let open = ClusterSession::live(&self.cluster).await?;
         let requests = worked.needs.requests();
-        let answers = open.ask(Access { requests: requests.clone() }).await?;
+        let answers = open.ask(ReviewAccess { requests: requests.clone() }).await?;
         let missing: Vec<&Request> = requests
             .iter()
             .zip(&answers)
@@ -171,26 +172,26 @@ impl Rbac {
             }
             Output::Human if missing.is_empty() => {
                 anstream::println!(
-                    "{GOOD}ALLOWED{GOOD:#}  {} may make all {} kinds of request of a run of {}",
-                    inert(user),
+                    "{OK}ALLOWED{OK:#}  {} may make all {} kinds of request of a run of {}",
+                    sanitized(user),
                     requests.len(),
-                    inert(&worked.guest)
+                    sanitized(&worked.guest)
                 );
             }
             Output::Human => {
                 anstream::println!(
-                    "{BAD}MISSING{BAD:#}  {} may not, and a run of {} may have to:\n",
-                    inert(user),
-                    inert(&worked.guest)
+                    "{ERROR}MISSING{ERROR:#}  {} may not, and a run of {} may have to:\n",
+                    sanitized(user),
+                    sanitized(&worked.guest)
                 );
-                missing
-                    .iter()
-                    .for_each(|request| anstream::println!("  {}", inert(&request.to_string())));
+                missing.iter().for_each(|request| {
+                    anstream::println!("  {}", sanitized(&request.to_string()))
+                });
                 anstream::println!(
-                    "\n{DIM}{} of {}; to grant it all: salve rbac {} | kubectl apply -f -{DIM:#}",
+                    "\n{MUTED}{} of {}; to grant it all: salve rbac {} | kubectl apply -f -{MUTED:#}",
                     missing.len(),
                     count(requests.len(), "request"),
-                    inert(&self.guest)
+                    sanitized(&self.guest)
                 );
             }
         }

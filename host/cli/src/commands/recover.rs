@@ -2,15 +2,15 @@
 
 use super::print_json;
 use crate::arguments::{ClusterArguments, Output, OutputArguments, RunsArguments};
-use crate::cluster::Open;
+use crate::cluster::ClusterSession;
 use crate::guest;
-use crate::session::{Dead, load, watcher};
+use crate::session::{InterruptedRun, load, watcher};
 use crate::tell::{self, Detail, Failed, moment};
 use crate::{components, runs};
 use clap::Args;
 use salve_core::grants::Grants;
-use salve_core::journal::{Closing, Entry, Header};
-use salve_core::text::inert;
+use salve_core::journal::{Entry, Header, RunResult};
+use salve_core::text::sanitized;
 use salve_run::RunFile;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -49,7 +49,7 @@ impl Recover {
             Some(run) => runs::given(&folder, run)?,
             None => only_unfinished(&folder)?,
         };
-        if !self.release && self.policy.is_none() && runs::is_strange(&path, &folder) {
+        if !self.release && self.policy.is_none() && runs::is_foreign(&path, &folder) {
             let path = path.display();
             return Err(Failed::usage(format!(
                 "{path} is not from this machine's own folder of runs: whoever wrote it wrote its grants, too
@@ -61,19 +61,19 @@ or only give back what it suspended: --release"
         if let Some(closing) = ended(&dead.entries).filter(|closing| closing.is_whole()) {
             anstream::eprintln!(
                 "run {} has ended ({}): there is nothing to recover",
-                inert(&dead.header.run),
+                sanitized(&dead.header.run),
                 closing.verdict.word()
             );
             return Ok(0);
         }
         if dead.header.command == "undo" && !self.release {
-            let run = inert(&dead.header.run);
+            let run = sanitized(&dead.header.run);
             return Err(Failed::usage(format!(
                 "{run} is an undo: give its Lease back with `salve recover {run} --release`, and undo again what is missing"
             )));
         }
         let cluster = self.cluster.or_context(&dead.header.context);
-        let cluster = Open::live(&cluster).await?;
+        let cluster = ClusterSession::live(&cluster).await?;
         match cluster.is_that_of(&dead.header) {
             // What is given back bears this run's mark and has the uid that it had: elsewhere there is no such thing.
             Err(failed) if self.release && cluster.identity.uid.is_none() => {
@@ -93,7 +93,7 @@ or only give back what it suspended: --release"
             dead.recover(&guest, today, &cluster, watcher(verbose, true)).await?
         };
         if let (Some(parts), Output::Human) = (&over.parts, self.output.output) {
-            tell::parting(parts);
+            tell::divergence(parts);
         }
         match self.output.output {
             Output::Human => tell::report(&over.report, over.file.as_deref(), Detail::of(verbose)),
@@ -126,7 +126,7 @@ or only give back what it suspended: --release"
             guest::admits(&policy, &source, &header.digest).map_err(|e| {
                 e.with(&format!(
                     "or only give back what the run suspended: salve recover {} --release",
-                    inert(&header.run)
+                    sanitized(&header.run)
                 ))
             })?;
         }
@@ -135,7 +135,7 @@ or only give back what it suspended: --release"
 }
 
 /// Takes up the file of a run that can be recovered.
-pub(super) fn open(path: &Path) -> Result<Dead, Failed> {
+pub(super) fn open(path: &Path) -> Result<InterruptedRun, Failed> {
     let (file, entries) = RunFile::take_up(path).map_err(|e| match e.kind() {
         ErrorKind::WouldBlock => Failed::usage(format!("{e}: let it end, or stop it first")),
         _ => Failed::document(e.to_string()),
@@ -144,20 +144,20 @@ pub(super) fn open(path: &Path) -> Result<Dead, Failed> {
     if header.command != "run" && header.command != "undo" {
         return Err(Failed::usage(format!(
             "{} is a {}: it changes nothing, so run it again",
-            inert(&header.run),
-            inert(&header.command)
+            sanitized(&header.run),
+            sanitized(&header.command)
         )));
     }
-    Ok(Dead { header, file, entries })
+    Ok(InterruptedRun { header, file, entries })
 }
 
 /// The last verdict, if the run has come to one.
-fn ended(entries: &[Entry]) -> Option<&Closing> {
+fn ended(entries: &[Entry]) -> Option<&RunResult> {
     entries.last()?.verdict()
 }
 
 /// Whether the run's own time is over: its evidence is too old to go on with.
-fn is_over(dead: &Dead, cluster: &Open) -> bool {
+fn is_over(dead: &InterruptedRun, cluster: &ClusterSession) -> bool {
     // mutant recover-ignores-deadline: deadline ~> deadline && dead.entries.is_empty()
     let over = cluster.clock().now() > dead.header.deadline;
     if over {
@@ -189,7 +189,7 @@ fn only_unfinished(folder: &Path) -> Result<PathBuf, Failed> {
         [(_, path)] => Ok(path.clone()),
         [] => Err(Failed::usage(format!("every run in {} has come to its end", folder.display()))),
         several => {
-            let names: Vec<_> = several.iter().map(|(run, _)| inert(run)).collect();
+            let names: Vec<_> = several.iter().map(|(run, _)| sanitized(run)).collect();
             Err(Failed::usage(format!(
                 "{} runs have no end: say which: {}",
                 several.len(),

@@ -4,13 +4,13 @@ use super::print_json;
 use crate::arguments::{Output, OutputArguments, RunsArguments};
 use crate::guest::{self, read_policy, read_remediation};
 use crate::session::{Replayed, load, replay};
-use crate::tell::{self, BAD, DIM, Failed, GOOD, count};
+use crate::tell::{self, ERROR, Failed, MUTED, OK, count};
 use crate::{components, runs};
 use clap::Args;
 use salve_core::grants::Grants;
-use salve_core::journal::{Closing, Ended, Entry, Header};
+use salve_core::journal::{Entry, GuestExited, Header, RunResult};
 use salve_core::report::Report;
-use salve_core::text::inert;
+use salve_core::text::sanitized;
 use salve_run::RunFile;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -53,7 +53,7 @@ impl Replay {
         if header.command == "undo" {
             return Err(Failed::usage(format!(
                 "{} is an undo: no guest took part in it that could be run again",
-                inert(&header.run)
+                sanitized(&header.run)
             )));
         }
         let component = match &self.guest {
@@ -69,7 +69,7 @@ impl Replay {
             let closing = &again.closing;
             print_json(&json!({
                 "apiVersion": "salve.dev/v1alpha1", "kind": "Replay", "run": header.run, "same": same,
-                "parts": again.parts, "verdict": closing.verdict.word(), "sentence": closing.sentence,
+                "parts": again.parts, "verdict": closing.verdict.word(), "sentence": closing.summary,
             }))?;
         } else {
             say(&again, same, entries.len());
@@ -99,17 +99,17 @@ fn say(again: &Replayed, same: bool, entries: usize) {
         None if same => {
             let what = count(entries, "recorded line");
             anstream::println!(
-                "{GOOD}THE SAME{GOOD:#}  {}: {}   {DIM}{what}, byte for byte{DIM:#}",
+                "{OK}THE SAME{OK:#}  {}: {}   {MUTED}{what}, byte for byte{MUTED:#}",
                 closing.verdict.word(),
-                inert(&closing.sentence)
+                sanitized(&closing.summary)
             );
         }
         None => anstream::println!(
-            "{BAD}JUDGED OTHERWISE{BAD:#}  {}: {}",
+            "{ERROR}JUDGED OTHERWISE{ERROR:#}  {}: {}",
             closing.verdict.word(),
-            inert(&closing.sentence)
+            sanitized(&closing.summary)
         ),
-        Some(parting) => tell::parting(parting),
+        Some(divergence) => tell::divergence(divergence),
     }
 }
 
@@ -123,9 +123,10 @@ fn told_again(entries: &[Entry], again: &Replayed) -> Option<String> {
     let replaced: Vec<Entry> = entries
         .iter()
         .map(|entry| match entry {
-            Entry::Ended(ended) => {
-                Entry::Ended(Box::new(Ended { at: ended.at, ending: again.ending.clone() }))
-            }
+            Entry::GuestExited(ended) => Entry::GuestExited(Box::new(GuestExited {
+                at: ended.at,
+                ending: again.ending.clone(),
+            })),
             // Of several the last is what holds: before a run was taken up, another may have been written.
             Entry::Verdict(closing) if is_last(entries, closing) => {
                 Entry::Verdict(Box::new(again.closing.clone()))
@@ -136,6 +137,6 @@ fn told_again(entries: &[Entry], again: &Replayed) -> Option<String> {
     told(&replaced)
 }
 
-fn is_last(entries: &[Entry], closing: &Closing) -> bool {
+fn is_last(entries: &[Entry], closing: &RunResult) -> bool {
     matches!(entries.last(), Some(Entry::Verdict(last)) if std::ptr::eq(&raw const **last, closing))
 }

@@ -5,7 +5,7 @@ use crate::arguments::RunsArguments;
 use crate::runs;
 use crate::tell::{self, Detail, Failed};
 use clap::{Args, ValueEnum};
-use salve_core::report::{Report as Told, Verdict};
+use salve_core::report::{Report as ReportingJournal, Verdict};
 use salve_run::RunFile;
 
 /// Tells a run from its file: on the terminal, as JSON, as Markdown, or as one HTML file.
@@ -41,7 +41,7 @@ impl Report {
     pub fn execute(self, verbose: u8) -> Result<u8, Failed> {
         let path = runs::given(&runs::folder(self.runs.runs.as_ref())?, &self.run)?;
         let entries = RunFile::read(&path).map_err(|e| Failed::document(e.to_string()))?;
-        let report = Told::of(&entries).ok_or_else(|| {
+        let report = ReportingJournal::of(&entries).ok_or_else(|| {
             Failed::document(format!("{}: it does not begin with a run's header", path.display()))
         })?;
         match self.form {

@@ -1,17 +1,17 @@
 //! `salve run`: does it.
 
 use super::print_json;
-use crate::arguments::{ClusterArguments, Output, OutputArguments, RunsArguments, Terms};
-use crate::cluster::Open;
-use crate::guest::Chosen;
+use crate::arguments::{ClusterArguments, GuestOptions, Output, OutputArguments, RunsArguments};
+use crate::cluster::ClusterSession;
+use crate::guest::ResolvedGuest;
 use crate::plans::Plan;
 use crate::runs;
-use crate::session::{Ready, quiet_watcher, watcher};
+use crate::session::{PreparedRun, quiet_watcher, watcher};
 use crate::tell::{self, Detail, Failed};
 use clap::Args;
 use salve_core::effect::host::Lease;
 use salve_core::report::Verdict;
-use salve_core::text::inert;
+use salve_core::text::sanitized;
 use salve_run::Mode;
 use std::io::{self, IsTerminal};
 
@@ -32,7 +32,7 @@ pub struct RunGuest {
     #[arg(long, value_name = "PLAN")]
     plan: Option<String>,
     #[command(flatten)]
-    terms: Terms,
+    terms: GuestOptions,
     #[command(flatten)]
     cluster: ClusterArguments,
     /// Do not ask for the context's name.
@@ -60,8 +60,8 @@ impl RunGuest {
             ));
         }
         let open = match &then {
-            Some(header) => Open::live(&self.cluster.or_context(&header.context)).await?,
-            None => Open::live(&self.cluster).await?,
+            Some(header) => ClusterSession::live(&self.cluster.or_context(&header.context)).await?,
+            None => ClusterSession::live(&self.cluster).await?,
         };
         if let Some(header) = &then {
             open.is_that_of(header)?;
@@ -69,7 +69,7 @@ impl RunGuest {
         if let Some(holder) = open.ask(Lease {}).await? {
             return Err(Failed::cluster(format!(
                 "nothing was begun: {}",
-                inert(&holder.told(open.clock().now()))
+                sanitized(&holder.told(open.clock().now()))
             )));
         }
         if asks {
@@ -84,11 +84,11 @@ impl RunGuest {
                 // Nothing to change, or nothing that could be: the answer is the plan's.
                 Verdict::Fixed
                 | Verdict::NothingToDo
-                | Verdict::NotThisIncident
+                | Verdict::DifferentProblem
                 | Verdict::NotFixed
                 | Verdict::Denied
                 | Verdict::Failed(_)
-                | Verdict::LeftOpen
+                | Verdict::ActionRequired
                 | Verdict::Undone => {
                     tell::report(&plan.report, None, Detail::of(verbose));
                     return Ok(plan.closing.exit_code());
@@ -105,16 +105,17 @@ impl RunGuest {
     }
 
     /// The guest, bound to the plan where there is one: what is not given is the plan's.
-    async fn ready(&self, plan: Option<Plan>) -> Result<Ready, Failed> {
+    async fn ready(&self, plan: Option<Plan>) -> Result<PreparedRun, Failed> {
         let Some(plan) = plan else {
             let guest = self
                 .guest
                 .as_deref()
                 .ok_or_else(|| Failed::usage("a guest is wanted, or a plan"))?;
-            return Ready::prepare(Chosen::find(guest, &self.terms)?, &self.terms).await;
+            return PreparedRun::prepare(ResolvedGuest::find(guest, &self.terms)?, &self.terms)
+                .await;
         };
         let mut chosen = match &self.guest {
-            Some(guest) => Chosen::find(guest, &self.terms)?,
+            Some(guest) => ResolvedGuest::find(guest, &self.terms)?,
             None if self.terms.remediation.is_some() || self.terms.policy.is_some() => {
                 return Err(Failed::usage(
                     "documents are given for a guest: name it, or leave both to the plan",
@@ -123,13 +124,13 @@ impl RunGuest {
             None => plan.chosen()?,
         };
         chosen.configuration = plan.header().configuration.clone();
-        Ready::prepare(chosen, &self.terms).await?.under(plan)
+        PreparedRun::prepare(chosen, &self.terms).await?.under(plan)
     }
 }
 
 /// The context's name, typed: a `y` is too quickly typed into the wrong window.
 pub(super) async fn confirm(context: &str) -> Result<(), Failed> {
-    anstream::eprint!("\ntype the context's name ({}) to do this: ", inert(context));
+    anstream::eprint!("\ntype the context's name ({}) to do this: ", sanitized(context));
     let typed = tokio::select! {
         typed = tell::typed_line() => typed,
         _ = tokio::signal::ctrl_c() => None,

@@ -2,12 +2,12 @@
 
 use super::print_json;
 use crate::arguments::{Output, OutputArguments, RunsArguments};
-use crate::tell::{BAD, DIM, Failed, count, moment};
+use crate::tell::{ERROR, Failed, MUTED, count, moment};
 use crate::{components, runs};
 use clap::{Args, Subcommand};
 use salve_core::Millis;
-use salve_core::journal::{Closing, Entry, Header};
-use salve_core::text::inert;
+use salve_core::journal::{Entry, Header, RunResult};
+use salve_core::text::sanitized;
 use salve_run::RunFile;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -59,7 +59,7 @@ struct Kept {
 
 enum State {
     Damaged(String),
-    Run { header: Box<Header>, closing: Option<Closing>, at_work: bool },
+    Run { header: Box<Header>, closing: Option<RunResult>, at_work: bool },
 }
 
 impl Kept {
@@ -136,19 +136,24 @@ impl Runs {
             let (word, help) = kept.word();
             match &kept.state {
                 State::Damaged(why) => anstream::println!(
-                    "{BAD}damaged{BAD:#}   {}: {}",
-                    inert(&file_name(&kept.path)),
-                    inert(why)
+                    "{ERROR}damaged{ERROR:#}   {}: {}",
+                    sanitized(&file_name(&kept.path)),
+                    sanitized(why)
                 ),
                 State::Run { header, .. } => anstream::println!(
-                    "{}  {:<5} {:<12} {:<24} {:<18} {DIM}{}{DIM:#}{}",
-                    inert(&header.run),
-                    inert(&header.command),
-                    inert(&header.context),
-                    format!("{} {}", inert(&header.guest.name), inert(&header.guest.version)),
+                    "{}  {:<5} {:<12} {:<24} {:<18} {MUTED}{}{MUTED:#}{}",
+                    sanitized(&header.run),
+                    sanitized(&header.command),
+                    sanitized(&header.context),
+                    format!(
+                        "{} {}",
+                        sanitized(&header.guest.name),
+                        sanitized(&header.guest.version)
+                    ),
                     word,
                     moment(header.at),
-                    help.map(|help| format!("   {BAD}{}{BAD:#}", inert(&help))).unwrap_or_default(),
+                    help.map(|help| format!("   {ERROR}{}{ERROR:#}", sanitized(&help)))
+                        .unwrap_or_default(),
                 ),
             }
         }
@@ -162,7 +167,7 @@ fn document(kept: &Kept) -> serde_json::Value {
         State::Damaged(why) => json!({"file": kept.path, "damage": why}),
         State::Run { header, closing, .. } => json!({
             "file": kept.path, "run": header.run, "command": header.command, "guest": header.guest.name, "cluster": header.context, "began": header.at,
-            "verdict": closing.as_ref().map(|c| c.verdict.word()), "sentence": closing.as_ref().map(|c| c.sentence.clone()), "state": word, "next": help,
+            "verdict": closing.as_ref().map(|c| c.verdict.word()), "sentence": closing.as_ref().map(|c| c.summary.clone()), "state": word, "next": help,
         }),
     }
 }
@@ -211,7 +216,7 @@ impl Prune {
                 std::fs::remove_file(path)
                     .map_err(|e| Failed::host(format!("{}: {e}", path.display())))?;
             }
-            anstream::println!("{word}  {}", inert(&path.display().to_string()));
+            anstream::println!("{word}  {}", sanitized(&path.display().to_string()));
         }
         anstream::println!(
             "{word} {} and {}; {} stay",

@@ -1,6 +1,6 @@
 //! `salve sim`: the simulated cluster on loopback, for kubectl and for runs.
 
-use crate::tell::{DIM, Failed, HEAD};
+use crate::tell::{Failed, HEADING, MUTED};
 use clap::Args;
 use salve_simulator::{Incident, Simulator};
 use std::path::PathBuf;
@@ -55,11 +55,11 @@ impl Sim {
             .map_err(|e| Failed::host(format!("{}: {e}", self.kubeconfig_out.display())))?;
         let file = self.kubeconfig_out.display();
         anstream::println!(
-            "{HEAD}simulated cluster{HEAD:#} `{}` on http://{address}, until Ctrl-C",
+            "{HEADING}simulated cluster{HEADING:#} `{}` on http://{address}, until Ctrl-C",
             self.incident
         );
-        anstream::println!("{DIM}kubeconfig{DIM:#}  {file}");
-        anstream::println!("{DIM}try{DIM:#}         kubectl --kubeconfig {file} get pvc -A");
+        anstream::println!("{MUTED}kubeconfig{MUTED:#}  {file}");
+        anstream::println!("{MUTED}try{MUTED:#}         kubectl --kubeconfig {file} get pvc -A");
         anstream::println!("            salve check volsync-unlock --kubeconfig {file}");
         let simulator = Simulator::new(self.incident);
         tokio::select! {

@@ -2,22 +2,24 @@
 
 use super::print_json;
 use crate::arguments::{ClusterArguments, Output, OutputArguments, RunsArguments};
-use crate::cluster::Open;
+use crate::cluster::ClusterSession;
 use crate::guest::{self, read_policy, read_remediation};
 use crate::runs;
-use crate::session::{Over, begin, machine, watcher};
-use crate::tell::{self, CARE, DIM, Detail, Failed, GOOD, HEAD, count};
+use crate::session::{FinishedRun, begin, machine, watcher};
+use crate::tell::{self, Detail, Failed, HEADING, MUTED, OK, WARN, count};
 use clap::Args;
-use salve_core::effect::delete_replicationsources::{End, Made, MadeEnd, Manifest, Recreate};
+use salve_core::effect::delete_replicationsources::{
+    Creation, CreationOutcome, DeletionOutcome, Manifest, Recreate,
+};
 use salve_core::effect::host::Lease;
-use salve_core::effect::query_pvcs::Claims;
-use salve_core::effect::query_replicationsources::Sources;
-use salve_core::effect::{Answer, Effect, Touch};
+use salve_core::effect::query_pvcs::ListPvcs;
+use salve_core::effect::query_replicationsources::ListSources;
+use salve_core::effect::{Answer, Effect, Write};
 use salve_core::grants::Grants;
-use salve_core::journal::{Document, Ending, Entry, FORMAT, Failure, Header};
+use salve_core::journal::{Document, Entry, FORMAT, Failure, GuestExit, Header};
 use salve_core::outcome::{Error, Fault};
 use salve_core::report::{Concluded, Conclusion, Description, Finding};
-use salve_core::text::inert;
+use salve_core::text::sanitized;
 use salve_run::{Halt, Mode, RunFile};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +30,7 @@ use std::path::{Path, PathBuf};
 ///
 /// Never over one that bears the name, never more than today's documents grant (`delete-replicationsources`, with its
 /// `max.deletions`), and never a field that would act by itself. What cannot come back is said. A run file that is not
-/// from this machine's own folder is shown whole, and needs a person who has read it.
+/// from this machine's own folder is shown whole, and needs a observer who has read it.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  salve undo 7c1d03fe\n  salve undo 7c1d03fe --only media/sonarr --only media/plex"
@@ -80,7 +82,7 @@ impl Undo {
         let path = runs::given(&folder, &self.run)?;
         let entries = RunFile::read(&path).map_err(|e| Failed::document(e.to_string()))?;
         let header = runs::header(&entries, &path)?;
-        let strange = runs::is_strange(&path, &folder);
+        let strange = runs::is_foreign(&path, &folder);
         if strange && self.policy.is_none() {
             let path = path.display();
             return Err(Failed::usage(format!(
@@ -88,7 +90,7 @@ impl Undo {
             )));
         }
         if strange && (self.yes || !io::stdin().is_terminal()) {
-            let why = "it is not from this machine's own folder of runs: what it would make is anybody's, and a person has to read it first";
+            let why = "it is not from this machine's own folder of runs: what it would make is anybody's, and a observer has to read it first";
             return Err(Failed::usage(format!(
                 "{}: {why} (at a terminal, without --yes)",
                 path.display()
@@ -102,12 +104,12 @@ impl Undo {
         let mut deleted = deleted(&entries);
         self.narrow(&mut deleted)?;
         let (documents, grants) = self.today(header, strange)?;
-        let open = Open::live(&self.cluster.or_context(&header.context)).await?;
+        let open = ClusterSession::live(&self.cluster.or_context(&header.context)).await?;
         open.is_that_of(header)?;
         if let Some(holder) = open.ask(Lease {}).await? {
             return Err(Failed::cluster(format!(
                 "nothing was begun: {}",
-                inert(&holder.told(open.clock().now()))
+                sanitized(&holder.told(open.clock().now()))
             )));
         }
         let seen = look(&open, &deleted.manifests).await?;
@@ -135,7 +137,7 @@ impl Undo {
         {
             return Err(Failed::usage(format!(
                 "--only {}: the run deleted no such ReplicationSource",
-                inert(unknown)
+                sanitized(unknown)
             )));
         }
         if !self.only.is_empty() {
@@ -187,7 +189,7 @@ impl Undo {
         undone: &Header,
         documents: Vec<Document>,
         grants: Grants,
-        open: &Open,
+        open: &ClusterSession,
     ) -> Result<Header, Failed> {
         let at = open.clock().now();
         Ok(Header {
@@ -212,7 +214,7 @@ impl Undo {
             cluster: open.identity.uid.clone(),
             user: open.identity.user.clone(),
             machine: machine(),
-            rings: None,
+            enforcement: None,
         })
     }
 }
@@ -225,8 +227,8 @@ fn deleted(entries: &[Entry]) -> Deleted {
     for entry in entries {
         match entry {
             Entry::Opened(opened) => {
-                if let Effect::Touch(Touch::Delete(delete)) = &opened.effect {
-                    for object in &opened.prior.objects {
+                if let Effect::Write(Write::Delete(delete)) = &opened.effect {
+                    for object in &opened.observed.objects {
                         saved
                             .insert(object["metadata"]["uid"].as_str().unwrap_or_default(), object);
                     }
@@ -247,7 +249,11 @@ fn deleted(entries: &[Entry]) -> Deleted {
                 {
                     gone.retain(|uid| {
                         !ends.iter().any(|end| {
-                            end.uid == *uid && !matches!(end.end, End::Deleted | End::Unknown)
+                            end.uid == *uid
+                                && !matches!(
+                                    end.outcome,
+                                    DeletionOutcome::Deleted | DeletionOutcome::Unknown
+                                )
                         })
                     });
                 }
@@ -270,7 +276,7 @@ fn deleted(entries: &[Entry]) -> Deleted {
             }
             Ok(_) => {}
             Err(why) => found.unusable.push(Finding {
-                text: format!("the saved manifest of {} cannot be used: {why}", inert(&uid)),
+                text: format!("the saved manifest of {} cannot be used: {why}", sanitized(&uid)),
                 details: vec![],
             }),
         }
@@ -278,7 +284,7 @@ fn deleted(entries: &[Entry]) -> Deleted {
     found
 }
 
-async fn look(open: &Open, manifests: &[Manifest]) -> Result<Seen, Failed> {
+async fn look(open: &ClusterSession, manifests: &[Manifest]) -> Result<Seen, Failed> {
     let namespaces: Vec<String> = manifests
         .iter()
         .map(|one| one.object.namespace.clone())
@@ -288,13 +294,13 @@ async fn look(open: &Open, manifests: &[Manifest]) -> Result<Seen, Failed> {
     if namespaces.is_empty() {
         return Ok(Seen { taken: BTreeSet::new(), orphans: BTreeSet::new() });
     }
-    let sources = open.ask(Sources { namespaces: namespaces.clone() }).await?;
-    let claims = open.ask(Claims { namespaces }).await?;
+    let sources = open.ask(ListSources { namespaces: namespaces.clone() }).await?;
+    let pvcs = open.ask(ListPvcs { namespaces }).await?;
     let is_there = |one: &Manifest| {
         let wanted = one.manifest["spec"]["sourcePVC"].as_str();
         wanted.is_none_or(|wanted| {
-            claims.iter().any(|claim| {
-                claim.object.namespace == one.object.namespace && claim.object.name == wanted
+            pvcs.iter().any(|pvc| {
+                pvc.object.namespace == one.object.namespace && pvc.object.name == wanted
             })
         })
     };
@@ -316,81 +322,83 @@ fn show(deleted: &Deleted, seen: &Seen, strange: bool) {
     for one in &deleted.manifests {
         let name = one.object.to_string();
         if seen.taken.contains(&name) {
-            anstream::println!("{DIM}leave{DIM:#}  {name}  it is there again");
+            anstream::println!("{MUTED}leave{MUTED:#}  {name}  it is there again");
         } else if seen.orphans.contains(&name) {
             anstream::println!(
-                "{GOOD}make{GOOD:#}   {name}  {CARE}its claim is gone: it jams the driver again, once it is due{CARE:#}"
+                "{OK}make{OK:#}   {name}  {WARN}its claim is gone: it jams the driver again, once it is due{WARN:#}"
             );
         } else {
-            anstream::println!("{GOOD}make{GOOD:#}   {name}");
+            anstream::println!("{OK}make{OK:#}   {name}");
         }
         if strange {
             anstream::println!(
-                "{HEAD}       exactly this, from a file that is not of this machine:{HEAD:#}"
+                "{HEADING}       exactly this, from a file that is not of this machine:{HEADING:#}"
             );
             for line in serde_json::to_string_pretty(&one.manifest).unwrap_or_default().lines() {
-                anstream::println!("       {}", inert(line));
+                anstream::println!("       {}", sanitized(line));
             }
         }
     }
     for finding in &deleted.unusable {
-        anstream::println!("{CARE}skip{CARE:#}   {}", inert(&finding.text));
+        anstream::println!("{WARN}skip{WARN:#}   {}", sanitized(&finding.text));
     }
 }
 
 /// Makes them through the door, as a run of its own.
 async fn make(
     folder: &Path,
-    open: &Open,
+    open: &ClusterSession,
     header: Header,
     deleted: Deleted,
     seen: &Seen,
-    person: Box<dyn salve_run::Person>,
-) -> Result<Over, Failed> {
+    observer: Box<dyn salve_run::Observer>,
+) -> Result<FinishedRun, Failed> {
     let file = RunFile::create(folder, &runs::file_name(header.at, &open.context, &header.run))
         .map_err(|e| {
             Failed::host(format!("the run file cannot be made in {}: {e}", folder.display()))
         })?;
-    let (underway, mut run) = begin(open, header, Some(file), person, Mode::Live)?;
+    let (underway, mut run) = begin(open, header, Some(file), observer, Mode::Live)?;
     let ending = if deleted.manifests.is_empty() {
-        Ending::Undone(concluded(&deleted, seen, &[]))
+        GuestExit::Undone(concluded(&deleted, seen, &[]))
     } else {
-        match run.perform(Recreate { set: deleted.manifests.clone() }).await {
-            Ok(Ok(made)) => Ending::Undone(concluded(&deleted, seen, &made)),
+        match run.call(Recreate { set: deleted.manifests.clone() }).await {
+            Ok(Ok(made)) => GuestExit::Undone(concluded(&deleted, seen, &made)),
             Ok(Err(error @ Error::Denied(_))) => {
-                Ending::Failed(Failure { fault: Fault::Grant, text: error.to_string() })
+                GuestExit::Failed(Failure { fault: Fault::Grant, text: error.to_string() })
             }
             Ok(Err(error)) => run.ending_of_error(&error),
-            Err(Halt::Stopped) => Ending::Stopped(None),
-            Err(halt @ Halt::Held(_)) => {
-                Ending::Failed(Failure { fault: Fault::Cluster, text: halt.to_string() })
+            Err(Halt::Stopped) => GuestExit::Stopped(None),
+            Err(halt @ Halt::ClusterLocked(_)) => {
+                GuestExit::Failed(Failure { fault: Fault::Cluster, text: halt.to_string() })
             }
-            Err(halt) => Ending::Failed(Failure { fault: Fault::Host, text: halt.to_string() }),
+            Err(halt) => GuestExit::Failed(Failure { fault: Fault::Host, text: halt.to_string() }),
         }
     };
     underway.finish(run, ending).await
 }
 
-fn concluded(deleted: &Deleted, seen: &Seen, made: &[Made]) -> Conclusion {
+fn concluded(deleted: &Deleted, seen: &Seen, made: &[Creation]) -> Conclusion {
     let new: Vec<String> = made
         .iter()
-        .filter(|one| one.end == MadeEnd::Made)
+        .filter(|one| one.outcome == CreationOutcome::Created)
         .map(|one| one.object.to_string())
         .collect();
     let refused: Vec<String> = made
         .iter()
-        .filter(|one| one.end == MadeEnd::Refused)
+        .filter(|one| one.outcome == CreationOutcome::Rejected)
         .map(|one| format!("{}: {}", one.object, one.message.as_deref().unwrap_or("refused")))
         .collect();
-    let late =
-        made.iter().filter(|one| one.end == MadeEnd::Occupied).map(|one| one.object.to_string());
+    let late = made
+        .iter()
+        .filter(|one| one.outcome == CreationOutcome::Occupied)
+        .map(|one| one.object.to_string());
     let there: Vec<String> = seen.taken.iter().cloned().chain(late).collect();
     let verdict = match (new.is_empty(), refused.is_empty()) {
         (_, false) => Concluded::NotFixed,
         (true, true) => Concluded::NothingToDo,
         (false, true) => Concluded::Fixed,
     };
-    let sentence = match verdict {
+    let summary = match verdict {
         Concluded::NothingToDo => "nothing is missing that the run had deleted".to_owned(),
         _ => format!("{} made anew", count(new.len(), "ReplicationSource")),
     };
@@ -426,7 +434,7 @@ fn concluded(deleted: &Deleted, seen: &Seen, made: &[Made]) -> Conclusion {
     }
     Conclusion {
         verdict,
-        sentence,
+        summary,
         figures: vec![],
         evidence: vec![],
         left,

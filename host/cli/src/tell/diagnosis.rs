@@ -1,8 +1,8 @@
 //! What a check says.
 
-use super::{BAD, DIM, Detail, GOOD, HEAD, duration, findings};
+use super::{Detail, ERROR, HEADING, MUTED, OK, duration, findings};
 use salve_core::report::{Report, State};
-use salve_core::text::inert;
+use salve_core::text::sanitized;
 
 /// Prints the answer first, then what it rests on.
 pub fn diagnosis(report: &Report, guest: &str, detail: Detail) {
@@ -14,33 +14,36 @@ pub fn diagnosis(report: &Report, guest: &str, detail: Detail) {
         .cluster
         .uid
         .as_deref()
-        .map(|u| format!(" (kube-system {})", inert(&u.chars().take(8).collect::<String>())))
+        .map(|u| format!(" (kube-system {})", sanitized(&u.chars().take(8).collect::<String>())))
         .unwrap_or_default();
-    anstream::println!("{DIM}cluster {}{uid}, read-only{DIM:#}\n", inert(&report.cluster.context));
+    anstream::println!(
+        "{MUTED}cluster {}{uid}, read-only{MUTED:#}\n",
+        sanitized(&report.cluster.context)
+    );
     let took = duration(report.ended.saturating_sub(report.began));
     let (style, word) = match diagnosis.state {
-        State::Incident => (BAD, "INCIDENT"),
-        State::NotThisIncident => (HEAD, "NOT THIS INCIDENT"),
-        State::Healthy => (GOOD, "HEALTHY"),
+        State::Incident => (ERROR, "INCIDENT"),
+        State::DifferentProblem => (HEADING, "NOT THIS INCIDENT"),
+        State::Healthy => (OK, "HEALTHY"),
     };
     anstream::println!(
-        "{style}{word}{style:#}  {}   {DIM}{took}{DIM:#}\n",
-        inert(&diagnosis.sentence)
+        "{style}{word}{style:#}  {}   {MUTED}{took}{MUTED:#}\n",
+        sanitized(&diagnosis.summary)
     );
-    findings("for", &diagnosis.supporting, detail);
-    match (diagnosis.opposing.is_empty(), diagnosis.state) {
-        (true, State::Incident) => anstream::println!("{DIM}{:<10}{DIM:#}nothing", "against"),
-        (true, State::NotThisIncident | State::Healthy) => {}
-        (false, _) => findings("against", &diagnosis.opposing, detail),
+    findings("for", &diagnosis.evidence_for, detail);
+    match (diagnosis.evidence_against.is_empty(), diagnosis.state) {
+        (true, State::Incident) => anstream::println!("{MUTED}{:<10}{MUTED:#}nothing", "against"),
+        (true, State::DifferentProblem | State::Healthy) => {}
+        (false, _) => findings("against", &diagnosis.evidence_against, detail),
     }
     let label = match diagnosis.state {
         State::Incident => "not this",
-        State::NotThisIncident | State::Healthy => "instead",
+        State::DifferentProblem | State::Healthy => "instead",
     };
-    findings(label, &diagnosis.instead, detail);
+    findings(label, &diagnosis.ruled_out, detail);
     if diagnosis.state == State::Incident {
         anstream::println!(
-            "\n{DIM}next{DIM:#}      salve plan {guest}        what would be done, nothing is changed"
+            "\n{MUTED}next{MUTED:#}      salve plan {guest}        what would be done, nothing is changed"
         );
     }
 }

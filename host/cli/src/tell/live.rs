@@ -1,18 +1,18 @@
 //! A run as it happens: steps, what is said in them, and every touch with the command that does the same.
 //! On a terminal a line below shows what is waited for; elsewhere there are plain lines only.
 
-use super::{BAD, CARE, DIM, HEAD};
+use super::{ERROR, HEADING, MUTED, WARN};
 use futures::future::BoxFuture;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use salve_core::effect::delete_replicationsources::End;
+use salve_core::effect::delete_replicationsources::DeletionOutcome;
 use salve_core::effect::run::Level;
-use salve_core::effect::{Answer, Effect, Look, Own, Touch};
+use salve_core::effect::{Answer, Effect, Local, Read, Write};
 use salve_core::equivalent;
 use salve_core::journal::{Done, Entry, Opened};
 use salve_core::outcome::Outcome;
-use salve_core::text::inert;
-use salve_run::Person;
-use std::io::{self, IsTerminal, Write};
+use salve_core::text::sanitized;
+use salve_run::Observer;
+use std::io::{self, IsTerminal, Write as _};
 use std::time::Duration;
 
 /// So many commands are shown of one touch, unless one asks for all.
@@ -60,29 +60,29 @@ impl Live {
         self.bar.suspend(|| drop(writeln!(anstream::stderr(), "{line}")));
     }
 
-    fn commands(&self, touch: &Touch) {
-        let commands = equivalent::commands(touch);
+    fn commands(&self, write: &Write) {
+        let commands = equivalent::commands(write);
         let shown = if self.verbose { commands.len() } else { commands.len().min(COMMANDS) };
         for command in &commands[..shown] {
-            self.say(&format!("{:14}{DIM}$ {}{DIM:#}", "", inert(command)));
+            self.say(&format!("{:14}{MUTED}$ {}{MUTED:#}", "", sanitized(command)));
         }
         if shown < commands.len() {
-            self.say(&format!("{:14}{DIM}… {} more: -v{DIM:#}", "", commands.len() - shown));
+            self.say(&format!("{:14}{MUTED}… {} more: -v{MUTED:#}", "", commands.len() - shown));
         }
     }
 
     fn opened(&mut self, opened: &Opened) {
-        let Effect::Touch(touch) = &opened.effect else { return };
-        if let Touch::Delete(_) = touch
+        let Effect::Write(write) = &opened.effect else { return };
+        if let Write::Delete(_) = write
             && opened.attempt == 1
         {
             self.deleting = Some((opened.n, opened.effect.clone()));
         }
         if opened.attempt == 1 {
-            self.commands(touch);
+            self.commands(write);
         } else {
             self.say(&format!(
-                "{:14}{CARE}what is left of it is tried again: attempt {}{CARE:#}",
+                "{:14}{WARN}what is left of it is tried again: attempt {}{WARN:#}",
                 "", opened.attempt
             ));
         }
@@ -90,28 +90,28 @@ impl Live {
 
     fn done(&mut self, done: &Done) {
         match &done.effect {
-            Effect::Own(Own::Step(step)) => {
+            Effect::Local(Local::Step(step)) => {
                 self.steps += 1;
                 self.say(&format!(
-                    "{HEAD}{:>3} {:<10}{HEAD:#}{}",
+                    "{HEADING}{:>3} {:<10}{HEADING:#}{}",
                     self.steps,
-                    inert(&step.name),
-                    inert(&step.title)
+                    sanitized(&step.name),
+                    sanitized(&step.title)
                 ));
             }
-            Effect::Own(Own::Note(note)) => {
-                // mutant guest-text-unescaped: inert(&note.text) ~> note.text.clone()
-                let text = inert(&note.text);
+            Effect::Local(Local::Note(note)) => {
+                // mutant guest-text-unescaped: sanitized(&note.text) ~> note.text.clone()
+                let text = sanitized(&note.text);
                 self.say(&match note.level {
                     Level::Info => format!("{:14}{text}", ""),
-                    Level::Warning => format!("{:14}{CARE}{text}{CARE:#}", ""),
+                    Level::Warning => format!("{:14}{WARN}{text}{WARN:#}", ""),
                 });
             }
-            Effect::Own(Own::Now(_) | Own::Sleep(_) | Own::AskPerson(_)) => {}
-            Effect::Look(_) => self.trouble(&done.outcome),
-            Effect::Touch(touch) => {
+            Effect::Local(Local::Now(_) | Local::Sleep(_) | Local::AskUser(_)) => {}
+            Effect::Read(_) => self.trouble(&done.outcome),
+            Effect::Write(write) => {
                 if let Outcome::Error(_) = done.outcome {
-                    self.commands(touch);
+                    self.commands(write);
                 }
                 self.trouble(&done.outcome);
             }
@@ -124,54 +124,58 @@ impl Live {
         let Some(Answer::Delete(all)) = outcome.ok().and_then(|raw| effect.decode(raw).ok()) else {
             return;
         };
-        for one in all.iter().filter(|d| !matches!(d.end, End::Deleted | End::AlreadyGone)) {
+        for one in all.iter().filter(|d| {
+            !matches!(d.outcome, DeletionOutcome::Deleted | DeletionOutcome::AlreadyGone)
+        }) {
             let why = one.message.as_deref().unwrap_or("left alone");
             self.say(&format!(
-                "{:14}{CARE}{} was not deleted: {}{CARE:#}",
+                "{:14}{WARN}{} was not deleted: {}{WARN:#}",
                 "",
                 one.object,
-                inert(why)
+                sanitized(why)
             ));
         }
     }
 
     fn trouble(&self, outcome: &Outcome) {
         if let Outcome::Error(error) = outcome {
-            self.say(&format!("{:14}{BAD}{}{BAD:#}", "", inert(&error.to_string())));
+            self.say(&format!("{:14}{ERROR}{}{ERROR:#}", "", sanitized(&error.to_string())));
         }
     }
 }
 
-impl Person for Live {
-    fn begins(&mut self, effect: &Effect) {
+impl Observer for Live {
+    fn on_start(&mut self, effect: &Effect) {
         let phrase = match effect {
-            Effect::Own(Own::Sleep(sleep)) => {
+            Effect::Local(Local::Sleep(sleep)) => {
                 format!("waiting {}", super::duration(sleep.milliseconds))
             }
-            Effect::Own(Own::Now(_) | Own::Step(_) | Own::Note(_) | Own::AskPerson(_)) => return,
-            Effect::Look(Look::AwaitRollout(a)) => {
+            Effect::Local(Local::Now(_) | Local::Step(_) | Local::Note(_) | Local::AskUser(_)) => {
+                return;
+            }
+            Effect::Read(Read::AwaitRollout(a)) => {
                 format!(
                     "waiting for {} and its leases, at most {}",
                     a.target,
                     super::duration(u64::from(a.wait_seconds) * 1000)
                 )
             }
-            Effect::Look(look) => format!("looking: {}", look.name()),
-            Effect::Touch(touch) => format!(
+            Effect::Read(look) => format!("looking: {}", look.name()),
+            Effect::Write(write) => format!(
                 "{} {}",
-                touch.name(),
-                touch.targets().first().map(ToString::to_string).unwrap_or_default()
+                write.name(),
+                write.targets().first().map(ToString::to_string).unwrap_or_default()
             ),
         };
-        self.bar.set_message(inert(&phrase));
+        self.bar.set_message(sanitized(&phrase));
         self.bar.enable_steady_tick(Duration::from_millis(120));
     }
 
-    fn hears(&mut self, entry: &Entry) {
+    fn on_entry(&mut self, entry: &Entry) {
         match entry {
             Entry::Header(_) | Entry::Approved(_) => {}
             Entry::Recovery(_) => {
-                self.say(&format!("{DIM}taking it up where its process died{DIM:#}"))
+                self.say(&format!("{MUTED}taking it up where its process died{MUTED:#}"))
             }
             Entry::Opened(opened) => self.opened(opened),
             Entry::Closed(closed) => {
@@ -183,16 +187,21 @@ impl Person for Live {
             Entry::Done(done) => self.done(done),
             // A plan is told whole, at its end.
             Entry::Planned(_) => {}
-            Entry::Ended(_) | Entry::Verdict(_) => self.bar.finish_and_clear(),
+            Entry::GuestExited(_) | Entry::Verdict(_) => self.bar.finish_and_clear(),
         }
     }
 
-    fn is_asked(&mut self, question: &str) -> BoxFuture<'static, Option<bool>> {
+    fn ask(&mut self, question: &str) -> BoxFuture<'static, Option<bool>> {
         if !self.may_ask {
             return Box::pin(async { None });
         }
         self.bar.suspend(|| {
-            drop(write!(anstream::stderr(), "{:14}{HEAD}{}{HEAD:#} [y/N] ", "", inert(question)))
+            drop(write!(
+                anstream::stderr(),
+                "{:14}{HEADING}{}{HEADING:#} [y/N] ",
+                "",
+                sanitized(question)
+            ))
         });
         Box::pin(async {
             let answer = super::typed_line().await?;

@@ -1,8 +1,8 @@
 //! A report as Markdown, to paste into an incident.
 
 use super::{duration, moment};
-use salve_core::report::{Finding, Report, TakenUp};
-use salve_core::text::inert;
+use salve_core::report::{Finding, RecoverySummary, Report};
+use salve_core::text::sanitized;
 use std::fmt::Write;
 
 /// The whole report.
@@ -17,7 +17,7 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
         out,
         "# {}: {}\n",
         report.verdict.to_uppercase().replace('-', " "),
-        plain(&report.sentence)
+        plain(&report.summary)
     )?;
     writeln!(out, "| | |\n|---|---|")?;
     for (name, value) in facts(report) {
@@ -107,7 +107,7 @@ pub fn facts(report: &Report) -> Vec<(&'static str, String)> {
 }
 
 /// When, where and as whom a run was taken up, whoever renders it.
-pub fn taken_up(one: &TakenUp) -> String {
+pub fn taken_up(one: &RecoverySummary) -> String {
     let machine = one.machine.as_ref().map(|machine| format!(" on {machine}")).unwrap_or_default();
     let user = one.user.as_ref().map(|user| format!(" as {user}")).unwrap_or_default();
     let only = if one.release_only { ", only to give back what was suspended" } else { "" };
@@ -120,11 +120,11 @@ pub fn taken_up(one: &TakenUp) -> String {
 
 /// The rings that hold its credential, and those that do not.
 fn held_by(report: &Report) -> String {
-    let rings = &report.cluster.rings;
-    if rings.is_empty() {
+    let enforcement = &report.cluster.enforcement;
+    if enforcement.is_empty() {
         return "the host; nobody asked about its Role and its admission policies".into();
     }
-    let said = rings.iter().map(|ring| {
+    let said = enforcement.iter().map(|ring| {
         if ring.holds { ring.name.to_owned() } else { format!("NOT {}: {}", ring.name, ring.why) }
     });
     said.collect::<Vec<_>>().join("; ")
@@ -135,9 +135,9 @@ pub fn sections(report: &Report) -> Vec<(&'static str, &[Finding])> {
     let none: &[Finding] = &[];
     let diagnosis = report.diagnosis.as_ref();
     vec![
-        ("What speaks for it", diagnosis.map_or(none, |d| &d.supporting)),
-        ("What speaks against it", diagnosis.map_or(none, |d| &d.opposing)),
-        ("What it is instead", diagnosis.map_or(none, |d| &d.instead)),
+        ("What speaks for it", diagnosis.map_or(none, |d| &d.evidence_for)),
+        ("What speaks against it", diagnosis.map_or(none, |d| &d.evidence_against)),
+        ("What it is instead", diagnosis.map_or(none, |d| &d.ruled_out)),
         ("Evidence", &report.evidence),
         ("What is left", &report.left),
         ("So that it does not come back", &report.prevention),
@@ -161,7 +161,7 @@ fn section(out: &mut String, heading: &str, all: &[Finding]) -> std::fmt::Result
 /// Text that Markdown takes for text.
 fn plain(text: &str) -> String {
     let mut out = String::new();
-    for c in inert(text).chars() {
+    for c in sanitized(text).chars() {
         // mutant markdown-report-unescaped: matches ~> c.is_control() && matches
         if matches!(c, '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '|' | '#' | '!' | '~' | '&')
         {

@@ -2,21 +2,21 @@
 //! already say, and whatever comes from a cluster or a guest is made inert first.
 
 mod diagnosis;
+mod divergence;
 mod live;
 pub mod manifest;
 mod markdown;
 mod page;
-mod parting;
 mod plan;
 mod record;
 mod report;
 mod words;
 
 pub use diagnosis::diagnosis;
+pub use divergence::divergence;
 pub use live::Live;
 pub use markdown::markdown;
 pub use page::page;
-pub use parting::parting;
 pub use plan::plan;
 pub use record::record;
 pub use report::report;
@@ -24,7 +24,7 @@ pub use words::{ago, count, duration, moment};
 
 use anstyle::{AnsiColor, Style};
 use salve_core::report::Finding;
-use salve_core::text::inert;
+use salve_core::text::sanitized;
 use std::fmt;
 use std::process::ExitCode;
 
@@ -76,9 +76,9 @@ impl fmt::Display for Failed {
 /// Says why a command failed. Lines stay lines; everything else is inert.
 pub fn failed(failed: &Failed) -> ExitCode {
     let mut lines = failed.text.lines();
-    anstream::eprintln!("{BAD}error{BAD:#} {}", inert(lines.next().unwrap_or_default()));
+    anstream::eprintln!("{ERROR}error{ERROR:#} {}", sanitized(lines.next().unwrap_or_default()));
     for line in lines {
-        anstream::eprintln!("      {}", inert(line));
+        anstream::eprintln!("      {}", sanitized(line));
     }
     ExitCode::from(failed.code)
 }
@@ -105,15 +105,15 @@ pub async fn typed_line() -> Option<String> {
 }
 
 /// What holds and is well.
-pub const GOOD: Style = AnsiColor::Green.on_default().bold();
+pub const OK: Style = AnsiColor::Green.on_default().bold();
 /// What is wrong.
-pub const BAD: Style = AnsiColor::Red.on_default().bold();
+pub const ERROR: Style = AnsiColor::Red.on_default().bold();
 /// What wants a look.
-pub const CARE: Style = AnsiColor::Yellow.on_default();
+pub const WARN: Style = AnsiColor::Yellow.on_default();
 /// What can be skipped.
-pub const DIM: Style = Style::new().dimmed();
+pub const MUTED: Style = Style::new().dimmed();
 /// A heading.
-pub const HEAD: Style = Style::new().bold();
+pub const HEADING: Style = Style::new().bold();
 
 /// How much of the lines behind a finding is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,14 +145,18 @@ impl Detail {
 pub fn findings(label: &str, findings: &[Finding], detail: Detail) {
     let mut label = label;
     for finding in findings {
-        anstream::println!("{DIM}{label:<10}{DIM:#}{}", inert(&finding.text));
+        anstream::println!("{MUTED}{label:<10}{MUTED:#}{}", sanitized(&finding.text));
         label = "";
         let shown = detail.shown(finding.details.len());
         for line in &finding.details[..shown] {
-            anstream::println!("{:12}{DIM}{}{DIM:#}", "", inert(line));
+            anstream::println!("{:12}{MUTED}{}{MUTED:#}", "", sanitized(line));
         }
         if detail == Detail::Some && shown < finding.details.len() {
-            anstream::println!("{:12}{DIM}… {} more: -v{DIM:#}", "", finding.details.len() - shown);
+            anstream::println!(
+                "{:12}{MUTED}… {} more: -v{MUTED:#}",
+                "",
+                finding.details.len() - shown
+            );
         }
     }
 }

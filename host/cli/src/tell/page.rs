@@ -3,7 +3,7 @@
 use super::markdown::{facts, sections};
 use super::{duration, moment};
 use salve_core::report::Report;
-use salve_core::text::inert;
+use salve_core::text::sanitized;
 use std::fmt::Write;
 
 const STYLE: &str = "\
@@ -43,7 +43,7 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
         plain(&report.guest.name),
         plain(&report.run)
     )?;
-    writeln!(out, "<h1{class}><b>{word}</b> {}</h1>\n<dl>", plain(&report.sentence))?;
+    writeln!(out, "<h1{class}><b>{word}</b> {}</h1>\n<dl>", plain(&report.summary))?;
     for (name, value) in facts(report) {
         writeln!(out, "<dt>{name}</dt><dd>{}</dd>", plain(&value))?;
     }
@@ -140,7 +140,7 @@ fn list(lines: &[String], out: &mut String) -> std::fmt::Result {
 /// Text that a browser takes for text.
 fn plain(text: &str) -> String {
     let mut out = String::new();
-    for c in inert(text).chars() {
+    for c in sanitized(text).chars() {
         match c {
             '&' => out.push_str("&amp;"),
             // mutant html-report-unescaped: push_str("&lt;") ~> push('<')

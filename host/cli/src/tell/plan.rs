@@ -1,10 +1,10 @@
 //! What a run would do.
 
-use super::{CARE, DIM, Detail, GOOD, HEAD, ago, findings};
+use super::{Detail, HEADING, MUTED, OK, WARN, ago, findings};
 use salve_core::Millis;
 use salve_core::effect::shared::FluxKind;
-use salve_core::report::{About, Report, Told};
-use salve_core::text::inert;
+use salve_core::report::{About, EffectSummary, Report};
+use salve_core::text::sanitized;
 
 /// So many lines of one step are shown, unless one asks for all.
 const LINES: usize = 12;
@@ -16,29 +16,30 @@ const WIDE: usize = 48;
 pub fn plan(report: &Report, layers: &str, detail: Detail, next: &str) {
     let digest: String = report.guest.digest.chars().take(8).collect();
     anstream::println!(
-        "{HEAD}{} {}{HEAD:#} {DIM}(sha256:{digest}…)   grants: {}   cluster {}{DIM:#}\n",
-        inert(&report.guest.name),
-        inert(&report.guest.version),
-        inert(layers),
-        inert(&report.cluster.context)
+        "{HEADING}{} {}{HEADING:#} {MUTED}(sha256:{digest}…)   grants: {}   cluster {}{MUTED:#}\n",
+        sanitized(&report.guest.name),
+        sanitized(&report.guest.version),
+        sanitized(layers),
+        sanitized(&report.cluster.context)
     );
-    let planned: Vec<&Told> = report.effects.iter().filter(|t| t.certainty.is_some()).collect();
+    let planned: Vec<&EffectSummary> =
+        report.effects.iter().filter(|t| t.certainty.is_some()).collect();
     if planned.is_empty() {
-        anstream::println!("nothing would be changed: {}", inert(&report.sentence));
+        anstream::println!("nothing would be changed: {}", sanitized(&report.summary));
         findings("why", &report.evidence, detail);
         return;
     }
-    let (exact, predicted): (Vec<&Told>, Vec<&Told>) =
+    let (exact, predicted): (Vec<&EffectSummary>, Vec<&EffectSummary>) =
         planned.into_iter().partition(|told| told.certainty == Some("exact"));
     for (n, step) in exact.chunk_by(|a, b| a.step == b.step).enumerate() {
         let name = step[0].step.as_deref().unwrap_or("");
         let targets: Vec<String> =
             step.iter().flat_map(|t| t.targets.iter().map(|target| kinded(target))).collect();
         anstream::println!(
-            "{HEAD}{:>3} {:<9}{HEAD:#}{GOOD}exact{GOOD:#}      {}",
+            "{HEADING}{:>3} {:<9}{HEADING:#}{OK}exact{OK:#}      {}",
             n + 1,
-            inert(name),
-            inert(&summary(&targets))
+            sanitized(name),
+            sanitized(&summary(&targets))
         );
         let about: Vec<&About> = step.iter().flat_map(|told| &told.about).collect();
         let same = about
@@ -46,7 +47,7 @@ pub fn plan(report: &Report, layers: &str, detail: Detail, next: &str) {
             .filter(|first| about.iter().all(|one| one.why == first.why))
             .map(|first| first.why.as_str());
         if let Some(why) = same {
-            anstream::println!("{:24}{DIM}{}{DIM:#}", "", inert(why));
+            anstream::println!("{:24}{MUTED}{}{MUTED:#}", "", sanitized(why));
         }
         let wide = about
             .iter()
@@ -68,22 +69,22 @@ pub fn plan(report: &Report, layers: &str, detail: Detail, next: &str) {
         let commands: Vec<String> = step.iter().flat_map(|t| t.commands.clone()).collect();
         folded(&commands, "$ ", detail);
     }
-    anstream::println!("\n    {CARE}predicted{CARE:#}  {}", inert(&report.sentence));
+    anstream::println!("\n    {WARN}predicted{WARN:#}  {}", sanitized(&report.summary));
     for told in predicted {
         for target in &told.targets {
             anstream::println!(
-                "    {CARE}predicted{CARE:#}  resume {}, as it was before",
-                inert(&kinded(target))
+                "    {WARN}predicted{WARN:#}  resume {}, as it was before",
+                sanitized(&kinded(target))
             );
         }
     }
     let mut label = "notes";
     anstream::println!();
     for note in report.steps.iter().flat_map(|step| &step.notes) {
-        anstream::println!("{DIM}{label:<10}{DIM:#}{}", inert(note));
+        anstream::println!("{MUTED}{label:<10}{MUTED:#}{}", sanitized(note));
         label = "";
     }
-    anstream::println!("\n{DIM}next{DIM:#}      {}", inert(next));
+    anstream::println!("\n{MUTED}next{MUTED:#}      {}", sanitized(next));
 }
 
 /// Why it, how old, whose, when backed up last, and what brings it back.
@@ -129,9 +130,9 @@ fn kinded(target: &str) -> String {
 fn folded(lines: &[String], mark: &str, detail: Detail) {
     let shown = if detail == Detail::All { lines.len() } else { lines.len().min(LINES) };
     for line in &lines[..shown] {
-        anstream::println!("{:24}{DIM}{mark}{}{DIM:#}", "", inert(line));
+        anstream::println!("{:24}{MUTED}{mark}{}{MUTED:#}", "", sanitized(line));
     }
     if shown < lines.len() {
-        anstream::println!("{:24}{DIM}… {} more: -v{DIM:#}", "", lines.len() - shown);
+        anstream::println!("{:24}{MUTED}… {} more: -v{MUTED:#}", "", lines.len() - shown);
     }
 }

@@ -6,7 +6,7 @@ mod located;
 mod schema;
 
 use crate::grants::{Grant, Layer};
-use crate::text::inert;
+use crate::text::sanitized;
 use located::Located;
 use schema::Schema;
 use serde::{Deserialize, Serialize};
@@ -59,13 +59,23 @@ pub struct RemediationSpec {
 pub struct Limits {
     /// Linear memory, MiB.
     pub memory_mib: u32,
-    /// Wasm instructions, in thousand millions.
+    /// Wasm instructions, in billions.
     pub fuel_billions: u32,
+    /// How long a run may take before it has to clean up, at most [`MAX_DEADLINE_SECONDS`].
+    pub deadline_seconds: u64,
+}
+
+/// Other runs wait for the cluster lock until a run's deadline, so a deadline has an upper bound.
+pub const MAX_DEADLINE_SECONDS: u64 = 86_400;
+
+impl Limits {
+    /// The limits of a Remediation that names none.
+    pub const DEFAULT: Self = Self { memory_mib: 64, fuel_billions: 10, deadline_seconds: 3600 };
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { memory_mib: 64, fuel_billions: 10 }
+        Self::DEFAULT
     }
 }
 
@@ -116,6 +126,7 @@ impl Remediation {
         let (document, Whole { metadata, spec, .. }) =
             whole::<RemediationSpec>(text, source, "Remediation", &schema::REMEDIATION)?;
         check_grants(&spec.grants, &document, source)?;
+        check_limits(spec.limits, &document, source)?;
         Ok(Self { metadata, spec })
     }
     /// Its grants, to be held.
@@ -171,18 +182,28 @@ fn whole<S: for<'de> Deserialize<'de>>(
 }
 
 fn shown(value: Option<&str>) -> String {
-    value.map_or("missing".into(), |v| format!("{:?}", inert(v)))
+    value.map_or("missing".into(), |v| format!("{:?}", sanitized(v)))
 }
 
 fn fault_at(source: &str, line: u64, fault: &str) -> String {
-    format!("{source}:{line}: {}", inert(fault))
+    format!("{source}:{line}: {}", sanitized(fault))
 }
 
 /// The reader's own words, which show the lines around the fault.
 fn no_yaml(source: &str, error: &serde_saphyr::Error) -> Broken {
-    // mutant document-error-unescaped: inert ~> str::to_owned
-    let lines: Vec<String> = error.to_string().lines().map(inert).collect();
+    // mutant document-error-unescaped: sanitized ~> str::to_owned
+    let lines: Vec<String> = error.to_string().lines().map(sanitized).collect();
     Broken { faults: vec![format!("{source}: {}", lines.join("\n"))] }
+}
+
+fn check_limits(limits: Limits, document: &Located, source: &str) -> Result<(), Broken> {
+    // mutant guest-deadline-unbounded: > MAX_DEADLINE_SECONDS ~> > u64::MAX
+    if limits.deadline_seconds > MAX_DEADLINE_SECONDS {
+        let at = "/spec/limits/deadlineSeconds";
+        let fault = format!("{}: the maximum is {MAX_DEADLINE_SECONDS}", schema::words(at));
+        return Err(Broken { faults: vec![fault_at(source, document.line(at), &fault)] });
+    }
+    Ok(())
 }
 
 /// What a schema cannot say of a grant.
@@ -204,70 +225,70 @@ fn check_grants(grants: &[Grant], document: &Located, source: &str) -> Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::effect::{CAPABILITIES, Reach};
+    use crate::effect::{Access, CAPABILITIES};
     use std::collections::BTreeSet;
 
-    const GOOD: &str = "apiVersion: salve.dev/v1alpha1\nkind: Policy\nmetadata: {name: p}\nspec:\n  grants:\n  - {capability: delete-replicationsources, namespaces: [media], max: {deletions: 3}}\n";
+    const OK: &str = "apiVersion: salve.dev/v1alpha1\nkind: Policy\nmetadata: {name: p}\nspec:\n  grants:\n  - {capability: delete-replicationsources, namespaces: [media], max: {deletions: 3}}\n";
 
     #[test]
     fn a_policy_is_read() {
-        let policy = Policy::read(GOOD, "policy.yaml").unwrap();
+        let policy = Policy::read(OK, "policy.yaml").unwrap();
         assert_eq!(policy.spec.grants[0].max.deletions, Some(3));
     }
 
     #[test]
     fn what_is_misspelt_is_refused_with_its_line_and_what_was_meant() {
         let plain = |kind: &str| {
-            GOOD.replace(
+            OK.replace(
                 "delete-replicationsources, namespaces: [media], max: {deletions: 3}",
                 &format!("query-objects, kinds: [\"{kind}\"]"),
             )
         };
         for (wrong, says) in [
             (
-                GOOD.replace("deletions", "deletion"),
+                OK.replace("deletions", "deletion"),
                 "policy.yaml:6: spec.grants[0].max: there is no key \"deletion\"; did you mean \"deletions\"?",
             ),
             (
-                GOOD.replace("namespaces", "namespace"),
+                OK.replace("namespaces", "namespace"),
                 "policy.yaml:6: spec.grants[0]: there is no key \"namespace\"; did you mean \"namespaces\"?",
             ),
             (
-                GOOD.replace("grants", "Grants"),
+                OK.replace("grants", "Grants"),
                 "policy.yaml:5: spec: there is no key \"Grants\"; did you mean \"grants\"?",
             ),
             (
-                GOOD.replace("delete-replicationsources", "delete-replicationsource"),
+                OK.replace("delete-replicationsources", "delete-replicationsource"),
                 "policy.yaml:6: spec.grants[0].capability: \"delete-replicationsource\" is not known here; did you mean \"delete-replicationsources\"?",
             ),
-            (GOOD.replace("delete-replicationsources", "mow-lawn"), "there are query-flux, "),
+            (OK.replace("delete-replicationsources", "mow-lawn"), "there are query-flux, "),
             (
-                GOOD.replace("Policy", "Remediation"),
+                OK.replace("Policy", "Remediation"),
                 "policy.yaml:2: kind is \"Remediation\", a Policy is wanted here",
             ),
             (
-                GOOD.replace("v1alpha1", "v9"),
+                OK.replace("v1alpha1", "v9"),
                 "policy.yaml:1: apiVersion is \"salve.dev/v9\", this Salve reads salve.dev/v1alpha1",
             ),
-            (GOOD.replace("[media]", "['[']"), "is no glob"),
+            (OK.replace("[media]", "['[']"), "is no glob"),
             (
-                GOOD.replace("[media]", "media"),
+                OK.replace("[media]", "media"),
                 "policy.yaml:6: spec.grants[0].namespaces: \"media\" is not of type \"array\"",
             ),
             (
-                GOOD.replace(": 3", ": -3"),
+                OK.replace(": 3", ": -3"),
                 "policy.yaml:6: spec.grants[0].max.deletions: -3 is less than the minimum of 0",
             ),
             (
-                GOOD.replace("capability: delete-replicationsources, ", ""),
+                OK.replace("capability: delete-replicationsources, ", ""),
                 "policy.yaml:6: spec.grants[0]: capability is missing",
             ),
             (
-                GOOD.replace("delete-replicationsources", "restart-deployment"),
+                OK.replace("delete-replicationsources", "restart-deployment"),
                 "policy.yaml:6: spec.grants[0]: `max.deletions` means something for",
             ),
             (
-                GOOD.replace("namespaces: [media], ", ""),
+                OK.replace("namespaces: [media], ", ""),
                 "policy.yaml:6: spec.grants[0]: `namespaces` is missing: ",
             ),
             (
@@ -276,7 +297,7 @@ mod tests {
             ),
             (plain("pods/exec"), "policy.yaml:6: spec.grants[0]: `kinds`: "),
             (plain("nodes.\u{200b}"), "policy.yaml:6: spec.grants[0]: `kinds`: "),
-            (GOOD.replace("metadata", "\"meta\\e[31mdata\""), "there is no key \"meta"),
+            (OK.replace("metadata", "\"meta\\e[31mdata\""), "there is no key \"meta"),
             ("{".into(), "policy.yaml"),
             (String::new(), "policy.yaml"),
             ("[]".into(), "policy.yaml:1: apiVersion is missing"),
@@ -289,7 +310,7 @@ mod tests {
 
     #[test]
     fn each_fault_is_told_not_the_first_alone() {
-        let wrong = GOOD.replace("namespaces", "namespace").replace("name: p", "nam: p");
+        let wrong = OK.replace("namespaces", "namespace").replace("name: p", "nam: p");
         let error = Policy::read(&wrong, "p").unwrap_err().to_string();
         assert_eq!(error.lines().count(), 3, "{error}");
         assert!(error.contains("p:3: metadata: name is missing"), "{error}");
@@ -309,7 +330,7 @@ mod tests {
             .collect();
         let known: Vec<&str> = CAPABILITIES
             .iter()
-            .filter(|(_, reach)| *reach != Reach::Given)
+            .filter(|(_, access_of)| *access_of != Access::Builtin)
             .map(|(name, _)| *name)
             .collect();
         assert_eq!(named.iter().collect::<BTreeSet<_>>(), known.iter().collect::<BTreeSet<_>>());

@@ -1,7 +1,7 @@
 //! A document against its published schema: what is wrong, on which line, and what was probably meant.
 
 use super::located::Located;
-use crate::text::inert;
+use crate::text::sanitized;
 use jsonschema::error::ValidationErrorKind;
 use jsonschema::{ValidationError, Validator};
 use serde_json::Value;
@@ -61,7 +61,7 @@ impl Schema {
                             line(key),
                             tell(format!(
                                 "there is no key {:?}{}",
-                                inert(key),
+                                sanitized(key),
                                 meant(key, &known, "there are")
                             )),
                         )
@@ -77,14 +77,14 @@ impl Schema {
                     .map_or_else(|| error.instance().to_string(), str::to_owned);
                 one(format!(
                     "{:?} is not known here{}",
-                    inert(&found),
+                    sanitized(&found),
                     meant(&found, &known, "there are")
                 ))
             }
             ValidationErrorKind::Required { property } => {
                 one(format!("{} is missing", property.as_str().unwrap_or_default()))
             }
-            _other_kind => one(inert(&error.to_string())),
+            _other_kind => one(sanitized(&error.to_string())),
         }
     }
 
@@ -114,8 +114,8 @@ pub(super) fn words(pointer: &str) -> String {
         let part = part.replace("~1", "/").replace("~0", "~");
         match part.parse::<usize>() {
             Ok(n) => said += &format!("[{n}]"),
-            Err(_) if said.is_empty() => said += &inert(&part),
-            Err(_) => said += &format!(".{}", inert(&part)),
+            Err(_) if said.is_empty() => said += &sanitized(&part),
+            Err(_) => said += &format!(".{}", sanitized(&part)),
         }
     }
     said

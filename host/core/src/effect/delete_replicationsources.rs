@@ -1,6 +1,6 @@
 //! `delete-replicationsources`: deletes ReplicationSources of a frozen set; and, for `undo` alone, makes deleted ones anew.
 
-use super::{Call, Target, shared::ObjectRef};
+use super::{Target, Validate, shared::ObjectRef};
 use crate::outcome::Error;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -9,14 +9,14 @@ use serde_json::{Map, Value};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Delete {
     /// What was chosen, as it was when it was chosen.
-    pub set: Vec<Frozen>,
+    pub set: Vec<DeletionTarget>,
     /// How fast.
-    pub pace: Pace,
+    pub pacing: Pacing,
 }
 
 /// One object as it was when it was chosen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Frozen {
+pub struct DeletionTarget {
     /// Its names.
     pub object: ObjectRef,
     /// Its uid.
@@ -25,22 +25,22 @@ pub struct Frozen {
     pub digest: String,
     /// Why it was chosen, in the guest's words.
     #[serde(default)]
-    pub why: String,
+    pub reason: String,
 }
 
 /// How fast.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Pace {
+pub struct Pacing {
     /// So many at once.
-    pub at_once: u32,
+    pub batch_size: u32,
     /// So many milliseconds between two groups.
-    pub pause: u32,
+    pub interval_ms: u32,
 }
 
 /// How it ended for one object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum End {
+pub enum DeletionOutcome {
     /// Deleted by us.
     Deleted,
     /// Gone before we came.
@@ -50,7 +50,7 @@ pub enum End {
     /// Its spec is another one. Left alone.
     Changed,
     /// The cluster refused, or it was not tried.
-    Refused,
+    Rejected,
     /// No answer came, and what became of it could not be read: it may be gone.
     Unknown,
 }
@@ -63,7 +63,7 @@ pub struct Deletion {
     /// Its uid.
     pub uid: String,
     /// How it ended.
-    pub end: End,
+    pub outcome: DeletionOutcome,
     /// Why.
     pub message: Option<String>,
 }
@@ -87,22 +87,22 @@ pub struct Manifest {
 /// How it ended for one object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum MadeEnd {
+pub enum CreationOutcome {
     /// Made by us.
-    Made,
+    Created,
     /// An object bears its name. Left alone.
     Occupied,
     /// The cluster refused or did not answer.
-    Refused,
+    Rejected,
 }
 
 /// How it ended for one object, and why.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Made {
+pub struct Creation {
     /// Its names.
     pub object: ObjectRef,
     /// How it ended.
-    pub end: MadeEnd,
+    pub outcome: CreationOutcome,
     /// Why.
     pub message: Option<String>,
 }
@@ -153,7 +153,7 @@ impl Manifest {
     }
 }
 
-impl Call for Recreate {
+impl Validate for Recreate {
     fn targets(&self) -> Vec<Target> {
         self.set.iter().map(|m| m.object.target()).collect()
     }
@@ -174,7 +174,7 @@ impl Call for Recreate {
         Ok(())
     }
 }
-impl Call for Delete {
+impl Validate for Delete {
     fn targets(&self) -> Vec<Target> {
         self.set.iter().map(|f| f.object.target()).collect()
     }
@@ -182,7 +182,7 @@ impl Call for Delete {
         if self.set.is_empty() || self.set.len() > 10_000 {
             return Err(Error::Invalid(format!("a set of {}: 1 to 10000", self.set.len())));
         }
-        if !(1..=64).contains(&self.pace.at_once) || self.pace.pause > 600_000 {
+        if !(1..=64).contains(&self.pacing.batch_size) || self.pacing.interval_ms > 600_000 {
             return Err(Error::Invalid(
                 "a pace of 1 to 64 at once, with at most 10 minutes between".into(),
             ));
@@ -190,7 +190,7 @@ impl Call for Delete {
         let mut seen = std::collections::HashSet::new();
         for frozen in &self.set {
             frozen.object.check()?;
-            if frozen.why.len() > 1024 {
+            if frozen.reason.len() > 1024 {
                 return Err(Error::Invalid(format!(
                     "{} with a reason of more than 1024 bytes",
                     frozen.object

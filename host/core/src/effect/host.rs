@@ -1,14 +1,14 @@
 //! What the host itself asks: who am I, which cluster is this, what did earlier runs leave behind, and may we have it?
 //! No guest can make these calls: no capability translates into them.
 
-use super::{Call, Target, shared::FluxRef, suspend_flux::Prior};
+use super::{Target, Validate, shared::FluxRef, suspend_flux::PreviousSuspend};
 use crate::{Millis, outcome::Error};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Which cluster is this, and who am I to it?
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Identity {}
+pub struct GetIdentity {}
 
 /// Which cluster it is, and who asks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,7 +23,7 @@ pub struct ClusterIdentity {
 
 /// May this credential make these requests?
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Access {
+pub struct ReviewAccess {
     /// The requests; the answers come in the same order.
     pub requests: Vec<Request>,
 }
@@ -70,7 +70,7 @@ impl std::fmt::Display for Request {
 
 /// A token by which the host may act as a ServiceAccount, for a while.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Token {
+pub struct RequestToken {
     /// The ServiceAccount's namespace.
     pub namespace: String,
     /// Its name.
@@ -88,7 +88,7 @@ pub struct Issued {
 
 /// How do these admission policies stand in the cluster? The answers come in the same order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Policies {
+pub struct CheckPolicies {
     /// As they should be.
     pub policies: Vec<Policy>,
 }
@@ -107,18 +107,18 @@ pub struct Policy {
 /// How an admission policy stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Standing {
+pub enum PolicyStatus {
     /// It or its binding is not there.
     Absent,
     /// It or its binding is another one.
-    Otherwise,
+    Different,
     /// It is there, as it should be.
     Held,
 }
 
 /// What did earlier runs leave suspended?
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Leftovers {}
+pub struct FindLeftovers {}
 
 /// An object that bears the mark of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -134,7 +134,7 @@ pub struct Leftover {
     /// It still is suspended.
     pub suspended: bool,
     /// What `spec.suspend` was before.
-    pub prior: Prior,
+    pub previous: PreviousSuspend,
 }
 
 /// The name of the Lease that keeps two runs apart.
@@ -215,7 +215,7 @@ fn every_place() -> Vec<Target> {
     LEASE_NAMESPACES.map(|namespace| Target::object(namespace, LEASE)).into()
 }
 
-impl Call for Lease {
+impl Validate for Lease {
     fn targets(&self) -> Vec<Target> {
         every_place()
     }
@@ -223,7 +223,7 @@ impl Call for Lease {
         Ok(())
     }
 }
-impl Call for AcquireLease {
+impl Validate for AcquireLease {
     fn targets(&self) -> Vec<Target> {
         every_place()
     }
@@ -231,7 +231,7 @@ impl Call for AcquireLease {
         Ok(())
     }
 }
-impl Call for ReleaseLease {
+impl Validate for ReleaseLease {
     fn targets(&self) -> Vec<Target> {
         vec![Target::object(&self.namespace, LEASE)]
     }
@@ -240,7 +240,7 @@ impl Call for ReleaseLease {
     }
 }
 
-impl Call for Token {
+impl Validate for RequestToken {
     fn targets(&self) -> Vec<Target> {
         vec![Target::object(&self.namespace, &self.name)]
     }
@@ -249,7 +249,7 @@ impl Call for Token {
         crate::name::object(&self.name)
     }
 }
-impl Call for Policies {
+impl Validate for CheckPolicies {
     fn targets(&self) -> Vec<Target> {
         self.policies
             .iter()
@@ -266,7 +266,7 @@ impl Call for Policies {
         self.policies.iter().try_for_each(|policy| crate::name::object(&policy.name))
     }
 }
-impl Call for Access {
+impl Validate for ReviewAccess {
     fn targets(&self) -> Vec<Target> {
         vec![]
     }
@@ -280,7 +280,7 @@ impl Call for Access {
         Ok(())
     }
 }
-impl Call for Identity {
+impl Validate for GetIdentity {
     fn targets(&self) -> Vec<Target> {
         vec![]
     }
@@ -288,7 +288,7 @@ impl Call for Identity {
         Ok(())
     }
 }
-impl Call for Leftovers {
+impl Validate for FindLeftovers {
     fn targets(&self) -> Vec<Target> {
         vec![]
     }

@@ -23,7 +23,7 @@ pub mod suspend_flux;
 pub mod tail_logs;
 
 /// A call and the type of its answer.
-pub trait Ask: Sized {
+pub trait TypedCall: Sized {
     /// What the call answers.
     type Answer: Serialize + DeserializeOwned;
     /// The call as an effect.
@@ -83,7 +83,7 @@ impl std::fmt::Display for Target {
 }
 
 /// What a call names, and whether that can be.
-trait Call {
+trait Validate {
     /// What it concerns.
     fn targets(&self) -> Vec<Target>;
     /// Names and limits, checked before the effect exists for anybody else.
@@ -115,7 +115,7 @@ macro_rules! calls {
             }
 
             $(
-                impl Ask for $ask {
+                impl TypedCall for $ask {
                     type Answer = $answer;
                     fn effect(self) -> Effect { Effect::$group($group::$variant(self)) }
                     #[allow(unreachable_patterns)]
@@ -149,7 +149,7 @@ macro_rules! calls {
         impl Function {
             /// All of them, in the order of the table.
             pub const ALL: &'static [Self] = &[$($(Self::$variant),*),*];
-            /// `interface.function`, e.g. `query-pvcs.claims`.
+            /// `interface.function`, e.g. `query-pvcs.list-pvcs`.
             pub fn name(self) -> &'static str { match self { $($(Self::$variant => $name),*),* } }
         }
 
@@ -158,7 +158,7 @@ macro_rules! calls {
             pub fn function(&self) -> Function {
                 match self { $(Self::$group(call) => match call { $($group::$variant(_) => Function::$variant),* }),* }
             }
-            /// `interface.function`, e.g. `query-pvcs.claims`.
+            /// `interface.function`, e.g. `query-pvcs.list-pvcs`.
             pub fn name(&self) -> &'static str { match self { $(Self::$group(call) => call.name()),* } }
             /// What it concerns.
             pub fn targets(&self) -> Vec<Target> { match self { $(Self::$group(call) => call.targets()),* } }
@@ -174,43 +174,43 @@ macro_rules! calls {
 
 calls! {
     /// Answered by the run itself, without the cluster.
-    Own {
+    Local {
         "run.now" Now(run::Now) -> crate::Millis;
         "run.sleep" Sleep(run::Sleep) -> ();
         "run.step" Step(run::Step) -> ();
         "run.note" Note(run::Note) -> ();
-        "run.ask" AskPerson(run::AskPerson) -> bool;
+        "run.ask" AskUser(run::AskUser) -> bool;
     }
     /// Changes nothing.
-    Look {
-        "host.identity" Identity(host::Identity) -> host::ClusterIdentity;
-        "host.access" Access(host::Access) -> Vec<bool>;
-        "host.token" Token(host::Token) -> host::Issued;
-        "host.policies" Policies(host::Policies) -> Vec<host::Standing>;
-        "host.lease" Lease(host::Lease) -> Option<host::Holder>;
-        "host.leftovers" Leftovers(host::Leftovers) -> Vec<host::Leftover>;
-        "query-flux.owners" FluxOwners(query_flux::Owners) -> Vec<query_flux::Ownership>;
-        "query-flux.get" FluxGet(query_flux::Get) -> query_flux::FluxObject;
-        "query-replicationsources.sources" Sources(query_replicationsources::Sources) -> Vec<query_replicationsources::Source>;
-        "query-replicationsources.destinations" Destinations(query_replicationsources::Destinations) -> Vec<query_replicationsources::Destination>;
-        "query-pvcs.claims" Claims(query_pvcs::Claims) -> Vec<query_pvcs::Claim>;
-        "query-pvcs.snapshots" Snapshots(query_pvcs::Snapshots) -> Vec<query_pvcs::Snapshot>;
-        "query-drivers.find" FindDriver(query_drivers::Find) -> query_drivers::Driver;
-        "query-pods.pods" Pods(query_pods::Pods) -> Vec<shared::Pod>;
+    Read {
+        "host.get-identity" GetIdentity(host::GetIdentity) -> host::ClusterIdentity;
+        "host.review-access" ReviewAccess(host::ReviewAccess) -> Vec<bool>;
+        "host.request-token" RequestToken(host::RequestToken) -> host::Issued;
+        "host.check-policies" CheckPolicies(host::CheckPolicies) -> Vec<host::PolicyStatus>;
+        "host.get-lease" Lease(host::Lease) -> Option<host::Holder>;
+        "host.find-leftovers" FindLeftovers(host::FindLeftovers) -> Vec<host::Leftover>;
+        "query-flux.find-owners" FindOwners(query_flux::FindOwners) -> Vec<query_flux::OwnerInfo>;
+        "query-flux.get" GetFluxObject(query_flux::Get) -> query_flux::FluxObject;
+        "query-replicationsources.list-sources" ListSources(query_replicationsources::ListSources) -> Vec<query_replicationsources::Source>;
+        "query-replicationsources.list-destinations" ListDestinations(query_replicationsources::ListDestinations) -> Vec<query_replicationsources::Destination>;
+        "query-pvcs.list-pvcs" ListPvcs(query_pvcs::ListPvcs) -> Vec<query_pvcs::Pvc>;
+        "query-pvcs.list-snapshots" ListSnapshots(query_pvcs::ListSnapshots) -> Vec<query_pvcs::Snapshot>;
+        "query-drivers.find" FindDriver(query_drivers::FindDriver) -> query_drivers::Driver;
+        "query-pods.list-pods" ListPods(query_pods::ListPods) -> Vec<shared::Pod>;
         "query-objects.list-objects" ListObjects(query_objects::ListObjects) -> query_objects::Page;
         "query-objects.get" GetObject(query_objects::GetObject) -> String;
-        "tail-logs.next" LogPage(tail_logs::Next) -> tail_logs::Page;
+        "tail-logs.next" NextPage(tail_logs::NextPage) -> tail_logs::Page;
         "restart-deployment.await-rollout" AwaitRollout(restart_deployment::AwaitRollout) -> restart_deployment::Rollout;
     }
     /// Changes the cluster.
-    Touch {
+    Write {
         "host.acquire-lease" AcquireLease(host::AcquireLease) -> host::Acquired;
         "host.release-lease" ReleaseLease(host::ReleaseLease) -> ();
-        "suspend-flux.suspend" Suspend(suspend_flux::Suspend) -> Vec<suspend_flux::Hold>;
+        "suspend-flux.suspend" Suspend(suspend_flux::Suspend) -> Vec<suspend_flux::SuspendResult>;
         "suspend-flux.resume" Resume(suspend_flux::Resume) -> suspend_flux::Resumed;
-        "reconcile-flux.reconcile" Reconcile(reconcile_flux::Reconcile) -> reconcile_flux::Reconciled;
+        "reconcile-flux.reconcile" Reconcile(reconcile_flux::Reconcile) -> reconcile_flux::Reconciliation;
         "delete-replicationsources.delete" Delete(delete_replicationsources::Delete) -> Vec<delete_replicationsources::Deletion>;
-        "delete-replicationsources.recreate" Recreate(delete_replicationsources::Recreate) -> Vec<delete_replicationsources::Made>;
+        "delete-replicationsources.recreate" Recreate(delete_replicationsources::Recreate) -> Vec<delete_replicationsources::Creation>;
         "restart-deployment.restart" Restart(restart_deployment::Restart) -> restart_deployment::Restarted;
     }
 }
@@ -230,35 +230,35 @@ impl Function {
 }
 
 /// The WIT interfaces, and whether each only looks. WIT cannot say it, so this table does.
-pub const CAPABILITIES: &[(&str, Reach)] = &[
-    ("run", Reach::Given),
-    ("query-flux", Reach::Look),
-    ("query-replicationsources", Reach::Look),
-    ("query-pvcs", Reach::Look),
-    ("query-drivers", Reach::Look),
-    ("query-pods", Reach::Look),
-    ("query-objects", Reach::Look),
-    ("tail-logs", Reach::Look),
-    ("suspend-flux", Reach::Touch),
-    ("reconcile-flux", Reach::Touch),
-    ("delete-replicationsources", Reach::Touch),
-    ("restart-deployment", Reach::Touch),
+pub const CAPABILITIES: &[(&str, Access)] = &[
+    ("run", Access::Builtin),
+    ("query-flux", Access::Read),
+    ("query-replicationsources", Access::Read),
+    ("query-pvcs", Access::Read),
+    ("query-drivers", Access::Read),
+    ("query-pods", Access::Read),
+    ("query-objects", Access::Read),
+    ("tail-logs", Access::Read),
+    ("suspend-flux", Access::Write),
+    ("reconcile-flux", Access::Write),
+    ("delete-replicationsources", Access::Write),
+    ("restart-deployment", Access::Write),
 ];
 
 /// How far a capability reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub enum Access {
     /// Given to every guest.
-    Given,
+    Builtin,
     /// Only looks.
-    Look,
+    Read,
     /// Can change the cluster.
-    Touch,
+    Write,
 }
 
 /// How far the capability of this name reaches; none if there is no such capability.
-pub fn reach(capability: &str) -> Option<Reach> {
-    CAPABILITIES.iter().find(|(name, _)| *name == capability).map(|(_, reach)| *reach)
+pub fn access_of(capability: &str) -> Option<Access> {
+    CAPABILITIES.iter().find(|(name, _)| *name == capability).map(|(_, access_of)| *access_of)
 }
 
 #[cfg(test)]
@@ -267,17 +267,17 @@ mod tests {
 
     #[test]
     fn every_call_belongs_to_a_known_capability_or_to_the_host() {
-        for name in Own::NAMES.iter().chain(Look::NAMES).chain(Touch::NAMES) {
+        for name in Local::NAMES.iter().chain(Read::NAMES).chain(Write::NAMES) {
             let (capability, _) = name.split_once('.').unwrap();
-            assert!(capability == "host" || reach(capability).is_some(), "{name}");
+            assert!(capability == "host" || access_of(capability).is_some(), "{name}");
         }
     }
 
     #[test]
     fn an_effect_survives_its_journal_form() {
-        let effect = query_pvcs::Claims { namespaces: vec!["media".into()] }.effect();
+        let effect = query_pvcs::ListPvcs { namespaces: vec!["media".into()] }.effect();
         let line = serde_json::to_string(&effect).unwrap();
-        assert_eq!(line, r#"{"call":"query-pvcs.claims","with":{"namespaces":["media"]}}"#);
+        assert_eq!(line, r#"{"call":"query-pvcs.list-pvcs","with":{"namespaces":["media"]}}"#);
         assert_eq!(serde_json::from_str::<Effect>(&line).unwrap(), effect);
     }
 }

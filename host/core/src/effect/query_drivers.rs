@@ -1,7 +1,7 @@
 //! `query-drivers`: a CSI driver, its controller Deployment, pods and leases, and what stands behind it.
 
 use super::{
-    Call, Target,
+    Target, Validate,
     shared::{Lease, ObjectRef, Pod},
 };
 use crate::{Millis, name, outcome::Error};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// Finds a driver.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Find {
+pub struct FindDriver {
     /// Which.
     pub selector: Selector,
     /// Where its controller runs.
@@ -81,7 +81,7 @@ pub struct CephHealth {
     pub checked: Option<Millis>,
 }
 
-impl Call for Find {
+impl Validate for FindDriver {
     fn targets(&self) -> Vec<Target> {
         vec![Target::all_of(&self.namespace)]
     }

@@ -1,7 +1,7 @@
 //! `query-flux`: who owns an object, who suspended what, and whether a suspend would last.
 
 use super::{
-    Call, Target,
+    Target, Validate,
     shared::{Condition, FluxRef, ObjectRef},
 };
 use crate::{Millis, outcome::Error};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// Who owns these objects?
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Owners {
+pub struct FindOwners {
     /// The objects.
     pub subjects: Vec<Subject>,
 }
@@ -75,7 +75,7 @@ pub struct Subject {
 /// Whether somebody would bring it back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Standing {
+pub enum Ownership {
     /// Its owner names it in its inventory.
     Managed,
     /// It bears the labels of an owner that is gone or no longer names it.
@@ -83,16 +83,16 @@ pub enum Standing {
     /// Another tool owns it.
     Foreign,
     /// Nobody owns it.
-    HandMade,
+    Unmanaged,
 }
 
 /// Who owns an object.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Ownership {
+pub struct OwnerInfo {
     /// The object.
     pub subject: Subject,
     /// Whether somebody would bring it back.
-    pub standing: Standing,
+    pub ownership: Ownership,
     /// The Kustomization or HelmRelease, where it exists.
     pub owner: Option<FluxObject>,
     /// What the standing rests on.
@@ -124,7 +124,7 @@ pub struct FluxObject {
     /// Condition Ready.
     pub ready: Option<Condition>,
     /// A reconciliation is going on.
-    pub busy: bool,
+    pub reconciling: bool,
     /// Where its manifests come from.
     pub source: Option<FluxRef>,
     /// `spec.interval`.
@@ -137,7 +137,7 @@ pub struct FluxObject {
     pub corrects_drift: bool,
 }
 
-impl Call for Owners {
+impl Validate for FindOwners {
     fn targets(&self) -> Vec<Target> {
         self.subjects.iter().map(|s| s.object.target().kind(s.kind.word())).collect()
     }
@@ -151,7 +151,7 @@ impl Call for Owners {
         self.subjects.iter().try_for_each(|s| s.object.check())
     }
 }
-impl Call for Get {
+impl Validate for Get {
     fn targets(&self) -> Vec<Target> {
         vec![self.target.target()]
     }

@@ -1,6 +1,6 @@
 //! `query-objects`: any other kind, as JSON. Never Secrets.
 
-use super::{Call, Target};
+use super::{Target, Validate};
 use crate::{name, outcome::Error};
 use serde::{Deserialize, Serialize};
 
@@ -79,7 +79,7 @@ pub struct Page {
     pub next: Option<String>,
 }
 
-impl Call for ListObjects {
+impl Validate for ListObjects {
     fn targets(&self) -> Vec<Target> {
         vec![Target { kind: Some(self.kind.word()), namespace: self.namespace.clone(), name: None }]
     }
@@ -94,7 +94,7 @@ impl Call for ListObjects {
         Ok(())
     }
 }
-impl Call for GetObject {
+impl Validate for GetObject {
     fn targets(&self) -> Vec<Target> {
         vec![Target {
             kind: Some(self.kind.word()),

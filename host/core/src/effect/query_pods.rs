@@ -1,7 +1,7 @@
 //! `query-pods`: pods.
 
 use super::{
-    Call, Target,
+    Target, Validate,
     shared::{all_of, check_namespaces},
 };
 use crate::outcome::Error;
@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 
 /// All pods of these namespaces.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Pods {
+pub struct ListPods {
     /// The namespaces.
     pub namespaces: Vec<String>,
 }
 
-impl Call for Pods {
+impl Validate for ListPods {
     fn targets(&self) -> Vec<Target> {
         all_of(&self.namespaces)
     }

@@ -1,7 +1,7 @@
 //! `query-pvcs`: claims and snapshots, and why a claim waits.
 
 use super::{
-    Call, Target,
+    Target, Validate,
     shared::{ObjectRef, all_of, check_namespaces},
 };
 use crate::{Millis, outcome::Error};
@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 
 /// All claims of these namespaces.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Claims {
+pub struct ListPvcs {
     /// The namespaces.
     pub namespaces: Vec<String>,
 }
 
 /// All VolumeSnapshots of these namespaces.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Snapshots {
+pub struct ListSnapshots {
     /// The namespaces.
     pub namespaces: Vec<String>,
 }
@@ -54,7 +54,7 @@ pub enum Waiting {
     /// Its class is missing or its parameters are refused.
     Misconfigured,
     /// It is being deleted.
-    Deleting,
+    Terminating,
     /// Nothing says why.
     Unknown,
 }
@@ -62,7 +62,7 @@ pub enum Waiting {
 /// What becomes of a volume when its claim is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Reclaim {
+pub enum ReclaimPolicy {
     /// It is deleted.
     Delete,
     /// It stays.
@@ -73,7 +73,7 @@ pub enum Reclaim {
 
 /// A PersistentVolumeClaim.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Claim {
+pub struct Pvc {
     /// Its names.
     pub object: ObjectRef,
     /// Its uid.
@@ -83,7 +83,7 @@ pub struct Claim {
     /// `status.phase`.
     pub phase: Phase,
     /// `metadata.deletionTimestamp`.
-    pub deleting_since: Option<Millis>,
+    pub terminating_since: Option<Millis>,
     /// Why it is Pending.
     pub waiting: Option<Waiting>,
     /// What that rests on.
@@ -95,11 +95,11 @@ pub struct Claim {
     /// `spec.volumeName`.
     pub volume: Option<String>,
     /// Of its volume, or of its class while it has none.
-    pub reclaim: Option<Reclaim>,
+    pub reclaim_policy: Option<ReclaimPolicy>,
     /// `Kind/name` of what it is filled from.
     pub data_source: Option<String>,
     /// VolSync made it to fill this claim of the same namespace.
-    pub stands_for: Option<String>,
+    pub populates: Option<String>,
     /// `Kind/name` of its controller.
     pub owner: Option<String>,
     /// `metadata.finalizers`.
@@ -116,11 +116,11 @@ pub struct Snapshot {
     /// When it was made.
     pub created: Millis,
     /// `metadata.deletionTimestamp`.
-    pub deleting_since: Option<Millis>,
+    pub terminating_since: Option<Millis>,
     /// `status.readyToUse`.
     pub ready: bool,
     /// The claim that it is taken of.
-    pub claim: Option<String>,
+    pub pvc: Option<String>,
     /// `status.boundVolumeSnapshotContentName`.
     pub content: Option<String>,
     /// `Kind/name` of its controller.
@@ -131,7 +131,7 @@ pub struct Snapshot {
     pub problem: Option<String>,
 }
 
-impl Call for Claims {
+impl Validate for ListPvcs {
     fn targets(&self) -> Vec<Target> {
         all_of(&self.namespaces)
     }
@@ -139,7 +139,7 @@ impl Call for Claims {
         check_namespaces(&self.namespaces)
     }
 }
-impl Call for Snapshots {
+impl Validate for ListSnapshots {
     fn targets(&self) -> Vec<Target> {
         all_of(&self.namespaces)
     }

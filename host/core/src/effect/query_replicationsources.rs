@@ -1,7 +1,7 @@
 //! `query-replicationsources`: which backups run, and whether what they back up is still there.
 
 use super::{
-    Call, Target,
+    Target, Validate,
     shared::{Condition, FluxRef, ObjectRef, all_of, check_namespaces},
 };
 use crate::{Millis, outcome::Error};
@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 
 /// All ReplicationSources of these namespaces.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Sources {
+pub struct ListSources {
     /// The namespaces.
     pub namespaces: Vec<String>,
 }
 
 /// All ReplicationDestinations of these namespaces.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Destinations {
+pub struct ListDestinations {
     /// The namespaces.
     pub namespaces: Vec<String>,
 }
@@ -24,7 +24,7 @@ pub struct Destinations {
 /// What became of the claim that a source backs up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum ClaimState {
+pub enum PvcState {
     /// There, and bound.
     Present,
     /// There, without a volume.
@@ -50,7 +50,7 @@ pub enum Health {
     /// Its claim waits for a volume.
     UnboundSource,
     /// Synchronizing for far longer than it ever took.
-    Wedged,
+    Stuck,
     /// Driven by something outside VolSync.
     External,
 }
@@ -69,15 +69,15 @@ pub struct Source {
     /// When it was made.
     pub created: Millis,
     /// `spec.sourcePVC`.
-    pub claim: Option<String>,
+    pub pvc: Option<String>,
     /// What became of it.
-    pub claim_state: ClaimState,
+    pub pvc_state: PvcState,
     /// How the source is.
     pub health: Health,
     /// The key of its spec that names the mover.
     pub mover: String,
     /// Deleting it destroys keys that peers know.
-    pub bears_identity: bool,
+    pub has_identity: bool,
     /// `spec.trigger.schedule`.
     pub schedule: Option<String>,
     /// `spec.paused`.
@@ -115,7 +115,7 @@ pub struct Destination {
     pub condition: Option<Condition>,
 }
 
-impl Call for Sources {
+impl Validate for ListSources {
     fn targets(&self) -> Vec<Target> {
         all_of(&self.namespaces)
     }
@@ -123,7 +123,7 @@ impl Call for Sources {
         check_namespaces(&self.namespaces)
     }
 }
-impl Call for Destinations {
+impl Validate for ListDestinations {
     fn targets(&self) -> Vec<Target> {
         all_of(&self.namespaces)
     }

@@ -1,6 +1,6 @@
 //! `reconcile-flux`: asks a Flux object to reconcile now.
 
-use super::{Call, Target, shared::FluxRef};
+use super::{Target, Validate, shared::FluxRef};
 use crate::outcome::Error;
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,7 @@ pub struct Reconcile {
 
 /// How it went.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Reconciled {
+pub struct Reconciliation {
     /// The controller has handled this request.
     pub handled: bool,
     /// Condition Ready is True.
@@ -26,7 +26,7 @@ pub struct Reconciled {
     pub message: String,
 }
 
-impl Call for Reconcile {
+impl Validate for Reconcile {
     fn targets(&self) -> Vec<Target> {
         vec![self.target.target()]
     }

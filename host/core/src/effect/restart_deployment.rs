@@ -1,7 +1,7 @@
 //! `restart-deployment`: restarts one Deployment and knows when it is back.
 
 use super::{
-    Call, Target,
+    Target, Validate,
     shared::{Lease, ObjectRef, Pod},
 };
 use crate::{Millis, name, outcome::Error};
@@ -63,7 +63,7 @@ pub struct Rollout {
     pub leases: Vec<Lease>,
 }
 
-impl Call for Restart {
+impl Validate for Restart {
     fn targets(&self) -> Vec<Target> {
         vec![self.target.target()]
     }
@@ -71,7 +71,7 @@ impl Call for Restart {
         self.target.check()
     }
 }
-impl Call for AwaitRollout {
+impl Validate for AwaitRollout {
     fn targets(&self) -> Vec<Target> {
         vec![self.target.target()]
     }

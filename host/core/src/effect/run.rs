@@ -1,6 +1,6 @@
 //! `run`: time, words to the person, questions.
 
-use super::{Call, Target};
+use super::{Target, Validate};
 use crate::{Millis, outcome::Error};
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +45,7 @@ pub struct Note {
 
 /// Asks the person a yes-or-no question.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct AskPerson {
+pub struct AskUser {
     /// The question.
     pub question: String,
 }
@@ -61,7 +61,7 @@ fn short(text: &str) -> Result<(), Error> {
     }
 }
 
-impl Call for Now {
+impl Validate for Now {
     fn targets(&self) -> Vec<Target> {
         vec![]
     }
@@ -69,7 +69,7 @@ impl Call for Now {
         Ok(())
     }
 }
-impl Call for Sleep {
+impl Validate for Sleep {
     fn targets(&self) -> Vec<Target> {
         vec![]
     }
@@ -81,7 +81,7 @@ impl Call for Sleep {
         }
     }
 }
-impl Call for Step {
+impl Validate for Step {
     fn targets(&self) -> Vec<Target> {
         vec![]
     }
@@ -90,7 +90,7 @@ impl Call for Step {
         short(&self.title)
     }
 }
-impl Call for Note {
+impl Validate for Note {
     fn targets(&self) -> Vec<Target> {
         vec![]
     }
@@ -98,7 +98,7 @@ impl Call for Note {
         short(&self.text)
     }
 }
-impl Call for AskPerson {
+impl Validate for AskUser {
     fn targets(&self) -> Vec<Target> {
         vec![]
     }

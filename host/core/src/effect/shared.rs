@@ -169,7 +169,7 @@ pub struct Pod {
     /// Condition Ready is True.
     pub ready: bool,
     /// It has a deletionTimestamp.
-    pub deleting: bool,
+    pub terminating: bool,
     /// Restarts of all its containers together.
     pub restarts: u32,
     /// When it was made.
@@ -177,7 +177,7 @@ pub struct Pod {
     /// Why a container waits, or why the pod is not scheduled.
     pub waiting: Option<String>,
     /// Names of the claims that it mounts.
-    pub claims: Vec<String>,
+    pub pvcs: Vec<String>,
     /// `Kind/name` of its controller.
     pub owner: Option<String>,
 }

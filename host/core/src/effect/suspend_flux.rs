@@ -1,6 +1,6 @@
 //! `suspend-flux`: suspends Flux objects as one change, and gives each back exactly as it was.
 
-use super::{Call, Target, shared::FluxRef};
+use super::{Target, Validate, shared::FluxRef};
 use crate::outcome::Error;
 use serde::{Deserialize, Serialize};
 
@@ -35,13 +35,13 @@ pub struct Resume {
     /// Its uid: a namesake is not ours.
     pub uid: String,
     /// What to restore.
-    pub prior: Prior,
+    pub previous: PreviousSuspend,
 }
 
 /// `spec.suspend` before: three states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Prior {
+pub enum PreviousSuspend {
     /// The field was not there.
     Absent,
     /// It said false.
@@ -56,26 +56,26 @@ pub struct Suspended {
     /// uid of the object.
     pub uid: String,
     /// What to restore.
-    pub prior: Prior,
+    pub previous: PreviousSuspend,
 }
 
 /// What became of one object of a set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Hold {
+pub struct SuspendResult {
     /// The object.
     pub target: FluxRef,
     /// How it ended.
-    pub end: HoldEnd,
+    pub outcome: SuspendOutcome,
 }
 
 /// How it ended for one object of a set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum HoldEnd {
+pub enum SuspendOutcome {
     /// This run holds it suspended, and it rests.
     Suspended(Suspended),
     /// Somebody had suspended it already: it stays as they want it.
-    LeftAlone(String),
+    AlreadySuspended(String),
     /// It came to nothing, and the objects after it were not tried.
     Failed {
         /// Why.
@@ -84,14 +84,16 @@ pub enum HoldEnd {
         doubtful: bool,
     },
     /// One before it failed.
-    Untried,
+    NotTried,
 }
 
 /// Why a set as a whole came to nothing, if it did.
-pub fn failure(holds: &[Hold]) -> Option<&Error> {
-    holds.iter().find_map(|hold| match &hold.end {
-        HoldEnd::Failed { error, .. } => Some(error),
-        HoldEnd::Suspended(_) | HoldEnd::LeftAlone(_) | HoldEnd::Untried => None,
+pub fn failure(holds: &[SuspendResult]) -> Option<&Error> {
+    holds.iter().find_map(|hold| match &hold.outcome {
+        SuspendOutcome::Failed { error, .. } => Some(error),
+        SuspendOutcome::Suspended(_)
+        | SuspendOutcome::AlreadySuspended(_)
+        | SuspendOutcome::NotTried => None,
     })
 }
 
@@ -99,12 +101,12 @@ pub fn failure(holds: &[Hold]) -> Option<&Error> {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Resumed {
     /// The state it has again.
-    pub restored: Prior,
+    pub restored: PreviousSuspend,
     /// Somebody else had changed it meanwhile, and it was left as they want it.
     pub taken_over: Option<String>,
 }
 
-impl Call for Suspend {
+impl Validate for Suspend {
     fn targets(&self) -> Vec<Target> {
         self.targets.iter().map(FluxRef::target).collect()
     }
@@ -128,7 +130,7 @@ impl Call for Suspend {
         Ok(())
     }
 }
-impl Call for Resume {
+impl Validate for Resume {
     fn targets(&self) -> Vec<Target> {
         vec![self.target.target()]
     }

@@ -3,7 +3,7 @@
 //! A cursor is its query and its position. Both stand in the effect, so a page can be asked for again
 //! by anybody who has the journal, and the host keeps no other state.
 
-use super::{Call, Target, shared::ObjectRef};
+use super::{Target, Validate, shared::ObjectRef};
 use crate::{Millis, name, outcome::Error};
 use serde::{Deserialize, Serialize};
 
@@ -53,7 +53,7 @@ pub struct Position {
 
 /// The next page.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Next {
+pub struct NextPage {
     /// What is read.
     pub query: Query,
     /// Where the page before ended; empty at first.
@@ -79,7 +79,7 @@ pub struct Page {
     /// The pods that were read.
     pub pods: Vec<String>,
     /// Pods that could not be, each with the reason.
-    pub unread: Vec<String>,
+    pub unreadable: Vec<String>,
     /// Lines read, matching or not.
     pub lines_read: u64,
     /// There is more at once.
@@ -90,7 +90,7 @@ pub struct Page {
     pub position: Vec<Position>,
 }
 
-impl Call for Next {
+impl Validate for NextPage {
     fn targets(&self) -> Vec<Target> {
         vec![self.query.deployment.target()]
     }

@@ -1,9 +1,9 @@
 //! What a run has found out, by its own recorded outcomes: a grant can ask for so much before it holds.
 
 use crate::Millis;
-use crate::effect::query_pvcs::{Claims, Phase, Waiting};
-use crate::effect::tail_logs::Next;
-use crate::effect::{Ask, Effect};
+use crate::effect::query_pvcs::{ListPvcs, Phase, Waiting};
+use crate::effect::tail_logs::NextPage;
+use crate::effect::{Effect, TypedCall};
 use crate::glob::Glob;
 use crate::outcome::Outcome;
 use serde::{Deserialize, Serialize};
@@ -41,28 +41,27 @@ fn one() -> u32 {
 
 /// What was recorded. The guest's words are no part of it: they are no outcome.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Gathered {
-    claims: BTreeSet<String>,
+pub struct RecordedEvidence {
+    pvcs: BTreeSet<String>,
     /// Pod, time and text.
     lines: BTreeSet<(String, Millis, String)>,
 }
 
-impl Gathered {
+impl RecordedEvidence {
     /// Takes in an outcome. The same claim, and the same line, counts once.
-    pub fn hear(&mut self, effect: &Effect, outcome: &Outcome) {
+    pub fn apply(&mut self, effect: &Effect, outcome: &Outcome) {
         let Some(answer) = outcome.ok().and_then(|raw| effect.decode(raw).ok()) else { return };
-        if let Some(claims) = Claims::take(answer.clone()) {
+        if let Some(pvcs) = ListPvcs::take(answer.clone()) {
             let waits = |waiting: Option<Waiting>| {
                 matches!(waiting, Some(Waiting::CsiLocked | Waiting::CsiSlow))
             };
-            self.claims.extend(
-                claims
-                    .into_iter()
-                    .filter(|claim| claim.phase == Phase::Pending && waits(claim.waiting))
-                    .map(|claim| claim.uid),
+            self.pvcs.extend(
+                pvcs.into_iter()
+                    .filter(|pvc| pvc.phase == Phase::Pending && waits(pvc.waiting))
+                    .map(|pvc| pvc.uid),
             );
         }
-        if let Some(page) = Next::take(answer) {
+        if let Some(page) = NextPage::take(answer) {
             self.lines.extend(page.lines.into_iter().map(|line| (line.pod, line.time, line.text)));
         }
     }
@@ -76,15 +75,15 @@ impl Evidence {
     }
 
     /// What is missing still, in words.
-    pub fn missing(&self, gathered: &Gathered) -> Option<String> {
-        let claims =
-            self.pending_claims.map(|least| (least, gathered.claims.len(), CLAIMS.to_owned()));
+    pub fn missing(&self, evidence: &RecordedEvidence) -> Option<String> {
+        let pvcs = self.pending_claims.map(|least| (least, evidence.pvcs.len(), CLAIMS.to_owned()));
         let lines = self.log_lines.iter().map(|lines| {
-            let found = gathered.lines.iter().filter(|(_, _, text)| lines.like.fits(text)).count();
+            let found =
+                evidence.lines.iter().filter(|(_, _, text)| lines.like.matches(text)).count();
             (lines.least, found, lines.words())
         });
-        let wanted = claims.into_iter().chain(lines);
-        // mutant evidence-from-guest-claims: found < ~> found >
+        let wanted = pvcs.into_iter().chain(lines);
+        // mutant evidence-from-guest-pvcs: found < ~> found >
         let missing: Vec<String> = wanted
             .filter(|(least, found, _)| usize::try_from(*least).is_ok_and(|least| *found < least))
             .map(|(least, found, what)| {
@@ -103,8 +102,8 @@ impl LogLines {
 
 impl fmt::Display for Evidence {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let claims = self.pending_claims.map(|least| format!("{least} {CLAIMS}"));
-        let said: Vec<String> = claims
+        let pvcs = self.pending_claims.map(|least| format!("{least} {CLAIMS}"));
+        let said: Vec<String> = pvcs
             .into_iter()
             .chain(self.log_lines.iter().map(|lines| format!("{} {}", lines.least, lines.words())))
             .collect();

@@ -4,7 +4,7 @@ use super::{Evidence, Selector};
 use crate::effect::query_flux::SubjectKind;
 use crate::effect::query_objects::Kind;
 use crate::effect::shared::FluxKind;
-use crate::effect::{CAPABILITIES, Effect, Reach, Target, Touch, reach};
+use crate::effect::{Access, CAPABILITIES, Effect, Target, Write, access_of};
 use crate::glob::Glob;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -103,17 +103,17 @@ impl Max {
         let (max, what) = match effect {
             // Who may delete so many may bring so many back.
             // mutant deletions-uncounted: self.deletions ~> None
-            Effect::Touch(Touch::Delete(_) | Touch::Recreate(_)) => (self.deletions, "deletions"),
-            Effect::Touch(Touch::Restart(_)) => (self.restarts, "restarts"),
-            Effect::Touch(Touch::Suspend(_)) => (self.suspensions, "suspensions"),
-            Effect::Touch(
-                Touch::AcquireLease(_)
-                | Touch::ReleaseLease(_)
-                | Touch::Resume(_)
-                | Touch::Reconcile(_),
+            Effect::Write(Write::Delete(_) | Write::Recreate(_)) => (self.deletions, "deletions"),
+            Effect::Write(Write::Restart(_)) => (self.restarts, "restarts"),
+            Effect::Write(Write::Suspend(_)) => (self.suspensions, "suspensions"),
+            Effect::Write(
+                Write::AcquireLease(_)
+                | Write::ReleaseLease(_)
+                | Write::Resume(_)
+                | Write::Reconcile(_),
             )
-            | Effect::Look(_)
-            | Effect::Own(_) => (None, ""),
+            | Effect::Read(_)
+            | Effect::Local(_) => (None, ""),
         };
         max.map(|m| (m, what))
     }
@@ -137,16 +137,19 @@ impl Grant {
 
     /// Whether this grant can be: a known capability, and nothing beside it that means nothing there.
     pub fn check(&self) -> Result<(), String> {
-        let Some(reach) = reach(&self.capability) else {
-            let known: Vec<_> =
-                CAPABILITIES.iter().filter(|(_, r)| *r != Reach::Given).map(|(n, _)| *n).collect();
+        let Some(access_of) = access_of(&self.capability) else {
+            let known: Vec<_> = CAPABILITIES
+                .iter()
+                .filter(|(_, r)| *r != Access::Builtin)
+                .map(|(n, _)| *n)
+                .collect();
             return Err(format!(
                 "there is no capability {:?}; there are {}",
-                crate::text::inert(&self.capability),
+                crate::text::sanitized(&self.capability),
                 known.join(", ")
             ));
         };
-        if reach == Reach::Given {
+        if access_of == Access::Builtin {
             return Err("`run` is given to every guest and needs no grant".into());
         }
         if self.capability == "query-objects" && self.kinds.is_none() {
@@ -177,7 +180,7 @@ impl Grant {
             (self.evidence.is_some(), "evidence"),
         ];
         if let Some((_, key)) =
-            for_touches.iter().find(|(given, _)| *given && reach != Reach::Touch)
+            for_touches.iter().find(|(given, _)| *given && access_of != Access::Write)
         {
             return Err(format!(
                 "`{key}` means something for what changes the cluster only, and {} looks",
@@ -188,19 +191,19 @@ impl Grant {
     }
 
     /// Whether an object that is about to be changed is as this grant wants it; if not, what is not, and what would fit.
-    pub(super) fn meets(&self, object: &Value) -> Result<(), (String, String)> {
+    pub(super) fn matches_object(&self, object: &Value) -> Result<(), (String, String)> {
         if let Some(selector) =
-            self.label_selector.as_ref().filter(|selector| !selector.fits(object))
+            self.label_selector.as_ref().filter(|selector| !selector.matches(object))
         {
             // Which it bears the guest need not know: a denial is its answer, and it may not be granted to look.
             let word =
                 |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
             let (kind, namespace, name) =
                 (word("/kind").to_lowercase(), word("/metadata/namespace"), word("/metadata/name"));
-            let fits = format!(
+            let matches = format!(
                 "a `labelSelector` that fits what `kubectl get {kind} {name} -n {namespace} --show-labels` shows"
             );
-            return Err((format!("it does not bear the labels {:?}", selector.as_str()), fits));
+            return Err((format!("it does not bear the labels {:?}", selector.as_str()), matches));
         }
         if let Some(movers) = &self.movers {
             // As VolSync spells them: `rsyncTLS` is `rsync-tls`.
@@ -243,10 +246,10 @@ impl Grant {
                     .map(|k| k.word())
                     .chain(subjects.iter().map(|k| k.word()))
                     .collect();
-                match kinds.iter().find(|glob| !words.iter().any(|w| glob.fits(w))) {
+                match kinds.iter().find(|glob| !words.iter().any(|w| glob.matches(w))) {
                     Some(odd) => Err(format!(
                         "no kind is called {:?}; there are {}",
-                        crate::text::inert(odd.as_str()),
+                        crate::text::sanitized(odd.as_str()),
                         words.join(", ")
                     )),
                     None => Ok(()),
@@ -256,18 +259,18 @@ impl Grant {
         }
     }
 
-    pub(super) fn fits(&self, capability: &str, target: &Target) -> bool {
+    pub(super) fn matches(&self, capability: &str, target: &Target) -> bool {
         let kind = match (&self.kinds, &target.kind) {
             (None, _) => capability != "query-objects",
-            (Some(kinds), Some(kind)) => kinds.iter().any(|g| g.fits(kind)),
+            (Some(kinds), Some(kind)) => kinds.iter().any(|g| g.matches(kind)),
             (Some(_), None) => true,
         };
         let namespace = match &target.namespace {
-            Some(ns) => self.namespaces.iter().any(|g| g.fits(ns)),
+            Some(ns) => self.namespaces.iter().any(|g| g.matches(ns)),
             None => self.namespaces.is_empty(),
         };
         let name = match &target.name {
-            Some(name) => self.names.iter().any(|g| g.fits(name)),
+            Some(name) => self.names.iter().any(|g| g.matches(name)),
             None => is_every(&self.names),
         };
         // mutant namespace-not-compared: namespace && name ~> name

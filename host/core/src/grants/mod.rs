@@ -7,11 +7,11 @@ mod evidence;
 mod grant;
 mod selector;
 
-pub use evidence::{Evidence, Gathered, LogLines};
+pub use evidence::{Evidence, LogLines, RecordedEvidence};
 pub use grant::{Approval, Grant, MOVERS, Max};
 pub use selector::Selector;
 
-use crate::effect::{Effect, Look, Own, Target, Touch};
+use crate::effect::{Effect, Local, Read, Target, Write};
 use crate::glob::Glob;
 use crate::outcome::Outcome;
 use serde::{Deserialize, Serialize};
@@ -38,7 +38,7 @@ pub struct Grants {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tally {
     used: BTreeMap<(usize, usize), u32>,
-    gathered: Gathered,
+    evidence: RecordedEvidence,
 }
 
 /// The permission for one effect, to be charged to the tally before it is performed.
@@ -53,7 +53,7 @@ pub struct Permit {
 type Missing = BTreeMap<(usize, usize), String>;
 
 /// Why a grant that fits does not hold now.
-enum Hindrance {
+enum DenialReason {
     Exhausted(u32, &'static str),
     Evidence(String),
     /// The object is not as it wants it: what is not, and what would fit.
@@ -62,12 +62,12 @@ enum Hindrance {
 
 /// Why not, whose word that is, and what would allow it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("{what}; {source_} {remedy}")]
+#[error("{what}; {document} {remedy}")]
 pub struct Denial {
     /// What was asked.
     pub what: String,
     /// The document that forbids it.
-    pub source_: String,
+    pub document: String,
     /// What would allow it.
     pub remedy: String,
 }
@@ -79,7 +79,7 @@ impl Grants {
     /// Denies what no grant of *every* layer names. More layers never allow more; more grants in a
     /// layer never allow less. The answer depends on the arguments alone.
     pub fn decide(&self, effect: &Effect, tally: &Tally) -> Result<Permit, Denial> {
-        self.decide_met(effect, &[], tally)
+        self.decide_with_objects(effect, &[], tally)
     }
 
     /// Decides once more when the objects that a touch meets have been read, before anything is sent: now their labels and movers count.
@@ -87,7 +87,7 @@ impl Grants {
     /// # Guarantees
     /// As [`Grants::decide`], and each object that was read needs one grant of every layer that holds for it in all respects: names, maxima,
     /// evidence, labels, movers. That grant says whether a person is asked, and its maximum is charged.
-    pub fn decide_met(
+    pub fn decide_with_objects(
         &self,
         effect: &Effect,
         objects: &[Value],
@@ -112,17 +112,17 @@ impl Grants {
                 let object = object(effect, target, objects);
                 // Of a set, what is settled already is not met; of one thing, nothing but that thing may be.
                 if let (None, [only], false) = (object, targets.as_slice(), objects.is_empty()) {
-                    let why = Hindrance::Unmet(
+                    let why = DenialReason::Unmet(
                         "something else was read in its place".into(),
                         "that object itself".into(),
                     );
-                    return Err(hindered(effect, only, &layer.source, Some(why)));
+                    return Err(denied_because(effect, only, &layer.source, Some(why)));
                 }
                 let (g, grant) = self
-                    .holding(l, effect, target, object, (tally, &missing), &permit)
-                    .map_err(|why| hindered(effect, target, &layer.source, why))?;
+                    .applicable_grant(l, effect, target, object, (tally, &missing), &permit)
+                    .map_err(|why| denied_because(effect, target, &layer.source, why))?;
                 *permit.charges.entry((l, g)).or_default() += 1;
-                if grant.approval.is_some() && is_touch(effect) {
+                if grant.approval.is_some() && is_write(effect) {
                     permit.approval.get_or_insert_with(|| layer.source.clone());
                 }
             }
@@ -135,18 +135,19 @@ impl Grants {
         let all = self.layers.iter().enumerate().flat_map(|(l, layer)| {
             layer.grants.iter().enumerate().map(move |(g, grant)| ((l, g), grant))
         });
-        let wanting = all
-            .filter(|(_, grant)| wants_evidence(effect) && grant.capability == effect.capability());
+        let wanting = all.filter(|(_, grant)| {
+            requires_evidence(effect) && grant.capability == effect.capability()
+        });
         wanting
             .filter_map(|(place, grant)| {
-                Some((place, grant.evidence.as_ref()?.missing(&tally.gathered)?))
+                Some((place, grant.evidence.as_ref()?.missing(&tally.evidence)?))
             })
             .collect()
     }
 
     /// The grant of a layer that holds for a target after what `permit` charges already; of several the one that asks nobody. If none
     /// does, why not the last that names it.
-    fn holding(
+    fn applicable_grant(
         &self,
         l: usize,
         effect: &Effect,
@@ -154,33 +155,34 @@ impl Grants {
         object: Option<&Value>,
         (tally, missing): (&Tally, &Missing),
         permit: &Permit,
-    ) -> Result<(usize, &Grant), Option<Hindrance>> {
+    ) -> Result<(usize, &Grant), Option<DenialReason>> {
         let fitting = self.layers[l]
             .grants
             .iter()
             .enumerate()
-            .filter(|(_, grant)| grant.fits(effect.capability(), target));
-        let (mut hindrance, mut asks) = (None, None);
+            .filter(|(_, grant)| grant.matches(effect.capability(), target));
+        let (mut reason, mut asks) = (None, None);
         for (g, grant) in fitting {
             let used =
                 tally.used.get(&(l, g)).unwrap_or(&0) + permit.charges.get(&(l, g)).unwrap_or(&0);
             let missing = missing.get(&(l, g));
-            hindrance =
-                if let Some((max, what)) = grant.max.of(effect).filter(|(max, _)| used >= *max) {
-                    Some(Hindrance::Exhausted(max, what))
-                } else if let Some(missing) = missing {
-                    // mutant labels-and-movers-ignored: map_or ~> filter(|_| false).map_or
-                    Some(Hindrance::Evidence(missing.clone()))
-                } else if let Err(unmet) = object.map_or(Ok(()), |object| grant.meets(object)) {
-                    Some(Hindrance::Unmet(unmet.0, unmet.1))
-                } else if grant.approval.is_none() || !is_touch(effect) {
-                    return Ok((g, grant));
-                } else {
-                    asks.get_or_insert((g, grant));
-                    hindrance
-                };
+            reason = if let Some((max, what)) = grant.max.of(effect).filter(|(max, _)| used >= *max)
+            {
+                Some(DenialReason::Exhausted(max, what))
+            } else if let Some(missing) = missing {
+                // mutant labels-and-movers-ignored: map_or ~> filter(|_| false).map_or
+                Some(DenialReason::Evidence(missing.clone()))
+            } else if let Err(unmet) = object.map_or(Ok(()), |object| grant.matches_object(object))
+            {
+                Some(DenialReason::Unmet(unmet.0, unmet.1))
+            } else if grant.approval.is_none() || !is_write(effect) {
+                return Ok((g, grant));
+            } else {
+                asks.get_or_insert((g, grant));
+                reason
+            };
         }
-        asks.ok_or(hindrance)
+        asks.ok_or(reason)
     }
 
     /// Counts an effect that was performed before, whatever is granted today: attempts count, recovered ones too. `objects` is what it met.
@@ -190,8 +192,8 @@ impl Grants {
             let missing = self.missing(effect, tally);
             for (l, layer) in self.layers.iter().enumerate() {
                 for target in &effect.targets() {
-                    let holding = self
-                        .holding(
+                    let applicable_grant = self
+                        .applicable_grant(
                             l,
                             effect,
                             target,
@@ -205,9 +207,9 @@ impl Grants {
                         layer
                             .grants
                             .iter()
-                            .position(|grant| grant.fits(effect.capability(), target))
+                            .position(|grant| grant.matches(effect.capability(), target))
                     };
-                    if let Some(g) = holding.or_else(named) {
+                    if let Some(g) = applicable_grant.or_else(named) {
                         *permit.charges.entry((l, g)).or_default() += 1;
                     }
                 }
@@ -218,7 +220,7 @@ impl Grants {
     }
 
     /// The namespaces where every layer grants `capability`, for requests that follow a reference.
-    pub fn followed(&self, capability: &str) -> Vec<Glob> {
+    pub fn granted_namespaces(&self, capability: &str) -> Vec<Glob> {
         match self.layers.as_slice() {
             [] => vec![],
             [first, rest @ ..] => namespaces(first, capability)
@@ -228,14 +230,16 @@ impl Grants {
                 .filter(|glob| {
                     rest.iter().all(|layer| {
                         namespaces(layer, capability).iter().any(|o| {
-                            o.is_every() || o == glob || (glob.is_plain() && o.fits(glob.as_str()))
+                            o.is_every()
+                                || o == glob
+                                || (glob.is_plain() && o.matches(glob.as_str()))
                         })
                     })
                 })
                 .chain(rest.iter().flat_map(|layer| namespaces(layer, capability)).filter(|glob| {
                     glob.is_plain()
                         && self.layers.iter().all(|layer| {
-                            namespaces(layer, capability).iter().any(|o| o.fits(glob.as_str()))
+                            namespaces(layer, capability).iter().any(|o| o.matches(glob.as_str()))
                         })
                 }))
                 .collect(),
@@ -260,99 +264,103 @@ fn namespaces(layer: &Layer, capability: &str) -> Vec<Glob> {
 
 /// The object of a target: what it met, or what is made.
 fn object<'a>(effect: &'a Effect, target: &Target, objects: &'a [Value]) -> Option<&'a Value> {
-    if let Effect::Touch(Touch::Recreate(recreate)) = effect {
+    if let Effect::Write(Write::Recreate(recreate)) = effect {
         return recreate.set.iter().map(|one| &one.manifest).find(|manifest| target.is(manifest));
     }
     objects.iter().find(|object| target.is(object))
 }
 
-fn is_touch(effect: &Effect) -> bool {
+fn is_write(effect: &Effect) -> bool {
     match effect {
-        Effect::Touch(_) => true,
-        Effect::Look(_) | Effect::Own(_) => false,
+        Effect::Write(_) => true,
+        Effect::Read(_) | Effect::Local(_) => false,
     }
 }
 
 fn needs_grant(effect: &Effect) -> bool {
     match effect {
-        Effect::Own(own) => match own {
-            Own::Now(_) | Own::Sleep(_) | Own::Step(_) | Own::Note(_) | Own::AskPerson(_) => false,
+        Effect::Local(local) => match local {
+            Local::Now(_)
+            | Local::Sleep(_)
+            | Local::Step(_)
+            | Local::Note(_)
+            | Local::AskUser(_) => false,
         },
-        Effect::Look(look) => match look {
-            Look::Identity(_)
-            | Look::Access(_)
-            | Look::Token(_)
-            | Look::Policies(_)
-            | Look::Lease(_)
-            | Look::Leftovers(_) => false,
-            Look::FluxOwners(_)
-            | Look::FluxGet(_)
-            | Look::Sources(_)
-            | Look::Destinations(_)
-            | Look::Claims(_)
-            | Look::Snapshots(_)
-            | Look::FindDriver(_)
-            | Look::Pods(_)
-            | Look::ListObjects(_)
-            | Look::GetObject(_)
-            | Look::LogPage(_)
-            | Look::AwaitRollout(_) => true,
+        Effect::Read(look) => match look {
+            Read::GetIdentity(_)
+            | Read::ReviewAccess(_)
+            | Read::RequestToken(_)
+            | Read::CheckPolicies(_)
+            | Read::Lease(_)
+            | Read::FindLeftovers(_) => false,
+            Read::FindOwners(_)
+            | Read::GetFluxObject(_)
+            | Read::ListSources(_)
+            | Read::ListDestinations(_)
+            | Read::ListPvcs(_)
+            | Read::ListSnapshots(_)
+            | Read::FindDriver(_)
+            | Read::ListPods(_)
+            | Read::ListObjects(_)
+            | Read::GetObject(_)
+            | Read::NextPage(_)
+            | Read::AwaitRollout(_) => true,
         },
-        Effect::Touch(touch) => match touch {
+        Effect::Write(write) => match write {
             // The host's own, around what it performs for a guest.
-            Touch::AcquireLease(_) | Touch::ReleaseLease(_) => false,
+            Write::AcquireLease(_) | Write::ReleaseLease(_) => false,
             // Giving back what this run suspended was decided when it was suspended.
-            // mutant undo-needs-no-grant: Resume(_) ~> Resume(_) | Touch::Recreate(_)
-            Touch::Resume(_) => false,
-            Touch::Suspend(_)
-            | Touch::Reconcile(_)
-            | Touch::Delete(_)
-            | Touch::Recreate(_)
-            | Touch::Restart(_) => true,
+            // mutant undo-needs-no-grant: Resume(_) ~> Resume(_) | Write::Recreate(_)
+            Write::Resume(_) => false,
+            Write::Suspend(_)
+            | Write::Reconcile(_)
+            | Write::Delete(_)
+            | Write::Recreate(_)
+            | Write::Restart(_) => true,
         },
     }
 }
 
 /// A look needs none, and making anew what a run has deleted needs no trouble that is still there.
-fn wants_evidence(effect: &Effect) -> bool {
+fn requires_evidence(effect: &Effect) -> bool {
     match effect {
-        Effect::Touch(Touch::Recreate(_)) | Effect::Look(_) | Effect::Own(_) => false,
-        Effect::Touch(
-            Touch::AcquireLease(_)
-            | Touch::ReleaseLease(_)
-            | Touch::Suspend(_)
-            | Touch::Resume(_)
-            | Touch::Reconcile(_)
-            | Touch::Delete(_)
-            | Touch::Restart(_),
+        Effect::Write(Write::Recreate(_)) | Effect::Read(_) | Effect::Local(_) => false,
+        Effect::Write(
+            Write::AcquireLease(_)
+            | Write::ReleaseLease(_)
+            | Write::Suspend(_)
+            | Write::Resume(_)
+            | Write::Reconcile(_)
+            | Write::Delete(_)
+            | Write::Restart(_),
         ) => true,
     }
 }
 
-fn hindered(
+fn denied_because(
     effect: &Effect,
     target: &Target,
     source: &str,
-    hindrance: Option<Hindrance>,
+    reason: Option<DenialReason>,
 ) -> Denial {
     let name = effect.name();
-    match hindrance {
+    match reason {
         None => deny(effect, Some(target), source, effect.capability()),
-        Some(Hindrance::Unmet(why, fits)) => Denial {
+        Some(DenialReason::Unmet(why, matches)) => Denial {
             what: format!("{name} {target} is not granted: {why}"),
-            source_: source.into(),
-            remedy: format!("would allow it with {fits} in that grant"),
+            document: source.into(),
+            remedy: format!("would allow it with {matches} in that grant"),
         },
-        Some(Hindrance::Exhausted(max, what)) => Denial {
+        Some(DenialReason::Exhausted(max, what)) => Denial {
             what: format!(
                 "{name} {target}: {source} allows {max} {what} in a run, this would be one more"
             ),
-            source_: source.into(),
+            document: source.into(),
             remedy: format!("would allow it with `max: {{{what}: {}}}`", u64::from(max) + 1),
         },
-        Some(Hindrance::Evidence(missing)) => Denial {
+        Some(DenialReason::Evidence(missing)) => Denial {
             what: format!("{name} {target}: {source} wants evidence first: {missing}"),
-            source_: source.into(),
+            document: source.into(),
             remedy:
                 "would allow it once that is recorded, or without it under `evidence` in that grant"
                     .into(),
@@ -379,7 +387,7 @@ fn deny(effect: &Effect, target: Option<&Target>, source: &str, capability: &str
     }
     Denial {
         what,
-        source_: source.into(),
+        document: source.into(),
         remedy: format!("would allow it with `- {line}}}` under spec.grants"),
     }
 }
@@ -404,8 +412,8 @@ impl Tally {
     }
 
     /// Takes in what a look came to.
-    pub fn gather(&mut self, effect: &Effect, outcome: &Outcome) {
-        self.gathered.hear(effect, outcome);
+    pub fn record_evidence(&mut self, effect: &Effect, outcome: &Outcome) {
+        self.evidence.apply(effect, outcome);
     }
 }
 
@@ -414,7 +422,8 @@ mod tests {
     use super::*;
     use crate::effect::shared::{FluxKind, FluxRef, ObjectRef};
     use crate::effect::{
-        Ask, delete_replicationsources as del, query_objects, query_pvcs, suspend_flux, tail_logs,
+        TypedCall, delete_replicationsources as del, query_objects, query_pvcs, suspend_flux,
+        tail_logs,
     };
     use proptest::prelude::*;
     use serde_json::json;
@@ -436,14 +445,14 @@ mod tests {
     fn delete(objects: &[(&str, &str)]) -> Effect {
         let set = objects
             .iter()
-            .map(|(ns, n)| del::Frozen {
+            .map(|(ns, n)| del::DeletionTarget {
                 object: ObjectRef::new(*ns, *n),
                 uid: "u".into(),
                 digest: "d".into(),
-                why: String::new(),
+                reason: String::new(),
             })
             .collect();
-        del::Delete { set, pace: del::Pace { at_once: 1, pause: 0 } }.effect()
+        del::Delete { set, pacing: del::Pacing { batch_size: 1, interval_ms: 0 } }.effect()
     }
 
     fn may(grants: &Grants, effect: &Effect) -> bool {
@@ -470,9 +479,9 @@ mod tests {
 
     #[test]
     fn asking_for_all_of_a_namespace_needs_a_grant_for_every_name() {
-        let claims = query_pvcs::Claims { namespaces: vec!["media".into()] }.effect();
-        assert!(may(&layers(&[&[grant("query-pvcs", &["media"], &["*"])]]), &claims));
-        assert!(!may(&layers(&[&[grant("query-pvcs", &["media"], &["plex"])]]), &claims));
+        let pvcs = query_pvcs::ListPvcs { namespaces: vec!["media".into()] }.effect();
+        assert!(may(&layers(&[&[grant("query-pvcs", &["media"], &["*"])]]), &pvcs));
+        assert!(!may(&layers(&[&[grant("query-pvcs", &["media"], &["plex"])]]), &pvcs));
     }
 
     #[test]
@@ -547,10 +556,10 @@ mod tests {
             &[grant("query-flux", &["*"], &["*"])],
             &[grant("query-flux", &["flux-system"], &["*"])],
         ]);
-        let followed = grants.followed("query-flux");
+        let granted_namespaces = grants.granted_namespaces("query-flux");
         assert!(
-            followed.iter().any(|g| g.fits("flux-system"))
-                && !followed.iter().any(|g| g.fits("media"))
+            granted_namespaces.iter().any(|g| g.matches("flux-system"))
+                && !granted_namespaces.iter().any(|g| g.matches("media"))
         );
     }
 
@@ -569,29 +578,31 @@ mod tests {
         let mut restic = grant("delete-replicationsources", &["*"], &["*"]);
         restic.movers = Some(vec!["restic".into(), "rsync-tls".into()]);
         let effect = delete(&[("media", "a")]);
-        let meets = |grants: &Grants, labels: Value, mover: &str| {
+        let matches_object = |grants: &Grants, labels: Value, mover: &str| {
             let objects =
                 [met("media", "z", json!({}), "external"), met("media", "a", labels, mover)];
-            grants.decide_met(&effect, &objects, &Tally::default())
+            grants.decide_with_objects(&effect, &objects, &Tally::default())
         };
         let both = layers(&[&[plex.clone()], &[restic.clone()]]);
-        assert!(meets(&both, json!({"app": "plex"}), "restic").is_ok());
-        assert!(meets(&both, json!({"app": "plex"}), "rsyncTLS").is_ok());
+        assert!(matches_object(&both, json!({"app": "plex"}), "restic").is_ok());
+        assert!(matches_object(&both, json!({"app": "plex"}), "rsyncTLS").is_ok());
         for (labels, mover, why) in [
             (json!({"app": "plex"}), "syncthing", "its mover is none of restic, rsync-tls"),
             (json!({"app": "plex"}), "rsync", "its mover is none of"),
             (json!({"app": "plex", "keep": ""}), "restic", "app=plex,!keep"),
             (json!(null), "restic", "app=plex,!keep"),
         ] {
-            let denial = meets(&both, labels, mover).unwrap_err();
+            let denial = matches_object(&both, labels, mover).unwrap_err();
             assert!(denial.what.contains(why) && denial.what.contains("media/a"), "{denial}");
         }
         // One that wants nothing is met by everything.
         let either = layers(&[&[plex, grant("delete-replicationsources", &["media"], &["*"])]]);
-        assert!(meets(&either, json!({}), "external").is_ok());
+        assert!(matches_object(&either, json!({}), "external").is_ok());
         // One of two movers is one too many.
         let two = json!({"kind": "ReplicationSource", "metadata": {"namespace": "media", "name": "a"}, "spec": {"restic": {}, "syncthing": {}}});
-        assert!(layers(&[&[restic]]).decide_met(&effect, &[two], &Tally::default()).is_err());
+        assert!(
+            layers(&[&[restic]]).decide_with_objects(&effect, &[two], &Tally::default()).is_err()
+        );
     }
 
     #[test]
@@ -600,7 +611,7 @@ mod tests {
         let (effect, other) = (delete(&[("media", "a")]), met("media", "b", json!({}), "restic"));
         assert!(
             grants
-                .decide_met(&effect, &[other], &Tally::default())
+                .decide_with_objects(&effect, &[other], &Tally::default())
                 .unwrap_err()
                 .what
                 .contains("something else was read")
@@ -621,8 +632,9 @@ mod tests {
 
         let asks =
             layers(&[&[labelled.clone(), Grant { approval: Some(Approval::Required), ..any() }]]);
-        let decided =
-            |objects: &[Value]| asks.decide_met(&effect, objects, &Tally::default()).unwrap();
+        let decided = |objects: &[Value]| {
+            asks.decide_with_objects(&effect, objects, &Tally::default()).unwrap()
+        };
         assert_eq!(
             (decided(&bears).approval, decided(&bare).approval.is_some()),
             (None, true),
@@ -636,9 +648,9 @@ mod tests {
                 ..any()
             },
         ]]);
-        assert!(proven.decide_met(&effect, &bears, &Tally::default()).is_ok());
+        assert!(proven.decide_with_objects(&effect, &bears, &Tally::default()).is_ok());
         assert!(
-            proven.decide_met(&effect, &bare, &Tally::default()).is_err(),
+            proven.decide_with_objects(&effect, &bare, &Tally::default()).is_err(),
             "the evidence is wanted of it"
         );
 
@@ -647,13 +659,16 @@ mod tests {
             Grant { max: Max { deletions: Some(1), ..Max::default() }, ..any() },
         ]]);
         let mut tally = Tally::default();
-        tally.charge(&once.decide_met(&effect, &bare, &tally).unwrap());
-        assert!(once.decide_met(&effect, &bare, &tally).is_err(), "its own maximum is charged");
-        assert!(once.decide_met(&effect, &bears, &tally).is_ok());
+        tally.charge(&once.decide_with_objects(&effect, &bare, &tally).unwrap());
+        assert!(
+            once.decide_with_objects(&effect, &bare, &tally).is_err(),
+            "its own maximum is charged"
+        );
+        assert!(once.decide_with_objects(&effect, &bears, &tally).is_ok());
         // The same where it was done before a crash.
         let mut tally = Tally::default();
         once.count(&effect, &bare, &mut tally);
-        assert!(once.decide_met(&effect, &bare, &tally).is_err());
+        assert!(once.decide_with_objects(&effect, &bare, &tally).is_err());
     }
 
     #[test]
@@ -678,7 +693,7 @@ mod tests {
             limit_bytes: 1,
             pattern: Some("locked".into()),
         };
-        let look = tail_logs::Next { query, after: vec![] }.effect();
+        let look = tail_logs::NextPage { query, after: vec![] }.effect();
         let mut tally = Tally::default();
         for (lines, enough) in [
             (&[][..], false),
@@ -686,7 +701,7 @@ mod tests {
             (&["locked 1", "all is well"], false),
             (&["locked 1", "is locked 2"], true),
         ] {
-            tally.gather(&look, &page(lines));
+            tally.record_evidence(&look, &page(lines));
             let decided = grants.decide(&delete(&[("media", "a")]), &tally);
             assert_eq!(decided.is_ok(), enough, "{lines:?}: {decided:?}");
             if let Err(denial) = decided {

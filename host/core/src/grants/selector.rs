@@ -30,7 +30,7 @@ impl Selector {
     pub fn read(text: &str) -> Result<Self, String> {
         let parts = split(text).into_iter().map(|part| {
             Part::read(part.trim()).ok_or_else(|| {
-                format!("{:?} is no part of a label selector; those are a=b, a!=b, a in (b, c), a notin (b), a, !a", crate::text::inert(part.trim()))
+                format!("{:?} is no part of a label selector; those are a=b, a!=b, a in (b, c), a notin (b), a, !a", crate::text::sanitized(part.trim()))
             })
         });
         Ok(Self { text: text.into(), parts: parts.collect::<Result<_, _>>()? })
@@ -50,7 +50,7 @@ impl Selector {
     }
 
     /// Whether an object bears such labels.
-    pub fn fits(&self, object: &Value) -> bool {
+    pub fn matches(&self, object: &Value) -> bool {
         let labels = &object["metadata"]["labels"];
         self.parts.iter().all(|part| {
             let label = |key: &str| labels.get(key).and_then(Value::as_str);
@@ -83,8 +83,9 @@ impl Part {
             let values: Vec<String> =
                 set.strip_suffix(')')?.split(',').map(|value| value.trim().to_owned()).collect();
             let (key, operator) = key.trim().rsplit_once(char::is_whitespace)?;
-            let (key, fits) = (key.trim().to_owned(), values.iter().all(|value| is_value(value)));
-            return match (fits && is_key(&key), operator) {
+            let (key, matches) =
+                (key.trim().to_owned(), values.iter().all(|value| is_value(value)));
+            return match (matches && is_key(&key), operator) {
                 (true, "in") => Some(Self::In(key, values)),
                 (true, "notin") => Some(Self::NotIn(key, values)),
                 (true | false, _other_word) => None,
@@ -158,7 +159,7 @@ mod tests {
     #[test]
     fn it_means_what_kubectl_means() {
         let object = json!({"metadata": {"labels": {"app": "plex", "example.com/tier": "backend", "empty": ""}}});
-        for (text, fits) in [
+        for (text, matches) in [
             ("app=plex", true),
             ("app == plex", true),
             ("app=jellyfin", false),
@@ -176,13 +177,13 @@ mod tests {
             ("app=plex,!none,empty=", true),
             ("app=plex,none", false),
         ] {
-            assert_eq!(Selector::read(text).unwrap().fits(&object), fits, "{text}");
+            assert_eq!(Selector::read(text).unwrap().matches(&object), matches, "{text}");
         }
         for bare in
             [json!({}), json!({"metadata": null}), json!({"metadata": {"labels": {"app": 1}}})]
         {
-            assert!(!Selector::read("app=plex").unwrap().fits(&bare));
-            assert!(Selector::read("!keep").unwrap().fits(&bare));
+            assert!(!Selector::read("app=plex").unwrap().matches(&bare));
+            assert!(Selector::read("!keep").unwrap().matches(&bare));
         }
     }
 

@@ -265,9 +265,9 @@ fn where_granted(functions: &BTreeSet<Function>, places: &[(&Key, &Need)]) -> Op
             .flatten()
             .collect::<BTreeSet<_>>()
     };
-    let own: BTreeSet<&(String, String)> = functions.iter().flat_map(granted).collect();
-    // mutant field-allowed-by-any-grant: own == all ~> own.len() <= all.len()
-    if functions.is_empty() || own == all { None } else { Some(any_of(&own, "request.name")) }
+    let local: BTreeSet<&(String, String)> = functions.iter().flat_map(granted).collect();
+    // mutant field-allowed-by-any-grant: local == all ~> local.len() <= all.len()
+    if functions.is_empty() || local == all { None } else { Some(any_of(&local, "request.name")) }
 }
 
 /// `spec.template.metadata` as `specTemplateMetadata`.
@@ -327,7 +327,7 @@ fn any_of(fitting: &BTreeSet<&(String, String)>, name: &str) -> String {
             let parts = [("request.namespace", namespace), (name, glob)]
                 .into_iter()
                 .filter(|(_, glob)| !is_every(glob))
-                .map(|(what, glob)| fits(what, glob));
+                .map(|(what, glob)| matches(what, glob));
             let parts: Vec<String> = parts.collect();
             if parts.is_empty() { "true".into() } else { format!("({})", parts.join(" && ")) }
         })
@@ -348,7 +348,7 @@ fn pods(places: &[(&Key, &Need)]) -> Option<Rule> {
             let replicaset = format!("{}-[a-z0-9]+$", of.trim_end_matches('$'));
             format!(
                 "({} && has(oldObject.metadata.ownerReferences) &&\n oldObject.metadata.ownerReferences.exists(o, o.kind == 'ReplicaSet' && o.name.matches({})))",
-                fits("request.namespace", namespace),
+                matches("request.namespace", namespace),
                 quoted(&replicaset)
             )
         })
@@ -361,7 +361,7 @@ fn pods(places: &[(&Key, &Need)]) -> Option<Rule> {
     Some(Rule::plain(each.join(" ||\n"), message))
 }
 
-fn fits(what: &str, glob: &str) -> String {
+fn matches(what: &str, glob: &str) -> String {
     match Glob::new(glob) {
         Ok(glob) if glob.is_plain() => format!("{what} == {}", quoted(glob.as_str())),
         Ok(glob) => format!("{what}.matches({})", quoted(&glob.regex())),

@@ -2,7 +2,7 @@
 //! both can happen.
 
 use super::needs::intersections;
-use crate::effect::{Reach, reach};
+use crate::effect::{Access, access_of};
 use crate::glob::Glob;
 use crate::grants::{Grant, Grants};
 use std::collections::BTreeSet;
@@ -13,7 +13,7 @@ pub struct Row {
     /// The interface.
     pub capability: String,
     /// How far it reaches.
-    pub reach: Reach,
+    pub access_of: Access,
     /// The functions that are imported of it.
     pub functions: Vec<String>,
     /// Where it holds: what every document grants.
@@ -34,7 +34,7 @@ pub struct Comparison {
 impl Row {
     /// Whether each of its calls would be denied.
     pub fn is_missing(&self) -> bool {
-        self.reach != Reach::Given && self.grants.is_empty()
+        self.access_of != Access::Builtin && self.grants.is_empty()
     }
 }
 
@@ -46,19 +46,19 @@ pub fn compare<'a, 'b>(
     let rows: Vec<Row> = imported
         .into_iter()
         .filter_map(|(capability, functions)| {
-            let reach = reach(capability)?;
+            let access_of = access_of(capability)?;
             let without = grants
                 .layers
                 .iter()
                 .filter(|layer| !layer.grants.iter().any(|grant| grant.capability == capability));
-            let denied_by = if reach == Reach::Given {
+            let denied_by = if access_of == Access::Builtin {
                 vec![]
             } else {
                 without.map(|layer| layer.source.clone()).collect()
             };
             Some(Row {
                 capability: capability.into(),
-                reach,
+                access_of,
                 functions: functions.to_vec(),
                 grants: intersections(grants, capability),
                 denied_by,

@@ -1,7 +1,7 @@
 //! What a Role and an admission policy cannot say: what only the host enforces, and what the Role alone would allow.
 
 use super::needs::{Need, Needs, Place};
-use crate::effect::{Function, Reach, reach};
+use crate::effect::{Access, Function, access_of};
 use crate::footprint::Verb;
 use crate::grants::Grants;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +12,7 @@ pub fn of_the_host(functions: &BTreeSet<Function>, grants: &Grants, needs: &Need
     let capabilities: BTreeSet<&str> = functions
         .iter()
         .map(|function| function.capability())
-        .filter(|name| reach(name) == Some(Reach::Touch))
+        .filter(|name| access_of(name) == Some(Access::Write))
         .collect();
     for capability in &capabilities {
         for grant in grants
@@ -65,7 +65,7 @@ pub fn of_the_host(functions: &BTreeSet<Function>, grants: &Grants, needs: &Need
             patterns.into_iter().collect::<Vec<_>>().join(", ")
         ));
     }
-    if functions.contains(&Function::LogPage) {
+    if functions.contains(&Function::NextPage) {
         said.push(
             "of the logs only lines that match what the guest asked for, up to its byte limit"
                 .into(),

@@ -2,13 +2,13 @@
 //! the same credential to the fields, and what neither can say.
 //!
 //! [`imports`] shows a component's imports beside the grants. [`needs`] is the one list of requests; [`role`] and [`admission`] write it down for Kubernetes, [`limits`] says what only the host enforces;
-//! [`rings`] which of them hold a credential that is in use.
+//! [`enforcement`] which of them hold a credential that is in use.
 
 pub mod admission;
+pub mod enforcement;
 pub mod imports;
 pub mod limits;
 pub mod needs;
-pub mod rings;
 pub mod role;
 
 use serde_json::{Value, json};

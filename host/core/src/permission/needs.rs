@@ -2,7 +2,7 @@
 
 use crate::effect::host::{LEASE, LEASE_NAMESPACES, Request};
 use crate::effect::query_objects::Kind;
-use crate::effect::{Function, Reach, reach};
+use crate::effect::{Access, Function, access_of};
 use crate::footprint::{Rule, Scope, Verb, named, table, words};
 use crate::glob::Glob;
 use crate::grants::{Evidence, Grant, Grants};
@@ -71,7 +71,7 @@ impl Needs {
         let mut needs = Self::default();
         let mut functions = functions.clone();
         functions.extend([
-            Function::Identity,
+            Function::GetIdentity,
             Function::Lease,
             Function::AcquireLease,
             Function::ReleaseLease,
@@ -85,7 +85,7 @@ impl Needs {
         for function in functions {
             let (rules, _) = table(function);
             let capability = function.capability();
-            if reach(capability).is_none() {
+            if access_of(capability).is_none() {
                 rules.iter().for_each(|rule| needs.hosts(function, rule));
                 continue;
             }
@@ -106,7 +106,7 @@ impl Needs {
                 self.add(function, rule, rule.resource, rule.group, Place::Cluster, None)
             }
             // The Lease, in the namespace that is made for it.
-            Scope::Target | Scope::Effect | Scope::Followed | Scope::Everywhere => {
+            Scope::Target | Scope::Effect | Scope::GrantedNamespaces | Scope::Everywhere => {
                 let name = (rule.verb != Verb::Create).then_some(LEASE);
                 self.add(
                     function,
@@ -129,7 +129,7 @@ impl Needs {
             Scope::Object(name) => {
                 self.add(function, rule, rule.resource, rule.group, Place::Cluster, Some(name))
             }
-            Scope::Effect | Scope::Target | Scope::Followed | Scope::Everywhere => {
+            Scope::Effect | Scope::Target | Scope::GrantedNamespaces | Scope::Everywhere => {
                 for (group, resource) in self.kinds(rule, grant) {
                     let places: Vec<(Place, &str)> = match grant.namespaces.as_slice() {
                         [] => vec![(Place::Cluster, "")],
@@ -186,13 +186,17 @@ impl Needs {
             return vec![(rule.group.into(), rule.resource.into())];
         };
         if rule.resource != "*" {
-            let mut meant =
-                words().filter(|word| kinds.iter().any(|glob| glob.fits(word))).filter_map(named);
+            let mut meant = words()
+                .filter(|word| kinds.iter().any(|glob| glob.matches(word)))
+                .filter_map(named);
             // A kind that no word names (the pods of a Deployment) is asked along the way.
             let known = words().filter_map(named).any(|kind| kind == (rule.group, rule.resource));
             // Who owns an object is followed, whichever kinds may be asked about.
-            let followed = rule.scope == Scope::Followed;
-            return if !known || followed || meant.any(|kind| kind == (rule.group, rule.resource)) {
+            let granted_namespaces = rule.scope == Scope::GrantedNamespaces;
+            return if !known
+                || granted_namespaces
+                || meant.any(|kind| kind == (rule.group, rule.resource))
+            {
                 vec![(rule.group.into(), rule.resource.into())]
             } else {
                 vec![]
@@ -244,7 +248,7 @@ impl Needs {
             return key;
         }
         if key.place == Place::Everywhere {
-            let held = if reach(function.capability()) == Some(Reach::Touch) {
+            let held = if access_of(function.capability()) == Some(Access::Write) {
                 ", and the admission policies hold its changes to the pattern"
             } else {
                 ""
@@ -277,11 +281,11 @@ impl Needs {
 
     /// Beside a run's own requests: to see that these admission policies are there.
     pub fn and_policies(&mut self, names: &[String]) {
-        let (rules, _) = table(Function::Policies);
+        let (rules, _) = table(Function::CheckPolicies);
         for (rule, name) in rules.iter().flat_map(|rule| names.iter().map(move |name| (rule, name)))
         {
             self.add(
-                Function::Policies,
+                Function::CheckPolicies,
                 rule,
                 rule.resource,
                 rule.group,
@@ -382,8 +386,8 @@ fn meet(one: &[Glob], other: &[Glob]) -> Vec<Glob> {
     for a in one {
         for b in other {
             let both = match (a.is_plain(), b.is_plain()) {
-                (true, _) => b.fits(a.as_str()).then_some(a),
-                (_, true) => a.fits(b.as_str()).then_some(b),
+                (true, _) => b.matches(a.as_str()).then_some(a),
+                (_, true) => a.matches(b.as_str()).then_some(b),
                 (false, false) if apart(a, b) => None,
                 (false, false) => Some(if within(b, a) { b } else { a }),
             };
@@ -399,7 +403,7 @@ fn meet(one: &[Glob], other: &[Glob]) -> Vec<Glob> {
 
 /// Whether every name that fits `one` fits `other`, which has stars alone: those fit whatever stands in the pattern.
 fn within(one: &Glob, other: &Glob) -> bool {
-    !other.as_str().contains(['?', '[', '{', '\\']) && other.fits(one.as_str())
+    !other.as_str().contains(['?', '[', '{', '\\']) && other.matches(one.as_str())
 }
 
 /// Whether no name can fit both patterns: they begin or end with other letters. Not all that are apart are seen.
@@ -435,10 +439,10 @@ fn of_capability(capability: &str, imported: &[String]) -> BTreeSet<Function> {
             })
         })
         .collect();
-    match reach(capability) {
+    match access_of(capability) {
         // One that is spelt otherwise in the contract belongs to the capability all the same.
-        Some(Reach::Look | Reach::Touch) if named.is_empty() => known.into_iter().collect(),
-        Some(Reach::Look | Reach::Touch | Reach::Given) | None => named,
+        Some(Access::Read | Access::Write) if named.is_empty() => known.into_iter().collect(),
+        Some(Access::Read | Access::Write | Access::Builtin) | None => named,
     }
 }
 

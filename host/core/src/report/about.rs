@@ -1,11 +1,11 @@
 //! What a plan tells of each object that it would change: how old it is, whose, why it was chosen, and what would make it anew.
 
 use crate::Millis;
-use crate::effect::query_flux::{FluxObject, Ownership, Standing, SubjectKind};
+use crate::effect::query_flux::{FluxObject, OwnerInfo, Ownership, SubjectKind};
 use crate::effect::query_replicationsources::Source;
 use crate::effect::shared::{FluxRef, ObjectRef};
-use crate::effect::{Answer, Look, Touch};
-use crate::journal::Prior;
+use crate::effect::{Answer, Read, Write};
+use crate::journal::ObservedState;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -35,37 +35,41 @@ pub struct About {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
     sources: Vec<Source>,
-    owned: Vec<Ownership>,
+    owned: Vec<OwnerInfo>,
     flux: Vec<FluxObject>,
 }
 
 impl Seen {
     /// Whether an answer to this is of use here.
-    pub fn wants(look: &Look) -> bool {
-        matches!(look, Look::Sources(_) | Look::FluxOwners(_) | Look::FluxGet(_))
+    pub fn wants(look: &Read) -> bool {
+        matches!(look, Read::ListSources(_) | Read::FindOwners(_) | Read::GetFluxObject(_))
     }
 
     pub fn learn(&mut self, answer: Answer) {
         match answer {
-            Answer::Sources(sources) => self.sources.extend(sources),
-            Answer::FluxOwners(owned) => self.owned.extend(owned),
-            Answer::FluxGet(object) => self.flux.push(object),
+            Answer::ListSources(sources) => self.sources.extend(sources),
+            Answer::FindOwners(owned) => self.owned.extend(owned),
+            Answer::GetFluxObject(object) => self.flux.push(object),
             _ => {}
         }
     }
 
     /// What is known of the objects of a touch.
-    pub fn about(&self, touch: &Touch, step: &str, prior: Option<&Prior>) -> Vec<About> {
-        match touch {
-            Touch::Delete(delete) => {
-                let one = |frozen: &crate::effect::delete_replicationsources::Frozen| {
+    pub fn about(&self, write: &Write, step: &str, observed: Option<&ObservedState>) -> Vec<About> {
+        match write {
+            Write::Delete(delete) => {
+                let one = |frozen: &crate::effect::delete_replicationsources::DeletionTarget| {
                     let source = self.sources.iter().rev().find(|source| source.uid == frozen.uid);
                     let owned = self.owned(SubjectKind::ReplicationSource, &frozen.object);
                     About {
                         target: frozen.object.target().to_string(),
-                        why: if frozen.why.is_empty() { step.into() } else { frozen.why.clone() },
+                        why: if frozen.reason.is_empty() {
+                            step.into()
+                        } else {
+                            frozen.reason.clone()
+                        },
                         created: created(
-                            prior,
+                            observed,
                             "ReplicationSource",
                             &frozen.object.namespace,
                             &frozen.object.name,
@@ -79,7 +83,7 @@ impl Seen {
                 };
                 delete.set.iter().map(one).collect()
             }
-            Touch::Suspend(suspend) => {
+            Write::Suspend(suspend) => {
                 let one = |target: &FluxRef| {
                     let parent = self.flux(target).and_then(|object| {
                         object.parent.as_ref().map(|parent| (parent, object.parent_reverts))
@@ -88,7 +92,7 @@ impl Seen {
                         target: target.target().to_string(),
                         why: suspend.reason.clone(),
                         created: created(
-                            prior,
+                            observed,
                             target.kind.kind(),
                             &target.namespace,
                             &target.name,
@@ -102,13 +106,13 @@ impl Seen {
                 };
                 suspend.targets.iter().map(one).collect()
             }
-            Touch::Restart(restart) => {
+            Write::Restart(restart) => {
                 let owned = self.owned(SubjectKind::Deployment, &restart.target);
                 vec![About {
                     target: restart.target.target().to_string(),
                     why: step.into(),
                     created: created(
-                        prior,
+                        observed,
                         "Deployment",
                         &restart.target.namespace,
                         &restart.target.name,
@@ -120,15 +124,15 @@ impl Seen {
                     returns: None,
                 }]
             }
-            Touch::AcquireLease(_)
-            | Touch::ReleaseLease(_)
-            | Touch::Resume(_)
-            | Touch::Reconcile(_)
-            | Touch::Recreate(_) => vec![],
+            Write::AcquireLease(_)
+            | Write::ReleaseLease(_)
+            | Write::Resume(_)
+            | Write::Reconcile(_)
+            | Write::Recreate(_) => vec![],
         }
     }
 
-    fn owned(&self, kind: SubjectKind, object: &ObjectRef) -> Option<&Ownership> {
+    fn owned(&self, kind: SubjectKind, object: &ObjectRef) -> Option<&OwnerInfo> {
         self.owned
             .iter()
             .rev()
@@ -142,9 +146,9 @@ impl Seen {
 }
 
 /// What brings a deleted object back.
-fn returns(owned: &Ownership) -> String {
-    match (owned.standing, &owned.owner) {
-        (Standing::Managed, Some(owner)) => {
+fn returns(owned: &OwnerInfo) -> String {
+    match (owned.ownership, &owned.owner) {
+        (Ownership::Managed, Some(owner)) => {
             let when = match (&owner.suspended, owner.corrects_drift) {
                 (Some(_), _) => "once somebody resumes that",
                 (None, true) => "when it next reconciles: remove it from Git",
@@ -152,8 +156,8 @@ fn returns(owned: &Ownership) -> String {
             };
             format!("{} re-creates it {when}", kinded(&owner.target))
         }
-        (Standing::Managed | Standing::Foreign, _) => owned.evidence.clone(),
-        (Standing::Abandoned | Standing::HandMade, _) => "nothing re-creates it".into(),
+        (Ownership::Managed | Ownership::Foreign, _) => owned.evidence.clone(),
+        (Ownership::Abandoned | Ownership::Unmanaged, _) => "nothing re-creates it".into(),
     }
 }
 
@@ -161,13 +165,20 @@ fn kinded(target: &FluxRef) -> String {
     format!("{} {}/{}", target.kind.kind(), target.namespace, target.name)
 }
 
-fn created(prior: Option<&Prior>, kind: &str, namespace: &str, name: &str) -> Option<String> {
+fn created(
+    observed: Option<&ObservedState>,
+    kind: &str,
+    namespace: &str,
+    name: &str,
+) -> Option<String> {
     let is_it = |object: &&Value| {
         object["kind"] == kind
             && object["metadata"]["namespace"] == namespace
             && object["metadata"]["name"] == name
     };
-    prior?.objects.iter().find(is_it)?["metadata"]["creationTimestamp"].as_str().map(str::to_owned)
+    observed?.objects.iter().find(is_it)?["metadata"]["creationTimestamp"]
+        .as_str()
+        .map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -183,7 +194,7 @@ mod tests {
             generation: 1,
             suspended: suspended.then_some(SuspendedBy { manager: None, since: None, run: None }),
             ready: None,
-            busy: false,
+            reconciling: false,
             source: None,
             interval_seconds: 600,
             parent: None,
@@ -192,18 +203,18 @@ mod tests {
         }
     }
 
-    fn owned(standing: Standing, owner: Option<FluxObject>) -> Ownership {
+    fn owned(ownership: Ownership, owner: Option<FluxObject>) -> OwnerInfo {
         let subject = Subject {
             kind: SubjectKind::ReplicationSource,
             object: ObjectRef::new("media", "old-lidarr"),
         };
-        Ownership { subject, standing, owner, evidence: "Argo CD tracks it".into() }
+        OwnerInfo { subject, ownership, owner, evidence: "Argo CD tracks it".into() }
     }
 
     #[test]
     fn what_re_creates_it_is_said_by_its_standing() {
         let managed = |kind, suspended, drift| {
-            returns(&owned(Standing::Managed, Some(owner(kind, suspended, drift))))
+            returns(&owned(Ownership::Managed, Some(owner(kind, suspended, drift))))
         };
         assert_eq!(
             managed(FluxKind::Kustomization, false, true),
@@ -214,8 +225,8 @@ mod tests {
             "Kustomization media/lidarr re-creates it once somebody resumes that"
         );
         assert!(managed(FluxKind::HelmRelease, false, false).contains("next upgrade"));
-        assert_eq!(returns(&owned(Standing::Foreign, None)), "Argo CD tracks it");
-        assert_eq!(returns(&owned(Standing::HandMade, None)), "nothing re-creates it");
-        assert_eq!(returns(&owned(Standing::Abandoned, None)), "nothing re-creates it");
+        assert_eq!(returns(&owned(Ownership::Foreign, None)), "Argo CD tracks it");
+        assert_eq!(returns(&owned(Ownership::Unmanaged, None)), "nothing re-creates it");
+        assert_eq!(returns(&owned(Ownership::Abandoned, None)), "nothing re-creates it");
     }
 }

@@ -1,7 +1,9 @@
 //! What a touch came to, in a word or a sentence.
 
-use crate::effect::delete_replicationsources::{Deletion, End, Made, MadeEnd};
-use crate::effect::suspend_flux::{self, Hold, HoldEnd};
+use crate::effect::delete_replicationsources::{
+    Creation, CreationOutcome, Deletion, DeletionOutcome,
+};
+use crate::effect::suspend_flux::{self, SuspendOutcome, SuspendResult};
 use crate::effect::{Answer, Effect};
 use crate::outcome::Outcome;
 
@@ -19,19 +21,23 @@ pub(super) fn word(effect: &Effect, outcome: &Outcome) -> String {
     }
 }
 
-fn held(holds: &[Hold]) -> String {
+fn held(holds: &[SuspendResult]) -> String {
     if let Some(error) = suspend_flux::failure(holds) {
         return error.to_string();
     }
-    let mut alone = holds.iter().filter_map(|hold| match &hold.end {
-        HoldEnd::LeftAlone(why) => Some(format!("{} was left alone: {why}", hold.target)),
-        HoldEnd::Suspended(_) | HoldEnd::Failed { .. } | HoldEnd::Untried => None,
+    let mut alone = holds.iter().filter_map(|hold| match &hold.outcome {
+        SuspendOutcome::AlreadySuspended(why) => {
+            Some(format!("{} was left alone: {why}", hold.target))
+        }
+        SuspendOutcome::Suspended(_) | SuspendOutcome::Failed { .. } | SuspendOutcome::NotTried => {
+            None
+        }
     });
     alone.next().unwrap_or_else(|| "ok".into())
 }
 
-fn made_anew(made: &[Made]) -> String {
-    let mut others = made.iter().filter(|one| one.end != MadeEnd::Made);
+fn made_anew(made: &[Creation]) -> String {
+    let mut others = made.iter().filter(|one| one.outcome != CreationOutcome::Created);
     let Some(first) = others.next() else { return "ok".into() };
     let why = first.message.as_deref().unwrap_or("left alone");
     format!("{} of {} made; {}: {why}", made.len() - 1 - others.count(), made.len(), first.object)
@@ -39,12 +45,12 @@ fn made_anew(made: &[Made]) -> String {
 
 fn gone(deletions: &[Deletion]) -> String {
     let mut others = deletions.iter().filter_map(|deletion| {
-        let why = match deletion.end {
-            End::Deleted | End::AlreadyGone => return None,
-            End::Replaced => "another object bears its name now",
-            End::Changed => "its spec changed meanwhile",
-            End::Refused => "refused",
-            End::Unknown => "no answer came: it may be gone",
+        let why = match deletion.outcome {
+            DeletionOutcome::Deleted | DeletionOutcome::AlreadyGone => return None,
+            DeletionOutcome::Replaced => "another object bears its name now",
+            DeletionOutcome::Changed => "its spec changed meanwhile",
+            DeletionOutcome::Rejected => "refused",
+            DeletionOutcome::Unknown => "no answer came: it may be gone",
         };
         Some(format!("{}: {}", deletion.object, deletion.message.as_deref().unwrap_or(why)))
     });

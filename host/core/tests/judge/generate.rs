@@ -1,6 +1,6 @@
 //! Documents and calls out of a seed: few words, so that they meet often, and every trick that a name could try.
 
-use salve_core::effect::{CAPABILITIES, Effect, Reach};
+use salve_core::effect::{Access, CAPABILITIES, Effect};
 use salve_core::grants::{Grant, Grants, Layer};
 use salve_core::outcome::Outcome;
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ pub struct Generator {
     read: BTreeMap<String, Grant>,
 }
 
-const TOUCHES: [&str; 4] =
+const WRITES: [&str; 4] =
     ["suspend-flux", "reconcile-flux", "delete-replicationsources", "restart-deployment"];
 const NAMESPACES: [&str; 4] = ["media", "ai", "rook-ceph", "flux-system"];
 const NAMES: [&str; 5] = ["plex", "sonarr", "a", "csi-provisioner", "plex.v1"];
@@ -107,7 +107,7 @@ impl Generator {
     pub fn grant(&mut self) -> (Grant, Value) {
         let granted: Vec<&str> = CAPABILITIES
             .iter()
-            .filter(|(_, reach)| *reach != Reach::Given)
+            .filter(|(_, access_of)| *access_of != Access::Builtin)
             .map(|(name, _)| *name)
             .collect();
         let capability = self.one(&granted);
@@ -134,10 +134,10 @@ impl Generator {
         if !max.is_empty() && self.rarely(2) {
             grant["max"] = json!({max: self.below(12)});
         }
-        if TOUCHES.contains(&capability) && self.rarely(2) {
+        if WRITES.contains(&capability) && self.rarely(2) {
             grant["approval"] = json!("required");
         }
-        if TOUCHES.contains(&capability) && self.rarely(5) {
+        if WRITES.contains(&capability) && self.rarely(5) {
             let least = if self.rarely(6) {
                 json!({"pendingClaims": 1})
             } else {
@@ -145,7 +145,7 @@ impl Generator {
             };
             grant["evidence"] = least;
         }
-        if TOUCHES.contains(&capability) && self.rarely(3) {
+        if WRITES.contains(&capability) && self.rarely(3) {
             grant["labelSelector"] =
                 json!(self.one(&["app=plex", "!keep", "app!=plex", "keep", "app=plex,!keep"]));
         }
@@ -188,13 +188,13 @@ impl Generator {
         let (call, with) = match self.below(16) {
             0 => {
                 let subject = |generator: &mut Self| json!({"kind": generator.one(&SUBJECTS), "object": generator.object()});
-                ("query-flux.owners", json!({"subjects": self.set(subject)}))
+                ("query-flux.find-owners", json!({"subjects": self.set(subject)}))
             }
             1 => ("query-flux.get", json!({"target": self.flux()})),
-            2 => ("query-replicationsources.sources", json!({"namespaces": namespaces})),
-            3 => ("query-pvcs.claims", json!({"namespaces": namespaces})),
-            4 => ("query-pvcs.snapshots", json!({"namespaces": namespaces})),
-            5 => ("query-pods.pods", json!({"namespaces": namespaces})),
+            2 => ("query-replicationsources.list-sources", json!({"namespaces": namespaces})),
+            3 => ("query-pvcs.list-pvcs", json!({"namespaces": namespaces})),
+            4 => ("query-pvcs.list-snapshots", json!({"namespaces": namespaces})),
+            5 => ("query-pods.list-pods", json!({"namespaces": namespaces})),
             6 => (
                 "query-drivers.find",
                 json!({"selector": {"name": "d"}, "namespace": self.namespace()}),
@@ -228,7 +228,7 @@ impl Generator {
                 let frozen = |generator: &mut Self| json!({"object": generator.object(), "uid": "u", "digest": "d"});
                 (
                     "delete-replicationsources.delete",
-                    json!({"set": self.set(frozen), "pace": {"at_once": 1, "pause": 0}}),
+                    json!({"set": self.set(frozen), "pacing": {"batch_size": 1, "interval_ms": 0}}),
                 )
             }
             14 => (

@@ -21,12 +21,12 @@ fn word(grants: &Grants, tally: &mut Tally, effect: &Effect, objects: &[Value]) 
     }
     if grants.decide(effect, tally).is_err() {
         assert!(
-            grants.decide_met(effect, objects, tally).is_err(),
+            grants.decide_with_objects(effect, objects, tally).is_err(),
             "what is denied unread is allowed read: {effect:?}"
         );
         return Word::Denied;
     }
-    match grants.decide_met(effect, objects, tally) {
+    match grants.decide_with_objects(effect, objects, tally) {
         Err(_) => Word::Denied,
         Ok(permit) => {
             tally.charge(&permit);
@@ -49,7 +49,7 @@ fn both_judges_agree_on_a_million_calls() {
             // Some of the way, evidence comes in.
             if n % 20 == 10 {
                 let found = Generator::new(seed ^ n as u64).outcome();
-                tally.gather(&found.0, &found.1);
+                tally.record_evidence(&found.0, &found.1);
                 used.lines.extend(found.2);
             }
             let objects = Generator::new(seed.rotate_left(32) ^ n as u64).objects(&call);

@@ -110,7 +110,7 @@ fn targets(call: &str, with: &Value) -> Vec<Target> {
         Some(if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") })
     };
     match call {
-        "query-flux.owners" => list("subjects")
+        "query-flux.find-owners" => list("subjects")
             .iter()
             .map(|subject| object(&subject["object"], owned(&subject["kind"])))
             .collect(),
@@ -118,11 +118,11 @@ fn targets(call: &str, with: &Value) -> Vec<Target> {
             vec![flux(&with["target"])]
         }
         "suspend-flux.suspend" => list("targets").iter().map(flux).collect(),
-        "query-replicationsources.sources"
-        | "query-replicationsources.destinations"
-        | "query-pvcs.claims"
-        | "query-pvcs.snapshots"
-        | "query-pods.pods" => list("namespaces")
+        "query-replicationsources.list-sources"
+        | "query-replicationsources.list-destinations"
+        | "query-pvcs.list-pvcs"
+        | "query-pvcs.list-snapshots"
+        | "query-pods.list-pods" => list("namespaces")
             .iter()
             .map(|namespace| Target { kind: None, namespace: owned(namespace), name: None })
             .collect(),

@@ -5,11 +5,13 @@ use crate::discovery::{self, VOLSYNC};
 use crate::object::{list, name, namespace, text};
 use crate::resource::Resource;
 use crate::send::{MANAGER, Session, concurrently};
-use salve_core::effect::delete_replicationsources::{Made, MadeEnd, Manifest, Recreate};
-use salve_core::effect::{Answer, Touch};
-use salve_core::journal::Prior;
+use salve_core::effect::delete_replicationsources::{
+    Creation, CreationOutcome, Manifest, Recreate,
+};
+use salve_core::effect::{Answer, Write};
+use salve_core::journal::ObservedState;
 use salve_core::outcome::Error;
-use salve_run::{Acted, Prepared};
+use salve_run::{ApplyOutcome, Prepared};
 use serde_json::Value;
 
 /// How many are read at once.
@@ -19,26 +21,26 @@ const AT_ONCE: usize = 16;
 pub(crate) async fn prepare(
     session: &Session,
     ask: &Recreate,
-    before: Option<&Prior>,
+    before: Option<&ObservedState>,
 ) -> Result<Prepared, Error> {
     let resource = discovery::served(session, VOLSYNC, "replicationsources").await?;
     let (mut objects, mut settled) = (Vec::new(), Vec::new());
     for (one, found) in ask.set.iter().zip(find_all(session, &resource, &ask.set).await) {
         match found? {
             None => objects.push(one.manifest.clone()),
-            // mutant undo-disowns-own-objects: before ~> None
+            // mutant undo-disowns-local-objects: before ~> None
             Some(found) if tried(one, before) && is_ours(one, &found) => {
-                settled.push(made(one, MadeEnd::Made, None))
+                settled.push(made(one, CreationOutcome::Created, None))
             }
-            // mutant undo-claims-existing: (found) => settled.push(occupied(one, &found)) ~> (_) =>
-            //     settled.push(made(one, MadeEnd::Made, None))
+            // mutant undo-pvcs-existing: (found) => settled.push(occupied(one, &found)) ~> (_) =>
+            //     settled.push(made(one, CreationOutcome::Created, None))
             Some(found) => settled.push(occupied(one, &found)),
         }
     }
     if objects.is_empty() {
-        return Ok(Prepared::Settled(Answer::Recreate(settled)));
+        return Ok(Prepared::AlreadyDone(Answer::Recreate(settled)));
     }
-    Ok(Prepared::Ready(Prior { objects, at: session.clock().now() }))
+    Ok(Prepared::Ready(ObservedState { objects, at: session.clock().now() }))
 }
 
 async fn find_all(
@@ -55,41 +57,45 @@ async fn find_all(
     concurrently(set.iter().map(find).collect(), AT_ONCE).await
 }
 
-fn made(one: &Manifest, end: MadeEnd, message: Option<String>) -> Made {
-    Made { object: one.object.clone(), end, message }
+fn made(one: &Manifest, outcome: CreationOutcome, message: Option<String>) -> Creation {
+    Creation { object: one.object.clone(), outcome, message }
 }
 
-fn occupied(one: &Manifest, found: &Value) -> Made {
+fn occupied(one: &Manifest, found: &Value) -> Creation {
     let maker =
         list(found, "/metadata/managedFields").first().and_then(|entry| text(entry, "/manager"));
     let by = maker.map(|maker| format!(", made by {maker}")).unwrap_or_default();
-    made(one, MadeEnd::Occupied, Some(format!("an object bears its name already{by}")))
+    made(one, CreationOutcome::Occupied, Some(format!("an object bears its name already{by}")))
 }
 
 /// Makes those whose names were free, one after the other.
-pub(crate) async fn recreate(session: &Session, ask: &Recreate, prior: &Prior) -> Acted {
+pub(crate) async fn recreate(
+    session: &Session,
+    ask: &Recreate,
+    observed: &ObservedState,
+) -> ApplyOutcome {
     let resource = match discovery::served(session, VOLSYNC, "replicationsources").await {
         Ok(resource) => resource,
-        Err(error) => return Acted::Done(Err(error)),
+        Err(error) => return ApplyOutcome::Done(Err(error)),
     };
-    let mut sofar = Vec::new();
+    let mut completed = Vec::new();
     for (index, one) in ask.set.iter().enumerate() {
-        if !tried(one, Some(prior)) {
-            sofar.push(made(
+        if !tried(one, Some(observed)) {
+            completed.push(made(
                 one,
-                MadeEnd::Occupied,
+                CreationOutcome::Occupied,
                 Some("an object bears its name already".into()),
             ));
             continue;
         }
         if index > 0 && session.stopped() {
-            sofar.push(made(one, MadeEnd::Refused, Some("stopped before it".into())));
+            completed.push(made(one, CreationOutcome::Rejected, Some("stopped before it".into())));
             continue;
         }
         let failure =
             match session.create(&resource, &one.object.namespace, one.manifest.clone()).await {
                 Ok(_) => {
-                    sofar.push(made(one, MadeEnd::Made, None));
+                    completed.push(made(one, CreationOutcome::Created, None));
                     continue;
                 }
                 Err(failure) => failure,
@@ -100,52 +106,58 @@ pub(crate) async fn recreate(session: &Session, ask: &Recreate, prior: &Prior) -
                 session.find(&resource, Some(&one.object.namespace), &one.object.name).await
             && is_ours(one, &found)
         {
-            sofar.push(made(one, MadeEnd::Made, None));
+            completed.push(made(one, CreationOutcome::Created, None));
             continue;
         }
         if failure.code() == Some(409) || failure.is_lost() {
             // What became of it, the next attempt reads.
-            let rest = Touch::Recreate(Recreate { set: ask.set[index..].to_vec() });
-            return Acted::Conflict {
-                sofar: (!sofar.is_empty()).then_some(Answer::Recreate(sofar)),
+            let rest = Write::Recreate(Recreate { set: ask.set[index..].to_vec() });
+            return ApplyOutcome::Conflict {
+                completed: (!completed.is_empty()).then_some(Answer::Recreate(completed)),
                 rest,
                 message: failure.message(),
             };
         }
-        sofar.push(made(one, MadeEnd::Refused, Some(Error::from(failure).text().to_owned())));
+        completed.push(made(
+            one,
+            CreationOutcome::Rejected,
+            Some(Error::from(failure).text().to_owned()),
+        ));
     }
-    Acted::Done(Ok(Answer::Recreate(sofar)))
+    ApplyOutcome::Done(Ok(Answer::Recreate(completed)))
 }
 
 /// Finds out which were made. One that arrives late finds its name taken, or does what is wanted.
-pub(crate) async fn settle(session: &Session, ask: &Recreate) -> Acted {
+pub(crate) async fn settle(session: &Session, ask: &Recreate) -> ApplyOutcome {
     let resource = match discovery::served(session, VOLSYNC, "replicationsources").await {
         Ok(resource) => resource,
-        Err(error) => return Acted::Done(Err(error)),
+        Err(error) => return ApplyOutcome::Done(Err(error)),
     };
-    let (mut sofar, mut rest) = (Vec::new(), Vec::new());
+    let (mut completed, mut rest) = (Vec::new(), Vec::new());
     for (one, found) in ask.set.iter().zip(find_all(session, &resource, &ask.set).await) {
         match found {
-            Err(error) => return Acted::Done(Err(error)),
+            Err(error) => return ApplyOutcome::Done(Err(error)),
             Ok(None) => rest.push(one.clone()),
-            Ok(Some(found)) if is_ours(one, &found) => sofar.push(made(one, MadeEnd::Made, None)),
-            Ok(Some(found)) => sofar.push(occupied(one, &found)),
+            Ok(Some(found)) if is_ours(one, &found) => {
+                completed.push(made(one, CreationOutcome::Created, None))
+            }
+            Ok(Some(found)) => completed.push(occupied(one, &found)),
         }
     }
     if rest.is_empty() {
-        return Acted::Done(Ok(Answer::Recreate(sofar)));
+        return ApplyOutcome::Done(Ok(Answer::Recreate(completed)));
     }
     let message = format!("{} of {} had not been made", rest.len(), ask.set.len());
-    Acted::Conflict {
-        sofar: (!sofar.is_empty()).then_some(Answer::Recreate(sofar)),
-        rest: Touch::Recreate(Recreate { set: rest }),
+    ApplyOutcome::Conflict {
+        completed: (!completed.is_empty()).then_some(Answer::Recreate(completed)),
+        rest: Write::Recreate(Recreate { set: rest }),
         message,
     }
 }
 
 /// Whether an attempt has asked for this one.
-fn tried(one: &Manifest, before: Option<&Prior>) -> bool {
-    let asked = before.map(|prior| prior.objects.as_slice()).unwrap_or_default();
+fn tried(one: &Manifest, before: Option<&ObservedState>) -> bool {
+    let asked = before.map(|observed| observed.objects.as_slice()).unwrap_or_default();
     asked
         .iter()
         .any(|object| namespace(object) == one.object.namespace && name(object) == one.object.name)

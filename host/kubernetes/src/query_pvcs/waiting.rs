@@ -14,7 +14,7 @@ const YOUNG: Millis = 30_000;
 
 /// What is known of a Pending claim.
 pub(super) struct Facts<'a> {
-    pub claim: &'a Value,
+    pub pvc: &'a Value,
     pub class_name: Option<&'a str>,
     pub class: Option<&'a Value>,
     /// The claim that VolSync made to fill this one.
@@ -26,22 +26,21 @@ pub(super) struct Facts<'a> {
 
 /// The class, and what it rests on.
 pub(super) fn classify(facts: &Facts<'_>) -> (Waiting, String) {
-    let claim = facts.claim;
-    if is_terminating(claim) {
+    let pvc = facts.pvc;
+    if is_terminating(pvc) {
         return (
-            Waiting::Deleting,
+            Waiting::Terminating,
             format!(
                 "deletion asked for at {}, held by {}",
-                text(claim, "/metadata/deletionTimestamp").unwrap_or("?"),
-                joined(&finalizers(claim))
+                text(pvc, "/metadata/deletionTimestamp").unwrap_or("?"),
+                joined(&finalizers(pvc))
             ),
         );
     }
     let mut events = facts.events.to_vec();
     events.sort_by_key(|event| seen(event));
-    let told = || {
-        events.iter().rev().find_map(|event| Some((meaning(event, uid(claim))?, evidence(event))))
-    };
+    let told =
+        || events.iter().rev().find_map(|event| Some((meaning(event, uid(pvc))?, evidence(event))));
     if binds_on_first_use(facts) {
         let event = events.iter().rev().find(|event| {
             matches!(text(event, "/reason"), Some("WaitForFirstConsumer" | "WaitForPodScheduled"))
@@ -57,8 +56,7 @@ pub(super) fn classify(facts: &Facts<'_>) -> (Waiting, String) {
     if let Some(locked) = told().filter(|(waiting, _)| *waiting == Waiting::CsiLocked) {
         return locked;
     }
-    if data_source(claim).and_then(|source| text(source, "/kind")) == Some("ReplicationDestination")
-    {
+    if data_source(pvc).and_then(|source| text(source, "/kind")) == Some("ReplicationDestination") {
         return from_destination(facts, &events);
     }
     if let Some(told) = told() {
@@ -92,7 +90,7 @@ fn from_destination(facts: &Facts<'_>, events: &[&Value]) -> (Waiting, String) {
 
 /// A claim of which nobody says what is wrong.
 fn unattended(facts: &Facts<'_>, events: &[&Value]) -> (Waiting, String) {
-    let age = facts.now.saturating_sub(created(facts.claim));
+    let age = facts.now.saturating_sub(created(facts.pvc));
     let asked =
         events.iter().rev().find(|event| text(event, "/reason") == Some("ExternalProvisioning"));
     let tried = events.iter().any(|event| text(event, "/reason") == Some("Provisioning"));
@@ -115,7 +113,7 @@ fn binds_on_first_use(facts: &Facts<'_>) -> bool {
     facts
         .class
         .is_some_and(|class| text(class, "/volumeBindingMode") == Some("WaitForFirstConsumer"))
-        && annotation(facts.claim, "volume.kubernetes.io/selected-node").is_none()
+        && annotation(facts.pvc, "volume.kubernetes.io/selected-node").is_none()
 }
 
 /// What one event means for the claim of this uid; none if it says nothing about why it waits.

@@ -75,7 +75,7 @@ fn old_or_unready(ask: &AwaitRollout, deployment: &Value, pods: &[Pod]) -> Optio
         return Some(format!("old pods to end: {}", old.join(", ")));
     }
     let (ready, wanted) = (
-        pods.iter().filter(|pod| pod.ready && !pod.deleting).count(),
+        pods.iter().filter(|pod| pod.ready && !pod.terminating).count(),
         replicas(deployment) as usize,
     );
     (ready < wanted).then(|| format!("new pods: {ready} of {wanted} are ready"))
@@ -125,11 +125,11 @@ mod tests {
             uid: name.into(),
             phase: "Running".into(),
             ready,
-            deleting: false,
+            terminating: false,
             restarts: 0,
             created: 0,
             waiting: None,
-            claims: vec![],
+            pvcs: vec![],
             owner: None,
         }
     }

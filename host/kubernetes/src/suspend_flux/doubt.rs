@@ -1,6 +1,6 @@
 //! A suspend whose answer got lost, or whose sender died: settled by reading, and made impossible where it was not applied.
 
-use crate::backend::Performer;
+use crate::backend::ClusterBackend;
 use crate::failure::Failure;
 use crate::object::{annotation, uid, version};
 use crate::resource::Resource;
@@ -25,7 +25,7 @@ pub(super) enum Settled {
 
 /// Finds out whether a suspend was applied. Where it was not, moves the resourceVersion, so that it cannot arrive late.
 pub(super) async fn settle(
-    performer: &Performer,
+    backend: &ClusterBackend,
     session: &Session,
     resource: &Resource,
     target: &FluxRef,
@@ -40,14 +40,13 @@ pub(super) async fn settle(
             }
             Err(failure) => return Settled::Unknown(unknown(target, why, failure)),
         };
-        if annotation(&now, RUN) == Some(performer.run()) {
+        if annotation(&now, RUN) == Some(backend.run()) {
             return Settled::Applied;
         }
         if version(&now) != version(before) {
             // The write demands the version that it was made for: it fails whenever it arrives.
-            if is_void(performer, &now) {
-                withdraw(performer, session, resource, target, now, deadline(performer, before))
-                    .await;
+            if is_void(backend, &now) {
+                withdraw(backend, session, resource, target, now, deadline(backend, before)).await;
                 return Settled::NotApplied(format!(
                     "{why}; it was not applied, and no longer can be"
                 ));
@@ -56,7 +55,7 @@ pub(super) async fn settle(
                 "{why}; it was not applied, and somebody has changed the object since"
             ));
         }
-        match forestall(performer, session, resource, target, &now).await {
+        match invalidate_in_flight_write(backend, session, resource, target, &now).await {
             Ok(()) => {
                 return Settled::NotApplied(format!(
                     "{why}; it was not applied, and no longer can be"
@@ -73,7 +72,7 @@ pub(super) async fn settle(
 
 /// The same for a write that is known not to be under way.
 pub(super) async fn look(
-    performer: &Performer,
+    backend: &ClusterBackend,
     session: &Session,
     resource: &Resource,
     target: &FluxRef,
@@ -81,7 +80,7 @@ pub(super) async fn look(
 ) -> Settled {
     match session.find(resource, Some(&target.namespace), &target.name).await {
         Ok(Some(now))
-            if uid(&now) == uid(before) && annotation(&now, RUN) == Some(performer.run()) =>
+            if uid(&now) == uid(before) && annotation(&now, RUN) == Some(backend.run()) =>
         {
             Settled::Applied
         }
@@ -91,8 +90,8 @@ pub(super) async fn look(
 }
 
 /// Moves the resourceVersion, so that a write which demands the one of `now` fails whenever it arrives.
-pub(super) async fn forestall(
-    performer: &Performer,
+pub(super) async fn invalidate_in_flight_write(
+    backend: &ClusterBackend,
     session: &Session,
     resource: &Resource,
     target: &FluxRef,
@@ -100,9 +99,9 @@ pub(super) async fn forestall(
 ) -> Result<(), Failure> {
     // A patch that changes nothing would move no version: so a word is written, and the next one takes it away. Where one stands already, taking
     // it away is what moves the version.
-    let stands = is_void(performer, now);
-    // mutant lost-suspend-not-invalidated: Some(void(performer)) ~> deadline(performer, now)
-    let word = if stands { None } else { Some(void(performer)) };
+    let stands = is_void(backend, now);
+    // mutant lost-suspend-not-invalidated: Some(void(backend)) ~> deadline(backend, now)
+    let word = if stands { None } else { Some(void(backend)) };
     let spoken = match session
         .patch(resource, &target.namespace, &target.name, noting(now, word.as_deref()))
         .await
@@ -113,7 +112,7 @@ pub(super) async fn forestall(
             .find(resource, Some(&target.namespace), &target.name)
             .await
         {
-            Ok(Some(found)) if uid(&found) == uid(now) && is_void(performer, &found) != stands => {
+            Ok(Some(found)) if uid(&found) == uid(now) && is_void(backend, &found) != stands => {
                 found
             }
             Ok(_) | Err(_) => return Err(failure),
@@ -121,24 +120,24 @@ pub(super) async fn forestall(
         Err(failure) => return Err(failure),
     };
     if !stands {
-        withdraw(performer, session, resource, target, spoken, deadline(performer, now)).await;
+        withdraw(backend, session, resource, target, spoken, deadline(backend, now)).await;
     }
     Ok(())
 }
 
 /// The word that moves the version.
-fn void(performer: &Performer) -> String {
-    format!("void: {}", performer.run())
+fn void(backend: &ClusterBackend) -> String {
+    format!("void: {}", backend.run())
 }
 
 /// Whether an object bears that word still.
-pub(super) fn is_void(performer: &Performer, object: &Value) -> bool {
-    annotation(object, DEADLINE) == Some(&void(performer))
+pub(super) fn is_void(backend: &ClusterBackend, object: &Value) -> bool {
+    annotation(object, DEADLINE) == Some(&void(backend))
 }
 
 /// What stood in its place.
-fn deadline(performer: &Performer, object: &Value) -> Option<String> {
-    annotation(object, DEADLINE).filter(|_| !is_void(performer, object)).map(str::to_owned)
+fn deadline(backend: &ClusterBackend, object: &Value) -> Option<String> {
+    annotation(object, DEADLINE).filter(|_| !is_void(backend, object)).map(str::to_owned)
 }
 
 /// This in the annotation, of this very version of the object.
@@ -148,7 +147,7 @@ fn noting(object: &Value, word: Option<&str>) -> Value {
 
 /// Takes the word away, for what stood there `before`, and nothing that anybody has written since.
 async fn withdraw(
-    performer: &Performer,
+    backend: &ClusterBackend,
     session: &Session,
     resource: &Resource,
     target: &FluxRef,
@@ -163,7 +162,7 @@ async fn withdraw(
             Ok(_) => return,
             Err(failure) if failure.is_lost() || failure.is_stale() => {
                 match session.find(resource, Some(&target.namespace), &target.name).await {
-                    Ok(Some(found)) if uid(&found) == uid(&now) && is_void(performer, &found) => {
+                    Ok(Some(found)) if uid(&found) == uid(&now) && is_void(backend, &found) => {
                         now = found
                     }
                     Ok(_) => return,

@@ -25,7 +25,7 @@ fn refusal(object: &Value) -> String {
 #[test]
 fn what_is_free_standing() {
     for free in [object(Value::Null, Value::Null), object(json!(false), Value::Null)] {
-        assert_eq!(standing(&target(), &free, "ours", false, NOW), Ok(Standing::Free));
+        assert_eq!(standing(&target(), &free, "ours", false, NOW), Ok(Precheck::Free));
     }
 }
 
@@ -41,7 +41,7 @@ fn what_another_run_holds_is_refused_and_what_a_person_holds_is_theirs() {
     );
     let mut by_hand = object(json!(true), Value::Null);
     by_hand["metadata"]["managedFields"] = json!([{"manager": "kubectl-patch", "operation": "Update", "time": "2026-08-11T18:00:00Z", "fieldsV1": {"f:spec": {"f:suspend": {}}}}]);
-    let Ok(Standing::Theirs(why)) = standing(&target(), &by_hand, "ours", false, NOW) else {
+    let Ok(Precheck::Theirs(why)) = standing(&target(), &by_hand, "ours", false, NOW) else {
         panic!("it is theirs")
     };
     assert!(why.contains("by kubectl-patch since 2026-08-11T18:00:00Z"), "{why}");
@@ -53,7 +53,7 @@ fn what_another_run_holds_is_refused_and_what_a_person_holds_is_theirs() {
 #[test]
 fn a_mark_that_a_dead_run_left_on_a_resumed_object_holds_nobody_up() {
     let stale = object(Value::Null, json!({RUN: "theirs", DEADLINE: time::seconds(NOW - 1000)}));
-    assert_eq!(standing(&target(), &stale, "ours", false, NOW), Ok(Standing::Free));
+    assert_eq!(standing(&target(), &stale, "ours", false, NOW), Ok(Precheck::Free));
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn a_parent_that_would_revert_is_named() {
             && text.contains("kustomize-controller"),
         "{text}"
     );
-    assert_eq!(standing(&target(), &contested, "ours", true, NOW), Ok(Standing::Free));
+    assert_eq!(standing(&target(), &contested, "ours", true, NOW), Ok(Precheck::Free));
 }
 
 #[test]
@@ -75,12 +75,12 @@ fn what_this_run_suspended_already_is_answered_and_not_sent_again() {
     let ours = object(json!(true), json!({RUN: "ours", PRIOR: "false"}));
     assert_eq!(
         standing(&target(), &ours, "ours", false, NOW),
-        Ok(Standing::Ours(Suspended { uid: "u".into(), prior: Before::False }))
+        Ok(Precheck::Ours(Suspended { uid: "u".into(), previous: PreviousSuspend::False }))
     );
 }
 
-fn resume(prior: Before) -> Resume {
-    Resume { target: target(), uid: "u".into(), prior }
+fn resume(previous: PreviousSuspend) -> Resume {
+    Resume { target: target(), uid: "u".into(), previous }
 }
 
 fn nothing(ask: &Resume, object: Option<&Value>) -> Resumed {
@@ -92,7 +92,7 @@ fn nothing(ask: &Resume, object: Option<&Value>) -> Resumed {
 
 #[test]
 fn a_hold_ends_where_somebody_took_over() {
-    let ask = resume(Before::Absent);
+    let ask = resume(PreviousSuspend::Absent);
     assert!(matches!(
         hold(&ask, Some(&object(json!(true), json!({RUN: "ours"}))), "ours"),
         Hold::Ours
@@ -107,10 +107,13 @@ fn a_hold_ends_where_somebody_took_over() {
             .unwrap()
             .contains("theirs")
     );
-    assert_eq!(nothing(&ask, Some(&object(json!(true), Value::Null))).restored, Before::True);
+    assert_eq!(
+        nothing(&ask, Some(&object(json!(true), Value::Null))).restored,
+        PreviousSuspend::True
+    );
     assert_eq!(
         nothing(&ask, Some(&object(Value::Null, Value::Null))),
-        Resumed { restored: Before::Absent, taken_over: None }
+        Resumed { restored: PreviousSuspend::Absent, taken_over: None }
     );
     assert!(matches!(
         hold(&ask, Some(&object(json!(false), json!({RUN: "ours"}))), "ours"),
@@ -123,19 +126,19 @@ fn a_person_who_suspended_it_anew_keeps_it() {
     let mut anew = object(json!(true), json!({RUN: "ours"}));
     anew["metadata"]["managedFields"] = json!([{"manager": "flux", "operation": "Update", "fieldsV1": {"f:spec": {"f:suspend": {}}}}]);
     assert!(
-        matches!(hold(&resume(Before::Absent), Some(&anew), "ours"), Hold::MarkOnly(why) if why.contains("flux"))
+        matches!(hold(&resume(PreviousSuspend::Absent), Some(&anew), "ours"), Hold::MarkOnly(why) if why.contains("flux"))
     );
 }
 
 #[test]
 fn three_states_are_restored_as_three_writes() {
     let object = object(json!(true), json!({RUN: "ours"}));
-    let written = |prior| unmark(&resume(prior), &object, true)["spec"]["suspend"].clone();
+    let written = |observed| unmark(&resume(observed), &object, true)["spec"]["suspend"].clone();
     assert_eq!(
-        [Before::Absent, Before::False, Before::True].map(written),
+        [PreviousSuspend::Absent, PreviousSuspend::False, PreviousSuspend::True].map(written),
         [Value::Null, json!(false), json!(true)]
     );
-    let patch = unmark(&resume(Before::Absent), &object, false);
+    let patch = unmark(&resume(PreviousSuspend::Absent), &object, false);
     assert!(patch.get("spec").is_none() && patch["metadata"]["annotations"][RUN].is_null());
     assert_eq!(
         (&patch["metadata"]["uid"], &patch["metadata"]["resourceVersion"]),

@@ -1,33 +1,35 @@
 //! `delete-replicationsources`: only what was chosen, and each in its own end.
 
-use crate::stage::{Stage, VOLSYNC, answered, take, touch};
+use crate::stage::{Stage, VOLSYNC, answered, take, write};
 use salve_core::effect::delete_replicationsources::{
-    Delete, End, Frozen, MadeEnd, Manifest, Pace, Recreate,
+    CreationOutcome, Delete, DeletionOutcome, DeletionTarget, Manifest, Pacing, Recreate,
 };
-use salve_core::effect::query_replicationsources::Sources;
-use salve_core::effect::{Answer, Touch};
-use salve_run::{Acted, Prepared};
+use salve_core::effect::query_replicationsources::ListSources;
+use salve_core::effect::{Answer, Write};
+use salve_run::{ApplyOutcome, Prepared};
 use salve_simulator::{Fault, Incident};
 
 async fn frozen(stage: &Stage, names: &[&str]) -> Delete {
     let namespaces = vec!["media".into(), "security".into()];
-    let all = stage.look(Sources { namespaces }).await.unwrap();
+    let all = stage.look(ListSources { namespaces }).await.unwrap();
     let one = |name: &&str| {
-        all.iter().find(|source| source.object.name == **name).map(|s| Frozen {
+        all.iter().find(|source| source.object.name == **name).map(|s| DeletionTarget {
             object: s.object.clone(),
             uid: s.uid.clone(),
             digest: s.digest.clone(),
-            why: String::new(),
+            reason: String::new(),
         })
     };
     Delete {
         set: names.iter().map(|name| one(name).expect("it is there")).collect(),
-        pace: Pace { at_once: 2, pause: 1000 },
+        pacing: Pacing { batch_size: 2, interval_ms: 1000 },
     }
 }
 
-fn ends(answer: &[salve_core::effect::delete_replicationsources::Deletion]) -> Vec<(&str, End)> {
-    answer.iter().map(|deletion| (deletion.object.name.as_str(), deletion.end)).collect()
+fn ends(
+    answer: &[salve_core::effect::delete_replicationsources::Deletion],
+) -> Vec<(&str, DeletionOutcome)> {
+    answer.iter().map(|deletion| (deletion.object.name.as_str(), deletion.outcome)).collect()
 }
 
 fn is_there(stage: &Stage, name: &str) -> bool {
@@ -38,20 +40,24 @@ fn is_there(stage: &Stage, name: &str) -> bool {
 async fn a_set_is_deleted_by_uid_with_its_manifests_saved() {
     let stage = Stage::new(Incident::Playbook);
     let ask = frozen(&stage, &["sonarr", "crowdsec", "old-lidarr"]).await;
-    let prior = stage.ready(&touch(ask.clone())).await;
-    assert_eq!(prior.objects.len(), 3);
+    let observed = stage.ready(&write(ask.clone())).await;
+    assert_eq!(observed.objects.len(), 3);
     assert!(
-        prior.objects.iter().all(|object| object["spec"].is_object()
+        observed.objects.iter().all(|object| object["spec"].is_object()
             && object["metadata"].get("managedFields").is_none())
     );
-    let answer = answered::<Delete>(stage.act(&touch(ask), &prior).await);
+    let answer = answered::<Delete>(stage.act(&write(ask), &observed).await);
     assert_eq!(
         ends(&answer),
-        [("sonarr", End::Deleted), ("crowdsec", End::Deleted), ("old-lidarr", End::Deleted)]
+        [
+            ("sonarr", DeletionOutcome::Deleted),
+            ("crowdsec", DeletionOutcome::Deleted),
+            ("old-lidarr", DeletionOutcome::Deleted)
+        ]
     );
     let written = stage.written("DELETE");
     assert_eq!(written.len(), 3);
-    for (body, object) in written.iter().zip(&prior.objects) {
+    for (body, object) in written.iter().zip(&observed.objects) {
         assert_eq!(
             (&body["preconditions"]["uid"], &body["preconditions"]["resourceVersion"]),
             (&object["metadata"]["uid"], &object["metadata"]["resourceVersion"])
@@ -64,7 +70,7 @@ async fn a_set_is_deleted_by_uid_with_its_manifests_saved() {
 async fn a_namesake_and_a_changed_one_are_left_alone() {
     let stage = Stage::new(Incident::Playbook);
     let ask = frozen(&stage, &["sonarr", "old-lidarr", "crowdsec"]).await;
-    let prior = stage.ready(&touch(ask.clone())).await;
+    let observed = stage.ready(&write(ask.clone())).await;
     // Between the choice and the deletion: one is made anew, one gets another spec, one goes.
     let mut anew =
         stage.simulator.object(VOLSYNC, "replicationsources", "media", "sonarr").unwrap();
@@ -78,24 +84,28 @@ async fn a_namesake_and_a_changed_one_are_left_alone() {
         object["spec"]["paused"] = true.into()
     });
     stage.simulator.remove(VOLSYNC, "replicationsources", "security", "crowdsec");
-    let answer = answered::<Delete>(stage.act(&touch(ask.clone()), &prior).await);
+    let answer = answered::<Delete>(stage.act(&write(ask.clone()), &observed).await);
     assert_eq!(
         ends(&answer),
-        [("sonarr", End::Replaced), ("old-lidarr", End::Changed), ("crowdsec", End::AlreadyGone)]
+        [
+            ("sonarr", DeletionOutcome::Replaced),
+            ("old-lidarr", DeletionOutcome::Changed),
+            ("crowdsec", DeletionOutcome::AlreadyGone)
+        ]
     );
     assert!(is_there(&stage, "sonarr") && is_there(&stage, "old-lidarr"));
-    match stage.prepare(&touch(ask), None).await.unwrap() {
-        Prepared::Settled(answer) => {
+    match stage.prepare(&write(ask), None).await.unwrap() {
+        Prepared::AlreadyDone(answer) => {
             assert_eq!(
                 ends(&take::<Delete>(answer)),
                 [
-                    ("sonarr", End::Replaced),
-                    ("old-lidarr", End::Changed),
-                    ("crowdsec", End::AlreadyGone)
+                    ("sonarr", DeletionOutcome::Replaced),
+                    ("old-lidarr", DeletionOutcome::Changed),
+                    ("crowdsec", DeletionOutcome::AlreadyGone)
                 ]
             )
         }
-        Prepared::Ready(prior) => panic!("{prior:?}"),
+        Prepared::Ready(observed) => panic!("{observed:?}"),
     }
 }
 
@@ -105,8 +115,8 @@ async fn what_was_settled_before_is_answered_in_the_sets_order() {
     let ask = frozen(&stage, &["crowdsec", "sonarr"]).await;
     stage.simulator.remove(VOLSYNC, "replicationsources", "security", "crowdsec");
     assert_eq!(
-        ends(&stage.touch(ask).await.unwrap()),
-        [("crowdsec", End::AlreadyGone), ("sonarr", End::Deleted)]
+        ends(&stage.write(ask).await.unwrap()),
+        [("crowdsec", DeletionOutcome::AlreadyGone), ("sonarr", DeletionOutcome::Deleted)]
     );
 }
 
@@ -114,18 +124,21 @@ async fn what_was_settled_before_is_answered_in_the_sets_order() {
 async fn a_status_that_moved_is_tried_again_and_the_rest_is_answered() {
     let stage = Stage::new(Incident::Playbook);
     let ask = frozen(&stage, &["sonarr", "old-lidarr"]).await;
-    let prior = stage.ready(&touch(ask.clone())).await;
+    let observed = stage.ready(&write(ask.clone())).await;
     stage.simulator.edit(VOLSYNC, "replicationsources", "media", "sonarr", |object| {
         object["status"]["nextSyncTime"] = "2026-08-20T12:00:00Z".into()
     });
-    let Acted::Conflict { sofar: Some(Answer::Delete(sofar)), rest: Touch::Delete(rest), .. } =
-        stage.act(&touch(ask), &prior).await
+    let ApplyOutcome::Conflict {
+        completed: Some(Answer::Delete(completed)),
+        rest: Write::Delete(rest),
+        ..
+    } = stage.act(&write(ask), &observed).await
     else {
         panic!("no conflict")
     };
-    assert_eq!(ends(&sofar), [("old-lidarr", End::Deleted)]);
+    assert_eq!(ends(&completed), [("old-lidarr", DeletionOutcome::Deleted)]);
     assert_eq!(rest.set.len(), 1);
-    assert_eq!(ends(&stage.touch(rest).await.unwrap()), [("sonarr", End::Deleted)]);
+    assert_eq!(ends(&stage.write(rest).await.unwrap()), [("sonarr", DeletionOutcome::Deleted)]);
 }
 
 #[tokio::test]
@@ -133,21 +146,21 @@ async fn a_deletion_whose_answer_got_lost_is_settled_by_reading() {
     for fault in [Fault::status(504), Fault::dropped(), Fault::garbage()] {
         let stage = Stage::new(Incident::Playbook);
         let ask = frozen(&stage, &["sonarr"]).await;
-        let prior = stage.ready(&touch(ask.clone())).await;
+        let observed = stage.ready(&write(ask.clone())).await;
         stage.simulator.fault(fault.clone().on("delete").first(1).after_applying());
-        let answer = answered::<Delete>(stage.act(&touch(ask), &prior).await);
-        assert_eq!(ends(&answer), [("sonarr", End::Deleted)]);
+        let answer = answered::<Delete>(stage.act(&write(ask), &observed).await);
+        assert_eq!(ends(&answer), [("sonarr", DeletionOutcome::Deleted)]);
         assert_eq!(stage.written("DELETE").len(), 1, "it was not sent again");
 
         let stage = Stage::new(Incident::Playbook);
         let ask = frozen(&stage, &["sonarr"]).await;
-        let prior = stage.ready(&touch(ask.clone())).await;
+        let observed = stage.ready(&write(ask.clone())).await;
         stage.simulator.fault(fault.on("delete").first(1));
         assert!(matches!(
-            stage.act(&touch(ask.clone()), &prior).await,
-            Acted::Conflict { sofar: None, .. }
+            stage.act(&write(ask.clone()), &observed).await,
+            ApplyOutcome::Conflict { completed: None, .. }
         ));
-        assert_eq!(ends(&stage.touch(ask).await.unwrap()), [("sonarr", End::Deleted)]);
+        assert_eq!(ends(&stage.write(ask).await.unwrap()), [("sonarr", DeletionOutcome::Deleted)]);
     }
 }
 
@@ -156,11 +169,11 @@ async fn a_deletion_whose_answer_got_lost_is_settled_by_reading() {
 async fn a_deletion_of_which_nothing_more_is_heard_is_unknown() {
     let stage = Stage::new(Incident::Playbook);
     let ask = frozen(&stage, &["sonarr"]).await;
-    let prior = stage.ready(&touch(ask.clone())).await;
+    let observed = stage.ready(&write(ask.clone())).await;
     stage.simulator.fault(Fault::dropped().on("delete").after_applying());
     stage.simulator.fault(Fault::dropped().on("get").at("/replicationsources/"));
-    let answer = answered::<Delete>(stage.act(&touch(ask), &prior).await);
-    assert_eq!(ends(&answer), [("sonarr", End::Unknown)]);
+    let answer = answered::<Delete>(stage.act(&write(ask), &observed).await);
+    assert_eq!(ends(&answer), [("sonarr", DeletionOutcome::Unknown)]);
     assert!(!is_there(&stage, "sonarr"));
 }
 
@@ -169,8 +182,11 @@ async fn what_rbac_refuses_is_refused_and_the_others_go_on() {
     let stage = Stage::new(Incident::Playbook);
     let ask = frozen(&stage, &["crowdsec", "sonarr"]).await;
     stage.simulator.fault(Fault::status(403).on("delete").at("/namespaces/security/"));
-    let answer = stage.touch(ask).await.unwrap();
-    assert_eq!(ends(&answer), [("crowdsec", End::Refused), ("sonarr", End::Deleted)]);
+    let answer = stage.write(ask).await.unwrap();
+    assert_eq!(
+        ends(&answer),
+        [("crowdsec", DeletionOutcome::Rejected), ("sonarr", DeletionOutcome::Deleted)]
+    );
     assert!(answer[0].message.as_ref().unwrap().contains("RBAC"));
 }
 
@@ -178,8 +194,8 @@ async fn what_rbac_refuses_is_refused_and_the_others_go_on() {
 async fn what_was_deleted_is_made_anew_and_never_over_a_namesake() {
     let stage = Stage::new(Incident::Playbook);
     let ask = frozen(&stage, &["sonarr", "old-lidarr"]).await;
-    let prior = stage.ready(&touch(ask.clone())).await;
-    stage.touch(ask.clone()).await.unwrap();
+    let observed = stage.ready(&write(ask.clone())).await;
+    stage.write(ask.clone()).await.unwrap();
     let manifest = |object: &serde_json::Value| {
         let mut object = object.clone();
         object["metadata"]
@@ -192,15 +208,19 @@ async fn what_was_deleted_is_made_anew_and_never_over_a_namesake() {
     let set = ask
         .set
         .iter()
-        .zip(&prior.objects)
+        .zip(&observed.objects)
         .map(|(one, object)| Manifest { object: one.object.clone(), manifest: manifest(object) })
         .collect();
-    let mut other = manifest(&prior.objects[0]);
+    let mut other = manifest(&observed.objects[0]);
     other["spec"]["paused"] = true.into();
     assert!(stage.simulator.insert(other.clone()).unwrap());
-    let made: Vec<_> = stage.touch(Recreate { set }).await.unwrap();
-    let end = |name: &str| made.iter().find(|made| made.object.name == name).map(|made| made.end);
-    assert_eq!((end("old-lidarr"), end("sonarr")), (Some(MadeEnd::Made), Some(MadeEnd::Occupied)));
+    let made: Vec<_> = stage.write(Recreate { set }).await.unwrap();
+    let end =
+        |name: &str| made.iter().find(|made| made.object.name == name).map(|made| made.outcome);
+    assert_eq!(
+        (end("old-lidarr"), end("sonarr")),
+        (Some(CreationOutcome::Created), Some(CreationOutcome::Occupied))
+    );
     assert!(is_there(&stage, "old-lidarr"));
     let namesake =
         stage.simulator.object(VOLSYNC, "replicationsources", "media", "sonarr").unwrap();
@@ -210,17 +230,17 @@ async fn what_was_deleted_is_made_anew_and_never_over_a_namesake() {
         set: ask
             .set
             .iter()
-            .zip(&prior.objects)
+            .zip(&observed.objects)
             .map(|(one, object)| Manifest {
                 object: one.object.clone(),
                 manifest: manifest(object),
             })
             .collect(),
     };
-    let Prepared::Settled(answer) = stage.prepare(&touch(all), None).await.unwrap() else {
+    let Prepared::AlreadyDone(answer) = stage.prepare(&write(all), None).await.unwrap() else {
         panic!("there is nothing to make")
     };
-    assert!(take::<Recreate>(answer).iter().all(|made| made.end == MadeEnd::Occupied
+    assert!(take::<Recreate>(answer).iter().all(|made| made.outcome == CreationOutcome::Occupied
         && made.message.as_ref().unwrap().contains("bears its name")));
 }
 
@@ -230,33 +250,35 @@ async fn what_was_made_without_an_answer_is_made() {
     for unread in [0, 4] {
         let stage = Stage::new(Incident::Playbook);
         let ask = frozen(&stage, &["old-lidarr"]).await;
-        let mut manifest = stage.ready(&touch(ask.clone())).await.objects[0].clone();
+        let mut manifest = stage.ready(&write(ask.clone())).await.objects[0].clone();
         manifest["metadata"]
             .as_object_mut()
             .unwrap()
             .retain(|key, _| ["name", "namespace", "labels"].contains(&key.as_str()));
         manifest.as_object_mut().unwrap().remove("status");
-        stage.touch(ask.clone()).await.unwrap();
+        stage.write(ask.clone()).await.unwrap();
         let set = vec![Manifest { object: ask.set[0].object.clone(), manifest }];
-        let prior = stage.ready(&touch(Recreate { set: set.clone() })).await;
+        let observed = stage.ready(&write(Recreate { set: set.clone() })).await;
         stage.simulator.fault(Fault::dropped().on("create").first(1).after_applying());
         stage.simulator.fault(Fault::dropped().on("get").at("/replicationsources/").first(unread));
         // It is read at once; where that fails too, before the next attempt.
-        match stage.act(&touch(Recreate { set }), &prior).await {
-            Acted::Done(answer) if unread == 0 => {
-                assert_eq!(take::<Recreate>(answer.unwrap())[0].end, MadeEnd::Made)
+        match stage.act(&write(Recreate { set }), &observed).await {
+            ApplyOutcome::Done(answer) if unread == 0 => {
+                assert_eq!(take::<Recreate>(answer.unwrap())[0].outcome, CreationOutcome::Created)
             }
-            Acted::Conflict { rest, .. } if unread > 0 => {
-                let Prepared::Settled(answer) = stage.prepare(&rest, Some(&prior)).await.unwrap()
+            ApplyOutcome::Conflict { rest, .. } if unread > 0 => {
+                let Prepared::AlreadyDone(answer) =
+                    stage.prepare(&rest, Some(&observed)).await.unwrap()
                 else {
                     panic!("it is there")
                 };
-                assert_eq!(take::<Recreate>(answer)[0].end, MadeEnd::Made);
+                assert_eq!(take::<Recreate>(answer)[0].outcome, CreationOutcome::Created);
                 // Whoever has not asked for it has not made it.
-                let Prepared::Settled(answer) = stage.prepare(&rest, None).await.unwrap() else {
+                let Prepared::AlreadyDone(answer) = stage.prepare(&rest, None).await.unwrap()
+                else {
                     panic!("it is there")
                 };
-                assert_eq!(take::<Recreate>(answer)[0].end, MadeEnd::Occupied);
+                assert_eq!(take::<Recreate>(answer)[0].outcome, CreationOutcome::Occupied);
             }
             other => panic!("{unread}: {other:?}"),
         }

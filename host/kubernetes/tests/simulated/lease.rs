@@ -13,20 +13,20 @@ fn take(run: &str) -> AcquireLease {
 #[tokio::test]
 async fn the_cluster_is_taken_by_one_run_and_kept_from_every_other() {
     let stage = Stage::new(Incident::Playbook);
-    let ours = stage.touch(take(RUN)).await.unwrap();
-    assert_eq!(stage.touch(take(RUN)).await.unwrap(), ours, "our own is ours still");
+    let ours = stage.write(take(RUN)).await.unwrap();
+    assert_eq!(stage.write(take(RUN)).await.unwrap(), ours, "our own is ours still");
     let refused = |error: Error| match error {
         Error::Conflict(text) => text,
         other => panic!("{other:?}"),
     };
-    let told = refused(stage.touch(take("run-2")).await.unwrap_err());
+    let told = refused(stage.write(take("run-2")).await.unwrap_err());
     assert!(
         told.contains(RUN) && told.contains("jane on desk") && told.contains("let it end"),
         "{told}"
     );
 
     stage
-        .touch(ReleaseLease { namespace: ours.namespace.clone(), uid: "another".into() })
+        .write(ReleaseLease { namespace: ours.namespace.clone(), uid: "another".into() })
         .await
         .unwrap();
     assert_eq!(
@@ -34,17 +34,17 @@ async fn the_cluster_is_taken_by_one_run_and_kept_from_every_other() {
         Some(ours.uid.clone()),
         "another's is not ours to give back"
     );
-    stage.touch(ReleaseLease { namespace: ours.namespace, uid: ours.uid }).await.unwrap();
+    stage.write(ReleaseLease { namespace: ours.namespace, uid: ours.uid }).await.unwrap();
     assert_eq!(stage.look(Lease {}).await.unwrap(), None);
-    stage.touch(take("run-2")).await.unwrap();
+    stage.write(take("run-2")).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_lease_whose_time_is_over_is_shown_with_its_run_and_not_broken() {
     let stage = Stage::new(Incident::Playbook);
-    let ours = stage.touch(take(RUN)).await.unwrap();
+    let ours = stage.write(take(RUN)).await.unwrap();
     stage.simulator.clock().advance(Duration::from_secs(7200));
-    let error = stage.touch(take("run-2")).await.unwrap_err();
+    let error = stage.write(take("run-2")).await.unwrap_err();
     let told = error.text();
     assert!(matches!(error, Error::Conflict(_)), "{error:?}");
     assert!(

@@ -1,15 +1,15 @@
 //! The looks: what they tell of the playbook's incident, and what they say when the cluster refuses.
 
 use crate::stage::Stage;
-use salve_core::effect::host::Identity;
-use salve_core::effect::query_drivers::{Find, Selector};
-use salve_core::effect::query_flux::{Owners, Standing, Subject, SubjectKind};
+use salve_core::effect::host::GetIdentity;
+use salve_core::effect::query_drivers::{FindDriver, Selector};
+use salve_core::effect::query_flux::{FindOwners, Ownership, Subject, SubjectKind};
 use salve_core::effect::query_objects::{GetObject, Kind, ListObjects};
-use salve_core::effect::query_pods::Pods;
-use salve_core::effect::query_pvcs::{Claims, Phase, Snapshots, Waiting};
-use salve_core::effect::query_replicationsources::{Destinations, Health, Sources};
+use salve_core::effect::query_pods::ListPods;
+use salve_core::effect::query_pvcs::{ListPvcs, ListSnapshots, Phase, Waiting};
+use salve_core::effect::query_replicationsources::{Health, ListDestinations, ListSources};
 use salve_core::effect::shared::ObjectRef;
-use salve_core::effect::tail_logs::{Next, Query};
+use salve_core::effect::tail_logs::{NextPage, Query};
 use salve_core::outcome::Error;
 use salve_simulator::{Fault, Incident};
 use serde_json::json;
@@ -21,15 +21,12 @@ fn namespaces(all: &[&str]) -> Vec<String> {
 #[tokio::test]
 async fn claims_are_told_with_their_class() {
     let stage = Stage::new(Incident::Playbook);
-    let claims = stage
-        .look(Claims { namespaces: namespaces(&["media", "security", "home-automation"]) })
+    let pvcs = stage
+        .look(ListPvcs { namespaces: namespaces(&["media", "security", "home-automation"]) })
         .await
         .unwrap();
     let find = |name: &str| {
-        claims
-            .iter()
-            .find(|claim| claim.object.name == name)
-            .unwrap_or_else(|| panic!("no claim {name}"))
+        pvcs.iter().find(|pvc| pvc.object.name == name).unwrap_or_else(|| panic!("no claim {name}"))
     };
     assert_eq!((find("plex").phase, find("plex").waiting), (Phase::Bound, None));
     assert_eq!(
@@ -38,11 +35,11 @@ async fn claims_are_told_with_their_class() {
     );
     assert!(find("jellyfin").evidence.as_ref().unwrap().contains(&find("jellyfin").uid));
     assert_eq!(find("authelia").waiting, Some(Waiting::ForFirstConsumer));
-    assert!(find("zigbee2mqtt").deleting_since.is_some());
-    assert!(claims.is_sorted_by(|a, b| a.object <= b.object));
+    assert!(find("zigbee2mqtt").terminating_since.is_some());
+    assert!(pvcs.is_sorted_by(|a, b| a.object <= b.object));
     assert!(
         !stage
-            .look(Snapshots { namespaces: namespaces(&["home-automation"]) })
+            .look(ListSnapshots { namespaces: namespaces(&["home-automation"]) })
             .await
             .unwrap()
             .is_empty()
@@ -54,7 +51,7 @@ async fn claims_are_told_with_their_class() {
 async fn sources_are_told_with_their_health_and_owner() {
     let stage = Stage::new(Incident::Playbook);
     let sources = stage
-        .look(Sources { namespaces: namespaces(&["media", "home-automation"]) })
+        .look(ListSources { namespaces: namespaces(&["media", "home-automation"]) })
         .await
         .unwrap();
     let health = |name: &str| {
@@ -73,18 +70,20 @@ async fn sources_are_told_with_their_health_and_owner() {
         kind: SubjectKind::ReplicationSource,
         object: ObjectRef::new("media", name),
     };
-    let owners =
-        stage.look(Owners { subjects: vec![subject("sonarr"), subject("plex")] }).await.unwrap();
+    let owners = stage
+        .look(FindOwners { subjects: vec![subject("sonarr"), subject("plex")] })
+        .await
+        .unwrap();
     assert_eq!(
-        owners.iter().map(|o| o.standing).collect::<Vec<_>>(),
-        [Standing::Abandoned, Standing::Managed]
+        owners.iter().map(|o| o.ownership).collect::<Vec<_>>(),
+        [Ownership::Abandoned, Ownership::Managed]
     );
     assert_eq!(owners[1].owner.as_ref().unwrap().parent.as_ref().unwrap().name, "cluster-apps");
-    let error = stage.look(Owners { subjects: vec![subject("nobody")] }).await.unwrap_err();
+    let error = stage.look(FindOwners { subjects: vec![subject("nobody")] }).await.unwrap_err();
     assert!(matches!(&error, Error::NotFound(text) if text.contains("media/nobody")), "{error}");
     assert!(
         !stage
-            .look(Destinations { namespaces: namespaces(&["selfhosted"]) })
+            .look(ListDestinations { namespaces: namespaces(&["selfhosted"]) })
             .await
             .unwrap()
             .is_empty()
@@ -93,7 +92,7 @@ async fn sources_are_told_with_their_health_and_owner() {
 
 #[tokio::test]
 async fn a_driver_is_found_from_its_class_or_name() {
-    let find = |selector| Find { selector, namespace: "rook-ceph".into() };
+    let find = |selector| FindDriver { selector, namespace: "rook-ceph".into() };
     let stage = Stage::new(Incident::Playbook);
     let by_class = stage.look(find(Selector::StorageClass("ceph-block".into()))).await.unwrap();
     let by_name = stage.look(find(Selector::Name(by_class.name.clone()))).await.unwrap();
@@ -132,11 +131,11 @@ async fn lists_longer_than_a_page_come_whole() {
         assert!(stage.simulator.insert(pod).unwrap());
     }
     let before = stage.simulator.exchanges().len();
-    let pods = stage.look(Pods { namespaces: namespaces(&["ai"]) }).await.unwrap();
+    let pods = stage.look(ListPods { namespaces: namespaces(&["ai"]) }).await.unwrap();
     assert_eq!(pods.iter().filter(|pod| pod.name.starts_with("many-")).count(), 1100);
     assert_eq!(stage.simulator.exchanges().len() - before, 3);
     stage.simulator.fault(Fault::status(410).at("continue=").first(1));
-    let again = stage.look(Pods { namespaces: namespaces(&["ai"]) }).await.unwrap();
+    let again = stage.look(ListPods { namespaces: namespaces(&["ai"]) }).await.unwrap();
     assert_eq!(again.len(), pods.len());
 }
 
@@ -144,7 +143,7 @@ async fn lists_longer_than_a_page_come_whole() {
 async fn pages_of_a_log_neither_lose_nor_double_a_line() {
     let stage = Stage::new(Incident::Playbook);
     let found = stage
-        .look(Find {
+        .look(FindDriver {
             selector: Selector::StorageClass("ceph-block".into()),
             namespace: "rook-ceph".into(),
         })
@@ -159,12 +158,15 @@ async fn pages_of_a_log_neither_lose_nor_double_a_line() {
         limit_bytes,
         pattern: pattern.map(str::to_owned),
     };
-    let once = stage.look(Next { query: query(16 << 20, None), after: vec![] }).await.unwrap();
-    assert_eq!((once.pods.len(), once.more, once.unread.len()), (controller.pods.len(), false, 0));
+    let once = stage.look(NextPage { query: query(16 << 20, None), after: vec![] }).await.unwrap();
+    assert_eq!(
+        (once.pods.len(), once.more, once.unreadable.len()),
+        (controller.pods.len(), false, 0)
+    );
     assert!(once.lines.len() > 10, "{} lines", once.lines.len());
     let (mut all, mut after) = (Vec::new(), vec![]);
     loop {
-        let page = stage.look(Next { query: query(700, None), after }).await.unwrap();
+        let page = stage.look(NextPage { query: query(700, None), after }).await.unwrap();
         all.extend(page.lines);
         after = page.position;
         if !page.more {
@@ -184,25 +186,28 @@ async fn pages_of_a_log_neither_lose_nor_double_a_line() {
         assert_eq!(paged[..first.len()], first[..]);
     }
     let empty = stage
-        .look(Next { query: query(16 << 20, Some("no line is like this")), after: after.clone() })
+        .look(NextPage {
+            query: query(16 << 20, Some("no line is like this")),
+            after: after.clone(),
+        })
         .await
         .unwrap();
     assert!(empty.lines.is_empty() && empty.position.len() == controller.pods.len());
     assert!(matches!(
-        stage.look(Next { query: query(1, Some("(")), after: vec![] }).await,
+        stage.look(NextPage { query: query(1, Some("(")), after: vec![] }).await,
         Err(Error::Invalid(_))
     ));
     // A node that is down costs its own pods' logs only, and their place is kept.
     stage.simulator.fault(Fault::status(500).at(&format!("{}/log", once.pods[0])).first(4));
     let half =
-        stage.look(Next { query: query(16 << 20, None), after: after.clone() }).await.unwrap();
+        stage.look(NextPage { query: query(16 << 20, None), after: after.clone() }).await.unwrap();
     assert_eq!(
-        (half.pods.len(), half.unread.len(), half.position.len()),
+        (half.pods.len(), half.unreadable.len(), half.position.len()),
         (once.pods.len() - 1, 1, once.pods.len())
     );
     stage.simulator.fault(Fault::status(403).at("/log"));
     assert!(matches!(
-        stage.look(Next { query: query(700, None), after: vec![] }).await,
+        stage.look(NextPage { query: query(700, None), after: vec![] }).await,
         Err(Error::Denied(_))
     ));
 }
@@ -210,7 +215,7 @@ async fn pages_of_a_log_neither_lose_nor_double_a_line() {
 #[tokio::test]
 async fn the_cluster_and_we_have_names() {
     let stage = Stage::new(Incident::Healthy);
-    let identity = stage.look(Identity {}).await.unwrap();
+    let identity = stage.look(GetIdentity {}).await.unwrap();
     assert_eq!(
         (identity.uid.as_deref(), identity.user.as_deref()),
         (Some("0c0c0c0c-1111-4222-8333-444444444444"), Some("simulated-admin"))
@@ -218,7 +223,7 @@ async fn the_cluster_and_we_have_names() {
     assert!(identity.version.starts_with('v'));
     let stage = Stage::new(Incident::Healthy);
     stage.simulator.fault(Fault::status(403).at("kube-system"));
-    assert_eq!(stage.look(Identity {}).await.unwrap().uid, None);
+    assert_eq!(stage.look(GetIdentity {}).await.unwrap().uid, None);
 }
 
 #[tokio::test]
@@ -272,20 +277,21 @@ async fn other_kinds_are_told_as_json_where_they_are_served() {
 async fn refusals_say_whose_fault_they_are() {
     let stage = Stage::new(Incident::Playbook);
     stage.simulator.fault(Fault::status(403).at("/namespaces/media/persistentvolumeclaims"));
-    let error = stage.look(Claims { namespaces: namespaces(&["media", "ai"]) }).await.unwrap_err();
+    let error =
+        stage.look(ListPvcs { namespaces: namespaces(&["media", "ai"]) }).await.unwrap_err();
     assert!(
         matches!(&error, Error::Denied(text) if text.contains("list persistentvolumeclaims media/*") && text.contains("RBAC")),
         "{error}"
     );
     let stage = Stage::new(Incident::Playbook);
     stage.simulator.fault(Fault::status(401));
-    let error = stage.look(Claims { namespaces: namespaces(&["media"]) }).await.unwrap_err();
+    let error = stage.look(ListPvcs { namespaces: namespaces(&["media"]) }).await.unwrap_err();
     assert!(matches!(&error, Error::Unavailable(text) if text.contains("credentials")), "{error}");
     let stage = Stage::new(Incident::Playbook);
     stage.simulator.fault(Fault::status(404).at("/apis/volsync.backube"));
-    let error = stage.look(Sources { namespaces: namespaces(&["media"]) }).await.unwrap_err();
+    let error = stage.look(ListSources { namespaces: namespaces(&["media"]) }).await.unwrap_err();
     assert!(matches!(&error, Error::NotFound(text) if text.contains("VolSync")), "{error}");
     let stage = Stage::new(Incident::Playbook);
     stage.simulator.fault(Fault::too_many_requests(2).first(3));
-    assert!(stage.look(Pods { namespaces: namespaces(&["media"]) }).await.is_ok());
+    assert!(stage.look(ListPods { namespaces: namespaces(&["media"]) }).await.is_ok());
 }

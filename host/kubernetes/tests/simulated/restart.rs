@@ -1,15 +1,15 @@
 //! `restart-deployment`: every pod a new one, every lease taken anew.
 
-use crate::stage::{Stage, answered, touch};
-use salve_core::effect::query_drivers::{Controller, Driver, Find, Selector};
+use crate::stage::{Stage, answered, write};
+use salve_core::effect::query_drivers::{Controller, Driver, FindDriver, Selector};
 use salve_core::effect::restart_deployment::{AwaitRollout, Restart, Strategy};
 use salve_core::outcome::Error;
-use salve_run::Acted;
+use salve_run::ApplyOutcome;
 use salve_simulator::{Fault, Incident};
 
 async fn driver(stage: &Stage) -> (Driver, Controller) {
     let found = stage
-        .look(Find {
+        .look(FindDriver {
             selector: Selector::StorageClass("ceph-block".into()),
             namespace: "rook-ceph".into(),
         })
@@ -22,7 +22,7 @@ async fn driver(stage: &Stage) -> (Driver, Controller) {
 async fn restarted(stage: &Stage, strategy: Strategy) {
     let (driver, controller) = driver(stage).await;
     let restarted = stage
-        .touch(Restart {
+        .write(Restart {
             target: controller.deployment.clone(),
             uid: controller.uid.clone(),
             strategy,
@@ -77,7 +77,7 @@ async fn another_object_or_a_paused_one_is_not_restarted() {
         uid: uid.into(),
         strategy: Strategy::Annotate,
     };
-    assert!(matches!(stage.touch(ask("another")).await, Err(Error::Conflict(_))));
+    assert!(matches!(stage.write(ask("another")).await, Err(Error::Conflict(_))));
     stage.simulator.edit(
         "apps",
         "deployments",
@@ -85,7 +85,7 @@ async fn another_object_or_a_paused_one_is_not_restarted() {
         &controller.deployment.name,
         |object| object["spec"]["paused"] = true.into(),
     );
-    assert!(matches!(stage.touch(ask(&controller.uid)).await, Err(Error::Invalid(_))));
+    assert!(matches!(stage.write(ask(&controller.uid)).await, Err(Error::Invalid(_))));
     assert!(stage.simulator.mutations().is_empty());
 }
 
@@ -93,18 +93,18 @@ async fn another_object_or_a_paused_one_is_not_restarted() {
 async fn a_restart_whose_answer_got_lost_is_settled_by_reading() {
     let stage = Stage::new(Incident::Playbook);
     let (_, controller) = driver(&stage).await;
-    let ask = touch(Restart {
+    let ask = write(Restart {
         target: controller.deployment.clone(),
         uid: controller.uid.clone(),
         strategy: Strategy::Annotate,
     });
-    let prior = stage.ready(&ask).await;
+    let observed = stage.ready(&ask).await;
     stage.simulator.fault(Fault::dropped().on("patch").first(1).after_applying());
-    assert_eq!(answered::<Restart>(stage.act(&ask, &prior).await).at, prior.at);
+    assert_eq!(answered::<Restart>(stage.act(&ask, &observed).await).at, observed.at);
     assert_eq!(stage.written("PATCH").len(), 1);
 
     let stage = Stage::new(Incident::Playbook);
-    let prior = stage.ready(&ask).await;
+    let observed = stage.ready(&ask).await;
     stage.simulator.fault(Fault::dropped().on("patch").first(1));
-    assert!(matches!(stage.act(&ask, &prior).await, Acted::Conflict { .. }));
+    assert!(matches!(stage.act(&ask, &observed).await, ApplyOutcome::Conflict { .. }));
 }

@@ -4,14 +4,14 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use salve_core::Millis;
 use salve_core::effect::shared::{FluxKind, FluxRef};
-use salve_core::effect::suspend_flux::{Hold, HoldEnd, Suspend, Suspended};
-use salve_core::effect::{Answer, Ask, Effect, Touch};
+use salve_core::effect::suspend_flux::{Suspend, SuspendOutcome, SuspendResult, Suspended};
+use salve_core::effect::{Answer, Effect, TypedCall, Write};
 use salve_core::footprint::Footprint;
 use salve_core::glob::Glob;
-use salve_core::journal::Prior;
+use salve_core::journal::ObservedState;
 use salve_core::outcome::Error;
-use salve_kubernetes::{Cluster, Performer};
-use salve_run::{Acted, Backend, Clock, Prepared};
+use salve_kubernetes::{Cluster, ClusterBackend};
+use salve_run::{ApplyOutcome, Backend, Clock, Prepared};
 use salve_simulator::{Incident, Simulator};
 use serde_json::Value;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub const VOLSYNC: &str = "volsync.backube";
 
 pub struct Stage {
     pub simulator: Simulator,
-    pub performer: Performer,
+    pub backend: ClusterBackend,
 }
 
 struct Virtual(salve_simulator::Clock);
@@ -43,59 +43,66 @@ impl Stage {
         let simulator = Simulator::new(incident);
         let clock = Arc::new(Virtual(simulator.clock()));
         let deadline = clock.now() + 3_600_000;
-        let performer =
-            Performer::new(Cluster::over(simulator.clone(), clock, "simulated"), RUN, deadline);
-        Self { simulator, performer }
+        let backend = ClusterBackend::new(
+            Cluster::over(simulator.clone(), clock, "simulated"),
+            RUN,
+            deadline,
+        );
+        Self { simulator, backend }
     }
 
-    pub async fn look<A: Ask>(&self, ask: A) -> Result<A::Answer, Error> {
+    pub async fn look<A: TypedCall>(&self, ask: A) -> Result<A::Answer, Error> {
         let effect = ask.effect();
         let footprint = Footprint::new(&effect, vec![Glob::every()]);
-        let Effect::Look(look) = &effect else { panic!("{} is no look", effect.name()) };
-        Ok(A::take(self.performer.look(look, &footprint).await?).expect("the answer of this look"))
+        let Effect::Read(look) = &effect else { panic!("{} is no look", effect.name()) };
+        Ok(A::take(self.backend.look(look, &footprint).await?).expect("the answer of this look"))
     }
 
-    pub async fn prepare(&self, touch: &Touch, before: Option<&Prior>) -> Result<Prepared, Error> {
-        let footprint = Footprint::new(&Effect::Touch(touch.clone()), vec![Glob::every()]);
-        self.performer.prepare(touch, before, &footprint).await
+    pub async fn prepare(
+        &self,
+        write: &Write,
+        before: Option<&ObservedState>,
+    ) -> Result<Prepared, Error> {
+        let footprint = Footprint::new(&Effect::Write(write.clone()), vec![Glob::every()]);
+        self.backend.prepare(write, before, &footprint).await
     }
 
-    pub async fn settle(&self, touch: &Touch, prior: &Prior) -> Acted {
-        let footprint = Footprint::new(&Effect::Touch(touch.clone()), vec![Glob::every()]);
-        self.performer.settle(touch, prior, &footprint).await
+    pub async fn settle(&self, write: &Write, observed: &ObservedState) -> ApplyOutcome {
+        let footprint = Footprint::new(&Effect::Write(write.clone()), vec![Glob::every()]);
+        self.backend.settle(write, observed, &footprint).await
     }
 
-    pub async fn ready(&self, touch: &Touch) -> Prior {
-        match self.prepare(touch, None).await.unwrap() {
-            Prepared::Ready(prior) => prior,
-            Prepared::Settled(answer) => panic!("settled already: {answer:?}"),
+    pub async fn ready(&self, write: &Write) -> ObservedState {
+        match self.prepare(write, None).await.unwrap() {
+            Prepared::Ready(observed) => observed,
+            Prepared::AlreadyDone(answer) => panic!("settled already: {answer:?}"),
         }
     }
 
-    pub async fn act(&self, touch: &Touch, prior: &Prior) -> Acted {
-        let footprint = Footprint::new(&Effect::Touch(touch.clone()), vec![Glob::every()]);
-        self.performer.act(touch, prior, &footprint).await
+    pub async fn act(&self, write: &Write, observed: &ObservedState) -> ApplyOutcome {
+        let footprint = Footprint::new(&Effect::Write(write.clone()), vec![Glob::every()]);
+        self.backend.act(write, observed, &footprint).await
     }
 
     /// Prepares and acts, and after a conflict once more, as the door does. The answer is that of the last attempt.
-    pub async fn touch<A: Ask>(&self, ask: A) -> Result<A::Answer, Error> {
+    pub async fn write<A: TypedCall>(&self, ask: A) -> Result<A::Answer, Error> {
         self.touch_after(ask, None).await
     }
 
     /// The same, knowing what went before.
-    pub async fn touch_after<A: Ask>(
+    pub async fn touch_after<A: TypedCall>(
         &self,
         ask: A,
-        before: Option<&Prior>,
+        before: Option<&ObservedState>,
     ) -> Result<A::Answer, Error> {
-        let mut touch = touch(ask);
+        let mut write = write(ask);
         for _ in 0..5 {
-            let answer = match self.prepare(&touch, before).await? {
-                Prepared::Settled(answer) => answer,
-                Prepared::Ready(prior) => match self.act(&touch, &prior).await {
-                    Acted::Done(answer) => answer?,
-                    Acted::Conflict { rest, .. } => {
-                        touch = rest;
+            let answer = match self.prepare(&write, before).await? {
+                Prepared::AlreadyDone(answer) => answer,
+                Prepared::Ready(observed) => match self.act(&write, &observed).await {
+                    ApplyOutcome::Done(answer) => answer?,
+                    ApplyOutcome::Conflict { rest, .. } => {
+                        write = rest;
                         continue;
                     }
                 },
@@ -107,7 +114,7 @@ impl Stage {
 
     /// Suspends one object: what became of it, or why not.
     pub async fn suspend(&self, ask: Suspend) -> Result<Suspended, Error> {
-        one(self.touch(ask).await?)
+        one(self.write(ask).await?)
     }
 
     pub fn kustomization(&self, namespace: &str, name: &str) -> Value {
@@ -128,31 +135,31 @@ impl Stage {
 }
 
 /// What became of a set of one.
-pub fn one(mut holds: Vec<Hold>) -> Result<Suspended, Error> {
+pub fn one(mut holds: Vec<SuspendResult>) -> Result<Suspended, Error> {
     assert_eq!(holds.len(), 1, "{holds:?}");
-    match holds.remove(0).end {
-        HoldEnd::Suspended(suspended) => Ok(suspended),
-        HoldEnd::LeftAlone(why) => Err(Error::Conflict(why)),
-        HoldEnd::Failed { error, .. } => Err(error),
-        HoldEnd::Untried => panic!("the first of a set is tried"),
+    match holds.remove(0).outcome {
+        SuspendOutcome::Suspended(suspended) => Ok(suspended),
+        SuspendOutcome::AlreadySuspended(why) => Err(Error::Conflict(why)),
+        SuspendOutcome::Failed { error, .. } => Err(error),
+        SuspendOutcome::NotTried => panic!("the first of a set is tried"),
     }
 }
 
-pub fn touch<A: Ask>(ask: A) -> Touch {
+pub fn write<A: TypedCall>(ask: A) -> Write {
     match ask.effect() {
-        Effect::Touch(touch) => touch,
+        Effect::Write(write) => write,
         other => panic!("{} is no touch", other.name()),
     }
 }
 
-pub fn answered<A: Ask>(acted: Acted) -> A::Answer {
+pub fn answered<A: TypedCall>(acted: ApplyOutcome) -> A::Answer {
     match acted {
-        Acted::Done(Ok(answer)) => take::<A>(answer),
+        ApplyOutcome::Done(Ok(answer)) => take::<A>(answer),
         other => panic!("{other:?}"),
     }
 }
 
-pub fn take<A: Ask>(answer: Answer) -> A::Answer {
+pub fn take<A: TypedCall>(answer: Answer) -> A::Answer {
     A::take(answer).expect("the answer of this call")
 }
 

@@ -3,20 +3,20 @@
 use super::{Halt, Reply, Run};
 use crate::record::answer;
 use salve_core::approval::Approved;
-use salve_core::effect::{Effect, Look, Own, Touch};
+use salve_core::effect::{Effect, Local, Read, Write};
 use salve_core::journal::{Done, Entry, Origin};
 use std::collections::VecDeque;
 
 /// What a plan has seen over time: moments, waits and pages of logs. Objects are read anew.
 #[derive(Debug, Default)]
-pub(super) struct Waited {
+pub(super) struct PlanAnswers {
     done: VecDeque<Done>,
 }
 
-impl Waited {
+impl PlanAnswers {
     /// Of a plan, what came before its first touch.
     pub fn of(plan: &[Entry]) -> Self {
-        let before = plan.iter().take_while(|entry| !is_touch(entry));
+        let before = plan.iter().take_while(|entry| !is_write(entry));
         let done = before.filter_map(|entry| match entry {
             Entry::Done(done) if done.origin == Origin::Guest && takes_time(&done.effect) => {
                 Some((**done).clone())
@@ -44,9 +44,9 @@ impl Waited {
     }
 }
 
-fn is_touch(entry: &Entry) -> bool {
+fn is_write(entry: &Entry) -> bool {
     match entry {
-        Entry::Planned(done) | Entry::Done(done) => matches!(done.effect, Effect::Touch(_)),
+        Entry::Planned(done) | Entry::Done(done) => matches!(done.effect, Effect::Write(_)),
         Entry::Opened(_) => true,
         _ => false,
     }
@@ -54,41 +54,41 @@ fn is_touch(entry: &Entry) -> bool {
 
 fn takes_time(effect: &Effect) -> bool {
     match effect {
-        Effect::Own(own) => match own {
-            Own::Now(_) | Own::Sleep(_) => true,
-            Own::Step(_) | Own::Note(_) | Own::AskPerson(_) => false,
+        Effect::Local(local) => match local {
+            Local::Now(_) | Local::Sleep(_) => true,
+            Local::Step(_) | Local::Note(_) | Local::AskUser(_) => false,
         },
-        Effect::Look(look) => match look {
-            Look::LogPage(_) => true,
-            Look::Identity(_)
-            | Look::Access(_)
-            | Look::Token(_)
-            | Look::Policies(_)
-            | Look::Lease(_)
-            | Look::Leftovers(_)
-            | Look::FluxOwners(_)
-            | Look::FluxGet(_)
-            | Look::Sources(_)
-            | Look::Destinations(_)
-            | Look::Claims(_)
-            | Look::Snapshots(_)
-            | Look::FindDriver(_)
-            | Look::Pods(_)
-            | Look::ListObjects(_)
-            | Look::GetObject(_)
-            | Look::AwaitRollout(_) => false,
+        Effect::Read(look) => match look {
+            Read::NextPage(_) => true,
+            Read::GetIdentity(_)
+            | Read::ReviewAccess(_)
+            | Read::RequestToken(_)
+            | Read::CheckPolicies(_)
+            | Read::Lease(_)
+            | Read::FindLeftovers(_)
+            | Read::FindOwners(_)
+            | Read::GetFluxObject(_)
+            | Read::ListSources(_)
+            | Read::ListDestinations(_)
+            | Read::ListPvcs(_)
+            | Read::ListSnapshots(_)
+            | Read::FindDriver(_)
+            | Read::ListPods(_)
+            | Read::ListObjects(_)
+            | Read::GetObject(_)
+            | Read::AwaitRollout(_) => false,
         },
-        Effect::Touch(_) => false,
+        Effect::Write(_) => false,
     }
 }
 
 impl Run {
     /// Whether a touch of the guest is the next one that was approved.
-    pub(super) fn is_approved(&mut self, touch: &Touch) -> Result<(), Halt> {
+    pub(super) fn is_approved(&mut self, write: &Write) -> Result<(), Halt> {
         let Some((approval, done)) = &mut self.approval else { return Ok(()) };
         // mutant write-not-compared-with-plan: approval.allows(*done,
-        //     touch).map_err(Halt::Differs)? ~> let _ = approval.allows(*done, touch)
-        approval.allows(*done, touch).map_err(Halt::Differs)?;
+        //     write).map_err(Halt::Differs)? ~> let _ = approval.allows(*done, write)
+        approval.allows(*done, write).map_err(Halt::Differs)?;
         *done += 1;
         Ok(())
     }
@@ -96,13 +96,13 @@ impl Run {
     /// What the touch that is under way met when it was approved.
     pub(super) fn as_approved(&self) -> Option<&Approved> {
         let (approval, done) = self.approval.as_ref()?;
-        approval.touches.get(done.checked_sub(1)?)
+        approval.writes.get(done.checked_sub(1)?)
     }
 
     /// Records as its own what the plan was answered.
     pub(super) fn waited_before(&mut self, n: u64, done: Done) -> Result<Reply, Halt> {
         let answer = answer(done.n, &done.effect, done.outcome.clone())?;
-        self.write(Entry::Done(Box::new(Done { n, from_plan: Some(done.n), ..done })))?;
+        self.append(Entry::Done(Box::new(Done { n, from_plan: Some(done.n), ..done })))?;
         Ok((n, answer))
     }
 }

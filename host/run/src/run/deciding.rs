@@ -1,7 +1,7 @@
 //! Whether the guest may: by its grants alone, and once more when what a touch meets has been read; by a person where a document wants that.
 
 use super::{Halt, Mode, Run};
-use salve_core::effect::{Effect, Touch};
+use salve_core::effect::{Effect, Write};
 use salve_core::grants::{Denial, Permit};
 use serde_json::Value;
 
@@ -9,12 +9,12 @@ use serde_json::Value;
 const NAMED: usize = 5;
 
 /// What one call was granted: what it is charged with, and whether a person has said yes to it.
-pub(super) struct Granted {
+pub(super) struct GrantedCall {
     permit: Permit,
     asked: bool,
 }
 
-impl Granted {
+impl GrantedCall {
     /// Of a write that was opened before a crash, and counted. Who said yes to it then is asked again.
     pub fn counted(permit: Permit) -> Self {
         Self { permit, asked: false }
@@ -26,11 +26,11 @@ impl Run {
     pub(super) async fn decide(
         &mut self,
         effect: &Effect,
-    ) -> Result<Result<Granted, Denial>, Halt> {
-        if let (Mode::Diagnosis, Effect::Touch(_)) = (self.setting.mode, effect) {
+    ) -> Result<Result<GrantedCall, Denial>, Halt> {
+        if let (Mode::Diagnosis, Effect::Write(_)) = (self.context.mode, effect) {
             return Ok(Err(Denial {
                 what: format!("{} during a diagnosis", effect.name()),
-                source_: "Salve:".into(),
+                document: "Salve:".into(),
                 remedy: "a diagnosis looks and never touches, whatever is granted".into(),
             }));
         }
@@ -41,7 +41,7 @@ impl Run {
             Err(denial) => return Ok(Err(denial)),
         };
         self.tally.charge(&permit);
-        let mut granted = Granted { permit, asked: false };
+        let mut granted = GrantedCall { permit, asked: false };
         // Whoever is asked now would be asked later too: with the objects fewer grants hold, never more.
         let document = granted.permit.approval.clone();
         Ok(self.yes(&mut granted, document, effect).await?.map(|()| granted))
@@ -49,16 +49,16 @@ impl Run {
 
     /// When the objects of a touch have been read: the grants that hold for them are charged, in place of those that could have. `rest` is
     /// what is left of the touch at this attempt.
-    pub(super) async fn decide_met(
+    pub(super) async fn decide_with_objects(
         &mut self,
-        granted: &mut Granted,
-        rest: &Touch,
+        granted: &mut GrantedCall,
+        rest: &Write,
         objects: &[Value],
         first: bool,
     ) -> Result<Result<(), Denial>, Halt> {
-        let effect = Effect::Touch(rest.clone());
+        let effect = Effect::Write(rest.clone());
         self.tally.refund(&granted.permit);
-        let decided = self.grants.decide_met(&effect, objects, &self.tally);
+        let decided = self.grants.decide_with_objects(&effect, objects, &self.tally);
         // mutant object-approval-skipped: decided.as_ref().ok().and_then(|permit|
         //     permit.approval.clone()) ~> None
         let document = decided.as_ref().ok().and_then(|permit| permit.approval.clone());
@@ -82,12 +82,12 @@ impl Run {
     /// The yes that a document wants, once for a call. A plan that is carried out has it; a plan that is made needs none.
     async fn yes(
         &mut self,
-        granted: &mut Granted,
+        granted: &mut GrantedCall,
         document: Option<String>,
         effect: &Effect,
     ) -> Result<Result<(), Denial>, Halt> {
         let Some(document) = document.filter(|_| {
-            !granted.asked && self.setting.mode == Mode::Live && self.approval.is_none()
+            !granted.asked && self.context.mode == Mode::Live && self.approval.is_none()
         }) else {
             return Ok(Ok(()));
         };
@@ -100,7 +100,7 @@ impl Run {
             format!("{} and {more} more", named.join(", "))
         };
         let why = match self
-            .person(&format!("{document} wants a person's yes: {} {objects}?", effect.name()))
+            .observer(&format!("{document} wants a person's yes: {} {objects}?", effect.name()))
             .await?
         {
             // mutant rejection-ignored: true ~> _
@@ -113,18 +113,18 @@ impl Run {
         };
         Ok(Err(Denial {
             what: format!("{} {objects} wants a person's yes: {why}", effect.name()),
-            source_: document,
+            document: document,
             remedy: "would allow it at a terminal, or as part of a plan that was approved: salve plan, then salve run --plan".into(),
         }))
     }
 
     /// Asks whoever is there. Flux may be suspended meanwhile, so this has an end too.
-    pub(super) async fn person(&mut self, question: &str) -> Result<Option<bool>, Halt> {
-        let asked = self.setting.person.is_asked(question);
+    pub(super) async fn observer(&mut self, question: &str) -> Result<Option<bool>, Halt> {
+        let asked = self.context.observer.ask(question);
         let left = self.left();
         tokio::select! {
             answer = asked => Ok(answer),
-            () = self.setting.stop.wait() => Err(Halt::Stopped),
+            () = self.context.stop.wait() => Err(Halt::Stopped),
             () = tokio::time::sleep(left) => Err(self.late()),
         }
     }

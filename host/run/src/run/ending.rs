@@ -1,18 +1,20 @@
 //! How a run ends: what is suspended is given back, then the verdict is found in the run's own record.
 
-use super::touch::{merge, whole};
+use super::write::{merge, whole};
 use super::{Mode, Run, recorded_form};
-use crate::backend::Acted;
+use crate::backend::ApplyOutcome;
 use salve_core::effect::host::{Acquired, LEASE};
-use salve_core::effect::{Ask, Effect, Touch};
-use salve_core::journal::{Closed, Closing, Ended, Ending, Entry, Failure, Opened, Origin};
+use salve_core::effect::{Effect, TypedCall, Write};
+use salve_core::journal::{
+    Closed, Entry, Failure, GuestExit, GuestExited, Opened, Origin, RunResult,
+};
 use salve_core::outcome::{Error, Fault};
 use salve_core::proof;
 use salve_core::report::{Concluded, State, Verdict};
 use std::time::{Duration, Instant};
 
 /// How long releases are tried without one of them coming through.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 /// How long one try may take.
 pub(super) const TRY: Duration = Duration::from_secs(10);
 /// And when somebody insists on going.
@@ -24,25 +26,26 @@ impl Run {
     /// # Guarantees
     /// Every open suspension is released whatever the ending is, or stands in the closing with the
     /// verdict `left-open`. `fixed` stands only where this run's own record proves it.
-    pub async fn finish(mut self, ending: Ending) -> Closing {
+    pub async fn finish(mut self, ending: GuestExit) -> RunResult {
         // Of a run that was taken up, whatever it did not come to: what it holds stands there.
         self.record.pass(&mut self.state);
-        let at = self.setting.clock.now();
+        let at = self.context.clock.now();
         if self.state.ended.is_none() {
             // A journal that failed cannot keep a release from happening; the closing still tells.
-            let _ = self.write(Entry::Ended(Box::new(Ended { at, ending: ending.clone() })));
+            let _ = self
+                .append(Entry::GuestExited(Box::new(GuestExited { at, ending: ending.clone() })));
         }
-        if self.setting.mode == Mode::Live {
+        if self.context.mode == Mode::Live {
             self.settle().await;
             // mutant failed-guest-not-released: self.release().await; ~> if !matches!(ending,
-            //     Ending::Failed(_)) { self.release().await; }
+            //     GuestExit::Failed(_)) { self.release().await; }
             self.release().await;
-            // mutant lease-not-released: self.let_the_cluster_go().await; ~> if self.pretends {
+            // mutant lease-not-released: self.let_the_cluster_go().await; ~> if self.is_plan {
             //     self.let_the_cluster_go().await; }
             self.let_the_cluster_go().await;
         }
         let closing = self.judge(&ending);
-        match self.write(Entry::Verdict(Box::new(closing.clone()))).and_then(|()| self.sync()) {
+        match self.append(Entry::Verdict(Box::new(closing.clone()))).and_then(|()| self.sync()) {
             Ok(()) => closing,
             // What the file does not hold is no success.
             // mutant verdict-survives-failed-write: self.judge(&ending) ~> closing
@@ -53,64 +56,64 @@ impl Run {
     /// Finds out what became of writes that nobody waited for. What cannot be found out stays in doubt.
     async fn settle(&mut self) {
         for opened in self.state.in_doubt.values().cloned().collect::<Vec<_>>() {
-            let Opened { n, origin, effect: Effect::Touch(touch), prior, .. } = opened else {
+            let Opened { n, origin, effect: Effect::Write(write), observed, .. } = opened else {
                 continue;
             };
             // A release that is in doubt is simply made again.
-            if let Touch::Resume(_) = touch {
+            if let Write::Resume(_) = write {
                 continue;
             }
-            let footprint = self.footprint(&Effect::Touch(touch.clone()));
-            let patience = if self.setting.stop.insisted() { HURRY } else { TRY };
-            let backend = self.setting.backend.clone();
+            let footprint = self.footprint(&Effect::Write(write.clone()));
+            let timeout = if self.context.stop.insisted() { HURRY } else { TRY };
+            let backend = self.context.backend.clone();
             let answer =
-                match tokio::time::timeout(patience, backend.settle(&touch, &prior, &footprint))
+                match tokio::time::timeout(timeout, backend.settle(&write, &observed, &footprint))
                     .await
                 {
-                    Ok(Acted::Done(Ok(answer))) => Ok(answer),
-                    Ok(Acted::Conflict { sofar, message, .. }) => whole(
-                        &touch,
-                        merge(&touch, None, sofar),
+                    Ok(ApplyOutcome::Done(Ok(answer))) => Ok(answer),
+                    Ok(ApplyOutcome::Conflict { completed, message, .. }) => whole(
+                        &write,
+                        merge(&write, None, completed),
                         Err(Error::Unavailable(format!("nobody waited for it: {message}"))),
                         true,
                         false,
                     ),
-                    Ok(Acted::Done(Err(_))) | Err(_) => continue,
+                    Ok(ApplyOutcome::Done(Err(_))) | Err(_) => continue,
                 };
             if let Ok(outcome) = recorded_form(&answer) {
                 let closed = Closed {
                     n,
-                    at: self.setting.clock.now(),
+                    at: self.context.clock.now(),
                     outcome: Some(outcome),
                     conflict: None,
                     settled: true,
                 };
-                drop(self.write_for(origin, Entry::Closed(closed)));
+                drop(self.append_for(origin, Entry::Closed(closed)));
             }
         }
     }
 
     async fn release(&mut self) {
-        let stop = self.setting.stop.clone();
+        let stop = self.context.stop.clone();
         let mut pause = Duration::from_secs(1);
         // Both clocks: a simulated cluster's runs ahead, a silent one's stands still.
-        let (mut began, mut moment) = (Instant::now(), self.setting.clock.now());
+        let (mut began, mut moment) = (Instant::now(), self.context.clock.now());
         loop {
             let hurried = stop.insisted();
             for id in self.state.suspensions.still_open() {
                 let Some(release) = self.state.suspensions.release(id).cloned() else { continue };
                 let hurry = stop.insisted();
                 let tried = tokio::select! {
-                    tried = tokio::time::timeout(if hurry { HURRY } else { TRY }, self.carry(release.effect(), Origin::Host)) => tried,
+                    tried = tokio::time::timeout(if hurry { HURRY } else { TRY }, self.execute(release.effect(), Origin::Host)) => tried,
                     // Who insists while this try hangs gets a short one, and then none.
                     () = stop.reached(if hurry { 3 } else { 2 }) => continue,
                 };
                 if let Ok(Ok((_, Ok(_)))) = tried {
-                    (began, moment) = (Instant::now(), self.setting.clock.now());
+                    (began, moment) = (Instant::now(), self.context.clock.now());
                 }
-                let over = began.elapsed() >= PATIENCE
-                    || u128::from(self.setting.clock.now().saturating_sub(moment))
-                        >= PATIENCE.as_millis();
+                let over = began.elapsed() >= TIMEOUT
+                    || u128::from(self.context.clock.now().saturating_sub(moment))
+                        >= TIMEOUT.as_millis();
                 if over || stop.level() >= 3 {
                     return;
                 }
@@ -121,44 +124,44 @@ impl Run {
                 (false, true, false) => continue,
                 (false, false, _) => {}
             }
-            self.setting.clock.sleep(pause).await;
+            self.context.clock.sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(8));
         }
     }
 
-    pub(super) fn judge(&self, ending: &Ending) -> Closing {
-        let open = if self.pretends { vec![] } else { self.state.suspensions.releases() };
-        let (mut verdict, mut sentence) = match ending {
-            Ending::Diagnosed(d) => match d.state {
-                State::Incident => (Verdict::NotFixed, d.sentence.clone()),
-                State::NotThisIncident => (Verdict::NotThisIncident, d.sentence.clone()),
-                State::Healthy => (Verdict::NothingToDo, d.sentence.clone()),
+    pub(super) fn judge(&self, ending: &GuestExit) -> RunResult {
+        let open = if self.is_plan { vec![] } else { self.state.suspensions.releases() };
+        let (mut verdict, mut summary) = match ending {
+            GuestExit::Diagnosed(d) => match d.state {
+                State::Incident => (Verdict::NotFixed, d.summary.clone()),
+                State::DifferentProblem => (Verdict::DifferentProblem, d.summary.clone()),
+                State::Healthy => (Verdict::NothingToDo, d.summary.clone()),
             },
-            Ending::Concluded(c) => match c.verdict {
+            GuestExit::Concluded(c) => match c.verdict {
                 Concluded::Fixed => match proof::holds(&self.state.facts, &c.proof) {
-                    Ok(()) => (Verdict::Fixed, c.sentence.clone()),
+                    Ok(()) => (Verdict::Fixed, c.summary.clone()),
                     // mutant fixed-without-proof: Verdict::NotFixed ~> Verdict::Fixed
                     Err(why) => {
-                        (Verdict::NotFixed, format!("the guest says \"{}\", but {why}", c.sentence))
+                        (Verdict::NotFixed, format!("the guest says \"{}\", but {why}", c.summary))
                     }
                 },
-                Concluded::NothingToDo => (Verdict::NothingToDo, c.sentence.clone()),
-                Concluded::NotThisIncident => (Verdict::NotThisIncident, c.sentence.clone()),
-                Concluded::NotFixed => (Verdict::NotFixed, c.sentence.clone()),
+                Concluded::NothingToDo => (Verdict::NothingToDo, c.summary.clone()),
+                Concluded::DifferentProblem => (Verdict::DifferentProblem, c.summary.clone()),
+                Concluded::NotFixed => (Verdict::NotFixed, c.summary.clone()),
             },
-            Ending::Undone(c) => match c.verdict {
-                Concluded::NothingToDo => (Verdict::NothingToDo, c.sentence.clone()),
-                Concluded::Fixed => (Verdict::Undone, c.sentence.clone()),
-                Concluded::NotFixed | Concluded::NotThisIncident => {
-                    (Verdict::NotFixed, c.sentence.clone())
+            GuestExit::Undone(c) => match c.verdict {
+                Concluded::NothingToDo => (Verdict::NothingToDo, c.summary.clone()),
+                Concluded::Fixed => (Verdict::Undone, c.summary.clone()),
+                Concluded::NotFixed | Concluded::DifferentProblem => {
+                    (Verdict::NotFixed, c.summary.clone())
                 }
             },
-            Ending::PlanEnds(why) => (Verdict::Planned, why.clone()),
-            Ending::Stopped(Some(step)) => {
+            GuestExit::PlanEnds(why) => (Verdict::Planned, why.clone()),
+            GuestExit::Stopped(Some(step)) => {
                 (Verdict::NotFixed, format!("stopped by you during `{step}`"))
             }
-            Ending::Stopped(None) => (Verdict::NotFixed, "stopped by you".into()),
-            Ending::Died(step) => {
+            GuestExit::Stopped(None) => (Verdict::NotFixed, "stopped by you".into()),
+            GuestExit::Died(step) => {
                 let during =
                     step.as_ref().map(|step| format!(" during `{step}`")).unwrap_or_default();
                 (
@@ -168,42 +171,42 @@ impl Run {
                     ),
                 )
             }
-            Ending::Failed(failure) => (self.verdict_of(failure), failure.text.clone()),
+            GuestExit::Failed(failure) => (self.verdict_of(failure), failure.text.clone()),
         };
         if let Some(broken) = &self.broken {
             verdict = Verdict::Failed(Fault::Host);
-            sentence = format!("{broken}; {sentence}");
+            summary = format!("{broken}; {summary}");
         }
-        // mutant open-suspension-not-reported: is_empty() ~> is_empty() && self.pretends
+        // mutant open-suspension-not-reported: is_empty() ~> is_empty() && self.is_plan
         if !open.is_empty() {
-            verdict = Verdict::LeftOpen;
+            verdict = Verdict::ActionRequired;
             let names: Vec<_> = open.iter().map(|o| o.target.to_string()).collect();
-            sentence = format!("still suspended by this run: {}; {sentence}", names.join(", "));
+            summary = format!("still suspended by this run: {}; {summary}", names.join(", "));
         }
         let asked = self
             .state
             .lease_asked
             .as_ref()
             .map(|namespace| Acquired { namespace: namespace.clone(), uid: String::new() });
-        let lease = self.state.lease.clone().or(asked).filter(|_| !self.pretends);
+        let lease = self.state.lease.clone().or(asked).filter(|_| !self.is_plan);
         if let Some(lease) = &lease {
-            verdict = Verdict::LeftOpen;
+            verdict = Verdict::ActionRequired;
             let holds = if lease.uid.is_empty() { "may still hold" } else { "still holds" };
-            sentence = format!(
-                "this run {holds} the cluster by Lease {}/{LEASE}; {sentence}",
+            summary = format!(
+                "this run {holds} the cluster by Lease {}/{LEASE}; {summary}",
                 lease.namespace
             );
         }
         let fault = match ending {
-            Ending::Failed(failure) => Some(failure.fault),
-            Ending::Diagnosed(_)
-            | Ending::Concluded(_)
-            | Ending::Undone(_)
-            | Ending::PlanEnds(_)
-            | Ending::Stopped(_)
-            | Ending::Died(_) => None,
+            GuestExit::Failed(failure) => Some(failure.fault),
+            GuestExit::Diagnosed(_)
+            | GuestExit::Concluded(_)
+            | GuestExit::Undone(_)
+            | GuestExit::PlanEnds(_)
+            | GuestExit::Stopped(_)
+            | GuestExit::Died(_) => None,
         };
-        Closing { at: self.setting.clock.now(), verdict, sentence, fault, open, lease }
+        RunResult { at: self.context.clock.now(), verdict, summary, fault, open, lease }
     }
 
     fn verdict_of(&self, failure: &Failure) -> Verdict {
@@ -214,7 +217,7 @@ impl Run {
     }
 
     /// How a guest's own error ends a run.
-    pub fn ending_of_error(&self, error: &Error) -> Ending {
+    pub fn ending_of_error(&self, error: &Error) -> GuestExit {
         let fault = match error.fault() {
             // Neither a grant nor the fence said so, then the cluster's own RBAC did.
             Fault::Grant
@@ -225,6 +228,6 @@ impl Run {
             }
             fault => fault,
         };
-        Ending::Failed(Failure { fault, text: error.to_string() })
+        GuestExit::Failed(Failure { fault, text: error.to_string() })
     }
 }

@@ -1,9 +1,9 @@
 //! Holding the cluster: before the guest's first touch, until the run is over. One run at a time changes a cluster.
 
 use super::ending::{HURRY, TRY};
-use super::{Halt, Run, taken};
+use super::{Halt, Run, unwrap_answer};
 use salve_core::effect::host::{AcquireLease, Lease, ReleaseLease};
-use salve_core::effect::{Ask, Touch};
+use salve_core::effect::{TypedCall, Write};
 use salve_core::journal::{Header, Origin};
 use salve_core::outcome::Error;
 use std::time::Duration;
@@ -27,25 +27,25 @@ impl Run {
     /// Takes the cluster, once in a process. Giving back what is suspended needs no leave.
     ///
     /// # Errors
-    /// [`Halt::Held`] where another run has it: nothing of this one is sent.
-    pub(super) async fn hold_the_cluster(&mut self, touch: &Touch) -> Result<(), Halt> {
-        // mutant lease-not-acquired: matches!(touch, Touch::Resume(_)) ~> !matches!(touch,
-        //     Touch::ReleaseLease(_))
-        if self.holds || matches!(touch, Touch::Resume(_)) {
+    /// [`Halt::ClusterLocked`] where another run has it: nothing of this one is sent.
+    pub(super) async fn hold_the_cluster(&mut self, write: &Write) -> Result<(), Halt> {
+        // mutant lease-not-acquired: matches!(write, Write::Resume(_)) ~> !matches!(write,
+        //     Write::ReleaseLease(_))
+        if self.holds || matches!(write, Write::Resume(_)) {
             return Ok(());
         }
-        let (_, answer) = Box::pin(self.carry(self.hold.clone().effect(), Origin::Host)).await?;
+        let (_, answer) = Box::pin(self.execute(self.hold.clone().effect(), Origin::Host)).await?;
         match answer {
             Ok(answer) => {
-                taken::<AcquireLease>(answer)?;
+                unwrap_answer::<AcquireLease>(answer)?;
                 self.holds = true;
                 Ok(())
             }
-            Err(Error::Denied(why)) => Err(Halt::Held(Error::Denied(format!(
+            Err(Error::Denied(why)) => Err(Halt::ClusterLocked(Error::Denied(format!(
                 "{why}; two runs at once are kept apart by a Lease, which this account may not take"
             )))),
-            // mutant runs-despite-lease: (error) => Err(Halt::Held(error)) ~> (_) => Ok(())
-            Err(error) => Err(Halt::Held(error)),
+            // mutant runs-despite-lease: (error) => Err(Halt::ClusterLocked(error)) ~> (_) => Ok(())
+            Err(error) => Err(Halt::ClusterLocked(error)),
         }
     }
 
@@ -53,13 +53,13 @@ impl Run {
     /// have been lost with the machine.
     pub(super) async fn let_the_cluster_go(&mut self) {
         for tried in 0..TRIES {
-            let patience = if self.setting.stop.insisted() { HURRY } else { TRY };
-            let ended = tokio::time::timeout(patience, self.try_to_let_it_go()).await;
+            let timeout = if self.context.stop.insisted() { HURRY } else { TRY };
+            let ended = tokio::time::timeout(timeout, self.try_to_let_it_go()).await;
             if matches!(ended, Ok(Ok(()))) {
                 return;
             }
             if tried + 1 < TRIES {
-                self.setting.clock.sleep(Duration::from_secs(1)).await;
+                self.context.clock.sleep(Duration::from_secs(1)).await;
             }
         }
     }
@@ -67,19 +67,20 @@ impl Run {
     async fn try_to_let_it_go(&mut self) -> Result<(), Error> {
         let halted = |halt: Halt| Error::Unavailable(halt.to_string());
         // mutant unanswered-lease-forgotten: lease_asked.is_some() || self.state.lease ~> lease
-        if self.state.lease_asked.is_some() || self.state.lease.is_none() && self.taken_up {
-            let (_, answer) = self.carry(Lease {}.effect(), Origin::Host).await.map_err(halted)?;
-            let holder = taken::<Lease>(answer?).map_err(halted)?;
+        if self.state.lease_asked.is_some() || self.state.lease.is_none() && self.is_recovery {
+            let (_, answer) =
+                self.execute(Lease {}.effect(), Origin::Host).await.map_err(halted)?;
+            let holder = unwrap_answer::<Lease>(answer?).map_err(halted)?;
             if holder.is_some_and(|holder| holder.run == self.hold.run) {
                 // What is ours already is not taken again, but known then.
                 let (_, answer) =
-                    self.carry(self.hold.clone().effect(), Origin::Host).await.map_err(halted)?;
+                    self.execute(self.hold.clone().effect(), Origin::Host).await.map_err(halted)?;
                 answer?;
             }
         }
         let Some(lease) = self.state.lease.clone() else { return Ok(()) };
         let (_, answer) = self
-            .carry(
+            .execute(
                 ReleaseLease { namespace: lease.namespace, uid: lease.uid }.effect(),
                 Origin::Host,
             )

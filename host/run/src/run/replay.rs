@@ -1,21 +1,21 @@
 //! Replay: a recorded outcome wins over everything. A run that is taken up goes on where its record ends; a replay offline ends there.
 
-use super::deciding::Granted;
-use super::touch::{Attempts, merge, whole};
-use super::{Halt, Mode, Reply, Run, Setting, patience};
-use crate::backend::{Acted, Backend, Clock, Prepared};
+use super::deciding::GrantedCall;
+use super::write::{Attempts, merge, whole};
+use super::{Halt, Mode, Reply, Run, RunContext, timeout};
+use crate::backend::{ApplyOutcome, Backend, Clock, Prepared};
 use crate::journal::InMemory;
-use crate::person::Nobody;
-use crate::record::{Answered, Call, InDoubt, Record, answer};
+use crate::observer::NoObserver;
+use crate::record::{Answered, Call, InDoubt, ReplayCursor, answer};
 use crate::stop::Stop;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use salve_core::Millis;
 use salve_core::approval::Approval;
-use salve_core::effect::{Answer, Effect, Look, Own, Touch};
+use salve_core::effect::{Answer, Effect, Local, Read, Write};
 use salve_core::footprint::Footprint;
 use salve_core::grants::{Grants, Layer};
-use salve_core::journal::{Closing, Ending, Entry, Header, Origin, Prior, Recovery};
+use salve_core::journal::{Entry, GuestExit, Header, ObservedState, Origin, Recovery, RunResult};
 use salve_core::outcome::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ impl Run {
     /// # Errors
     /// [`Halt::Broken`] when the entries do not begin with a header, or the journal does not take the recovery.
     pub fn recover(
-        setting: Setting,
+        context: RunContext,
         entries: Vec<Entry>,
         recovery: Recovery,
     ) -> Result<Self, Halt> {
@@ -41,8 +41,8 @@ impl Run {
         for layer in recovered.chain([&recovery.today]).flat_map(|grants| &grants.layers) {
             add(&mut layers, layer);
         }
-        let mut run = Self::with(setting, &header, Grants { layers }, Record::new(entries));
-        run.write_unheard(Entry::Recovery(Box::new(recovery)))?;
+        let mut run = Self::with(context, &header, Grants { layers }, ReplayCursor::new(entries));
+        run.append_only(Entry::Recovery(Box::new(recovery)))?;
         Ok(run)
     }
 
@@ -53,29 +53,30 @@ impl Run {
     /// [`Halt::Broken`] when the entries do not begin with a header.
     pub fn replay(entries: Vec<Entry>, other: Option<Grants>) -> Result<Self, Halt> {
         let header = header(&entries)?.clone();
-        let setting = Setting {
+        let context = RunContext {
             backend: Arc::new(Offline),
             clock: Arc::new(Stopped(header.at)),
             journal: Box::new(InMemory::default()),
-            person: Box::new(Nobody),
+            observer: Box::new(NoObserver),
             stop: Stop::default(),
             mode: Mode::Replay,
         };
-        let judges = other.is_some();
-        let mut run = Self::with(setting, &header, other.unwrap_or_default(), Record::new(entries));
-        run.judges = judges;
+        let compares_decisions = other.is_some();
+        let mut run =
+            Self::with(context, &header, other.unwrap_or_default(), ReplayCursor::new(entries));
+        run.compares_decisions = compares_decisions;
         Ok(run)
     }
 
-    fn with(setting: Setting, header: &Header, grants: Grants, record: Record) -> Self {
-        let mut run = Self::fresh(setting, header, grants);
+    fn with(context: RunContext, header: &Header, grants: Grants, record: ReplayCursor) -> Self {
+        let mut run = Self::fresh(context, header, grants);
         run.approval = record.approval().map(|approval| (approval.clone(), 0));
-        (run.record, run.taken_up) = (record, true);
+        (run.record, run.is_recovery) = (record, true);
         run
     }
 
     /// How the guest's part ended, if the record has it. There is nothing to replay then before the run is finished.
-    pub fn recorded_ending(&self) -> Option<Ending> {
+    pub fn recorded_ending(&self) -> Option<GuestExit> {
         self.record.ending().cloned()
     }
 
@@ -83,10 +84,12 @@ impl Run {
     pub fn recorded_step(&self) -> Option<String> {
         let steps = self.record.left().filter_map(|entry| match entry {
             Entry::Done(done) => match &done.effect {
-                Effect::Own(Own::Step(step)) => Some(step.name.clone()),
-                Effect::Own(Own::Now(_) | Own::Sleep(_) | Own::Note(_) | Own::AskPerson(_))
-                | Effect::Look(_)
-                | Effect::Touch(_) => None,
+                Effect::Local(Local::Step(step)) => Some(step.name.clone()),
+                Effect::Local(
+                    Local::Now(_) | Local::Sleep(_) | Local::Note(_) | Local::AskUser(_),
+                )
+                | Effect::Read(_)
+                | Effect::Write(_) => None,
             },
             _ => None,
         });
@@ -94,7 +97,7 @@ impl Run {
     }
 
     /// Where a guest that ended by itself parts from its record: at a call that it made then, and makes no more.
-    pub fn parts_early(&self, end: &str) -> Option<Halt> {
+    pub fn diverged_early(&self, end: &str) -> Option<Halt> {
         // mutant omitted-calls-unnoticed: map ~> filter(|(n, _)| *n == 0).map
         self.record.rest().map(|(n, effect)| Halt::Diverged {
             n,
@@ -104,10 +107,10 @@ impl Run {
     }
 
     /// What holds at the end of a replay that ended so: found in the record alone.
-    pub fn verdict(mut self, ending: &Ending) -> Closing {
+    pub fn verdict(mut self, ending: &GuestExit) -> RunResult {
         self.record.pass(&mut self.state);
         let at = self.state.closing.as_ref().map_or(self.began, |closing| closing.at);
-        Closing { at, ..self.judge(ending) }
+        RunResult { at, ..self.judge(ending) }
     }
 
     pub(super) fn next_call(&mut self) -> Option<Call> {
@@ -117,7 +120,7 @@ impl Run {
     pub(super) async fn replayed(&mut self, call: Call, effect: Effect) -> Result<Reply, Halt> {
         // mutant argument-divergence-unnoticed: *call.effect() != effect ~> call.effect().name() !=
         //     effect.name()
-        // mutant divergence-unnoticed: != effect ~> != effect && self.judges
+        // mutant divergence-unnoticed: != effect ~> != effect && self.compares_decisions
         if *call.effect() != effect {
             return Err(Halt::Diverged {
                 n: call.n(),
@@ -125,14 +128,14 @@ impl Run {
                 got: words(&effect),
             });
         }
-        if self.judges {
+        if self.compares_decisions {
             self.still_decided_so(&call)?;
         }
         match call {
             // Nobody told the guest.
             Call::Answered(answered)
                 if answered.settled
-                    && self.setting.mode == Mode::Replay
+                    && self.context.mode == Mode::Replay
                     && self.guest_was_gone() =>
             {
                 Err(Halt::RecordEnds { asked: words(&effect) })
@@ -147,10 +150,10 @@ impl Run {
                     );
                     self.count_approved(&effect);
                 }
-                self.tally.gather(&effect, &outcome);
+                self.tally.record_evidence(&effect, &outcome);
                 Ok((n, answer(n, &effect, outcome)?))
             }
-            Call::InDoubt(_) if self.setting.mode == Mode::Replay => {
+            Call::InDoubt(_) if self.context.mode == Mode::Replay => {
                 Err(Halt::RecordEnds { asked: words(&effect) })
             }
             Call::InDoubt(doubt) => self.resolved(doubt).await,
@@ -159,7 +162,7 @@ impl Run {
 
     /// A touch that was come to before is one of those that were approved.
     fn count_approved(&mut self, effect: &Effect) {
-        if let (Effect::Touch(_), Some((_, done))) = (effect, &mut self.approval) {
+        if let (Effect::Write(_), Some((_, done))) = (effect, &mut self.approval) {
             *done += 1;
         }
     }
@@ -167,13 +170,13 @@ impl Run {
     /// Whether nothing of the guest is recorded after what was replayed last, not even how it ended.
     fn guest_was_gone(&self) -> bool {
         let broke_off = match self.record.ending().or(self.state.ended.as_ref()) {
-            Some(Ending::Died(_) | Ending::Stopped(_)) | None => true,
+            Some(GuestExit::Died(_) | GuestExit::Stopped(_)) | None => true,
             Some(
-                Ending::Diagnosed(_)
-                | Ending::Concluded(_)
-                | Ending::Undone(_)
-                | Ending::PlanEnds(_)
-                | Ending::Failed(_),
+                GuestExit::Diagnosed(_)
+                | GuestExit::Concluded(_)
+                | GuestExit::Undone(_)
+                | GuestExit::PlanEnds(_)
+                | GuestExit::Failed(_),
             ) => false,
         };
         broke_off && self.record.is_over()
@@ -184,12 +187,16 @@ impl Run {
         let effect = call.effect();
         let (denied, met) = match call {
             Call::Answered(answered) => (answered.denied, answered.met.as_ref()),
-            Call::InDoubt(doubt) => (false, Some(&doubt.last.prior)),
+            Call::InDoubt(doubt) => (false, Some(&doubt.last.observed)),
         };
         if effect.check().is_err() {
             return Ok(());
         }
-        let now = self.grants.decide_met(effect, met.map_or(&[], |met| &met.objects), &self.tally);
+        let now = self.grants.decide_with_objects(
+            effect,
+            met.map_or(&[], |met| &met.objects),
+            &self.tally,
+        );
         let (then, today) = match (denied, now) {
             (true, Err(_)) | (false, Ok(_)) => return Ok(()),
             // A person was asked; nobody knows what they would say today.
@@ -206,80 +213,88 @@ impl Run {
 
     /// Settles a write in doubt by reading, and goes on with what of it was not applied, if that is still allowed.
     async fn resolved(&mut self, doubt: InDoubt) -> Result<Reply, Halt> {
-        let (Effect::Touch(touch), Effect::Touch(rest)) = (doubt.effect, doubt.last.effect) else {
+        let (Effect::Write(write), Effect::Write(rest)) = (doubt.effect, doubt.last.effect) else {
             return Err(Halt::Broken(format!("entry {} was opened and is no write", doubt.last.n)));
         };
-        let (n, prior) = (doubt.last.n, doubt.last.prior);
-        let effect = Effect::Touch(touch.clone());
+        let (n, observed) = (doubt.last.n, doubt.last.observed);
+        let effect = Effect::Write(write.clone());
         self.count_approved(&effect);
-        let mut sofar = None;
-        for outcome in doubt.sofar {
-            sofar = merge(&touch, sofar, answer(n, &effect, outcome)?.ok());
+        let mut completed = None;
+        for outcome in doubt.completed {
+            completed = merge(&write, completed, answer(n, &effect, outcome)?.ok());
         }
         let footprint = self.footprint(&effect);
-        let backend = self.setting.backend.clone();
+        let backend = self.context.backend.clone();
         let acted = tokio::select! {
-            // mutant in-doubt-not-read: tokio::time::timeout(patience(&effect),
-            //     backend.settle(&rest, &prior, &footprint)) ~> std::future::ready(Ok::<_,
-            //     ()>(Acted::Conflict { sofar: None, rest: rest.clone(), message: "it was not
+            // mutant in-doubt-not-read: tokio::time::timeout(timeout(&effect),
+            //     backend.settle(&rest, &observed, &footprint)) ~> std::future::ready(Ok::<_,
+            //     ()>(ApplyOutcome::Conflict { completed: None, rest: rest.clone(), message: "it was not
             //     applied".into() }))
-            acted = tokio::time::timeout(patience(&effect), backend.settle(&rest, &prior, &footprint)) => acted,
-            () = self.setting.stop.wait_insisted() => return Err(Halt::Stopped),
+            acted = tokio::time::timeout(timeout(&effect), backend.settle(&rest, &observed, &footprint)) => acted,
+            () = self.context.stop.wait_insisted() => return Err(Halt::Stopped),
         };
         let (rest, message) = match acted {
-            Ok(Acted::Done(answer)) => {
-                self.grants.count(&effect, &prior.objects, &mut self.tally);
+            Ok(ApplyOutcome::Done(answer)) => {
+                self.grants.count(&effect, &observed.objects, &mut self.tally);
                 let unknown = answer.is_err();
-                return self.closed(n, Origin::Guest, whole(&touch, sofar, answer, true, unknown));
+                return self.closed(
+                    n,
+                    Origin::Guest,
+                    whole(&write, completed, answer, true, unknown),
+                );
             }
-            Ok(Acted::Conflict { sofar: part, rest, message }) => {
+            Ok(ApplyOutcome::Conflict { completed: part, rest, message }) => {
                 self.conflict(n, Origin::Guest, part.clone(), message.clone())?;
-                sofar = merge(&touch, sofar, part);
+                completed = merge(&write, completed, part);
                 (rest, message)
             }
             Err(_) => (
                 rest,
                 format!(
                     "no answer within {} s; whether it was applied is not known",
-                    patience(&effect).as_secs()
+                    timeout(&effect).as_secs()
                 ),
             ),
         };
-        let anew = Effect::Touch(rest.clone());
+        let anew = Effect::Write(rest.clone());
         let allowed = self.grants.decide(&anew, &self.tally);
-        let counted = self.grants.count(&effect, &prior.objects, &mut self.tally);
+        let counted = self.grants.count(&effect, &observed.objects, &mut self.tally);
         if let Err(denial) = allowed {
             let error = Error::Denied(format!("{message}; and today {denial}"));
             self.state.denials.push(denial);
-            return self.closed(n, Origin::Guest, whole(&touch, sofar, Err(error), true, false));
+            return self.closed(
+                n,
+                Origin::Guest,
+                whole(&write, completed, Err(error), true, false),
+            );
         }
-        self.hold_the_cluster(&touch).await?;
-        // mutant restart-resent-with-new-time: Some(prior.clone()) ~> None
+        self.hold_the_cluster(&write).await?;
+        // mutant restart-resent-with-new-time: Some(observed.clone()) ~> None
         let before =
-            if let Touch::Resume(_) = touch { self.before(&touch) } else { Some(prior.clone()) };
+            if let Write::Resume(_) = write { self.before(&write) } else { Some(observed.clone()) };
         self.attempts(
             n,
             Origin::Guest,
-            touch,
+            write,
             Attempts {
                 rest,
-                sofar,
+                completed,
                 before,
-                opened: Some(prior),
+                opened: Some(observed),
                 first: doubt.last.attempt + 1,
-                granted: Some(Granted::counted(counted)),
+                granted: Some(GrantedCall::counted(counted)),
             },
         )
         .await
     }
 }
 
-impl Record {
+impl ReplayCursor {
     fn approval(&self) -> Option<&Approval> {
         self.left().find_map(Entry::approval)
     }
 
-    fn ending(&self) -> Option<&Ending> {
+    fn ending(&self) -> Option<&GuestExit> {
         self.left().find_map(Entry::ending)
     }
 }
@@ -310,22 +325,32 @@ fn offline() -> Error {
 }
 
 impl Backend for Offline {
-    fn look<'a>(&'a self, _: &'a Look, _: &'a Footprint) -> BoxFuture<'a, Result<Answer, Error>> {
+    fn look<'a>(&'a self, _: &'a Read, _: &'a Footprint) -> BoxFuture<'a, Result<Answer, Error>> {
         async { Err(offline()) }.boxed()
     }
     fn prepare<'a>(
         &'a self,
-        _: &'a Touch,
-        _: Option<&'a Prior>,
+        _: &'a Write,
+        _: Option<&'a ObservedState>,
         _: &'a Footprint,
     ) -> BoxFuture<'a, Result<Prepared, Error>> {
         async { Err(offline()) }.boxed()
     }
-    fn act<'a>(&'a self, _: &'a Touch, _: &'a Prior, _: &'a Footprint) -> BoxFuture<'a, Acted> {
-        async { Acted::Done(Err(offline())) }.boxed()
+    fn act<'a>(
+        &'a self,
+        _: &'a Write,
+        _: &'a ObservedState,
+        _: &'a Footprint,
+    ) -> BoxFuture<'a, ApplyOutcome> {
+        async { ApplyOutcome::Done(Err(offline())) }.boxed()
     }
-    fn settle<'a>(&'a self, _: &'a Touch, _: &'a Prior, _: &'a Footprint) -> BoxFuture<'a, Acted> {
-        async { Acted::Done(Err(offline())) }.boxed()
+    fn settle<'a>(
+        &'a self,
+        _: &'a Write,
+        _: &'a ObservedState,
+        _: &'a Footprint,
+    ) -> BoxFuture<'a, ApplyOutcome> {
+        async { ApplyOutcome::Done(Err(offline())) }.boxed()
     }
 }
 

@@ -1,18 +1,18 @@
 //! Suspending and giving back: the guest holds numbers, the run holds the suspensions.
 
-use super::{Halt, Run, taken};
-use salve_core::effect::Ask;
-use salve_core::effect::suspend_flux::{self, HoldEnd, Resume, Resumed, Suspend};
+use super::{Halt, Run, unwrap_answer};
+use salve_core::effect::TypedCall;
+use salve_core::effect::suspend_flux::{self, Resume, Resumed, Suspend, SuspendOutcome};
 use salve_core::journal::Origin;
 use salve_core::outcome::Error;
 
 /// What a guest gets for one object of a set.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Held {
+pub enum GuestSuspension {
     /// This run holds it, under this number.
     Suspended(u32),
     /// Somebody had suspended it already, and it stays as they want it.
-    LeftAlone(String),
+    AlreadySuspended(String),
 }
 
 impl Run {
@@ -20,10 +20,13 @@ impl Run {
     ///
     /// # Errors
     /// Where one of the set came to nothing, all of it has been given back.
-    pub async fn suspend(&mut self, ask: Suspend) -> Result<Result<Vec<Held>, Error>, Halt> {
-        let (n, answer) = self.carry(ask.effect(), Origin::Guest).await?;
+    pub async fn suspend(
+        &mut self,
+        ask: Suspend,
+    ) -> Result<Result<Vec<GuestSuspension>, Error>, Halt> {
+        let (n, answer) = self.execute(ask.effect(), Origin::Guest).await?;
         let holds = match answer {
-            Ok(answer) => taken::<Suspend>(answer)?,
+            Ok(answer) => unwrap_answer::<Suspend>(answer)?,
             // It may have been applied before it failed. What was never applied costs one read.
             // mutant unknown-suspend-not-released: self.give_back(n).await; ~>
             Err(error) => {
@@ -35,11 +38,15 @@ impl Run {
             self.give_back(n).await;
             return Ok(Err(error.clone()));
         }
-        let number = |hold: &suspend_flux::Hold| match &hold.end {
-            HoldEnd::LeftAlone(why) => Ok(Held::LeftAlone(why.clone())),
-            HoldEnd::Suspended(_) | HoldEnd::Failed { .. } | HoldEnd::Untried => {
+        let number = |hold: &suspend_flux::SuspendResult| match &hold.outcome {
+            SuspendOutcome::AlreadySuspended(why) => {
+                Ok(GuestSuspension::AlreadySuspended(why.clone()))
+            }
+            SuspendOutcome::Suspended(_)
+            | SuspendOutcome::Failed { .. }
+            | SuspendOutcome::NotTried => {
                 let id = self.state.suspensions.id(n, &hold.target);
-                id.map(Held::Suspended).ok_or_else(|| {
+                id.map(GuestSuspension::Suspended).ok_or_else(|| {
                     Halt::Broken(format!(
                         "the backend suspended {}, which it had not read",
                         hold.target
@@ -58,9 +65,9 @@ impl Run {
         let Some(release) = self.state.suspensions.release(id).cloned() else {
             return Ok(Err(Error::Invalid("there is no such suspension".into())));
         };
-        let (_, answer) = self.carry(release.effect(), Origin::Guest).await?;
+        let (_, answer) = self.execute(release.effect(), Origin::Guest).await?;
         Ok(match answer {
-            Ok(answer) => Ok(taken::<Resume>(answer)?),
+            Ok(answer) => Ok(unwrap_answer::<Resume>(answer)?),
             Err(error) => Err(error),
         })
     }
@@ -79,7 +86,7 @@ impl Run {
         self.record.pass(&mut self.state);
         for id in self.state.suspensions.open_of(n) {
             if let Some(release) = self.state.suspensions.release(id).cloned() {
-                drop(Box::pin(self.carry(release.effect(), Origin::Host)).await);
+                drop(Box::pin(self.execute(release.effect(), Origin::Host)).await);
             }
         }
     }

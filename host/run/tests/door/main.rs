@@ -5,16 +5,18 @@ mod stage;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use salve_core::effect::delete_replicationsources::{Deletion, End};
-use salve_core::effect::query_pods::Pods;
+use salve_core::effect::delete_replicationsources::{Deletion, DeletionOutcome};
+use salve_core::effect::query_pods::ListPods;
 use salve_core::effect::restart_deployment::Restarted;
 use salve_core::effect::run::{Level, Note, Sleep};
-use salve_core::effect::{Answer, Effect, Touch};
+use salve_core::effect::{Answer, Effect, Write};
 use salve_core::grants::{Grants, Layer};
-use salve_core::journal::{Ending, Entry, Failure, Recovery};
+use salve_core::journal::{Entry, Failure, GuestExit, Recovery};
 use salve_core::outcome::{Error, Fault};
 use salve_core::report::{Concluded, Verdict};
-use salve_run::{Acted, Halt, InMemory, Journal, Mode, Nobody, Person, Run, Setting, Stop};
+use salve_run::{
+    ApplyOutcome, Halt, InMemory, Journal, Mode, NoObserver, Observer, Run, RunContext, Stop,
+};
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -24,7 +26,7 @@ use stage::*;
 #[tokio::test]
 async fn a_denial_is_an_answer_that_reaches_nobody_but_the_journal() {
     let mut told = live([]);
-    let answer = told.run.perform(restart("kube-system")).await.unwrap();
+    let answer = told.run.call(restart("kube-system")).await.unwrap();
     assert!(matches!(answer, Err(Error::Denied(_))));
     assert!(asked(&told).is_empty());
     assert!(matches!(told.journal.entries().last(), Some(Entry::Done(d)) if d.denial.is_some()));
@@ -34,7 +36,7 @@ async fn a_denial_is_an_answer_that_reaches_nobody_but_the_journal() {
 async fn a_name_that_is_none_is_refused_before_anybody_sees_it() {
     let mut told = live([]);
     for namespace in ["media/../kube-system", "media%2f", "", "me\0dia"] {
-        let answer = told.run.perform(Pods { namespaces: vec![namespace.into()] }).await.unwrap();
+        let answer = told.run.call(ListPods { namespaces: vec![namespace.into()] }).await.unwrap();
         assert!(matches!(answer, Err(Error::Invalid(_))), "{namespace:?}");
     }
     assert!(asked(&told).is_empty());
@@ -62,16 +64,16 @@ impl Journal for Interleaved {
 #[tokio::test]
 async fn a_write_leaves_only_after_its_entry_is_on_the_disk() {
     let backend = Arc::new(Scripted::default());
-    let setting = Setting {
+    let setting = RunContext {
         backend: backend.clone(),
         clock: Arc::new(Ticks::default()),
         journal: Box::new(Interleaved(backend.clone())),
-        person: Box::new(Nobody),
+        observer: Box::new(NoObserver),
         stop: Stop::default(),
         mode: Mode::Live,
     };
     let mut run = Run::begin(setting, header()).unwrap();
-    run.perform(restart("media")).await.unwrap().unwrap();
+    run.call(restart("media")).await.unwrap().unwrap();
     let name = "restart-deployment.restart";
     assert_eq!(
         *backend.asked.lock().unwrap(),
@@ -95,20 +97,20 @@ impl Journal for Full {
 #[tokio::test]
 async fn a_full_disk_stops_the_run_before_the_next_write_and_releases_what_is_suspended() {
     let backend = Arc::new(Scripted::default());
-    let setting = Setting {
+    let setting = RunContext {
         backend: backend.clone(),
         clock: Arc::new(Ticks::default()),
         journal: Box::new(Full(5)),
-        person: Box::new(Nobody),
+        observer: Box::new(NoObserver),
         stop: Stop::default(),
         mode: Mode::Live,
     };
     let mut run = Run::begin(setting, header()).unwrap();
     hold(&mut run).await;
-    let halt = run.perform(restart("media")).await.unwrap_err();
+    let halt = run.call(restart("media")).await.unwrap_err();
     assert!(matches!(&halt, Halt::Broken(text) if text.contains("disk full")), "{halt}");
     let closing =
-        run.finish(Ending::Failed(Failure { fault: Fault::Host, text: halt.to_string() })).await;
+        run.finish(GuestExit::Failed(Failure { fault: Fault::Host, text: halt.to_string() })).await;
     assert_eq!(closing.verdict, Verdict::Failed(Fault::Host));
     let asked = backend.asked.lock().unwrap();
     assert!(!asked.contains(&"act restart-deployment.restart".to_owned()));
@@ -121,22 +123,22 @@ async fn no_run_is_a_success_whose_end_is_not_on_the_disk() {
     let mut room = 1;
     loop {
         let backend = Arc::new(Scripted::default());
-        let setting = Setting {
+        let setting = RunContext {
             backend: backend.clone(),
             clock: Arc::new(Ticks::default()),
             journal: Box::new(Full(room)),
-            person: Box::new(Nobody),
+            observer: Box::new(NoObserver),
             stop: Stop::default(),
             mode: Mode::Live,
         };
         let mut run = Run::begin(setting, header()).unwrap();
         let done = async {
             run.suspend(suspend()).await?.unwrap();
-            run.perform(restart("media")).await?.unwrap();
+            run.call(restart("media")).await?.unwrap();
             Ok::<_, Halt>(concluded(Concluded::NothingToDo, vec![]))
         };
         let ending = done.await.unwrap_or_else(|halt| {
-            Ending::Failed(Failure { fault: Fault::Host, text: halt.to_string() })
+            GuestExit::Failed(Failure { fault: Fault::Host, text: halt.to_string() })
         });
         let closing = run.finish(ending).await;
         let asked = backend.asked.lock().unwrap();
@@ -152,9 +154,9 @@ async fn no_run_is_a_success_whose_end_is_not_on_the_disk() {
             closing.verdict,
             Verdict::Failed(Fault::Host),
             "room for {room}: {}",
-            closing.sentence
+            closing.summary
         );
-        assert!(closing.sentence.contains("disk full"), "{}", closing.sentence);
+        assert!(closing.summary.contains("disk full"), "{}", closing.summary);
         room += 1;
     }
     assert!(room > 10, "the disk gave out {room} times");
@@ -162,13 +164,13 @@ async fn no_run_is_a_success_whose_end_is_not_on_the_disk() {
 
 #[tokio::test]
 async fn a_conflict_is_prepared_anew_and_each_attempt_stands_in_the_journal() {
-    let again = || Acted::Conflict {
-        sofar: None,
-        rest: Touch::Restart(restart("media")),
+    let again = || ApplyOutcome::Conflict {
+        completed: None,
+        rest: Write::Restart(restart("media")),
         message: "changed".into(),
     };
     let mut told = live([again(), again()]);
-    told.run.perform(restart("media")).await.unwrap().unwrap();
+    told.run.call(restart("media")).await.unwrap().unwrap();
     let attempts: Vec<_> = told
         .journal
         .entries()
@@ -180,24 +182,34 @@ async fn a_conflict_is_prepared_anew_and_each_attempt_stands_in_the_journal() {
 
 #[tokio::test]
 async fn a_set_deleted_in_part_is_answered_whole_and_in_its_order() {
-    let part = Acted::Conflict {
-        sofar: Some(Answer::Delete(vec![deletion(&frozen("b"), End::Deleted)])),
-        rest: Touch::Delete(delete(&["a", "c"])),
+    let part = ApplyOutcome::Conflict {
+        completed: Some(Answer::Delete(vec![deletion(&frozen("b"), DeletionOutcome::Deleted)])),
+        rest: Write::Delete(delete(&["a", "c"])),
         message: "changed".into(),
     };
-    let then = Acted::Done(Ok(Answer::Delete(vec![deletion(&frozen("c"), End::Changed)])));
+    let then = ApplyOutcome::Done(Ok(Answer::Delete(vec![deletion(
+        &frozen("c"),
+        DeletionOutcome::Changed,
+    )])));
     let mut told = live([part, then]);
-    let answer = told.run.perform(delete(&["a", "b", "c"])).await.unwrap().unwrap();
-    let ends: Vec<_> = answer.iter().map(|d| (d.object.name.as_str(), d.end)).collect();
-    assert_eq!(ends, [("a", End::Refused), ("b", End::Deleted), ("c", End::Changed)]);
+    let answer = told.run.call(delete(&["a", "b", "c"])).await.unwrap().unwrap();
+    let ends: Vec<_> = answer.iter().map(|d| (d.object.name.as_str(), d.outcome)).collect();
+    assert_eq!(
+        ends,
+        [
+            ("a", DeletionOutcome::Rejected),
+            ("b", DeletionOutcome::Deleted),
+            ("c", DeletionOutcome::Changed)
+        ]
+    );
 }
 
 #[tokio::test]
 async fn a_suspension_is_given_back_however_the_guest_ends() {
     for ending in [
         concluded(Concluded::NotFixed, vec![]),
-        Ending::Failed(Failure { fault: Fault::Guest, text: "trap".into() }),
-        Ending::Failed(Failure { fault: Fault::Cluster, text: "gone".into() }),
+        GuestExit::Failed(Failure { fault: Fault::Guest, text: "trap".into() }),
+        GuestExit::Failed(Failure { fault: Fault::Cluster, text: "gone".into() }),
     ] {
         let mut told = live([]);
         hold(&mut told.run).await;
@@ -220,18 +232,18 @@ async fn resuming_twice_sends_one_request() {
 
 #[tokio::test]
 async fn a_suspension_that_cannot_be_given_back_is_said_loudly() {
-    let silent = || Acted::Done(Err(Error::Unavailable("silent".into())));
-    let ok = Acted::Done(Ok(Answer::Suspend(vec![suspended(&app("plex"))])));
+    let silent = || ApplyOutcome::Done(Err(Error::Unavailable("silent".into())));
+    let ok = ApplyOutcome::Done(Ok(Answer::Suspend(vec![suspended(&app("plex"))])));
     let mut told = live([ok].into_iter().chain(std::iter::repeat_with(silent).take(50)));
     hold(&mut told.run).await;
     let closing = told.run.finish(concluded(Concluded::Fixed, vec![])).await;
-    assert_eq!((closing.verdict, closing.open.len()), (Verdict::LeftOpen, 1));
-    assert!(closing.sentence.contains("Kustomization media/plex"), "{}", closing.sentence);
+    assert_eq!((closing.verdict, closing.open.len()), (Verdict::ActionRequired, 1));
+    assert!(closing.summary.contains("Kustomization media/plex"), "{}", closing.summary);
 }
 
 #[tokio::test]
 async fn a_suspend_whose_fate_is_unknown_is_given_back_at_once() {
-    let mut told = live([Acted::Done(Err(Error::Unavailable("drain".into())))]);
+    let mut told = live([ApplyOutcome::Done(Err(Error::Unavailable("drain".into())))]);
     assert!(told.run.suspend(suspend()).await.unwrap().is_err());
     assert_eq!(asked(&told).last().unwrap(), "act suspend-flux.resume");
     assert!(told.run.open().is_empty());
@@ -240,10 +252,10 @@ async fn a_suspend_whose_fate_is_unknown_is_given_back_at_once() {
 #[tokio::test]
 async fn fixed_is_not_believed_without_proof_of_our_own() {
     let mut told = live([]);
-    told.run.perform(restart("media")).await.unwrap().unwrap();
-    told.run.perform(Pods { namespaces: vec!["media".into()] }).await.unwrap().unwrap();
+    told.run.call(restart("media")).await.unwrap().unwrap();
+    told.run.call(ListPods { namespaces: vec!["media".into()] }).await.unwrap().unwrap();
     // No pods at all show nothing.
-    let n = told.run.recorded();
+    let n = told.run.last_entry();
     let closing = told.run.finish(concluded(Concluded::Fixed, vec![n])).await;
     assert_eq!(closing.verdict, Verdict::NotFixed);
 }
@@ -251,22 +263,22 @@ async fn fixed_is_not_believed_without_proof_of_our_own() {
 #[tokio::test]
 async fn a_plan_sends_no_write_and_ends_at_the_first_wait_after_one() {
     let mut told = told(Mode::Plan, Scripted::default());
-    told.run.perform(Sleep { milliseconds: 10 }).await.unwrap().unwrap();
+    told.run.call(Sleep { milliseconds: 10 }).await.unwrap().unwrap();
     let id = hold(&mut told.run).await;
-    told.run.perform(delete(&["a"])).await.unwrap().unwrap();
+    told.run.call(delete(&["a"])).await.unwrap().unwrap();
     assert_eq!(told.run.open().len(), 1, "a plan says what it would give back");
     told.run.resume(id).await.unwrap().unwrap();
-    let halt = told.run.perform(Sleep { milliseconds: 10 }).await.unwrap_err();
+    let halt = told.run.call(Sleep { milliseconds: 10 }).await.unwrap_err();
     assert!(matches!(halt, Halt::PlanEnds(_)));
     assert!(asked(&told).iter().all(|a| !a.starts_with("act")), "{:?}", asked(&told));
-    let closing = told.run.finish(Ending::PlanEnds("waits".into())).await;
+    let closing = told.run.finish(GuestExit::PlanEnds("waits".into())).await;
     assert_eq!((closing.verdict, closing.open.len()), (Verdict::Planned, 0));
 }
 
 #[tokio::test]
 async fn a_diagnosis_touches_nothing_whatever_is_granted() {
     let mut told = told(Mode::Diagnosis, Scripted::default());
-    assert!(matches!(told.run.perform(restart("media")).await.unwrap(), Err(Error::Denied(_))));
+    assert!(matches!(told.run.call(restart("media")).await.unwrap(), Err(Error::Denied(_))));
     assert!(matches!(told.run.suspend(suspend()).await.unwrap(), Err(Error::Denied(_))));
     assert!(asked(&told).is_empty());
 }
@@ -277,20 +289,20 @@ async fn stopping_ends_a_look_that_hangs_and_still_releases() {
     hold(&mut told.run).await;
     let stop = told.stop.clone();
     let (halt, ()) =
-        tokio::join!(told.run.perform(Pods { namespaces: vec!["media".into()] }), async {
+        tokio::join!(told.run.call(ListPods { namespaces: vec!["media".into()] }), async {
             stop.request()
         });
     assert_eq!(halt.unwrap_err(), Halt::Stopped);
-    assert_eq!(told.run.perform(restart("media")).await.unwrap_err(), Halt::Stopped);
+    assert_eq!(told.run.call(restart("media")).await.unwrap_err(), Halt::Stopped);
     let closing = told.run.finish(concluded(Concluded::NotFixed, vec![])).await;
     assert!(closing.open.is_empty());
 }
 
 #[tokio::test]
 async fn a_maximum_counts_attempts_whatever_they_came_to() {
-    let mut told = live([Acted::Done(Err(Error::Unavailable("silent".into())))]);
-    assert!(told.run.perform(restart("media")).await.unwrap().is_err());
-    let second = told.run.perform(restart("media")).await.unwrap();
+    let mut told = live([ApplyOutcome::Done(Err(Error::Unavailable("silent".into())))]);
+    assert!(told.run.call(restart("media")).await.unwrap().is_err());
+    let second = told.run.call(restart("media")).await.unwrap();
     assert!(
         matches!(&second, Err(Error::Denied(text)) if text.contains("allows 1 restarts")),
         "{second:?}"
@@ -300,7 +312,7 @@ async fn a_maximum_counts_attempts_whatever_they_came_to() {
 #[tokio::test(start_paused = true)]
 async fn a_call_that_never_answers_has_a_deadline() {
     let mut told = told(Mode::Live, Scripted { hangs: true, ..Scripted::default() });
-    let answer = told.run.perform(Pods { namespaces: vec!["media".into()] }).await.unwrap();
+    let answer = told.run.call(ListPods { namespaces: vec!["media".into()] }).await.unwrap();
     assert!(
         matches!(&answer, Err(Error::Unavailable(text)) if text.contains("no answer within")),
         "{answer:?}"
@@ -311,7 +323,7 @@ async fn a_call_that_never_answers_has_a_deadline() {
 async fn stopping_twice_abandons_a_write_that_hangs_and_leaves_it_open_in_the_journal() {
     let mut told = told(Mode::Live, Scripted { act_hangs: true, ..Scripted::default() });
     let stop = told.stop.clone();
-    let (halt, ()) = tokio::join!(told.run.perform(restart("media")), async {
+    let (halt, ()) = tokio::join!(told.run.call(restart("media")), async {
         stop.request();
         stop.request();
     });
@@ -325,9 +337,9 @@ async fn stopping_twice_abandons_a_write_that_hangs_and_leaves_it_open_in_the_jo
 
 #[tokio::test]
 async fn an_object_made_anew_between_two_attempts_is_given_back_as_the_one_that_was_suspended() {
-    let again = Acted::Conflict {
-        sofar: None,
-        rest: Touch::Suspend(suspend()),
+    let again = ApplyOutcome::Conflict {
+        completed: None,
+        rest: Write::Suspend(suspend()),
         message: "made anew".into(),
     };
     let mut told = live([again]);
@@ -340,14 +352,14 @@ async fn an_object_made_anew_between_two_attempts_is_given_back_as_the_one_that_
 /// A terminal that has gone away in the worst manner.
 struct Gone;
 
-impl Person for Gone {
-    fn begins(&mut self, _: &Effect) {
+impl Observer for Gone {
+    fn on_start(&mut self, _: &Effect) {
         panic!("nobody reads this");
     }
-    fn hears(&mut self, _: &Entry) {
+    fn on_entry(&mut self, _: &Entry) {
         panic!("nobody reads this");
     }
-    fn is_asked(&mut self, _: &str) -> BoxFuture<'static, Option<bool>> {
+    fn ask(&mut self, _: &str) -> BoxFuture<'static, Option<bool>> {
         async { None }.boxed()
     }
 }
@@ -355,11 +367,11 @@ impl Person for Gone {
 #[tokio::test]
 async fn a_person_who_is_gone_keeps_nothing_suspended() {
     let backend = Arc::new(Scripted::default());
-    let setting = Setting {
+    let setting = RunContext {
         backend: backend.clone(),
         clock: Arc::new(Ticks::default()),
         journal: Box::new(InMemory::default()),
-        person: Box::new(Gone),
+        observer: Box::new(Gone),
         stop: Stop::default(),
         mode: Mode::Live,
     };
@@ -375,7 +387,7 @@ async fn a_silent_cluster_does_not_keep_a_run_from_ending() {
     hold(&mut told.run).await;
     told.backend.silent.store(true, Ordering::SeqCst);
     let closing = told.run.finish(concluded(Concluded::NotFixed, vec![])).await;
-    assert_eq!((closing.verdict, closing.open.len()), (Verdict::LeftOpen, 1));
+    assert_eq!((closing.verdict, closing.open.len()), (Verdict::ActionRequired, 1));
 }
 
 #[tokio::test]
@@ -385,18 +397,18 @@ async fn a_guest_that_waits_for_ever_is_ended_and_what_it_holds_is_given_back() 
     let mut halt = None;
     // Its hour and ten minutes more, in waits of half an hour.
     for waits in 1..=3 {
-        halt = told.run.perform(Sleep { milliseconds: 1_800_000 }).await.err();
+        halt = told.run.call(Sleep { milliseconds: 1_800_000 }).await.err();
         assert_eq!(halt.is_some(), waits == 3, "after {waits} waits: {halt:?}");
     }
     assert!(matches!(&halt, Some(Halt::Late(text)) if text.contains("70 min")), "{halt:?}");
     assert!(
-        matches!(told.run.perform(restart("media")).await, Err(Halt::Late(_))),
+        matches!(told.run.call(restart("media")).await, Err(Halt::Late(_))),
         "nor does it go on"
     );
     assert!(!asked(&told).contains(&"act restart-deployment.restart".into()));
     let closing = told
         .run
-        .finish(Ending::Failed(Failure { fault: Fault::Guest, text: halt.unwrap().to_string() }))
+        .finish(GuestExit::Failed(Failure { fault: Fault::Guest, text: halt.unwrap().to_string() }))
         .await;
     assert!(
         closing.open.is_empty() && closing.verdict == Verdict::Failed(Fault::Guest),
@@ -411,7 +423,7 @@ async fn a_guest_that_floods_the_record_is_ended() {
     let mut halt = None;
     for _ in 0..20_000 {
         if let Err(end) =
-            told.run.perform(Note { level: Level::Info, text: "x".repeat(16 << 10) }).await
+            told.run.call(Note { level: Level::Info, text: "x".repeat(16 << 10) }).await
         {
             halt = Some(end);
             break;
@@ -432,16 +444,19 @@ async fn who_insists_during_a_release_does_not_lose_it() {
 #[tokio::test]
 async fn while_another_run_holds_the_cluster_nothing_is_touched() {
     let mut told = told(Mode::Live, Scripted { held_by: Some("0badcafe"), ..Scripted::default() });
-    told.run.perform(Pods { namespaces: vec!["media".into()] }).await.unwrap().unwrap();
-    let halt = told.run.perform(restart("media")).await.unwrap_err();
-    assert!(matches!(&halt, Halt::Held(error) if error.text().contains("0badcafe")), "{halt}");
-    assert_eq!(asked(&told), ["query-pods.pods"]);
+    told.run.call(ListPods { namespaces: vec!["media".into()] }).await.unwrap().unwrap();
+    let halt = told.run.call(restart("media")).await.unwrap_err();
+    assert!(
+        matches!(&halt, Halt::ClusterLocked(error) if error.text().contains("0badcafe")),
+        "{halt}"
+    );
+    assert_eq!(asked(&told), ["query-pods.list-pods"]);
 }
 
 #[tokio::test]
 async fn the_cluster_is_taken_once_and_given_back_at_the_end() {
     let mut told = live([]);
-    told.run.perform(restart("media")).await.unwrap().unwrap();
+    told.run.call(restart("media")).await.unwrap().unwrap();
     hold(&mut told.run).await;
     told.run.finish(concluded(Concluded::NotFixed, vec![])).await;
     let leases: Vec<_> = told
@@ -454,28 +469,28 @@ async fn the_cluster_is_taken_once_and_given_back_at_the_end() {
 }
 
 /// The entries of a run that dies in `act` of its `nth` touch.
-async fn died(nth: usize, touches: impl AsyncFnOnce(&mut Run)) -> Vec<Entry> {
+async fn died(nth: usize, writes: impl AsyncFnOnce(&mut Run)) -> Vec<Entry> {
     let mut told =
         told(Mode::Live, Scripted { dies_at: Mutex::new(Some(nth)), ..Scripted::default() });
     let died = told.backend.died.clone();
     tokio::select! {
         biased;
         () = died.notified() => {}
-        () = touches(&mut told.run) => panic!("it did not die"),
+        () = writes(&mut told.run) => panic!("it did not die"),
     }
     told.journal.entries()
 }
 
 /// Takes the run up on a backend that does as it is told, and calls the guest anew.
-fn taken_up(entries: Vec<Entry>, backend: Scripted, today: Grants) -> Told {
+fn is_recovery(entries: Vec<Entry>, backend: Scripted, today: Grants) -> Told {
     let backend = Arc::new(backend);
     let journal = InMemory::default();
     let stop = Stop::default();
-    let setting = Setting {
+    let setting = RunContext {
         backend: backend.clone(),
         clock: Arc::new(Ticks::default()),
         journal: Box::new(journal.clone()),
-        person: Box::new(Nobody),
+        observer: Box::new(NoObserver),
         stop: stop.clone(),
         mode: Mode::Live,
     };
@@ -493,27 +508,27 @@ fn taken_up(entries: Vec<Entry>, backend: Scripted, today: Grants) -> Told {
 #[tokio::test]
 async fn what_was_recorded_is_answered_and_not_performed_again() {
     let entries = died(2, async |run| {
-        run.perform(restart("media")).await.unwrap().unwrap();
-        run.perform(delete(&["a", "b"])).await.unwrap().unwrap();
+        run.call(restart("media")).await.unwrap().unwrap();
+        run.call(delete(&["a", "b"])).await.unwrap().unwrap();
     })
     .await;
     // Of the deletion nobody knows: it is settled by reading first.
-    let gone = Acted::Done(Ok(Answer::Delete(vec![
-        deletion(&frozen("a"), End::Deleted),
-        deletion(&frozen("b"), End::Deleted),
+    let gone = ApplyOutcome::Done(Ok(Answer::Delete(vec![
+        deletion(&frozen("a"), DeletionOutcome::Deleted),
+        deletion(&frozen("b"), DeletionOutcome::Deleted),
     ])));
-    let mut again = taken_up(
+    let mut again = is_recovery(
         entries,
         Scripted { settles: Mutex::new(VecDeque::from([gone])), ..Scripted::default() },
         Grants::default(),
     );
-    let restarted = again.run.perform(restart("media")).await.unwrap().unwrap();
+    let restarted = again.run.call(restart("media")).await.unwrap().unwrap();
     assert_eq!(restarted, Restarted { at: 5, old_pods: vec![] });
     assert!(asked(&again).is_empty(), "{:?}", asked(&again));
-    let deletions = again.run.perform(delete(&["a", "b"])).await.unwrap().unwrap();
-    assert!(deletions.iter().all(|d| d.end == End::Deleted));
+    let deletions = again.run.call(delete(&["a", "b"])).await.unwrap().unwrap();
+    assert!(deletions.iter().all(|d| d.outcome == DeletionOutcome::Deleted));
     assert_eq!(asked(&again), ["settle delete-replicationsources.delete"]);
-    again.run.perform(delete(&["c"])).await.unwrap().unwrap();
+    again.run.call(delete(&["c"])).await.unwrap().unwrap();
     assert!(
         asked(&again).contains(&"act delete-replicationsources.delete".to_owned()),
         "from here on it is new"
@@ -523,18 +538,22 @@ async fn what_was_recorded_is_answered_and_not_performed_again() {
 #[tokio::test]
 async fn a_request_to_reconcile_that_is_sent_again_is_the_same_request() {
     let stamps = |entries: &[Entry]| {
-        entries.iter().filter_map(Entry::opened).map(|opened| opened.prior.at).collect::<Vec<_>>()
+        entries
+            .iter()
+            .filter_map(Entry::opened)
+            .map(|opened| opened.observed.at)
+            .collect::<Vec<_>>()
     };
     let entries = died(2, async |run| {
-        run.perform(reconcile()).await.unwrap().unwrap();
-        drop(run.perform(reconcile()).await);
+        run.call(reconcile()).await.unwrap().unwrap();
+        drop(run.call(reconcile()).await);
     })
     .await;
     let [first, second] = stamps(&entries)[..] else { panic!("two requests: {entries:?}") };
     assert_ne!(first, second, "a controller would take two requests of one time for one");
-    let mut again = taken_up(entries.clone(), Scripted::default(), Grants::default());
+    let mut again = is_recovery(entries.clone(), Scripted::default(), Grants::default());
     for _ in 0..2 {
-        again.run.perform(reconcile()).await.unwrap().unwrap();
+        again.run.call(reconcile()).await.unwrap().unwrap();
     }
     assert_eq!(asked(&again).last().unwrap(), "act reconcile-flux.reconcile");
     assert_eq!(
@@ -546,48 +565,49 @@ async fn a_request_to_reconcile_that_is_sent_again_is_the_same_request() {
 
 #[tokio::test]
 async fn what_is_left_of_an_effect_in_doubt_needs_todays_leave_too() {
-    let entries = died(1, async |run| drop(run.perform(delete(&["a", "b"])).await)).await;
+    let entries = died(1, async |run| drop(run.call(delete(&["a", "b"])).await)).await;
     let half = || {
-        let sofar = Some(Answer::Delete(vec![deletion(&frozen("a"), End::Deleted)]));
-        Mutex::new(VecDeque::from([Acted::Conflict {
-            sofar,
-            rest: Touch::Delete(delete(&["b"])),
+        let completed =
+            Some(Answer::Delete(vec![deletion(&frozen("a"), DeletionOutcome::Deleted)]));
+        Mutex::new(VecDeque::from([ApplyOutcome::Conflict {
+            completed,
+            rest: Write::Delete(delete(&["b"])),
             message: "1 of 2 was still there".into(),
         }]))
     };
-    let ends = |answer: Vec<Deletion>| answer.iter().map(|d| d.end).collect::<Vec<_>>();
+    let ends = |answer: Vec<Deletion>| answer.iter().map(|d| d.outcome).collect::<Vec<_>>();
 
-    let mut allowed = taken_up(
+    let mut allowed = is_recovery(
         entries.clone(),
         Scripted { settles: half(), ..Scripted::default() },
         Grants::default(),
     );
     assert_eq!(
-        ends(allowed.run.perform(delete(&["a", "b"])).await.unwrap().unwrap()),
-        [End::Deleted, End::Deleted]
+        ends(allowed.run.call(delete(&["a", "b"])).await.unwrap().unwrap()),
+        [DeletionOutcome::Deleted, DeletionOutcome::Deleted]
     );
 
     let nothing = Grants { layers: vec![Layer { source: "today.yaml".into(), grants: vec![] }] };
     let mut denied =
-        taken_up(entries, Scripted { settles: half(), ..Scripted::default() }, nothing);
-    let answer = denied.run.perform(delete(&["a", "b"])).await.unwrap().unwrap();
+        is_recovery(entries, Scripted { settles: half(), ..Scripted::default() }, nothing);
+    let answer = denied.run.call(delete(&["a", "b"])).await.unwrap().unwrap();
     assert!(answer[1].message.as_ref().unwrap().contains("today.yaml"), "{answer:?}");
-    assert_eq!(ends(answer), [End::Deleted, End::Refused]);
+    assert_eq!(ends(answer), [DeletionOutcome::Deleted, DeletionOutcome::Rejected]);
     assert!(asked(&denied).iter().all(|asked| !asked.starts_with("act")), "{:?}", asked(&denied));
 }
 
 #[tokio::test]
 async fn attempts_before_a_crash_count_towards_todays_maximum() {
     let entries = died(2, async |run| {
-        run.perform(delete(&["a", "b"])).await.unwrap().unwrap();
-        drop(run.perform(restart("media")).await);
+        run.call(delete(&["a", "b"])).await.unwrap().unwrap();
+        drop(run.call(restart("media")).await);
     })
     .await;
-    let mut again = taken_up(entries, Scripted::default(), Grants::default());
-    again.run.perform(delete(&["a", "b"])).await.unwrap().unwrap();
-    drop(again.run.perform(restart("media")).await);
+    let mut again = is_recovery(entries, Scripted::default(), Grants::default());
+    again.run.call(delete(&["a", "b"])).await.unwrap().unwrap();
+    drop(again.run.call(restart("media")).await);
     // Three in a run, two before the crash.
-    let more = again.run.perform(delete(&["c", "d"])).await.unwrap();
+    let more = again.run.call(delete(&["c", "d"])).await.unwrap();
     assert!(
         matches!(&more, Err(Error::Denied(text)) if text.contains("allows 3 deletions")),
         "{more:?}"
@@ -596,9 +616,9 @@ async fn attempts_before_a_crash_count_towards_todays_maximum() {
 
 #[tokio::test]
 async fn a_guest_that_asks_for_something_else_is_stopped_before_anything_is_sent() {
-    let entries = died(1, async |run| drop(run.perform(restart("media")).await)).await;
-    let mut again = taken_up(entries, Scripted::default(), Grants::default());
-    let halt = again.run.perform(delete(&["a"])).await.unwrap_err();
+    let entries = died(1, async |run| drop(run.call(restart("media")).await)).await;
+    let mut again = is_recovery(entries, Scripted::default(), Grants::default());
+    let halt = again.run.call(delete(&["a"])).await.unwrap_err();
     assert!(
         matches!(&halt, Halt::Diverged { expected, got, .. } if expected.contains("restart") && got.contains("delete")),
         "{halt}"
@@ -608,9 +628,9 @@ async fn a_guest_that_asks_for_something_else_is_stopped_before_anything_is_sent
 
 #[tokio::test]
 async fn a_guest_that_asks_the_same_of_something_else_is_stopped_too() {
-    let entries = died(1, async |run| drop(run.perform(delete(&["a"])).await)).await;
-    let mut again = taken_up(entries, Scripted::default(), Grants::default());
-    let halt = again.run.perform(delete(&["b"])).await.unwrap_err();
+    let entries = died(1, async |run| drop(run.call(delete(&["a"])).await)).await;
+    let mut again = is_recovery(entries, Scripted::default(), Grants::default());
+    let halt = again.run.call(delete(&["b"])).await.unwrap_err();
     assert!(
         matches!(&halt, Halt::Diverged { expected, got, .. } if expected.contains("\"a\"") && got.contains("\"b\"")),
         "{halt}"
@@ -622,12 +642,12 @@ async fn a_guest_that_asks_the_same_of_something_else_is_stopped_too() {
 async fn a_suspend_that_was_made_before_the_crash_is_given_back_by_whoever_takes_it_up() {
     let entries = died(2, async |run| {
         hold(run).await;
-        drop(run.perform(restart("media")).await);
+        drop(run.call(restart("media")).await);
     })
     .await;
-    let again = taken_up(entries, Scripted::default(), Grants::default());
+    let again = is_recovery(entries, Scripted::default(), Grants::default());
     let backend = again.backend.clone();
-    let closing = again.run.finish(Ending::Died(None)).await;
+    let closing = again.run.finish(GuestExit::Died(None)).await;
     assert!(closing.is_whole() && closing.verdict == Verdict::NotFixed, "{closing:?}");
     assert!(backend.asked.lock().unwrap().contains(&"act suspend-flux.resume".to_owned()));
 }

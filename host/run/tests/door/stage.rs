@@ -3,21 +3,26 @@
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use salve_core::Millis;
-use salve_core::effect::delete_replicationsources::{Delete, Deletion, End, Frozen, Pace};
+use salve_core::effect::delete_replicationsources::{
+    Delete, Deletion, DeletionOutcome, DeletionTarget, Pacing,
+};
 use salve_core::effect::host::Acquired;
-use salve_core::effect::reconcile_flux::{Reconcile, Reconciled};
+use salve_core::effect::reconcile_flux::{Reconcile, Reconciliation};
 use salve_core::effect::restart_deployment::{Restart, Restarted, Strategy};
 use salve_core::effect::shared::{FluxKind, FluxRef, ObjectRef};
-use salve_core::effect::suspend_flux::{Hold, HoldEnd, Prior as Was, Resumed, Suspend, Suspended};
-use salve_core::effect::{Answer, Look, Touch};
+use salve_core::effect::suspend_flux::{
+    PreviousSuspend, Resumed, Suspend, SuspendOutcome, SuspendResult, Suspended,
+};
+use salve_core::effect::{Answer, Read, Write};
 use salve_core::footprint::Footprint;
 use salve_core::glob::Glob;
 use salve_core::grants::{Grant, Grants, Layer, Max};
-use salve_core::journal::{Ending, FORMAT, Header, Prior};
+use salve_core::journal::{FORMAT, GuestExit, Header, ObservedState};
 use salve_core::outcome::Error;
 use salve_core::report::{Concluded, Conclusion};
 use salve_run::{
-    Acted, Backend, Clock, Held, InMemory, Mode, Nobody, Person, Prepared, Run, Setting, Stop,
+    ApplyOutcome, Backend, Clock, GuestSuspension, InMemory, Mode, NoObserver, Observer, Prepared,
+    Run, RunContext, Stop,
 };
 use serde_json::json;
 use std::collections::VecDeque;
@@ -28,8 +33,8 @@ use std::time::Duration;
 /// Answers touches from a script, and writes down what it was asked.
 #[derive(Default)]
 pub struct Scripted {
-    pub acts: Mutex<VecDeque<Acted>>,
-    pub settles: Mutex<VecDeque<Acted>>,
+    pub acts: Mutex<VecDeque<ApplyOutcome>>,
+    pub settles: Mutex<VecDeque<ApplyOutcome>>,
     pub asked: Mutex<Vec<String>>,
     /// The touch whose `act` never answers, because the process dies in it.
     pub dies_at: Mutex<Option<usize>>,
@@ -47,22 +52,22 @@ pub struct Scripted {
 
 impl Scripted {
     /// The Lease is free, and nobody counts who asks for it.
-    fn leased(&self, touch: &Touch) -> Option<Result<Answer, Error>> {
-        match touch {
-            Touch::AcquireLease(_) => Some(match &self.held_by {
+    fn leased(&self, write: &Write) -> Option<Result<Answer, Error>> {
+        match write {
+            Write::AcquireLease(_) => Some(match &self.held_by {
                 Some(other) => Err(Error::Conflict(format!("run {other} holds this cluster"))),
                 None => Ok(Answer::AcquireLease(Acquired {
                     namespace: "salve".into(),
                     uid: "l".into(),
                 })),
             }),
-            Touch::ReleaseLease(_) => Some(Ok(Answer::ReleaseLease(()))),
-            Touch::Suspend(_)
-            | Touch::Resume(_)
-            | Touch::Reconcile(_)
-            | Touch::Delete(_)
-            | Touch::Recreate(_)
-            | Touch::Restart(_) => None,
+            Write::ReleaseLease(_) => Some(Ok(Answer::ReleaseLease(()))),
+            Write::Suspend(_)
+            | Write::Resume(_)
+            | Write::Reconcile(_)
+            | Write::Delete(_)
+            | Write::Recreate(_)
+            | Write::Restart(_) => None,
         }
     }
 }
@@ -70,64 +75,69 @@ impl Scripted {
 impl Backend for Scripted {
     fn look<'a>(
         &'a self,
-        look: &'a Look,
+        look: &'a Read,
         _: &'a Footprint,
     ) -> BoxFuture<'a, Result<Answer, Error>> {
         self.asked.lock().unwrap().push(look.name().into());
         if self.hangs {
             return std::future::pending().boxed();
         }
-        async { Ok(Answer::Pods(vec![])) }.boxed()
+        async { Ok(Answer::ListPods(vec![])) }.boxed()
     }
     fn prepare<'a>(
         &'a self,
-        touch: &'a Touch,
-        _: Option<&'a Prior>,
+        write: &'a Write,
+        _: Option<&'a ObservedState>,
         _: &'a Footprint,
     ) -> BoxFuture<'a, Result<Prepared, Error>> {
-        if let Some(settled) = self.leased(touch) {
-            return async move { settled.map(Prepared::Settled) }.boxed();
+        if let Some(settled) = self.leased(write) {
+            return async move { settled.map(Prepared::AlreadyDone) }.boxed();
         }
-        self.asked.lock().unwrap().push(format!("prepare {}", touch.name()));
+        self.asked.lock().unwrap().push(format!("prepare {}", write.name()));
         let uid = self.uids.lock().unwrap().pop_front().unwrap_or("u-1");
         let object = |name: &str| json!({"kind": "Kustomization", "metadata": {"namespace": "media", "name": name, "uid": uid}, "spec": {}});
-        let objects = match touch {
-            Touch::Suspend(ask) => ask.targets.iter().map(|target| object(&target.name)).collect(),
-            Touch::Restart(ask) => {
+        let objects = match write {
+            Write::Suspend(ask) => ask.targets.iter().map(|target| object(&target.name)).collect(),
+            Write::Restart(ask) => {
                 vec![
                     json!({"kind": "Deployment", "metadata": {"namespace": ask.target.namespace, "name": ask.target.name, "uid": uid}, "spec": {}}),
                 ]
             }
-            Touch::Delete(ask) => {
+            Write::Delete(ask) => {
                 ask.set.iter().map(|frozen| object(&frozen.object.name)).collect()
             }
-            Touch::Resume(_) | Touch::Reconcile(_) | Touch::Recreate(_) => vec![object("plex")],
-            Touch::AcquireLease(_) | Touch::ReleaseLease(_) => {
+            Write::Resume(_) | Write::Reconcile(_) | Write::Recreate(_) => vec![object("plex")],
+            Write::AcquireLease(_) | Write::ReleaseLease(_) => {
                 unreachable!("the Lease is settled before")
             }
         };
         // Each reading has a time of its own.
         let at = self.asked.lock().unwrap().len() as Millis;
-        async move { Ok(Prepared::Ready(Prior { objects, at })) }.boxed()
+        async move { Ok(Prepared::Ready(ObservedState { objects, at })) }.boxed()
     }
     fn settle<'a>(
         &'a self,
-        touch: &'a Touch,
-        _: &'a Prior,
+        write: &'a Write,
+        _: &'a ObservedState,
         _: &'a Footprint,
-    ) -> BoxFuture<'a, Acted> {
-        self.asked.lock().unwrap().push(format!("settle {}", touch.name()));
+    ) -> BoxFuture<'a, ApplyOutcome> {
+        self.asked.lock().unwrap().push(format!("settle {}", write.name()));
         let scripted = self.settles.lock().unwrap().pop_front();
-        let usual = Acted::Conflict {
-            sofar: None,
-            rest: touch.clone(),
+        let usual = ApplyOutcome::Conflict {
+            completed: None,
+            rest: write.clone(),
             message: "it was not applied".into(),
         };
         async move { scripted.unwrap_or(usual) }.boxed()
     }
-    fn act<'a>(&'a self, touch: &'a Touch, _: &'a Prior, _: &'a Footprint) -> BoxFuture<'a, Acted> {
-        self.asked.lock().unwrap().push(format!("act {}", touch.name()));
-        if let Touch::Resume(_) = touch
+    fn act<'a>(
+        &'a self,
+        write: &'a Write,
+        _: &'a ObservedState,
+        _: &'a Footprint,
+    ) -> BoxFuture<'a, ApplyOutcome> {
+        self.asked.lock().unwrap().push(format!("act {}", write.name()));
+        if let Write::Resume(_) = write
             && let Some(stop) = self.insisted_upon.lock().unwrap().take()
         {
             return async move {
@@ -153,21 +163,23 @@ impl Backend for Scripted {
             return std::future::pending().boxed();
         }
         let scripted = self.acts.lock().unwrap().pop_front();
-        let usual = match touch {
-            Touch::Suspend(ask) => Answer::Suspend(ask.targets.iter().map(suspended).collect()),
-            Touch::Resume(r) => Answer::Resume(Resumed { restored: r.prior, taken_over: None }),
-            Touch::Restart(_) => Answer::Restart(Restarted { at: 5, old_pods: vec![] }),
-            Touch::Delete(d) => {
-                Answer::Delete(d.set.iter().map(|f| deletion(f, End::Deleted)).collect())
-            }
-            Touch::Reconcile(_) => {
-                Answer::Reconcile(Reconciled { handled: true, ready: true, message: String::new() })
-            }
-            Touch::Recreate(_) | Touch::AcquireLease(_) | Touch::ReleaseLease(_) => {
+        let usual = match write {
+            Write::Suspend(ask) => Answer::Suspend(ask.targets.iter().map(suspended).collect()),
+            Write::Resume(r) => Answer::Resume(Resumed { restored: r.previous, taken_over: None }),
+            Write::Restart(_) => Answer::Restart(Restarted { at: 5, old_pods: vec![] }),
+            Write::Delete(d) => Answer::Delete(
+                d.set.iter().map(|f| deletion(f, DeletionOutcome::Deleted)).collect(),
+            ),
+            Write::Reconcile(_) => Answer::Reconcile(Reconciliation {
+                handled: true,
+                ready: true,
+                message: String::new(),
+            }),
+            Write::Recreate(_) | Write::AcquireLease(_) | Write::ReleaseLease(_) => {
                 unreachable!("no test re-creates, and the Lease is settled before")
             }
         };
-        async move { scripted.unwrap_or(Acted::Done(Ok(usual))) }.boxed()
+        async move { scripted.unwrap_or(ApplyOutcome::Done(Ok(usual))) }.boxed()
     }
 }
 
@@ -225,23 +237,23 @@ pub fn header() -> Header {
         cluster: None,
         user: None,
         machine: None,
-        rings: None,
+        enforcement: None,
     }
 }
 
 pub fn told(mode: Mode, backend: Scripted) -> Told {
-    under(mode, backend, grants(), Box::new(Nobody))
+    under(mode, backend, grants(), Box::new(NoObserver))
 }
 
-pub fn under(mode: Mode, backend: Scripted, grants: Grants, person: Box<dyn Person>) -> Told {
+pub fn under(mode: Mode, backend: Scripted, grants: Grants, observer: Box<dyn Observer>) -> Told {
     let backend = Arc::new(backend);
     let journal = InMemory::default();
     let stop = Stop::default();
-    let setting = Setting {
+    let setting = RunContext {
         backend: backend.clone(),
         clock: Arc::new(Ticks::default()),
         journal: Box::new(journal.clone()),
-        person,
+        observer,
         stop: stop.clone(),
         mode,
     };
@@ -253,7 +265,7 @@ pub fn under(mode: Mode, backend: Scripted, grants: Grants, person: Box<dyn Pers
     }
 }
 
-pub fn live(acts: impl IntoIterator<Item = Acted>) -> Told {
+pub fn live(acts: impl IntoIterator<Item = ApplyOutcome>) -> Told {
     told(
         Mode::Live,
         Scripted { acts: Mutex::new(acts.into_iter().collect()), ..Scripted::default() },
@@ -276,17 +288,20 @@ pub fn suspend_all(names: &[&str]) -> Suspend {
     }
 }
 
-pub fn suspended(target: &FluxRef) -> Hold {
-    Hold {
+pub fn suspended(target: &FluxRef) -> SuspendResult {
+    SuspendResult {
         target: target.clone(),
-        end: HoldEnd::Suspended(Suspended { uid: "u-1".into(), prior: Was::Absent }),
+        outcome: SuspendOutcome::Suspended(Suspended {
+            uid: "u-1".into(),
+            previous: PreviousSuspend::Absent,
+        }),
     }
 }
 
 /// Suspends one, and says its number.
 pub async fn hold(run: &mut Run) -> u32 {
     match run.suspend(suspend()).await.unwrap().unwrap().as_slice() {
-        [Held::Suspended(id)] => *id,
+        [GuestSuspension::Suspended(id)] => *id,
         other => panic!("{other:?}"),
     }
 }
@@ -305,27 +320,30 @@ pub fn reconcile() -> Reconcile {
     Reconcile { target, force: false, wait_seconds: 1 }
 }
 
-pub fn frozen(name: &str) -> Frozen {
-    Frozen {
+pub fn frozen(name: &str) -> DeletionTarget {
+    DeletionTarget {
         object: ObjectRef::new("media", name),
         uid: format!("uid-{name}"),
         digest: "d".into(),
-        why: String::new(),
+        reason: String::new(),
     }
 }
 
 pub fn delete(names: &[&str]) -> Delete {
-    Delete { set: names.iter().map(|n| frozen(n)).collect(), pace: Pace { at_once: 1, pause: 0 } }
+    Delete {
+        set: names.iter().map(|n| frozen(n)).collect(),
+        pacing: Pacing { batch_size: 1, interval_ms: 0 },
+    }
 }
 
-pub fn deletion(f: &Frozen, end: End) -> Deletion {
-    Deletion { object: f.object.clone(), uid: f.uid.clone(), end, message: None }
+pub fn deletion(f: &DeletionTarget, outcome: DeletionOutcome) -> Deletion {
+    Deletion { object: f.object.clone(), uid: f.uid.clone(), outcome, message: None }
 }
 
-pub fn concluded(verdict: Concluded, proof: Vec<u64>) -> Ending {
-    Ending::Concluded(Conclusion {
+pub fn concluded(verdict: Concluded, proof: Vec<u64>) -> GuestExit {
+    GuestExit::Concluded(Conclusion {
         verdict,
-        sentence: "so".into(),
+        summary: "so".into(),
         figures: vec![],
         evidence: vec![],
         left: vec![],

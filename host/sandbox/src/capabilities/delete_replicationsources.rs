@@ -8,21 +8,22 @@ use salve_core::effect::delete_replicationsources as core;
 impl wit::Host for State {
     async fn delete(
         &mut self,
-        set: Vec<wit::Frozen>,
-        pace: wit::Pace,
+        set: Vec<wit::DeletionTarget>,
+        pacing: wit::Pacing,
     ) -> wasmtime::Result<Result<Vec<wit::Deletion>, types::Error>> {
-        let pace = core::Pace { at_once: pace.at_once, pause: pace.pause };
-        Ok(told_each(self.ask(core::Delete { set: each(set), pace }).await?))
+        let pacing =
+            core::Pacing { batch_size: pacing.batch_size, interval_ms: pacing.interval_ms };
+        Ok(told_each(self.ask(core::Delete { set: each(set), pacing }).await?))
     }
 }
 
-impl From<wit::Frozen> for core::Frozen {
-    fn from(frozen: wit::Frozen) -> Self {
+impl From<wit::DeletionTarget> for core::DeletionTarget {
+    fn from(frozen: wit::DeletionTarget) -> Self {
         Self {
             object: frozen.object.into(),
             uid: frozen.uid,
             digest: frozen.digest,
-            why: frozen.why,
+            reason: frozen.reason,
         }
     }
 }
@@ -32,20 +33,21 @@ impl From<core::Deletion> for wit::Deletion {
         Self {
             object: deletion.object.into(),
             uid: deletion.uid,
-            end: deletion.end.into(),
+            outcome: deletion.outcome.into(),
             message: deletion.message,
         }
     }
 }
 
-impl From<core::End> for wit::End {
-    fn from(end: core::End) -> Self {
+impl From<core::DeletionOutcome> for wit::DeletionOutcome {
+    fn from(end: core::DeletionOutcome) -> Self {
         match end {
-            core::End::Deleted => Self::Deleted,
-            core::End::AlreadyGone => Self::AlreadyGone,
-            core::End::Replaced => Self::Replaced,
-            core::End::Changed => Self::Changed,
-            core::End::Refused | core::End::Unknown => Self::Refused,
+            core::DeletionOutcome::Deleted => Self::Deleted,
+            core::DeletionOutcome::AlreadyGone => Self::AlreadyGone,
+            core::DeletionOutcome::Replaced => Self::Replaced,
+            core::DeletionOutcome::Changed => Self::Changed,
+            core::DeletionOutcome::Rejected => Self::Rejected,
+            core::DeletionOutcome::Unknown => Self::Unknown,
         }
     }
 }

@@ -11,7 +11,7 @@ impl wit::Host for State {
         selector: wit::Selector,
         namespace: String,
     ) -> wasmtime::Result<Result<wit::Driver, types::Error>> {
-        Ok(told(self.ask(core::Find { selector: selector.into(), namespace }).await?))
+        Ok(told(self.ask(core::FindDriver { selector: selector.into(), namespace }).await?))
     }
 }
 

@@ -6,11 +6,11 @@ use crate::state::State;
 use salve_core::effect::query_flux as core;
 
 impl wit::Host for State {
-    async fn owners(
+    async fn find_owners(
         &mut self,
         subjects: Vec<wit::Subject>,
-    ) -> wasmtime::Result<Result<Vec<wit::Ownership>, types::Error>> {
-        Ok(told_each(self.ask(core::Owners { subjects: each(subjects) }).await?))
+    ) -> wasmtime::Result<Result<Vec<wit::OwnerInfo>, types::Error>> {
+        Ok(told_each(self.ask(core::FindOwners { subjects: each(subjects) }).await?))
     }
 
     async fn get(
@@ -43,19 +43,19 @@ impl From<core::Subject> for wit::Subject {
     }
 }
 
-impl From<core::Ownership> for wit::Ownership {
-    fn from(ownership: core::Ownership) -> Self {
-        let standing = match ownership.standing {
-            core::Standing::Managed => wit::Standing::Managed,
-            core::Standing::Abandoned => wit::Standing::Abandoned,
-            core::Standing::Foreign => wit::Standing::Foreign,
-            core::Standing::HandMade => wit::Standing::HandMade,
+impl From<core::OwnerInfo> for wit::OwnerInfo {
+    fn from(info: core::OwnerInfo) -> Self {
+        let ownership = match info.ownership {
+            core::Ownership::Managed => wit::Ownership::Managed,
+            core::Ownership::Abandoned => wit::Ownership::Abandoned,
+            core::Ownership::Foreign => wit::Ownership::Foreign,
+            core::Ownership::Unmanaged => wit::Ownership::Unmanaged,
         };
         Self {
-            subject: ownership.subject.into(),
-            standing,
-            owner: ownership.owner.map(Into::into),
-            evidence: ownership.evidence,
+            subject: info.subject.into(),
+            ownership,
+            owner: info.owner.map(Into::into),
+            evidence: info.evidence,
         }
     }
 }
@@ -68,7 +68,7 @@ impl From<core::FluxObject> for wit::FluxObject {
             generation: object.generation,
             suspended: object.suspended.map(Into::into),
             ready: object.ready.map(Into::into),
-            busy: object.busy,
+            reconciling: object.reconciling,
             source: object.source.map(Into::into),
             interval_seconds: object.interval_seconds,
             parent: object.parent.map(Into::into),

@@ -6,10 +6,10 @@ use crate::state::State;
 use salve_core::effect::query_pods as core;
 
 impl wit::Host for State {
-    async fn pods(
+    async fn list_pods(
         &mut self,
         namespaces: Vec<String>,
     ) -> wasmtime::Result<Result<Vec<types::Pod>, types::Error>> {
-        Ok(told_each(self.ask(core::Pods { namespaces }).await?))
+        Ok(told_each(self.ask(core::ListPods { namespaces }).await?))
     }
 }

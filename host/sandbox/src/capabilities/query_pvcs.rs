@@ -6,39 +6,39 @@ use crate::state::State;
 use salve_core::effect::query_pvcs as core;
 
 impl wit::Host for State {
-    async fn claims(
+    async fn list_pvcs(
         &mut self,
         namespaces: Vec<String>,
-    ) -> wasmtime::Result<Result<Vec<wit::Claim>, types::Error>> {
-        Ok(told_each(self.ask(core::Claims { namespaces }).await?))
+    ) -> wasmtime::Result<Result<Vec<wit::Pvc>, types::Error>> {
+        Ok(told_each(self.ask(core::ListPvcs { namespaces }).await?))
     }
 
-    async fn snapshots(
+    async fn list_snapshots(
         &mut self,
         namespaces: Vec<String>,
     ) -> wasmtime::Result<Result<Vec<wit::Snapshot>, types::Error>> {
-        Ok(told_each(self.ask(core::Snapshots { namespaces }).await?))
+        Ok(told_each(self.ask(core::ListSnapshots { namespaces }).await?))
     }
 }
 
-impl From<core::Claim> for wit::Claim {
-    fn from(claim: core::Claim) -> Self {
+impl From<core::Pvc> for wit::Pvc {
+    fn from(pvc: core::Pvc) -> Self {
         Self {
-            object: claim.object.into(),
-            uid: claim.uid,
-            created: claim.created,
-            phase: claim.phase.into(),
-            deleting_since: claim.deleting_since,
-            waiting: claim.waiting.map(Into::into),
-            evidence: claim.evidence,
-            storage_class: claim.storage_class,
-            driver: claim.driver,
-            volume: claim.volume,
-            reclaim: claim.reclaim.map(Into::into),
-            data_source: claim.data_source,
-            stands_for: claim.stands_for,
-            owner: claim.owner,
-            finalizers: claim.finalizers,
+            object: pvc.object.into(),
+            uid: pvc.uid,
+            created: pvc.created,
+            phase: pvc.phase.into(),
+            terminating_since: pvc.terminating_since,
+            waiting: pvc.waiting.map(Into::into),
+            evidence: pvc.evidence,
+            storage_class: pvc.storage_class,
+            driver: pvc.driver,
+            volume: pvc.volume,
+            reclaim_policy: pvc.reclaim_policy.map(Into::into),
+            data_source: pvc.data_source,
+            populates: pvc.populates,
+            owner: pvc.owner,
+            finalizers: pvc.finalizers,
         }
     }
 }
@@ -64,18 +64,18 @@ impl From<core::Waiting> for wit::Waiting {
             core::Waiting::ForSnapshot => Self::ForSnapshot,
             core::Waiting::NoProvisioner => Self::NoProvisioner,
             core::Waiting::Misconfigured => Self::Misconfigured,
-            core::Waiting::Deleting => Self::Deleting,
+            core::Waiting::Terminating => Self::Terminating,
             core::Waiting::Unknown => Self::Unknown,
         }
     }
 }
 
-impl From<core::Reclaim> for wit::Reclaim {
-    fn from(reclaim: core::Reclaim) -> Self {
-        match reclaim {
-            core::Reclaim::Delete => Self::Delete,
-            core::Reclaim::Retain => Self::Retain,
-            core::Reclaim::Recycle => Self::Recycle,
+impl From<core::ReclaimPolicy> for wit::ReclaimPolicy {
+    fn from(reclaim_policy: core::ReclaimPolicy) -> Self {
+        match reclaim_policy {
+            core::ReclaimPolicy::Delete => Self::Delete,
+            core::ReclaimPolicy::Retain => Self::Retain,
+            core::ReclaimPolicy::Recycle => Self::Recycle,
         }
     }
 }
@@ -86,9 +86,9 @@ impl From<core::Snapshot> for wit::Snapshot {
             object: snapshot.object.into(),
             uid: snapshot.uid,
             created: snapshot.created,
-            deleting_since: snapshot.deleting_since,
+            terminating_since: snapshot.terminating_since,
             ready: snapshot.ready,
-            claim: snapshot.claim,
+            pvc: snapshot.pvc,
             content: snapshot.content,
             owner: snapshot.owner,
             owner_uid: snapshot.owner_uid,

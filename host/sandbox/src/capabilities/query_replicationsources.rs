@@ -6,18 +6,18 @@ use crate::state::State;
 use salve_core::effect::query_replicationsources as core;
 
 impl wit::Host for State {
-    async fn sources(
+    async fn list_sources(
         &mut self,
         namespaces: Vec<String>,
     ) -> wasmtime::Result<Result<Vec<wit::Source>, types::Error>> {
-        Ok(told_each(self.ask(core::Sources { namespaces }).await?))
+        Ok(told_each(self.ask(core::ListSources { namespaces }).await?))
     }
 
-    async fn destinations(
+    async fn list_destinations(
         &mut self,
         namespaces: Vec<String>,
     ) -> wasmtime::Result<Result<Vec<wit::Destination>, types::Error>> {
-        Ok(told_each(self.ask(core::Destinations { namespaces }).await?))
+        Ok(told_each(self.ask(core::ListDestinations { namespaces }).await?))
     }
 }
 
@@ -29,11 +29,11 @@ impl From<core::Source> for wit::Source {
             generation: source.generation,
             digest: source.digest,
             created: source.created,
-            claim: source.claim,
-            claim_state: source.claim_state.into(),
+            pvc: source.pvc,
+            pvc_state: source.pvc_state.into(),
             health: source.health.into(),
             mover: source.mover,
-            bears_identity: source.bears_identity,
+            has_identity: source.has_identity,
             schedule: source.schedule,
             paused: source.paused,
             syncing_since: source.syncing_since,
@@ -45,14 +45,14 @@ impl From<core::Source> for wit::Source {
     }
 }
 
-impl From<core::ClaimState> for wit::ClaimState {
-    fn from(state: core::ClaimState) -> Self {
+impl From<core::PvcState> for wit::PvcState {
+    fn from(state: core::PvcState) -> Self {
         match state {
-            core::ClaimState::Present => Self::Present,
-            core::ClaimState::Unbound => Self::Unbound,
-            core::ClaimState::Terminating => Self::Terminating,
-            core::ClaimState::Missing => Self::Missing,
-            core::ClaimState::None => Self::None,
+            core::PvcState::Present => Self::Present,
+            core::PvcState::Unbound => Self::Unbound,
+            core::PvcState::Terminating => Self::Terminating,
+            core::PvcState::Missing => Self::Missing,
+            core::PvcState::None => Self::None,
         }
     }
 }
@@ -64,7 +64,7 @@ impl From<core::Health> for wit::Health {
             core::Health::Orphan => Self::Orphan,
             core::Health::TerminatingSource => Self::TerminatingSource,
             core::Health::UnboundSource => Self::UnboundSource,
-            core::Health::Wedged => Self::Wedged,
+            core::Health::Stuck => Self::Stuck,
             core::Health::External => Self::External,
         }
     }

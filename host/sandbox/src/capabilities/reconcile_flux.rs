@@ -11,13 +11,13 @@ impl wit::Host for State {
         target: types::FluxRef,
         force: bool,
         wait_seconds: u32,
-    ) -> wasmtime::Result<Result<wit::Reconciled, types::Error>> {
+    ) -> wasmtime::Result<Result<wit::Reconciliation, types::Error>> {
         Ok(told(self.ask(core::Reconcile { target: target.into(), force, wait_seconds }).await?))
     }
 }
 
-impl From<core::Reconciled> for wit::Reconciled {
-    fn from(answer: core::Reconciled) -> Self {
+impl From<core::Reconciliation> for wit::Reconciliation {
+    fn from(answer: core::Reconciliation) -> Self {
         Self { handled: answer.handled, ready: answer.ready, message: answer.message }
     }
 }

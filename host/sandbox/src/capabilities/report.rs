@@ -25,15 +25,15 @@ impl From<wit::Diagnosis> for core::Diagnosis {
     fn from(said: wit::Diagnosis) -> Self {
         let state = match said.state {
             wit::State::Incident => core::State::Incident,
-            wit::State::NotThisIncident => core::State::NotThisIncident,
+            wit::State::DifferentProblem => core::State::DifferentProblem,
             wit::State::Healthy => core::State::Healthy,
         };
         Self {
             state,
-            sentence: said.sentence,
-            supporting: each(said.supporting),
-            opposing: each(said.opposing),
-            instead: each(said.instead),
+            summary: said.summary,
+            evidence_for: each(said.evidence_for),
+            evidence_against: each(said.evidence_against),
+            ruled_out: each(said.ruled_out),
         }
     }
 }
@@ -49,15 +49,15 @@ impl From<wit::Conclusion> for core::Conclusion {
         let verdict = match said.verdict {
             wit::Verdict::Fixed => core::Concluded::Fixed,
             wit::Verdict::NothingToDo => core::Concluded::NothingToDo,
-            wit::Verdict::NotThisIncident => core::Concluded::NotThisIncident,
+            wit::Verdict::DifferentProblem => core::Concluded::DifferentProblem,
             wit::Verdict::NotFixed => core::Concluded::NotFixed,
         };
         Self {
             verdict,
-            sentence: said.sentence,
+            summary: said.summary,
             figures: each(said.figures),
             evidence: each(said.evidence),
-            left: each(said.left),
+            left: each(said.remaining),
             prevention: each(said.prevention),
             proof: said.proof,
         }

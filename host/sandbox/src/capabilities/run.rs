@@ -8,30 +8,34 @@ use salve_core::effect::run as core;
 
 impl wit::Host for State {
     async fn now(&mut self) -> wasmtime::Result<u64> {
-        self.ask_plainly("run.now", core::Now {}).await
+        self.ask_infallible("run.now", core::Now {}).await
     }
 
     async fn sleep(&mut self, milliseconds: u64) -> wasmtime::Result<()> {
-        self.ask_plainly("run.sleep", core::Sleep { milliseconds }).await
+        self.ask_infallible("run.sleep", core::Sleep { milliseconds }).await
     }
 
     async fn step(&mut self, name: String, title: String) -> wasmtime::Result<()> {
-        self.ask_plainly("run.step", core::Step { name, title }).await
+        self.ask_infallible("run.step", core::Step { name, title }).await
     }
 
     async fn note(&mut self, level: wit::Level, text: String) -> wasmtime::Result<()> {
         let words = bounds::last_words(&text);
-        self.ask_plainly("run.note", core::Note { level: level.into(), text }).await?;
+        self.ask_infallible("run.note", core::Note { level: level.into(), text }).await?;
         self.last_note = Some(words);
         Ok(())
     }
 
     async fn ask(&mut self, question: String) -> wasmtime::Result<Result<bool, types::Error>> {
-        Ok(told(State::ask(self, core::AskPerson { question }).await?))
+        Ok(told(State::ask(self, core::AskUser { question }).await?))
     }
 
-    async fn recorded(&mut self) -> wasmtime::Result<u64> {
-        Ok(self.run.recorded())
+    async fn deadline(&mut self) -> wasmtime::Result<u64> {
+        Ok(self.run.deadline())
+    }
+
+    async fn last_entry(&mut self) -> wasmtime::Result<u64> {
+        Ok(self.run.last_entry())
     }
 }
 

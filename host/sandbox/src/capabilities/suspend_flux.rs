@@ -4,7 +4,7 @@ use super::{each, told, told_each};
 use crate::bindings::salve::cluster::{suspend_flux as wit, types};
 use crate::state::State;
 use salve_core::effect::suspend_flux as core;
-use salve_run::Held;
+use salve_run::GuestSuspension;
 use wasmtime::component::Resource;
 
 /// What a guest's handle stands for: the number of a suspension of its run.
@@ -16,10 +16,10 @@ impl wit::Host for State {
         targets: Vec<types::FluxRef>,
         reason: String,
         drain_seconds: u32,
-    ) -> wasmtime::Result<Result<Vec<wit::Hold>, types::Error>> {
+    ) -> wasmtime::Result<Result<Vec<wit::SuspendResult>, types::Error>> {
         // The places first: what was suspended must have a handle.
         let wanted = targets.len();
-        if let Err(error) = self.take_places(wanted) {
+        if let Err(error) = self.reserve_handles(wanted) {
             return Ok(Err(error.into()));
         }
         self.last_note = None;
@@ -28,9 +28,9 @@ impl wit::Host for State {
             .suspend(core::Suspend { targets: each(targets), reason, drain_seconds })
             .await?;
         let taken = answer.as_ref().map_or(0, |holds| {
-            holds.iter().filter(|held| matches!(held, Held::Suspended(_))).count()
+            holds.iter().filter(|held| matches!(held, GuestSuspension::Suspended(_))).count()
         });
-        self.free_places(wanted - taken);
+        self.release_handles(wanted - taken);
         Ok(told_each(answer))
     }
 }
@@ -45,18 +45,18 @@ impl wit::HostSuspension for State {
     }
 
     async fn drop(&mut self, suspension: Resource<Suspension>) -> wasmtime::Result<()> {
-        self.free_places(1);
+        self.release_handles(1);
         // Without an answer by contract: what is not released now stays in the run, which ends by releasing it.
         let _answer = self.run.resume(suspension.rep()).await?;
         Ok(())
     }
 }
 
-impl From<Held> for wit::Hold {
-    fn from(held: Held) -> Self {
+impl From<GuestSuspension> for wit::SuspendResult {
+    fn from(held: GuestSuspension) -> Self {
         match held {
-            Held::Suspended(id) => Self::Suspended(Resource::new_own(id)),
-            Held::LeftAlone(why) => Self::LeftAlone(why),
+            GuestSuspension::Suspended(id) => Self::Suspended(Resource::new_own(id)),
+            GuestSuspension::AlreadySuspended(why) => Self::AlreadySuspended(why),
         }
     }
 }
@@ -67,12 +67,12 @@ impl From<core::Resumed> for wit::Resumed {
     }
 }
 
-impl From<core::Prior> for wit::Prior {
-    fn from(prior: core::Prior) -> Self {
-        match prior {
-            core::Prior::Absent => Self::Absent,
-            core::Prior::False => Self::False,
-            core::Prior::True => Self::True,
+impl From<core::PreviousSuspend> for wit::PreviousSuspend {
+    fn from(observed: core::PreviousSuspend) -> Self {
+        match observed {
+            core::PreviousSuspend::Absent => Self::Absent,
+            core::PreviousSuspend::False => Self::False,
+            core::PreviousSuspend::True => Self::True,
         }
     }
 }

@@ -19,7 +19,7 @@ impl wit::Host for State {
     ) -> wasmtime::Result<Result<Resource<Cursor>, types::Error>> {
         // No effect yet that the door could check: the words of the contract's `invalid` are core's all the same.
         let query = core::Query::from(query);
-        if let Err(error) = query.check().and_then(|()| self.take_places(1)) {
+        if let Err(error) = query.check().and_then(|()| self.reserve_handles(1)) {
             return Ok(Err(error.into()));
         }
         Ok(Ok(self.keep_cursor(Cursor { query, after: vec![] })?))
@@ -32,7 +32,7 @@ impl wit::HostCursor for State {
         handle: Resource<Cursor>,
     ) -> wasmtime::Result<Result<wit::Page, types::Error>> {
         let cursor = self.cursor(&handle)?;
-        let ask = core::Next { query: cursor.query.clone(), after: cursor.after.clone() };
+        let ask = core::NextPage { query: cursor.query.clone(), after: cursor.after.clone() };
         let answer = self.ask(ask).await?;
         if let Ok(page) = &answer {
             self.cursor(&handle)?.after.clone_from(&page.position);
@@ -64,7 +64,7 @@ impl From<core::Page> for wit::Page {
         Self {
             lines: each(page.lines),
             pods: page.pods,
-            unread: page.unread,
+            unreadable: page.unreadable,
             lines_read: page.lines_read,
             more: page.more,
             newest: page.newest,

@@ -99,11 +99,11 @@ impl From<core::Pod> for wit::Pod {
             uid: pod.uid,
             phase: pod.phase,
             ready: pod.ready,
-            deleting: pod.deleting,
+            terminating: pod.terminating,
             restarts: pod.restarts,
             created: pod.created,
             waiting: pod.waiting,
-            claims: pod.claims,
+            pvcs: pod.pvcs,
             owner: pod.owner,
         }
     }

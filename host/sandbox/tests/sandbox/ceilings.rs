@@ -9,14 +9,14 @@ use salve_run::Mode;
 use salve_sandbox::{GuestEnd, HANDLE_CEILING, Linking, Sandbox};
 use std::time::Duration;
 
-const SMALL: Limits = Limits { memory_mib: 1, fuel_billions: 1 };
+const SMALL: Limits = Limits { memory_mib: 1, fuel_billions: 1, ..Limits::DEFAULT };
 
 /// Runs `diagnose`; whatever comes of it, the run has to be there afterwards.
 async fn diagnose(guest: &Guest) -> Result<Diagnosis, GuestEnd> {
     let guest = Sandbox::new(None).unwrap().load(&guest.component()).unwrap();
-    let mut seat = run(&Cluster::default(), Mode::Diagnosis, grants(&["tail-logs"]));
-    let end = guest.link(Linking::Every).unwrap().diagnose(&mut seat, "{}", SMALL).await;
-    assert!(seat.is_some(), "the run came back");
+    let mut slot = run(&Cluster::default(), Mode::Diagnosis, grants(&["tail-logs"]));
+    let end = guest.link(Linking::Every).unwrap().diagnose(&mut slot, "{}", SMALL).await;
+    assert!(slot.is_some(), "the run came back");
     end
 }
 
@@ -32,13 +32,13 @@ async fn an_endless_loop_yields_so_that_a_deadline_ends_it_and_the_run_is_kept()
     let guest = Guest { diagnose: "(loop $l (br $l))", ..Guest::default() };
     let guest = Sandbox::new(None).unwrap().load(&guest.component()).unwrap();
     let linked = guest.link(Linking::Every).unwrap();
-    let mut seat = run(&Cluster::default(), Mode::Diagnosis, grants(&[]));
-    let generous = Limits { memory_mib: 1, fuel_billions: 1000 };
+    let mut slot = run(&Cluster::default(), Mode::Diagnosis, grants(&[]));
+    let generous = Limits { memory_mib: 1, fuel_billions: 1000, ..Limits::DEFAULT };
     let ended =
-        tokio::time::timeout(Duration::from_millis(50), linked.diagnose(&mut seat, "{}", generous))
+        tokio::time::timeout(Duration::from_millis(50), linked.diagnose(&mut slot, "{}", generous))
             .await;
     assert!(ended.is_err(), "only the deadline can have ended it");
-    assert!(seat.is_some());
+    assert!(slot.is_some());
 }
 
 #[tokio::test]
@@ -99,18 +99,18 @@ const NOTE: &str = r#"(import "salve:cluster/run@0.1.0" "note" (func $note (para
 #[tokio::test]
 async fn a_string_beyond_the_ceiling_of_a_call_is_never_copied() {
     // Lengths as claimed, memory as large as it needs: 1 MiB and one byte.
-    let two_mib = Limits { memory_mib: 4, fuel_billions: 1 };
+    let two_mib = Limits { memory_mib: 4, fuel_billions: 1, ..Limits::DEFAULT };
     let guest = Guest {
         imports: NOTE,
         diagnose: "(drop (memory.grow (i32.const 32))) (call $note (i32.const 0) (i32.const 0) (i32.const 1048577))",
         ..Guest::default()
     };
     let guest = Sandbox::new(None).unwrap().load(&guest.component()).unwrap();
-    let mut seat = run(&Cluster::default(), Mode::Diagnosis, grants(&[]));
+    let mut slot = run(&Cluster::default(), Mode::Diagnosis, grants(&[]));
     let end =
-        guest.link(Linking::Every).unwrap().diagnose(&mut seat, "{}", two_mib).await.unwrap_err();
+        guest.link(Linking::Every).unwrap().diagnose(&mut slot, "{}", two_mib).await.unwrap_err();
     assert_eq!((&end, end.fault()), (&GuestEnd::CallCeiling, Some(Fault::Guest)));
-    assert_eq!(seat.unwrap().recorded(), 0, "the door never saw it");
+    assert_eq!(slot.unwrap().last_entry(), 0, "the door never saw it");
 }
 
 #[tokio::test]
@@ -154,5 +154,5 @@ async fn handles_beyond_the_ceiling_are_an_error_and_no_crash() {
           (i32.store (i32.const 1032) (i32.const 2048)) (i32.store (i32.const 1036) (global.get $opened))",
         ..Guest::default()
     };
-    assert_eq!(diagnose(&guest).await.unwrap().sentence.len(), HANDLE_CEILING as usize);
+    assert_eq!(diagnose(&guest).await.unwrap().summary.len(), HANDLE_CEILING as usize);
 }

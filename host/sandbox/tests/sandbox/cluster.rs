@@ -4,26 +4,30 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use salve_core::Millis;
 use salve_core::effect::host::Acquired;
-use salve_core::effect::query_pvcs::{Claim, Phase, Waiting};
+use salve_core::effect::query_pvcs::{Phase, Pvc, Waiting};
 use salve_core::effect::shared::FluxRef;
 use salve_core::effect::shared::ObjectRef;
-use salve_core::effect::suspend_flux::{Hold, HoldEnd, Prior as Was, Resumed, Suspended};
+use salve_core::effect::suspend_flux::{
+    PreviousSuspend, Resumed, SuspendOutcome, SuspendResult, Suspended,
+};
 use salve_core::effect::tail_logs::{Page, Position};
-use salve_core::effect::{Answer, Look, Touch};
+use salve_core::effect::{Answer, Read, Write};
 use salve_core::footprint::Footprint;
 use salve_core::grants::{Grant, Grants, Layer};
-use salve_core::journal::{Header, Prior};
+use salve_core::journal::{Header, ObservedState};
 use salve_core::outcome::Error;
 use salve_core::report::Description;
-use salve_run::{Acted, Backend, Clock, InMemory, Mode, Nobody, Prepared, Run, Setting, Stop};
+use salve_run::{
+    ApplyOutcome, Backend, Clock, InMemory, Mode, NoObserver, Prepared, Run, RunContext, Stop,
+};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// What this cluster was asked, in order.
 #[derive(Clone, Default)]
 pub struct Cluster {
-    pub looks: Arc<Mutex<Vec<Look>>>,
-    pub touches: Arc<Mutex<Vec<Touch>>>,
+    pub looks: Arc<Mutex<Vec<Read>>>,
+    pub writes: Arc<Mutex<Vec<Write>>>,
     /// Panics in place of an answer.
     pub broken: bool,
     /// Never answers a look.
@@ -33,7 +37,7 @@ pub struct Cluster {
 impl Backend for Cluster {
     fn look<'a>(
         &'a self,
-        look: &'a Look,
+        look: &'a Read,
         _: &'a Footprint,
     ) -> BoxFuture<'a, Result<Answer, Error>> {
         assert!(!self.broken, "the table is broken");
@@ -45,11 +49,11 @@ impl Backend for Cluster {
             return futures::future::pending().boxed();
         }
         let answer = match look {
-            Look::Claims(ask) if ask.namespaces == ["gone"] => {
+            Read::ListPvcs(ask) if ask.namespaces == ["gone"] => {
                 Err(Error::NotFound("namespace gone".into()))
             }
-            Look::Claims(_) => Ok(Answer::Claims(vec![claim()])),
-            Look::LogPage(_) => Ok(Answer::LogPage(page(seen))),
+            Read::ListPvcs(_) => Ok(Answer::ListPvcs(vec![pvc()])),
+            Read::NextPage(_) => Ok(Answer::NextPage(page(seen))),
             other => panic!("not in the table: {other:?}"),
         };
         async { answer }.boxed()
@@ -57,47 +61,62 @@ impl Backend for Cluster {
 
     fn prepare<'a>(
         &'a self,
-        touch: &'a Touch,
-        _: Option<&'a Prior>,
+        write: &'a Write,
+        _: Option<&'a ObservedState>,
         _: &'a Footprint,
     ) -> BoxFuture<'a, Result<Prepared, Error>> {
-        match touch {
-            Touch::AcquireLease(_) => {
+        match write {
+            Write::AcquireLease(_) => {
                 let acquired =
                     Answer::AcquireLease(Acquired { namespace: "salve".into(), uid: "l".into() });
-                return async { Ok(Prepared::Settled(acquired)) }.boxed();
+                return async { Ok(Prepared::AlreadyDone(acquired)) }.boxed();
             }
-            Touch::ReleaseLease(_) => {
-                return async { Ok(Prepared::Settled(Answer::ReleaseLease(()))) }.boxed();
+            Write::ReleaseLease(_) => {
+                return async { Ok(Prepared::AlreadyDone(Answer::ReleaseLease(()))) }.boxed();
             }
-            Touch::Suspend(_)
-            | Touch::Resume(_)
-            | Touch::Reconcile(_)
-            | Touch::Delete(_)
-            | Touch::Recreate(_)
-            | Touch::Restart(_) => {}
+            Write::Suspend(_)
+            | Write::Resume(_)
+            | Write::Reconcile(_)
+            | Write::Delete(_)
+            | Write::Recreate(_)
+            | Write::Restart(_) => {}
         }
         let object = serde_json::json!({"kind": "Kustomization", "metadata": {"uid": "u1", "name": "media", "namespace": "media"}, "spec": {}});
-        async { Ok(Prepared::Ready(Prior { objects: vec![object], at: 1 })) }.boxed()
+        async { Ok(Prepared::Ready(ObservedState { objects: vec![object], at: 1 })) }.boxed()
     }
 
-    fn act<'a>(&'a self, touch: &'a Touch, _: &'a Prior, _: &'a Footprint) -> BoxFuture<'a, Acted> {
-        self.touches.lock().unwrap().push(touch.clone());
-        let answer = match touch {
-            Touch::Suspend(ask) => {
-                let held = |target: &FluxRef| Hold {
+    fn act<'a>(
+        &'a self,
+        write: &'a Write,
+        _: &'a ObservedState,
+        _: &'a Footprint,
+    ) -> BoxFuture<'a, ApplyOutcome> {
+        self.writes.lock().unwrap().push(write.clone());
+        let answer = match write {
+            Write::Suspend(ask) => {
+                let held = |target: &FluxRef| SuspendResult {
                     target: target.clone(),
-                    end: HoldEnd::Suspended(Suspended { uid: "u1".into(), prior: Was::Absent }),
+                    outcome: SuspendOutcome::Suspended(Suspended {
+                        uid: "u1".into(),
+                        previous: PreviousSuspend::Absent,
+                    }),
                 };
                 Answer::Suspend(ask.targets.iter().map(held).collect())
             }
-            Touch::Resume(_) => Answer::Resume(Resumed { restored: Was::Absent, taken_over: None }),
+            Write::Resume(_) => {
+                Answer::Resume(Resumed { restored: PreviousSuspend::Absent, taken_over: None })
+            }
             other => panic!("not in the table: {other:?}"),
         };
-        async { Acted::Done(Ok(answer)) }.boxed()
+        async { ApplyOutcome::Done(Ok(answer)) }.boxed()
     }
 
-    fn settle<'a>(&'a self, _: &'a Touch, _: &'a Prior, _: &'a Footprint) -> BoxFuture<'a, Acted> {
+    fn settle<'a>(
+        &'a self,
+        _: &'a Write,
+        _: &'a ObservedState,
+        _: &'a Footprint,
+    ) -> BoxFuture<'a, ApplyOutcome> {
         unreachable!("nobody gives up on a write here")
     }
 }
@@ -105,13 +124,13 @@ impl Backend for Cluster {
 impl Cluster {
     /// Names of the touches sent so far.
     pub fn sent(&self) -> Vec<&'static str> {
-        self.touches.lock().unwrap().iter().map(Touch::name).collect()
+        self.writes.lock().unwrap().iter().map(Write::name).collect()
     }
 }
 
-struct Standing;
+struct Ownership;
 
-impl Clock for Standing {
+impl Clock for Ownership {
     fn now(&self) -> Millis {
         42
     }
@@ -120,21 +139,21 @@ impl Clock for Standing {
     }
 }
 
-fn claim() -> Claim {
-    Claim {
+fn pvc() -> Pvc {
+    Pvc {
         object: ObjectRef::new("media", "plex"),
         uid: "u".into(),
         created: 7,
         phase: Phase::Pending,
-        deleting_since: None,
+        terminating_since: None,
         waiting: Some(Waiting::CsiLocked),
         evidence: None,
         storage_class: None,
         driver: None,
         volume: None,
-        reclaim: None,
+        reclaim_policy: None,
         data_source: None,
-        stands_for: None,
+        populates: None,
         owner: None,
         finalizers: vec![],
     }
@@ -146,7 +165,7 @@ fn page(n: u32) -> Page {
     Page {
         lines: vec![],
         pods: vec!["p".into()],
-        unread: vec![],
+        unreadable: vec![],
         lines_read: 0,
         more: false,
         newest: None,
@@ -171,11 +190,11 @@ pub fn run(cluster: &Cluster, mode: Mode, grants: Grants) -> Option<Run> {
 
 /// A run that can be stopped.
 pub fn stoppable(cluster: &Cluster, mode: Mode, grants: Grants, stop: Stop) -> Option<Run> {
-    let setting = Setting {
+    let setting = RunContext {
         backend: Arc::new(cluster.clone()),
-        clock: Arc::new(Standing),
+        clock: Arc::new(Ownership),
         journal: Box::new(InMemory::default()),
-        person: Box::new(Nobody),
+        observer: Box::new(NoObserver),
         stop,
         mode,
     };
@@ -196,7 +215,7 @@ pub fn stoppable(cluster: &Cluster, mode: Mode, grants: Grants, stop: Stop) -> O
         cluster: None,
         user: None,
         machine: None,
-        rings: None,
+        enforcement: None,
     };
     Some(Run::begin(setting, header).unwrap())
 }

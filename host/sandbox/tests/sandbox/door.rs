@@ -3,7 +3,7 @@
 use crate::cluster::{Cluster, grants, run, stoppable};
 use crate::guests::Guest;
 use salve_core::document::Limits;
-use salve_core::effect::Look;
+use salve_core::effect::Read;
 use salve_core::outcome::{Error, Fault};
 use salve_core::report::{Concluded, Description};
 use salve_run::{Halt, Mode, Stop};
@@ -41,7 +41,7 @@ macro_rules! suspends {
 const CLAIMS: &str =
     r#"(import "salve:cluster/query-pvcs@0.1.0" "claims" (func $claims (param i32 i32 i32)))"#;
 /// Asks for the claims of the namespace whose name stands at 16 with this length; the answer is at 512.
-macro_rules! claims {
+macro_rules! pvcs {
     ($length:literal, $then:literal) => {
         concat!(
             "(i32.store (i32.const 256) (i32.const 16)) (i32.store (i32.const 260) (i32.const ",
@@ -58,7 +58,7 @@ async fn an_answer_of_the_cluster_reaches_the_guest_field_by_field() {
     let guest = Guest {
         imports: CLAIMS,
         items: NAMES,
-        diagnose: claims!(
+        diagnose: pvcs!(
             "5",
             "(if (i32.load8_u (i32.const 512)) (then unreachable))
              (if (i32.ne (i32.load (i32.const 520)) (i32.const 1)) (then unreachable))
@@ -67,13 +67,13 @@ async fn an_answer_of_the_cluster_reaches_the_guest_field_by_field() {
         ..Guest::default()
     };
     let cluster = Cluster::default();
-    let mut seat = run(&cluster, Mode::Diagnosis, grants(&["query-pvcs"]));
-    let diagnosis = linked(&guest).diagnose(&mut seat, "{}", limits()).await.unwrap();
-    assert_eq!(diagnosis.sentence, "plex");
+    let mut slot = run(&cluster, Mode::Diagnosis, grants(&["query-pvcs"]));
+    let diagnosis = linked(&guest).diagnose(&mut slot, "{}", limits()).await.unwrap();
+    assert_eq!(diagnosis.summary, "plex");
     assert!(
-        matches!(&cluster.looks.lock().unwrap()[..], [Look::Claims(ask)] if ask.namespaces == ["media"])
+        matches!(&cluster.looks.lock().unwrap()[..], [Read::ListPvcs(ask)] if ask.namespaces == ["media"])
     );
-    assert_eq!(seat.unwrap().recorded(), 1);
+    assert_eq!(slot.unwrap().last_entry(), 1);
 }
 
 #[tokio::test]
@@ -82,15 +82,15 @@ async fn a_denial_is_an_answer_and_no_trap() {
     let guest = Guest {
         imports: CLAIMS,
         items: NAMES,
-        diagnose: claims!(
+        diagnose: pvcs!(
             "5",
             "(if (i32.ne (i32.load8_u (i32.const 512)) (i32.const 1)) (then unreachable)) (if (i32.load8_u (i32.const 516)) (then unreachable))"
         ),
         ..Guest::default()
     };
     let cluster = Cluster::default();
-    let mut seat = run(&cluster, Mode::Diagnosis, grants(&[]));
-    assert!(linked(&guest).diagnose(&mut seat, "{}", limits()).await.is_ok());
+    let mut slot = run(&cluster, Mode::Diagnosis, grants(&[]));
+    assert!(linked(&guest).diagnose(&mut slot, "{}", limits()).await.is_ok());
     assert!(cluster.looks.lock().unwrap().is_empty());
 }
 
@@ -99,29 +99,29 @@ async fn a_name_that_cannot_be_is_invalid_before_it_is_an_effect() {
     let guest = Guest {
         imports: CLAIMS,
         items: r#"(data (i32.const 16) "a/../b")"#,
-        diagnose: claims!(
+        diagnose: pvcs!(
             "6",
             "(if (i32.ne (i32.load8_u (i32.const 516)) (i32.const 3)) (then unreachable))"
         ),
         ..Guest::default()
     };
     let cluster = Cluster::default();
-    let mut seat = run(&cluster, Mode::Diagnosis, grants(&["query-pvcs"]));
-    assert!(linked(&guest).diagnose(&mut seat, "{}", limits()).await.is_ok());
+    let mut slot = run(&cluster, Mode::Diagnosis, grants(&["query-pvcs"]));
+    assert!(linked(&guest).diagnose(&mut slot, "{}", limits()).await.is_ok());
     assert!(cluster.looks.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn the_guests_own_error_is_told_apart_from_a_break() {
     // err, not-found (1), "media".
-    let own = "(i32.store8 (i32.const 1024) (i32.const 1)) (i32.store8 (i32.const 1028) (i32.const 1))
+    let local = "(i32.store8 (i32.const 1024) (i32.const 1)) (i32.store8 (i32.const 1028) (i32.const 1))
                (i32.store (i32.const 1032) (i32.const 16)) (i32.store (i32.const 1036) (i32.const 5))";
-    let guest = Guest { items: NAMES, diagnose: own, ..Guest::default() };
-    let mut seat = run(&Cluster::default(), Mode::Diagnosis, grants(&[]));
-    let end = linked(&guest).diagnose(&mut seat, "{}", limits()).await.unwrap_err();
+    let guest = Guest { items: NAMES, diagnose: local, ..Guest::default() };
+    let mut slot = run(&Cluster::default(), Mode::Diagnosis, grants(&[]));
+    let end = linked(&guest).diagnose(&mut slot, "{}", limits()).await.unwrap_err();
     assert_eq!(
         (&end, end.fault()),
-        (&GuestEnd::Own(Error::NotFound("media".into())), Some(Fault::Cluster))
+        (&GuestEnd::Local(Error::NotFound("media".into())), Some(Fault::Cluster))
     );
 }
 
@@ -135,15 +135,15 @@ async fn a_trap_names_its_functions_and_the_note_just_before_it() {
         remediate: "(call $note (i32.const 1) (i32.const 16) (i32.const 5)) (drop (call $now)) (call $judge)",
         ..Guest::default()
     };
-    let mut seat = run(&Cluster::default(), Mode::Diagnosis, grants(&[]));
-    let end = linked(&guest).diagnose(&mut seat, "{}", limits()).await.unwrap_err();
+    let mut slot = run(&Cluster::default(), Mode::Diagnosis, grants(&[]));
+    let end = linked(&guest).diagnose(&mut slot, "{}", limits()).await.unwrap_err();
     let GuestEnd::Trap { message, backtrace, last_note } = &end else { panic!("{end:?}") };
     assert!(message.contains("unreachable"), "{message}");
     assert!(backtrace[0].contains("judge"), "{backtrace:?}");
     assert_eq!(last_note.as_deref(), Some("media"));
     assert!(end.to_string().starts_with("the guest broke: media"), "{end}");
 
-    let end = linked(&guest).remediate(&mut seat, "{}", limits()).await.unwrap_err();
+    let end = linked(&guest).remediate(&mut slot, "{}", limits()).await.unwrap_err();
     assert!(matches!(end, GuestEnd::Trap { last_note: None, .. }), "an older note is no last word");
 }
 
@@ -156,13 +156,13 @@ async fn a_suspension_is_still_in_the_run_after_a_trap() {
         ..Guest::default()
     };
     let cluster = Cluster::default();
-    let mut seat = run(&cluster, Mode::Live, grants(&["suspend-flux"]));
+    let mut slot = run(&cluster, Mode::Live, grants(&["suspend-flux"]));
     assert!(matches!(
-        linked(&guest).remediate(&mut seat, "{}", limits()).await,
+        linked(&guest).remediate(&mut slot, "{}", limits()).await,
         Err(GuestEnd::Trap { .. })
     ));
     assert_eq!(cluster.sent(), ["suspend-flux.suspend"]);
-    assert_eq!(seat.unwrap().open().len(), 1);
+    assert_eq!(slot.unwrap().open().len(), 1);
 }
 
 #[tokio::test]
@@ -178,11 +178,11 @@ async fn resuming_twice_and_dropping_releases_once() {
         ..Guest::default()
     };
     let cluster = Cluster::default();
-    let mut seat = run(&cluster, Mode::Live, grants(&["suspend-flux"]));
-    let conclusion = linked(&guest).remediate(&mut seat, "{}", limits()).await.unwrap();
+    let mut slot = run(&cluster, Mode::Live, grants(&["suspend-flux"]));
+    let conclusion = linked(&guest).remediate(&mut slot, "{}", limits()).await.unwrap();
     assert_eq!(conclusion.verdict, Concluded::Fixed);
     assert_eq!(cluster.sent(), ["suspend-flux.suspend", "suspend-flux.resume"]);
-    assert!(seat.unwrap().open().is_empty());
+    assert!(slot.unwrap().open().is_empty());
 }
 
 #[tokio::test]
@@ -194,8 +194,8 @@ async fn dropping_a_suspension_alone_releases_it() {
         ..Guest::default()
     };
     let cluster = Cluster::default();
-    let mut seat = run(&cluster, Mode::Live, grants(&["suspend-flux"]));
-    linked(&guest).remediate(&mut seat, "{}", limits()).await.unwrap();
+    let mut slot = run(&cluster, Mode::Live, grants(&["suspend-flux"]));
+    linked(&guest).remediate(&mut slot, "{}", limits()).await.unwrap();
     assert_eq!(cluster.sent(), ["suspend-flux.suspend", "suspend-flux.resume"]);
 }
 
@@ -203,10 +203,10 @@ async fn dropping_a_suspension_alone_releases_it() {
 async fn a_handle_that_was_never_given_is_the_guests_fault() {
     let guest =
         Guest { imports: SUSPEND, remediate: "(call $drop (i32.const 77))", ..Guest::default() };
-    let mut seat = run(&Cluster::default(), Mode::Live, grants(&["suspend-flux"]));
-    let end = linked(&guest).remediate(&mut seat, "{}", limits()).await.unwrap_err();
+    let mut slot = run(&Cluster::default(), Mode::Live, grants(&["suspend-flux"]));
+    let end = linked(&guest).remediate(&mut slot, "{}", limits()).await.unwrap_err();
     assert!(matches!(&end, GuestEnd::Trap { .. }) && end.fault() == Some(Fault::Guest), "{end:?}");
-    assert!(seat.is_some());
+    assert!(slot.is_some());
 }
 
 #[tokio::test]
@@ -221,10 +221,10 @@ async fn a_cursor_goes_on_where_its_last_page_ended() {
         ..Guest::default()
     };
     let cluster = Cluster::default();
-    let mut seat = run(&cluster, Mode::Diagnosis, grants(&["tail-logs"]));
-    linked(&guest).diagnose(&mut seat, "{}", limits()).await.unwrap();
+    let mut slot = run(&cluster, Mode::Diagnosis, grants(&["tail-logs"]));
+    linked(&guest).diagnose(&mut slot, "{}", limits()).await.unwrap();
     let looks = cluster.looks.lock().unwrap();
-    let [Look::LogPage(first), Look::LogPage(second)] = &looks[..] else { panic!("{looks:?}") };
+    let [Read::NextPage(first), Read::NextPage(second)] = &looks[..] else { panic!("{looks:?}") };
     assert!(first.after.is_empty());
     assert_eq!(second.after[0].ordinal, 1);
 }
@@ -240,8 +240,8 @@ async fn limits_out_of_range_are_refused_when_the_cursor_is_opened() {
             (if (i32.ne (i32.load8_u (i32.const 512)) (i32.const 1)) (then unreachable)) (if (i32.ne (i32.load8_u (i32.const 516)) (i32.const 3)) (then unreachable))",
         ..Guest::default()
     };
-    let mut seat = run(&Cluster::default(), Mode::Diagnosis, grants(&["tail-logs"]));
-    assert!(linked(&guest).diagnose(&mut seat, "{}", limits()).await.is_ok());
+    let mut slot = run(&Cluster::default(), Mode::Diagnosis, grants(&["tail-logs"]));
+    assert!(linked(&guest).diagnose(&mut slot, "{}", limits()).await.is_ok());
 }
 
 #[tokio::test]
@@ -250,8 +250,8 @@ async fn a_stop_and_the_end_of_a_plan_are_nobodys_fault() {
         Guest { imports: SUSPEND, items: NAMES, remediate: suspends!(""), ..Guest::default() };
     let stop = Stop::default();
     stop.request();
-    let mut seat = stoppable(&Cluster::default(), Mode::Live, grants(&["suspend-flux"]), stop);
-    let end = linked(&guest).remediate(&mut seat, "{}", limits()).await.unwrap_err();
+    let mut slot = stoppable(&Cluster::default(), Mode::Live, grants(&["suspend-flux"]), stop);
+    let end = linked(&guest).remediate(&mut slot, "{}", limits()).await.unwrap_err();
     assert_eq!((&end, end.fault()), (&GuestEnd::Halted(Halt::Stopped), None));
 
     let guest = Guest {
@@ -263,8 +263,8 @@ async fn a_stop_and_the_end_of_a_plan_are_nobodys_fault() {
         remediate: suspends!("(call $sleep (i64.const 1000))"),
         ..Guest::default()
     };
-    let mut seat = run(&Cluster::default(), Mode::Plan, grants(&["suspend-flux"]));
-    let end = linked(&guest).remediate(&mut seat, "{}", limits()).await.unwrap_err();
+    let mut slot = run(&Cluster::default(), Mode::Plan, grants(&["suspend-flux"]));
+    let end = linked(&guest).remediate(&mut slot, "{}", limits()).await.unwrap_err();
     assert!(matches!(end, GuestEnd::Halted(Halt::PlanEnds(_))), "{end:?}");
 }
 
@@ -275,8 +275,8 @@ async fn nonsense_where_no_error_can_be_answered_ends_the_guest_as_its_fault() {
         diagnose: "(call $sleep (i64.const -1))",
         ..Guest::default()
     };
-    let mut seat = run(&Cluster::default(), Mode::Diagnosis, grants(&[]));
-    let end = linked(&guest).diagnose(&mut seat, "{}", limits()).await.unwrap_err();
+    let mut slot = run(&Cluster::default(), Mode::Diagnosis, grants(&[]));
+    let end = linked(&guest).diagnose(&mut slot, "{}", limits()).await.unwrap_err();
     assert!(
         matches!(end, GuestEnd::Misuse { call: "run.sleep", .. })
             && end.fault() == Some(Fault::Guest),
@@ -287,27 +287,27 @@ async fn nonsense_where_no_error_can_be_answered_ends_the_guest_as_its_fault() {
 #[tokio::test]
 async fn a_panic_below_the_door_is_salves_fault_and_the_run_is_kept() {
     let guest =
-        Guest { imports: CLAIMS, items: NAMES, diagnose: claims!("5", ""), ..Guest::default() };
+        Guest { imports: CLAIMS, items: NAMES, diagnose: pvcs!("5", ""), ..Guest::default() };
     let cluster = Cluster { broken: true, ..Cluster::default() };
-    let mut seat = run(&cluster, Mode::Diagnosis, grants(&["query-pvcs"]));
-    let end = linked(&guest).diagnose(&mut seat, "{}", limits()).await.unwrap_err();
+    let mut slot = run(&cluster, Mode::Diagnosis, grants(&["query-pvcs"]));
+    let end = linked(&guest).diagnose(&mut slot, "{}", limits()).await.unwrap_err();
     assert!(
         matches!(&end, GuestEnd::Host(text) if text.contains("the table is broken")),
         "{end:?}"
     );
     assert_eq!(end.fault(), Some(Fault::Host));
-    assert!(seat.is_some());
+    assert!(slot.is_some());
 }
 
 #[tokio::test]
 async fn a_call_dropped_in_the_middle_of_an_answer_gives_the_run_back() {
     let guest =
-        Guest { imports: CLAIMS, items: NAMES, diagnose: claims!("5", ""), ..Guest::default() };
+        Guest { imports: CLAIMS, items: NAMES, diagnose: pvcs!("5", ""), ..Guest::default() };
     let cluster = Cluster { silent: true, ..Cluster::default() };
     let linked = linked(&guest);
-    let mut seat = run(&cluster, Mode::Diagnosis, grants(&["query-pvcs"]));
+    let mut slot = run(&cluster, Mode::Diagnosis, grants(&["query-pvcs"]));
     {
-        let mut call = std::pin::pin!(linked.diagnose(&mut seat, "{}", Limits::default()));
+        let mut call = std::pin::pin!(linked.diagnose(&mut slot, "{}", Limits::default()));
         let asked = std::future::poll_fn(|context| {
             assert!(call.as_mut().poll(context).is_pending());
             Poll::Ready(cluster.looks.lock().unwrap().len())
@@ -315,7 +315,7 @@ async fn a_call_dropped_in_the_middle_of_an_answer_gives_the_run_back() {
         .await;
         assert_eq!(asked, 1, "it waits for the cluster");
     }
-    assert!(seat.is_some());
+    assert!(slot.is_some());
 }
 
 #[tokio::test]
@@ -325,12 +325,9 @@ async fn the_configuration_reaches_the_guest_as_it_is() {
         diagnose: "(i32.store (i32.const 1032) (local.get $config)) (i32.store (i32.const 1036) (local.get $length))",
         ..Guest::default()
     };
-    let mut seat = run(&Cluster::default(), Mode::Diagnosis, grants(&[]));
+    let mut slot = run(&Cluster::default(), Mode::Diagnosis, grants(&[]));
     let config = r#"{"namespaces":["média"]}"#;
-    assert_eq!(
-        linked(&guest).diagnose(&mut seat, config, limits()).await.unwrap().sentence,
-        config
-    );
+    assert_eq!(linked(&guest).diagnose(&mut slot, config, limits()).await.unwrap().summary, config);
 }
 
 #[test]
@@ -374,7 +371,7 @@ async fn describe_answers_without_anything_in_reach() {
 #[tokio::test]
 async fn describe_ends_at_the_first_call() {
     let looks =
-        Guest { imports: CLAIMS, items: NAMES, describe: claims!("5", ""), ..Guest::default() };
+        Guest { imports: CLAIMS, items: NAMES, describe: pvcs!("5", ""), ..Guest::default() };
     let end = Sandbox::new(None)
         .unwrap()
         .load(&looks.component())
@@ -431,8 +428,8 @@ async fn a_panic_in_describe_keeps_its_words() {
 fn a_call_can_be_handed_to_another_thread() {
     fn sendable<T: Send>(_: &T) {}
     let linked = linked(&Guest::default());
-    let mut seat = None;
+    let mut slot = None;
     // Not polled: only its type is asked.
-    sendable(&linked.diagnose(&mut seat, "{}", limits()));
-    sendable(&linked.remediate(&mut seat, "{}", limits()));
+    sendable(&linked.diagnose(&mut slot, "{}", limits()));
+    sendable(&linked.remediate(&mut slot, "{}", limits()));
 }

@@ -1,8 +1,8 @@
 //! Files that are no remediation for this host, each told apart.
 
 use crate::guests::{Guest, encode};
+use salve_core::effect::Access;
 use salve_core::effect::CAPABILITIES;
-use salve_core::effect::Reach;
 use salve_sandbox::{ImportKind, LoadError, Sandbox, UpperBound, contract, inspect};
 
 fn load(bytes: &[u8]) -> Result<(), LoadError> {
@@ -71,7 +71,7 @@ fn wasi_imports_are_all_named_with_the_remedy() {
     let text = error.to_string();
     assert!(text.contains("wasm32-wasip2") && text.contains("wasm-component-ld"), "{text}");
     assert_eq!(
-        inspect(&component).unwrap().capabilities(Reach::Given),
+        inspect(&component).unwrap().capabilities(Access::Builtin),
         ["run"],
         "it can still be inspected"
     );
@@ -160,9 +160,9 @@ fn an_inspection_lists_functions_and_reach_and_shared_words_give_nothing() {
         (inspection.size, &inspection.digest),
         (bytes.len(), &salve_core::digest::of_bytes(&bytes))
     );
-    assert_eq!(inspection.capabilities(Reach::Look), ["query-pvcs"]);
-    assert_eq!(inspection.capabilities(Reach::Touch), ["suspend-flux"]);
-    assert_eq!(inspection.capabilities(Reach::Given), [""; 0]);
+    assert_eq!(inspection.capabilities(Access::Read), ["query-pvcs"]);
+    assert_eq!(inspection.capabilities(Access::Write), ["suspend-flux"]);
+    assert_eq!(inspection.capabilities(Access::Builtin), [""; 0]);
     let import = |name: &str| inspection.imports.iter().find(|i| i.name == name).unwrap();
     assert_eq!(import("salve:cluster/suspend-flux@0.1.0").functions, ["suspension.resume"]);
     assert_eq!(import("salve:cluster/query-pvcs@0.1.0").functions, ["claims"]);

@@ -22,9 +22,9 @@ pub fn columns(kind: &Kind) -> Vec<Column> {
     if kind == kind::CLAIMS {
         return vec![
             column("Status", phase),
-            column("Volume", |claim| text(claim, "/spec/volumeName").to_owned()),
-            column("Capacity", |claim| text(claim, "/status/capacity/storage").to_owned()),
-            column("StorageClass", |claim| text(claim, "/spec/storageClassName").to_owned()),
+            column("Volume", |pvc| text(pvc, "/spec/volumeName").to_owned()),
+            column("Capacity", |pvc| text(pvc, "/status/capacity/storage").to_owned()),
+            column("StorageClass", |pvc| text(pvc, "/spec/storageClassName").to_owned()),
         ];
     }
     if kind == kind::VOLUMES {

@@ -104,7 +104,8 @@ impl Watch {
         {
             return None;
         }
-        let before = change.prior.as_ref().is_some_and(|prior| self.selector.matches(prior));
+        let before =
+            change.observed.as_ref().is_some_and(|observed| self.selector.matches(observed));
         let now = change.what != What::Deleted && self.selector.matches(&change.object);
         let kind = match (before, now) {
             (false, false) => return None,

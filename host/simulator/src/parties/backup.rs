@@ -49,7 +49,7 @@ fn is_due(world: &mut World, key: &Key, source: &Value) -> bool {
 
 fn synchronize(world: &mut World, key: &Key, source: &Value) {
     let claim_name = text(source, "/spec/sourcePVC");
-    let Some(claim) = world.get(&Key::new(kind::CLAIMS, &key.namespace, claim_name)) else {
+    let Some(pvc) = world.get(&Key::new(kind::CLAIMS, &key.namespace, claim_name)) else {
         phase(
             world,
             key,
@@ -70,7 +70,7 @@ fn synchronize(world: &mut World, key: &Key, source: &Value) {
     if snapshot.pointer("/status/readyToUse") != Some(&Value::Bool(true)) {
         return;
     }
-    let size = text(&claim, "/spec/resources/requests/storage");
+    let size = text(&pvc, "/spec/resources/requests/storage");
     let clone =
         ensure(world, key, kind::CLAIMS, &data, || temporary_claim(source, size, Some(&data)));
     let cache_name = format!("volsync-src-{}-cache", key.name);
@@ -78,8 +78,8 @@ fn synchronize(world: &mut World, key: &Key, source: &Value) {
         source.pointer("/spec/restic/cacheCapacity").and_then(Value::as_str).unwrap_or("2Gi");
     let cache =
         ensure(world, key, kind::CLAIMS, &cache_name, || temporary_claim(source, cache_size, None));
-    let bound = |claim: &Option<std::sync::Arc<Value>>| {
-        claim.as_ref().is_some_and(|claim| text(claim, "/status/phase") == "Bound")
+    let bound = |pvc: &Option<std::sync::Arc<Value>>| {
+        pvc.as_ref().is_some_and(|pvc| text(pvc, "/status/phase") == "Bound")
     };
     if !bound(&clone) || !bound(&cache) {
         return;
@@ -182,9 +182,9 @@ pub fn owned_by(object: &mut Value, owner: &Value, name: &str) {
 }
 
 /// The snapshot that a sync takes.
-pub fn snapshot(source: &Value, claim: &str) -> Value {
+pub fn snapshot(source: &Value, pvc: &str) -> Value {
     json!({"spec": {
-        "source": {"persistentVolumeClaimName": claim},
+        "source": {"persistentVolumeClaimName": pvc},
         "volumeSnapshotClassName": text(source, "/spec/restic/volumeSnapshotClassName"),
     }})
 }

@@ -173,19 +173,19 @@ pub fn came_up(world: &mut World, sidecar: Sidecar) {
     match sidecar {
         Sidecar::Provisioner => {
             let mut waiting: Vec<Key> = Vec::new();
-            for (key, claim) in world.all(kind::CLAIMS) {
-                if super::provision::is_ours(world, &claim) {
+            for (key, pvc) in world.all(kind::CLAIMS) {
+                if super::provision::is_ours(world, &pvc) {
                     waiting.push(key.clone());
                 }
-                world.wake_once(super::NOTICE, Wake::Claim(key));
+                world.wake_once(super::NOTICE, Wake::Pvc(key));
             }
             // What jammed the driver jams it again, after a little work got through.
             for key in waiting.into_iter().skip(2).filter(|_| cause.is_some()) {
-                if let Some(claim) = world.get(&key) {
+                if let Some(pvc) = world.get(&key) {
                     super::lock::hang(
                         world,
                         sidecar,
-                        &format!("pvc-{}", text(&claim, "/metadata/uid")),
+                        &format!("pvc-{}", text(&pvc, "/metadata/uid")),
                     );
                 }
             }

@@ -27,12 +27,13 @@ const BUILD_TIME: Duration = Duration::from_millis(1_500);
 pub fn observe(world: &mut World, change: &Change) {
     let moved = |pointer: &str| {
         change
-            .prior
+            .observed
             .as_ref()
-            .is_none_or(|prior| prior.pointer(pointer) != change.object.pointer(pointer))
+            .is_none_or(|observed| observed.pointer(pointer) != change.object.pointer(pointer))
     };
-    let requested = change.prior.as_ref().and_then(|prior| annotation(prior, REQUESTED_AT))
-        != annotation(&change.object, REQUESTED_AT);
+    let requested =
+        change.observed.as_ref().and_then(|observed| annotation(observed, REQUESTED_AT))
+            != annotation(&change.object, REQUESTED_AT);
     if moved("/metadata/generation") || requested {
         world.wake_once(super::NOTICE, Wake::Kustomize(change.key.clone()));
     }

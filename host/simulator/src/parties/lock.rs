@@ -43,9 +43,9 @@ pub fn cause(world: &World) -> Option<String> {
         return None;
     }
     world.all(kind::SOURCES).into_iter().find_map(|(key, source)| {
-        let claim =
+        let pvc =
             world.get(&Key::new(kind::CLAIMS, &key.namespace, text(&source, "/spec/sourcePVC")))?;
-        if !is_terminating(&claim) {
+        if !is_terminating(&pvc) {
             return None;
         }
         let snapshot = world.get(&Key::new(
@@ -53,7 +53,7 @@ pub fn cause(world: &World) -> Option<String> {
             &key.namespace,
             &format!("volsync-{}-src", key.name),
         ));
-        Some(text(snapshot.as_ref().unwrap_or(&claim), "/metadata/uid").to_owned())
+        Some(text(snapshot.as_ref().unwrap_or(&pvc), "/metadata/uid").to_owned())
     })
 }
 
@@ -129,12 +129,10 @@ pub fn write_lines(world: &mut World, key: &str, pod: &str, time: Timestamp) {
 /// Tells those who wait for the call: an event on the claim, an error on the snapshot.
 fn tell(world: &mut World, key: &str, pod: &str, reason: &str) {
     if let Some(uid) = key.strip_prefix("pvc-") {
-        let claim = world
-            .store
-            .list(kind::CLAIMS, None)
-            .find(|(_, claim)| text(claim, "/metadata/uid") == uid);
-        if let Some(claim) = claim.map(|(_, claim)| claim.clone()) {
-            events::record(world, &claim, &failed(world, pod, reason));
+        let pvc =
+            world.store.list(kind::CLAIMS, None).find(|(_, pvc)| text(pvc, "/metadata/uid") == uid);
+        if let Some(pvc) = pvc.map(|(_, pvc)| pvc.clone()) {
+            events::record(world, &pvc, &failed(world, pod, reason));
         }
     } else if let Some(uid) = key.strip_prefix("snapshot-") {
         let content = Key::new(kind::CONTENTS, "", &format!("snapcontent-{uid}"));
@@ -179,12 +177,12 @@ fn is_handle(key: &str) -> bool {
 /// The event as it stands after many refusals, for a scene that begins with them.
 pub fn past_event(
     world: &World,
-    claim: &Value,
+    pvc: &Value,
     pod: &str,
     reason: &str,
     first: Timestamp,
     last: Timestamp,
 ) -> (Key, Value) {
-    let count = 2 + spread(text(claim, "/metadata/uid"), 30);
-    events::write(claim, &failed(world, pod, reason), first, last, count)
+    let count = 2 + spread(text(pvc, "/metadata/uid"), 30);
+    events::write(pvc, &failed(world, pod, reason), first, last, count)
 }

@@ -5,7 +5,6 @@
 
 mod backup;
 mod ceph;
-mod claims;
 pub mod csi;
 pub mod events;
 mod garbage;
@@ -18,6 +17,7 @@ pub mod lock;
 mod operator;
 mod pods;
 mod provision;
+mod pvcs;
 mod restore;
 mod snapshots;
 mod source;
@@ -29,10 +29,10 @@ use serde_json::Value;
 
 // What the parties make, for a scene that begins with it made.
 pub use backup::{owned_by, snapshot as volsync_snapshot, temporary_claim as volsync_claim};
-pub use claims::AS_SOURCE;
 pub use kustomize::{inventory_entry, kind_of as kustomize_kind};
 pub use pods::{running as pod_status, wait as pod_waits};
 pub use provision::{bind, is_ours as waits_for_driver, volume as volume_of};
+pub use pvcs::AS_SOURCE;
 pub use restore::prime_claim;
 pub use snapshots::content_of;
 pub use workloads::{pod as replica_pod, replica_set};
@@ -66,7 +66,7 @@ pub enum Wake {
     /// The snapshot controller and its sidecar look at a VolumeSnapshot.
     Snapshot(Key),
     /// The claim protection and the provisioner look at a claim.
-    Claim(Key),
+    Pvc(Key),
     /// CreateVolume has returned for a claim.
     Provisioned(Key),
     /// The volume controller looks at a PersistentVolume.
@@ -106,12 +106,12 @@ pub fn happen(world: &mut World, wake: Wake) {
         Wake::Restore(key) => restore::reconcile(world, &key),
         Wake::Populate(key) => restore::populate(world, &key),
         Wake::Snapshot(key) => snapshots::reconcile(world, &key),
-        Wake::Claim(key) => {
-            claims::protect(world, &key);
+        Wake::Pvc(key) => {
+            pvcs::protect(world, &key);
             provision::reconcile(world, &key);
         }
         Wake::Provisioned(key) => provision::provisioned(world, &key),
-        Wake::Volume(key) => claims::reclaim(world, &key),
+        Wake::Volume(key) => pvcs::reclaim(world, &key),
         Wake::LockRefusal(key) => lock::refuse(world, &key),
         Wake::Lease(sidecar) => lease::tick(world, sidecar),
         Wake::Rollout(key) => workloads::reconcile(world, &key),
@@ -137,8 +137,8 @@ pub fn observe(world: &mut World, change: &Change) {
     } else if key.kind == kind::SNAPSHOTS {
         world.wake_once(NOTICE, Wake::Snapshot(key.clone()));
         wake_owner(world, key, object);
-        for claim in claims_from(world, key) {
-            world.wake_once(NOTICE, Wake::Claim(claim));
+        for pvc in claims_from(world, key) {
+            world.wake_once(NOTICE, Wake::Pvc(pvc));
         }
     } else if key.kind == kind::CONTENTS {
         let (namespace, name) = (
@@ -161,11 +161,11 @@ pub fn observe(world: &mut World, change: &Change) {
         world.wake_once(NOTICE, Wake::Backup(key.clone()));
     } else if key.kind == kind::DESTINATIONS {
         world.wake_once(NOTICE, Wake::Restore(key.clone()));
-        for (claim, object) in world.all(kind::CLAIMS) {
-            if claim.namespace == key.namespace
+        for (pvc, object) in world.all(kind::CLAIMS) {
+            if pvc.namespace == key.namespace
                 && text(&object, "/spec/dataSourceRef/name") == key.name
             {
-                world.wake_once(NOTICE, Wake::Populate(claim));
+                world.wake_once(NOTICE, Wake::Populate(pvc));
             }
         }
     } else if key.kind == kind::KUSTOMIZATIONS {
@@ -205,7 +205,7 @@ pub fn start(world: &mut World) {
 }
 
 fn observe_claim(world: &mut World, key: &Key, object: &Value) {
-    world.wake_once(NOTICE, Wake::Claim(key.clone()));
+    world.wake_once(NOTICE, Wake::Pvc(key.clone()));
     wake_owner(world, key, object);
     if text(object, "/spec/dataSourceRef/kind") == "ReplicationDestination" {
         world.wake_once(NOTICE, Wake::Populate(key.clone()));
@@ -229,7 +229,7 @@ fn observe_claim(world: &mut World, key: &Key, object: &Value) {
     for (pod, object) in world.all(kind::PODS) {
         if pod.namespace == key.namespace
             && !is_terminating(&object)
-            && pods::claims(&object).any(|one| one == key.name)
+            && pods::pvcs(&object).any(|one| one == key.name)
         {
             world.wake_once(NOTICE, Wake::Pod(pod));
         }
@@ -257,9 +257,9 @@ fn claims_from(world: &World, snapshot: &Key) -> Vec<Key> {
     world
         .store
         .list(kind::CLAIMS, Some(&snapshot.namespace))
-        .filter(|(_, claim)| {
-            text(claim, "/spec/dataSource/kind") == "VolumeSnapshot"
-                && text(claim, "/spec/dataSource/name") == snapshot.name
+        .filter(|(_, pvc)| {
+            text(pvc, "/spec/dataSource/kind") == "VolumeSnapshot"
+                && text(pvc, "/spec/dataSource/name") == snapshot.name
         })
         .map(|(key, _)| key.clone())
         .collect()

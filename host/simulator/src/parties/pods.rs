@@ -15,7 +15,7 @@ const START: Duration = Duration::from_secs(8);
 const STOP: Duration = Duration::from_secs(2);
 
 /// The claims that a pod mounts.
-pub fn claims(pod: &Value) -> impl Iterator<Item = &str> {
+pub fn pvcs(pod: &Value) -> impl Iterator<Item = &str> {
     list(pod, "/spec/volumes")
         .iter()
         .map(|volume| text(volume, "/persistentVolumeClaim/claimName"))
@@ -37,10 +37,10 @@ pub fn observe(world: &mut World, change: &Change) {
         What::Modified => {}
         What::Deleted => {
             csi::pod_gone(world, text(pod, "/metadata/uid"));
-            for claim in claims(pod) {
+            for pvc in pvcs(pod) {
                 world.wake_once(
                     super::NOTICE,
-                    Wake::Claim(Key::new(kind::CLAIMS, &key.namespace, claim)),
+                    Wake::Pvc(Key::new(kind::CLAIMS, &key.namespace, pvc)),
                 );
             }
         }
@@ -60,9 +60,9 @@ pub fn reconcile(world: &mut World, key: &Key) {
     if text(&pod, "/status/phase") != "Pending" {
         return;
     }
-    let unbound = claims(&pod).any(|claim| {
-        let claim = world.get(&Key::new(kind::CLAIMS, &key.namespace, claim));
-        claim.is_none_or(|claim| text(&claim, "/status/phase") != "Bound")
+    let unbound = pvcs(&pod).any(|pvc| {
+        let pvc = world.get(&Key::new(kind::CLAIMS, &key.namespace, pvc));
+        pvc.is_none_or(|pvc| text(&pvc, "/status/phase") != "Bound")
     });
     let now = world.now;
     if unbound {

@@ -16,25 +16,25 @@ const PACE: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
 
 /// Whether a claim waits for the driver: Pending, of its class, and not filled by VolSync's populator.
-pub fn is_ours(world: &World, claim: &Value) -> bool {
+pub fn is_ours(world: &World, pvc: &Value) -> bool {
     let class =
-        world.get(&Key::new(kind::STORAGE_CLASSES, "", text(claim, "/spec/storageClassName")));
-    text(claim, "/status/phase") == "Pending"
-        && text(claim, "/spec/volumeName").is_empty()
-        && !is_terminating(claim)
-        && text(claim, "/spec/dataSourceRef/kind") != "ReplicationDestination"
+        world.get(&Key::new(kind::STORAGE_CLASSES, "", text(pvc, "/spec/storageClassName")));
+    text(pvc, "/status/phase") == "Pending"
+        && text(pvc, "/spec/volumeName").is_empty()
+        && !is_terminating(pvc)
+        && text(pvc, "/spec/dataSourceRef/kind") != "ReplicationDestination"
         && class.is_some_and(|class| text(&class, "/provisioner") == DRIVER)
 }
 
 /// Tries to provision a claim.
 pub fn reconcile(world: &mut World, key: &Key) {
-    let Some(claim) = world.get(key) else { return };
+    let Some(pvc) = world.get(key) else { return };
     let Some((_, pod)) = csi::leader(world, Sidecar::Provisioner) else { return };
-    if !is_ours(world, &claim) {
+    if !is_ours(world, &pvc) {
         return;
     }
-    let source = text(&claim, "/spec/dataSource/name");
-    if text(&claim, "/spec/dataSource/kind") == "VolumeSnapshot" {
+    let source = text(&pvc, "/spec/dataSource/name");
+    if text(&pvc, "/spec/dataSource/kind") == "VolumeSnapshot" {
         let snapshot = world.get(&Key::new(kind::SNAPSHOTS, &key.namespace, source));
         let why = match &snapshot {
             None => "not found",
@@ -56,17 +56,17 @@ pub fn reconcile(world: &mut World, key: &Key) {
                 message,
                 component: lock::component(world, &pod),
             };
-            events::record(world, &claim, &event);
-            world.wake_once(LOOK_AGAIN, Wake::Claim(key.clone()));
+            events::record(world, &pvc, &event);
+            world.wake_once(LOOK_AGAIN, Wake::Pvc(key.clone()));
             return;
         }
     }
-    let call = format!("pvc-{}", text(&claim, "/metadata/uid"));
+    let call = format!("pvc-{}", text(&pvc, "/metadata/uid"));
     if world.csi.ceph_down {
         let reason = "rpc error: code = DeadlineExceeded desc = context deadline exceeded";
         let event = lock::failed(world, &pod, reason);
-        events::record(world, &claim, &event);
-        world.wake_once(CALL_TIMEOUT, Wake::Claim(key.clone()));
+        events::record(world, &pvc, &event);
+        world.wake_once(CALL_TIMEOUT, Wake::Pvc(key.clone()));
     } else if world.csi.is_jammed(&pod) {
         lock::hang(world, Sidecar::Provisioner, &call);
     } else {
@@ -80,28 +80,28 @@ pub fn reconcile(world: &mut World, key: &Key) {
 
 /// A volume has been made: the claim is bound to it.
 pub fn provisioned(world: &mut World, key: &Key) {
-    let Some(claim) = world.get(key) else { return };
+    let Some(pvc) = world.get(key) else { return };
     let Some((_, pod)) = csi::leader(world, Sidecar::Provisioner) else { return };
-    let locked = world.csi.lock(&format!("pvc-{}", text(&claim, "/metadata/uid"))).is_some();
-    if !is_ours(world, &claim) || locked {
+    let locked = world.csi.lock(&format!("pvc-{}", text(&pvc, "/metadata/uid"))).is_some();
+    if !is_ours(world, &pvc) || locked {
         return;
     }
-    let volume = volume(&claim, "Delete");
+    let volume = volume(&pvc, "Delete");
     let name = text(&volume, "/metadata/name").to_owned();
     world.create(kind::VOLUMES, volume);
-    world.amend(key, |claim| bind(claim, &name));
+    world.amend(key, |pvc| bind(pvc, &name));
     let event = Event {
         kind: "Normal",
         reason: "ProvisioningSucceeded",
         message: format!("Successfully provisioned volume {name}"),
         component: lock::component(world, &pod),
     };
-    events::record(world, &claim, &event);
+    events::record(world, &pvc, &event);
 }
 
 /// The volume of a claim.
-pub fn volume(claim: &Value, policy: &str) -> Value {
-    let uid = text(claim, "/metadata/uid");
+pub fn volume(pvc: &Value, policy: &str) -> Value {
+    let uid = text(pvc, "/metadata/uid");
     json!({
         "apiVersion": "v1", "kind": "PersistentVolume",
         "metadata": {
@@ -109,13 +109,13 @@ pub fn volume(claim: &Value, policy: &str) -> Value {
             "finalizers": ["kubernetes.io/pv-protection"],
         },
         "spec": {
-            "accessModes": claim["spec"]["accessModes"], "capacity": claim["spec"]["resources"]["requests"],
+            "accessModes": pvc["spec"]["accessModes"], "capacity": pvc["spec"]["resources"]["requests"],
             "claimRef": {
-                "apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": text(claim, "/metadata/name"),
-                "namespace": text(claim, "/metadata/namespace"), "uid": uid,
+                "apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": text(pvc, "/metadata/name"),
+                "namespace": text(pvc, "/metadata/namespace"), "uid": uid,
             },
             "csi": {"driver": DRIVER, "fsType": "ext4", "volumeHandle": handle(uid)},
-            "persistentVolumeReclaimPolicy": policy, "storageClassName": text(claim, "/spec/storageClassName"),
+            "persistentVolumeReclaimPolicy": policy, "storageClassName": text(pvc, "/spec/storageClassName"),
             "volumeMode": "Filesystem",
         },
         "status": {"phase": "Bound"},
@@ -128,13 +128,13 @@ pub fn handle(uid: &str) -> String {
 }
 
 /// Binds a claim to a volume.
-pub fn bind(claim: &mut Value, volume: &str) {
-    set(claim, &["spec", "volumeName"], volume);
+pub fn bind(pvc: &mut Value, volume: &str) {
+    set(pvc, &["spec", "volumeName"], volume);
     for mark in ["pv.kubernetes.io/bind-completed", "pv.kubernetes.io/bound-by-controller"] {
-        set(claim, &["metadata", "annotations", mark], "yes");
+        set(pvc, &["metadata", "annotations", mark], "yes");
     }
     let status = json!({
-        "phase": "Bound", "accessModes": claim["spec"]["accessModes"], "capacity": claim["spec"]["resources"]["requests"],
+        "phase": "Bound", "accessModes": pvc["spec"]["accessModes"], "capacity": pvc["spec"]["resources"]["requests"],
     });
-    set(claim, &["status"], status);
+    set(pvc, &["status"], status);
 }

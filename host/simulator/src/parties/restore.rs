@@ -39,14 +39,14 @@ pub fn reconcile(world: &mut World, key: &Key) {
     let (data, cache) =
         (format!("volsync-{}-dest", key.name), format!("volsync-dst-{}-cache", key.name));
     let claim_of = |world: &mut World, name: &str, size: &str| {
-        let claim =
+        let pvc =
             ensure(world, key, kind::CLAIMS, name, || temporary_claim(&destination, size, None));
-        claim.filter(|claim| text(claim, "/status/phase") == "Bound")
+        pvc.filter(|pvc| text(pvc, "/status/phase") == "Bound")
     };
     if claim_of(world, &cache, &cache_capacity).is_none() {
         return;
     }
-    let Some(claim) = claim_of(world, &data, &capacity) else { return };
+    let Some(pvc) = claim_of(world, &data, &capacity) else { return };
     let mover = format!("volsync-dst-{}", key.name);
     let job = ensure(
         world,
@@ -61,24 +61,17 @@ pub fn reconcile(world: &mut World, key: &Key) {
         world.wake_once(TRANSFER.saturating_sub(elapsed), Wake::Restore(key.clone()));
         return;
     }
-    publish(world, key, &destination, &claim, &[&mover, &cache, &data]);
+    publish(world, key, &destination, &pvc, &[&mover, &cache, &data]);
 }
 
 /// Takes a snapshot of the restored data, and publishes it once it is bound.
-fn publish(
-    world: &mut World,
-    key: &Key,
-    destination: &Value,
-    claim: &Value,
-    temporary: &[&str; 3],
-) {
-    let known = crate::object::annotation(claim, SNAPSHOT_NAME).map(str::to_owned);
+fn publish(world: &mut World, key: &Key, destination: &Value, pvc: &Value, temporary: &[&str; 3]) {
+    let known = crate::object::annotation(pvc, SNAPSHOT_NAME).map(str::to_owned);
     let name = known.unwrap_or_else(|| {
         let name = format!("volsync-{}-dest-{}", key.name, world.now.strftime("%Y%m%d%H%M%S"));
-        let claim = Key::new(kind::CLAIMS, &key.namespace, temporary[2]);
-        world.amend(&claim, |claim| {
-            set(claim, &["metadata", "annotations", SNAPSHOT_NAME], name.clone())
-        });
+        let pvc = Key::new(kind::CLAIMS, &key.namespace, temporary[2]);
+        world
+            .amend(&pvc, |pvc| set(pvc, &["metadata", "annotations", SNAPSHOT_NAME], name.clone()));
         name
     });
     let snapshot = ensure(world, key, kind::SNAPSHOTS, &name, || {
@@ -111,27 +104,27 @@ fn publish(
 
 /// Fills a claim from a ReplicationDestination, by way of a prime claim whose volume it takes over.
 pub fn populate(world: &mut World, key: &Key) {
-    let Some(claim) = world.get(key) else { return };
-    let waiting = text(&claim, "/status/phase") == "Pending" && !is_terminating(&claim);
-    if !waiting || text(&claim, "/spec/dataSourceRef/kind") != "ReplicationDestination" {
+    let Some(pvc) = world.get(key) else { return };
+    let waiting = text(&pvc, "/status/phase") == "Pending" && !is_terminating(&pvc);
+    if !waiting || text(&pvc, "/spec/dataSourceRef/kind") != "ReplicationDestination" {
         return;
     }
     let prime = Key::new(
         kind::CLAIMS,
         &key.namespace,
-        &format!("vs-prime-{}", text(&claim, "/metadata/uid")),
+        &format!("vs-prime-{}", text(&pvc, "/metadata/uid")),
     );
     match world.get(&prime) {
         Some(object) if text(&object, "/status/phase") == "Bound" => {
             rebind(world, key, &prime, text(&object, "/spec/volumeName"))
         }
         Some(_) => {}
-        None => begin(world, key, &claim, &prime),
+        None => begin(world, key, &pvc, &prime),
     }
 }
 
-fn begin(world: &mut World, key: &Key, claim: &Value, prime: &Key) {
-    let name = text(claim, "/spec/dataSourceRef/name");
+fn begin(world: &mut World, key: &Key, pvc: &Value, prime: &Key) {
+    let name = text(pvc, "/spec/dataSourceRef/name");
     let destination = world.get(&Key::new(kind::DESTINATIONS, &key.namespace, name));
     let image = destination
         .as_ref()
@@ -142,19 +135,19 @@ fn begin(world: &mut World, key: &Key, claim: &Value, prime: &Key) {
         } else {
             "VolSyncPopulatorReplicationDestinationMissing"
         };
-        wait_for_image(world, claim, reason);
+        wait_for_image(world, pvc, reason);
         world.wake_once(Duration::from_secs(300), Wake::Populate(key.clone()));
         return;
     }
-    let object = prime_claim(claim, &prime.name, image);
+    let object = prime_claim(pvc, &prime.name, image);
     world.create(kind::CLAIMS, object);
 }
 
 /// Says that a claim waits for an image. VolSync records through events.k8s.io: the older time fields stay empty.
-fn wait_for_image(world: &mut World, claim: &Value, reason: &str) {
+fn wait_for_image(world: &mut World, pvc: &Value, reason: &str) {
     let event =
         Event { kind: "Warning", reason, message: String::new(), component: CONTROLLER.to_owned() };
-    let (key, mut written) = events::write(claim, &event, world.now, world.now, 1);
+    let (key, mut written) = events::write(pvc, &event, world.now, world.now, 1);
     let now = micros(world.now);
     if world.get(&key).is_some() {
         world.amend(&key, |event| {
@@ -163,10 +156,10 @@ fn wait_for_image(world: &mut World, claim: &Value, reason: &str) {
         });
         return;
     }
-    let sentence =
+    let summary =
         "Unable to populate volume, waiting for replicationdestination to have latestImage";
     for (field, value) in [
-        ("message", Value::from(sentence)),
+        ("message", Value::from(summary)),
         ("action", "Provision Volume".into()),
         ("eventTime", now.into()),
         ("firstTimestamp", Value::Null),
@@ -181,43 +174,39 @@ fn wait_for_image(world: &mut World, claim: &Value, reason: &str) {
     world.create(kind::EVENTS, written);
 }
 
-/// The claim that is made from the image for `claim`, and whose volume `claim` will take over.
-pub fn prime_claim(claim: &Value, name: &str, image: &str) -> Value {
+/// The claim that is made from the image for `pvc`, and whose volume `pvc` will take over.
+pub fn prime_claim(pvc: &Value, name: &str, image: &str) -> Value {
     let source =
         json!({"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": image});
     json!({
         "apiVersion": "v1", "kind": "PersistentVolumeClaim",
         "metadata": {
-            "name": name, "namespace": text(claim, "/metadata/namespace"),
+            "name": name, "namespace": text(pvc, "/metadata/namespace"),
             "labels": {
                 "app.kubernetes.io/created-by": "volsync",
-                "volsync.backube/populator-pvc-for": text(claim, "/metadata/name"),
+                "volsync.backube/populator-pvc-for": text(pvc, "/metadata/name"),
             },
-            "ownerReferences": [owner_reference(claim)],
+            "ownerReferences": [owner_reference(pvc)],
         },
         "spec": {
-            "accessModes": claim["spec"]["accessModes"], "resources": claim["spec"]["resources"],
-            "storageClassName": claim["spec"]["storageClassName"], "volumeMode": "Filesystem",
+            "accessModes": pvc["spec"]["accessModes"], "resources": pvc["spec"]["resources"],
+            "storageClassName": pvc["spec"]["storageClassName"], "volumeMode": "Filesystem",
             "dataSource": source, "dataSourceRef": source,
         },
     })
 }
 
 fn rebind(world: &mut World, key: &Key, prime: &Key, volume: &str) {
-    let Some(claim) = world.get(key) else { return };
+    let Some(pvc) = world.get(key) else { return };
     world.amend(&Key::new(kind::VOLUMES, "", volume), |volume| {
-        set(volume, &["spec", "claimRef", "name"], text(&claim, "/metadata/name"));
-        set(volume, &["spec", "claimRef", "uid"], text(&claim, "/metadata/uid"));
+        set(volume, &["spec", "claimRef", "name"], text(&pvc, "/metadata/name"));
+        set(volume, &["spec", "claimRef", "uid"], text(&pvc, "/metadata/uid"));
     });
-    let destination = text(&claim, "/spec/dataSourceRef/name").to_owned();
-    world.amend(key, |claim| {
-        provision::bind(claim, volume);
-        set(claim, &["metadata", "annotations", "volsync.backube/populated-from"], destination);
-        set(
-            claim,
-            &["metadata", "annotations", "volume.kubernetes.io/storage-provisioner"],
-            DRIVER,
-        );
+    let destination = text(&pvc, "/spec/dataSourceRef/name").to_owned();
+    world.amend(key, |pvc| {
+        provision::bind(pvc, volume);
+        set(pvc, &["metadata", "annotations", "volsync.backube/populated-from"], destination);
+        set(pvc, &["metadata", "annotations", "volume.kubernetes.io/storage-provisioner"], DRIVER);
     });
     world.delete(prime);
     let event = Event {
@@ -226,5 +215,5 @@ fn rebind(world: &mut World, key: &Key, prime: &Key, volume: &str) {
         message: "Populator finished".to_owned(),
         component: CONTROLLER.to_owned(),
     };
-    events::record(world, &claim, &event);
+    events::record(world, &pvc, &event);
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::csi::{self, DRIVER, Sidecar};
 use super::provision::handle;
-use super::{Wake, claims, lock};
+use super::{Wake, lock, pvcs};
 use crate::kind;
 use crate::object::{
     add_finalizer, annotation, is_terminating, remove_finalizers, seconds, set, text, unset,
@@ -42,19 +42,19 @@ pub fn reconcile(world: &mut World, key: &Key) {
 fn bind(world: &mut World, key: &Key, snapshot: &Value, content: &Key) {
     let source = text(snapshot, "/spec/source/persistentVolumeClaimName").to_owned();
     let claim_key = Key::new(kind::CLAIMS, &key.namespace, &source);
-    let claim = world.get(&claim_key);
-    let why = match &claim {
+    let pvc = world.get(&claim_key);
+    let why = match &pvc {
         None => format!(
             "Failed to create snapshot content with error snapshot controller failed to update {} on API server: cannot get claim from snapshot",
             key.name
         ),
-        Some(claim) if is_terminating(claim) => {
+        Some(pvc) if is_terminating(pvc) => {
             format!(
                 "Failed to create snapshot content with error cannot add finalizer on claim [{source}] for snapshot [{}]: claim is being deleted",
                 key.name
             )
         }
-        Some(claim) if text(claim, "/status/phase") != "Bound" => {
+        Some(pvc) if text(pvc, "/status/phase") != "Bound" => {
             format!(
                 "Failed to create snapshot content with error the PVC {source} is not yet bound to a PV, will not attempt to take a snapshot"
             )
@@ -72,14 +72,14 @@ fn bind(world: &mut World, key: &Key, snapshot: &Value, content: &Key) {
                 )
             });
         }
-        if claim.is_some_and(|claim| !is_terminating(&claim)) {
-            world.amend(&claim_key, |claim| add_finalizer(claim, claims::AS_SOURCE));
+        if pvc.is_some_and(|pvc| !is_terminating(&pvc)) {
+            world.amend(&claim_key, |pvc| add_finalizer(pvc, pvcs::AS_SOURCE));
         }
         return;
     }
-    let Some(claim) = claim else { return };
-    world.amend(&claim_key, |claim| add_finalizer(claim, claims::AS_SOURCE));
-    world.create(kind::CONTENTS, content_of(snapshot, &claim));
+    let Some(pvc) = pvc else { return };
+    world.amend(&claim_key, |pvc| add_finalizer(pvc, pvcs::AS_SOURCE));
+    world.create(kind::CONTENTS, content_of(snapshot, &pvc));
     world.amend(key, |snapshot| {
         add_finalizer(snapshot, SOURCE_PROTECTION);
         add_finalizer(snapshot, BOUND_PROTECTION);
@@ -93,7 +93,7 @@ fn bind(world: &mut World, key: &Key, snapshot: &Value, content: &Key) {
 }
 
 /// The content that is bound to a snapshot of a claim.
-pub fn content_of(snapshot: &Value, claim: &Value) -> Value {
+pub fn content_of(snapshot: &Value, pvc: &Value) -> Value {
     json!({
         "apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshotContent",
         "metadata": {
@@ -106,7 +106,7 @@ pub fn content_of(snapshot: &Value, claim: &Value) -> Value {
         },
         "spec": {
             "deletionPolicy": "Delete", "driver": DRIVER, "sourceVolumeMode": "Filesystem",
-            "source": {"volumeHandle": handle(text(claim, "/metadata/uid"))},
+            "source": {"volumeHandle": handle(text(pvc, "/metadata/uid"))},
             "volumeSnapshotClassName": text(snapshot, "/spec/volumeSnapshotClassName"),
             "volumeSnapshotRef": {
                 "apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot", "name": text(snapshot, "/metadata/name"),
@@ -144,15 +144,13 @@ fn take(world: &mut World, key: &Key, snapshot: &Value, content: &Key) {
         unset(snapshot, &["status", "error"]);
     });
     let source = text(snapshot, "/spec/source/persistentVolumeClaimName");
-    world.wake_once(super::NOTICE, Wake::Claim(Key::new(kind::CLAIMS, &key.namespace, source)));
+    world.wake_once(super::NOTICE, Wake::Pvc(Key::new(kind::CLAIMS, &key.namespace, source)));
 }
 
 fn source_size(world: &World, key: &Key, snapshot: &Value) -> String {
     let source = text(snapshot, "/spec/source/persistentVolumeClaimName");
-    let claim = world.get(&Key::new(kind::CLAIMS, &key.namespace, source));
-    claim.map_or_else(String::new, |claim| {
-        text(&claim, "/spec/resources/requests/storage").to_owned()
-    })
+    let pvc = world.get(&Key::new(kind::CLAIMS, &key.namespace, source));
+    pvc.map_or_else(String::new, |pvc| text(&pvc, "/spec/resources/requests/storage").to_owned())
 }
 
 /// Takes a snapshot away: its content first, and that only when no call for it is under way.
@@ -175,9 +173,9 @@ fn delete(world: &mut World, key: &Key, content: &Key) {
     }
     world.amend(key, |snapshot| remove_finalizers(snapshot, is_ours));
     // Gone now: the claim that was snapped may be free.
-    for (claim, _) in world.all(kind::CLAIMS) {
-        if claim.namespace == key.namespace {
-            world.wake_once(super::NOTICE, Wake::Claim(claim));
+    for (pvc, _) in world.all(kind::CLAIMS) {
+        if pvc.namespace == key.namespace {
+            world.wake_once(super::NOTICE, Wake::Pvc(pvc));
         }
     }
 }

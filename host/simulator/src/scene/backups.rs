@@ -88,21 +88,21 @@ pub fn syncing(app: &App) -> Value {
 }
 
 /// The snapshot of a claim, bound, and ready or not; its content is placed where it is ready.
-pub fn snapshot(builder: &mut Builder, owner: &Value, claim: &Value, ready: bool) -> Value {
+pub fn snapshot(builder: &mut Builder, owner: &Value, pvc: &Value, ready: bool) -> Value {
     let name = format!("volsync-{}-src", text(owner, "/metadata/name"));
-    named_snapshot(builder, owner, claim, &name, ready)
+    named_snapshot(builder, owner, pvc, &name, ready)
 }
 
 /// The same, under another name.
 pub fn named_snapshot(
     builder: &mut Builder,
     owner: &Value,
-    claim: &Value,
+    pvc: &Value,
     name: &str,
     ready: bool,
 ) -> Value {
     let uid = builder.world.random.uid();
-    let mut object = volsync_snapshot(owner, text(claim, "/metadata/name"));
+    let mut object = volsync_snapshot(owner, text(pvc, "/metadata/name"));
     owned_by(&mut object, owner, name);
     set(&mut object, &["apiVersion"], "snapshot.storage.k8s.io/v1");
     set(&mut object, &["kind"], "VolumeSnapshot");
@@ -117,12 +117,12 @@ pub fn named_snapshot(
     let mut status = json!({"boundVolumeSnapshotContentName": format!("snapcontent-{uid}"), "readyToUse": ready});
     if ready {
         status["creationTime"] = STUCK_SINCE.into();
-        status["restoreSize"] = claim["spec"]["resources"]["requests"]["storage"].clone();
+        status["restoreSize"] = pvc["spec"]["resources"]["requests"]["storage"].clone();
     }
     set(&mut object, &["status"], status);
     let object = builder.place(object);
     if ready {
-        let mut content = content_of(&object, claim);
+        let mut content = content_of(&object, pvc);
         let handle = format!("0001-0009-rook-ceph-0000000000000002-{uid}");
         set(&mut content, &["status"], json!({"readyToUse": true, "snapshotHandle": handle}));
         builder.place(content);
@@ -131,8 +131,8 @@ pub fn named_snapshot(
 }
 
 /// The content of a snapshot whose call hangs.
-pub fn hanging_content(builder: &mut Builder, snapshot: &Value, claim: &Value) {
-    let handle = format!("0001-0009-rook-ceph-0000000000000002-{}", text(claim, "/metadata/uid"));
+pub fn hanging_content(builder: &mut Builder, snapshot: &Value, pvc: &Value) {
+    let handle = format!("0001-0009-rook-ceph-0000000000000002-{}", text(pvc, "/metadata/uid"));
     let uid = text(snapshot, "/metadata/uid");
     let reason = if builder.world.incident.is_locked() {
         format!(
@@ -145,7 +145,7 @@ pub fn hanging_content(builder: &mut Builder, snapshot: &Value, claim: &Value) {
         "time": "2026-08-20T09:57:30Z",
         "message": format!("Failed to check and update snapshot content: failed to take snapshot of the volume {handle}: \"rpc error: {reason}\""),
     });
-    let mut content = content_of(snapshot, claim);
+    let mut content = content_of(snapshot, pvc);
     if builder.world.incident != Incident::MissingSnapshotter {
         set(
             &mut content,
@@ -192,13 +192,13 @@ pub fn mover_claim(
     size: &str,
     snapshot: Option<&str>,
 ) -> Value {
-    let mut claim = volsync_claim(owner, size, snapshot);
-    owned_by(&mut claim, owner, name);
-    set(&mut claim, &["apiVersion"], "v1");
-    set(&mut claim, &["kind"], "PersistentVolumeClaim");
-    set(&mut claim, &["metadata", "creationTimestamp"], STUCK_SINCE);
-    admitted(&mut claim);
-    builder.place(claim)
+    let mut pvc = volsync_claim(owner, size, snapshot);
+    owned_by(&mut pvc, owner, name);
+    set(&mut pvc, &["apiVersion"], "v1");
+    set(&mut pvc, &["kind"], "PersistentVolumeClaim");
+    set(&mut pvc, &["metadata", "creationTimestamp"], STUCK_SINCE);
+    admitted(&mut pvc);
+    builder.place(pvc)
 }
 
 /// The cache of earlier syncs, which outlives them.
@@ -211,11 +211,10 @@ pub fn kept_cache(builder: &mut Builder, source: &Value) {
 }
 
 /// Binds a placed claim to a volume of its own.
-pub fn provide(builder: &mut Builder, claim: &Value) {
-    let volume = volume_of(claim, "Delete");
+pub fn provide(builder: &mut Builder, pvc: &Value) {
+    let volume = volume_of(pvc, "Delete");
     let name = text(&volume, "/metadata/name").to_owned();
     builder.place(volume);
-    let key =
-        Key::new(kind::CLAIMS, text(claim, "/metadata/namespace"), text(claim, "/metadata/name"));
-    builder.world.amend(&key, |claim| bind(claim, &name));
+    let key = Key::new(kind::CLAIMS, text(pvc, "/metadata/namespace"), text(pvc, "/metadata/name"));
+    builder.world.amend(&key, |pvc| bind(pvc, &name));
 }

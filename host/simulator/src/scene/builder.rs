@@ -29,7 +29,7 @@ pub struct Workload {
     pub pods: Vec<String>,
     /// The claim that its pods mount.
     #[serde(default)]
-    pub claim: Option<String>,
+    pub pvc: Option<String>,
     /// Whether its pods wait.
     #[serde(default)]
     pub pending: bool,
@@ -162,9 +162,9 @@ impl<'a> Builder<'a> {
             })
             .collect();
         let mut spec = json!({"containers": containers, "serviceAccountName": name});
-        if let Some(claim) = &workload.claim {
+        if let Some(pvc) = &workload.pvc {
             spec["volumes"] =
-                json!([{"name": "data", "persistentVolumeClaim": {"claimName": claim}}]);
+                json!([{"name": "data", "persistentVolumeClaim": {"claimName": pvc}}]);
         }
         let ready = if workload.pending { 0 } else { replicas };
         let mut status =

@@ -130,14 +130,14 @@ pub fn write_past(builder: &mut Builder) {
 /// Gives the claim behind a lock the event that it had last.
 fn tell(builder: &mut Builder, key: &str, pod: &str, reason: &str, last: Timestamp) {
     let uid = key.trim_start_matches("pvc-");
-    let claim = builder
+    let pvc = builder
         .world
         .store
         .list(kind::CLAIMS, None)
-        .find(|(_, claim)| text(claim, "/metadata/uid") == uid);
-    if let Some(claim) = claim.map(|(_, claim)| claim.clone()) {
+        .find(|(_, pvc)| text(pvc, "/metadata/uid") == uid);
+    if let Some(pvc) = pvc.map(|(_, pvc)| pvc.clone()) {
         let first = time("2026-08-20T08:42:33Z");
-        let (_, event) = lock::past_event(builder.world, &claim, pod, reason, first, last);
+        let (_, event) = lock::past_event(builder.world, &pvc, pod, reason, first, last);
         builder.place(event);
     }
 }
@@ -151,11 +151,11 @@ fn deadlines(builder: &mut Builder) {
         .world
         .all(kind::CLAIMS)
         .into_iter()
-        .filter(|(_, claim)| crate::parties::waits_for_driver(builder.world, claim))
-        .map(|(_, claim)| (*claim).clone())
+        .filter(|(_, pvc)| crate::parties::waits_for_driver(builder.world, pvc))
+        .map(|(_, pvc)| (*pvc).clone())
         .collect();
-    for claim in pending {
-        let key = format!("pvc-{}", text(&claim, "/metadata/uid"));
+    for pvc in pending {
+        let key = format!("pvc-{}", text(&pvc, "/metadata/uid"));
         let reason = "rpc error: code = DeadlineExceeded desc = context deadline exceeded";
         tell(builder, &key, &pod, reason, time("2026-08-20T09:58:41Z"));
     }

@@ -73,10 +73,10 @@ pub fn place_kustomizations(builder: &mut Builder) {
             "spec": owner.spec,
         });
         // The root declares itself: what it makes of its own object must be known before it is placed.
-        let own = owner.key == owner.declared_by;
+        let local = owner.key == owner.declared_by;
         let mut entries: Vec<Value> =
             builder.world.git.declared(&owner.key).iter().filter_map(entry).collect();
-        if own {
+        if local {
             entries.extend(entry(&declared));
         }
         let generation = if owner.suspended { 5 } else { 4 };

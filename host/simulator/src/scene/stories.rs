@@ -45,23 +45,23 @@ pub fn tell(builder: &mut Builder, app: &App) {
         }
         Story::Terminating => terminating(builder, app),
         Story::ClaimLocked => {
-            let claim = pending_claim(builder, app, false);
-            locked(builder, &claim);
+            let pvc = pending_claim(builder, app, false);
+            locked(builder, &pvc);
             waiting(builder, app);
             never_synced(builder, app);
         }
         Story::PrimeLocked => {
             let image = restored(builder, app, true);
-            let claim = pending_claim(builder, app, true);
-            let prime = prime(builder, &claim, &image);
+            let pvc = pending_claim(builder, app, true);
+            let prime = prime(builder, &pvc, &image);
             locked(builder, &prime);
             waiting(builder, app);
             never_synced(builder, app);
         }
         Story::ImageLocked => {
             let image = restored(builder, app, false);
-            let claim = pending_claim(builder, app, true);
-            prime(builder, &claim, &image);
+            let pvc = pending_claim(builder, app, true);
+            prime(builder, &pvc, &image);
             waiting(builder, app);
             never_synced(builder, app);
         }
@@ -74,21 +74,21 @@ pub fn tell(builder: &mut Builder, app: &App) {
         }
         Story::WaitsForConsumer => waits_for_consumer(builder, app),
         Story::Untaken => {
-            let claim = bound_claim(builder, app, false);
+            let pvc = bound_claim(builder, app, false);
             running(builder, app);
             let source = replication(builder, app, syncing(app));
             kept_cache(builder, &source);
-            let snapshot = snapshot(builder, &source, &claim, false);
+            let snapshot = snapshot(builder, &source, &pvc, false);
             // A content without status: no sidecar has ever looked at it.
-            let mut content = content_of(&snapshot, &claim);
+            let mut content = content_of(&snapshot, &pvc);
             set(&mut content, &["metadata", "creationTimestamp"], STUCK_SINCE);
             builder.place(content);
         }
     }
 }
 
-fn claim(app: &App, restorable: bool) -> Value {
-    let mut claim = json!({
+fn pvc(app: &App, restorable: bool) -> Value {
+    let mut pvc = json!({
         "apiVersion": "v1", "kind": "PersistentVolumeClaim",
         "metadata": {"name": app.name, "namespace": app.namespace},
         "spec": {
@@ -97,54 +97,52 @@ fn claim(app: &App, restorable: bool) -> Value {
         },
     });
     if restorable {
-        claim["spec"]["dataSourceRef"] = json!({
+        pvc["spec"]["dataSourceRef"] = json!({
             "apiGroup": "volsync.backube", "kind": "ReplicationDestination", "name": format!("{}-dst", app.name),
         });
     }
-    claim
+    pvc
 }
 
 /// What the API server and the controllers add to every claim of the driver.
-pub fn admitted(claim: &mut Value) {
-    add_finalizer(claim, "kubernetes.io/pvc-protection");
+pub fn admitted(pvc: &mut Value) {
+    add_finalizer(pvc, "kubernetes.io/pvc-protection");
     for mark in [
         "volume.beta.kubernetes.io/storage-provisioner",
         "volume.kubernetes.io/storage-provisioner",
     ] {
-        set(claim, &["metadata", "annotations", mark], DRIVER);
+        set(pvc, &["metadata", "annotations", mark], DRIVER);
     }
-    if let Some(source) = claim.pointer("/spec/dataSourceRef").cloned() {
-        set(claim, &["spec", "dataSource"], source);
+    if let Some(source) = pvc.pointer("/spec/dataSourceRef").cloned() {
+        set(pvc, &["spec", "dataSource"], source);
     }
-    if claim.get("status").is_none() {
-        set(claim, &["status"], json!({"phase": "Pending"}));
+    if pvc.get("status").is_none() {
+        set(pvc, &["status"], json!({"phase": "Pending"}));
     }
 }
 
 fn bound_claim(builder: &mut Builder, app: &App, restorable: bool) -> Value {
     let uid = builder.world.random.uid();
-    let claim = builder.declare(&owner(app), claim(app, restorable), |claim| {
-        admitted(claim);
-        set(claim, &["metadata", "uid"], uid.clone());
-        bind(claim, &format!("pvc-{uid}"));
+    let pvc = builder.declare(&owner(app), pvc(app, restorable), |pvc| {
+        admitted(pvc);
+        set(pvc, &["metadata", "uid"], uid.clone());
+        bind(pvc, &format!("pvc-{uid}"));
     });
-    builder.place(volume_of(&claim, "Delete"));
-    claim
+    builder.place(volume_of(&pvc, "Delete"));
+    pvc
 }
 
 fn pending_claim(builder: &mut Builder, app: &App, restorable: bool) -> Value {
-    builder.declare(&owner(app), claim(app, restorable), |claim| {
-        admitted(claim);
-        set(claim, &["metadata", "creationTimestamp"], RECENT);
+    builder.declare(&owner(app), pvc(app, restorable), |pvc| {
+        admitted(pvc);
+        set(pvc, &["metadata", "creationTimestamp"], RECENT);
     })
 }
 
 /// Notes that the driver refuses calls for a claim.
-fn locked(builder: &mut Builder, claim: &Value) {
+fn locked(builder: &mut Builder, pvc: &Value) {
     if builder.world.incident.is_locked() {
-        builder
-            .locked
-            .push((format!("pvc-{}", text(claim, "/metadata/uid")), Sidecar::Provisioner));
+        builder.locked.push((format!("pvc-{}", text(pvc, "/metadata/uid")), Sidecar::Provisioner));
     }
 }
 
@@ -165,7 +163,7 @@ fn workload(app: &App, replicas: usize, pending: bool) -> Workload {
         containers: vec!["app".to_owned()],
         hash,
         pods: vec!["b7k4x".to_owned(); replicas],
-        claim: Some(app.name.clone()),
+        pvc: Some(app.name.clone()),
         pending,
         ..Workload::default()
     }
@@ -185,14 +183,14 @@ fn never_synced(builder: &mut Builder, app: &App) {
         "conditions": condition("True", "SyncInProgress", "Synchronization in-progress", RECENT), "lastSyncStartTime": RECENT,
     });
     let source = replication(builder, app, status);
-    let claim = text(&source, "/spec/sourcePVC").to_owned();
-    let mut snapshot = volsync_snapshot(&source, &claim);
+    let pvc = text(&source, "/spec/sourcePVC").to_owned();
+    let mut snapshot = volsync_snapshot(&source, &pvc);
     owned_by(&mut snapshot, &source, &format!("volsync-{}-src", text(&source, "/metadata/name")));
     set(&mut snapshot, &["apiVersion"], "snapshot.storage.k8s.io/v1");
     set(&mut snapshot, &["kind"], "VolumeSnapshot");
     set(&mut snapshot, &["metadata", "creationTimestamp"], RECENT);
     let message = format!(
-        "Failed to create snapshot content with error the PVC {claim} is not yet bound to a PV, will not attempt to take a snapshot"
+        "Failed to create snapshot content with error the PVC {pvc} is not yet bound to a PV, will not attempt to take a snapshot"
     );
     set(
         &mut snapshot,
@@ -200,8 +198,8 @@ fn never_synced(builder: &mut Builder, app: &App) {
         json!({"readyToUse": false, "error": {"time": RECENT, "message": message}}),
     );
     builder.place(snapshot);
-    let key = Key::new(kind::CLAIMS, &app.namespace, &claim);
-    builder.world.amend(&key, |claim| add_finalizer(claim, AS_SOURCE));
+    let key = Key::new(kind::CLAIMS, &app.namespace, &pvc);
+    builder.world.amend(&key, |pvc| add_finalizer(pvc, AS_SOURCE));
 }
 
 fn abandoned(builder: &mut Builder, app: &App) {
@@ -218,23 +216,23 @@ fn abandoned(builder: &mut Builder, app: &App) {
 
 fn terminating(builder: &mut Builder, app: &App) {
     restored(builder, app, true);
-    let claim = bound_claim(builder, app, true);
+    let pvc = bound_claim(builder, app, true);
     let key = Key::new(kind::CLAIMS, &app.namespace, &app.name);
-    builder.world.amend(&key, |claim| {
-        set(claim, &["metadata", "deletionTimestamp"], "2026-08-20T06:01:10Z");
-        set(claim, &["metadata", "deletionGracePeriodSeconds"], 0);
-        add_finalizer(claim, AS_SOURCE);
+    builder.world.amend(&key, |pvc| {
+        set(pvc, &["metadata", "deletionTimestamp"], "2026-08-20T06:01:10Z");
+        set(pvc, &["metadata", "deletionGracePeriodSeconds"], 0);
+        add_finalizer(pvc, AS_SOURCE);
     });
     let policy =
         if builder.world.incident == Incident::TerminatingDelete { "Delete" } else { "Retain" };
-    let volume = Key::new(kind::VOLUMES, "", text(&claim, "/spec/volumeName"));
+    let volume = Key::new(kind::VOLUMES, "", text(&pvc, "/spec/volumeName"));
     builder
         .world
         .amend(&volume, |volume| set(volume, &["spec", "persistentVolumeReclaimPolicy"], policy));
     let source = replication(builder, app, syncing(app));
     kept_cache(builder, &source);
-    let snapshot = snapshot(builder, &source, &claim, false);
-    hanging_content(builder, &snapshot, &claim);
+    let snapshot = snapshot(builder, &source, &pvc, false);
+    hanging_content(builder, &snapshot, &pvc);
     locked_snapshot(builder, &snapshot);
 }
 
@@ -261,9 +259,9 @@ fn restored(builder: &mut Builder, app: &App, ready: bool) -> String {
     image
 }
 
-fn prime(builder: &mut Builder, claim: &Value, image: &str) -> Value {
-    let name = format!("vs-prime-{}", text(claim, "/metadata/uid"));
-    let mut prime = prime_claim(claim, &name, image);
+fn prime(builder: &mut Builder, pvc: &Value, image: &str) -> Value {
+    let name = format!("vs-prime-{}", text(pvc, "/metadata/uid"));
+    let mut prime = prime_claim(pvc, &name, image);
     admitted(&mut prime);
     set(&mut prime, &["metadata", "creationTimestamp"], "2026-08-20T08:55:03Z");
     builder.place(prime)
@@ -271,10 +269,10 @@ fn prime(builder: &mut Builder, claim: &Value, image: &str) -> Value {
 
 /// A backup whose clone, or whose cache, is locked.
 fn backing_up(builder: &mut Builder, app: &App) {
-    let claim = bound_claim(builder, app, false);
+    let pvc = bound_claim(builder, app, false);
     running(builder, app);
     let source = replication(builder, app, syncing(app));
-    snapshot(builder, &source, &claim, true);
+    snapshot(builder, &source, &pvc, true);
     let data = format!("volsync-{}-src", app.name);
     let clone = mover_claim(builder, &source, &data, &app.size, Some(&data));
     if app.story == Story::CloneLocked {
@@ -308,19 +306,19 @@ fn restoring(builder: &mut Builder, app: &App) {
 }
 
 fn waits_for_consumer(builder: &mut Builder, app: &App) {
-    let mut declared = claim(app, false);
+    let mut declared = pvc(app, false);
     declared["spec"]["storageClassName"] = "openebs-hostpath".into();
-    let claim = builder.declare(&owner(app), declared, |claim| {
-        add_finalizer(claim, "kubernetes.io/pvc-protection");
-        set(claim, &["metadata", "creationTimestamp"], "2026-08-20T09:30:00Z");
-        set(claim, &["status"], json!({"phase": "Pending"}));
+    let pvc = builder.declare(&owner(app), declared, |pvc| {
+        add_finalizer(pvc, "kubernetes.io/pvc-protection");
+        set(pvc, &["metadata", "creationTimestamp"], "2026-08-20T09:30:00Z");
+        set(pvc, &["status"], json!({"phase": "Pending"}));
     });
     builder.place(json!({
         "apiVersion": "v1", "kind": "Event",
         "metadata": {"name": format!("{}.17d4a0c2f1e00001", app.name), "namespace": app.namespace},
         "involvedObject": {
             "apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": app.name, "namespace": app.namespace,
-            "uid": text(&claim, "/metadata/uid"),
+            "uid": text(&pvc, "/metadata/uid"),
         },
         "type": "Normal", "reason": "WaitForFirstConsumer", "count": 120,
         "message": "waiting for first consumer to be created before binding",

@@ -295,8 +295,9 @@ async fn logs_are_bounded_as_asked() {
     tokio::task::yield_now().await;
     caller.restart_controller().await;
     caller.wait(10);
-    let followed = reading.await.expect("the reader").expect("the end with the pod").to_bytes();
-    assert!(followed.iter().filter(|byte| **byte == b'\n').count() > 4);
+    let granted_namespaces =
+        reading.await.expect("the reader").expect("the end with the pod").to_bytes();
+    assert!(granted_namespaces.iter().filter(|byte| **byte == b'\n').count() > 4);
 }
 
 #[tokio::test]

@@ -72,20 +72,20 @@ impl Caller {
         self.cluster.object("volsync.backube", "replicationsources", namespace, name)
     }
 
-    pub fn phase(&self, namespace: &str, claim: &str) -> String {
-        let claim = self.cluster.object("", "persistentvolumeclaims", namespace, claim);
-        claim.map_or_else(
+    pub fn phase(&self, namespace: &str, pvc: &str) -> String {
+        let pvc = self.cluster.object("", "persistentvolumeclaims", namespace, pvc);
+        pvc.map_or_else(
             || "gone".to_owned(),
-            |claim| claim["status"]["phase"].as_str().unwrap_or("").to_owned(),
+            |pvc| pvc["status"]["phase"].as_str().unwrap_or("").to_owned(),
         )
     }
 
     /// The claims that are Pending, as `namespace/name`.
     pub fn pending(&self) -> Vec<String> {
-        let claims = self.cluster.objects("", "persistentvolumeclaims", None);
-        let pending = claims.iter().filter(|claim| claim["status"]["phase"] == "Pending");
-        let name = |claim: &Value| {
-            let metadata = &claim["metadata"];
+        let pvcs = self.cluster.objects("", "persistentvolumeclaims", None);
+        let pending = pvcs.iter().filter(|pvc| pvc["status"]["phase"] == "Pending");
+        let name = |pvc: &Value| {
+            let metadata = &pvc["metadata"];
             format!(
                 "{}/{}",
                 metadata["namespace"].as_str().unwrap_or(""),

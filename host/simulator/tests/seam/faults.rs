@@ -90,8 +90,8 @@ async fn the_same_requests_make_the_same_exchanges() {
         let caller = Caller::of(Incident::Playbook);
         caller.restart_controller().await;
         caller.wait(900);
-        let (_, claims) = caller.get("/api/v1/persistentvolumeclaims").await;
-        runs.push((caller.cluster.exchanges(), claims));
+        let (_, pvcs) = caller.get("/api/v1/persistentvolumeclaims").await;
+        runs.push((caller.cluster.exchanges(), pvcs));
     }
     assert!(runs[0] == runs[1]);
 }

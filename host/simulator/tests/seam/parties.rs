@@ -364,7 +364,7 @@ async fn look_alikes_hold_no_locks_and_a_restart_mends_nothing() {
         let caller = Caller::of(incident);
         let pending = caller.pending();
         assert!(
-            pending.iter().any(|claim| claim.starts_with("ai/vs-prime-")),
+            pending.iter().any(|pvc| pvc.starts_with("ai/vs-prime-")),
             "{incident}: {pending:?}"
         );
         caller.restart_controller().await;

@@ -153,16 +153,16 @@ impl Party for Controller {
             self.retried = Some(Instant::now());
             self.renew().await?;
         }
-        let claims = self.pending_claims().await?;
+        let pvcs = self.pending_claims().await?;
         match (jammed, &self.leaders) {
             (true, _) => {
                 let stuck = snapshots::bind(&self.cluster, true).await?;
-                if due { self.reject(&claims, &stuck).await } else { Ok(()) }
+                if due { self.reject(&pvcs, &stuck).await } else { Ok(()) }
             }
             (false, None) => snapshots::bind(&self.cluster, false).await.map(drop),
             (false, Some(_)) => {
-                for claim in &claims {
-                    self.provision(claim).await?;
+                for pvc in &pvcs {
+                    self.provision(pvc).await?;
                 }
                 self.reclaim().await?;
                 snapshots::bind(&self.cluster, false).await?;
@@ -235,7 +235,7 @@ impl Controller {
     }
 
     /// Every call is rejected: lines in the logs of the pods that hold the locks, an event on each claim.
-    async fn reject(&mut self, claims: &[Value], stuck: &[Value]) -> Result<()> {
+    async fn reject(&mut self, pvcs: &[Value], stuck: &[Value]) -> Result<()> {
         let holders = self.locks.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let leaders = self.leaders.clone();
         let log = |of: Option<&Value>| {
@@ -244,7 +244,7 @@ impl Controller {
             leader.or(holders.first().map(String::as_str)).and_then(|uid| self.logs.get(uid))
         };
         let provisioner = leaders.as_ref().map(|leaders| &leaders.provisioner);
-        let volumes = claims.iter().map(|claim| format!("pvc-{}", text(claim, "/metadata/uid")));
+        let volumes = pvcs.iter().map(|pvc| format!("pvc-{}", text(pvc, "/metadata/uid")));
         for key in volumes.chain([ZOMBIE.to_owned()]) {
             self.calls += 1;
             if let Some(log) = log(provisioner) {
@@ -264,15 +264,15 @@ impl Controller {
                 log.reject(self.calls, &format!("snapshot-{}", text(snapshot, "/metadata/uid")))?;
             }
         }
-        for claim in claims {
-            self.complain(claim, provisioner).await?;
+        for pvc in pvcs {
+            self.complain(pvc, provisioner).await?;
         }
         Ok(())
     }
 
-    async fn complain(&self, claim: &Value, provisioner: Option<&Value>) -> Result<()> {
-        let (namespace, name) = (text(claim, "/metadata/namespace"), text(claim, "/metadata/name"));
-        let uid = text(claim, "/metadata/uid");
+    async fn complain(&self, pvc: &Value, provisioner: Option<&Value>) -> Result<()> {
+        let (namespace, name) = (text(pvc, "/metadata/namespace"), text(pvc, "/metadata/name"));
+        let uid = text(pvc, "/metadata/uid");
         let event = format!("{name}.{}", uid.replace('-', "").get(..16).unwrap_or_default());
         let before =
             self.cluster.find(&kinds::EVENTS, namespace, &event).await?.unwrap_or_default();
@@ -301,42 +301,42 @@ impl Controller {
     /// The claims of the driver that wait for a volume.
     async fn pending_claims(&self) -> Result<Vec<Value>> {
         let classes = self.cluster.list(&kinds::STORAGE_CLASSES, "").await?;
-        let ours = |claim: &Value| {
+        let ours = |pvc: &Value| {
             classes.iter().any(|class| {
                 class["provisioner"] == DRIVER
-                    && class["metadata"]["name"] == claim["spec"]["storageClassName"]
+                    && class["metadata"]["name"] == pvc["spec"]["storageClassName"]
                     && class["volumeBindingMode"] != "WaitForFirstConsumer"
             })
         };
-        let mut claims = self.cluster.list(&kinds::CLAIMS, "").await?;
-        claims.retain(|claim| {
-            claim["status"]["phase"] == "Pending"
-                && claim["metadata"]["deletionTimestamp"].is_null()
+        let mut pvcs = self.cluster.list(&kinds::CLAIMS, "").await?;
+        pvcs.retain(|pvc| {
+            pvc["status"]["phase"] == "Pending"
+                && pvc["metadata"]["deletionTimestamp"].is_null()
                 // Whoever populates such a claim brings its volume.
-                && claim["spec"]["dataSourceRef"]["kind"] != "ReplicationDestination"
-                && ours(claim)
+                && pvc["spec"]["dataSourceRef"]["kind"] != "ReplicationDestination"
+                && ours(pvc)
         });
-        Ok(claims)
+        Ok(pvcs)
     }
 
     /// Makes the volume; the real PV controller binds it.
-    async fn provision(&self, claim: &Value) -> Result<()> {
-        let uid = text(claim, "/metadata/uid");
+    async fn provision(&self, pvc: &Value) -> Result<()> {
+        let uid = text(pvc, "/metadata/uid");
         let name = format!("pvc-{uid}");
         let volume = json!({
             "apiVersion": "v1",
             "kind": "PersistentVolume",
             "metadata": {"name": name, "annotations": {"pv.kubernetes.io/provisioned-by": DRIVER}},
             "spec": {
-                "accessModes": claim["spec"]["accessModes"],
-                "capacity": {"storage": claim["spec"]["resources"]["requests"]["storage"]},
+                "accessModes": pvc["spec"]["accessModes"],
+                "capacity": {"storage": pvc["spec"]["resources"]["requests"]["storage"]},
                 "claimRef": {
                     "apiVersion": "v1", "kind": "PersistentVolumeClaim", "uid": uid,
-                    "name": claim["metadata"]["name"], "namespace": claim["metadata"]["namespace"],
+                    "name": pvc["metadata"]["name"], "namespace": pvc["metadata"]["namespace"],
                 },
                 "csi": {"driver": DRIVER, "volumeHandle": handle(uid)},
                 "persistentVolumeReclaimPolicy": "Delete",
-                "storageClassName": claim["spec"]["storageClassName"],
+                "storageClassName": pvc["spec"]["storageClassName"],
             },
         });
         match self.cluster.create(&volume).await {

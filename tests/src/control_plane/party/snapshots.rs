@@ -61,8 +61,8 @@ pub async fn take(cluster: &Cluster, release: bool) -> Result<()> {
             }
         } else if snapshot["status"]["readyToUse"] == false {
             let source = text(&snapshot, "/spec/source/persistentVolumeClaimName");
-            let claim = cluster.find(&kinds::CLAIMS, namespace, source).await?;
-            if claim.is_some_and(|claim| claim["status"]["phase"] == "Bound") {
+            let pvc = cluster.find(&kinds::CLAIMS, namespace, source).await?;
+            if pvc.is_some_and(|pvc| pvc["status"]["phase"] == "Bound") {
                 let created = json!({"metadata": {"annotations": {BEING_CREATED: null}}});
                 gone_is_fine(
                     cluster.merge(&kinds::SNAPSHOT_CONTENTS, "", &content, &created).await,
@@ -82,17 +82,17 @@ pub async fn take(cluster: &Cluster, release: bool) -> Result<()> {
 
 /// The source of a snapshot that is not ready cannot go; other claims can.
 async fn guard_sources(cluster: &Cluster, waiting: &[Value]) -> Result<()> {
-    for claim in cluster.list(&kinds::CLAIMS, "").await? {
-        let (namespace, name) = place(&claim);
+    for pvc in cluster.list(&kinds::CLAIMS, "").await? {
+        let (namespace, name) = place(&pvc);
         let wanted = waiting.iter().any(|snapshot| {
-            snapshot["metadata"]["namespace"] == claim["metadata"]["namespace"]
+            snapshot["metadata"]["namespace"] == pvc["metadata"]["namespace"]
                 && snapshot["spec"]["source"]["persistentVolumeClaimName"]
-                    == claim["metadata"]["name"]
+                    == pvc["metadata"]["name"]
         });
-        let held = claim["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+        let held = pvc["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
         // A claim that is being deleted takes no new finalizer.
         if held.contains(&json!(ON_SOURCE)) == wanted
-            || (wanted && !claim["metadata"]["deletionTimestamp"].is_null())
+            || (wanted && !pvc["metadata"]["deletionTimestamp"].is_null())
         {
             continue;
         }
@@ -101,7 +101,7 @@ async fn guard_sources(cluster: &Cluster, waiting: &[Value]) -> Result<()> {
             finalizers.push(json!(ON_SOURCE));
         }
         // Somebody else may be at the finalizers too; on a conflict the next round looks again.
-        let version = &claim["metadata"]["resourceVersion"];
+        let version = &pvc["metadata"]["resourceVersion"];
         let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": version}});
         gone_is_fine(cluster.merge(&kinds::CLAIMS, namespace, name, &patch).await)?;
     }
@@ -111,7 +111,7 @@ async fn guard_sources(cluster: &Cluster, waiting: &[Value]) -> Result<()> {
 async fn create_content(cluster: &Cluster, snapshot: &Value) -> Result<()> {
     let (namespace, name) = place(snapshot);
     let source = text(snapshot, "/spec/source/persistentVolumeClaimName");
-    let claim = cluster.find(&kinds::CLAIMS, namespace, source).await?.unwrap_or_default();
+    let pvc = cluster.find(&kinds::CLAIMS, namespace, source).await?.unwrap_or_default();
     let content = json!({
         "apiVersion": "snapshot.storage.k8s.io/v1",
         "kind": "VolumeSnapshotContent",
@@ -123,7 +123,7 @@ async fn create_content(cluster: &Cluster, snapshot: &Value) -> Result<()> {
         "spec": {
             "deletionPolicy": "Delete",
             "driver": DRIVER,
-            "source": {"volumeHandle": format!("0001-0009-rook-ceph-0000000000000002-{}", text(&claim, "/metadata/uid"))},
+            "source": {"volumeHandle": format!("0001-0009-rook-ceph-0000000000000002-{}", text(&pvc, "/metadata/uid"))},
             "volumeSnapshotClassName": snapshot["spec"]["volumeSnapshotClassName"],
             "volumeSnapshotRef": {
                 "apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot",

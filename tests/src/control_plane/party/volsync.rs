@@ -56,14 +56,14 @@ impl Manager {
     async fn synchronize(&self, source: &Value, snapshots: &[Value]) -> Result<()> {
         let (namespace, name) =
             (text(source, "/metadata/namespace"), text(source, "/metadata/name"));
-        let claim = text(source, "/spec/sourcePVC");
-        let own = format!("volsync-{name}-src");
+        let pvc = text(source, "/spec/sourcePVC");
+        let local = format!("volsync-{name}-src");
         let snapshot = snapshots.iter().find(|snapshot| {
-            snapshot["metadata"]["name"] == own.as_str()
+            snapshot["metadata"]["name"] == local.as_str()
                 && snapshot["metadata"]["namespace"] == namespace
         });
-        if self.cluster.find(&kinds::CLAIMS, namespace, claim).await?.is_none() {
-            let message = format!("PersistentVolumeClaim \"{claim}\" not found");
+        if self.cluster.find(&kinds::CLAIMS, namespace, pvc).await?.is_none() {
+            let message = format!("PersistentVolumeClaim \"{pvc}\" not found");
             return self
                 .tell(
                     source,
@@ -76,10 +76,10 @@ impl Manager {
             let status = json!({"lastSyncStartTime": began(source)});
             self.tell(source, status, ("True", "SyncInProgress", "Synchronization in-progress"))
                 .await?;
-            return self.create_snapshot(source, &own).await;
+            return self.create_snapshot(source, &local).await;
         };
         if snapshot["status"]["readyToUse"] == true {
-            self.cluster.delete(&kinds::SNAPSHOTS, namespace, &own).await?;
+            self.cluster.delete(&kinds::SNAPSHOTS, namespace, &local).await?;
             let status = json!({
                 "lastSyncStartTime": null,
                 "lastSyncTime": now(),

@@ -72,7 +72,7 @@ pub const OWNER: &str = "apps";
 /// The interval of the Kustomizations.
 pub const INTERVAL: Duration = Duration::from_secs(20);
 
-const PATIENCE: Duration = Duration::from_secs(90);
+const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// The cluster with everybody who acts on it. All stop with this value; the control plane outlives it.
 pub struct Scene {
@@ -125,7 +125,7 @@ impl Scene {
     /// Returns when the locks stand in the logs and every stuck claim has its event.
     pub async fn strike(&self) -> Result<()> {
         for (namespace, name) in ORPHANS {
-            for document in [objects::claim(namespace, name), objects::orphan(namespace, name)] {
+            for document in [objects::pvc(namespace, name), objects::orphan(namespace, name)] {
                 self.cluster.apply(&document).await?;
             }
         }
@@ -135,9 +135,9 @@ impl Scene {
             self.cluster.delete(&kinds::CLAIMS, namespace, name).await?;
         }
         for (namespace, name) in ORPHANS {
-            eventually("the claim of a removed app goes", PATIENCE, async || {
-                let claim = self.cluster.find(&kinds::CLAIMS, namespace, name).await?;
-                ensure!(claim.is_none(), "{namespace}/{name} is still there");
+            eventually("the claim of a removed app goes", TIMEOUT, async || {
+                let pvc = self.cluster.find(&kinds::CLAIMS, namespace, name).await?;
+                ensure!(pvc.is_none(), "{namespace}/{name} is still there");
                 Ok(())
             })
             .await?;
@@ -148,17 +148,17 @@ impl Scene {
             self.begin_backup(namespace, name).await?;
         }
         for (namespace, name) in STUCK {
-            for document in [objects::claim(namespace, name), objects::app(namespace, name)] {
+            for document in [objects::pvc(namespace, name), objects::app(namespace, name)] {
                 self.cluster.apply(&document).await?;
             }
         }
         for (namespace, name) in STUCK {
-            eventually("a claim without a volume says why", PATIENCE, async || {
-                let claim = self.cluster.get(&kinds::CLAIMS, namespace, name).await?;
+            eventually("a claim without a volume says why", TIMEOUT, async || {
+                let pvc = self.cluster.get(&kinds::CLAIMS, namespace, name).await?;
                 let events = self.cluster.list(&kinds::EVENTS, namespace).await?;
                 let told = events.iter().any(|event| {
                     event["reason"] == "ProvisioningFailed"
-                        && event["involvedObject"]["uid"] == claim["metadata"]["uid"]
+                        && event["involvedObject"]["uid"] == pvc["metadata"]["uid"]
                 });
                 ensure!(
                     told,
@@ -170,7 +170,7 @@ impl Scene {
             .await?;
         }
         for (namespace, name) in WEDGED {
-            eventually("a backup wedges", PATIENCE, async || {
+            eventually("a backup wedges", TIMEOUT, async || {
                 let snapshot = self
                     .cluster
                     .get(&kinds::SNAPSHOTS, namespace, &format!("volsync-{name}-src"))
@@ -214,9 +214,9 @@ impl Scene {
     /// with it.
     pub async fn delete_claim(&self, namespace: &str, name: &str) -> Result<()> {
         self.cluster.delete(&kinds::CLAIMS, namespace, name).await?;
-        let claim = self.cluster.get(&kinds::CLAIMS, namespace, name).await?;
+        let pvc = self.cluster.get(&kinds::CLAIMS, namespace, name).await?;
         ensure!(
-            !claim["metadata"]["deletionTimestamp"].is_null(),
+            !pvc["metadata"]["deletionTimestamp"].is_null(),
             "{namespace}/{name} was not deleted"
         );
         Ok(())
@@ -235,10 +235,10 @@ impl Scene {
     }
 
     /// Waits until these claims are bound.
-    pub async fn until_bound(&self, claims: &[(&str, &str)]) -> Result<()> {
-        eventually("claims are bound", PATIENCE, async || {
+    pub async fn until_bound(&self, pvcs: &[(&str, &str)]) -> Result<()> {
+        eventually("claims are bound", TIMEOUT, async || {
             let all = self.cluster.list(&kinds::CLAIMS, "").await?;
-            let unbound = missing(claims, &all, |claim| claim["status"]["phase"] == "Bound");
+            let unbound = missing(pvcs, &all, |pvc| pvc["status"]["phase"] == "Bound");
             ensure!(
                 unbound.is_empty(),
                 "{unbound:?} are not; the CSI controller: {:?}",
@@ -251,7 +251,7 @@ impl Scene {
 
     /// Waits until these ReplicationSources have backed up and wait for their next run.
     pub async fn until_idle(&self, sources: &[(&str, &str)]) -> Result<()> {
-        eventually("backups are done", PATIENCE, async || {
+        eventually("backups are done", TIMEOUT, async || {
             let all = self.cluster.list(&kinds::REPLICATION_SOURCES, "").await?;
             let busy = missing(sources, &all, |source| {
                 source["status"]["conditions"][0]["reason"] == "WaitingForSchedule"

@@ -23,7 +23,7 @@ pub fn before_flux(controller: &str) -> Vec<Value> {
 }
 
 /// A claim of the Ceph class.
-pub fn claim(namespace: &str, name: &str) -> Value {
+pub fn pvc(namespace: &str, name: &str) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",

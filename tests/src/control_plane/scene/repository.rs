@@ -24,7 +24,7 @@ pub fn files() -> Vec<(String, Option<String>)> {
         files.push(document(format!("{folder}/{OWNER}.yaml"), &[owner]));
         let mut resources = Vec::new();
         for (_, name) in APPS.iter().filter(|(within, _)| *within == namespace) {
-            let app = [objects::claim(namespace, name), objects::source(namespace, name)];
+            let app = [objects::pvc(namespace, name), objects::source(namespace, name)];
             files.push(document(format!("{folder}/apps/{name}.yaml"), &app));
             resources.push(format!("{name}.yaml"));
         }

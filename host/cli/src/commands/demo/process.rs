@@ -1,10 +1,10 @@
 //! The process that runs the remediation of the demo, and its end.
 
-use crate::arguments::Terms;
-use crate::cluster::Open;
+use crate::arguments::GuestOptions;
+use crate::cluster::ClusterSession;
 use crate::plans::Plan;
 use crate::runs;
-use crate::session::{Ready, watcher};
+use crate::session::{PreparedRun, watcher};
 use crate::tell::Failed;
 use clap::Args;
 use salve_run::Mode;
@@ -45,8 +45,9 @@ const DELETIONS: usize = 4;
 /// Carries out the plan on the cluster of the demo. It never comes to its end.
 pub async fn run(remote: Remote, folder: &Path, plan: &str, verbose: u8) -> Result<u8, Failed> {
     let plan = Plan::open(folder, plan)?;
-    let ready = Ready::prepare(plan.chosen()?, &Terms::default()).await?.under(plan)?;
-    let open = Open::simulated_elsewhere(remote).await?;
+    let ready =
+        PreparedRun::prepare(plan.chosen()?, &GuestOptions::default()).await?.under(plan)?;
+    let open = ClusterSession::simulated_elsewhere(remote).await?;
     let over = ready.run(Mode::Live, &open, Some(folder), watcher(verbose, false)).await?;
     Ok(over.closing.exit_code())
 }

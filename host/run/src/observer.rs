@@ -5,23 +5,23 @@ use salve_core::effect::Effect;
 use salve_core::journal::Entry;
 
 /// The person at the terminal, or whoever stands in for one.
-pub trait Person: Send {
+pub trait Observer: Send {
     /// A call begins that may take a while. Its entry follows.
-    fn begins(&mut self, effect: &Effect);
+    fn on_start(&mut self, effect: &Effect);
     /// An entry was written. For a write, [`Entry::Opened`] is heard before the first byte leaves.
-    fn hears(&mut self, entry: &Entry);
+    fn on_entry(&mut self, entry: &Entry);
     /// Asks; none when nobody is there.
-    fn is_asked(&mut self, question: &str) -> BoxFuture<'static, Option<bool>>;
+    fn ask(&mut self, question: &str) -> BoxFuture<'static, Option<bool>>;
 }
 
 /// Nobody watches.
 #[derive(Debug, Default)]
-pub struct Nobody;
+pub struct NoObserver;
 
-impl Person for Nobody {
-    fn begins(&mut self, _: &Effect) {}
-    fn hears(&mut self, _: &Entry) {}
-    fn is_asked(&mut self, _: &str) -> BoxFuture<'static, Option<bool>> {
+impl Observer for NoObserver {
+    fn on_start(&mut self, _: &Effect) {}
+    fn on_entry(&mut self, _: &Entry) {}
+    fn ask(&mut self, _: &str) -> BoxFuture<'static, Option<bool>> {
         Box::pin(async { None })
     }
 }

@@ -9,9 +9,9 @@ use crate::host::run;
 pub struct Deadline(u64);
 
 impl Deadline {
-    /// So many milliseconds from now.
-    pub fn after(milliseconds: u64) -> Self {
-        Self(run::now().saturating_add(milliseconds))
+    /// Returns the deadline of this run.
+    pub fn of_run() -> Self {
+        Self(run::deadline())
     }
 
     /// Whether it has passed.

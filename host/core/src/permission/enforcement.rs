@@ -7,17 +7,17 @@ use serde::{Deserialize, Serialize};
 /// What was found out about a credential, before a run began.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Rings {
+pub struct Enforcement {
     /// What it may do that no run does. Empty: its Role holds. None: it could not be asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub beyond: Option<Vec<String>>,
+    pub excess_requests: Option<Vec<String>>,
     /// Its admission policies that are not there, or not as they should be. Empty: they hold. None: it is no account of `salve rbac`, or they may not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing_policies: Option<Vec<String>>,
 }
 
 /// Requests that no run makes, one of each way to more than a run needs.
-pub fn beyond() -> Vec<Request> {
+pub fn excess_requests() -> Vec<Request> {
     let request = |verb: &str, group: &str, resource: &str, subresource: Option<&str>| Request {
         verb: verb.into(),
         group: group.into(),
@@ -51,16 +51,17 @@ pub fn account(user: &str) -> Option<Account> {
     Some(Account { namespace: namespace.into(), name: name.into() })
 }
 
-impl Rings {
+impl Enforcement {
     /// Each ring by its name, whether it holds, and a sentence.
     pub fn told(&self) -> [(&'static str, bool, String); 3] {
-        let (role, role_said) = match &self.beyond {
-            Some(beyond) if beyond.is_empty() => {
+        let (role, role_said) = match &self.excess_requests {
+            Some(excess_requests) if excess_requests.is_empty() => {
                 (true, "the credential may do nothing of what no run does".to_owned())
             }
-            Some(beyond) => {
-                (false, format!("the credential may do what no run does: {}", beyond.join(", ")))
-            }
+            Some(excess_requests) => (
+                false,
+                format!("the credential may do what no run does: {}", excess_requests.join(", ")),
+            ),
             None => {
                 (false, "not known: the API server did not say what the credential may do".into())
             }
@@ -97,12 +98,12 @@ mod tests {
 
     #[test]
     fn a_ring_that_is_not_known_does_not_hold() {
-        let holds = |rings: &Rings| rings.told().map(|(_, holds, _)| holds);
-        assert_eq!(holds(&Rings::default()), [true, false, false]);
-        let all = Rings { beyond: Some(vec![]), missing_policies: Some(vec![]) };
+        let holds = |enforcement: &Enforcement| enforcement.told().map(|(_, holds, _)| holds);
+        assert_eq!(holds(&Enforcement::default()), [true, false, false]);
+        let all = Enforcement { excess_requests: Some(vec![]), missing_policies: Some(vec![]) };
         assert_eq!(holds(&all), [true, true, true]);
-        let none = Rings {
-            beyond: Some(vec!["get secrets".into()]),
+        let none = Enforcement {
+            excess_requests: Some(vec!["get secrets".into()]),
             missing_policies: Some(vec!["salve-x-patch-buckets".into()]),
         };
         assert_eq!(holds(&none), [true, false, false]);

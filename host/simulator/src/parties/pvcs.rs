@@ -13,7 +13,7 @@ pub const AS_SOURCE: &str = "snapshot.storage.kubernetes.io/pvc-as-source-protec
 
 /// Lets a claim go that is to be deleted, once nothing uses it.
 pub fn protect(world: &mut World, key: &Key) {
-    let Some(claim) = world.get(key) else { return };
+    let Some(pvc) = world.get(key) else { return };
     let snapped = world.store.list(kind::SNAPSHOTS, Some(&key.namespace)).any(|(_, snapshot)| {
         text(snapshot, "/spec/source/persistentVolumeClaimName") == key.name
             && snapshot.pointer("/status/readyToUse") != Some(&true.into())
@@ -21,14 +21,14 @@ pub fn protect(world: &mut World, key: &Key) {
     let used = world
         .store
         .list(kind::PODS, Some(&key.namespace))
-        .any(|(_, pod)| pods::claims(pod).any(|name| name == key.name));
+        .any(|(_, pod)| pods::pvcs(pod).any(|name| name == key.name));
     world.amend(key, |object| {
         remove_finalizers(object, |one| {
-            (one == AS_SOURCE && !snapped) || (one == IN_USE && !used && is_terminating(&claim))
+            (one == AS_SOURCE && !snapped) || (one == IN_USE && !used && is_terminating(&pvc))
         });
     });
     if world.get(key).is_none() {
-        let volume = text(&claim, "/spec/volumeName");
+        let volume = text(&pvc, "/spec/volumeName");
         reclaim(world, &Key::new(kind::VOLUMES, "", volume));
     }
 }
@@ -38,9 +38,9 @@ pub fn reclaim(world: &mut World, key: &Key) {
     let Some(volume) = world.get(key) else { return };
     let (namespace, name) =
         (text(&volume, "/spec/claimRef/namespace"), text(&volume, "/spec/claimRef/name"));
-    let claim = world.get(&Key::new(kind::CLAIMS, namespace, name));
-    let claimed = claim
-        .is_some_and(|claim| text(&claim, "/metadata/uid") == text(&volume, "/spec/claimRef/uid"));
+    let pvc = world.get(&Key::new(kind::CLAIMS, namespace, name));
+    let claimed =
+        pvc.is_some_and(|pvc| text(&pvc, "/metadata/uid") == text(&volume, "/spec/claimRef/uid"));
     if claimed {
         return;
     }
