@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use salve_tests::control_plane::party::Manner;
-use salve_tests::control_plane::scene::{self, Scene};
+use salve_tests::control_plane::actors::Manner;
+use salve_tests::control_plane::fixture::{self, Scene};
 use salve_tests::control_plane::{Cluster, ControlPlane, User, eventually, flux, kind};
 use serde_json::Value;
 

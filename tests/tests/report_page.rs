@@ -58,7 +58,7 @@ fn told(folder: &Path) -> Result<Report> {
 
 fn page(folder: &Path, report: &Report) -> Result<PathBuf> {
     let path = folder.join("report.html");
-    std::fs::write(&path, salve::tell::page(report))?;
+    std::fs::write(&path, salve::output::page(report))?;
     Ok(path)
 }
 

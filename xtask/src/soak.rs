@@ -55,8 +55,15 @@ pub fn survive(stride: &str) -> Result<(), String> {
         what: "A run of `volsync-unlock` dies before each line that it writes, each sync and each request, of its process or of its machine, and is taken\n\
                up; so does the recovery. Each fault of an API server strikes at each request. Meddlers re-create, edit, suspend and resume between any two\n\
                requests. After each: nothing ungranted, nothing twice, nothing outside the frozen set, Flux as before or said loudly, the replay agrees,\n\
-               the report equals the file, and never \"fixed\" without proof. `tests/tests/survival/` tells it; a part is told in `cargo test`.",
-        arguments: &["--release", "--test", "survival", "--", "--nocapture", "--test-threads=1"],
+               the report equals the file, and never \"fixed\" without proof. `tests/tests/crash_recovery/` tells it; a part is told in `cargo test`.",
+        arguments: &[
+            "--release",
+            "--test",
+            "crash_recovery",
+            "--",
+            "--nocapture",
+            "--test-threads=1",
+        ],
         starts_the_program: false,
         processes: vec![vec![
             ("SALVE_PAIRS", stride.to_string()),

@@ -1,13 +1,13 @@
 //! The cluster that a command works on: a live one, or a simulated one.
 
 use crate::arguments::ClusterArguments;
-use crate::tell::Failed;
+use crate::output::Failed;
 use salve_core::Millis;
 use salve_core::effect::host::{ClusterIdentity, GetIdentity};
 use salve_core::effect::{Effect, TypedCall};
 use salve_core::footprint::Footprint;
 use salve_core::journal::Header;
-use salve_core::text::sanitized;
+use salve_core::sanitize::sanitized;
 use salve_kubernetes::{Cluster, ClusterBackend, ConnectError, Connection};
 use salve_run::{Backend, Clock, Stop};
 use salve_simulator::{Remote, Simulator};

@@ -1,9 +1,9 @@
 //! Compiling in a process of its own, with limits: a component can make a compiler take time and memory without end, and the run's own
 //! process has suspensions to give back.
 
-use crate::tell::Failed;
+use crate::output::Failed;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use salve_core::text::sanitized;
+use salve_core::sanitize::sanitized;
 use salve_sandbox::LoadError;
 use std::io::{Read, Write};
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! Components kept beside the run files, by digest: what a run ran can be run again, whatever became of its path.
 
-use crate::tell::Failed;
+use crate::output::Failed;
 use salve_core::digest;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};

@@ -1,7 +1,7 @@
 //! A guest's configuration: defaults of the schema, the document, a file, then flags; checked against the schema.
 
-use crate::tell::Failed;
-use salve_core::text::sanitized;
+use crate::output::Failed;
+use salve_core::sanitize::sanitized;
 use serde_json::{Map, Value};
 use std::path::Path;
 

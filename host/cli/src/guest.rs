@@ -1,11 +1,11 @@
 //! GUEST: a shipped name, a component's path, or a Remediation document's path; and what holds for it.
 
 use crate::arguments::GuestOptions;
-use crate::tell::Failed;
+use crate::output::Failed;
 use salve_core::document::{Limits, Policy, Remediation};
 use salve_core::grants::Grants;
 use salve_core::journal::Document;
-use salve_core::{digest, text};
+use salve_core::{digest, sanitize};
 use serde_json::Value;
 use std::path::Path;
 
@@ -68,7 +68,7 @@ pub fn component(guest: &str) -> Result<Component, Failed> {
         let names: Vec<_> = SHIPPED.iter().map(|s| s.name).collect();
         Failed::usage(format!(
             "{}: {e}\na shipped guest ({}), a component or a Remediation document is wanted",
-            text::sanitized(guest),
+            sanitize::sanitized(guest),
             names.join(", ")
         ))
     })?;
@@ -158,7 +158,7 @@ impl ResolvedGuest {
         if layers.is_empty() {
             return Err(Failed::usage(format!(
                 "{} is a bare component and has no grants: give --remediation FILE or --policy FILE",
-                text::sanitized(&origin)
+                sanitize::sanitized(&origin)
             )));
         }
         let (configuration, limits) =

@@ -1,7 +1,7 @@
 //! The `salve` command as a library: what `main` calls, and what the stories in `tests/` run in process.
 //!
 //! Read in this order: [`commands`] (one file each), [`session`] (a guest, a cluster, one run of the one on
-//! the other), [`guest`], [`configuration`], [`cluster`], then [`tell`], which is all that a person sees.
+//! the other), [`guest`], [`configuration`], [`cluster`], then [`output`], which is all that a person sees.
 
 #![forbid(unsafe_code)]
 
@@ -12,15 +12,15 @@ pub mod compiler;
 pub mod components;
 pub mod configuration;
 pub mod guest;
+pub mod output;
 pub mod plans;
 pub mod runs;
 pub mod session;
-pub mod tell;
 
 use clap::Parser;
 use commands::Command;
+use output::Failed;
 use std::process::ExitCode;
-use tell::Failed;
 
 /// Remediations you can let loose on production.
 ///
@@ -53,16 +53,16 @@ pub fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     if arguments.next().as_deref() == Some(compiler::SUBCOMMAND) {
         return compiler::answer(&arguments.collect::<Vec<_>>())
-            .map_or_else(|failed| tell::failed(&failed), ExitCode::from);
+            .map_or_else(|failed| output::failed(&failed), ExitCode::from);
     }
     compiler::is_this_program();
     let salve = Salve::parse();
-    tell::trace(salve.verbose);
+    output::trace(salve.verbose);
     let runtime =
         match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => {
-                return tell::failed(&Failed::host(format!("no threads to work with: {error}")));
+                return output::failed(&Failed::host(format!("no threads to work with: {error}")));
             }
         };
     let ended = runtime.block_on(salve.command.execute(salve.verbose));
@@ -70,6 +70,6 @@ pub fn main() -> ExitCode {
     runtime.shutdown_background();
     match ended {
         Ok(code) => ExitCode::from(code),
-        Err(failed) => tell::failed(&failed),
+        Err(failed) => output::failed(&failed),
     }
 }

@@ -2,14 +2,14 @@
 
 use crate::components;
 use crate::guest::ResolvedGuest;
+use crate::output::{Failed, duration};
 use crate::runs;
-use crate::tell::{Failed, duration};
 use salve_core::Millis;
 use salve_core::approval::Approval;
 use salve_core::digest;
 use salve_core::journal::{Document, Entry, Header};
 use salve_core::report::Verdict;
-use salve_core::text::sanitized;
+use salve_core::sanitize::sanitized;
 use salve_run::RunFile;
 use serde_json::Value;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! Where runs and compiled components lie, and what a run is called.
 
-use crate::tell::Failed;
+use crate::output::Failed;
 use salve_core::Millis;
 use salve_core::journal::{Entry, Header};
 use std::env;

@@ -28,7 +28,7 @@ pub mod permission;
 pub mod plan;
 pub mod proof;
 pub mod report;
-pub mod text;
+pub mod sanitize;
 
 /// Milliseconds since the epoch, by the cluster's clock.
 pub type Millis = u64;

@@ -47,7 +47,7 @@ fn word(text: &str) -> bool {
 }
 
 fn refused(what: &str, text: &str) -> Error {
-    let shown = crate::text::sanitized(&text.chars().take(80).collect::<String>());
+    let shown = crate::sanitize::sanitized(&text.chars().take(80).collect::<String>());
     Error::Invalid(format!(
         "{shown:?} is no {what}: lower-case letters, digits and `-`, as Kubernetes allows them (DNS-1123)"
     ))

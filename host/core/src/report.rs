@@ -1,9 +1,9 @@
 //! What a run comes to, told for programs and people: a fold over its entries and nothing else.
 
-mod about;
-mod word;
+mod object_details;
+mod outcome;
 
-pub use about::About;
+pub use object_details::About;
 
 use crate::Millis;
 use crate::effect::delete_replicationsources::DeletionOutcome;
@@ -13,9 +13,9 @@ use crate::effect::{Answer, Effect, Local, Target, Write};
 use crate::equivalent;
 use crate::journal::{Done, Entry, GuestExit, Header, Opened, Origin, RunResult};
 use crate::outcome::{Fault, Outcome};
-use about::Seen;
+use object_details::Seen;
+use outcome::word;
 use serde::{Deserialize, Serialize};
-use word::word;
 
 /// What a guest says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

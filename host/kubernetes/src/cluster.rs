@@ -1,6 +1,6 @@
 //! A cluster that can be asked: the client behind the fence, its clock, and what is known of it.
 
-use crate::fence::EgressGuard;
+use crate::egress::EgressGuard;
 use crate::resource::Resource;
 use crate::send::Session;
 use bytes::Bytes;

@@ -2,8 +2,8 @@
 
 use crate::clock::LiveClock;
 use crate::cluster::Cluster;
+use crate::egress::EgressGuard;
 use crate::failure::{How, credentials, sort};
-use crate::fence::EgressGuard;
 use crate::send::Session;
 use crate::service_account::Tokens;
 use http::header::{HeaderValue, USER_AGENT};

@@ -1,6 +1,6 @@
 //! What comes back when it is not an answer, and whose fault that is.
 
-use crate::fence::Blocked;
+use crate::egress::Blocked;
 use crate::object::capped;
 use kube::client::AuthError;
 use salve_core::outcome::Error;

@@ -4,8 +4,8 @@
 //! never sent again from here; whoever sent it settles by reading what became of it.
 
 use crate::cluster::Cluster;
+use crate::egress::Blocked;
 use crate::failure::{Failure, How, Refusal, sort};
-use crate::fence::Blocked;
 use crate::object;
 use crate::resource::{Resource, SERVICE_ACCOUNTS, query};
 use bytes::Bytes;

@@ -9,18 +9,18 @@
 #![forbid(unsafe_code)]
 
 mod backend;
-mod file;
 mod journal;
 mod observer;
-mod record;
+mod replay_cursor;
 mod run;
+mod run_file;
 mod state;
 mod stop;
 mod suspensions;
 
 pub use backend::{ApplyOutcome, Backend, Clock, Prepared};
-pub use file::{Disk, RunFile};
 pub use journal::{InMemory, Journal};
 pub use observer::{NoObserver, Observer};
 pub use run::{GuestSuspension, Halt, Mode, Run, RunContext};
+pub use run_file::{Disk, RunFile};
 pub use stop::Stop;

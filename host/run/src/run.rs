@@ -1,19 +1,19 @@
 //! `Run` and its one door. The fields are private to this module: no capability can walk round it.
 
 mod approved;
-mod deciding;
-mod ending;
+mod decide;
+mod finish;
 mod lease;
 mod replay;
-mod suspending;
+mod suspend;
 mod write;
 
-pub use suspending::GuestSuspension;
+pub use suspend::GuestSuspension;
 
 use crate::backend::{Backend, Clock};
 use crate::journal::Journal;
 use crate::observer::Observer;
-use crate::record::ReplayCursor;
+use crate::replay_cursor::ReplayCursor;
 use crate::state::RunState;
 use crate::stop::Stop;
 use approved::PlanAnswers;

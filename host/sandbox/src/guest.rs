@@ -14,7 +14,7 @@ use crate::state::State;
 use futures::FutureExt;
 use salve_core::document::Limits;
 use salve_core::report::{Conclusion, Description, Diagnosis};
-use salve_core::text::sanitized;
+use salve_core::sanitize::sanitized;
 use salve_run::Run;
 use std::any::Any;
 use std::panic::AssertUnwindSafe;

@@ -3,7 +3,7 @@
 use crate::engine::{CALL_CEILING, Ceilings};
 use salve_core::journal::{Failure, GuestExit};
 use salve_core::outcome::{Error, Fault};
-use salve_core::text::sanitized;
+use salve_core::sanitize::sanitized;
 use salve_run::{Halt, Run};
 use wasmtime::{Trap, WasmBacktrace};
 

@@ -6,7 +6,7 @@ use crate::contract::{self, PACKAGE, VERSION};
 use crate::load_error::LoadError;
 use salve_core::digest;
 use salve_core::effect::{Access, CAPABILITIES};
-use salve_core::text::sanitized;
+use salve_core::sanitize::sanitized;
 use std::collections::BTreeSet;
 use wasmparser::component_types::{ComponentAnyTypeId, ComponentEntityType};
 use wasmparser::types::TypesRef;

@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+mod actors;
 mod api;
 mod body;
 mod clock;
@@ -19,10 +20,9 @@ mod incident;
 mod kind;
 mod logs;
 mod object;
-mod parties;
 mod random;
 mod remote;
-mod scene;
+mod scenario;
 mod serve;
 mod service;
 mod simulator;

@@ -9,7 +9,7 @@ use crate::exchange::Exchange;
 use crate::fault::Fault;
 use crate::incident::Incident;
 use crate::kind::Kind;
-use crate::scene;
+use crate::scenario;
 use crate::store::Key;
 use crate::world::World;
 
@@ -30,7 +30,7 @@ pub struct UnknownKind {
 impl Simulator {
     /// A cluster in which `incident` has just been noticed, at 2026-08-20T10:00:00Z.
     pub fn new(incident: Incident) -> Self {
-        Simulator { world: Arc::new(Mutex::new(scene::build(incident))) }
+        Simulator { world: Arc::new(Mutex::new(scenario::build(incident))) }
     }
 
     /// An independent cluster in the same state: what happens in one of them from now on does not happen in the other.

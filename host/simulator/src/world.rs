@@ -9,16 +9,16 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
+use crate::actors::csi::Csi;
+use crate::actors::git::Git;
+use crate::actors::importer::Importer;
+use crate::actors::{self, Wake};
 use crate::exchange::Exchange;
 use crate::fault::Fault;
 use crate::incident::Incident;
 use crate::kind::{self, Kind};
 use crate::logs::Logs;
 use crate::object::{add_finalizer, seconds, set, text};
-use crate::parties::csi::Csi;
-use crate::parties::git::Git;
-use crate::parties::importer::Importer;
-use crate::parties::{self, Wake};
 use crate::random::Random;
 use crate::store::{Key, Store};
 
@@ -77,7 +77,7 @@ impl World {
         while let Some(entry) = self.queue.first_entry().filter(|entry| entry.key().0 <= until) {
             let ((time, _), wake) = entry.remove_entry();
             self.now = self.now.max(time);
-            parties::happen(self, wake);
+            actors::happen(self, wake);
             self.observe();
         }
         self.now = until;
@@ -88,7 +88,7 @@ impl World {
     pub fn observe(&mut self) {
         let mut changed = false;
         while let Some(change) = self.store.next_unobserved() {
-            parties::observe(self, &change);
+            actors::observe(self, &change);
             changed = true;
         }
         if changed {

@@ -13,7 +13,7 @@ pub use documents::documents;
 pub use logs::logs;
 pub use run_file::run_file;
 
-use salve_core::text::sanitized;
+use salve_core::sanitize::sanitized;
 
 /// Panics unless a person can be shown these lines: something is said, and nothing in it moves a terminal.
 fn can_be_shown(text: &str) {

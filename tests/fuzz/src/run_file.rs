@@ -1,5 +1,5 @@
 use crate::can_be_shown;
-use salve::tell;
+use salve::output;
 use salve_core::digest;
 use salve_core::journal::Entry;
 use salve_core::report::Report;
@@ -24,8 +24,8 @@ fn read(bytes: &[u8]) {
     assert_eq!(written(&again), once, "writing and reading again changed it");
     if let Some(report) = Report::of(&entries) {
         serde_json::to_string(&report).expect("a report is JSON");
-        can_be_shown(&tell::markdown(&report));
-        is_inert_page(&tell::page(&report));
+        can_be_shown(&output::markdown(&report));
+        is_inert_page(&output::page(&report));
     }
 }
 

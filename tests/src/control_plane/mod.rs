@@ -13,9 +13,9 @@ mod process;
 mod service_account;
 mod start;
 
+pub mod actors;
+pub mod fixture;
 pub mod flux;
-pub mod party;
-pub mod scene;
 
 pub use audit::{AuditLog, Entry};
 pub use built::{Paths, built};

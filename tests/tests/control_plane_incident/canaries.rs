@@ -6,13 +6,13 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use salve_tests::canary;
-use salve_tests::control_plane::party::Manner;
+use salve_tests::control_plane::actors::Manner;
 use salve_tests::control_plane::{Cluster, PROXIES, User, kind, scene};
 use salve_tests::salve::program;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::stage::{Stage, guest};
+use crate::fixture::{Stage, guest};
 
 /// How many there are: those of every scene, those in the driver's environment and in the kubeconfig, and the token.
 const CANARIES: usize = 200;

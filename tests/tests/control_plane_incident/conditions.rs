@@ -5,7 +5,7 @@ use salve_tests::control_plane::{kind, scene};
 use serde_json::json;
 
 use crate::account::mutations;
-use crate::stage::{Stage, guest};
+use crate::fixture::{Stage, guest};
 
 /// As the shipped document grants, but for what may be deleted.
 const POLICY: &str = "

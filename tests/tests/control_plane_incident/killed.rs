@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use salve_core::report::Verdict;
-use salve_tests::control_plane::party::Manner;
+use salve_tests::control_plane::actors::Manner;
 use salve_tests::control_plane::{eventually, scene};
 
 use crate::account::{Account, mutations};
-use crate::stage::{Stage, TIMEOUT, guest};
+use crate::fixture::{Stage, TIMEOUT, guest};
 
 /// So many kills in one control plane: its audit log is read anew for each run.
 const ON_ONE: usize = 40;

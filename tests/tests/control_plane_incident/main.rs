@@ -4,23 +4,23 @@
 mod account;
 mod canaries;
 mod conditions;
+mod fixture;
 mod killed;
 mod narrow;
 mod permission;
 mod role;
-mod stage;
 mod undone;
 
 use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
-use salve_tests::control_plane::party::{BY_OPERATOR, HelmController, Manner};
+use salve_tests::control_plane::actors::{BY_OPERATOR, HelmController, Manner};
 use salve_tests::control_plane::{Entry, User, eventually, flux, kind, scene};
 use salve_tests::salve::Told;
 use serde_json::{Value, json};
 
 use account::mutations;
-use stage::{Stage, TIMEOUT, guest};
+use fixture::{Stage, TIMEOUT, guest};
 
 #[tokio::test(flavor = "multi_thread")]
 #[cfg_attr(not(control_plane), ignore = "needs the control plane: cargo xtask control-plane")]

@@ -1,11 +1,11 @@
 //! Documents that grant by patterns and grant each effect elsewhere: no Role can say so, and the admission policies do.
 
 use anyhow::{Result, ensure};
-use salve_tests::control_plane::party::Manner;
+use salve_tests::control_plane::actors::Manner;
 use salve_tests::control_plane::{eventually, kind, scene};
 use serde_json::json;
 
-use crate::stage::{Stage, TIMEOUT};
+use crate::fixture::{Stage, TIMEOUT};
 
 /// Kustomizations are suspended in one namespace and asked to reconcile in others; Deployments are restarted where a pattern says so.
 const REMEDIATION: &str = "

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use salve_tests::control_plane::party::Manner;
+use salve_tests::control_plane::actors::Manner;
 use salve_tests::control_plane::{eventually, kind, scene};
 use serde_json::{Value, json};
 
+use crate::fixture::{Stage, TIMEOUT};
 use crate::role;
-use crate::stage::{Stage, TIMEOUT};
 
 /// Changes of a Kustomization that would be a way to more: none of them is a suspend.
 const KUSTOMIZATION: [(&str, &str); 12] = [

@@ -1,11 +1,11 @@
 //! What a run deleted comes back, under an account that `salve rbac --undo` describes, and under no lesser one.
 
 use anyhow::{Context, Result, ensure};
-use salve_tests::control_plane::scene;
+use salve_tests::control_plane::fixture;
 use salve_tests::salve::Told;
 
 use crate::account::{mutations, words};
-use crate::stage::Stage;
+use crate::fixture::Stage;
 
 const UNDOER: &str = "system:serviceaccount:salve:undoer";
 

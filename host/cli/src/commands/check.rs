@@ -4,8 +4,8 @@ use super::print_json;
 use crate::arguments::{ClusterArguments, GuestArguments, Output, OutputArguments};
 use crate::cluster::ClusterSession;
 use crate::guest::ResolvedGuest;
+use crate::output::{self, Detail, Failed};
 use crate::session::{PreparedRun, quiet_watcher};
-use crate::tell::{self, Detail, Failed};
 use clap::Args;
 use salve_run::Mode;
 
@@ -34,7 +34,9 @@ impl Check {
         let open = ClusterSession::live(&self.cluster).await?;
         let over = ready.run(Mode::Diagnosis, &open, None, quiet_watcher(true)).await?;
         match self.output.output {
-            Output::Human => tell::diagnosis(&over.report, &self.guest.guest, Detail::of(verbose)),
+            Output::Human => {
+                output::diagnosis(&over.report, &self.guest.guest, Detail::of(verbose))
+            }
             Output::Json => print_json(&over.report)?,
         }
         Ok(over.closing.exit_code())

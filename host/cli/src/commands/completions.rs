@@ -1,7 +1,7 @@
 //! `salve completions`: for the shell.
 
 use crate::Salve;
-use crate::tell::Failed;
+use crate::output::Failed;
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 

@@ -7,9 +7,9 @@ use super::recover;
 use crate::arguments::GuestOptions;
 use crate::cluster::ClusterSession;
 use crate::guest::ResolvedGuest;
+use crate::output::{self, Detail, ERROR, Failed, HEADING, MUTED, count};
 use crate::runs;
 use crate::session::{PreparedRun, quiet_watcher, watcher};
-use crate::tell::{self, Detail, ERROR, Failed, HEADING, MUTED, count};
 use clap::Args;
 use salve_core::effect::host::FindLeftovers;
 use salve_core::grants::Grants;
@@ -61,12 +61,12 @@ async fn tell_all(folder: &Path, kept: bool, verbose: u8) -> Result<u8, Failed> 
 
     heading("1. Is it this incident?                        salve check volsync-unlock");
     let check = ready.run(Mode::Diagnosis, &open, None, quiet_watcher(false)).await?;
-    tell::diagnosis(&check.report, "volsync-unlock", detail);
+    output::diagnosis(&check.report, "volsync-unlock", detail);
 
     heading("2. What would be done?                         salve plan volsync-unlock");
     let plan = ready.run(Mode::Plan, &open, Some(folder), quiet_watcher(false)).await?;
     let id = &plan.report.run;
-    tell::plan(
+    output::plan(
         &plan.report,
         &ready.layers(),
         detail,
@@ -92,7 +92,7 @@ async fn tell_all(folder: &Path, kept: bool, verbose: u8) -> Result<u8, Failed> 
     ));
     let run =
         recovered.recover(ready.guest(), Grants::default(), &open, watcher(verbose, false)).await?;
-    tell::report(&run.report, run.file.as_deref().filter(|_| kept), detail);
+    output::report(&run.report, run.file.as_deref().filter(|_| kept), detail);
 
     heading("That was a simulated cluster. Yours:");
     say("salve check volsync-unlock        read-only: is it this incident on your cluster?");

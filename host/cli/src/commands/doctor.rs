@@ -3,7 +3,7 @@
 use super::print_json;
 use crate::arguments::{ClusterArguments, Output, OutputArguments};
 use crate::cluster::ClusterSession;
-use crate::tell::{ERROR, Failed, MUTED, OK, WARN, ago, count, moment};
+use crate::output::{ERROR, Failed, MUTED, OK, WARN, ago, count, moment};
 use clap::Args;
 use salve_core::Millis;
 use salve_core::effect::Write;
@@ -12,7 +12,7 @@ use salve_core::effect::query_objects::{Kind, ListObjects};
 use salve_core::effect::query_replicationsources::{Health, ListSources, Source};
 use salve_core::effect::suspend_flux::Resume;
 use salve_core::equivalent;
-use salve_core::text::sanitized;
+use salve_core::sanitize::sanitized;
 use serde_json::{Value, json};
 
 /// What earlier runs left behind, and which backups lock claims one day. Read-only, over all namespaces.

@@ -16,7 +16,7 @@ pub mod sim;
 pub mod undo;
 pub mod wit;
 
-use crate::tell::Failed;
+use crate::output::Failed;
 use clap::Subcommand;
 
 /// Everything that can be typed after `salve`.

@@ -4,9 +4,9 @@ use super::print_json;
 use crate::arguments::{ClusterArguments, GuestArguments, Output, OutputArguments, RunsArguments};
 use crate::cluster::ClusterSession;
 use crate::guest::ResolvedGuest;
+use crate::output::{self, Detail, Failed};
 use crate::runs;
 use crate::session::{PreparedRun, quiet_watcher};
-use crate::tell::{self, Detail, Failed};
 use clap::Args;
 use salve_core::report::Verdict;
 use salve_run::Mode;
@@ -62,7 +62,7 @@ impl Plan {
                     "salve run --plan {}        does this, and stops before anything that differs",
                     over.report.run
                 );
-                tell::plan(&over.report, &ready.layers(), Detail::of(verbose), &next);
+                output::plan(&over.report, &ready.layers(), Detail::of(verbose), &next);
             }
             (
                 Output::Human,
@@ -72,7 +72,7 @@ impl Plan {
                 | Verdict::Failed(_)
                 | Verdict::ActionRequired
                 | Verdict::Undone,
-            ) => tell::report(&over.report, over.file.as_deref(), Detail::of(verbose)),
+            ) => output::report(&over.report, over.file.as_deref(), Detail::of(verbose)),
         }
         Ok(over.closing.exit_code())
     }

@@ -4,15 +4,15 @@ use super::print_json;
 use crate::arguments::{ClusterArguments, GuestOptions, Output, OutputArguments};
 use crate::cluster::ClusterSession;
 use crate::guest::ResolvedGuest;
+use crate::output::manifest::yaml;
+use crate::output::{ERROR, Failed, MUTED, OK, count};
 use crate::session::load;
-use crate::tell::manifest::yaml;
-use crate::tell::{ERROR, Failed, MUTED, OK, count};
 use clap::Args;
 use salve_core::effect::host::{Request, ReviewAccess};
 use salve_core::name;
 use salve_core::permission::needs::{Needs, functions};
 use salve_core::permission::{Account, admission, limits, role};
-use salve_core::text::sanitized;
+use salve_core::sanitize::sanitized;
 use serde_json::{Value, json};
 
 /// The least that a run needs: a ServiceAccount, its Roles, and the admission policies that hold it to the fields.

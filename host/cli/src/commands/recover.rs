@@ -4,13 +4,13 @@ use super::print_json;
 use crate::arguments::{ClusterArguments, Output, OutputArguments, RunsArguments};
 use crate::cluster::ClusterSession;
 use crate::guest;
+use crate::output::{self, Detail, Failed, moment};
 use crate::session::{InterruptedRun, load, watcher};
-use crate::tell::{self, Detail, Failed, moment};
 use crate::{components, runs};
 use clap::Args;
 use salve_core::grants::Grants;
 use salve_core::journal::{Entry, Header, RunResult};
-use salve_core::text::sanitized;
+use salve_core::sanitize::sanitized;
 use salve_run::RunFile;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -93,10 +93,12 @@ or only give back what it suspended: --release"
             dead.recover(&guest, today, &cluster, watcher(verbose, true)).await?
         };
         if let (Some(parts), Output::Human) = (&over.parts, self.output.output) {
-            tell::divergence(parts);
+            output::divergence(parts);
         }
         match self.output.output {
-            Output::Human => tell::report(&over.report, over.file.as_deref(), Detail::of(verbose)),
+            Output::Human => {
+                output::report(&over.report, over.file.as_deref(), Detail::of(verbose))
+            }
             Output::Json => print_json(&over.report)?,
         }
         Ok(over.closing.exit_code())

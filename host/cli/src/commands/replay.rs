@@ -3,14 +3,14 @@
 use super::print_json;
 use crate::arguments::{Output, OutputArguments, RunsArguments};
 use crate::guest::{self, read_policy, read_remediation};
+use crate::output::{self, ERROR, Failed, MUTED, OK, count};
 use crate::session::{Replayed, load, replay};
-use crate::tell::{self, ERROR, Failed, MUTED, OK, count};
 use crate::{components, runs};
 use clap::Args;
 use salve_core::grants::Grants;
 use salve_core::journal::{Entry, GuestExited, Header, RunResult};
 use salve_core::report::Report;
-use salve_core::text::sanitized;
+use salve_core::sanitize::sanitized;
 use salve_run::RunFile;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -109,7 +109,7 @@ fn say(again: &Replayed, same: bool, entries: usize) {
             closing.verdict.word(),
             sanitized(&closing.summary)
         ),
-        Some(divergence) => tell::divergence(divergence),
+        Some(divergence) => output::divergence(divergence),
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::print_json;
 use crate::arguments::RunsArguments;
+use crate::output::{self, Detail, Failed};
 use crate::runs;
-use crate::tell::{self, Detail, Failed};
 use clap::{Args, ValueEnum};
 use salve_core::report::{Report as ReportingJournal, Verdict};
 use salve_run::RunFile;
@@ -46,13 +46,13 @@ impl Report {
         })?;
         match self.form {
             Form::Terminal if report.diagnosis.is_some() => {
-                tell::diagnosis(&report, &report.guest.name, Detail::of(verbose))
+                output::diagnosis(&report, &report.guest.name, Detail::of(verbose))
             }
             Form::Terminal if report.verdict == Verdict::Planned.word() => {
                 let header = runs::header(&entries, &path)?;
                 let layers: Vec<_> =
                     header.grants.layers.iter().map(|layer| layer.source.as_str()).collect();
-                tell::plan(
+                output::plan(
                     &report,
                     &layers.join(" and "),
                     Detail::of(verbose),
@@ -60,12 +60,12 @@ impl Report {
                 );
             }
             Form::Terminal => {
-                tell::report(&report, Some(&path), Detail::of(verbose));
-                tell::record(&report, Detail::of(verbose));
+                output::report(&report, Some(&path), Detail::of(verbose));
+                output::record(&report, Detail::of(verbose));
             }
             Form::Json => print_json(&report)?,
-            Form::Markdown => anstream::print!("{}", tell::markdown(&report)),
-            Form::Html => anstream::print!("{}", tell::page(&report)),
+            Form::Markdown => anstream::print!("{}", output::markdown(&report)),
+            Form::Html => anstream::print!("{}", output::page(&report)),
         }
         Ok(0)
     }

@@ -4,14 +4,14 @@ use super::print_json;
 use crate::arguments::{ClusterArguments, GuestOptions, Output, OutputArguments, RunsArguments};
 use crate::cluster::ClusterSession;
 use crate::guest::ResolvedGuest;
+use crate::output::{self, Detail, Failed};
 use crate::plans::Plan;
 use crate::runs;
 use crate::session::{PreparedRun, quiet_watcher, watcher};
-use crate::tell::{self, Detail, Failed};
 use clap::Args;
 use salve_core::effect::host::Lease;
 use salve_core::report::Verdict;
-use salve_core::text::sanitized;
+use salve_core::sanitize::sanitized;
 use salve_run::Mode;
 use std::io::{self, IsTerminal};
 
@@ -75,7 +75,7 @@ impl RunGuest {
         if asks {
             let plan = ready.run(Mode::Plan, &open, None, quiet_watcher(true)).await?;
             match plan.closing.verdict {
-                Verdict::Planned => tell::plan(
+                Verdict::Planned => output::plan(
                     &plan.report,
                     &ready.layers(),
                     Detail::of(verbose),
@@ -90,7 +90,7 @@ impl RunGuest {
                 | Verdict::Failed(_)
                 | Verdict::ActionRequired
                 | Verdict::Undone => {
-                    tell::report(&plan.report, None, Detail::of(verbose));
+                    output::report(&plan.report, None, Detail::of(verbose));
                     return Ok(plan.closing.exit_code());
                 }
             }
@@ -98,7 +98,9 @@ impl RunGuest {
         }
         let over = ready.run(Mode::Live, &open, Some(&folder), watcher(verbose, true)).await?;
         match self.output.output {
-            Output::Human => tell::report(&over.report, over.file.as_deref(), Detail::of(verbose)),
+            Output::Human => {
+                output::report(&over.report, over.file.as_deref(), Detail::of(verbose))
+            }
             Output::Json => print_json(&over.report)?,
         }
         Ok(over.closing.exit_code())
@@ -132,7 +134,7 @@ impl RunGuest {
 pub(super) async fn confirm(context: &str) -> Result<(), Failed> {
     anstream::eprint!("\ntype the context's name ({}) to do this: ", sanitized(context));
     let typed = tokio::select! {
-        typed = tell::typed_line() => typed,
+        typed = output::typed_line() => typed,
         _ = tokio::signal::ctrl_c() => None,
     };
     match typed {

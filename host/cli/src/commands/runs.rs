@@ -2,12 +2,12 @@
 
 use super::print_json;
 use crate::arguments::{Output, OutputArguments, RunsArguments};
-use crate::tell::{ERROR, Failed, MUTED, count, moment};
+use crate::output::{ERROR, Failed, MUTED, count, moment};
 use crate::{components, runs};
 use clap::{Args, Subcommand};
 use salve_core::Millis;
 use salve_core::journal::{Entry, Header, RunResult};
-use salve_core::text::sanitized;
+use salve_core::sanitize::sanitized;
 use salve_run::RunFile;
 use serde_json::json;
 use std::collections::BTreeSet;

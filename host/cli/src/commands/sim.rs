@@ -1,6 +1,6 @@
 //! `salve sim`: the simulated cluster on loopback, for kubectl and for runs.
 
-use crate::tell::{Failed, HEADING, MUTED};
+use crate::output::{Failed, HEADING, MUTED};
 use clap::Args;
 use salve_simulator::{Incident, Simulator};
 use std::path::PathBuf;

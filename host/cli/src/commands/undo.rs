@@ -4,9 +4,9 @@ use super::print_json;
 use crate::arguments::{ClusterArguments, Output, OutputArguments, RunsArguments};
 use crate::cluster::ClusterSession;
 use crate::guest::{self, read_policy, read_remediation};
+use crate::output::{self, Detail, Failed, HEADING, MUTED, OK, WARN, count};
 use crate::runs;
 use crate::session::{FinishedRun, begin, machine, watcher};
-use crate::tell::{self, Detail, Failed, HEADING, MUTED, OK, WARN, count};
 use clap::Args;
 use salve_core::effect::delete_replicationsources::{
     Creation, CreationOutcome, DeletionOutcome, Manifest, Recreate,
@@ -19,7 +19,7 @@ use salve_core::grants::Grants;
 use salve_core::journal::{Document, Entry, FORMAT, Failure, GuestExit, Header};
 use salve_core::outcome::{Error, Fault};
 use salve_core::report::{Concluded, Conclusion, Description, Finding};
-use salve_core::text::sanitized;
+use salve_core::sanitize::sanitized;
 use salve_run::{Halt, Mode, RunFile};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -123,7 +123,9 @@ impl Undo {
         let new = self.header(header, documents, grants, &open)?;
         let over = make(&folder, &open, new, deleted, &seen, watcher(verbose, true)).await?;
         match self.output.output {
-            Output::Human => tell::report(&over.report, over.file.as_deref(), Detail::of(verbose)),
+            Output::Human => {
+                output::report(&over.report, over.file.as_deref(), Detail::of(verbose))
+            }
             Output::Json => print_json(&over.report)?,
         }
         Ok(over.closing.exit_code())

@@ -1,6 +1,6 @@
 //! `salve wit`: the contract, for authors.
 
-use crate::tell::Failed;
+use crate::output::Failed;
 use clap::Args;
 use salve_sandbox::contract;
 use std::path::PathBuf;

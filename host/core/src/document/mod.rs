@@ -6,7 +6,7 @@ mod located;
 mod schema;
 
 use crate::grants::{Grant, Layer};
-use crate::text::sanitized;
+use crate::sanitize::sanitized;
 use located::Located;
 use schema::Schema;
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
 //! A document against its published schema: what is wrong, on which line, and what was probably meant.
 
 use super::located::Located;
-use crate::text::sanitized;
+use crate::sanitize::sanitized;
 use jsonschema::error::ValidationErrorKind;
 use jsonschema::{ValidationError, Validator};
 use serde_json::Value;

@@ -83,7 +83,7 @@ impl Evidence {
             (lines.least, found, lines.words())
         });
         let wanted = pvcs.into_iter().chain(lines);
-        // mutant evidence-from-guest-pvcs: found < ~> found >
+        // mutant evidence-from-guest-claims: found < ~> found >
         let missing: Vec<String> = wanted
             .filter(|(least, found, _)| usize::try_from(*least).is_ok_and(|least| *found < least))
             .map(|(least, found, what)| {

@@ -145,7 +145,7 @@ impl Grant {
                 .collect();
             return Err(format!(
                 "there is no capability {:?}; there are {}",
-                crate::text::sanitized(&self.capability),
+                crate::sanitize::sanitized(&self.capability),
                 known.join(", ")
             ));
         };
@@ -249,7 +249,7 @@ impl Grant {
                 match kinds.iter().find(|glob| !words.iter().any(|w| glob.matches(w))) {
                     Some(odd) => Err(format!(
                         "no kind is called {:?}; there are {}",
-                        crate::text::sanitized(odd.as_str()),
+                        crate::sanitize::sanitized(odd.as_str()),
                         words.join(", ")
                     )),
                     None => Ok(()),

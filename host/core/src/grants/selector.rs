@@ -30,7 +30,7 @@ impl Selector {
     pub fn read(text: &str) -> Result<Self, String> {
         let parts = split(text).into_iter().map(|part| {
             Part::read(part.trim()).ok_or_else(|| {
-                format!("{:?} is no part of a label selector; those are a=b, a!=b, a in (b, c), a notin (b), a, !a", crate::text::sanitized(part.trim()))
+                format!("{:?} is no part of a label selector; those are a=b, a!=b, a in (b, c), a notin (b), a, !a", crate::sanitize::sanitized(part.trim()))
             })
         });
         Ok(Self { text: text.into(), parts: parts.collect::<Result<_, _>>()? })

@@ -28,11 +28,11 @@ pub(crate) async fn prepare(
     for (one, found) in ask.set.iter().zip(find_all(session, &resource, &ask.set).await) {
         match found? {
             None => objects.push(one.manifest.clone()),
-            // mutant undo-disowns-local-objects: before ~> None
+            // mutant undo-disowns-own-objects: before ~> None
             Some(found) if tried(one, before) && is_ours(one, &found) => {
                 settled.push(made(one, CreationOutcome::Created, None))
             }
-            // mutant undo-pvcs-existing: (found) => settled.push(occupied(one, &found)) ~> (_) =>
+            // mutant undo-claims-existing: (found) => settled.push(occupied(one, &found)) ~> (_) =>
             //     settled.push(made(one, CreationOutcome::Created, None))
             Some(found) => settled.push(occupied(one, &found)),
         }

@@ -1,6 +1,6 @@
 //! `delete-replicationsources`: only what was chosen, and each in its own end.
 
-use crate::stage::{Stage, VOLSYNC, answered, take, write};
+use crate::fixture::{Stage, VOLSYNC, answered, take, write};
 use salve_core::effect::delete_replicationsources::{
     CreationOutcome, Delete, DeletionOutcome, DeletionTarget, Manifest, Pacing, Recreate,
 };

@@ -1,6 +1,6 @@
 //! The cluster's Lease: one run at a time, and nobody's by waiting.
 
-use crate::stage::{RUN, Stage};
+use crate::fixture::{RUN, Stage};
 use salve_core::effect::host::{AcquireLease, Lease, ReleaseLease};
 use salve_core::outcome::Error;
 use salve_simulator::Incident;

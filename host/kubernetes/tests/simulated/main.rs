@@ -1,9 +1,9 @@
 //! The performer against the simulated cluster: what it reads, what it writes, and what becomes of writes that fail in every way.
 
-mod stage;
+mod fixture;
 
 mod delete;
 mod lease;
-mod looks;
+mod reads;
 mod restart;
 mod suspend;

@@ -1,6 +1,6 @@
 //! `restart-deployment`: every pod a new one, every lease taken anew.
 
-use crate::stage::{Stage, answered, write};
+use crate::fixture::{Stage, answered, write};
 use salve_core::effect::query_drivers::{Controller, Driver, FindDriver, Selector};
 use salve_core::effect::restart_deployment::{AwaitRollout, Restart, Strategy};
 use salve_core::outcome::Error;

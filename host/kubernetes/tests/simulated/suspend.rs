@@ -1,6 +1,6 @@
 //! `suspend-flux` and `reconcile-flux`: given back exactly, whatever got lost on the way.
 
-use crate::stage::{KUSTOMIZE, RUN, Stage, answered, app, one, take, write};
+use crate::fixture::{KUSTOMIZE, RUN, Stage, answered, app, one, take, write};
 use salve_core::effect::Write;
 use salve_core::effect::host::FindLeftovers;
 use salve_core::effect::query_flux;

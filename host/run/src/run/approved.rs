@@ -1,7 +1,7 @@
 //! A run under an approved plan: what differs is stopped, what the plan has waited for is not waited for twice.
 
 use super::{Halt, Reply, Run};
-use crate::record::answer;
+use crate::replay_cursor::answer;
 use salve_core::approval::Approved;
 use salve_core::effect::{Effect, Local, Read, Write};
 use salve_core::journal::{Done, Entry, Origin};

@@ -1,6 +1,6 @@
 //! Holding the cluster: before the guest's first touch, until the run is over. One run at a time changes a cluster.
 
-use super::ending::{HURRY, TRY};
+use super::finish::{HURRY, TRY};
 use super::{Halt, Run, unwrap_answer};
 use salve_core::effect::host::{AcquireLease, Lease, ReleaseLease};
 use salve_core::effect::{TypedCall, Write};

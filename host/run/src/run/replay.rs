@@ -1,12 +1,12 @@
 //! Replay: a recorded outcome wins over everything. A run that is taken up goes on where its record ends; a replay offline ends there.
 
-use super::deciding::GrantedCall;
+use super::decide::GrantedCall;
 use super::write::{Attempts, merge, whole};
 use super::{Halt, Mode, Reply, Run, RunContext, timeout};
 use crate::backend::{ApplyOutcome, Backend, Clock, Prepared};
 use crate::journal::InMemory;
 use crate::observer::NoObserver;
-use crate::record::{Answered, Call, InDoubt, ReplayCursor, answer};
+use crate::replay_cursor::{Answered, Call, InDoubt, ReplayCursor, answer};
 use crate::stop::Stop;
 use futures::FutureExt;
 use futures::future::BoxFuture;

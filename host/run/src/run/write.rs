@@ -1,6 +1,6 @@
 //! A touch: prepared, opened in the journal, performed, closed. In a plan: prepared, and recorded only.
 
-use super::deciding::GrantedCall;
+use super::decide::GrantedCall;
 use super::{Halt, Reply, Run, recorded_form, timeout, within};
 use crate::backend::{ApplyOutcome, Prepared};
 use salve_core::approval::{Approved, Difference};

@@ -2,10 +2,10 @@
 
 use crate::arguments::GuestOptions;
 use crate::cluster::ClusterSession;
+use crate::output::Failed;
 use crate::plans::Plan;
 use crate::runs;
 use crate::session::{PreparedRun, watcher};
-use crate::tell::Failed;
 use clap::Args;
 use salve_run::Mode;
 use salve_simulator::{Fault, Remote, Simulator};

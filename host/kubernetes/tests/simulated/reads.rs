@@ -1,0 +1,297 @@
+//! The looks: what they tell of the playbook's incident, and what they say when the cluster refuses.
+
+use crate::fixture::Stage;
+use salve_core::effect::host::GetIdentity;
+use salve_core::effect::query_drivers::{FindDriver, Selector};
+use salve_core::effect::query_flux::{FindOwners, Ownership, Subject, SubjectKind};
+use salve_core::effect::query_objects::{GetObject, Kind, ListObjects};
+use salve_core::effect::query_pods::ListPods;
+use salve_core::effect::query_pvcs::{ListPvcs, ListSnapshots, Phase, Waiting};
+use salve_core::effect::query_replicationsources::{Health, ListDestinations, ListSources};
+use salve_core::effect::shared::ObjectRef;
+use salve_core::effect::tail_logs::{NextPage, Query};
+use salve_core::outcome::Error;
+use salve_simulator::{Fault, Incident};
+use serde_json::json;
+
+fn namespaces(all: &[&str]) -> Vec<String> {
+    all.iter().map(|ns| (*ns).to_owned()).collect()
+}
+
+#[tokio::test]
+async fn claims_are_told_with_their_class() {
+    let stage = Stage::new(Incident::Playbook);
+    let pvcs = stage
+        .look(ListPvcs { namespaces: namespaces(&["media", "security", "home-automation"]) })
+        .await
+        .unwrap();
+    let find = |name: &str| {
+        pvcs.iter().find(|pvc| pvc.object.name == name).unwrap_or_else(|| panic!("no claim {name}"))
+    };
+    assert_eq!((find("plex").phase, find("plex").waiting), (Phase::Bound, None));
+    assert_eq!(
+        (find("jellyfin").waiting, find("jellyfin").driver.as_deref()),
+        (Some(Waiting::CsiLocked), Some("rook-ceph.rbd.csi.ceph.com"))
+    );
+    assert!(find("jellyfin").evidence.as_ref().unwrap().contains(&find("jellyfin").uid));
+    assert_eq!(find("authelia").waiting, Some(Waiting::ForFirstConsumer));
+    assert!(find("zigbee2mqtt").terminating_since.is_some());
+    assert!(pvcs.is_sorted_by(|a, b| a.object <= b.object));
+    assert!(
+        !stage
+            .look(ListSnapshots { namespaces: namespaces(&["home-automation"]) })
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert!(stage.simulator.mutations().is_empty());
+}
+
+#[tokio::test]
+async fn sources_are_told_with_their_health_and_owner() {
+    let stage = Stage::new(Incident::Playbook);
+    let sources = stage
+        .look(ListSources { namespaces: namespaces(&["media", "home-automation"]) })
+        .await
+        .unwrap();
+    let health = |name: &str| {
+        sources.iter().find(|source| source.object.name == name).map(|source| source.health)
+    };
+    assert_eq!(
+        [health("plex"), health("sonarr"), health("old-lidarr"), health("zigbee2mqtt")],
+        [
+            Some(Health::Healthy),
+            Some(Health::Orphan),
+            Some(Health::Orphan),
+            Some(Health::TerminatingSource)
+        ]
+    );
+    let subject = |name: &str| Subject {
+        kind: SubjectKind::ReplicationSource,
+        object: ObjectRef::new("media", name),
+    };
+    let owners = stage
+        .look(FindOwners { subjects: vec![subject("sonarr"), subject("plex")] })
+        .await
+        .unwrap();
+    assert_eq!(
+        owners.iter().map(|o| o.ownership).collect::<Vec<_>>(),
+        [Ownership::Abandoned, Ownership::Managed]
+    );
+    assert_eq!(owners[1].owner.as_ref().unwrap().parent.as_ref().unwrap().name, "cluster-apps");
+    let error = stage.look(FindOwners { subjects: vec![subject("nobody")] }).await.unwrap_err();
+    assert!(matches!(&error, Error::NotFound(text) if text.contains("media/nobody")), "{error}");
+    assert!(
+        !stage
+            .look(ListDestinations { namespaces: namespaces(&["selfhosted"]) })
+            .await
+            .unwrap()
+            .is_empty()
+    );
+}
+
+#[tokio::test]
+async fn a_driver_is_found_from_its_class_or_name() {
+    let find = |selector| FindDriver { selector, namespace: "rook-ceph".into() };
+    let stage = Stage::new(Incident::Playbook);
+    let by_class = stage.look(find(Selector::StorageClass("ceph-block".into()))).await.unwrap();
+    let by_name = stage.look(find(Selector::Name(by_class.name.clone()))).await.unwrap();
+    assert_eq!(by_class, by_name);
+    let controller = by_class.controller.unwrap();
+    assert_eq!(
+        (controller.pods.len(), controller.snapshotter, controller.operator_managed),
+        (controller.replicas as usize, true, false)
+    );
+    assert!(by_class.leases.len() >= 2 && by_class.ceph.unwrap().status.starts_with("HEALTH_"));
+    assert!(matches!(
+        stage.look(find(Selector::StorageClass("none".into()))).await,
+        Err(Error::NotFound(_))
+    ));
+    assert!(matches!(
+        stage.look(find(Selector::Name("none.example".into()))).await,
+        Err(Error::NotFound(_))
+    ));
+    let stage = Stage::new(Incident::MissingSnapshotter);
+    assert!(
+        !stage
+            .look(find(Selector::StorageClass("ceph-block".into())))
+            .await
+            .unwrap()
+            .controller
+            .unwrap()
+            .snapshotter
+    );
+}
+
+#[tokio::test]
+async fn lists_longer_than_a_page_come_whole() {
+    let stage = Stage::new(Incident::Healthy);
+    for number in 0..1100 {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": format!("many-{number}"), "namespace": "ai", "labels": {"many": "yes"}}, "spec": {"containers": []}});
+        assert!(stage.simulator.insert(pod).unwrap());
+    }
+    let before = stage.simulator.exchanges().len();
+    let pods = stage.look(ListPods { namespaces: namespaces(&["ai"]) }).await.unwrap();
+    assert_eq!(pods.iter().filter(|pod| pod.name.starts_with("many-")).count(), 1100);
+    assert_eq!(stage.simulator.exchanges().len() - before, 3);
+    stage.simulator.fault(Fault::status(410).at("continue=").first(1));
+    let again = stage.look(ListPods { namespaces: namespaces(&["ai"]) }).await.unwrap();
+    assert_eq!(again.len(), pods.len());
+}
+
+#[tokio::test]
+async fn pages_of_a_log_neither_lose_nor_double_a_line() {
+    let stage = Stage::new(Incident::Playbook);
+    let found = stage
+        .look(FindDriver {
+            selector: Selector::StorageClass("ceph-block".into()),
+            namespace: "rook-ceph".into(),
+        })
+        .await
+        .unwrap();
+    let controller = found.controller.unwrap();
+    let query = |limit_bytes, pattern: Option<&str>| Query {
+        deployment: controller.deployment.clone(),
+        container: controller.plugin_container.clone(),
+        since: None,
+        tail_lines: None,
+        limit_bytes,
+        pattern: pattern.map(str::to_owned),
+    };
+    let once = stage.look(NextPage { query: query(16 << 20, None), after: vec![] }).await.unwrap();
+    assert_eq!(
+        (once.pods.len(), once.more, once.unreadable.len()),
+        (controller.pods.len(), false, 0)
+    );
+    assert!(once.lines.len() > 10, "{} lines", once.lines.len());
+    let (mut all, mut after) = (Vec::new(), vec![]);
+    loop {
+        let page = stage.look(NextPage { query: query(700, None), after }).await.unwrap();
+        all.extend(page.lines);
+        after = page.position;
+        if !page.more {
+            break;
+        }
+    }
+    // The cluster goes on while we read: what was there at first has to be there once, in its order.
+    for pod in &once.pods {
+        let of = |lines: &[salve_core::effect::tail_logs::Line]| {
+            lines
+                .iter()
+                .filter(|line| &line.pod == pod)
+                .map(|line| (line.time, line.text.clone()))
+                .collect::<Vec<_>>()
+        };
+        let (first, paged) = (of(&once.lines), of(&all));
+        assert_eq!(paged[..first.len()], first[..]);
+    }
+    let empty = stage
+        .look(NextPage {
+            query: query(16 << 20, Some("no line is like this")),
+            after: after.clone(),
+        })
+        .await
+        .unwrap();
+    assert!(empty.lines.is_empty() && empty.position.len() == controller.pods.len());
+    assert!(matches!(
+        stage.look(NextPage { query: query(1, Some("(")), after: vec![] }).await,
+        Err(Error::Invalid(_))
+    ));
+    // A node that is down costs its own pods' logs only, and their place is kept.
+    stage.simulator.fault(Fault::status(500).at(&format!("{}/log", once.pods[0])).first(4));
+    let half =
+        stage.look(NextPage { query: query(16 << 20, None), after: after.clone() }).await.unwrap();
+    assert_eq!(
+        (half.pods.len(), half.unreadable.len(), half.position.len()),
+        (once.pods.len() - 1, 1, once.pods.len())
+    );
+    stage.simulator.fault(Fault::status(403).at("/log"));
+    assert!(matches!(
+        stage.look(NextPage { query: query(700, None), after: vec![] }).await,
+        Err(Error::Denied(_))
+    ));
+}
+
+#[tokio::test]
+async fn the_cluster_and_we_have_names() {
+    let stage = Stage::new(Incident::Healthy);
+    let identity = stage.look(GetIdentity {}).await.unwrap();
+    assert_eq!(
+        (identity.uid.as_deref(), identity.user.as_deref()),
+        (Some("0c0c0c0c-1111-4222-8333-444444444444"), Some("simulated-admin"))
+    );
+    assert!(identity.version.starts_with('v'));
+    let stage = Stage::new(Incident::Healthy);
+    stage.simulator.fault(Fault::status(403).at("kube-system"));
+    assert_eq!(stage.look(GetIdentity {}).await.unwrap().uid, None);
+}
+
+#[tokio::test]
+async fn other_kinds_are_told_as_json_where_they_are_served() {
+    let stage = Stage::new(Incident::Healthy);
+    let kind =
+        |group: &str, resource: &str| Kind { group: group.into(), resource: resource.into() };
+    let list = |kind, namespace: Option<&str>| ListObjects {
+        kind,
+        namespace: namespace.map(str::to_owned),
+        label_selector: None,
+        limit: 2,
+        next: None,
+    };
+    let page = stage.look(list(kind("", "namespaces"), None)).await.unwrap();
+    assert!(
+        page.objects.len() == 2
+            && page.next.is_some()
+            && !page.objects[0].contains("managedFields")
+    );
+    let next = stage
+        .look(ListObjects { next: page.next, ..list(kind("", "namespaces"), None) })
+        .await
+        .unwrap();
+    assert_ne!(next.objects[0], page.objects[0]);
+    let one = stage
+        .look(GetObject {
+            kind: kind("apps", "deployments"),
+            namespace: Some("volsync-system".into()),
+            name: "volsync".into(),
+        })
+        .await
+        .unwrap();
+    assert!(one.contains("\"kind\":\"Deployment\""));
+    assert!(matches!(
+        stage.look(list(kind("", "namespaces"), Some("media"))).await,
+        Err(Error::Invalid(_))
+    ));
+    assert!(matches!(stage.look(list(kind("", "pods"), None)).await, Err(Error::Invalid(_))));
+    assert!(matches!(
+        stage.look(list(kind("", "secrets"), Some("media"))).await,
+        Err(Error::Invalid(_))
+    ));
+    assert!(matches!(
+        stage.look(list(kind("example.org", "things"), None)).await,
+        Err(Error::NotFound(_))
+    ));
+}
+
+#[tokio::test]
+async fn refusals_say_whose_fault_they_are() {
+    let stage = Stage::new(Incident::Playbook);
+    stage.simulator.fault(Fault::status(403).at("/namespaces/media/persistentvolumeclaims"));
+    let error =
+        stage.look(ListPvcs { namespaces: namespaces(&["media", "ai"]) }).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Denied(text) if text.contains("list persistentvolumeclaims media/*") && text.contains("RBAC")),
+        "{error}"
+    );
+    let stage = Stage::new(Incident::Playbook);
+    stage.simulator.fault(Fault::status(401));
+    let error = stage.look(ListPvcs { namespaces: namespaces(&["media"]) }).await.unwrap_err();
+    assert!(matches!(&error, Error::Unavailable(text) if text.contains("credentials")), "{error}");
+    let stage = Stage::new(Incident::Playbook);
+    stage.simulator.fault(Fault::status(404).at("/apis/volsync.backube"));
+    let error = stage.look(ListSources { namespaces: namespaces(&["media"]) }).await.unwrap_err();
+    assert!(matches!(&error, Error::NotFound(text) if text.contains("VolSync")), "{error}");
+    let stage = Stage::new(Incident::Playbook);
+    stage.simulator.fault(Fault::too_many_requests(2).first(3));
+    assert!(stage.look(ListPods { namespaces: namespaces(&["media"]) }).await.is_ok());
+}

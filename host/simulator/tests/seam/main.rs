@@ -1,7 +1,0 @@
-//! The cluster as its callers see it: requests over the HTTP seam, virtual time, and what the parties do meanwhile.
-
-mod api;
-mod caller;
-mod faults;
-mod parties;
-mod served;
