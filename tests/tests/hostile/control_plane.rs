@@ -65,11 +65,11 @@ async fn the_audit_log_of_a_real_api_server_shows_nothing_ungranted() -> Result<
     let kubeconfig =
         plane.service_account("salve", "hostile", &String::from_utf8(role.stdout)?).await?;
     let cluster = plane.cluster(User::Administrator).await?;
-    let before = cluster.get(&kind::KUSTOMIZATIONS, "media", scene::OWNER).await?;
+    let before = cluster.get(&kind::KUSTOMIZATIONS, "media", fixture::OWNER).await?;
 
     let mut attacks = vec![];
     for (how, code) in ATTACKS {
-        let config = [format!("how={how}"), format!("victim=media/{}", scene::OWNER)];
+        let config = [format!("how={how}"), format!("victim=media/{}", fixture::OWNER)];
         attacks.push(Attack {
             how,
             document: document.clone(),
@@ -86,7 +86,7 @@ async fn the_audit_log_of_a_real_api_server_shows_nothing_ungranted() -> Result<
         words: "cannot be compiled",
         suspends: false,
     };
-    for shape in shapes(scene::OWNER).into_iter().chain([bomb]) {
+    for shape in shapes(fixture::OWNER).into_iter().chain([bomb]) {
         let local = folder.path().join(shape.name.replace(' ', "-"));
         std::fs::create_dir(&local)?;
         std::fs::write(local.join("guest.wasm"), &shape.component)?;
@@ -136,12 +136,12 @@ async fn the_audit_log_of_a_real_api_server_shows_nothing_ungranted() -> Result<
                 .iter()
                 .any(|word| entry.uri.contains(word));
             ensure!(!strange, "{how} reached {} {}", entry.verb, entry.uri);
-            let local = entry.uri.contains(&format!("/media/kustomizations/{}", scene::OWNER))
+            let local = entry.uri.contains(&format!("/media/kustomizations/{}", fixture::OWNER))
                 || entry.resource == "leases"
                 || entry.resource.starts_with("selfsubject");
             ensure!(!entry.is_mutation() || local, "{how} changed {} {}", entry.verb, entry.uri);
         }
-        let after = cluster.get(&kind::KUSTOMIZATIONS, "media", scene::OWNER).await?;
+        let after = cluster.get(&kind::KUSTOMIZATIONS, "media", fixture::OWNER).await?;
         ensure!(
             after["spec"] == before["spec"]
                 && !after["metadata"]["annotations"].to_string().contains("salve.dev"),
@@ -162,7 +162,7 @@ fn document(folder: &Path, component: &Path) -> Result<PathBuf> {
     let document = folder.join("remediation.yaml");
     let text = REMEDIATION
         .replace("COMPONENT", &component.display().to_string())
-        .replace("names: [plex]", &format!("names: [{}]", scene::OWNER));
+        .replace("names: [plex]", &format!("names: [{}]", fixture::OWNER));
     std::fs::write(&document, text)?;
     Ok(document)
 }
