@@ -1,5 +1,6 @@
-//! Switches the stories on that need what the task runner builds or finds: the real control plane (`cfg(control_plane)`)
-//! and a browser (`cfg(browser)`). Elsewhere the test runner lists them as ignored, with what to type.
+//! Enables the tests that need what the task runner builds or finds: the real control plane
+//! (`cfg(control_plane)`) and a browser (`cfg(browser)`). Without them, the test runner lists those
+//! tests as ignored, together with the command that enables them.
 
 use std::fs;
 use std::path::Path;
@@ -8,14 +9,13 @@ fn main() {
     println!("cargo::rustc-check-cfg=cfg(control_plane, browser)");
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=control-plane");
-    let package =
-        std::env::var("CARGO_MANIFEST_DIR").expect("cargo tells every build script its package");
+    let package = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR");
     let sources = Path::new(&package).join("control-plane");
     let target = Path::new(&package).join("../target");
     let (built, browser) = (target.join("control-plane"), target.join("browser"));
     for watched in [&built, &browser] {
-        // cargo takes a watched path that is not there for changed, and would build the stories anew each time.
-        fs::create_dir_all(watched).expect("the folder target can be written");
+        // Cargo treats a missing path as changed and would rebuild the tests every time.
+        fs::create_dir_all(watched).expect("the directory target is writable");
         println!("cargo::rerun-if-changed={}", watched.display());
     }
     if is_complete(&sources, &built) {
@@ -28,8 +28,8 @@ fn main() {
     }
 }
 
-/// Whether what stands there was built from the modules that are pinned now: the task runner leaves a copy of what it
-/// built from as its last act.
+/// Returns whether the control plane was built completely from the Go modules as they are now. The
+/// last step of `cargo xtask control-plane` copies the `go.mod` files that it built from.
 fn is_complete(sources: &Path, built: &Path) -> bool {
     let Ok(groups) = fs::read_dir(sources) else { return false };
     let modules: Vec<_> = groups
@@ -37,10 +37,10 @@ fn is_complete(sources: &Path, built: &Path) -> bool {
         .map(|group| group.path().join("go.mod"))
         .filter(|module| module.is_file())
         .collect();
-    let pinned = |module: &Path| {
+    let is_current = |module: &Path| {
         let group = module.parent().and_then(Path::file_name).unwrap_or_default();
         let copy = built.join("built-from").join(group).with_extension("mod");
         matches!((fs::read(module), fs::read(copy)), (Ok(now), Ok(then)) if now == then)
     };
-    !modules.is_empty() && modules.iter().all(|module| pinned(module))
+    !modules.is_empty() && modules.iter().all(|module| is_current(module))
 }

@@ -1,15 +1,14 @@
-//! Builds the guests that ship inside the binary.
+//! Builds the guests that are embedded in the binary.
 
 use salve_guest_builder::Project;
 use std::env;
 use std::path::PathBuf;
 
 fn main() {
-    // Where it lies now: a tree can be moved with what was built in it.
-    let package = PathBuf::from(
-        env::var_os("CARGO_MANIFEST_DIR").expect("cargo tells every build script its package"),
-    );
-    let root = package.ancestors().nth(2).expect("host/cli lies two levels down");
+    // Read at run time, not with env!: the repository may have moved since this script was built.
+    let package =
+        PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
+    let root = package.ancestors().nth(2).expect("host/cli is two levels below the root");
     for watched in ["guests", "wit", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"] {
         println!("cargo::rerun-if-changed={}", root.join(watched).display());
     }

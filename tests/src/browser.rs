@@ -1,4 +1,5 @@
-//! A real browser without a window: Chromium, by the WebDriver protocol. What finds or installs it is the task runner.
+//! Drives a real headless Chromium by the WebDriver protocol. `cargo xtask browser` finds or
+//! installs it.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -14,11 +15,11 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use url::Url;
 
-/// What enables the stories where there is no browser.
+/// The command that enables the browser tests.
 const ENABLE: &str = "cargo xtask browser";
 
-/// Nothing of it talks to anybody, and nothing of it is kept.
-const QUIET: [&str; 9] = [
+/// Arguments that keep the browser off the network.
+const ARGUMENTS: [&str; 9] = [
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -30,35 +31,35 @@ const QUIET: [&str; 9] = [
     "--disable-sync",
 ];
 
-/// A browser. Dropping ends it.
+/// A browser session. Dropping it kills the browser.
 pub struct Browser {
     client: Client,
     driver: Child,
 }
 
-/// How somebody looks at a page.
+/// The media settings under which a page is rendered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reader {
+pub struct Viewport {
     /// CSS pixels.
     pub width: u32,
     /// CSS pixels.
     pub height: u32,
-    /// A dark theme is wanted.
+    /// Emulates `prefers-color-scheme: dark`.
     pub dark: bool,
-    /// On paper.
+    /// Emulates the media type `print`.
     pub print: bool,
 }
 
 impl Browser {
-    /// Starts one.
+    /// Starts a browser.
     ///
     /// # Errors
-    /// There is none, or it does not start; with what helps.
+    /// The browser is not installed or does not start.
     pub async fn start() -> Result<Browser> {
         let found = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/browser");
         let program = |name: &str| {
             std::fs::read_to_string(found.join(name))
-                .with_context(|| format!("no {name}; this finds or installs it: {ENABLE}"))
+                .with_context(|| format!("{name} is not installed; run `{ENABLE}`"))
         };
         let (chromium, chromedriver) = (program("chromium")?, program("chromedriver")?);
         let mut driver = Command::new(&chromedriver)
@@ -68,9 +69,11 @@ impl Browser {
             .kill_on_drop(true)
             .spawn()?;
         let port = port(&mut driver).await?;
-        let arguments: Vec<Value> = QUIET.iter().map(|&argument| argument.into()).collect();
-        let capabilities = json!({"browserName": "chrome", "goog:chromeOptions": {"binary": chromium, "args": arguments}});
-        let capabilities = serde_json::from_value(capabilities)?;
+        let arguments: Vec<Value> = ARGUMENTS.iter().map(|&argument| argument.into()).collect();
+        let capabilities = serde_json::from_value(json!({
+            "browserName": "chrome",
+            "goog:chromeOptions": {"binary": chromium, "args": arguments},
+        }))?;
         let client = ClientBuilder::new(HttpConnector::new())
             .capabilities(capabilities)
             .connect(&format!("http://127.0.0.1:{port}"))
@@ -78,50 +81,51 @@ impl Browser {
         Ok(Browser { client, driver })
     }
 
-    /// Opens a file as this reader sees it.
-    pub async fn open(&self, page: &Path, reader: Reader) -> Result<()> {
-        let Reader { width, height, dark, print } = reader;
-        self.chromium("Emulation.setDeviceMetricsOverride", json!({"width": width, "height": height, "deviceScaleFactor": 2, "mobile": width < 600})).await?;
+    /// Opens a file with these media settings.
+    pub async fn open(&self, page: &Path, viewport: Viewport) -> Result<()> {
+        let Viewport { width, height, dark, print } = viewport;
+        let metrics = json!({
+            "width": width, "height": height, "deviceScaleFactor": 2, "mobile": width < 600,
+        });
+        self.devtools("Emulation.setDeviceMetricsOverride", metrics).await?;
         let scheme = if dark { "dark" } else { "light" };
         let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
-        self.chromium(
-            "Emulation.setEmulatedMedia",
-            json!({"media": if print { "print" } else { "screen" }, "features": features}),
-        )
-        .await?;
+        let media = if print { "print" } else { "screen" };
+        self.devtools("Emulation.setEmulatedMedia", json!({"media": media, "features": features}))
+            .await?;
         self.client.goto(&format!("file://{}", page.canonicalize()?.display())).await?;
         Ok(())
     }
 
-    /// What an expression of JavaScript says of the open page.
-    pub async fn ask(&self, expression: &str) -> Result<Value> {
+    /// Evaluates a JavaScript expression in the open page.
+    pub async fn evaluate(&self, expression: &str) -> Result<Value> {
         Ok(self.client.execute(&format!("return ({expression})"), vec![]).await?)
     }
 
-    /// A picture of the page as PNG.
-    pub async fn picture(&self) -> Result<Vec<u8>> {
+    /// Returns a PNG image of the visible part of the page.
+    pub async fn screenshot(&self) -> Result<Vec<u8>> {
         Ok(self.client.screenshot().await?)
     }
 
-    /// The page on paper, as PDF.
+    /// Prints the page to PDF.
     pub async fn pdf(&self) -> Result<Vec<u8>> {
         Ok(self.client.print(fantoccini::wd::PrintConfiguration::default()).await?)
     }
 
-    /// Ends it.
+    /// Ends the session and the driver.
     pub async fn close(mut self) -> Result<()> {
         self.client.close().await?;
         self.driver.kill().await?;
         Ok(())
     }
 
-    async fn chromium(&self, command: &str, parameters: Value) -> Result<()> {
+    async fn devtools(&self, command: &str, parameters: Value) -> Result<()> {
         self.client.issue_cmd(Devtools(json!({"cmd": command, "params": parameters}))).await?;
         Ok(())
     }
 }
 
-/// A command of Chromium's own, which WebDriver has no word for.
+/// A command of the Chrome DevTools protocol. WebDriver has no equivalent.
 #[derive(Debug)]
 struct Devtools(Value);
 
@@ -134,20 +138,19 @@ impl WebDriverCompatibleCommand for Devtools {
     }
 }
 
-/// The port that it took; it says so once it listens.
+/// Reads the port from the line that chromedriver prints once it listens.
 async fn port(driver: &mut Child) -> Result<u16> {
-    const SAYS: &str = "started successfully on port ";
-    let mut lines =
-        BufReader::new(driver.stdout.take().context("stdout was asked to be a pipe")?).lines();
+    const STARTED: &str = "started successfully on port ";
+    let mut lines = BufReader::new(driver.stdout.take().context("stdout is not a pipe")?).lines();
     let port = async {
         while let Some(line) = lines.next_line().await? {
-            if let Some((_, port)) = line.split_once(SAYS) {
+            if let Some((_, port)) = line.split_once(STARTED) {
                 return Ok(port.trim_end_matches('.').parse()?);
             }
         }
-        bail!("chromedriver ended without a port")
+        bail!("chromedriver exited without printing its port")
     };
     tokio::time::timeout(Duration::from_secs(60), port)
         .await
-        .context("chromedriver says no port")?
+        .context("chromedriver did not print its port")?
 }

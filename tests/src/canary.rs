@@ -1,5 +1,6 @@
-//! Words that stand wherever a secret could, in every scene of the control plane and in the simulated clusters of stories. No output of the
-//! program and no file that it keeps may hold one: whoever runs the program listens for them.
+//! Canaries: recognizable strings planted wherever a secret could be, in the fixture on the real
+//! control plane and in simulated clusters. No output of the program and no file that it writes may
+//! contain one.
 
 use std::fs;
 use std::path::Path;
@@ -8,16 +9,16 @@ use anyhow::{Context, Result};
 use salve_simulator::Simulator;
 use serde_json::json;
 
-/// How every canary begins.
-const HEAD: &str = "canary-of-salve-";
+/// The prefix of every canary.
+const PREFIX: &str = "canary-of-salve-";
 
-/// The nth canary.
-pub fn word(n: usize) -> String {
-    format!("{HEAD}{n:03}-{:016x}", (n as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+/// Returns the nth canary.
+pub fn nth(n: usize) -> String {
+    format!("{PREFIX}{n:03}-{:016x}", (n as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
-/// What bears canaries in a simulated cluster: all that a run looks at.
-const BEARERS: [(&str, &str); 12] = [
+/// The resources that get canaries in a simulated cluster: everything that a run reads.
+const RESOURCES: [(&str, &str); 12] = [
     ("", "namespaces"),
     ("", "pods"),
     ("", "events"),
@@ -32,58 +33,60 @@ const BEARERS: [(&str, &str); 12] = [
     ("volsync.backube", "replicationsources"),
 ];
 
-/// Has every such object of a simulated cluster bear two, in annotations: one as kubectl keeps what it applied last. How many there are then.
+/// Adds two annotations with a canary to every object of [`RESOURCES`], one of them the annotation
+/// in which kubectl keeps the last applied configuration. Returns the number of canaries.
 pub fn plant(simulator: &Simulator) -> usize {
     let mut planted = 0;
-    for (group, resource) in BEARERS {
+    for (group, resource) in RESOURCES {
         for object in simulator.objects(group, resource, None) {
             let part = |key: &str| object["metadata"][key].as_str().unwrap_or_default();
-            let (applied, token) = (
-                format!("{{\"spec\": {{\"password\": \"{}\"}}}}", word(planted)),
-                word(planted + 1),
-            );
+            let (applied, token) =
+                (format!("{{\"spec\": {{\"password\": \"{}\"}}}}", nth(planted)), nth(planted + 1));
             planted += 2;
             simulator.edit(group, resource, part("namespace"), part("name"), |object| {
-                object["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"] = json!(applied);
-                object["metadata"]["annotations"]["example.com/token"] = json!(token);
+                let annotations = &mut object["metadata"]["annotations"];
+                annotations["kubectl.kubernetes.io/last-applied-configuration"] = json!(applied);
+                annotations["example.com/token"] = json!(token);
             });
         }
     }
     planted
 }
 
-/// An error if a canary is heard in a text: as it is, as hexadecimal digits, or as base64 in any of its three alignments.
-pub fn listen(what: &str, text: &str) -> Result<()> {
-    let hexadecimal: String = HEAD.bytes().map(|byte| format!("{byte:02x}")).collect();
-    let forms = [HEAD.to_owned(), hexadecimal.to_uppercase(), hexadecimal]
+/// Returns an error if `text` contains a canary: as it is, as hexadecimal digits, or as base64 in
+/// any of its three alignments. `source` names the text in the error.
+pub fn ensure_none_in(source: &str, text: &str) -> Result<()> {
+    let hexadecimal: String = PREFIX.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let forms = [PREFIX.to_owned(), hexadecimal.to_uppercase(), hexadecimal]
         .into_iter()
-        .chain((0..3).map(|shift| middle_of_base64(HEAD, shift)));
+        .chain((0..3).map(|shift| middle_of_base64(PREFIX, shift)));
     for form in forms {
         if let Some(at) = text.find(&form) {
-            let heard: String = text[at..].chars().take(form.len() + 24).collect();
-            anyhow::bail!("{what}: a canary sings: {heard}");
+            let found: String = text[at..].chars().take(form.len() + 24).collect();
+            anyhow::bail!("{source} contains a canary: {found}");
         }
     }
     Ok(())
 }
 
-/// The same for every file below a folder; how many there are.
-pub fn listen_below(folder: &Path) -> Result<usize> {
-    let mut heard = 0;
+/// Checks every file below a directory with [`ensure_none_in`]. Returns the number of files.
+pub fn ensure_none_in_dir(folder: &Path) -> Result<usize> {
+    let mut checked = 0;
     for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
         let path = entry?.path();
         if path.is_dir() {
-            heard += listen_below(&path)?;
+            checked += ensure_none_in_dir(&path)?;
         } else {
             let text = fs::read(&path).with_context(|| path.display().to_string())?;
-            listen(&path.display().to_string(), &String::from_utf8_lossy(&text))?;
-            heard += 1;
+            ensure_none_in(&path.display().to_string(), &String::from_utf8_lossy(&text))?;
+            checked += 1;
         }
     }
-    Ok(heard)
+    Ok(checked)
 }
 
-/// What of a text's base64 does not depend on what stands before and behind it.
+/// Returns the part of a text's base64 that does not depend on the bytes before and after the text.
+/// `shift` is the number of leading bytes that share a group with what comes before.
 fn middle_of_base64(text: &str, shift: usize) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let bytes = text.as_bytes();
@@ -101,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_form_of_a_canary_is_heard() {
+    fn every_form_of_a_canary_is_found() {
         let hexadecimal = "63616e6172792d6f662d73616c76652d";
         // `printf '%scanary-of-salve-000' '' | base64`, and with `x` and `xx` before it.
         let base64 = [
@@ -109,12 +112,12 @@ mod tests {
             "eGNhbmFyeS1vZi1zYWx2ZS0wMDA=",
             "eHhjYW5hcnktb2Ytc2FsdmUtMDAw",
         ];
-        for form in base64.into_iter().chain([hexadecimal, &hexadecimal.to_uppercase(), &word(7)]) {
+        for form in base64.into_iter().chain([hexadecimal, &hexadecimal.to_uppercase(), &nth(7)]) {
             assert!(
-                listen("a test", &format!("before {form} after")).is_err(),
-                "{form} would not be heard"
+                ensure_none_in("a test", &format!("before {form} after")).is_err(),
+                "{form} is not found"
             );
         }
-        assert!(listen("a test", "a canary in a salve").is_ok());
+        assert!(ensure_none_in("a test", "a canary in a salve").is_ok());
     }
 }

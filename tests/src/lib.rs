@@ -1,6 +1,8 @@
-//! What the stories told from outside share. The stories themselves stand in `tests/tests`.
+//! The test harness: code shared by the integration tests in `tests/tests`.
 
 pub mod browser;
 pub mod canary;
 pub mod control_plane;
 pub mod salve;
+
+mod freshness;

@@ -1,21 +1,22 @@
-//! The `salve` program as a person has it: arguments in, an exit code, words and a report out.
+//! Runs the `salve` binary as a user would, and collects its exit code, output, and report.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 
-use crate::canary;
 use crate::control_plane::PROXIES;
+use crate::{canary, freshness};
 
-/// How long a command may take before a story ends it.
+/// The limit for a command.
 const TIMEOUT: Duration = Duration::from_secs(240);
 
-/// A person at a terminal: a kubeconfig, and a home folder.
+/// The binary with a kubeconfig and a home directory.
 #[derive(Clone, Debug)]
 pub struct Salve {
     program: PathBuf,
@@ -24,45 +25,53 @@ pub struct Salve {
     cache: PathBuf,
 }
 
-/// What a command came to.
+/// The result of a command.
 #[derive(Debug)]
-pub struct Told {
-    /// The exit code; none if a signal ended it.
+pub struct CommandOutput {
+    /// None if a signal ended the process.
     pub code: Option<i32>,
-    /// The document on stdout; null where there was none.
+    /// The JSON document on stdout, or null.
     pub report: Value,
-    /// What stood on stdout.
     pub stdout: String,
-    /// What stood on stderr.
     pub stderr: String,
-    /// How long it took.
-    pub took: Duration,
+    pub elapsed: Duration,
 }
 
-/// A command that is under way. Dropping ends it.
-pub struct Running {
+/// A command that is running. Dropping it kills the process.
+pub struct RunningCommand {
     child: Child,
     began: Instant,
     home: PathBuf,
 }
 
-/// The `salve` that cargo built beside this test.
+/// Returns the path of the `salve` binary that cargo built next to this test.
+///
+/// # Errors
+/// The binary does not exist, or one of its sources is newer.
 pub fn program() -> Result<PathBuf> {
-    let story = std::env::current_exe().context("a test has a program of its own")?;
+    static PROGRAM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let found = PROGRAM.get_or_init(|| find().map_err(|error| format!("{error:#}")));
+    found.clone().map_err(|error| anyhow!(error))
+}
+
+fn find() -> Result<PathBuf> {
+    let test = std::env::current_exe().context("the path of the test is unknown")?;
     let profile =
-        story.parent().and_then(Path::parent).context("cargo puts tests into a folder `deps`")?;
+        test.parent().and_then(Path::parent).context("the test is not in a directory `deps`")?;
     let program = profile.join("salve");
     ensure!(
         program.is_file(),
-        "{} is not built; `cargo build` builds it, and so does `cargo test` of the whole workspace",
+        "{} is not built; run `cargo build`, or `cargo test` for the whole workspace",
         program.display()
     );
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    freshness::ensure_current(&program, profile, package.parent().unwrap_or(package))?;
     Ok(program)
 }
 
 impl Salve {
-    /// The program that `cargo test` built beside the stories. `cache` keeps compiled guests from one story to the next.
-    pub fn at(kubeconfig: &Path, home: &Path, cache: &Path) -> Result<Salve> {
+    /// Uses the binary that was built with the tests. `cache` keeps compiled guests across tests.
+    pub fn new(kubeconfig: &Path, home: &Path, cache: &Path) -> Result<Salve> {
         Ok(Salve {
             program: program()?,
             kubeconfig: kubeconfig.to_path_buf(),
@@ -71,23 +80,24 @@ impl Salve {
         })
     }
 
-    /// The same person with another kubeconfig.
-    pub fn with(&self, kubeconfig: &Path) -> Salve {
+    /// Returns the same setup with another kubeconfig.
+    pub fn with_kubeconfig(&self, kubeconfig: &Path) -> Salve {
         Salve { kubeconfig: kubeconfig.to_path_buf(), ..self.clone() }
     }
 
-    /// Where the run files are.
+    /// Returns the directory of the run files.
     pub fn runs(&self) -> PathBuf {
         self.home.join("runs")
     }
 
-    /// Runs a command to its end.
-    pub async fn tell(&self, command: &str, arguments: &[&str]) -> Result<Told> {
-        self.start(command, arguments)?.end().await
+    /// Runs a command and waits until it exits.
+    pub async fn run(&self, command: &str, arguments: &[&str]) -> Result<CommandOutput> {
+        self.start(command, arguments)?.wait().await
     }
 
-    /// Starts a command, for a report unless `--output` says otherwise: `run` as a script would, with `--yes` and a folder for its run file.
-    pub fn start(&self, command: &str, arguments: &[&str]) -> Result<Running> {
+    /// Starts a command with `--output json`, unless the arguments choose another output. `run`
+    /// gets `--yes`; the commands that write run files get a directory for them.
+    pub fn start(&self, command: &str, arguments: &[&str]) -> Result<RunningCommand> {
         let mut process = Command::new(&self.program);
         for proxy in PROXIES {
             process.env_remove(proxy);
@@ -116,83 +126,82 @@ impl Salve {
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .context("salve did not start")?;
-        Ok(Running { child, began: Instant::now(), home: self.home.clone() })
+            .context("failed to start salve")?;
+        Ok(RunningCommand { child, began: Instant::now(), home: self.home.clone() })
     }
 }
 
-impl Running {
-    /// Sends it a signal: `INT`, `TERM`.
+impl RunningCommand {
+    /// Sends a signal: `INT` or `TERM`.
     pub async fn signal(&self, signal: &str) -> Result<()> {
-        let id = self.child.id().context("it has ended already")?.to_string();
-        let sent =
+        let id = self.child.id().context("the process has already exited")?.to_string();
+        let status =
             Command::new("sh").args(["-c", r#"kill -"$0" "$1""#, signal, &id]).status().await?;
-        ensure!(sent.success(), "SIG{signal} could not be sent to {id}");
+        ensure!(status.success(), "failed to send SIG{signal} to process {id}");
         Ok(())
     }
 
-    /// Waits for its end.
-    pub async fn end(mut self) -> Result<Told> {
-        self.told().await
+    /// Waits until the command exits.
+    pub async fn wait(mut self) -> Result<CommandOutput> {
+        self.output().await
     }
 
-    /// Kills it once it has lived so long, as `kill -9` does. None if that ended it.
-    pub async fn live(mut self, time: Duration) -> Result<Option<Told>> {
-        if let Ok(told) = tokio::time::timeout(time, self.told()).await {
-            return told.map(Some);
+    /// Kills the process with SIGKILL after `time`. Returns its output if it exited before.
+    pub async fn kill_after(mut self, time: Duration) -> Result<Option<CommandOutput>> {
+        if let Ok(output) = tokio::time::timeout(time, self.output()).await {
+            return output.map(Some);
         }
         self.child.start_kill()?;
         self.child.wait().await?;
         Ok(None)
     }
 
-    async fn told(&mut self) -> Result<Told> {
-        let mut out = self.child.stdout.take().context("stdout was asked to be a pipe")?;
-        let mut err = self.child.stderr.take().context("stderr was asked to be a pipe")?;
+    async fn output(&mut self) -> Result<CommandOutput> {
+        let mut out = self.child.stdout.take().context("stdout is not a pipe")?;
+        let mut err = self.child.stderr.take().context("stderr is not a pipe")?;
         let (mut stdout, mut stderr) = (String::new(), String::new());
-        let whole = async {
+        let both = async {
             tokio::try_join!(out.read_to_string(&mut stdout), err.read_to_string(&mut stderr))
         };
-        let read = tokio::time::timeout(TIMEOUT, whole).await;
+        let read = tokio::time::timeout(TIMEOUT, both).await;
         if read.is_err() {
             self.child.start_kill()?;
         }
         let status = self.child.wait().await?;
-        ensure!(
-            read.is_ok(),
-            "salve had not ended after {} s; it said: {stderr}",
-            TIMEOUT.as_secs()
-        );
-        read.expect("it was looked at in the line above")?;
-        canary::listen("salve says", &stdout)?;
-        canary::listen("salve says", &stderr)?;
-        // What it keeps in a home folder; the control plane keeps its own beside that.
+        let Ok(read) = read else {
+            anyhow::bail!("salve did not exit within {} s: {stderr}", TIMEOUT.as_secs());
+        };
+        read?;
+        canary::ensure_none_in("stdout of salve", &stdout)?;
+        canary::ensure_none_in("stderr of salve", &stderr)?;
+        // Only the files of salve: the control plane keeps its own in the same home directory.
         for folder in ["runs", ".local", ".config", ".cache"]
             .map(|name| self.home.join(name))
             .iter()
             .filter(|folder| folder.is_dir())
         {
-            canary::listen_below(folder)?;
+            canary::ensure_none_in_dir(folder)?;
         }
         let report = serde_json::from_str(&stdout).unwrap_or_default();
-        Ok(Told { code: status.code(), report, stdout, stderr, took: self.began.elapsed() })
+        let elapsed = self.began.elapsed();
+        Ok(CommandOutput { code: status.code(), report, stdout, stderr, elapsed })
     }
 }
 
-impl Told {
-    /// An error with all that was said, unless it ended with this code and this verdict.
-    pub fn is(&self, code: i32, verdict: &str) -> Result<&Told> {
+impl CommandOutput {
+    /// Fails with the whole output unless the command ended with this exit code and verdict.
+    pub fn ensure_verdict(&self, code: i32, verdict: &str) -> Result<&CommandOutput> {
         ensure!(
             self.code == Some(code) && self.report["verdict"] == verdict,
-            "not {verdict} with exit code {code}: {self}"
+            "expected {verdict} with exit code {code}: {self}"
         );
         Ok(self)
     }
 }
 
-impl std::fmt::Display for Told {
+impl std::fmt::Display for CommandOutput {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Told { code, stdout, stderr, took, report: _ } = self;
-        write!(f, "exit code {code:?} after {:.1} s\n{stderr}\n{stdout}", took.as_secs_f64())
+        let CommandOutput { code, stdout, stderr, elapsed, report: _ } = self;
+        write!(f, "exit code {code:?} after {:.1} s\n{stderr}\n{stdout}", elapsed.as_secs_f64())
     }
 }

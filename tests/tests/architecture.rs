@@ -1,14 +1,12 @@
-//! The arrows of ARCHITECTURE.md, read from `cargo metadata`, and the absences that keep them true.
+//! Checks the crate dependencies of ARCHITECTURE.md against `cargo metadata`, and that what the
+//! architecture rules out is absent.
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("tests/ lies in the repository")
-        .to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the repository").to_owned()
 }
 
 fn metadata() -> Metadata {
@@ -19,8 +17,8 @@ fn metadata() -> Metadata {
         .expect("cargo metadata")
 }
 
-/// Direct dependencies of each of our packages, without those of its tests.
-fn arrows(metadata: &Metadata) -> BTreeMap<String, BTreeSet<String>> {
+/// Returns the direct dependencies of each workspace package, without dev-dependencies.
+fn dependencies(metadata: &Metadata) -> BTreeMap<String, BTreeSet<String>> {
     let direct = |p: &cargo_metadata::Package| {
         p.dependencies
             .iter()
@@ -31,13 +29,16 @@ fn arrows(metadata: &Metadata) -> BTreeMap<String, BTreeSet<String>> {
     metadata.workspace_packages().into_iter().map(|p| (p.name.to_string(), direct(p))).collect()
 }
 
-fn ours(all: &BTreeSet<String>, packages: &BTreeMap<String, BTreeSet<String>>) -> BTreeSet<String> {
+fn in_workspace(
+    all: &BTreeSet<String>,
+    packages: &BTreeMap<String, BTreeSet<String>>,
+) -> BTreeSet<String> {
     all.iter().filter(|name| packages.contains_key(*name)).cloned().collect()
 }
 
 #[test]
-fn arrows_between_our_crates_are_those_of_the_map() {
-    let packages = arrows(&metadata());
+fn crate_dependencies_match_architecture_md() {
+    let packages = dependencies(&metadata());
     let expected: BTreeMap<&str, &[&str]> = BTreeMap::from([
         ("salve-core", &[][..]),
         ("salve-run", &["salve-core"][..]),
@@ -60,11 +61,11 @@ fn arrows_between_our_crates_are_those_of_the_map() {
         ("volsync-unlock", &["salve-sdk"][..]),
         ("xtask", &[][..]),
     ]);
-    for (name, wanted) in expected {
-        let found = ours(&packages[name], &packages);
-        assert_eq!(found, wanted.iter().map(|s| s.to_string()).collect(), "{name}");
+    for (name, expected) in expected {
+        let found = in_workspace(&packages[name], &packages);
+        assert_eq!(found, expected.iter().map(|s| s.to_string()).collect(), "{name}");
     }
-    let told = BTreeSet::from([
+    let listed = BTreeSet::from([
         "salve",
         "salve-core",
         "salve-fuzz",
@@ -80,33 +81,34 @@ fn arrows_between_our_crates_are_those_of_the_map() {
     ]);
     assert_eq!(
         packages.keys().map(String::as_str).collect::<BTreeSet<_>>(),
-        told,
-        "a new package belongs on the map"
+        listed,
+        "add the new package to ARCHITECTURE.md"
     );
 }
 
 #[test]
-fn one_crate_knows_wasmtime_and_one_of_the_host_knows_kube() {
-    let packages = arrows(&metadata());
-    let who = |dependency: &str| {
+fn only_one_host_crate_depends_on_wasmtime_and_only_one_on_kube() {
+    let packages = dependencies(&metadata());
+    let dependents = |dependency: &str| {
         packages
             .iter()
             .filter(|(_, d)| d.contains(dependency))
             .map(|(n, _)| n.as_str())
             .collect::<Vec<_>>()
     };
-    assert_eq!(who("wasmtime"), ["salve-sandbox"]);
-    // The tests have a hand of their own on the real cluster.
-    assert_eq!(who("kube"), ["salve-kubernetes", "salve-tests"]);
-    assert_eq!(who("wit-bindgen"), ["salve-sdk"]);
+    assert_eq!(dependents("wasmtime"), ["salve-sandbox"]);
+    // The tests have their own client for the real cluster.
+    assert_eq!(dependents("kube"), ["salve-kubernetes", "salve-tests"]);
+    assert_eq!(dependents("wit-bindgen"), ["salve-sdk"]);
 }
 
 #[test]
-fn the_core_has_no_crate_that_does_anything() {
-    let packages = arrows(&metadata());
+fn core_depends_on_no_crate_with_side_effects() {
+    let packages = dependencies(&metadata());
     let allowed = BTreeSet::from([
         "globset",
         "jsonschema",
+        "schemars",
         "serde",
         "serde-saphyr",
         "serde_json",
@@ -119,26 +121,86 @@ fn the_core_has_no_crate_that_does_anything() {
 }
 
 #[test]
-fn a_capability_has_one_name_in_all_its_places() {
+fn a_capability_has_the_same_name_in_all_crates() {
     let root = root();
-    for (capability, _) in salve_core::effect::CAPABILITIES {
-        let file = capability.replace('-', "_");
-        let mut places = vec![
-            format!("wit/{capability}.wit"),
-            format!("host/core/src/effect/{file}.rs"),
-            format!("host/sandbox/src/capabilities/{file}.rs"),
+    for capability in salve_core::capability::Capability::interfaces() {
+        let name = capability.name().replace('-', "_");
+        let mut files = vec![
+            format!("wit/{}.wit", capability.name()),
+            format!("host/core/src/capability/{name}.rs"),
+            format!("host/sandbox/src/capability/{name}.rs"),
         ];
-        if *capability != "run" {
-            places.push(format!("host/kubernetes/src/{file}.rs"));
+        // Its calls are answered without a cluster.
+        if capability != salve_core::capability::Capability::Run {
+            files.push(format!("host/kubernetes/src/capability/{name}.rs"));
         }
-        for place in places {
-            assert!(root.join(&place).exists(), "{place} is missing");
+        for file in files {
+            assert!(root.join(&file).exists(), "{file} is missing");
         }
     }
 }
 
+/// A reader of calls asks them; only their own modules know which function they are.
 #[test]
-fn unsafe_code_stands_in_the_cache_of_compiled_code_and_nowhere_else() {
+fn only_capability_modules_match_on_functions() {
+    // The host's own functions, and what `undo` recreates.
+    let exceptions = BTreeSet::from([
+        "host/core/src/permission/needs.rs",
+        "host/core/src/permission/admission.rs",
+    ]);
+    let groups = ["Read::", "Write::", "Reversal::", "Function::"];
+    let variants: BTreeSet<String> =
+        salve_core::capability::Function::ALL.iter().map(|f| format!("{f:?}")).collect();
+    let mut found = vec![];
+    visit(&root().join("host"), &mut |path, text| {
+        let name = path.strip_prefix(root()).unwrap().display().to_string();
+        let is_product = name.contains("/src/") && !name.contains("test");
+        if !is_product || name.contains("/capability/") || exceptions.contains(name.as_str()) {
+            return;
+        }
+        let product = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for group in groups {
+            for (at, _) in product.match_indices(group) {
+                let rest = &product[at + group.len()..];
+                let end = rest.find(|c: char| !c.is_alphanumeric()).unwrap_or(rest.len());
+                let is_path = product[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+                if !is_path && variants.contains(&rest[..end]) {
+                    found.push(format!("{name}: {group}{}", &rest[..end]));
+                }
+            }
+        }
+    });
+    assert_eq!(found, [""; 0]);
+}
+
+/// A capability is named in its own modules, in the table, and in few other places.
+#[test]
+fn a_capability_is_named_in_at_most_six_other_product_files() {
+    let mut named: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let capabilities: Vec<_> = salve_core::capability::Capability::interfaces()
+        .filter(|c| c.access() != salve_core::capability::Access::Builtin)
+        .map(|c| (c.name(), c.name().replace('-', "_")))
+        .collect();
+    for folder in ["host/core", "host/run", "host/kubernetes", "host/sandbox", "host/cli"] {
+        visit(&root().join(folder).join("src"), &mut |path, text| {
+            let name = path.strip_prefix(root()).unwrap().display().to_string();
+            let product = text.split("#[cfg(test)]").next().unwrap_or_default();
+            for (interface, module) in &capabilities {
+                let is_own = name.contains(&format!("/{module}")) || name.ends_with("table.rs");
+                let mentions = product.contains(*interface) || product.contains(module.as_str());
+                if mentions && !is_own && !name.contains("test") {
+                    named.entry(interface).or_default().push(name.clone());
+                }
+            }
+        });
+    }
+    for (capability, files) in named {
+        assert!(files.len() <= 6, "{capability} is named in {}", files.join(", "));
+    }
+}
+
+#[test]
+fn only_the_cache_of_compiled_code_contains_unsafe_code() {
     let mut found = vec![];
     for folder in ["host", "guests", "tests/src", "xtask", "examples"] {
         visit(&root().join(folder), &mut |path, text| {
@@ -148,25 +210,30 @@ fn unsafe_code_stands_in_the_cache_of_compiled_code_and_nowhere_else() {
                         || l.contains("unsafe fn")
                         || l.contains("unsafe impl"))
             }) {
-                found
-                    .push(path.strip_prefix(root()).expect("below the root").display().to_string());
+                found.push(
+                    path.strip_prefix(root())
+                        .expect("the file is in the repository")
+                        .display()
+                        .to_string(),
+                );
             }
         });
     }
     assert_eq!(found, ["host/sandbox/src/cache.rs"]);
 }
 
-fn visit(folder: &Path, see: &mut impl FnMut(&Path, &str)) {
+/// Calls `f` with each `.rs` file below `folder` and its text.
+fn visit(folder: &Path, f: &mut impl FnMut(&Path, &str)) {
     let mut entries: Vec<_> =
         std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).collect();
     entries.sort();
     for path in entries {
         if path.is_dir() {
             if path.file_name().is_some_and(|n| n != "target") {
-                visit(&path, see);
+                visit(&path, f);
             }
         } else if path.extension().is_some_and(|e| e == "rs") {
-            see(&path, &std::fs::read_to_string(&path).expect("a source file"));
+            f(&path, &std::fs::read_to_string(&path).expect("the source file is readable"));
         }
     }
 }

@@ -1,5 +1,6 @@
-//! The example's README, done step by step as a newcomer would, with the real `salve`; and what it says of another
-//! build of the guest. Its `sh` blocks are what runs, the `text` block after one is what has to be seen.
+//! Runs the README of the example step by step with the real `salve`, as a new user would, and
+//! checks that another build of the guest works as well. Each `sh` block is run; a `text` block
+//! after it is the expected output.
 
 use salve_core::digest::of_bytes;
 use salve_guest_builder::copy;
@@ -14,13 +15,13 @@ const EXAMPLE: &str = "examples/restart-if-stuck";
 const VERSIONS: [&str; 2] = ["0.1.0", "0.2.0"];
 const COMPONENT: &str = "target/wasm32-unknown-unknown/release/restart_if_stuck.wasm";
 
-/// A copy of the repository, which keeps what was built in it, and a home of its own.
-struct Newcomer {
+/// A new user with a copy of the repository, which keeps its build output, and an empty home.
+struct NewUser {
     checkout: PathBuf,
     home: tempfile::TempDir,
 }
 
-impl Newcomer {
+impl NewUser {
     fn new(name: &str) -> Self {
         let checkout = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         copy(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap(), &checkout).unwrap();
@@ -47,7 +48,7 @@ impl Newcomer {
         shell
             .env("XDG_STATE_HOME", self.home.path())
             .env("XDG_CACHE_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"));
-        // What this test was built with is not what a newcomer has set.
+        // A new user has not set the variables of this build.
         for name in [
             "CARGO_TARGET_DIR",
             "CARGO_BUILD_TARGET",
@@ -58,39 +59,39 @@ impl Newcomer {
             shell.env_remove(name);
         }
         if script.contains("salve ") {
-            // The cluster is on loopback; only cargo may need the way out.
+            // The cluster is on loopback; only cargo may need the proxy.
             PROXIES.iter().fold(&mut shell, |shell, proxy| shell.env_remove(proxy));
         }
         shell
     }
 
-    /// Runs a step; what it told, and its exit code.
-    fn does(&self, folder: &Path, script: &str) -> (i32, String) {
+    /// Runs a step. Returns its exit code and its output.
+    fn run(&self, folder: &Path, script: &str) -> (i32, String) {
         let Output { status, stdout, stderr } = self.shell(folder, script).output().unwrap();
         (
-            status.code().expect("no signal ended it"),
+            status.code().expect("the step was not killed by a signal"),
             String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned(),
         )
     }
 
-    /// Does a step in another terminal, and waits until its kubeconfig is whole.
-    fn serves(&self, folder: &Path, script: &str) -> Terminal {
+    /// Runs a step in another terminal and waits until it has written its kubeconfig completely.
+    fn start_cluster(&self, folder: &Path, script: &str) -> Terminal {
         let kubeconfig = folder.join("sim.kubeconfig");
         let _ = fs::remove_file(&kubeconfig);
-        // `exec`, so that the process is salve's own.
+        // `exec` makes salve the child process, so that it can be killed.
         let terminal = Terminal(
             self.shell(folder, &format!("exec {script}")).stdout(Stdio::null()).spawn().unwrap(),
         );
         let deadline = Instant::now() + Duration::from_secs(30);
         while !fs::read_to_string(&kubeconfig).is_ok_and(|text| text.ends_with("user: {}\n")) {
-            assert!(Instant::now() < deadline, "{script} wrote no kubeconfig");
+            assert!(Instant::now() < deadline, "{script} did not write a kubeconfig");
             std::thread::sleep(Duration::from_millis(20));
         }
         terminal
     }
 }
 
-/// The simulated cluster in "another terminal", ended by its process id when the newcomer is through.
+/// The simulated cluster in another terminal. It is killed on drop.
 struct Terminal(Child);
 
 impl Drop for Terminal {
@@ -100,33 +101,33 @@ impl Drop for Terminal {
     }
 }
 
-/// The README's steps, each with what it says will be seen.
+/// Returns the steps of the README, each with its expected output.
 fn steps(readme: &str) -> Vec<(String, Option<String>)> {
     let mut steps: Vec<(String, Option<String>)> = vec![];
     for block in readme.split("\n```").skip(1).step_by(2) {
         match block.split_once('\n').unwrap() {
             ("sh", script) => steps.push((script.into(), None)),
-            ("text", seen) => steps.last_mut().unwrap().1 = Some(seen.into()),
-            (other, _) => panic!("what is a block of {other:?} to a newcomer?"),
+            ("text", expected) => steps.last_mut().unwrap().1 = Some(expected.into()),
+            (other, _) => panic!("unexpected language of a code block: {other:?}"),
         }
     }
     steps
 }
 
 #[test]
-fn the_readme_takes_a_newcomer_from_nothing_to_fixed() {
-    let newcomer = Newcomer::new("newcomer");
-    let steps = steps(&fs::read_to_string(newcomer.example().join("README.md")).unwrap());
-    let (mut folder, mut codes, mut terminal) = (newcomer.checkout.clone(), vec![], None);
-    for (script, seen) in &steps {
+fn following_the_readme_fixes_the_incident() {
+    let new_user = NewUser::new("new-user");
+    let steps = steps(&fs::read_to_string(new_user.example().join("README.md")).unwrap());
+    let (mut folder, mut codes, mut terminal) = (new_user.checkout.clone(), vec![], None);
+    for (script, expected) in &steps {
         if script.starts_with("salve sim") {
-            terminal = Some(newcomer.serves(&folder, script));
+            terminal = Some(new_user.start_cluster(&folder, script));
             continue;
         }
-        let (code, told) = newcomer.does(&folder, script);
+        let (code, output) = new_user.run(&folder, script);
         assert!(
-            told.contains(seen.as_deref().unwrap_or_default().trim_end()),
-            "{script} was to show {seen:?}, and says:\n{told}"
+            output.contains(expected.as_deref().unwrap_or_default().trim_end()),
+            "expected {expected:?} in the output of {script}:\n{output}"
         );
         codes.push((
             script.lines().last().unwrap().split(' ').take(2).collect::<Vec<_>>().join(" "),
@@ -136,7 +137,7 @@ fn the_readme_takes_a_newcomer_from_nothing_to_fixed() {
             folder = folder.join(into);
         }
     }
-    let wanted = [
+    let expected = [
         ("cargo build", 0),
         ("salve inspect", 0),
         ("salve check", 1),
@@ -144,64 +145,70 @@ fn the_readme_takes_a_newcomer_from_nothing_to_fixed() {
         ("salve run", 0),
         ("salve check", 0),
     ];
-    assert_eq!(codes.iter().map(|(step, code)| (step.as_str(), *code)).collect::<Vec<_>>(), wanted);
+    assert_eq!(
+        codes.iter().map(|(step, code)| (step.as_str(), *code)).collect::<Vec<_>>(),
+        expected
+    );
 
-    // "Take the last grant away": nothing is asked of the cluster, so the incident needs not to be there any more.
+    // "Remove the last grant": no request is sent, so the cluster is no longer needed.
     drop(terminal);
-    let remediation = newcomer.example().join("remediation.yaml");
-    let fewer: String = fs::read_to_string(&remediation)
+    let remediation = new_user.example().join("remediation.yaml");
+    let fewer_grants: String = fs::read_to_string(&remediation)
         .unwrap()
         .lines()
         .filter(|l| !l.contains("restart-deployment"))
         .map(|l| format!("{l}\n"))
         .collect();
-    fs::write(&remediation, fewer).unwrap();
-    let (code, told) =
-        newcomer.does(&folder, "salve run remediation.yaml --kubeconfig sim.kubeconfig --yes");
-    assert_eq!(code, 3, "{told}");
+    fs::write(&remediation, fewer_grants).unwrap();
+    let (code, output) =
+        new_user.run(&folder, "salve run remediation.yaml --kubeconfig sim.kubeconfig --yes");
+    assert_eq!(code, 3, "{output}");
     assert!(
-        told.contains("imports restart-deployment, which nothing grants; nothing was done"),
-        "{told}"
+        output.contains("imports restart-deployment, which no document grants; nothing was done"),
+        "{output}"
     );
 }
 
 #[test]
-fn another_build_of_the_guest_needs_no_other_salve() {
-    let newcomer = Newcomer::new("another-build");
+fn another_build_of_the_guest_runs_with_the_same_salve() {
+    let new_user = NewUser::new("another-build");
     let before = of_bytes(&fs::read(program().unwrap()).unwrap());
-    let mut seen = vec![];
+    let mut digests = vec![];
     for version in VERSIONS {
-        let manifest = newcomer.example().join("Cargo.toml");
+        let manifest = new_user.example().join("Cargo.toml");
         let text = fs::read_to_string(&manifest).unwrap();
         fs::write(
             &manifest,
             text.replace("version = \"0.1.0\"", &format!("version = \"{version}\"")),
         )
         .unwrap();
-        let (code, told) = newcomer.does(
-            &newcomer.example(),
+        let (code, output) = new_user.run(
+            &new_user.example(),
             &format!("cargo build --release && cp {COMPONENT} {version}.wasm"),
         );
-        assert_eq!(code, 0, "{told}");
-        let (code, told) = newcomer
-            .does(&newcomer.example(), &format!("salve inspect {version}.wasm --output json"));
-        assert_eq!(code, 0, "{told}");
-        let inspected: serde_json::Value = serde_json::from_str(&told).unwrap();
+        assert_eq!(code, 0, "{output}");
+        let (code, output) = new_user
+            .run(&new_user.example(), &format!("salve inspect {version}.wasm --output json"));
+        assert_eq!(code, 0, "{output}");
+        let inspected: serde_json::Value = serde_json::from_str(&output).unwrap();
         assert_eq!(inspected["guest"]["version"], version);
-        seen.push(inspected["guest"]["digest"].clone());
+        digests.push(inspected["guest"]["digest"].clone());
     }
-    assert_ne!(seen[0], seen[1]);
+    assert_ne!(digests[0], digests[1]);
 
-    let _cluster = newcomer.serves(
-        &newcomer.example(),
+    let _cluster = new_user.start_cluster(
+        &new_user.example(),
         "salve sim --incident stuck-importer --kubeconfig-out sim.kubeconfig",
     );
     for version in VERSIONS {
         let check = format!(
             "salve check {version}.wasm --remediation remediation.yaml --kubeconfig sim.kubeconfig"
         );
-        let (code, told) = newcomer.does(&newcomer.example(), &check);
-        assert!(code == 1 && told.contains("media/importer says that it is stuck"), "{told}");
+        let (code, output) = new_user.run(&new_user.example(), &check);
+        assert!(
+            code == 1 && output.contains("media/importer reports that it is stuck"),
+            "{output}"
+        );
     }
-    assert_eq!(of_bytes(&fs::read(program().unwrap()).unwrap()), before, "it is the same salve");
+    assert_eq!(of_bytes(&fs::read(program().unwrap()).unwrap()), before, "salve has not changed");
 }

@@ -1,6 +1,6 @@
-//! The simulated cluster as kubectl sees it: the real program, on what `salve sim` serves.
+//! The real kubectl with the simulated cluster that `salve sim` serves.
 
-use salve_tests::control_plane::{PROXIES, eventually};
+use salve_tests::control_plane::{PROXIES, Paths, eventually};
 use salve_tests::salve::program;
 use std::path::Path;
 use std::process::Stdio;
@@ -10,9 +10,7 @@ use tokio::process::Command;
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 async fn kubectl(home: &Path, arguments: &str) -> anyhow::Result<String> {
-    let mut command = Command::new(
-        salve_tests::control_plane::built().map_err(anyhow::Error::msg)?.program("kubectl"),
-    );
+    let mut command = Command::new(Paths::find().map_err(anyhow::Error::msg)?.program("kubectl"));
     for proxy in PROXIES {
         command.env_remove(proxy);
     }
@@ -33,9 +31,9 @@ async fn kubectl(home: &Path, arguments: &str) -> anyhow::Result<String> {
     not(control_plane),
     ignore = "needs kubectl, which is built with the control plane: cargo xtask control-plane"
 )]
-async fn kubectl_looks_at_the_simulated_cluster_and_restarts_in_it() {
+async fn kubectl_reads_and_changes_the_simulated_cluster() {
     let home = tempfile::tempdir().unwrap();
-    let simulated = [
+    let arguments = [
         "sim",
         "--incident",
         "stuck-importer",
@@ -45,13 +43,13 @@ async fn kubectl_looks_at_the_simulated_cluster_and_restarts_in_it() {
         "sim.kubeconfig",
     ];
     let mut sim = Command::new(program().unwrap())
-        .args(simulated)
+        .args(arguments)
         .current_dir(home.path())
         .stdout(Stdio::null())
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    let pvcs = eventually("the cluster answers", TIMEOUT, async || {
+    let pvcs = eventually("the cluster responds", TIMEOUT, async || {
         kubectl(home.path(), "get pvc -A").await
     })
     .await
@@ -63,20 +61,20 @@ async fn kubectl_looks_at_the_simulated_cluster_and_restarts_in_it() {
         "{pvcs}"
     );
 
-    for (question, answer) in [
+    for (arguments, expected) in [
         ("describe pvc plex -n media", "Status:        Bound"),
         ("get kustomizations -n media plex -o jsonpath={.spec.interval}", "1h"),
         ("api-resources --api-group=volsync.backube", "ReplicationSource"),
         ("get deployment importer -n media", "1/1"),
         ("logs deployment/importer -n media --tail=2", "stuck: queue full"),
         ("rollout restart deployment/importer -n media", "restarted"),
-        // It watches until the new pod is up.
+        // Watches until the new pod is ready.
         ("rollout status deployment/importer -n media --timeout=60s", "successfully rolled out"),
         ("annotate deployment importer -n media who=me", "annotated"),
         ("delete replicationsource plex -n media", "deleted"),
     ] {
-        let told = kubectl(home.path(), question).await.unwrap();
-        assert!(told.contains(answer), "kubectl {question}: {told}");
+        let output = kubectl(home.path(), arguments).await.unwrap();
+        assert!(output.contains(expected), "kubectl {arguments}: {output}");
     }
     eventually("the new pod works", TIMEOUT, async || {
         let log = kubectl(home.path(), "logs deployment/importer -n media").await?;

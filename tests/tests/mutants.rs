@@ -1,4 +1,5 @@
-//! Checks that every planted bug still applies and names an existing test. `cargo xtask mutants` runs those tests.
+//! Checks that every planted bug still applies and names an existing test. `cargo xtask mutants`
+//! runs those tests.
 
 use std::path::{Path, PathBuf};
 
@@ -31,13 +32,13 @@ fn sources(folder: &Path, target: &str) -> String {
 
 #[test]
 fn every_planted_bug_applies_and_names_an_existing_test() {
-    let bugs = xtask::planted::load(&root()).unwrap_or_else(|wrong| panic!("{wrong}"));
+    let bugs = xtask::planted::load(&root()).unwrap_or_else(|errors| panic!("{errors}"));
     let metadata = cargo_metadata::MetadataCommand::new()
         .manifest_path(root().join("Cargo.toml"))
         .no_deps()
         .exec()
         .unwrap();
-    let mut wrong = vec![];
+    let mut errors = vec![];
     for bug in &bugs {
         let package = metadata.packages.iter().find(|package| package.name.as_str() == bug.package);
         let sources = package.map(|package| {
@@ -46,12 +47,12 @@ fn every_planted_bug_applies_and_names_an_existing_test() {
         let function = bug.caught_by.rsplit("::").next().unwrap_or_default();
         if function.is_empty() || !sources.unwrap_or_default().contains(&format!("fn {function}("))
         {
-            wrong.push(format!(
+            errors.push(format!(
                 "{}: no test {:?} in target {} of {}",
                 bug.name, bug.caught_by, bug.target, bug.package
             ));
         }
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(errors.is_empty(), "{}", errors.join("\n"));
     assert!(bugs.len() >= 134, "only {} planted bugs are left", bugs.len());
 }

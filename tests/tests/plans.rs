@@ -1,13 +1,15 @@
-//! A plan that was approved binds the run: the same is done without waiting twice, anything else is stopped before it is sent.
+//! An approved plan binds the run: the run applies the plan without waiting for evidence again, and
+//! stops before it writes to anything that changed.
 
 use salve::arguments::GuestOptions;
 use salve::cluster::ClusterSession;
 use salve::guest::ResolvedGuest;
 use salve::plans::Plan;
-use salve::session::{FinishedRun, PreparedRun};
+use salve::session::{FinishedRun, Frontend, PreparedRun};
+use salve_core::capability::{Function, ObjectDetails};
 use salve_core::journal::{Entry, Origin};
-use salve_core::report::Verdict;
-use salve_run::{Mode, NoObserver, RunFile};
+use salve_core::report::{Certainty, ReportBuilder, Verdict};
+use salve_run::{Mode, RunFile};
 use salve_simulator::{Fault, Incident, Simulator};
 use salve_tests::canary;
 use serde_json::{Value, json};
@@ -17,187 +19,211 @@ use std::time::Duration;
 const VOLSYNC: &str = "volsync.backube";
 const KUSTOMIZE: &str = "kustomize.toolkit.fluxcd.io";
 
-/// A cluster with a plan for it.
+/// A cluster and its plan.
 struct Planned {
     simulator: Simulator,
     runs: tempfile::TempDir,
-    terms: GuestOptions,
+    options: GuestOptions,
     file: PathBuf,
     id: String,
 }
 
 impl Planned {
     async fn new() -> Self {
-        let terms = GuestOptions {
-            config: vec!["settle=10".into(), "restore-wait=10".into()],
+        let options = GuestOptions {
+            config: vec!["stabilizationWindowSeconds=10".into(), "restoreTimeoutSeconds=10".into()],
             ..GuestOptions::default()
         };
         let (simulator, runs) = (Simulator::new(Incident::Playbook), tempfile::tempdir().unwrap());
         canary::plant(&simulator);
-        let ready =
-            PreparedRun::prepare(ResolvedGuest::find("volsync-unlock", &terms).unwrap(), &terms)
-                .await
-                .unwrap();
-        let open = ClusterSession::simulated(simulator.clone()).await.unwrap();
+        let prepared = PreparedRun::prepare(
+            ResolvedGuest::resolve("volsync-unlock", &options).unwrap(),
+            &options,
+        )
+        .await
+        .unwrap();
+        let session = ClusterSession::simulated(simulator.clone()).await.unwrap();
         let plan =
-            ready.run(Mode::Plan, &open, Some(runs.path()), Box::new(NoObserver)).await.unwrap();
-        assert_eq!(plan.closing.verdict, Verdict::Planned, "{}", told(&plan));
-        canary::listen("the plan", &told(&plan)).unwrap();
-        canary::listen_below(runs.path()).unwrap();
-        assert_eq!(simulator.mutations(), vec![], "a plan sends nothing that changes anything");
-        Self { simulator, runs, terms, file: plan.file.unwrap(), id: plan.report.run }
+            prepared.run(Mode::Plan, &session, Some(runs.path()), Frontend::none()).await.unwrap();
+        assert_eq!(plan.result.verdict, Verdict::Planned, "{}", report_json(&plan));
+        canary::ensure_none_in("the plan", &report_json(&plan)).unwrap();
+        canary::ensure_none_in_dir(runs.path()).unwrap();
+        assert_eq!(simulator.mutations(), vec![], "a plan sends no writes");
+        Self { simulator, runs, options, file: plan.file.unwrap(), id: plan.report.run }
     }
 
     fn plan(&self) -> Plan {
         Plan::open(self.runs.path(), &self.id).unwrap()
     }
 
-    /// The run of the plan, on the cluster as it is after `meanwhile`.
+    /// Runs the plan on a copy of the cluster that `meanwhile` changed.
     async fn run(&self, meanwhile: impl FnOnce(&Simulator)) -> (FinishedRun, Simulator) {
         let simulator = self.simulator.fork();
         meanwhile(&simulator);
         let plan = self.plan();
-        let ready = PreparedRun::prepare(plan.chosen().unwrap(), &self.terms)
+        let prepared = PreparedRun::prepare(plan.resolve_guest().unwrap(), &self.options)
             .await
             .unwrap()
-            .under(plan)
+            .bound_to(plan)
             .unwrap();
-        let open = ClusterSession::simulated(simulator.clone()).await.unwrap();
+        let session = ClusterSession::simulated(simulator.clone()).await.unwrap();
         (
-            ready
-                .run(Mode::Live, &open, Some(self.runs.path()), Box::new(NoObserver))
+            prepared
+                .run(Mode::Live, &session, Some(self.runs.path()), Frontend::none())
                 .await
                 .unwrap(),
             simulator,
         )
     }
 
-    /// The same, where it has to be stopped. Says why, and which classes of touches were sent.
-    async fn stopped(&self, meanwhile: impl FnOnce(&Simulator)) -> (String, Vec<&'static str>) {
-        let (over, simulator) = self.run(meanwhile).await;
+    /// Runs the plan, which must be denied. Returns the summary and the functions of the
+    /// changes that were sent.
+    async fn run_denied(&self, meanwhile: impl FnOnce(&Simulator)) -> (String, Vec<Function>) {
+        let (finished, simulator) = self.run(meanwhile).await;
         assert_eq!(
-            (over.closing.verdict, over.closing.exit_code()),
+            (finished.result.verdict, finished.result.exit_code()),
             (Verdict::Denied, 3),
             "{}",
-            told(&over)
+            report_json(&finished)
         );
-        let marked = simulator
+        let annotated = simulator
             .objects(KUSTOMIZE, "kustomizations", None)
             .into_iter()
             .filter(|o| o["metadata"]["annotations"]["salve.dev/run"].is_string());
-        assert_eq!(marked.count(), 0, "what was suspended is given back: {}", told(&over));
-        let mut sent: Vec<_> = over
+        assert_eq!(
+            annotated.count(),
+            0,
+            "what the run suspended is resumed: {}",
+            report_json(&finished)
+        );
+        let mut sent: Vec<_> = finished
             .report
             .effects
             .iter()
-            .filter(|told| told.origin == Origin::Guest)
-            .map(|told| told.effect)
+            .filter(|effect| effect.origin == Origin::Guest)
+            .map(|effect| effect.effect)
             .collect();
         sent.dedup();
         let paths: Vec<_> = simulator.mutations().into_iter().map(|m| m.uri).collect();
-        for (class, path) in [
-            ("delete-replicationsources.delete", "/replicationsources/"),
-            ("restart-deployment.restart", "/deployments/"),
-        ] {
+        for (effect, path) in
+            [(Function::Delete, "/replicationsources/"), (Function::Restart, "/deployments/")]
+        {
             assert_eq!(
-                sent.contains(&class),
+                sent.contains(&effect),
                 paths.iter().any(|uri| uri.contains(path)),
-                "{class}: {paths:?}"
+                "{effect:?}: {paths:?}"
             );
         }
-        (over.report.summary, sent)
+        (finished.report.summary, sent)
     }
 }
 
-fn told(over: &FinishedRun) -> String {
-    serde_json::to_string_pretty(&over.report).unwrap()
+fn report_json(finished: &FinishedRun) -> String {
+    serde_json::to_string_pretty(&finished.report).unwrap()
 }
 
-fn entries(over: &FinishedRun) -> Vec<Entry> {
-    RunFile::read(over.file.as_ref().unwrap()).unwrap()
+fn entries(finished: &FinishedRun) -> Vec<Entry> {
+    RunFile::read(finished.file.as_ref().unwrap()).unwrap()
 }
 
-/// How long the run had lasted when it first sent anything, in milliseconds.
-fn first_sent(over: &FinishedRun) -> u64 {
-    let entries = entries(over);
+/// Returns the time from the start of the run to its first write, in milliseconds.
+fn time_to_first_write(finished: &FinishedRun) -> u64 {
+    let entries = entries(finished);
     let began = entries[0].header().unwrap().at;
     entries.iter().find_map(Entry::opened).unwrap().at - began
 }
 
-fn from_plan(over: &FinishedRun) -> usize {
-    entries(over)
+fn answers_from_plan(finished: &FinishedRun) -> usize {
+    entries(finished)
         .iter()
         .filter(|entry| matches!(entry, Entry::Done(done) if done.from_plan.is_some()))
         .count()
 }
 
 #[tokio::test]
-async fn where_the_cluster_cannot_be_told_its_plan_is_not_carried_out() {
+async fn a_plan_is_rejected_if_the_cluster_cannot_be_identified() {
     let planned = Planned::new().await;
     let header = planned.plan().header().clone();
     assert!(
         ClusterSession::simulated(planned.simulator.clone())
             .await
             .unwrap()
-            .is_that_of(&header)
+            .check_same_cluster(&header)
             .is_ok()
     );
     planned.simulator.fault(Fault::status(403).on("get").at("/namespaces/kube-system"));
-    let refused =
-        ClusterSession::simulated(planned.simulator.clone()).await.unwrap().is_that_of(&header);
-    assert!(refused.is_err_and(|failed| failed.to_string().contains("kube-system")));
+    let rejected = ClusterSession::simulated(planned.simulator.clone())
+        .await
+        .unwrap()
+        .check_same_cluster(&header);
+    assert!(rejected.is_err_and(|failed| failed.to_string().contains("kube-system")));
 }
 
 #[tokio::test]
-async fn what_is_as_it_was_is_done_and_evidence_is_not_waited_for_twice() {
+async fn an_unchanged_plan_is_applied_and_its_evidence_is_reused() {
     let planned = Planned::new().await;
-    let (over, _) = planned.run(|_| {}).await;
-    assert_eq!(over.closing.verdict, Verdict::Fixed, "{}", told(&over));
-    assert_eq!(over.report.plan.as_deref(), Some(planned.id.as_str()));
-    assert!(from_plan(&over) > 0);
-    // The plan had to watch the logs over time; the run begins with what it saw.
+    let (finished, _) = planned.run(|_| {}).await;
+    assert_eq!(finished.result.verdict, Verdict::Fixed, "{}", report_json(&finished));
+    assert_eq!(finished.report.plan.as_deref(), Some(planned.id.as_str()));
+    assert!(answers_from_plan(&finished) > 0);
+    // The plan had to watch the logs for some time; the run starts with its evidence.
     let plan = RunFile::read(&planned.file).unwrap();
     let waited = plan
         .iter()
         .find_map(|entry| if let Entry::Planned(done) = entry { Some(done.at) } else { None })
         .unwrap()
         - plan[0].header().unwrap().at;
-    assert!(waited > 0 && first_sent(&over) < waited, "{waited} {}", first_sent(&over));
+    assert!(
+        waited > 0 && time_to_first_write(&finished) < waited,
+        "{waited} {}",
+        time_to_first_write(&finished)
+    );
 }
 
 #[tokio::test]
-async fn the_evidence_of_an_old_plan_is_looked_at_anew() {
+async fn the_evidence_of_an_old_plan_is_collected_again() {
     let planned = Planned::new().await;
-    let (over, _) =
+    let (finished, _) =
         planned.run(|simulator| simulator.clock().advance(Duration::from_secs(16 * 60))).await;
-    assert_eq!(from_plan(&over), 0, "{}", told(&over));
+    assert_eq!(answers_from_plan(&finished), 0, "{}", report_json(&finished));
     assert!(
         planned
             .plan()
-            .fresh(planned.plan().header().at + 16 * 60 * 1000)
+            .reusable_entries(planned.plan().header().at + 16 * 60 * 1000)
             .unwrap_err()
             .contains("16 min old")
     );
-    assert!(planned.plan().fresh(planned.plan().header().at - 1).unwrap_err().contains("future"));
+    assert!(
+        planned
+            .plan()
+            .reusable_entries(planned.plan().header().at - 1)
+            .unwrap_err()
+            .contains("future")
+    );
 }
 
 #[tokio::test]
-async fn another_source_stops_before_anything_is_deleted() {
+async fn a_new_source_stops_the_run_before_any_deletion() {
     let planned = Planned::new().await;
     let (why, sent) = planned
-        .stopped(|s| {
+        .run_denied(|s| {
             let mut orphan = s.object(VOLSYNC, "replicationsources", "media", "sonarr").unwrap();
-            let was = &orphan["metadata"];
-            orphan["metadata"] = json!({"namespace": "media", "name": "younger", "creationTimestamp": was["creationTimestamp"], "labels": was["labels"]});
+            let original = &orphan["metadata"];
+            orphan["metadata"] = json!({
+                "namespace": "media",
+                "name": "younger",
+                "creationTimestamp": original["creationTimestamp"],
+                "labels": original["labels"],
+            });
             assert!(s.insert(orphan).unwrap());
         })
         .await;
     assert!(why.contains("1 ReplicationSource appeared (media/younger)"), "{why}");
-    assert!(!sent.contains(&"delete-replicationsources.delete"), "{sent:?}");
+    assert!(!sent.contains(&Function::Delete), "{sent:?}");
 }
 
 #[tokio::test]
-async fn a_source_that_was_edited_made_anew_or_is_gone_stops_before_anything_is_deleted() {
+async fn an_edited_recreated_or_deleted_source_stops_the_run_before_any_deletion() {
     let planned = Planned::new().await;
     let edit = |change: fn(&mut Value)| {
         move |s: &Simulator| {
@@ -205,58 +231,62 @@ async fn a_source_that_was_edited_made_anew_or_is_gone_stops_before_anything_is_
         }
     };
     let (edited, sent) =
-        planned.stopped(edit(|o| o["spec"]["trigger"] = json!({"schedule": "0 1 * * *"}))).await;
+        planned.run_denied(edit(|o| o["spec"]["trigger"] = json!({"schedule": "0 1 * * *"}))).await;
     assert!(
         edited.contains("1 ReplicationSource changed (media/sonarr)")
-            && !sent.contains(&"delete-replicationsources.delete"),
+            && !sent.contains(&Function::Delete),
         "{edited} {sent:?}"
     );
-    let (anew, sent) = planned
-        .stopped(|s| {
-            let mut again = s.object(VOLSYNC, "replicationsources", "media", "sonarr").unwrap();
+    let (recreated, sent) = planned
+        .run_denied(|s| {
+            let mut recreated = s.object(VOLSYNC, "replicationsources", "media", "sonarr").unwrap();
             assert!(s.remove(VOLSYNC, "replicationsources", "media", "sonarr"));
-            let was = &again["metadata"];
-            again["metadata"] = json!({"namespace": "media", "name": "sonarr", "creationTimestamp": was["creationTimestamp"], "labels": was["labels"]});
-            assert!(s.insert(again).unwrap());
+            let original = &recreated["metadata"];
+            recreated["metadata"] = json!({
+                "namespace": "media",
+                "name": "sonarr",
+                "creationTimestamp": original["creationTimestamp"],
+                "labels": original["labels"],
+            });
+            assert!(s.insert(recreated).unwrap());
         })
         .await;
     assert!(
-        anew.contains("changed (media/sonarr)")
-            && !sent.contains(&"delete-replicationsources.delete"),
-        "{anew} {sent:?}"
+        recreated.contains("changed (media/sonarr)") && !sent.contains(&Function::Delete),
+        "{recreated} {sent:?}"
     );
-    let (gone, sent) = planned
-        .stopped(|s| assert!(s.remove(VOLSYNC, "replicationsources", "media", "sonarr")))
+    let (deleted, sent) = planned
+        .run_denied(|s| assert!(s.remove(VOLSYNC, "replicationsources", "media", "sonarr")))
         .await;
     assert!(
-        gone.contains("1 ReplicationSource went (media/sonarr)")
-            && !sent.contains(&"delete-replicationsources.delete"),
-        "{gone} {sent:?}"
+        deleted.contains("1 ReplicationSource disappeared (media/sonarr)")
+            && !sent.contains(&Function::Delete),
+        "{deleted} {sent:?}"
     );
 }
 
 #[tokio::test]
-async fn an_owner_that_was_edited_stops_before_anything_is_suspended() {
+async fn an_edited_owner_stops_the_run_before_any_suspend() {
     let planned = Planned::new().await;
     let edit = |s: &Simulator| {
         assert!(s.edit(KUSTOMIZE, "kustomizations", "media", "bazarr", |o| o["spec"]["path"] =
             "./elsewhere".into()))
     };
-    let (why, _) = planned.stopped(edit).await;
-    assert!(why.contains("Kustomization media/bazarr has changed since it was approved"), "{why}");
+    let (why, _) = planned.run_denied(edit).await;
+    assert!(why.contains("Kustomization media/bazarr changed after the plan was made"), "{why}");
     let suspended = |s: &Simulator| {
         assert!(s.edit(KUSTOMIZE, "kustomizations", "media", "bazarr", |o| o["spec"]["suspend"] =
             true.into()))
     };
-    let (why, _) = planned.stopped(suspended).await;
+    let (why, _) = planned.run_denied(suspended).await;
     assert!(why.contains("bazarr"), "{why}");
 }
 
 #[tokio::test]
-async fn a_controller_that_was_edited_is_not_restarted() {
+async fn an_edited_controller_is_not_restarted() {
     let planned = Planned::new().await;
     let (why, sent) = planned
-        .stopped(|s| {
+        .run_denied(|s| {
             assert!(s.edit("apps", "deployments", "rook-ceph", "csi-rbdplugin-provisioner", |o| {
                 o["spec"]["minReadySeconds"] = 7.into()
             }))
@@ -264,73 +294,80 @@ async fn a_controller_that_was_edited_is_not_restarted() {
         .await;
     assert!(
         why.contains(
-            "Deployment rook-ceph/csi-rbdplugin-provisioner has changed since it was approved"
+            "Deployment rook-ceph/csi-rbdplugin-provisioner changed after the plan was made"
         ),
         "{why}"
     );
-    assert!(
-        sent.contains(&"delete-replicationsources.delete"),
-        "what came before was as approved: {sent:?}"
-    );
+    assert!(sent.contains(&Function::Delete), "the writes before it were as approved: {sent:?}");
 }
 
 #[tokio::test]
 async fn a_plan_binds_documents_component_configuration_and_cluster() {
     let planned = Planned::new().await;
-    let refusal = async |terms: GuestOptions, plan: Plan| {
-        let ready =
-            PreparedRun::prepare(ResolvedGuest::find("volsync-unlock", &terms).unwrap(), &terms)
-                .await
-                .unwrap();
-        ready.under(plan).err().map(|failed| failed.to_string()).unwrap_or_default()
+    let rejection = async |options: GuestOptions, plan: Plan| {
+        let prepared = PreparedRun::prepare(
+            ResolvedGuest::resolve("volsync-unlock", &options).unwrap(),
+            &options,
+        )
+        .await
+        .unwrap();
+        prepared.bound_to(plan).err().map(|failed| failed.to_string()).unwrap_or_default()
     };
     let other = GuestOptions {
-        config: vec!["settle=11".into(), "restore-wait=10".into()],
+        config: vec!["stabilizationWindowSeconds=11".into(), "restoreTimeoutSeconds=10".into()],
         ..GuestOptions::default()
     };
     assert!(
-        refusal(other, planned.plan())
+        rejection(other, planned.plan())
             .await
-            .contains("the configuration: settle = 11 in place of 10")
+            .contains("configuration: stabilizationWindowSeconds = 11 instead of 10")
     );
     let policy = planned.runs.path().join("policy.yaml");
-    let text = "apiVersion: salve.dev/v1alpha1\nkind: Policy\nmetadata: {name: all}\nspec:\n  grants:\n  - {capability: query-objects, kinds: [namespaces]}\n";
+    let text = "\
+apiVersion: salve.dev/v1alpha1
+kind: RemediationPolicy
+metadata: {name: all}
+spec:
+  grants:
+  - {capability: query-objects, kinds: [namespaces]}
+";
     std::fs::write(&policy, text).unwrap();
     let other = GuestOptions {
         policy: Some(policy),
-        config: planned.terms.config.clone(),
+        config: planned.options.config.clone(),
         ..GuestOptions::default()
     };
-    assert!(refusal(other, planned.plan()).await.contains("policy.yaml is new"));
+    assert!(rejection(other, planned.plan()).await.contains("policy.yaml is new"));
 
-    let mut chosen = planned.plan().chosen().unwrap();
-    chosen.digest = "0".repeat(64);
+    let mut guest = planned.plan().resolve_guest().unwrap();
+    guest.digest = "0".repeat(64);
     let configuration = planned.plan().header().configuration.clone();
     assert!(
         planned
             .plan()
-            .binds(&chosen, &configuration)
+            .check_matches(&guest, &configuration)
             .unwrap_err()
             .to_string()
-            .contains("the component: sha256:000")
+            .contains("component: sha256:000")
     );
-    chosen = planned.plan().chosen().unwrap();
-    assert!(planned.plan().binds(&chosen, &configuration).is_ok());
-    chosen.documents.clear();
+    guest = planned.plan().resolve_guest().unwrap();
+    assert!(planned.plan().check_matches(&guest, &configuration).is_ok());
+    guest.documents.clear();
     assert!(
         planned
             .plan()
-            .binds(&chosen, &configuration)
+            .check_matches(&guest, &configuration)
             .unwrap_err()
             .to_string()
-            .contains("was not given")
+            .contains("not passed")
     );
 
-    let mut open = ClusterSession::simulated(planned.simulator.fork()).await.unwrap();
-    assert!(open.is_that_of(planned.plan().header()).is_ok());
-    open.identity.uid = Some("another".into());
+    let mut session = ClusterSession::simulated(planned.simulator.fork()).await.unwrap();
+    assert!(session.check_same_cluster(planned.plan().header()).is_ok());
+    session.identity.uid = Some("another".into());
     assert!(
-        open.is_that_of(planned.plan().header())
+        session
+            .check_same_cluster(planned.plan().header())
             .unwrap_err()
             .to_string()
             .contains("another cluster")
@@ -338,94 +375,91 @@ async fn a_plan_binds_documents_component_configuration_and_cluster() {
 }
 
 #[tokio::test]
-async fn a_strangers_plan_binds_and_vouches_for_nothing() {
+async fn a_foreign_plan_binds_the_run_but_its_evidence_is_not_used() {
     let planned = Planned::new().await;
     let elsewhere = tempfile::tempdir().unwrap();
     let copy = elsewhere.path().join("plan.jsonl");
     std::fs::copy(&planned.file, &copy).unwrap();
     let open = || Plan::open(planned.runs.path(), &copy.display().to_string()).unwrap();
-    assert!(open().chosen().err().unwrap().to_string().contains("name its guest"));
-    assert!(open().fresh(open().header().at).unwrap_err().contains("own folder"));
-    let ready = PreparedRun::prepare(
-        ResolvedGuest::find("volsync-unlock", &planned.terms).unwrap(),
-        &planned.terms,
+    assert!(open().resolve_guest().err().unwrap().to_string().contains("name its guest"));
+    assert!(open().reusable_entries(open().header().at).unwrap_err().contains("own folder"));
+    let prepared = PreparedRun::prepare(
+        ResolvedGuest::resolve("volsync-unlock", &planned.options).unwrap(),
+        &planned.options,
     )
     .await
     .unwrap()
-    .under(open())
+    .bound_to(open())
     .unwrap();
     let cluster = ClusterSession::simulated(planned.simulator.fork()).await.unwrap();
-    let over = ready
-        .run(Mode::Live, &cluster, Some(planned.runs.path()), Box::new(NoObserver))
+    let finished = prepared
+        .run(Mode::Live, &cluster, Some(planned.runs.path()), Frontend::none())
         .await
         .unwrap();
-    assert_eq!(from_plan(&over), 0, "its evidence is nobody's");
-    assert_eq!(over.report.plan.as_deref(), Some(planned.id.as_str()), "it binds all the same");
+    assert_eq!(answers_from_plan(&finished), 0, "its evidence is not trusted");
+    assert_eq!(
+        finished.report.plan.as_deref(),
+        Some(planned.id.as_str()),
+        "it still binds the run"
+    );
 }
 
 #[tokio::test]
-async fn only_a_whole_plan_can_be_approved() {
+async fn only_a_complete_plan_can_be_approved() {
     let planned = Planned::new().await;
-    let refusal = |path: &std::path::Path| {
+    let rejection = |path: &std::path::Path| {
         Plan::open(planned.runs.path(), &path.display().to_string()).err().unwrap().to_string()
     };
-    let torn = planned.runs.path().join("torn.jsonl");
-    let whole = std::fs::read_to_string(&planned.file).unwrap();
-    let lines: Vec<_> = whole.lines().collect();
-    std::fs::write(&torn, format!("{}\n", lines[..lines.len() - 1].join("\n"))).unwrap();
-    assert!(refusal(&torn).contains("no end"), "{}", refusal(&torn));
-    std::fs::write(&torn, whole.replacen("sonarr", "plexxx", 1)).unwrap();
-    assert!(refusal(&torn).contains("line"), "{}", refusal(&torn));
-    let (over, _) = planned.run(|_| {}).await;
-    assert!(refusal(over.file.as_ref().unwrap()).contains("a plan is wanted"));
+    let incomplete = planned.runs.path().join("torn.jsonl");
+    let complete = std::fs::read_to_string(&planned.file).unwrap();
+    let lines: Vec<_> = complete.lines().collect();
+    std::fs::write(&incomplete, format!("{}\n", lines[..lines.len() - 1].join("\n"))).unwrap();
+    assert!(rejection(&incomplete).contains("incomplete"), "{}", rejection(&incomplete));
+    std::fs::write(&incomplete, complete.replacen("sonarr", "plexxx", 1)).unwrap();
+    assert!(rejection(&incomplete).contains("line"), "{}", rejection(&incomplete));
+    let (finished, _) = planned.run(|_| {}).await;
+    assert!(rejection(finished.file.as_ref().unwrap()).contains("is not a plan"));
 }
 
 #[tokio::test]
-async fn a_plans_lines_say_what_is_known_of_each_object() {
+async fn a_plan_describes_each_object() {
     let planned = Planned::new().await;
-    let report = salve_core::report::Report::of(&RunFile::read(&planned.file).unwrap()).unwrap();
-    let about = |effect: &str, target: &str| {
-        let all =
-            report.effects.iter().filter(|told| told.effect == effect).flat_map(|told| &told.about);
-        all.clone()
-            .find(|about| about.target == target)
-            .unwrap_or_else(|| panic!("{effect} {target}: {:?}", all.collect::<Vec<_>>()))
-            .clone()
+    let entries = RunFile::read(&planned.file).unwrap();
+    let report = ReportBuilder::of(&entries).unwrap().into_report();
+    let details = |effect: Function, target: &str| -> ObjectDetails {
+        let lines = report.effects.iter().filter(|line| line.effect == effect);
+        let all: Vec<_> = lines.flat_map(|line| &line.details).collect();
+        let found = all.iter().find(|details| details.target == target);
+        (*found.unwrap_or_else(|| panic!("{effect:?} {target}: {all:?}"))).clone()
     };
-    let sonarr = about("delete-replicationsources.delete", "media/sonarr");
+    let sonarr = details(Function::Delete, "media/sonarr");
     assert_eq!(
-        (sonarr.why.as_str(), sonarr.returns.as_deref()),
-        ("its claim is gone", Some("nothing re-creates it"))
+        (sonarr.reason.as_str(), sonarr.returns.as_deref()),
+        ("its PVC no longer exists", Some("not in Git: will not come back"))
     );
     assert!(
         sonarr.created.is_some() && sonarr.last_backup.is_some() && sonarr.owner.is_none(),
         "{sonarr:?}"
     );
-    let bazarr = about("delete-replicationsources.delete", "media/bazarr");
+    let bazarr = details(Function::Delete, "media/bazarr");
     assert_eq!(bazarr.owner.as_deref(), Some("Kustomization media/bazarr"));
     assert!(bazarr.returns.unwrap().contains("remove it from Git"));
-    let owner = about("suspend-flux.suspend", "kustomization media/bazarr");
+    let owner = details(Function::Suspend, "Kustomization media/bazarr");
     assert_eq!(owner.owner.as_deref(), Some("Kustomization flux-system/cluster-apps"));
-    assert!(owner.created.is_some() && !owner.why.is_empty());
-    assert!(
-        about("restart-deployment.restart", "rook-ceph/csi-rbdplugin-provisioner")
-            .created
-            .is_some()
-    );
-    for told in report.effects.iter().filter(|told| told.certainty == Some("exact")) {
+    assert!(owner.created.is_some() && !owner.reason.is_empty());
+    let restart = details(Function::Restart, "rook-ceph/csi-rbdplugin-provisioner");
+    assert!(restart.created.is_some());
+    for line in report.effects.iter().filter(|line| line.certainty == Some(Certainty::Exact)) {
         assert_eq!(
-            told.about.iter().map(|about| &about.target).collect::<Vec<_>>(),
-            told.targets.iter().collect::<Vec<_>>()
+            line.details.iter().map(|details| &details.target).collect::<Vec<_>>(),
+            line.targets.iter().collect::<Vec<_>>()
         );
     }
     let certainties: Vec<_> =
-        report.effects.iter().map(|told| (told.certainty.unwrap(), told.effect)).collect();
-    assert!(certainties.contains(&("predicted", "suspend-flux.resume")), "{certainties:?}");
-    assert!(
-        certainties
-            .iter()
-            .all(|(certainty, effect)| (*certainty == "predicted")
-                == (*effect == "suspend-flux.resume")),
-        "{certainties:?}"
-    );
+        report.effects.iter().map(|line| (line.certainty.unwrap(), line.effect)).collect();
+    assert!(certainties.contains(&(Certainty::Predicted, Function::Resume)), "{certainties:?}");
+    let is_expected = |(certainty, effect): &(Certainty, Function)| {
+        (*certainty == Certainty::Predicted) == (*effect == Function::Resume)
+    };
+    assert!(certainties.iter().all(is_expected), "{certainties:?}");
 }

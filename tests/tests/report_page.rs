@@ -1,45 +1,55 @@
-//! The HTML report in a real browser: on a phone, in the dark, on paper, and with text that a cluster made up.
+//! Tests the HTML report in a real browser: on a phone, in dark mode, in print, and with hostile
+//! text from a cluster.
 //!
-//! `SALVE_PICTURES=DIR` keeps what the browser saw.
+//! `SALVE_PICTURES=DIR` keeps the screenshots.
 
 use anyhow::{Context, Result, ensure};
-use salve_core::report::Report;
+use salve_core::report::{EffectOutcome, Report, ReportBuilder, Verdict};
 use salve_run::RunFile;
-use salve_tests::browser::{Browser, Reader};
+use salve_tests::browser::{Browser, Viewport};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const PHONE: Reader = Reader { width: 360, height: 740, dark: false, print: false };
-const DESK: Reader = Reader { width: 1280, height: 900, dark: false, print: false };
-/// A4 at 96 pixels an inch, less the margins.
-const PAPER: Reader = Reader { width: 718, height: 1047, dark: false, print: true };
+const PHONE: Viewport = Viewport { width: 360, height: 740, dark: false, print: false };
+const DESK: Viewport = Viewport { width: 1280, height: 900, dark: false, print: false };
+/// A4 at 96 pixels per inch, without margins.
+const PAPER: Viewport = Viewport { width: 718, height: 1047, dark: false, print: true };
 
-/// What sticks out of the page to the right: its tag and its text.
-const WIDER: &str = "[...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > document.documentElement.clientWidth + 1).map(e => e.tagName + ' ' + e.textContent.slice(0, 60))";
+/// Evaluates to tag and text of the elements that overflow the page to the right.
+const OVERFLOWING: &str = "[...document.querySelectorAll('body *')]
+    .filter(e => e.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
+    .map(e => e.tagName + ' ' + e.textContent.slice(0, 60))";
 
-/// Text that is hard to read: its contrast with the page is less than 4.5 to 1 (WCAG 2.2, 1.4.3), or it is smaller than 12 px.
-const FAINT: &str = "(() => {
+/// Evaluates to the text that is hard to read: its contrast with the page is less than 4.5 to 1
+/// (WCAG 2.2, 1.4.3), or it is smaller than 12 px.
+const ILLEGIBLE: &str = "(() => {
     const page = document.createElement('i');
     page.style.background = 'Canvas';
     document.body.append(page);
-    const light = colour => {
-        const [r, g, b] = colour.match(/[\\d.]+/g).slice(0, 3).map(c => c / 255).map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+    const luminance = color => {
+        const [r, g, b] = color.match(/[\\d.]+/g).slice(0, 3).map(c => c / 255)
+            .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
         return 0.2126 * r + 0.7152 * g + 0.0722 * b;
     };
-    const canvas = light(getComputedStyle(page).backgroundColor);
+    const canvas = luminance(getComputedStyle(page).backgroundColor);
     page.remove();
-    const texts = [...document.querySelectorAll('body *')].filter(e => [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()));
-    const faint = texts.filter(e => {
-        const style = getComputedStyle(e), text = light(style.color);
+    const texts = [...document.querySelectorAll('body *')]
+        .filter(e => [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim()));
+    const illegible = texts.filter(e => {
+        const style = getComputedStyle(e), text = luminance(style.color);
         const contrast = (Math.max(text, canvas) + 0.05) / (Math.min(text, canvas) + 0.05);
         return contrast < 4.5 || parseFloat(style.fontSize) < 12;
     });
-    return {texts: texts.length, dark: canvas < 0.2, faint: faint.map(e => e.tagName + ' ' + e.textContent.slice(0, 60))};
+    return {
+        texts: texts.length,
+        dark: canvas < 0.2,
+        illegible: illegible.map(e => e.tagName + ' ' + e.textContent.slice(0, 60)),
+    };
 })()";
 
-/// The report of the demo, whose process was killed and whose run was taken up.
-fn told(folder: &Path) -> Result<Report> {
+/// Returns the report of the demo, whose run is killed and recovered.
+fn demo_report(folder: &Path) -> Result<Report> {
     let program = salve_tests::salve::program()?;
     let output = Command::new(program)
         .arg("demo")
@@ -51,45 +61,51 @@ fn told(folder: &Path) -> Result<Report> {
     let all = salve::runs::all(folder).map_err(|e| anyhow::anyhow!("{e}"))?;
     let reports = all
         .iter()
-        .map(|file| Report::of(&RunFile::read(file)?).context("it has a header"))
+        .map(|file| {
+            let builder = ReportBuilder::of(&RunFile::read(file)?);
+            builder.map(ReportBuilder::into_report).context("the run file has no header")
+        })
         .collect::<Result<Vec<_>>>()?;
-    reports.into_iter().find(|report| report.verdict == "fixed").context("the demo came to an end")
+    reports
+        .into_iter()
+        .find(|report| report.verdict == Verdict::Fixed)
+        .context("the demo fixed no incident")
 }
 
-fn page(folder: &Path, report: &Report) -> Result<PathBuf> {
+fn write_page(folder: &Path, report: &Report) -> Result<PathBuf> {
     let path = folder.join("report.html");
-    std::fs::write(&path, salve::output::page(report))?;
+    std::fs::write(&path, salve::output::html(report))?;
     Ok(path)
 }
 
-async fn keep(browser: &Browser, name: &str) -> Result<()> {
+async fn keep_screenshot(browser: &Browser, name: &str) -> Result<()> {
     if let Some(folder) = std::env::var_os("SALVE_PICTURES") {
-        std::fs::write(Path::new(&folder).join(name), browser.picture().await?)?;
+        std::fs::write(Path::new(&folder).join(name), browser.screenshot().await?)?;
     }
     Ok(())
 }
 
 #[tokio::test]
 #[cfg_attr(not(browser), ignore = "needs Chromium: cargo xtask browser")]
-async fn a_report_can_be_read_on_a_phone_in_the_dark_and_on_paper() -> Result<()> {
+async fn a_report_is_legible_on_a_phone_in_dark_mode_and_in_print() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let report = told(folder.path())?;
-    let page = page(folder.path(), &report)?;
+    let report = demo_report(folder.path())?;
+    let page = write_page(folder.path(), &report)?;
     let browser = Browser::start().await?;
-    for (name, reader) in [
+    for (name, viewport) in [
         ("phone.png", PHONE),
-        ("phone-dark.png", Reader { dark: true, ..PHONE }),
+        ("phone-dark.png", Viewport { dark: true, ..PHONE }),
         ("desk.png", DESK),
-        ("desk-dark.png", Reader { dark: true, ..DESK }),
+        ("desk-dark.png", Viewport { dark: true, ..DESK }),
         ("paper.png", PAPER),
     ] {
-        browser.open(&page, reader).await?;
-        keep(&browser, name).await?;
-        assert_eq!(browser.ask(WIDER).await?, json!([]), "{name}");
-        let faint = browser.ask(FAINT).await?;
-        assert_eq!(faint["faint"], json!([]), "{name}");
-        assert!(faint["texts"].as_u64() > Some(100), "{name}: {faint}");
-        assert_eq!(faint["dark"], reader.dark, "{name}");
+        browser.open(&page, viewport).await?;
+        keep_screenshot(&browser, name).await?;
+        assert_eq!(browser.evaluate(OVERFLOWING).await?, json!([]), "{name}");
+        let text = browser.evaluate(ILLEGIBLE).await?;
+        assert_eq!(text["illegible"], json!([]), "{name}");
+        assert!(text["texts"].as_u64() > Some(100), "{name}: {text}");
+        assert_eq!(text["dark"], viewport.dark, "{name}");
     }
     let pdf = browser.pdf().await?;
     assert!(pdf.starts_with(b"%PDF-") && pdf.len() > 10_000, "{} bytes", pdf.len());
@@ -98,19 +114,19 @@ async fn a_report_can_be_read_on_a_phone_in_the_dark_and_on_paper() -> Result<()
 
 #[tokio::test]
 #[cfg_attr(not(browser), ignore = "needs Chromium: cargo xtask browser")]
-async fn a_report_tells_everything_and_asks_nobody_for_anything() -> Result<()> {
+async fn a_report_is_complete_and_loads_no_resources() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let report = told(folder.path())?;
-    let page = page(folder.path(), &report)?;
+    let report = demo_report(folder.path())?;
+    let page = write_page(folder.path(), &report)?;
     let browser = Browser::start().await?;
     browser.open(&page, DESK).await?;
-    let text = browser.ask("document.body.innerText").await?;
-    let text = text.as_str().context("a page has a text")?;
-    let commands = report.effects.iter().flat_map(|told| &told.commands);
+    let text = browser.evaluate("document.body.innerText").await?;
+    let text = text.as_str().context("the page has no text")?;
+    let commands = report.effects.iter().flat_map(|effect| &effect.commands);
     let findings = report
         .evidence
         .iter()
-        .chain(&report.left)
+        .chain(&report.remaining)
         .chain(&report.prevention)
         .map(|finding| &finding.text);
     let steps = report.steps.iter().map(|step| &step.title);
@@ -118,7 +134,7 @@ async fn a_report_tells_everything_and_asks_nobody_for_anything() -> Result<()> 
         .chain(findings)
         .chain(steps)
         .chain([&report.summary])
-        .filter(|told| !text.contains(told.as_str()))
+        .filter(|expected| !text.contains(expected.as_str()))
         .collect();
     assert!(missing.is_empty(), "{missing:#?}\n{text}");
     assert!(
@@ -126,36 +142,50 @@ async fn a_report_tells_everything_and_asks_nobody_for_anything() -> Result<()> 
             && !report.evidence.is_empty()
             && report.figures.iter().all(|figure| text.contains(&figure.name))
     );
-    let asks = browser.ask("[performance.getEntriesByType('resource').length, document.querySelectorAll('[src],[href],script,iframe,form').length]").await?;
-    assert_eq!(asks, json!([0, 0]), "one file, which asks nobody");
+    let resources = browser
+        .evaluate(
+            "[performance.getEntriesByType('resource').length,
+            document.querySelectorAll('[src],[href],script,iframe,form').length]",
+        )
+        .await?;
+    assert_eq!(resources, json!([0, 0]), "the page must be self-contained");
     browser.close().await
 }
 
 #[tokio::test]
 #[cfg_attr(not(browser), ignore = "needs Chromium: cargo xtask browser")]
-async fn what_a_cluster_makes_up_stays_text_and_stays_on_the_page() -> Result<()> {
+async fn hostile_text_from_a_cluster_is_escaped_and_does_not_overflow() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let mut report = told(folder.path())?;
-    let hostile = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"><style>body{display:none}</style>";
+    let mut report = demo_report(folder.path())?;
+    let hostile = concat!(
+        "<script>document.title='owned'</script>",
+        "<img src=x onerror=\"document.title='owned'\">",
+        "<style>body{display:none}</style>",
+    );
     let long = "x".repeat(253);
     report.summary = format!("{hostile} {long}");
     report.cluster.context = format!("{hostile}{long}");
-    for told in &mut report.effects {
-        told.targets.push(format!("replicationsource/{long}/{long}"));
-        told.commands.push(format!("kubectl delete {long} {hostile}"));
-        told.outcome = format!("{hostile} {long}");
+    for effect in &mut report.effects {
+        effect.targets.push(format!("replicationsource/{long}/{long}"));
+        effect.commands.push(format!("kubectl delete {long} {hostile}"));
+        effect.outcome = EffectOutcome::Failed(format!("{hostile} {long}"));
     }
-    for finding in report.evidence.iter_mut().chain(&mut report.left) {
+    for finding in report.evidence.iter_mut().chain(&mut report.remaining) {
         finding.details.push(format!("{hostile}{long}"));
     }
-    let page = page(folder.path(), &report)?;
+    let page = write_page(folder.path(), &report)?;
     let browser = Browser::start().await?;
     browser.open(&page, PHONE).await?;
-    keep(&browser, "hostile.png").await?;
-    assert_eq!(browser.ask(WIDER).await?, json!([]));
-    let found = browser.ask("[document.title, document.querySelectorAll('script,img,body style').length, getComputedStyle(document.body).display]").await?;
+    keep_screenshot(&browser, "hostile.png").await?;
+    assert_eq!(browser.evaluate(OVERFLOWING).await?, json!([]));
+    let found = browser
+        .evaluate(
+            "[document.title, document.querySelectorAll('script,img,body style').length,
+            getComputedStyle(document.body).display]",
+        )
+        .await?;
     assert_eq!(found, json!([format!("{} {}", report.guest.name, report.run), 0, "block"]));
-    let text: Value = browser.ask("document.querySelector('h1').innerText").await?;
+    let text: Value = browser.evaluate("document.querySelector('h1').innerText").await?;
     assert!(text.as_str().is_some_and(|text| text.contains(hostile)), "{text}");
     browser.close().await
 }

@@ -1,13 +1,13 @@
-//! The shipped guest, as the component that ships, in the simulated cluster: what it does, and what it leaves alone.
+//! Runs the shipped component in the simulated cluster: what it changes, and what it leaves alone.
 
 use salve::arguments::GuestOptions;
 use salve::cluster::ClusterSession;
 use salve::guest::ResolvedGuest;
-use salve::session::{FinishedRun, PreparedRun};
-use salve_core::effect::{Effect, Write};
-use salve_core::journal::Entry;
-use salve_core::report::Verdict;
-use salve_run::{Mode, NoObserver, Observer, RunFile};
+use salve::session::{FinishedRun, Frontend, PreparedRun};
+use salve_core::capability::{Effect, Function, Write};
+use salve_core::journal::{Entry, Recorded};
+use salve_core::report::{Certainty, Verdict};
+use salve_run::{Mode, Observer, RunFile};
 use salve_simulator::{Exchange, Fault, Incident, Simulator};
 use salve_tests::canary;
 use serde_json::{Value, json};
@@ -19,49 +19,48 @@ const FLUX: [(&str, &str); 3] = [
     ("source.toolkit.fluxcd.io", "gitrepositories"),
 ];
 
-/// One cluster and the folder of its runs.
-struct Scene {
+/// A simulated cluster and the folder of its runs.
+struct TestCluster {
     simulator: Simulator,
     runs: tempfile::TempDir,
 }
 
-impl Scene {
+impl TestCluster {
     fn new(incident: Incident) -> Self {
         let simulator = Simulator::new(incident);
         assert!(canary::plant(&simulator) > 0);
         Self { simulator, runs: tempfile::tempdir().unwrap() }
     }
 
-    async fn play(&self, mode: Mode, config: &[&str]) -> FinishedRun {
-        self.watched(mode, config, Box::new(NoObserver)).await
+    async fn run_in(&self, mode: Mode, config: &[&str]) -> FinishedRun {
+        self.run_with(mode, config, Frontend::none()).await
     }
 
-    async fn watched(
-        &self,
-        mode: Mode,
-        config: &[&str],
-        observer: Box<dyn Observer>,
-    ) -> FinishedRun {
-        let terms = GuestOptions {
+    async fn run_with(&self, mode: Mode, config: &[&str], frontend: Frontend) -> FinishedRun {
+        let options = GuestOptions {
             config: config.iter().map(ToString::to_string).collect(),
             ..GuestOptions::default()
         };
-        let ready =
-            PreparedRun::prepare(ResolvedGuest::find("volsync-unlock", &terms).unwrap(), &terms)
-                .await
-                .unwrap();
-        let open = ClusterSession::simulated(self.simulator.clone()).await.unwrap();
-        let over = ready.run(mode, &open, Some(self.runs.path()), person).await.unwrap();
-        canary::listen("the report", &serde_json::to_string(&over.report).unwrap()).unwrap();
-        canary::listen_below(self.runs.path()).unwrap();
-        over
+        let prepared = PreparedRun::prepare(
+            ResolvedGuest::resolve("volsync-unlock", &options).unwrap(),
+            &options,
+        )
+        .await
+        .unwrap();
+        let session = ClusterSession::simulated(self.simulator.clone()).await.unwrap();
+        let finished =
+            prepared.run(mode, &session, Some(self.runs.path()), frontend).await.unwrap();
+        canary::ensure_none_in("the report", &serde_json::to_string(&finished.report).unwrap())
+            .unwrap();
+        canary::ensure_none_in_dir(self.runs.path()).unwrap();
+        finished
     }
 
     async fn run(&self, config: &[&str]) -> FinishedRun {
-        self.play(Mode::Live, config).await
+        self.run_in(Mode::Live, config).await
     }
 
-    /// Everything that Flux holds suspended, by kind and name.
+    /// Returns all suspended Flux objects, by kind and name.
     fn suspended(&self) -> BTreeSet<String> {
         let all =
             FLUX.iter().flat_map(|(group, plural)| self.simulator.objects(group, plural, None));
@@ -70,8 +69,8 @@ impl Scene {
             .collect()
     }
 
-    /// Everything that bears the mark of a run.
-    fn marked(&self) -> Vec<String> {
+    /// Returns all Flux objects with an annotation of a run.
+    fn annotated(&self) -> Vec<String> {
         let all =
             FLUX.iter().flat_map(|(group, plural)| self.simulator.objects(group, plural, None));
         all.filter(|o| {
@@ -94,25 +93,20 @@ impl Scene {
             .and_then(|s| s["metadata"]["uid"].as_str().map(Into::into))
     }
 
-    fn locked_claims(&self) -> usize {
+    fn locked_volumes(&self) -> usize {
         self.simulator.locks().len()
     }
 }
 
-/// Does something when the deletion is about to be sent.
-struct AtDeletion(Box<dyn FnMut() + Send>);
+/// Calls a function before the deletion is sent.
+struct BeforeDeletion(Box<dyn FnMut() + Send>);
 
-impl Observer for AtDeletion {
+impl Observer for BeforeDeletion {
     fn on_start(&mut self, _: &Effect) {}
-    fn on_entry(&mut self, entry: &Entry) {
-        if let Entry::Opened(opened) = entry
-            && let Effect::Write(Write::Delete(_)) = opened.effect
-        {
+    fn on_entry(&mut self, recorded: Recorded<'_>) {
+        if recorded.entry.opened().is_some_and(|o| o.effect.function() == Function::Delete) {
             (self.0)();
         }
-    }
-    fn ask(&mut self, _: &str) -> futures::future::BoxFuture<'static, Option<bool>> {
-        Box::pin(async { None })
     }
 }
 
@@ -124,49 +118,33 @@ fn name(object: &Value) -> String {
     )
 }
 
-/// Names of what the run asked to delete.
-fn deleted(over: &FinishedRun) -> BTreeSet<String> {
-    let entries = RunFile::read(over.file.as_ref().unwrap()).unwrap();
+/// Returns the names of the objects that the run requested to delete.
+fn deleted(finished: &FinishedRun) -> BTreeSet<String> {
+    let entries = RunFile::read(finished.file.as_ref().unwrap()).unwrap();
     let opened = entries.iter().filter_map(Entry::opened).map(|o| &o.effect);
-    opened
-        .flat_map(|effect| match effect {
-            Effect::Write(Write::Delete(d)) => {
-                d.set.iter().map(|f| f.object.to_string()).collect::<Vec<_>>()
-            }
-            Effect::Write(
-                Write::AcquireLease(_)
-                | Write::ReleaseLease(_)
-                | Write::Suspend(_)
-                | Write::Resume(_)
-                | Write::Reconcile(_)
-                | Write::Recreate(_)
-                | Write::Restart(_),
-            )
-            | Effect::Read(_)
-            | Effect::Local(_) => vec![],
-        })
-        .collect()
+    let deletions = opened.filter_map(|effect| {
+        if let Effect::Write(Write::Delete(delete)) = effect { Some(delete) } else { None }
+    });
+    deletions.flat_map(|delete| &delete.set).map(|target| target.object.to_string()).collect()
 }
 
-/// Each mutation that the cluster saw belongs to an entry of the run file that was written before it.
-fn every_mutation_is_in_the_run_file(scene: &Scene, over: &FinishedRun) {
-    let entries = RunFile::read(over.file.as_ref().unwrap()).unwrap();
+/// Checks that each write that the cluster received has an entry in the run file.
+fn assert_all_writes_recorded(cluster: &TestCluster, finished: &FinishedRun) {
+    let entries = RunFile::read(finished.file.as_ref().unwrap()).unwrap();
     let mut names = BTreeSet::new();
-    for entry in &entries {
-        if let Entry::Opened(opened) = entry {
-            if let Effect::Write(Write::AcquireLease(_)) = opened.effect {
-                // It is made in its collection.
-                names.insert("/leases".to_owned());
-            }
-            for target in opened.effect.targets() {
-                names.insert(format!("/{}", target.name.unwrap()));
-            }
-            for object in &opened.observed.objects {
-                names.insert(format!("/{}", object["metadata"]["name"].as_str().unwrap()));
-            }
+    for opened in entries.iter().filter_map(Entry::opened) {
+        if opened.effect.function() == Function::AcquireLease {
+            // A creation is sent to the collection.
+            names.insert("/leases".to_owned());
+        }
+        for target in opened.effect.targets() {
+            names.insert(format!("/{}", target.name.unwrap()));
+        }
+        for object in &opened.observed.objects {
+            names.insert(format!("/{}", object["metadata"]["name"].as_str().unwrap()));
         }
     }
-    let stray: Vec<_> = scene
+    let unrecorded: Vec<_> = cluster
         .simulator
         .mutations()
         .into_iter()
@@ -175,54 +153,56 @@ fn every_mutation_is_in_the_run_file(scene: &Scene, over: &FinishedRun) {
             !names.iter().any(|n| path.ends_with(n.as_str()))
         })
         .collect();
-    assert!(stray.is_empty(), "{stray:#?}");
+    assert!(unrecorded.is_empty(), "{unrecorded:#?}");
 }
 
-fn told(over: &FinishedRun) -> String {
-    serde_json::to_string_pretty(&over.report).unwrap()
+fn report_json(finished: &FinishedRun) -> String {
+    serde_json::to_string_pretty(&finished.report).unwrap()
 }
 
-fn refused(mutations: &[Exchange]) -> Vec<&Exchange> {
+fn failed_requests(mutations: &[Exchange]) -> Vec<&Exchange> {
     mutations.iter().filter(|m| m.status.is_none_or(|s| s >= 400)).collect()
 }
 
 #[tokio::test]
-async fn the_playbooks_incident_is_fixed_and_proven() {
-    let scene = Scene::new(Incident::Playbook);
-    let before = scene.suspended();
-    let plex = scene.uid("media/plex").unwrap();
-    let over = scene.run(&[]).await;
-    assert_eq!(over.closing.verdict, Verdict::Fixed, "{}", told(&over));
-    assert_eq!(scene.locked_claims(), 0);
+async fn the_playbook_incident_is_fixed_with_proof() {
+    let cluster = TestCluster::new(Incident::Playbook);
+    let before = cluster.suspended();
+    let plex = cluster.uid("media/plex").unwrap();
+    let finished = cluster.run(&[]).await;
+    assert_eq!(finished.result.verdict, Verdict::Fixed, "{}", report_json(&finished));
+    assert_eq!(cluster.locked_volumes(), 0);
     assert_eq!(
-        scene.suspended(),
+        cluster.suspended(),
         before,
-        "Flux is as it was, and what a person suspended stays so"
+        "Flux is restored, and what a user suspended stays suspended"
     );
-    assert_eq!(scene.marked(), Vec::<String>::new());
-    assert_eq!(scene.uid("media/plex").unwrap(), plex, "a healthy source is not touched");
+    assert_eq!(cluster.annotated(), Vec::<String>::new());
+    assert_eq!(cluster.uid("media/plex").unwrap(), plex, "a healthy source is not deleted");
     assert!(
-        deleted(&over).contains("media/sonarr")
-            && deleted(&over).contains("home-automation/zigbee2mqtt"),
+        deleted(&finished).contains("media/sonarr")
+            && deleted(&finished).contains("home-automation/zigbee2mqtt"),
         "{:?}",
-        deleted(&over)
+        deleted(&finished)
     );
-    assert!(scene.uid("media/sonarr").is_none(), "nobody re-creates an abandoned source");
-    every_mutation_is_in_the_run_file(&scene, &over);
+    assert!(cluster.uid("media/sonarr").is_none(), "nothing re-creates an orphaned source");
+    assert_all_writes_recorded(&cluster, &finished);
     assert!(
-        refused(&scene.simulator.mutations()).is_empty(),
+        failed_requests(&cluster.simulator.mutations()).is_empty(),
         "{:#?}",
-        refused(&scene.simulator.mutations())
+        failed_requests(&cluster.simulator.mutations())
     );
 }
 
 #[tokio::test]
-async fn manifests_of_what_is_deleted_are_saved_before() {
-    let scene = Scene::new(Incident::Playbook);
-    let sonarr =
-        scene.simulator.object("volsync.backube", "replicationsources", "media", "sonarr").unwrap();
-    let over = scene.run(&[]).await;
-    let entries = RunFile::read(over.file.as_ref().unwrap()).unwrap();
+async fn manifests_are_saved_before_objects_are_deleted() {
+    let cluster = TestCluster::new(Incident::Playbook);
+    let sonarr = cluster
+        .simulator
+        .object("volsync.backube", "replicationsources", "media", "sonarr")
+        .unwrap();
+    let finished = cluster.run(&[]).await;
+    let entries = RunFile::read(finished.file.as_ref().unwrap()).unwrap();
     let mut manifests =
         entries.iter().filter_map(Entry::opened).flat_map(|opened| &opened.observed.objects);
     let saved =
@@ -233,22 +213,22 @@ async fn manifests_of_what_is_deleted_are_saved_before() {
 }
 
 #[tokio::test]
-async fn snapshots_of_deleted_sources_are_waited_for_and_what_stays_is_told() {
-    let owned = |scene: &Scene, uid: &str| {
-        let all = scene.simulator.objects("snapshot.storage.k8s.io", "volumesnapshots", None);
+async fn the_run_waits_for_snapshots_of_deleted_sources_and_reports_those_that_remain() {
+    let owned = |cluster: &TestCluster, uid: &str| {
+        let all = cluster.simulator.objects("snapshot.storage.k8s.io", "volumesnapshots", None);
         all.into_iter()
             .filter(|s| s["metadata"]["ownerReferences"].to_string().contains(uid))
             .collect::<Vec<_>>()
     };
-    let scene = Scene::new(Incident::Playbook);
-    let zigbee = scene.uid("home-automation/zigbee2mqtt").unwrap();
-    let snapshot = owned(&scene, &zigbee).pop().expect("its snapshot is wedged");
-    scene.run(&[]).await;
-    assert!(owned(&scene, &zigbee).is_empty(), "the run ends after they have gone");
+    let cluster = TestCluster::new(Incident::Playbook);
+    let zigbee = cluster.uid("home-automation/zigbee2mqtt").unwrap();
+    let snapshot = owned(&cluster, &zigbee).pop().expect("it has a stuck snapshot");
+    cluster.run(&[]).await;
+    assert!(owned(&cluster, &zigbee).is_empty(), "the run waits until they are gone");
 
-    let scene = Scene::new(Incident::Playbook);
+    let cluster = TestCluster::new(Incident::Playbook);
     let kept = snapshot["metadata"]["name"].as_str().unwrap();
-    assert!(scene.simulator.edit(
+    assert!(cluster.simulator.edit(
         "snapshot.storage.k8s.io",
         "volumesnapshots",
         "home-automation",
@@ -260,144 +240,154 @@ async fn snapshots_of_deleted_sources_are_waited_for_and_what_stays_is_told() {
             }
         }
     ));
-    let over = scene.run(&[]).await;
-    let left: Vec<_> = over
+    let finished = cluster.run(&[]).await;
+    let remaining: Vec<_> = finished
         .report
-        .left
+        .remaining
         .iter()
-        .filter(|f| f.text.contains("still there"))
+        .filter(|f| f.text.contains("still exist"))
         .flat_map(|f| f.details.clone())
         .collect();
-    assert!(left.iter().any(|line| line.contains(kept)), "{}", told(&over));
+    assert!(remaining.iter().any(|line| line.contains(kept)), "{}", report_json(&finished));
 }
 
 #[tokio::test]
-async fn sources_about_to_back_up_a_fresh_volume_are_named_in_plan_and_report() {
-    let scene = Scene::new(Incident::Playbook);
-    for over in [scene.play(Mode::Plan, &[]).await, scene.run(&[]).await] {
+async fn plan_and_report_name_sources_that_would_back_up_a_new_volume() {
+    let cluster = TestCluster::new(Incident::Playbook);
+    for finished in [cluster.run_in(Mode::Plan, &[]).await, cluster.run(&[]).await] {
         assert!(
-            told(&over).contains("will back up a freshly made volume: ai/ollama"),
+            report_json(&finished).contains("brand-new (possibly empty) PVC: ai/ollama"),
             "{}",
-            told(&over)
+            report_json(&finished)
         );
     }
 }
 
 #[tokio::test]
 async fn a_diagnosis_and_a_plan_change_nothing() {
-    let scene = Scene::new(Incident::Playbook);
-    let check = scene.play(Mode::Diagnosis, &[]).await;
-    assert_eq!(check.closing.verdict, Verdict::NotFixed, "the incident is here: {}", told(&check));
-    let plan = scene.play(Mode::Plan, &[]).await;
-    assert_eq!(plan.closing.verdict, Verdict::Planned, "{}", told(&plan));
-    assert_eq!(scene.simulator.mutations(), vec![]);
+    let cluster = TestCluster::new(Incident::Playbook);
+    let check = cluster.run_in(Mode::Diagnosis, &[]).await;
+    assert_eq!(
+        check.result.verdict,
+        Verdict::NotFixed,
+        "the incident is present: {}",
+        report_json(&check)
+    );
+    let plan = cluster.run_in(Mode::Plan, &[]).await;
+    assert_eq!(plan.result.verdict, Verdict::Planned, "{}", report_json(&plan));
+    assert_eq!(cluster.simulator.mutations(), vec![]);
     let planned: BTreeSet<_> = plan
         .report
         .effects
         .iter()
-        .filter(|t| t.certainty == Some("exact"))
-        .map(|t| t.effect)
+        .filter(|effect| effect.certainty == Some(Certainty::Exact))
+        .map(|effect| effect.effect)
         .collect();
-    assert_eq!(
-        planned,
-        BTreeSet::from([
-            "suspend-flux.suspend",
-            "delete-replicationsources.delete",
-            "restart-deployment.restart"
-        ])
-    );
+    assert_eq!(planned, BTreeSet::from([Function::Suspend, Function::Delete, Function::Restart]));
     assert!(
-        plan.report.effects.iter().any(|told| told.certainty == Some("predicted")),
-        "a plan lists what would be given back"
+        plan.report.effects.iter().any(|effect| effect.certainty == Some(Certainty::Predicted)),
+        "a plan lists what would be resumed"
     );
 }
 
 #[tokio::test]
-async fn what_was_planned_is_what_is_done() {
-    let scene = Scene::new(Incident::Playbook);
-    let plan = scene.play(Mode::Plan, &[]).await;
-    let run = scene.run(&[]).await;
-    let of = |over: &FinishedRun, effect: &str| {
-        over.report
+async fn a_run_writes_to_exactly_the_planned_objects() {
+    let cluster = TestCluster::new(Incident::Playbook);
+    let plan = cluster.run_in(Mode::Plan, &[]).await;
+    let run = cluster.run(&[]).await;
+    let targets = |finished: &FinishedRun, function: Function| {
+        finished
+            .report
             .effects
             .iter()
-            .filter(|t| t.effect == effect)
-            .flat_map(|t| t.targets.clone())
+            .filter(|effect| effect.effect == function)
+            .flat_map(|effect| effect.targets.clone())
             .collect::<BTreeSet<_>>()
     };
-    for effect in
-        ["suspend-flux.suspend", "delete-replicationsources.delete", "restart-deployment.restart"]
-    {
-        assert_eq!(of(&plan, effect), of(&run, effect), "{effect}");
+    for function in [Function::Suspend, Function::Delete, Function::Restart] {
+        assert_eq!(targets(&plan, function), targets(&run, function), "{function:?}");
     }
 }
 
 #[tokio::test]
-async fn a_healthy_cluster_is_left_alone_and_called_healthy() {
-    let scene = Scene::new(Incident::Healthy);
-    let over = scene.run(&[]).await;
-    assert_eq!(over.closing.verdict, Verdict::NothingToDo, "{}", told(&over));
-    assert_eq!(scene.simulator.mutations(), vec![]);
+async fn nothing_is_written_to_a_healthy_cluster() {
+    let cluster = TestCluster::new(Incident::Healthy);
+    let finished = cluster.run(&[]).await;
+    assert_eq!(finished.result.verdict, Verdict::NothingToDo, "{}", report_json(&finished));
+    assert_eq!(cluster.simulator.mutations(), vec![]);
 }
 
 #[tokio::test]
-async fn look_alikes_are_left_alone_and_called_by_their_names() {
-    for (incident, word) in
+async fn similar_problems_are_named_and_nothing_is_written() {
+    for (incident, cause) in
         [(Incident::MissingSnapshotter, "snapshotter"), (Incident::CephInError, "HEALTH_ERR")]
     {
-        let scene = Scene::new(incident);
-        let over = scene.run(&[]).await;
-        assert_eq!(over.closing.verdict, Verdict::DifferentProblem, "{incident}: {}", told(&over));
-        assert!(told(&over).contains(word), "{incident}: {}", told(&over));
-        assert_eq!(scene.simulator.mutations(), vec![], "{incident}");
+        let cluster = TestCluster::new(incident);
+        let finished = cluster.run(&[]).await;
+        assert_eq!(
+            finished.result.verdict,
+            Verdict::DifferentProblem,
+            "{incident}: {}",
+            report_json(&finished)
+        );
+        assert!(report_json(&finished).contains(cause), "{incident}: {}", report_json(&finished));
+        assert_eq!(cluster.simulator.mutations(), vec![], "{incident}");
     }
 }
 
 #[tokio::test]
-async fn claims_whose_data_would_be_lost_stop_the_run_without_consent() {
-    let scene = Scene::new(Incident::TerminatingDelete);
-    let over = scene.run(&[]).await;
-    assert_eq!(over.closing.verdict, Verdict::NotFixed, "{}", told(&over));
-    assert!(told(&over).contains("home-automation/zigbee2mqtt"), "{}", told(&over));
-    assert_eq!(scene.simulator.mutations(), vec![]);
-    let over = scene.run(&["complete-deletions=true"]).await;
-    assert_eq!(over.closing.verdict, Verdict::Fixed, "{}", told(&over));
+async fn pvcs_whose_data_would_be_lost_stop_the_run_without_consent() {
+    let cluster = TestCluster::new(Incident::TerminatingDelete);
+    let finished = cluster.run(&[]).await;
+    assert_eq!(finished.result.verdict, Verdict::NotFixed, "{}", report_json(&finished));
+    assert!(
+        report_json(&finished).contains("home-automation/zigbee2mqtt"),
+        "{}",
+        report_json(&finished)
+    );
+    assert_eq!(cluster.simulator.mutations(), vec![]);
+    let finished = cluster.run(&["completePvcDeletions=true"]).await;
+    assert_eq!(finished.result.verdict, Verdict::Fixed, "{}", report_json(&finished));
 }
 
 #[tokio::test]
-async fn an_operator_that_undoes_annotations_is_outwitted_by_replacing_pods() {
-    let scene = Scene::new(Incident::OperatorManaged);
-    let over = scene.run(&[]).await;
-    assert_eq!(over.closing.verdict, Verdict::Fixed, "{}", told(&over));
-    assert_eq!(scene.locked_claims(), 0);
+async fn pods_are_replaced_if_an_operator_reverts_the_restart_annotation() {
+    let cluster = TestCluster::new(Incident::OperatorManaged);
+    let finished = cluster.run(&[]).await;
+    assert_eq!(finished.result.verdict, Verdict::Fixed, "{}", report_json(&finished));
+    assert_eq!(cluster.locked_volumes(), 0);
 }
 
 #[tokio::test]
-async fn the_literal_playbook_deletes_every_source_that_comes_back_and_leaves_flux_as_it_was() {
-    let scene = Scene::new(Incident::Playbook);
-    let before = scene.suspended();
-    let all: BTreeSet<_> = scene.sources().iter().map(name).collect();
-    let over = scene.run(&["mode=all"]).await;
-    assert_eq!(over.closing.verdict, Verdict::Fixed, "{}", told(&over));
-    assert!(deleted(&over).len() > 12 && deleted(&over).is_subset(&all), "{:?}", deleted(&over));
-    assert_eq!(scene.suspended(), before);
-    assert!(scene.uid("media/plex").is_some(), "Flux has re-created what Git declares");
-    every_mutation_is_in_the_run_file(&scene, &over);
+async fn mode_all_deletes_every_source_that_flux_recreates_and_restores_flux() {
+    let cluster = TestCluster::new(Incident::Playbook);
+    let before = cluster.suspended();
+    let all: BTreeSet<_> = cluster.sources().iter().map(name).collect();
+    let finished = cluster.run(&["mode=all"]).await;
+    assert_eq!(finished.result.verdict, Verdict::Fixed, "{}", report_json(&finished));
+    assert!(
+        deleted(&finished).len() > 12 && deleted(&finished).is_subset(&all),
+        "{:?}",
+        deleted(&finished)
+    );
+    assert_eq!(cluster.suspended(), before);
+    assert!(cluster.uid("media/plex").is_some(), "Flux re-created what Git declares");
+    assert_all_writes_recorded(&cluster, &finished);
 }
 
 #[tokio::test]
-async fn an_owner_that_another_run_holds_is_refused_before_anything_is_changed() {
-    let scene = Scene::new(Incident::Playbook);
-    let plan = scene.play(Mode::Plan, &[]).await;
+async fn an_owner_suspended_by_another_run_stops_the_run_before_any_write() {
+    let cluster = TestCluster::new(Incident::Playbook);
+    let plan = cluster.run_in(Mode::Plan, &[]).await;
     let owner = plan
         .report
         .effects
         .iter()
-        .find(|t| t.effect == "suspend-flux.suspend" && t.targets[0].starts_with("kustomization"))
-        .expect("an owner is frozen");
+        .find(|e| e.effect == Function::Suspend && e.targets[0].starts_with("Kustomization"))
+        .expect("an owner is suspended");
     let (namespace, owner) =
-        owner.targets[0].trim_start_matches("kustomization ").split_once('/').unwrap();
-    assert!(scene.simulator.edit(
+        owner.targets[0].trim_start_matches("Kustomization ").split_once('/').unwrap();
+    assert!(cluster.simulator.edit(
         "kustomize.toolkit.fluxcd.io",
         "kustomizations",
         namespace,
@@ -408,98 +398,114 @@ async fn an_owner_that_another_run_holds_is_refused_before_anything_is_changed()
             o["metadata"]["annotations"]["salve.dev/reason"] = json!("another run");
         }
     ));
-    let over = scene.run(&[]).await;
-    assert!(matches!(over.closing.verdict, Verdict::NotFixed), "{}", told(&over));
-    assert!(told(&over).contains("0badcafe"), "{}", told(&over));
-    assert_eq!(scene.simulator.mutations(), vec![]);
+    let finished = cluster.run(&[]).await;
+    assert!(matches!(finished.result.verdict, Verdict::NotFixed), "{}", report_json(&finished));
+    assert!(report_json(&finished).contains("0badcafe"), "{}", report_json(&finished));
+    assert_eq!(cluster.simulator.mutations(), vec![]);
 }
 
 #[tokio::test]
-async fn a_parent_that_would_revert_the_suspend_is_frozen_first() {
-    let scene = Scene::new(Incident::Playbook);
-    let plan = scene.play(Mode::Plan, &[]).await;
+async fn a_parent_that_would_revert_the_suspend_is_suspended_first() {
+    let cluster = TestCluster::new(Incident::Playbook);
+    let plan = cluster.run_in(Mode::Plan, &[]).await;
     let owner = plan
         .report
         .effects
         .iter()
-        .find(|t| t.effect == "suspend-flux.suspend" && t.targets[0].starts_with("kustomization"))
-        .expect("an owner is frozen");
+        .find(|e| e.effect == Function::Suspend && e.targets[0].starts_with("Kustomization"))
+        .expect("an owner is suspended");
     let (namespace, owner) =
-        owner.targets[0].trim_start_matches("kustomization ").split_once('/').unwrap();
-    // Git states `suspend: false`: the parent owns the field, and would flip it back.
-    assert!(scene.simulator.edit("kustomize.toolkit.fluxcd.io", "kustomizations", namespace, owner, |o| {
-        o["spec"]["suspend"] = json!(false);
-        let owned = json!({"manager": "kustomize-controller", "operation": "Apply", "apiVersion": "kustomize.toolkit.fluxcd.io/v1", "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:suspend": {}}}});
-        match o["metadata"]["managedFields"].as_array_mut() {
-            Some(fields) => fields.push(owned),
-            None => o["metadata"]["managedFields"] = json!([owned]),
+        owner.targets[0].trim_start_matches("Kustomization ").split_once('/').unwrap();
+    // Git declares `suspend: false`: the parent owns the field and would revert the suspend.
+    assert!(cluster.simulator.edit(
+        "kustomize.toolkit.fluxcd.io",
+        "kustomizations",
+        namespace,
+        owner,
+        |o| {
+            o["spec"]["suspend"] = json!(false);
+            let owned = json!({
+                "manager": "kustomize-controller",
+                "operation": "Apply",
+                "apiVersion": "kustomize.toolkit.fluxcd.io/v1",
+                "fieldsType": "FieldsV1",
+                "fieldsV1": {"f:spec": {"f:suspend": {}}},
+            });
+            match o["metadata"]["managedFields"].as_array_mut() {
+                Some(fields) => fields.push(owned),
+                None => o["metadata"]["managedFields"] = json!([owned]),
+            }
         }
-    }));
-    let over = scene.run(&[]).await;
-    let frozen: Vec<_> = over
+    ));
+    let finished = cluster.run(&[]).await;
+    let suspended: Vec<_> = finished
         .report
         .effects
         .iter()
-        .filter(|t| t.effect == "suspend-flux.suspend")
-        .flat_map(|t| t.targets.clone())
+        .filter(|effect| effect.effect == Function::Suspend)
+        .flat_map(|effect| effect.targets.clone())
         .collect();
-    let parent = frozen.iter().position(|t| t.ends_with("flux-system/cluster-apps"));
-    let child = frozen.iter().position(|t| t.ends_with(&format!("{namespace}/{owner}")));
-    assert!(parent.is_some() && parent < child, "{frozen:?}\n{}", told(&over));
-    assert_eq!(over.closing.verdict, Verdict::Fixed, "{}", told(&over));
-    let after = scene
+    let parent = suspended.iter().position(|t| t.ends_with("flux-system/cluster-apps"));
+    let child = suspended.iter().position(|t| t.ends_with(&format!("{namespace}/{owner}")));
+    assert!(parent.is_some() && parent < child, "{suspended:?}\n{}", report_json(&finished));
+    assert_eq!(finished.result.verdict, Verdict::Fixed, "{}", report_json(&finished));
+    let after = cluster
         .simulator
         .object("kustomize.toolkit.fluxcd.io", "kustomizations", namespace, owner)
         .unwrap();
     assert_eq!(
         after["spec"]["suspend"],
         json!(false),
-        "false is not absent: the prior state is restored"
+        "false differs from absent: the previous value is restored"
     );
 }
 
 #[tokio::test]
-async fn a_missing_csi_controller_stops_before_anything_is_deleted() {
-    let scene = Scene::new(Incident::Playbook);
-    assert!(scene.simulator.remove(
+async fn a_missing_csi_controller_stops_the_run_before_any_write() {
+    let cluster = TestCluster::new(Incident::Playbook);
+    assert!(cluster.simulator.remove(
         "apps",
         "deployments",
         "rook-ceph",
         "csi-rbdplugin-provisioner"
     ));
-    let over = scene.run(&["evidence=waived"]).await;
-    assert!(!matches!(over.closing.verdict, Verdict::Fixed), "{}", told(&over));
-    assert_eq!(scene.simulator.mutations(), vec![]);
+    let finished = cluster.run(&["evidence=waived"]).await;
+    assert!(!matches!(finished.result.verdict, Verdict::Fixed), "{}", report_json(&finished));
+    assert_eq!(cluster.simulator.mutations(), vec![]);
 }
 
 #[tokio::test]
-async fn a_cluster_that_refuses_is_named_and_flux_is_given_back() {
+async fn flux_is_resumed_if_the_cluster_rejects_a_write() {
     for (verb, part) in [("delete", "replicationsources"), ("patch", "deployments")] {
-        let scene = Scene::new(Incident::Playbook);
-        let before = scene.suspended();
-        scene.simulator.fault(Fault::status(403).on(verb).at(part));
-        let over = scene.run(&[]).await;
-        assert!(!matches!(over.closing.verdict, Verdict::Fixed), "{verb} {part}: {}", told(&over));
-        assert_eq!(scene.suspended(), before, "{verb} {part}");
-        assert_eq!(scene.marked(), Vec::<String>::new(), "{verb} {part}");
+        let cluster = TestCluster::new(Incident::Playbook);
+        let before = cluster.suspended();
+        cluster.simulator.fault(Fault::status(403).on(verb).at(part));
+        let finished = cluster.run(&[]).await;
+        assert!(
+            !matches!(finished.result.verdict, Verdict::Fixed),
+            "{verb} {part}: {}",
+            report_json(&finished)
+        );
+        assert_eq!(cluster.suspended(), before, "{verb} {part}");
+        assert_eq!(cluster.annotated(), Vec::<String>::new(), "{verb} {part}");
     }
 }
 
 #[tokio::test]
-async fn a_refused_read_is_said_before_anything_is_changed() {
+async fn a_rejected_read_stops_the_run_before_any_write() {
     for part in
         ["persistentvolumeclaims", "replicationsources", "kustomizations", "/log", "deployments"]
     {
-        let scene = Scene::new(Incident::Playbook);
-        scene.simulator.fault(Fault::status(403).at(part));
-        let over = scene.run(&[]).await;
+        let cluster = TestCluster::new(Incident::Playbook);
+        cluster.simulator.fault(Fault::status(403).at(part));
+        let finished = cluster.run(&[]).await;
         assert!(
-            !matches!(over.closing.verdict, Verdict::Fixed | Verdict::NothingToDo),
+            !matches!(finished.result.verdict, Verdict::Fixed | Verdict::NothingToDo),
             "{part}: {}",
-            told(&over)
+            report_json(&finished)
         );
         assert_eq!(
-            scene
+            cluster
                 .simulator
                 .mutations()
                 .into_iter()
@@ -512,31 +518,31 @@ async fn a_refused_read_is_said_before_anything_is_changed() {
 }
 
 #[tokio::test]
-async fn credentials_that_are_refused_are_said_at_once() {
-    let scene = Scene::new(Incident::Playbook);
-    scene.simulator.fault(Fault::status(401));
-    let Err(failed) = ClusterSession::simulated(scene.simulator.clone()).await else {
-        panic!("a cluster that refuses everybody greeted us")
+async fn rejected_credentials_are_reported_when_connecting() {
+    let cluster = TestCluster::new(Incident::Playbook);
+    cluster.simulator.fault(Fault::status(401));
+    let Err(failed) = ClusterSession::simulated(cluster.simulator.clone()).await else {
+        panic!("connected to a cluster that rejects the credentials")
     };
     assert!(failed.to_string().contains("credentials"), "{failed}");
 }
 
 #[tokio::test]
-async fn what_the_cluster_does_not_have_is_named_before_anything_is_changed() {
-    let scene = Scene::new(Incident::Playbook);
-    scene.simulator.fault(Fault::status(404).at("/apis/volsync.backube"));
-    let over = scene.run(&["evidence=waived"]).await;
+async fn a_missing_api_group_is_reported_and_nothing_is_written() {
+    let cluster = TestCluster::new(Incident::Playbook);
+    cluster.simulator.fault(Fault::status(404).at("/apis/volsync.backube"));
+    let finished = cluster.run(&["evidence=waived"]).await;
     assert!(
-        !matches!(over.closing.verdict, Verdict::Fixed | Verdict::NothingToDo),
+        !matches!(finished.result.verdict, Verdict::Fixed | Verdict::NothingToDo),
         "{}",
-        told(&over)
+        report_json(&finished)
     );
-    assert!(told(&over).contains("VolSync"), "{}", told(&over));
-    assert_eq!(scene.simulator.mutations(), vec![]);
+    assert!(report_json(&finished).contains("VolSync"), "{}", report_json(&finished));
+    assert_eq!(cluster.simulator.mutations(), vec![]);
 }
 
 #[tokio::test]
-async fn answers_that_make_no_sense_change_nothing() {
+async fn malformed_responses_lead_to_no_writes() {
     for part in [
         "persistentvolumeclaims",
         "replicationsources",
@@ -544,58 +550,58 @@ async fn answers_that_make_no_sense_change_nothing() {
         "/apis/volsync.backube",
         "leases",
     ] {
-        let scene = Scene::new(Incident::Playbook);
-        scene.simulator.fault(Fault::garbage().on("get").at(part));
-        scene.simulator.fault(Fault::garbage().on("list").at(part));
-        let over = scene.run(&[]).await;
+        let cluster = TestCluster::new(Incident::Playbook);
+        cluster.simulator.fault(Fault::garbage().on("get").at(part));
+        cluster.simulator.fault(Fault::garbage().on("list").at(part));
+        let finished = cluster.run(&[]).await;
         assert!(
-            !matches!(over.closing.verdict, Verdict::Fixed | Verdict::NothingToDo),
+            !matches!(finished.result.verdict, Verdict::Fixed | Verdict::NothingToDo),
             "{part}: {}",
-            told(&over)
+            report_json(&finished)
         );
-        assert_eq!(scene.simulator.mutations(), vec![], "{part}");
+        assert_eq!(cluster.simulator.mutations(), vec![], "{part}");
     }
 }
 
 #[tokio::test]
-async fn each_verb_that_is_refused_is_said_with_whose_word_it_is() {
+async fn a_rejected_verb_is_attributed_to_rbac() {
     for verb in ["get", "list", "patch", "delete"] {
-        let scene = Scene::new(Incident::Playbook);
-        let before = scene.suspended();
-        // The API server's own doors stay open: discovery is for everybody.
+        let cluster = TestCluster::new(Incident::Playbook);
+        let before = cluster.suspended();
+        // Discovery is not affected: every user may use it.
         for part in ["/namespaces/media/", "/namespaces/rook-ceph/"] {
-            scene.simulator.fault(Fault::status(403).on(verb).at(part));
+            cluster.simulator.fault(Fault::status(403).on(verb).at(part));
         }
-        let over = scene.run(&[]).await;
-        // Deletions that one namespace refuses leave the others': mended, and said.
-        let mended = verb == "delete" && over.closing.verdict == Verdict::Fixed;
+        let finished = cluster.run(&[]).await;
+        // If one namespace rejects deletions, those in the others may suffice.
+        let fixed = verb == "delete" && finished.result.verdict == Verdict::Fixed;
         assert!(
-            mended || !matches!(over.closing.verdict, Verdict::Fixed | Verdict::NothingToDo),
+            fixed || !matches!(finished.result.verdict, Verdict::Fixed | Verdict::NothingToDo),
             "{verb}: {}",
-            told(&over)
+            report_json(&finished)
         );
-        assert!(told(&over).contains("RBAC"), "{verb}: {}", told(&over));
-        assert_eq!(scene.suspended(), before, "{verb}");
-        assert_eq!(scene.marked(), Vec::<String>::new(), "{verb}");
+        assert!(report_json(&finished).contains("RBAC"), "{verb}: {}", report_json(&finished));
+        assert_eq!(cluster.suspended(), before, "{verb}");
+        assert_eq!(cluster.annotated(), Vec::<String>::new(), "{verb}");
     }
 }
 
 #[tokio::test]
-async fn a_suspension_that_cannot_be_given_back_is_said_loudly() {
-    let scene = Scene::new(Incident::Playbook);
-    // Each suspend goes through; from the deletion on, nothing of Flux can be written.
-    let person = AtDeletion(Box::new({
-        let simulator = scene.simulator.clone();
+async fn a_suspension_that_cannot_be_released_requires_action() {
+    let cluster = TestCluster::new(Incident::Playbook);
+    // Suspends succeed; from the deletion on, all writes to Flux objects fail.
+    let observer = BeforeDeletion(Box::new({
+        let simulator = cluster.simulator.clone();
         move || simulator.fault(Fault::status(500).on("patch").at("toolkit.fluxcd.io"))
     }));
-    let over = scene.watched(Mode::Live, &[], Box::new(person)).await;
-    assert_eq!(over.closing.verdict, Verdict::ActionRequired, "{}", told(&over));
-    assert_eq!(over.closing.open.len(), scene.marked().len());
-    assert!(told(&over).contains("flux resume"), "{}", told(&over));
+    let finished = cluster.run_with(Mode::Live, &[], Frontend::observer(observer)).await;
+    assert_eq!(finished.result.verdict, Verdict::ActionRequired, "{}", report_json(&finished));
+    assert_eq!(finished.result.open.len(), cluster.annotated().len());
+    assert!(report_json(&finished).contains("flux resume"), "{}", report_json(&finished));
 }
 
 #[tokio::test]
-async fn a_lost_answer_is_settled_by_reading() {
+async fn a_lost_response_is_resolved_by_reading() {
     for fault in [
         Fault::dropped(),
         Fault::dropped().after_applying(),
@@ -607,14 +613,19 @@ async fn a_lost_answer_is_settled_by_reading() {
             ("delete", "replicationsources"),
             ("patch", "deployments"),
         ] {
-            let scene = Scene::new(Incident::Playbook);
-            let before = scene.suspended();
-            scene.simulator.fault(fault.clone().on(verb).at(part).nth(1));
-            let over = scene.run(&[]).await;
-            assert_eq!(scene.suspended(), before, "{fault:?} {verb} {part}: {}", told(&over));
-            assert_eq!(scene.marked(), Vec::<String>::new(), "{fault:?} {verb} {part}");
-            assert_ne!(over.closing.verdict, Verdict::ActionRequired);
-            let restarts = scene
+            let cluster = TestCluster::new(Incident::Playbook);
+            let before = cluster.suspended();
+            cluster.simulator.fault(fault.clone().on(verb).at(part).nth(1));
+            let finished = cluster.run(&[]).await;
+            assert_eq!(
+                cluster.suspended(),
+                before,
+                "{fault:?} {verb} {part}: {}",
+                report_json(&finished)
+            );
+            assert_eq!(cluster.annotated(), Vec::<String>::new(), "{fault:?} {verb} {part}");
+            assert_ne!(finished.result.verdict, Verdict::ActionRequired);
+            let restarts = cluster
                 .simulator
                 .mutations()
                 .into_iter()
@@ -625,42 +636,35 @@ async fn a_lost_answer_is_settled_by_reading() {
     }
 }
 
-/// Has what it is about to send get lost on the way back, and so many looks after it.
-struct AtLease(Simulator, usize);
+/// Loses the response to the creation of the Lease and to this many reads after it.
+struct LoseLeaseResponse(Simulator, usize);
 
-impl Observer for AtLease {
+impl Observer for LoseLeaseResponse {
     fn on_start(&mut self, _: &Effect) {}
-    fn on_entry(&mut self, entry: &Entry) {
-        if let Entry::Opened(opened) = entry
-            && let Effect::Write(Write::AcquireLease(_)) = opened.effect
-        {
+    fn on_entry(&mut self, recorded: Recorded<'_>) {
+        if recorded.entry.opened().is_some_and(|o| o.effect.function() == Function::AcquireLease) {
             self.0.fault(Fault::dropped().on("create").at("/leases").first(1).after_applying());
             self.0.fault(Fault::dropped().on("get").at("/leases/").first(self.1));
         }
     }
-    fn ask(&mut self, _: &str) -> futures::future::BoxFuture<'static, Option<bool>> {
-        Box::pin(async { None })
-    }
 }
 
-/// The Lease was made and nobody heard of it: it is looked for, and given back or said.
 #[tokio::test]
-async fn a_lease_that_was_taken_without_an_answer_is_not_forgotten() {
-    for (silent, verdict) in
+async fn a_lease_acquired_without_a_response_is_released_or_reported() {
+    for (lost_reads, verdict) in
         [(6, Verdict::Failed(salve_core::outcome::Fault::Cluster)), (200, Verdict::ActionRequired)]
     {
-        let scene = Scene::new(Incident::Playbook);
-        let over = scene
-            .watched(Mode::Live, &[], Box::new(AtLease(scene.simulator.clone(), silent)))
-            .await;
-        let left =
-            scene.simulator.object("coordination.k8s.io", "leases", "default", "salve").is_some();
-        let told = serde_json::to_string(&over.report).unwrap();
-        assert_eq!(over.closing.verdict, verdict, "{silent}: {told}");
-        assert_eq!(left, verdict == Verdict::ActionRequired, "{silent}: {told}");
-        let said = told.contains("may still hold the cluster")
-            && told.contains("kubectl delete lease salve -n default");
-        assert_eq!(left, said, "{silent}: {told}");
-        assert_eq!(scene.marked(), Vec::<String>::new());
+        let cluster = TestCluster::new(Incident::Playbook);
+        let observer = LoseLeaseResponse(cluster.simulator.clone(), lost_reads);
+        let finished = cluster.run_with(Mode::Live, &[], Frontend::observer(observer)).await;
+        let exists =
+            cluster.simulator.object("coordination.k8s.io", "leases", "default", "salve").is_some();
+        let report = serde_json::to_string(&finished.report).unwrap();
+        assert_eq!(finished.result.verdict, verdict, "{lost_reads}: {report}");
+        assert_eq!(exists, verdict == Verdict::ActionRequired, "{lost_reads}: {report}");
+        let reported = report.contains("may still hold the cluster")
+            && report.contains("kubectl delete lease salve -n default");
+        assert_eq!(exists, reported, "{lost_reads}: {report}");
+        assert_eq!(cluster.annotated(), Vec::<String>::new());
     }
 }

@@ -1,5 +1,6 @@
-//! The component that ships: what it imports, and that it is the same wherever it is built.
+//! The shipped component: its imports, its grants, and its reproducible build.
 
+use salve_core::capability::Access;
 use salve_core::digest::of_bytes;
 use salve_guest_builder::{Project, copy};
 use std::collections::BTreeSet;
@@ -9,22 +10,23 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-fn shipped() -> Vec<u8> {
-    salve::guest::component("volsync-unlock").unwrap().bytes
+fn shipped_component() -> Vec<u8> {
+    salve::guest::find_component("volsync-unlock").unwrap().bytes
 }
 
 #[test]
-fn it_imports_the_interfaces_that_it_uses_and_no_wasi() {
-    let inspection = salve_sandbox::inspect(&shipped()).unwrap();
+fn it_imports_only_the_interfaces_that_it_uses_and_no_wasi() {
+    let inspection = salve_sandbox::inspect(&shipped_component()).unwrap();
     let imports: BTreeSet<_> = inspection
         .imports
         .iter()
         .map(|i| i.name.trim_start_matches("salve:cluster/").trim_end_matches("@0.1.0"))
         .collect();
-    let wanted = BTreeSet::from([
-        // Words without functions.
+    let expected = BTreeSet::from([
+        // Not capabilities.
         "types",
         "report",
+        "reversals",
         "run",
         "query-flux",
         "query-replicationsources",
@@ -38,36 +40,31 @@ fn it_imports_the_interfaces_that_it_uses_and_no_wasi() {
         "delete-replicationsources",
         "restart-deployment",
     ]);
-    assert_eq!(imports, wanted);
+    assert_eq!(imports, expected);
     assert_eq!(
         imports.len(),
         inspection.imports.len(),
-        "every import is of our package and version: {:?}",
+        "every import is of package salve:cluster and version 0.1.0: {:?}",
         inspection.imports
     );
     assert!(inspection.wasi().is_empty());
 }
 
 #[test]
-fn its_grants_name_every_touch_that_it_imports_and_no_other() {
+fn its_grants_name_exactly_the_writes_that_it_imports() {
     let salve::guest::Component { bytes, remediation, .. } =
-        salve::guest::component("volsync-unlock").unwrap();
+        salve::guest::find_component("volsync-unlock").unwrap();
     let remediation = remediation.map(|(remediation, _)| remediation);
-    let writes: BTreeSet<_> = salve_sandbox::inspect(&bytes)
-        .unwrap()
-        .capabilities(salve_core::effect::Access::Write)
-        .into_iter()
-        .map(String::from)
-        .collect();
-    let granted = remediation.unwrap().spec.grants.into_iter().map(|g| g.capability);
-    let granted: BTreeSet<_> = granted
-        .filter(|c| salve_core::effect::access_of(c) == Some(salve_core::effect::Access::Write))
-        .collect();
+    let writes: BTreeSet<_> =
+        salve_sandbox::inspect(&bytes).unwrap().capabilities(Access::Write).into_iter().collect();
+    let granted = remediation.unwrap().spec.grants.into_iter().map(|grant| grant.capability);
+    let granted: BTreeSet<_> =
+        granted.filter(|capability| capability.access() == Access::Write).collect();
     assert_eq!(writes, granted);
 }
 
 #[test]
-fn its_role_is_what_rbac_prints() {
+fn its_role_is_the_output_of_salve_rbac() {
     let salve = salve_tests::salve::program().unwrap();
     let printed =
         std::process::Command::new(salve).args(["rbac", "volsync-unlock"]).output().unwrap();
@@ -76,7 +73,7 @@ fn its_role_is_what_rbac_prints() {
     assert_eq!(
         String::from_utf8_lossy(&printed.stdout),
         shipped,
-        "salve rbac volsync-unlock > guests/volsync-unlock/role.yaml"
+        "to update: salve rbac volsync-unlock > guests/volsync-unlock/role.yaml"
     );
     for forbidden in ["secrets", "escalate", "impersonate", "resources: [\"*\"", "verbs: [\"*\""] {
         assert!(!shipped.contains(forbidden), "{forbidden}");
@@ -84,7 +81,7 @@ fn its_role_is_what_rbac_prints() {
 }
 
 #[test]
-fn built_in_two_folders_it_is_the_same_bytes() {
+fn builds_in_different_folders_are_byte_for_byte_identical() {
     let folder = tempfile::tempdir().unwrap();
     let build = |name: &str| {
         let copied = folder.path().join(name);
@@ -94,7 +91,11 @@ fn built_in_two_folders_it_is_the_same_bytes() {
             .unwrap();
         of_bytes(&std::fs::read(built).unwrap())
     };
-    let one = build("one");
-    assert_eq!(one, build("a-rather-different/and-deeper/folder"));
-    assert_eq!(one, of_bytes(&shipped()), "what ships is what anybody builds");
+    let first = build("one");
+    assert_eq!(first, build("a-rather-different/and-deeper/folder"));
+    assert_eq!(
+        first,
+        of_bytes(&shipped_component()),
+        "the shipped component differs from a build of its sources"
+    );
 }

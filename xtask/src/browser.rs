@@ -1,30 +1,30 @@
-//! Finds the browser that looks at the page of a report, or has Debian's package manager install it, and notes in
-//! `target/browser` where it is.
+//! Finds the browser that tests the HTML report, or installs it with Debian's package manager, and
+//! writes its path to `target/browser`.
 
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Programs, and the Debian packages that bring them.
+/// Programs and the Debian packages that contain them.
 const PROGRAMS: [(&str, &str); 2] = [("chromium", "chromium"), ("chromedriver", "chromium-driver")];
 
-/// Notes where they are.
+/// Finds or installs the programs and writes their paths.
 pub fn find() -> Result<(), String> {
-    let notes = crate::repository()?.join("target/browser");
-    fs::create_dir_all(&notes)
-        .map_err(|error| format!("making {} failed: {error}", notes.display()))?;
+    let folder = crate::repository()?.join("target/browser");
+    fs::create_dir_all(&folder)
+        .map_err(|error| format!("failed to create {}: {error}", folder.display()))?;
     if PROGRAMS.iter().any(|(program, _)| on_path(program).is_none()) {
         install()?;
     }
     for (program, package) in PROGRAMS {
         let path = on_path(program).ok_or_else(|| {
-            format!("`{program}` is not on the PATH; Debian has it in the package {package}")
+            format!("`{program}` is not on the PATH; install it (Debian package: {package})")
         })?;
-        let (note, path) = (notes.join(program), path.display().to_string());
-        // A note that is written anew would build the stories anew.
-        if fs::read_to_string(&note).ok().as_ref() != Some(&path) {
-            fs::write(&note, &path)
-                .map_err(|error| format!("writing {} failed: {error}", note.display()))?;
+        let (file, path) = (folder.join(program), path.display().to_string());
+        // Rewriting an unchanged file would rebuild the tests.
+        if fs::read_to_string(&file).ok().as_ref() != Some(&path) {
+            fs::write(&file, &path)
+                .map_err(|error| format!("failed to write {}: {error}", file.display()))?;
         }
         println!("{program:<14} {path}");
     }
@@ -35,7 +35,7 @@ fn install() -> Result<(), String> {
     let packages = PROGRAMS.map(|(_, package)| package);
     if on_path("apt-get").is_none() {
         return Err(format!(
-            "Chromium and its chromedriver have to be on the PATH; Debian's packages: {}",
+            "Chromium and chromedriver must be on the PATH; install them (Debian packages: {})",
             packages.join(" ")
         ));
     }
@@ -47,11 +47,10 @@ fn install() -> Result<(), String> {
             .args(*step)
             .args(if n == 1 { &packages[..] } else { &[] })
             .env("DEBIAN_FRONTEND", "noninteractive");
-        let status =
-            command.status().map_err(|error| format!("running apt-get failed: {error}"))?;
+        let status = command.status().map_err(|error| format!("failed to run apt-get: {error}"))?;
         if !status.success() {
             return Err(format!(
-                "apt-get {} failed; as root, install: {}",
+                "apt-get {} failed; install these packages as root: {}",
                 step[0],
                 packages.join(" ")
             ));

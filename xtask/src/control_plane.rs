@@ -1,9 +1,9 @@
-//! Builds the control plane of the stories: from the Go modules pinned in `tests/control-plane` into
-//! `target/control-plane` of the repository, wherever `CARGO_TARGET_DIR` points.
+//! Builds the control plane of the tests from the Go modules pinned in `tests/control-plane` into
+//! `target/control-plane` of the repository, independent of `CARGO_TARGET_DIR`.
 //!
-//! One program after the other, so that the machine stays usable; what is up to date costs Go's look at its cache.
-//! The last act is to keep a copy of each `go.mod`: the build script of the stories compares them and switches the
-//! stories on.
+//! Programs are built one after the other, so that the machine stays usable. A program that is up
+//! to date only costs a lookup in Go's build cache. After each group, its `go.mod` is copied: the
+//! build script of the tests compares the copies and enables the tests.
 
 use std::fs;
 use std::io;
@@ -12,11 +12,12 @@ use std::time::Instant;
 
 use crate::go;
 
-/// The version that the Kubernetes programs shall say they are; the pinned module's.
+/// The version that the Kubernetes programs report: the version of the pinned module.
 const KUBERNETES: &str = "-X k8s.io/component-base/version.gitVersion=v1.36.3 \
-                          -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36";
+                          -X k8s.io/component-base/version.gitMajor=1 \
+                          -X k8s.io/component-base/version.gitMinor=36";
 
-/// A group of programs that share a `go.mod`: all in one would make their versions fight.
+/// Programs that share a `go.mod`. With a single one, their dependencies would conflict.
 struct Group {
     folder: &'static str,
     linker: &'static str,
@@ -46,10 +47,10 @@ const GROUPS: [Group; 4] = [
     },
 ];
 
-/// The group whose types become custom resource definitions.
+/// The group from whose types the custom resource definitions are generated.
 const CRDS: &str = "crds";
 
-/// The packages of those types.
+/// The Go packages with these types.
 const TYPES: [&str; 4] = [
     "github.com/fluxcd/source-controller/api/v1",
     "github.com/fluxcd/kustomize-controller/api/v1",
@@ -57,14 +58,14 @@ const TYPES: [&str; 4] = [
     "github.com/kubernetes-csi/external-snapshotter/client/v8/apis/volumesnapshot/v1",
 ];
 
-/// Builds whatever is not up to date.
+/// Builds everything that is not up to date.
 pub fn build() -> Result<(), String> {
     let repository = crate::repository()?;
     let sources = repository.join("tests/control-plane");
     let built = repository.join("target/control-plane");
-    go::is_ready(&sources.join("kubernetes"))?;
+    go::check(&sources.join("kubernetes"))?;
     for folder in ["bin", CRDS, "built-from"] {
-        fs::create_dir_all(built.join(folder)).map_err(told("making", &built.join(folder)))?;
+        fs::create_dir_all(built.join(folder)).map_err(failed_to("create", &built.join(folder)))?;
     }
     for group in &GROUPS {
         let module = sources.join(group.folder);
@@ -75,7 +76,7 @@ pub fn build() -> Result<(), String> {
                 go::run(&module, &["build", &flags, "-o", &output.to_string_lossy(), package])
             })?;
         }
-        keep(&module, &built, group.folder)?;
+        copy_go_mod(&module, &built, group.folder)?;
     }
     let module = sources.join(CRDS);
     timed("custom resource definitions", || {
@@ -87,47 +88,47 @@ pub fn build() -> Result<(), String> {
         go::run(&module, &arguments)?;
         approve(&built.join(CRDS))
     })?;
-    keep(&module, &built, CRDS)?;
-    println!("the control plane stands in {}", built.display());
+    copy_go_mod(&module, &built, CRDS)?;
+    println!("built the control plane in {}", built.display());
     Ok(())
 }
 
-/// Says for the definitions under `k8s.io` who approved them, which the API server demands there and the upstream
-/// project adds after generating, too.
+/// Adds the approval annotation to definitions below `k8s.io`, which the API server requires there.
+/// The upstream project adds it after generating them, too.
 fn approve(folder: &Path) -> Result<(), String> {
     const GENERATED: &str = "  annotations:\n";
     const APPROVED: &str = "  annotations:\n    api-approved.kubernetes.io: \
                             https://github.com/kubernetes-csi/external-snapshotter/pull/814\n";
-    for entry in fs::read_dir(folder).map_err(told("reading", folder))? {
-        let file = entry.map_err(told("reading", folder))?.path();
+    for entry in fs::read_dir(folder).map_err(failed_to("read", folder))? {
+        let file = entry.map_err(failed_to("read", folder))?.path();
         if file.file_name().is_some_and(|name| name.to_string_lossy().contains(".k8s.io_")) {
-            let definition = fs::read_to_string(&file).map_err(told("reading", &file))?;
+            let definition = fs::read_to_string(&file).map_err(failed_to("read", &file))?;
             fs::write(&file, definition.replacen(GENERATED, APPROVED, 1))
-                .map_err(told("writing", &file))?;
+                .map_err(failed_to("write", &file))?;
         }
     }
     Ok(())
 }
 
-/// Keeps a copy of what a group was built from, if it is not the copy that stands there.
-fn keep(module: &Path, built: &Path, group: &str) -> Result<(), String> {
+/// Copies the `go.mod` from which a group was built, unless the copy is up to date.
+fn copy_go_mod(module: &Path, built: &Path, group: &str) -> Result<(), String> {
     let pinned =
-        fs::read(module.join("go.mod")).map_err(told("reading", &module.join("go.mod")))?;
+        fs::read(module.join("go.mod")).map_err(failed_to("read", &module.join("go.mod")))?;
     let copy = built.join("built-from").join(group).with_extension("mod");
     if fs::read(&copy).is_ok_and(|kept| kept == pinned) {
         return Ok(());
     }
-    fs::write(&copy, pinned).map_err(told("writing", &copy))
+    fs::write(&copy, pinned).map_err(failed_to("write", &copy))
 }
 
-fn timed(what: &str, act: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+fn timed(what: &str, build: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
     let began = Instant::now();
-    act()?;
+    build()?;
     println!("{what:<28} {:>6.1} s", began.elapsed().as_secs_f64());
     Ok(())
 }
 
-fn told(act: &'static str, path: &Path) -> impl FnOnce(io::Error) -> String {
+fn failed_to(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> String {
     let path = path.display().to_string();
-    move |error| format!("{act} {path} failed: {error}")
+    move |error| format!("failed to {verb} {path}: {error}")
 }

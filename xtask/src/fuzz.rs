@@ -1,4 +1,5 @@
-//! Lets libFuzzer look for bytes that break a promise of `tests/fuzz`. Stable Rust: `tests/fuzz/instrument` has LLVM count the branches.
+//! Fuzzes the parsers of untrusted input in `tests/fuzz` with libFuzzer. Works on stable Rust:
+//! `tests/fuzz/instrument` passes the coverage flags to LLVM.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,88 +9,93 @@ use serde::Deserialize;
 
 use crate::repository;
 
-/// The fuzzers, as their corpora are called.
+/// The fuzz targets. Their corpora have the same names.
 const TARGETS: [&str; 4] = ["documents", "run-file", "logs", "component"];
 
-/// One input may take so many seconds, and the fuzzer so many MiB.
-const LONGEST: u32 = 10;
-const LARGEST: u32 = 2048;
+/// Time limit for one input, in seconds.
+const INPUT_TIMEOUT: u32 = 10;
 
-/// Fuzzes each target for so many seconds. Without a seed, what was found before is gone on from; with one, the corpus alone is.
+/// Memory limit for a fuzzer, in MiB.
+const MEMORY_LIMIT: u32 = 2048;
+
+/// Fuzzes each target for `seconds`. Without a seed, continues from the inputs that earlier runs
+/// found; with one, starts from the corpus alone.
 pub fn fuzz(seconds: &str, seed: Option<&str>) -> Result<(), String> {
     let seconds: u32 =
-        seconds.parse().map_err(|_| format!("{seconds:?} is no number of seconds"))?;
+        seconds.parse().map_err(|_| format!("invalid number of seconds: {seconds:?}"))?;
     let seed: Option<u32> =
-        seed.map(|seed| seed.parse().map_err(|_| format!("{seed:?} is no seed"))).transpose()?;
+        seed.map(|seed| seed.parse().map_err(|_| format!("invalid seed: {seed:?}"))).transpose()?;
     let root = repository()?;
-    let kept = root.join("target/fuzz");
-    let found = kept.join("found");
+    let output_folder = root.join("target/fuzz");
+    let found = output_folder.join("found");
     fs::create_dir_all(&found).map_err(|error| format!("{}: {error}", found.display()))?;
     let fuzzers = build(root)?;
-    let mut broken = vec![];
+    let mut failed = vec![];
     for target in TARGETS {
         let fuzzer = fuzzers
             .iter()
             .find(|(name, _)| name.strip_prefix("fuzz-") == Some(target))
-            .ok_or_else(|| format!("cargo built no fuzz-{target}"))?;
-        let grown = kept
+            .ok_or_else(|| format!("cargo did not build fuzz-{target}"))?;
+        let inputs = output_folder
             .join(seed.map_or_else(|| "corpus".into(), |seed| format!("seed-{seed}")))
             .join(target);
-        if seed.is_some() && grown.exists() {
-            fs::remove_dir_all(&grown).map_err(|error| format!("{}: {error}", grown.display()))?;
+        if seed.is_some() && inputs.exists() {
+            fs::remove_dir_all(&inputs)
+                .map_err(|error| format!("{}: {error}", inputs.display()))?;
         }
-        fs::create_dir_all(&grown).map_err(|error| format!("{}: {error}", grown.display()))?;
+        fs::create_dir_all(&inputs).map_err(|error| format!("{}: {error}", inputs.display()))?;
         let output = Command::new(&fuzzer.1)
             .arg(format!("-max_total_time={seconds}"))
-            .arg(format!("-timeout={LONGEST}"))
-            .arg(format!("-rss_limit_mb={LARGEST}"))
+            .arg(format!("-timeout={INPUT_TIMEOUT}"))
+            .arg(format!("-rss_limit_mb={MEMORY_LIMIT}"))
             .arg(format!("-artifact_prefix={}/{target}-", found.display()))
             .arg("-print_final_stats=1")
             .args(seed.map(|seed| format!("-seed={seed}")))
-            // The first folder takes what is new.
-            .args([grown, root.join("tests/fuzz/corpus").join(target)])
+            // New inputs are written to the first folder.
+            .args([inputs, root.join("tests/fuzz/corpus").join(target)])
             .env_remove("RUST_BACKTRACE")
             .output();
-        let output = output.map_err(|error| format!("fuzz-{target}: {error}"))?;
-        let said = String::from_utf8_lossy(&output.stderr);
+        let output = output.map_err(|error| format!("failed to run fuzz-{target}: {error}"))?;
+        let log = String::from_utf8_lossy(&output.stderr);
         if output.status.success() {
             println!(
-                "{target}: holds for {} inputs; {}",
-                stat(&said, "number_of_executed_units"),
-                covered(&said)
+                "{target}: ok, {} inputs; {}",
+                stat(&log, "number_of_executed_units"),
+                coverage(&log)
             );
         } else {
-            println!("{said}\n{target}: BROKEN");
-            broken.push(target);
+            println!("{log}\n{target}: FAILED");
+            failed.push(target);
         }
     }
-    if broken.is_empty() {
+    if failed.is_empty() {
         return Ok(());
     }
     let found = found.display();
     Err(format!(
-        "{} broke a promise: put the file from {found} into its folder of tests/fuzz/corpus, and `cargo test` tells why",
-        broken.join(" and ")
+        "{} failed: copy the input from {found} to the target's folder in tests/fuzz/corpus; \
+         `cargo test` then shows the failure",
+        failed.join(" and ")
     ))
 }
 
-/// A number of libFuzzer's last words.
-fn stat<'a>(said: &'a str, name: &str) -> &'a str {
+/// Returns a number of libFuzzer's final statistics.
+fn stat<'a>(log: &'a str, name: &str) -> &'a str {
     let value = |line: &'a str| {
         line.strip_prefix("stat::")?.strip_prefix(name)?.strip_prefix(':').map(str::trim)
     };
-    said.lines().find_map(value).unwrap_or("?")
+    log.lines().find_map(value).unwrap_or("?")
 }
 
-/// How many branches were seen at the beginning, by the corpus alone, and at the end.
-fn covered(said: &str) -> String {
-    let of = |word: &str| {
-        said.lines().find(|line| line.contains(word))?.split("cov: ").nth(1)?.split(' ').next()
+/// Describes how many branches were covered by the initial inputs and at the end.
+fn coverage(log: &str) -> String {
+    let branches = |event: &str| {
+        log.lines().find(|line| line.contains(event))?.split("cov: ").nth(1)?.split(' ').next()
     };
     format!(
-        "branches {} at first, {} at last",
-        of("INITED").unwrap_or("?"),
-        of("DONE").unwrap_or("?")
+        "branches covered: {} initially, {} finally",
+        branches("INITED").unwrap_or("?"),
+        branches("DONE").unwrap_or("?")
     )
 }
 
@@ -104,7 +110,8 @@ struct Target {
     name: String,
 }
 
-/// Builds the fuzzers, in the selection of every other build: what they stand on is built already.
+/// Builds the fuzzers with the same package selection as other builds, so that dependencies are
+/// not rebuilt. Returns the name and path of each.
 fn build(root: &Path) -> Result<Vec<(String, PathBuf)>, String> {
     let mut command = Command::new("cargo");
     command.args([
@@ -127,9 +134,9 @@ fn build(root: &Path) -> Result<Vec<(String, PathBuf)>, String> {
         .current_dir(root)
         .stderr(Stdio::inherit())
         .output()
-        .map_err(|error| format!("cargo: {error}"))?;
+        .map_err(|error| format!("failed to run cargo: {error}"))?;
     if !output.status.success() {
-        return Err("the fuzzers do not build; they need a C++ compiler".into());
+        return Err("failed to build the fuzzers; they need a C++ compiler".into());
     }
     let messages = output
         .stdout

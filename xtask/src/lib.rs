@@ -1,3 +1,3 @@
-//! The part of the task runner that tests check as well.
+//! The part of xtask that tests use as well.
 
 pub mod planted;

@@ -1,52 +1,69 @@
-//! Tasks around the code: `cargo xtask TASK`.
+//! Development tasks: `cargo xtask TASK`.
 
 mod browser;
 mod control_plane;
 mod fuzz;
 mod go;
+mod long_tests;
 mod mutants;
-mod soak;
 
 use std::path::Path;
 use std::process::ExitCode;
 
 const USAGE: &str = "\
-usage: cargo xtask TASK
+Usage: cargo xtask <TASK>
 
-what the stories in tests/ need:
-  control-plane   builds the Kubernetes control plane, Flux controllers and custom resource definitions into
-                  target/control-plane. Needs Go; about 12 minutes the first time.
-  browser         finds Chromium and its chromedriver, or installs them where there is apt-get, and notes them in
-                  target/browser.
+`cargo test` runs every test that is fast enough for every change. These tasks build what some of
+those tests need, and run the tests that take longer.
 
-what looks for what nobody thought of:
-  fuzz [SECONDS [SEED]]  lets libFuzzer feed documents, run files, logs and components to what reads them, each for so long [60].
-                  What it finds lies in target/fuzz/found. A seed makes it look where it looked before: what lands need not be lucky.
-                  Needs a C++ compiler.
+Prerequisites of tests (without them, cargo test reports the tests that need them as ignored):
+  control-plane
+      Build the Kubernetes control plane, the Flux controllers, and the custom resource definitions
+      into target/control-plane. Needs Go. Takes about 12 minutes the first time.
+  browser
+      Find Chromium and chromedriver, or install them with apt-get, and write their paths to
+      target/browser.
 
-what takes too long for every change, and leaves its report in docs/:
-  killed [N]      kills a run on the real control plane at N random moments [500], its recoveries too: docs/killed.md.
-                  500 take about an hour, on three control planes at once.
-  survive [N]     crashes, faults and meddlers at every moment in the simulated cluster; of pairs of crashes, every Nth
-                  of every Nth [1]: docs/survived.md. All pairs take hours.
-  mutants [WORD...]  plants each bug of tests/mutants.yaml, or those with a WORD in their name, into a copy of the tree, and
-                  has the test that is named with it catch it: docs/mutants.md. All of them take about an hour.
+Fuzzing:
+  fuzz [SECONDS [SEED]]
+      Fuzz each parser of untrusted input (documents, run files, logs, components) with libFuzzer
+      for SECONDS [default: 60]. An input that breaks a promise is saved to target/fuzz/found; copy
+      it to the target's folder in tests/fuzz/corpus to turn it into a test. Without SEED, fuzzing
+      continues from what earlier runs found; with SEED, it starts from the corpus and is
+      repeatable. Needs a C++ compiler.
+
+Long tests (each replaces its report in docs/):
+  killed [N]
+      Kill runs and their recoveries on the real control plane at N random moments [default: 500].
+      Needs control-plane. 500 kills take about an hour on three control planes. Report:
+      docs/killed.md.
+  survive [N]
+      Run volsync-unlock in the simulated cluster with a crash, an API server fault, or a change by
+      another user at every point. Of pairs of crashes, try every Nth first and every Nth second
+      crash point [default: 1, all pairs: hours]. Report: docs/survived.md.
+  mutants [NAME...]
+      Plant each bug of tests/mutants.yaml, or those whose name contains a NAME, into a copy of the
+      repository, and check that its test fails. All bugs take about an hour. Report:
+      docs/mutants.md.
+
+Options:
+  -h, --help  Print help
 ";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let done = match arguments.as_slice() {
+    let result = match arguments.as_slice() {
         ["control-plane"] => control_plane::build(),
         ["browser"] => browser::find(),
         ["fuzz"] => fuzz::fuzz("60", None),
         ["fuzz", seconds] => fuzz::fuzz(seconds, None),
         ["fuzz", seconds, seed] => fuzz::fuzz(seconds, Some(seed)),
-        ["killed"] => soak::killed("500"),
-        ["killed", number] => soak::killed(number),
-        ["survive"] => soak::survive("1"),
-        ["survive", stride] => soak::survive(stride),
-        ["mutants", words @ ..] => mutants::run(words),
+        ["killed"] => long_tests::killed("500"),
+        ["killed", number] => long_tests::killed(number),
+        ["survive"] => long_tests::survive("1"),
+        ["survive", stride] => long_tests::survive(stride),
+        ["mutants", names @ ..] => mutants::run(names),
         ["--help" | "-h" | "help"] => {
             print!("{USAGE}");
             return ExitCode::SUCCESS;
@@ -56,7 +73,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match done {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             eprintln!("error: {reason}");
@@ -65,9 +82,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// The repository.
+/// Returns the root of the repository.
 fn repository() -> Result<&'static Path, String> {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
-        .ok_or_else(|| "the task runner lost its repository".into())
+        .ok_or_else(|| "xtask is not in a repository".into())
 }

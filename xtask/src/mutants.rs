@@ -1,4 +1,5 @@
-//! Plants each bug of `tests/mutants.yaml` into a copy of the tree, one at a time, and requires its test to fail.
+//! Plants each bug of `tests/mutants.yaml` into a copy of the repository, one at a time, and checks
+//! that its test fails.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use xtask::planted::{self, PlantedBug};
 
-use crate::{repository, soak};
+use crate::{long_tests, repository};
 
 const REPORT: &str = "docs/mutants.md";
 
 /// Limit for a test without a planted bug, including the build.
-const SOUND_TIMEOUT: Duration = Duration::from_secs(3600);
+const BASELINE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Minimum limit for a test with a planted bug.
 const PLANTED_TIMEOUT: Duration = Duration::from_secs(300);
@@ -33,18 +34,18 @@ enum Outcome {
     NotRun(String),
 }
 
-/// Tests every bug whose name contains one of `words`; all bugs if there are none. Earlier results of the others stay
-/// in the report.
-pub fn run(words: &[&str]) -> Result<(), String> {
+/// Tests every bug whose name contains one of `names`, or all bugs if `names` is empty. The report
+/// keeps earlier results of the others.
+pub fn run(names: &[&str]) -> Result<(), String> {
     let all = planted::load(repository()?)?;
     let chosen: Vec<&PlantedBug> = all
         .iter()
-        .filter(|bug| words.is_empty() || words.iter().any(|word| bug.name.contains(word)))
+        .filter(|bug| names.is_empty() || names.iter().any(|name| bug.name.contains(name)))
         .collect();
     let copy = Copy::new()?;
     let durations = copy.check_without_bugs(&chosen)?;
-    // Before the report itself is a change.
-    let commit = soak::commit();
+    // Read before the report itself becomes a change.
+    let commit = long_tests::commit();
     let (mut results, mut missed) = (BTreeMap::new(), vec![]);
     for (n, bug) in chosen.iter().enumerate() {
         let began = Instant::now();
@@ -65,8 +66,8 @@ pub fn run(words: &[&str]) -> Result<(), String> {
             Outcome::NotRun(why) => format!("**NOT RUN**, {why}"),
         };
         results.insert(bug.name.as_str(), format!("{result}, {commit}"));
-        // After each bug: an interrupted run keeps its results.
-        report(&all, &results)?;
+        // Written after each bug, so that an interrupted run keeps its results.
+        write_report(&all, &results)?;
         if outcome != Outcome::Caught {
             missed.push(bug.name.as_str());
         }
@@ -75,7 +76,7 @@ pub fn run(words: &[&str]) -> Result<(), String> {
 }
 
 /// Writes the latest result of each bug.
-fn report(all: &[PlantedBug], results: &BTreeMap<&str, String>) -> Result<(), String> {
+fn write_report(all: &[PlantedBug], results: &BTreeMap<&str, String>) -> Result<(), String> {
     let before = fs::read_to_string(repository()?.join(REPORT)).unwrap_or_default();
     let result = |bug: &PlantedBug| {
         let earlier = || {
@@ -105,13 +106,14 @@ fn report(all: &[PlantedBug], results: &BTreeMap<&str, String>) -> Result<(), St
             results.len()
         ),
     );
-    let what = "Each bug is planted alone into a copy of the tree, and the test named with it has to fail. The same tests pass\n\
-                without any bug; that is checked first. `cargo test` checks that every bug still applies. Each line ends with\n\
-                the commit that was tested.";
-    soak::write(REPORT, "Planted bugs", what, "mutants", &lines)
+    let what = "\
+Each bug is planted alone into a copy of the repository, and the test named with it has to fail. The
+same tests pass without any bug; that is checked first. `cargo test` checks that every bug still
+applies. Each line ends with the commit that was tested.";
+    long_tests::write_report(REPORT, "Planted bugs", what, "mutants", &lines)
 }
 
-/// A copy of the tree with its own build folder.
+/// A copy of the repository with its own build folder.
 struct Copy {
     tree: PathBuf,
     builds: PathBuf,
@@ -126,7 +128,7 @@ impl Copy {
             .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
             .current_dir(from)
             .output();
-        let output = output.map_err(|error| format!("git: {error}"))?;
+        let output = output.map_err(|error| format!("failed to run git: {error}"))?;
         let files =
             String::from_utf8(output.stdout).map_err(|error| format!("git ls-files: {error}"))?;
         let files: BTreeSet<&str> = files
@@ -158,7 +160,7 @@ impl Copy {
         for test in tests {
             let (_, target, name) = test;
             let began = Instant::now();
-            let output = self.run_test(test, SOUND_TIMEOUT)?;
+            let output = self.run_test(test, BASELINE_TIMEOUT)?;
             if !(output.status.success() && finished(&output)) {
                 return Err(format!(
                     "`{name}` in `{target}` fails without any bug:\n{}",
@@ -171,8 +173,9 @@ impl Copy {
         Ok(durations)
     }
 
-    /// Plants the bug, runs its test, and removes the bug. A test that takes far longer than without the bug hangs.
-    fn run_planted(&self, bug: &PlantedBug, usual: Duration) -> Result<Outcome, String> {
+    /// Plants the bug, runs its test, and removes the bug. A test that takes much longer than
+    /// without the bug is killed and counts as failed.
+    fn run_planted(&self, bug: &PlantedBug, baseline: Duration) -> Result<Outcome, String> {
         let path = self.tree.join(bug.file());
         let original =
             fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -180,7 +183,7 @@ impl Copy {
             fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))
         };
         write(&bug.plant(&original)?)?;
-        let output = self.run_test(test(bug), PLANTED_TIMEOUT.max(usual * 4));
+        let output = self.run_test(test(bug), PLANTED_TIMEOUT.max(baseline * 4));
         write(&original)?;
         let output = output?;
         Ok(match output.status.success() {
@@ -207,8 +210,9 @@ impl Copy {
             command
         };
         if package == "salve-tests" {
-            let built =
-                cargo(&soak::PROGRAM).output().map_err(|error| format!("cargo: {error}"))?;
+            let built = cargo(&long_tests::BUILD_SALVE)
+                .output()
+                .map_err(|error| format!("failed to run cargo: {error}"))?;
             if !built.status.success() {
                 return Ok(built);
             }
@@ -216,11 +220,14 @@ impl Copy {
         let target: &[&str] = if target == "lib" { &["--lib"] } else { &["--test", target] };
         let mut command =
             cargo(&[&["test", "--locked", "--workspace", "--exclude", "xtask"], target].concat());
-        command.args(["--", "--exact", name]).output().map_err(|error| format!("cargo: {error}"))
+        command
+            .args(["--", "--exact", name])
+            .output()
+            .map_err(|error| format!("failed to run cargo: {error}"))
     }
 }
 
-/// Removes files of an earlier copy that are no longer part of the tree.
+/// Removes files of an earlier copy that are no longer part of the repository.
 fn remove_others(tree: &Path, folder: &Path, files: &BTreeSet<&str>) -> Result<(), String> {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
@@ -238,7 +245,7 @@ fn remove_others(tree: &Path, folder: &Path, files: &BTreeSet<&str>) -> Result<(
     Ok(())
 }
 
-/// Returns whether the one test passed or failed, as opposed to not having run.
+/// Returns whether the test passed or failed, as opposed to not having run.
 fn finished(output: &Output) -> bool {
     let text = String::from_utf8_lossy(&output.stdout);
     text.contains("1 passed") || text.contains("1 failed")

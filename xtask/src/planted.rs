@@ -7,8 +7,9 @@
 //! let mut preconditions = json!({"uid": uid});
 //! ```
 //!
-//! It replaces the first occurrence of the code left of `~>` below the comment with the code right of it.
-//! Whitespace does not matter. A long edit continues on comment lines indented by four more spaces.
+//! It replaces the first occurrence of the code left of `~>` below the comment with the code right
+//! of it. Whitespace does not matter. A long edit continues on comment lines indented by four more
+//! spaces.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -94,18 +95,19 @@ impl PlantedBug {
 /// Reads the list and joins it with the comments in the sources.
 ///
 /// # Errors
-/// One line per entry without a comment, comment without an entry, duplicate name, or edit that cannot be applied.
+/// One line per entry without a comment, comment without an entry, duplicate name, or edit that
+/// cannot be applied.
 pub fn load(repository: &Path) -> Result<Vec<PlantedBug>, String> {
     let list = repository.join(LIST);
     let text = read(&list)?;
     let mut bugs: Vec<PlantedBug> =
         serde_saphyr::from_str(&text).map_err(|error| format!("{}: {error}", list.display()))?;
-    let mut wrong = vec![];
+    let mut errors = vec![];
     let mut edits: BTreeMap<String, Edit> = BTreeMap::new();
     for file in SOURCES.iter().flat_map(|folder| rust_files(&repository.join(folder))) {
         for comment in comments(&read(&file)?) {
             let Some((code, replacement)) = comment.edit.split_once("~>") else {
-                wrong.push(format!(
+                errors.push(format!(
                     "{}: no `~>` in its comment in {}",
                     comment.name,
                     file.display()
@@ -118,37 +120,37 @@ pub fn load(repository: &Path) -> Result<Vec<PlantedBug>, String> {
                 replacement: replacement.trim().to_owned(),
             };
             if edits.insert(comment.name.clone(), edit).is_some() {
-                wrong.push(format!("{}: more than one comment", comment.name));
+                errors.push(format!("{}: more than one comment", comment.name));
             }
         }
     }
     let mut names = BTreeSet::new();
     for bug in &mut bugs {
         if !names.insert(bug.name.clone()) {
-            wrong.push(format!("{}: more than one entry", bug.name));
+            errors.push(format!("{}: more than one entry", bug.name));
         }
         let Some(edit) = edits.remove(&bug.name) else {
-            wrong.push(format!("{}: no comment in the sources", bug.name));
+            errors.push(format!("{}: no comment in the sources", bug.name));
             continue;
         };
         bug.edit = edit;
         if let Err(error) = bug.plant(&read(&repository.join(bug.file()))?) {
-            wrong.push(error);
+            errors.push(error);
         }
     }
-    wrong.extend(
+    errors.extend(
         edits
             .keys()
             .filter(|name| !names.contains(*name))
             .map(|name| format!("{name}: a comment without an entry in {LIST}")),
     );
-    if wrong.is_empty() { Ok(bugs) } else { Err(wrong.join("\n")) }
+    if errors.is_empty() { Ok(bugs) } else { Err(errors.join("\n")) }
 }
 
 struct Comment {
     name: String,
     edit: String,
-    /// Its lines, as a range of bytes.
+    /// The byte range of its lines.
     span: Range<usize>,
 }
 
@@ -174,20 +176,20 @@ fn comments(text: &str) -> Vec<Comment> {
     found
 }
 
-/// Finds `wanted` at or after `from`, ignoring whitespace.
-fn find(text: &[u8], from: usize, wanted: &str) -> Option<Range<usize>> {
-    let wanted: Vec<u8> = wanted.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+/// Finds `code` at or after `from`, ignoring whitespace.
+fn find(text: &[u8], from: usize, code: &str) -> Option<Range<usize>> {
+    let code: Vec<u8> = code.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
     (from..text.len()).find_map(|start| {
         let mut matched = 0;
         for (offset, byte) in text[start..].iter().enumerate() {
             if byte.is_ascii_whitespace() && matched > 0 {
                 continue;
             }
-            if *byte != *wanted.get(matched)? {
+            if *byte != *code.get(matched)? {
                 return None;
             }
             matched += 1;
-            if matched == wanted.len() {
+            if matched == code.len() {
                 return Some(start..start + offset + 1);
             }
         }

@@ -1,12 +1,14 @@
-//! `restart-if-stuck`: a pattern in the log of a Deployment, a look at what stands behind it, one restart, and
-//! a watch whether the pattern stays away. Read it top to bottom; it is all there is.
+//! `restart-if-stuck`: if the log of a Deployment contains a pattern, and its backend is healthy,
+//! restarts the Deployment once and verifies that the pattern does not come back.
+//!
+//! This file is the whole guest. Read it from top to bottom.
 
+use salve_sdk::format::{count, duration};
 use salve_sdk::query_objects::{self, Kind};
 use salve_sdk::report::{Conclusion, Description, Diagnosis, Finding, State, Verdict};
 use salve_sdk::restart_deployment::{self, Strategy};
 use salve_sdk::schema::{Schema, Values};
 use salve_sdk::tail_logs::{self, Cursor, Query};
-use salve_sdk::wording::{count, span};
 use salve_sdk::{Error, ObjectRef, Remediation, run};
 use serde_json::Value;
 
@@ -14,25 +16,25 @@ struct RestartIfStuck;
 
 salve_sdk::remediation!(RestartIfStuck);
 
-/// What may be configured. `salve inspect` shows it, and refuses what does not fit.
+/// The configuration. `salve inspect` lists it, and the host rejects invalid values.
 fn schema() -> Schema {
     Schema::new()
-        .text("deployment", "media/importer", "What to restart, as namespace/name.")
-        .text("container", "importer", "The container whose log is read.")
+        .text("deployment", "media/importer", "Deployment to restart, as namespace/name.")
+        .text("container", "importer", "Container whose log is read.")
         .text(
             "pattern",
             "^stuck: queue full",
-            "A regular expression: a line that fits says that it is stuck.",
+            "Regular expression. A log line that matches means that the Deployment is stuck.",
         )
-        .text("backend", "media/library", "The StatefulSet that it writes to, as namespace/name.")
-        .number("window", 600, "seconds", 1..=86_400, "How far back the log is read.")
-        .number("rollout-wait", 300, "seconds", 1..=3_600, "How long the new pods may take.")
+        .text("backend", "media/library", "StatefulSet that it depends on, as namespace/name.")
+        .number("window", 600, "seconds", 1..=86_400, "How far back to read the log.")
+        .number("rollout-wait", 300, "seconds", 1..=3_600, "How long to wait for the new pods.")
         .number(
             "quiet",
             120,
             "seconds",
             1..=3_600,
-            "How long the pattern must stay away to call it fixed.",
+            "How long the pattern must be absent after the restart.",
         )
 }
 
@@ -41,7 +43,7 @@ impl Remediation for RestartIfStuck {
         Description {
             name: env!("CARGO_PKG_NAME").into(),
             version: env!("CARGO_PKG_VERSION").into(),
-            fixes: "Restarts a Deployment whose log says that it is stuck.".into(),
+            fixes: "Restarts a Deployment whose log reports that it is stuck.".into(),
             configuration: schema().to_json(),
         }
     }
@@ -49,31 +51,31 @@ impl Remediation for RestartIfStuck {
     fn diagnose(config: &str) -> Result<Diagnosis, Error> {
         let config = schema().read(config)?;
         let since = run::now().saturating_sub(config.number("window") * 1_000);
-        let (lines, _) = read(&open(&config, since)?)?;
+        let (lines, _) = read_log(&open_log(&config, since)?)?;
         if lines.is_empty() {
-            return Ok(Diagnosis::new(State::Healthy, "the pattern is not in the log"));
+            return Ok(Diagnosis::new(State::Healthy, "the pattern does not appear in the log"));
         }
-        let found =
-            Finding::with(format!("{} with the pattern", count(lines.len(), "log line")), lines);
+        let matches = count(lines.len(), "matching log line");
+        let found = Finding::with_details(matches, lines);
         if let Some(down) = backend_down(&config)? {
-            let mut answer = Diagnosis::new(
+            let mut diagnosis = Diagnosis::new(
                 State::DifferentProblem,
-                "what stands behind it is down: a restart would not help",
+                "the backend is not ready: a restart would not help",
             );
-            answer.evidence_against.push(found);
-            answer.ruled_out.push(Finding::new(down));
-            return Ok(answer);
+            diagnosis.evidence_against.push(found);
+            diagnosis.ruled_out.push(Finding::new(down));
+            return Ok(diagnosis);
         }
-        let mut answer = Diagnosis::new(
+        let mut diagnosis = Diagnosis::new(
             State::Incident,
-            format!("{} says that it is stuck", config.text("deployment")),
+            format!("{} reports that it is stuck", config.text("deployment")),
         );
-        answer.evidence_for.push(found);
-        Ok(answer)
+        diagnosis.evidence_for.push(found);
+        Ok(diagnosis)
     }
 
     fn remediate(text: &str) -> Result<Conclusion, Error> {
-        run::step("evidence", "is it stuck?");
+        run::step("diagnose", "check whether it is stuck");
         let diagnosis = Self::diagnose(text)?;
         match diagnosis.state {
             State::Incident => {}
@@ -83,10 +85,10 @@ impl Remediation for RestartIfStuck {
             }
         }
         let config = schema().read(text)?;
-        let deployment = reference(&config, "deployment")?;
+        let deployment = object_ref(&config, "deployment")?;
 
         run::step("restart", &format!("restart {deployment}"));
-        let uid = object("apps", "deployments", &deployment)?["metadata"]["uid"]
+        let uid = get_object("apps", "deployments", &deployment)?["metadata"]["uid"]
             .as_str()
             .unwrap_or_default()
             .to_owned();
@@ -97,44 +99,45 @@ impl Remediation for RestartIfStuck {
             let what = rollout.waiting_for.unwrap_or_default();
             return Ok(Conclusion::new(
                 Verdict::NotFixed,
-                format!("{deployment} was restarted, but waits for {what}"),
+                format!("{deployment} was restarted but is not ready: waiting for {what}"),
             ));
         }
 
         let quiet = config.number("quiet") * 1_000;
-        run::step("verify", &format!("the pattern stays away for {}", span(quiet)));
-        let (cursor, from) = (open(&config, restarted.at)?, run::now());
+        run::step("verify", &format!("watch the log for {}", duration(quiet)));
+        let (cursor, start) = (open_log(&config, restarted.at)?, run::now());
         loop {
-            let (lines, proof) = read(&cursor)?;
+            let (lines, proof) = read_log(&cursor)?;
             if !lines.is_empty() {
-                let mut end = Conclusion::new(
+                let mut conclusion = Conclusion::new(
                     Verdict::NotFixed,
-                    "the pattern came back: the cause lies elsewhere, do not restart again",
+                    "the pattern came back, so the cause is elsewhere: do not restart it again",
                 );
-                end.remaining.push(Finding::with(
+                conclusion.remaining.push(Finding::with_details(
                     format!("{} since the restart", count(lines.len(), "log line")),
                     lines,
                 ));
-                return Ok(end);
+                return Ok(conclusion);
             }
-            if run::now() - from >= quiet {
-                // The host believes "fixed" only of its own record: here is the page that shows nothing.
-                let mut end = Conclusion::new(
+            if run::now() - start >= quiet {
+                let mut conclusion = Conclusion::new(
                     Verdict::Fixed,
-                    format!("the pattern has stayed away for {}", span(quiet)),
+                    format!("the pattern has not appeared for {}", duration(quiet)),
                 );
-                end.evidence = diagnosis.evidence_for;
-                end.proof = vec![proof];
-                return Ok(end);
+                conclusion.evidence = diagnosis.evidence_for;
+                // The host accepts `fixed` only with proof from its own journal: the read of the
+                // log that found nothing.
+                conclusion.proof = vec![proof];
+                return Ok(conclusion);
             }
             run::sleep(5_000);
         }
     }
 }
 
-fn open(config: &Values, since: u64) -> Result<Cursor, Error> {
+fn open_log(config: &Values, since: u64) -> Result<Cursor, Error> {
     tail_logs::open(&Query {
-        deployment: reference(config, "deployment")?,
+        deployment: object_ref(config, "deployment")?,
         container: config.text("container").to_owned(),
         since: Some(since),
         tail_lines: None,
@@ -143,15 +146,16 @@ fn open(config: &Values, since: u64) -> Result<Cursor, Error> {
     })
 }
 
-/// The lines that came since, and the number under which the last page is recorded.
-fn read(cursor: &Cursor) -> Result<(Vec<String>, u64), Error> {
+/// Returns the matching lines since the last read, and the number of the journal entry of the last
+/// page.
+fn read_log(cursor: &Cursor) -> Result<(Vec<String>, u64), Error> {
     let mut lines = Vec::new();
     loop {
         let page = cursor.next()?;
         let last_entry = run::last_entry();
         if page.pods.is_empty() || !page.unreadable.is_empty() {
             return Err(Error::Unavailable(format!(
-                "not every pod's log could be read: {}",
+                "failed to read some pod logs: {}",
                 page.unreadable.join("; ")
             )));
         }
@@ -162,10 +166,10 @@ fn read(cursor: &Cursor) -> Result<(Vec<String>, u64), Error> {
     }
 }
 
-/// What is wrong with what the Deployment writes to, if anything is.
+/// Returns why the backend is down, or None if it is ready.
 fn backend_down(config: &Values) -> Result<Option<String>, Error> {
-    let name = reference(config, "backend")?;
-    let backend = object("apps", "statefulsets", &name)?;
+    let name = object_ref(config, "backend")?;
+    let backend = get_object("apps", "statefulsets", &name)?;
     let (wanted, ready) = (
         backend["spec"]["replicas"].as_u64().unwrap_or(1),
         backend["status"]["readyReplicas"].as_u64().unwrap_or(0),
@@ -174,14 +178,15 @@ fn backend_down(config: &Values) -> Result<Option<String>, Error> {
         .then(|| format!("StatefulSet {name} has {ready} of {wanted} replicas ready")))
 }
 
-fn object(group: &str, resource: &str, name: &ObjectRef) -> Result<Value, Error> {
+fn get_object(group: &str, resource: &str, name: &ObjectRef) -> Result<Value, Error> {
     let kind = Kind { group: group.into(), resource: resource.into() };
     let text = query_objects::get(&kind, Some(&name.namespace), &name.name)?;
-    serde_json::from_str(&text)
-        .map_err(|error| Error::Unavailable(format!("{resource} {name} is no JSON: {error}")))
+    serde_json::from_str(&text).map_err(|error| {
+        Error::Unavailable(format!("{resource} {name} is not valid JSON: {error}"))
+    })
 }
 
-fn reference(config: &Values, key: &str) -> Result<ObjectRef, Error> {
+fn object_ref(config: &Values, key: &str) -> Result<ObjectRef, Error> {
     ObjectRef::parse(config.text(key))
         .ok_or_else(|| Error::Invalid(format!("configuration: `{key}` must be namespace/name")))
 }

@@ -1,4 +1,4 @@
-//! Builds guests into components, from build scripts and tests. Needs cargo and rustup, and no other tool.
+//! Builds guests into components, for build scripts and tests. Needs only cargo and rustup.
 
 #![forbid(unsafe_code)]
 
@@ -6,37 +6,36 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs, io};
 
-/// Ends in a component because of the linker below, and brings no WASI.
+/// The target. It has no WASI, and the linker set below produces a component.
 const TARGET: &str = "wasm32-unknown-unknown";
 
-/// A cargo project with a guest in it.
+/// A cargo project that contains a guest.
 #[derive(Clone, Debug)]
 pub struct Project<'a> {
-    /// The folder of its `Cargo.toml`.
+    /// The directory of `Cargo.toml`.
     pub root: &'a Path,
-    /// The package.
     pub package: &'a str,
-    /// The profile, e.g. `guest`.
+    /// The cargo profile, such as `guest`.
     pub profile: &'a str,
 }
 
 impl Project<'_> {
-    /// Builds the component into `target`, a folder that no other cargo holds the lock of.
+    /// Builds the component into `target` and returns its path. No other cargo process may be using
+    /// that directory.
     ///
     /// # Guarantees
-    /// The same sources, toolchain and lock file give the same bytes in any folder.
+    /// The same sources, toolchain, and lock file produce the same bytes in any directory.
     ///
     /// # Errors
-    /// One line that says what to type where the compile target is missing and cannot be added; else
-    /// that cargo failed, whose words are on stderr.
+    /// The target is missing and cannot be installed, or cargo failed. Cargo's own output is on
+    /// stderr.
     pub fn component(&self, target: &Path) -> Result<PathBuf, String> {
-        self.have_target()?;
-        let name = |path: &Path, becomes: &str| {
-            format!("--remap-path-prefix={}={becomes}", path.display())
-        };
-        // The longest match has to come last, for rustc takes the last that fits.
+        self.install_target()?;
+        let remap =
+            |path: &Path, name: &str| format!("--remap-path-prefix={}={name}", path.display());
+        // The longest prefix comes last, because rustc uses the last match.
         let flags =
-            [name(&cargo_home(), "/cargo"), name(self.root, "/salve"), name(target, "/target")]
+            [remap(&cargo_home(), "/cargo"), remap(self.root, "/salve"), remap(target, "/target")]
                 .join("\x1f");
         let status = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()))
             .current_dir(self.root)
@@ -53,16 +52,20 @@ impl Project<'_> {
             .arg("--target-dir")
             .arg(target)
             .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", "wasm-component-ld")
-            // In place of what was meant for the host. Folders are no part of what a component is.
+            // Replaces flags that were meant for the host, and keeps local paths out of the
+            // component.
             .env("CARGO_ENCODED_RUSTFLAGS", flags)
             .env_remove("RUSTFLAGS")
-            // Clippy's.
+            // Set by clippy.
             .env_remove("RUSTC_WRAPPER")
             .env_remove("RUSTC_WORKSPACE_WRAPPER")
             .status()
-            .map_err(|e| format!("cargo does not start: {e}"))?;
+            .map_err(|e| format!("failed to start cargo: {e}"))?;
         if !status.success() {
-            return Err(format!("the guest {} did not build: see above", self.package));
+            return Err(format!(
+                "failed to build guest {}: see the output of cargo above",
+                self.package
+            ));
         }
         Ok(target
             .join(TARGET)
@@ -70,14 +73,14 @@ impl Project<'_> {
             .join(format!("{}.wasm", self.package.replace('-', "_"))))
     }
 
-    /// A rustup that installs nothing by itself leaves the target out: add it.
-    fn have_target(&self) -> Result<(), String> {
+    /// Installs the target if it is missing.
+    fn install_target(&self) -> Result<(), String> {
         let rustc = env::var_os("RUSTC").unwrap_or("rustc".into());
-        let told = Command::new(rustc)
+        let output = Command::new(rustc)
             .current_dir(self.root)
             .args(["--print", "target-libdir", "--target", TARGET])
             .output();
-        let folder = told.map_err(|e| format!("rustc does not start: {e}"))?.stdout;
+        let folder = output.map_err(|e| format!("failed to start rustc: {e}"))?.stdout;
         if fs::read_dir(String::from_utf8_lossy(&folder).trim())
             .is_ok_and(|mut files| files.next().is_some())
         {
@@ -91,7 +94,7 @@ impl Project<'_> {
         if rustup.status().is_ok_and(|s| s.success()) {
             return Ok(());
         }
-        Err(format!("guests need the compile target {TARGET}; type: rustup target add {TARGET}"))
+        Err(format!("guests need the target {TARGET}; run: rustup target add {TARGET}"))
     }
 }
 
@@ -101,10 +104,7 @@ fn cargo_home() -> PathBuf {
         .unwrap_or_else(|| PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cargo"))
 }
 
-/// Copies a project to another place, without what was built in it.
-///
-/// # Errors
-/// Whatever the file system says.
+/// Copies a project to another directory, without `target` and `.git`.
 pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {

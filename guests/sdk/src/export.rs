@@ -1,31 +1,33 @@
-//! The way out of a guest: three functions, and a panic that is heard.
+//! Exports a guest as a component, and reports its panics to the host.
 
 use crate::Error;
 use crate::bindings::salve::cluster::run;
 use crate::report::{Conclusion, Description, Diagnosis};
 
-/// A remediation. Hand the type to [`remediation!`](crate::remediation) to export it.
+/// A remediation. Pass the type to [`remediation!`](crate::remediation) to export it.
 pub trait Remediation {
-    /// What this guest is. Calls nothing: the host asks with every capability out of reach.
+    /// Describes the guest. Must not call any capability.
     fn describe() -> Description;
 
-    /// Is it this incident? Looks only: the host refuses every touch.
+    /// Checks for the problem. The host denies every write.
     fn diagnose(config: &str) -> Result<Diagnosis, Error>;
 
-    /// Mends it, or says why not.
+    /// Fixes the problem, or says why it did not.
     fn remediate(config: &str) -> Result<Conclusion, Error>;
 }
 
-/// Writes the text of a panic into the run's record: a trap alone says only `unreachable`.
-pub fn keep_panics() {
+/// Reports a panic to the host with `run.note`, because the trap itself only says `unreachable`.
+pub fn install_panic_hook() {
     std::panic::set_hook(Box::new(|panic| {
-        run::note(run::Level::Warning, &format!("the guest broke: {panic}"));
+        let place = panic.location().map(|place| format!(" at {place}")).unwrap_or_default();
+        let message = panic.payload_as_str().unwrap_or("no message");
+        run::note(run::Level::Warning, &format!("panicked{place}: {message}"));
     }));
 }
 
 /// Exports a [`Remediation`] as the component's world.
 ///
-/// Only for the sandbox: natively the type is tested as any other.
+/// Does nothing on targets other than `wasm32`, where the type can be tested like any other.
 #[macro_export]
 macro_rules! remediation {
     ($guest:ty) => {
@@ -38,21 +40,21 @@ macro_rules! remediation {
 
             impl $crate::bindings::Guest for Exports {
                 fn describe() -> $crate::report::Description {
-                    $crate::keep_panics();
+                    $crate::install_panic_hook();
                     <$guest as $crate::Remediation>::describe()
                 }
 
                 fn diagnose(
                     config: String,
                 ) -> Result<$crate::report::Diagnosis, $crate::Error> {
-                    $crate::keep_panics();
+                    $crate::install_panic_hook();
                     <$guest as $crate::Remediation>::diagnose(&config)
                 }
 
                 fn remediate(
                     config: String,
                 ) -> Result<$crate::report::Conclusion, $crate::Error> {
-                    $crate::keep_panics();
+                    $crate::install_panic_hook();
                     <$guest as $crate::Remediation>::remediate(&config)
                 }
             }

@@ -1,7 +1,7 @@
-//! The Rust a guest author writes against: the contract of `wit/` as modules, and a few comforts.
+//! The library for writing guests in Rust: the contract in `wit/` as modules, and a few helpers.
 //!
-//! One module a capability, named as its WIT interface. A guest imports what it calls and nothing
-//! else, so the list of a component's imports is the list of what it can do.
+//! There is one module per capability, named like its WIT interface. A component imports only the
+//! functions that its guest calls, so its imports list everything that it can do.
 //!
 //! ```
 //! use salve_sdk::report::{Conclusion, Description, Diagnosis, State, Verdict};
@@ -11,8 +11,13 @@
 //!
 //! impl Remediation for Watch {
 //!     fn describe() -> Description {
-//!         let configuration = Schema::new().text("namespace", "default", "Where to look.").to_json();
-//!         Description { name: "watch".into(), version: "0.1.0".into(), fixes: "Nothing.".into(), configuration }
+//!         let schema = Schema::new().text("namespace", "default", "The namespace to watch.");
+//!         Description {
+//!             name: "watch".into(),
+//!             version: "0.1.0".into(),
+//!             fixes: "Nothing.".into(),
+//!             configuration: schema.to_json(),
+//!         }
 //!     }
 //!
 //!     fn diagnose(_: &str) -> Result<Diagnosis, Error> {
@@ -29,14 +34,15 @@
 //! # fn main() {}
 //! ```
 //!
-//! What may be done is the host's business: nothing here judges, retries or hides an error.
+//! The host decides what a guest may do: this library does not decide, retry, or hide any error.
 
 mod export;
+pub mod format;
 pub mod report;
 pub mod schema;
-pub mod wording;
 
-/// What `wit-bindgen` makes of the contract. Use the modules beside it instead.
+/// The bindings that `wit-bindgen` generates from the contract. Use the re-exported modules
+/// instead.
 #[doc(hidden)]
 #[allow(
     unsafe_code,
@@ -52,18 +58,16 @@ pub mod bindings {
         export_macro_name: "export_remediation",
         default_bindings_module: "salve_sdk::bindings",
         additional_derives: [PartialEq, Eq, PartialOrd, Ord, Hash],
-        // It owns a suspension: what could a second one equal?
+        // It owns a resource, which cannot be compared.
         additional_derives_ignore: ["suspend-result"],
     });
 }
 
-pub use bindings::salve::cluster::{
-    delete_replicationsources, query_drivers, query_flux, query_objects, query_pods, query_pvcs,
-    query_replicationsources, reconcile_flux, restart_deployment, run, suspend_flux, tail_logs,
-    types,
-};
+pub use bindings::salve::cluster::reversals::Reversal;
+pub use bindings::salve::cluster::types::{Error, FluxKind, FluxRef, ObjectRef};
+// Except `report`, which this crate's own module shadows.
+pub use bindings::salve::cluster::*;
 pub use export::Remediation;
 #[doc(hidden)]
-pub use export::keep_panics;
+pub use export::install_panic_hook;
 pub use schema::Schema;
-pub use types::{Error, FluxKind, FluxRef, ObjectRef};

@@ -1,17 +1,17 @@
-//! What a guest says of itself and of its work, easily put together.
+//! Constructors for the types that a guest returns.
 
 pub use crate::bindings::salve::cluster::report::{
     Conclusion, Description, Diagnosis, Figure, Finding, State, Verdict,
 };
 
 impl Finding {
-    /// A sentence with nothing behind it.
+    /// Creates a finding without details.
     pub fn new(text: impl Into<String>) -> Self {
         Self { text: text.into(), details: Vec::new() }
     }
 
-    /// A sentence and the lines behind it.
-    pub fn with(
+    /// Creates a finding with the lines that support it.
+    pub fn with_details(
         text: impl Into<String>,
         details: impl IntoIterator<Item = impl Into<String>>,
     ) -> Self {
@@ -20,7 +20,7 @@ impl Finding {
 }
 
 impl Diagnosis {
-    /// An answer without findings yet.
+    /// Creates a diagnosis without findings.
     pub fn new(state: State, summary: impl Into<String>) -> Self {
         Self {
             state,
@@ -33,7 +33,8 @@ impl Diagnosis {
 }
 
 impl Conclusion {
-    /// A conclusion without figures or findings yet. `fixed` needs `proof` to be believed.
+    /// Creates a conclusion without figures and findings. For `fixed`, also set `proof`: the host
+    /// checks it.
     pub fn new(verdict: Verdict, summary: impl Into<String>) -> Self {
         Self {
             verdict,
@@ -48,7 +49,7 @@ impl Conclusion {
 }
 
 impl Figure {
-    /// A figure before and after.
+    /// Creates a figure with a value before and after the run.
     pub fn new(name: &str, before: u64, after: u64) -> Self {
         Self { name: name.into(), before: Some(before), after: Some(after) }
     }

@@ -1,7 +1,8 @@
-//! A guest's configuration: declared once, told as JSON Schema, read with the same words.
+//! A guest's configuration: declared once, published as JSON Schema, and parsed by the same
+//! declaration.
 //!
-//! The host has judged the text by the schema before the guest sees it. It is judged here again, so that
-//! a guest never acts on a value that it did not expect.
+//! The host validates a configuration against the schema before it calls the guest. It is validated
+//! here again, so that a guest never acts on an unexpected value.
 
 use std::ops::RangeInclusive;
 
@@ -9,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Error;
 
-/// The keys of a configuration, each with default, unit and a sentence.
+/// The keys of a configuration, each with a default and a description.
 #[derive(Debug, Default)]
 pub struct Schema {
     keys: Vec<Key>,
@@ -26,24 +27,24 @@ struct Key {
 enum Shape {
     Text { default: &'static str },
     Texts { default: &'static [&'static str] },
-    Choice { of: &'static [&'static str] },
+    Choice { choices: &'static [&'static str] },
     Number { default: u64, unit: &'static str, range: RangeInclusive<u64> },
     Flag,
 }
 
 impl Schema {
-    /// No keys yet.
+    /// Creates a schema without keys.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A text.
+    /// Adds a string.
     #[must_use]
     pub fn text(self, name: &'static str, default: &'static str, summary: &'static str) -> Self {
         self.key(name, summary, Shape::Text { default })
     }
 
-    /// A list of texts, of which there is at least one.
+    /// Adds a list of at least one string.
     #[must_use]
     pub fn texts(
         self,
@@ -54,18 +55,18 @@ impl Schema {
         self.key(name, summary, Shape::Texts { default })
     }
 
-    /// One word of these; the first is the default.
+    /// Adds a string that must be one of `choices`. The first is the default.
     #[must_use]
     pub fn choice(
         self,
         name: &'static str,
-        of: &'static [&'static str],
+        choices: &'static [&'static str],
         summary: &'static str,
     ) -> Self {
-        self.key(name, summary, Shape::Choice { of })
+        self.key(name, summary, Shape::Choice { choices })
     }
 
-    /// A whole number within a range, of a unit (`seconds`, `owners`).
+    /// Adds an integer within `range`. `unit` is a plural noun such as `seconds` or `owners`.
     #[must_use]
     pub fn number(
         self,
@@ -78,7 +79,7 @@ impl Schema {
         self.key(name, summary, Shape::Number { default, unit, range })
     }
 
-    /// A consent or a switch; off unless given.
+    /// Adds a boolean, false by default.
     #[must_use]
     pub fn flag(self, name: &'static str, summary: &'static str) -> Self {
         self.key(name, summary, Shape::Flag)
@@ -89,7 +90,7 @@ impl Schema {
         self
     }
 
-    /// The JSON Schema (2020-12) of this configuration.
+    /// Returns the JSON Schema (2020-12) of this configuration.
     pub fn to_json(&self) -> String {
         let properties: Map<String, Value> =
             self.keys.iter().map(|key| (key.name.to_owned(), key.property())).collect();
@@ -102,32 +103,30 @@ impl Schema {
         .to_string()
     }
 
-    /// Reads a configuration; what it does not say is the default.
+    /// Parses and validates a configuration. Missing keys get their defaults.
     ///
     /// # Errors
-    /// `invalid`, naming the key, what was found there and what is expected.
+    /// `invalid`, with the key, the value, and what was expected.
     pub fn read(&self, config: &str) -> Result<Values, Error> {
         let text = if config.trim().is_empty() { "{}" } else { config };
         let value: Value = serde_json::from_str(text)
             .map_err(|error| Error::Invalid(format!("configuration: not JSON: {error}")))?;
         let Value::Object(mut given) = value else {
-            return Err(Error::Invalid(
-                "configuration: an object of keys and values is expected".into(),
-            ));
+            return Err(Error::Invalid("configuration: expected a JSON object".into()));
         };
         if let Some(unknown) =
             given.keys().find(|name| !self.keys.iter().any(|key| key.name == *name))
         {
             let known: Vec<&str> = self.keys.iter().map(|key| key.name).collect();
             return Err(Error::Invalid(format!(
-                "configuration: there is no key `{unknown}`; there are {}",
+                "configuration: unknown key `{unknown}` (known keys: {})",
                 known.join(", ")
             )));
         }
         let mut values = Map::new();
         for key in &self.keys {
             let value = given.remove(key.name).unwrap_or_else(|| key.default());
-            key.judge(&value)?;
+            key.validate(&value)?;
             values.insert(key.name.to_owned(), value);
         }
         Ok(Values(values))
@@ -139,7 +138,7 @@ impl Key {
         match &self.shape {
             Shape::Text { default } => json!(default),
             Shape::Texts { default } => json!(default),
-            Shape::Choice { of } => json!(of[0]),
+            Shape::Choice { choices } => json!(choices[0]),
             Shape::Number { default, .. } => json!(default),
             Shape::Flag => json!(false),
         }
@@ -151,7 +150,7 @@ impl Key {
             Shape::Texts { .. } => {
                 json!({"type": "array", "items": {"type": "string"}, "minItems": 1})
             }
-            Shape::Choice { of } => json!({"type": "string", "enum": of}),
+            Shape::Choice { choices } => json!({"type": "string", "enum": choices}),
             Shape::Number { unit, range, .. } => json!({
                 "type": "integer", "minimum": range.start(), "maximum": range.end(), "x-unit": unit,
             }),
@@ -162,61 +161,61 @@ impl Key {
         property
     }
 
-    fn judge(&self, value: &Value) -> Result<(), Error> {
-        let (fits, expected) = match &self.shape {
-            Shape::Text { .. } => (value.is_string(), "a text".to_owned()),
+    fn validate(&self, value: &Value) -> Result<(), Error> {
+        let (valid, expected) = match &self.shape {
+            Shape::Text { .. } => (value.is_string(), "a string".to_owned()),
             Shape::Texts { .. } => (
                 value
                     .as_array()
                     .is_some_and(|items| !items.is_empty() && items.iter().all(Value::is_string)),
-                "a list of texts, at least one".to_owned(),
+                "a list of at least one string".to_owned(),
             ),
-            Shape::Choice { of } => (
-                value.as_str().is_some_and(|word| of.contains(&word)),
-                format!("one of {}", of.join(", ")),
+            Shape::Choice { choices } => (
+                value.as_str().is_some_and(|choice| choices.contains(&choice)),
+                format!("one of {}", choices.join(", ")),
             ),
             Shape::Number { unit, range, .. } => (
                 value.as_u64().is_some_and(|number| range.contains(&number)),
-                format!("a whole number of {unit} from {} to {}", range.start(), range.end()),
+                format!("a number of {unit} from {} to {}", range.start(), range.end()),
             ),
             Shape::Flag => (value.is_boolean(), "true or false".to_owned()),
         };
-        if fits {
+        if valid {
             return Ok(());
         }
         Err(Error::Invalid(format!(
-            "configuration: `{}` is {value}; expected is {expected}",
+            "configuration: `{}` is {value}, expected {expected}",
             self.name
         )))
     }
 }
 
-/// A configuration that fits its schema, defaults filled in.
+/// A valid configuration, including defaults.
 ///
-/// Asking for a key that the schema does not declare so is a mistake of the guest, and panics.
+/// The methods panic if the schema does not declare the key with that type.
 #[derive(Debug)]
 pub struct Values(Map<String, Value>);
 
 impl Values {
-    /// The text or the chosen word of `key`.
+    /// Returns the string or the choice of `key`.
     pub fn text(&self, key: &str) -> &str {
-        self.0[key].as_str().expect("the schema declares it a text")
+        self.0[key].as_str().expect("the schema declares a string")
     }
 
-    /// The list of texts of `key`.
+    /// Returns the strings of `key`.
     pub fn texts(&self, key: &str) -> Vec<String> {
-        let items = self.0[key].as_array().expect("the schema declares it a list");
+        let items = self.0[key].as_array().expect("the schema declares a list");
         items.iter().filter_map(Value::as_str).map(str::to_owned).collect()
     }
 
-    /// The number of `key`.
+    /// Returns the number of `key`.
     pub fn number(&self, key: &str) -> u64 {
-        self.0[key].as_u64().expect("the schema declares it a number")
+        self.0[key].as_u64().expect("the schema declares a number")
     }
 
-    /// Whether `key` is switched on.
+    /// Returns the boolean of `key`.
     pub fn flag(&self, key: &str) -> bool {
-        self.0[key].as_bool().expect("the schema declares it a flag")
+        self.0[key].as_bool().expect("the schema declares a boolean")
     }
 }
 
@@ -226,51 +225,51 @@ mod tests {
 
     fn schema() -> Schema {
         Schema::new()
-            .texts("namespaces", &["ai", "media"], "Where to look.")
+            .texts("namespaces", &["ai", "media"], "Namespaces to check.")
             .text("source", "flux-system/flux-system", "The source.")
             .choice("mode", &["evidence", "all"], "How much.")
-            .number("settle", 120, "seconds", 0..=3600, "How long it must hold.")
+            .number("window", 120, "seconds", 0..=3600, "How long it must be stable.")
             .flag("complete-deletions", "Consent.")
     }
 
     #[test]
     fn an_empty_configuration_is_all_defaults() {
         for text in ["", "{}"] {
-            let values = schema().read(text).expect("defaults fit");
+            let values = schema().read(text).expect("the defaults are valid");
             assert_eq!(values.texts("namespaces"), ["ai", "media"]);
             assert_eq!(values.text("mode"), "evidence");
-            assert_eq!(values.number("settle"), 120);
+            assert_eq!(values.number("window"), 120);
             assert!(!values.flag("complete-deletions"));
         }
     }
 
     #[test]
-    fn what_does_not_fit_is_refused_by_its_key() {
-        for (config, said) in [
-            (r#"{"setle": 3}"#, "there is no key `setle`"),
-            (r#"{"settle": "3"}"#, "`settle` is \"3\"; expected is a whole number of seconds"),
-            (r#"{"settle": -1}"#, "`settle` is -1"),
-            (r#"{"settle": 3601}"#, "from 0 to 3600"),
+    fn an_invalid_value_is_rejected_with_its_key() {
+        for (config, message) in [
+            (r#"{"windw": 3}"#, "unknown key `windw`"),
+            (r#"{"window": "3"}"#, "`window` is \"3\", expected a number of seconds"),
+            (r#"{"window": -1}"#, "`window` is -1"),
+            (r#"{"window": 3601}"#, "from 0 to 3600"),
             (r#"{"mode": "most"}"#, "one of evidence, all"),
             (r#"{"namespaces": []}"#, "at least one"),
             (r#"{"namespaces": ["a", 1]}"#, "`namespaces`"),
             (r#"{"complete-deletions": "yes"}"#, "true or false"),
-            ("[]", "an object"),
+            ("[]", "a JSON object"),
             ("{", "not JSON"),
         ] {
             let error = schema().read(config).expect_err(config);
             assert!(matches!(error, Error::Invalid(_)), "{config}");
-            assert!(error.message().contains(said), "{config}: {}", error.message());
+            assert!(error.message().contains(message), "{config}: {}", error.message());
         }
     }
 
     #[test]
-    fn every_key_is_told_with_default_and_sentence() {
-        let told: Value = serde_json::from_str(&schema().to_json()).expect("it is JSON");
-        assert_eq!(told["additionalProperties"], false);
-        assert_eq!(told["properties"]["settle"]["x-unit"], "seconds");
-        assert_eq!(told["properties"]["settle"]["default"], 120);
-        let properties = told["properties"].as_object().expect("properties");
+    fn every_key_has_a_default_and_a_description() {
+        let schema: Value = serde_json::from_str(&schema().to_json()).expect("it is JSON");
+        assert_eq!(schema["additionalProperties"], false);
+        assert_eq!(schema["properties"]["window"]["x-unit"], "seconds");
+        assert_eq!(schema["properties"]["window"]["default"], 120);
+        let properties = schema["properties"].as_object().expect("properties");
         assert_eq!(properties.len(), 5);
         assert!(
             properties

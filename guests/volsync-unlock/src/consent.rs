@@ -1,90 +1,117 @@
-//! What a run cannot undo: named before the first touch.
+//! Irreversible consequences of a run, reported before the first write.
 
 use salve_sdk::query_drivers::Driver;
 use salve_sdk::query_pvcs::{Pvc, ReclaimPolicy, Waiting};
 use salve_sdk::query_replicationsources::Source;
 use salve_sdk::report::Finding;
 
-use crate::evidence::{is_of, is_pending};
-use crate::selection::{ResolvedGuest, Return};
+use crate::evidence::{is_pending, uses_driver};
+use crate::selection::{Recreation, SelectedSource};
 
-/// Claims whose deletion completes once the jam is cleared, and their data with it.
+/// Returns the PVCs whose deletion completes, including their data, once the locks are cleared.
 ///
-/// Not VolSync's own temporaries: they are copies, and their end is wanted.
-pub fn completing<'a>(pvcs: &'a [Pvc], driver: &Driver) -> Vec<&'a Pvc> {
-    let lost = |pvc: &&Pvc| {
+/// The temporary PVCs of VolSync are not included: they are copies that should be deleted.
+pub fn completing_deletions<'a>(pvcs: &'a [Pvc], driver: &Driver) -> Vec<&'a Pvc> {
+    let loses_data = |pvc: &&Pvc| {
         pvc.terminating_since.is_some()
             && pvc.volume.is_some()
-            && is_of(pvc, driver)
+            && uses_driver(pvc, driver)
             && !is_temporary(pvc)
             && match pvc.reclaim_policy {
                 Some(ReclaimPolicy::Delete | ReclaimPolicy::Recycle) => true,
                 Some(ReclaimPolicy::Retain) => false,
-                // What becomes of it is not known: the careful answer.
+                // Unknown: assume that the data will be lost.
                 None => true,
             }
     };
-    pvcs.iter().filter(lost).collect()
+    pvcs.iter().filter(loses_data).collect()
 }
 
 fn is_temporary(pvc: &Pvc) -> bool {
-    let by_volsync = pvc.owner.as_ref().is_some_and(|owner| {
+    let is_owned_by_volsync = pvc.owner.as_ref().is_some_and(|owner| {
         owner.starts_with("ReplicationSource/") || owner.starts_with("ReplicationDestination/")
     });
-    by_volsync || pvc.populates.is_some()
+    is_owned_by_volsync || pvc.populates.is_some()
 }
 
-/// Sources whose claim was made after their last backup, one sentence each: the next backup is of a fresh volume
-/// and becomes the newest, and rotation ages out the good ones.
-pub fn fresh_volumes(sources: &[Source], chosen: &[ResolvedGuest], pvcs: &[Pvc]) -> Vec<String> {
-    sources.iter().filter_map(|source| fresh(source, chosen, pvcs)).collect()
+/// Returns a warning for each ReplicationSource whose PVC was created after its last backup. Its
+/// next backup contains the new volume and becomes the latest one, and rotation removes the good
+/// ones. Each warning starts with the object of the ReplicationSource.
+pub fn new_volume_warnings(
+    sources: &[Source],
+    selected: &[SelectedSource],
+    pvcs: &[Pvc],
+) -> Vec<String> {
+    sources.iter().filter_map(|source| new_volume_warning(source, selected, pvcs)).collect()
 }
 
-/// The same as one finding: a sentence with their names, and the sentences behind it.
-pub fn fresh_finding(lines: &[String]) -> Option<Finding> {
-    match lines {
+/// Summarizes these warnings as one finding.
+pub fn new_volume_finding(warnings: &[String]) -> Option<Finding> {
+    match warnings {
         [] => None,
-        [one] => Some(Finding::new(format!("watch out: {one}"))),
-        several => {
-            let names: Vec<_> = several.iter().filter_map(|line| line.split(' ').next()).collect();
-            Some(Finding::with(
+        [warning] => Some(Finding::new(warning)),
+        _ => {
+            let names: Vec<_> =
+                warnings.iter().filter_map(|warning| warning.split(' ').next()).collect();
+            Some(Finding::with_details(
                 format!(
-                    "watch out: {} sources will back up a freshly made volume: {}",
-                    several.len(),
+                    "{} ReplicationSources will back up a brand-new (possibly empty) PVC: {}; \
+                     check the restores first",
+                    warnings.len(),
                     names.join(", ")
                 ),
-                several.to_vec(),
+                warnings,
             ))
         }
     }
 }
 
-fn fresh(source: &Source, chosen: &[ResolvedGuest], pvcs: &[Pvc]) -> Option<String> {
+fn new_volume_warning(
+    source: &Source,
+    selected: &[SelectedSource],
+    pvcs: &[Pvc],
+) -> Option<String> {
     let name = source.pvc.as_ref()?;
+    let object = &source.object;
     let pvc = pvcs
         .iter()
-        .find(|pvc| pvc.object.namespace == source.object.namespace && pvc.object.name == *name)?;
-    let back =
-        chosen.iter().find(|chosen| chosen.source.uid == source.uid).map(|chosen| &chosen.back);
+        .find(|pvc| pvc.object.namespace == object.namespace && pvc.object.name == *name)?;
+    let recreation = selected
+        .iter()
+        .find(|selected| selected.source.uid == source.uid)
+        .map(|selected| &selected.recreation);
     if pvc.terminating_since.is_some() {
-        let returns = matches!(back, Some(Return::WithOwner(_) | Return::Forced(_)));
-        return returns.then(|| {
-            let source = &source.object;
-            format!("{source} will back up a freshly made volume at once after it is re-created, if Git declares claim {name}, which is being deleted")
+        let is_recreated =
+            matches!(recreation, Some(Recreation::ByOwner(_) | Recreation::Forced(_)));
+        return is_recreated.then(|| {
+            format!(
+                "{object} will back up a brand-new (possibly empty) PVC as soon as it is \
+                 recreated, if Git declares PVC {name}, which is being deleted; check the restore \
+                 first"
+            )
         });
     }
     let is_awaited = is_pending(pvc) && pvc.waiting != Some(Waiting::ForFirstConsumer);
     let is_newer = match source.last_sync {
         Some(last) => pvc.created > last,
-        None => is_awaited || (back.is_some() && pvc.created > source.created),
+        None => is_awaited || (recreation.is_some() && pvc.created > source.created),
     };
-    let when = match (back, is_awaited) {
-        (Some(_), _) => "at once after it is re-created",
-        (None, true) => "as soon as its claim is bound",
-        (None, false) => "at its next synchronization",
+    let when = match (recreation, is_awaited) {
+        (Some(_), _) => "as soon as it is recreated",
+        (None, true) => "as soon as that is bound",
+        (None, false) => "at its next sync",
     };
-    let made = pvc.data_source.as_ref().map(|from| format!(" (from {from})")).unwrap_or_default();
-    is_newer.then(|| format!("{} will back up a freshly made volume{made} {when}: claim {name} is newer than its last backup", source.object))
+    let populated_from = pvc
+        .data_source
+        .as_ref()
+        .map(|from| format!(", populated from {from},"))
+        .unwrap_or_default();
+    is_newer.then(|| {
+        format!(
+            "{object} will back up a brand-new (possibly empty) PVC{populated_from} {when}: PVC \
+             {name} is newer than its last backup; check the restore first"
+        )
+    })
 }
 
 #[cfg(test)]
@@ -96,29 +123,33 @@ mod tests {
     use salve_sdk::query_replicationsources::Health;
 
     #[test]
-    fn only_real_data_that_would_be_lost_needs_consent() {
+    fn only_pvcs_whose_data_would_be_lost_require_consent() {
         let driver = samples::driver();
         let base = || samples::terminating("home-automation/zigbee2mqtt", 1, ReclaimPolicy::Delete);
-        for (pvc, needed, case) in [
+        for (pvc, requires_consent, case) in [
             (base(), true, "policy Delete"),
             (samples::terminating("a/b", 1, ReclaimPolicy::Retain), false, "policy Retain"),
             (Pvc { reclaim_policy: None, ..base() }, true, "unknown policy"),
             (Pvc { volume: None, ..base() }, false, "no volume yet"),
             (Pvc { terminating_since: None, ..base() }, false, "not being deleted"),
             (Pvc { owner: Some("ReplicationSource/x".into()), ..base() }, false, "a mover's clone"),
-            (Pvc { populates: Some("x".into()), ..base() }, false, "a populator's prime"),
+            (Pvc { populates: Some("x".into()), ..base() }, false, "a populator PVC"),
             (
                 Pvc { driver: Some("other".into()), storage_class: None, ..base() },
                 false,
                 "another driver",
             ),
         ] {
-            assert_eq!(completing(&[pvc], &driver).len(), usize::from(needed), "{case}");
+            assert_eq!(
+                completing_deletions(&[pvc], &driver).len(),
+                usize::from(requires_consent),
+                "{case}"
+            );
         }
     }
 
     #[test]
-    fn sources_of_freshly_made_volumes_are_named() {
+    fn sources_of_new_volumes_are_reported() {
         let source = Source {
             last_sync: Some(NOW - 5_000),
             ..samples::source("media/plex", 1, Health::Stuck)
@@ -128,20 +159,26 @@ mod tests {
         let new = Pvc { created: NOW - 1_000, ..old.clone() };
         let elsewhere = Pvc { object: samples::object("ai/plex"), ..new.clone() };
         let sources = [source.clone()];
-        assert!(fresh_volumes(&sources, &[], &[old, elsewhere]).is_empty());
-        assert!(
-            fresh_volumes(&sources, &[], std::slice::from_ref(&new))[0]
-                .contains("next synchronization")
+        assert!(new_volume_warnings(&sources, &[], &[old, elsewhere]).is_empty());
+        assert_eq!(
+            new_volume_warnings(&sources, &[], std::slice::from_ref(&new)),
+            ["media/plex will back up a brand-new (possibly empty) PVC at its next sync: PVC \
+                 plex is newer than its last backup; check the restore first"]
         );
-        let chosen =
-            [ResolvedGuest { source, reason: Reason::Stuck, owner: None, back: Return::Never }];
+        let selected = [SelectedSource {
+            source,
+            reason: Reason::Stuck,
+            owner: None,
+            recreation: Recreation::Never,
+        }];
         assert!(
-            fresh_volumes(&sources, &chosen, &[new])[0].contains("at once after it is re-created")
+            new_volume_warnings(&sources, &selected, &[new])[0]
+                .contains("as soon as it is recreated")
         );
     }
 
     #[test]
-    fn a_source_that_never_ran_is_named_where_its_claim_is_awaited_or_it_is_made_again() {
+    fn a_source_without_a_backup_is_reported_if_its_pvc_is_awaited_or_if_it_is_recreated() {
         let source = Source {
             last_sync: None,
             created: NOW - 9_000,
@@ -150,43 +187,61 @@ mod tests {
         let sources = [source.clone()];
         let bound =
             Pvc { created: NOW - 1_000, phase: Phase::Bound, ..samples::pending("media/plex", 2) };
-        assert!(fresh_volumes(&sources, &[], std::slice::from_ref(&bound)).is_empty(), "a new app");
+        let warnings = new_volume_warnings(&sources, &[], std::slice::from_ref(&bound));
+        assert!(warnings.is_empty(), "a new app");
         let awaited = Pvc {
             phase: Phase::Pending,
             data_source: Some("ReplicationDestination/plex-dst".into()),
             ..bound.clone()
         };
-        let told = fresh_volumes(&sources, &[], std::slice::from_ref(&awaited));
+        let warnings = new_volume_warnings(&sources, &[], std::slice::from_ref(&awaited));
         assert!(
-            told[0]
-                .contains("(from ReplicationDestination/plex-dst) as soon as its claim is bound"),
+            warnings[0].contains(
+                "PVC, populated from ReplicationDestination/plex-dst, as soon as that is bound"
+            ),
             "{}",
-            told[0]
+            warnings[0]
         );
         let idle = Pvc { waiting: Some(Waiting::ForFirstConsumer), ..awaited };
-        assert!(fresh_volumes(&sources, &[], &[idle]).is_empty(), "nobody uses it yet");
-        let chosen =
-            [ResolvedGuest { source, reason: Reason::Literal, owner: None, back: Return::Never }];
-        assert_eq!(fresh_volumes(&sources, &chosen, &[bound]).len(), 1);
+        assert!(new_volume_warnings(&sources, &[], &[idle]).is_empty(), "no pod uses it yet");
+        let selected = [SelectedSource {
+            source,
+            reason: Reason::ModeAll,
+            owner: None,
+            recreation: Recreation::Never,
+        }];
+        assert_eq!(new_volume_warnings(&sources, &selected, &[bound]).len(), 1);
     }
 
     #[test]
-    fn a_source_of_a_vanishing_claim_is_named_where_it_returns() {
+    fn a_source_of_a_terminating_pvc_is_reported_if_it_is_recreated() {
         let source = samples::source("media/plex", 1, Health::TerminatingSource);
-        let pvc = [samples::terminating("media/plex", 2, ReclaimPolicy::Retain)];
-        for (back, named) in
-            [(Return::WithOwner(samples::flux("media/plex")), true), (Return::Never, false)]
+        let pvcs = [samples::terminating("media/plex", 2, ReclaimPolicy::Retain)];
+        for (recreation, is_reported) in
+            [(Recreation::ByOwner(samples::flux("media/plex")), true), (Recreation::Never, false)]
         {
-            let chosen = [ResolvedGuest {
+            let selected = [SelectedSource {
                 source: source.clone(),
                 reason: Reason::TerminatingSource,
                 owner: None,
-                back,
+                recreation,
             }];
             assert_eq!(
-                fresh_volumes(std::slice::from_ref(&source), &chosen, &pvc).len(),
-                usize::from(named)
+                new_volume_warnings(std::slice::from_ref(&source), &selected, &pvcs).len(),
+                usize::from(is_reported)
             );
         }
+    }
+
+    #[test]
+    fn several_new_volumes_are_one_finding_with_their_names() {
+        let warnings = ["media/plex will ...".to_owned(), "ai/ollama will ...".to_owned()];
+        let finding = new_volume_finding(&warnings).expect("a finding");
+        assert_eq!(
+            finding.text,
+            "2 ReplicationSources will back up a brand-new (possibly empty) PVC: media/plex, \
+             ai/ollama; check the restores first"
+        );
+        assert_eq!(finding.details, warnings);
     }
 }

@@ -1,10 +1,10 @@
-//! Waiting for a condition, never longer than a bound, by the run's own clock.
+//! Waiting for a condition until a timeout or the run's deadline, by the run's clock.
 
 use salve_sdk::Error;
 
 use crate::host::run;
 
-/// How long the whole run may still take.
+/// When the run has to be finished, in milliseconds since the epoch.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline(u64);
 
@@ -14,41 +14,41 @@ impl Deadline {
         Self(run::deadline())
     }
 
-    /// Whether it has passed.
-    pub fn is_over(self) -> bool {
+    pub fn has_passed(self) -> bool {
         run::now() >= self.0
     }
 
-    /// The end of a wait of at most `bound`.
-    pub fn within(self, bound: u64) -> u64 {
-        // mutant waits-exceed-deadline: self.0.min(run::now().saturating_add(bound)) ~>
-        //     run::now().saturating_add(bound)
-        self.0.min(run::now().saturating_add(bound))
+    /// Returns when a wait that starts now and takes at most `timeout_ms` has to end, in
+    /// milliseconds since the epoch.
+    pub fn limit(self, timeout_ms: u64) -> u64 {
+        // mutant waits-exceed-deadline: self.0.min(run::now().saturating_add(timeout_ms)) ~>
+        //     run::now().saturating_add(timeout_ms)
+        self.0.min(run::now().saturating_add(timeout_ms))
     }
 
-    /// Whole seconds left of a wait of at most `bound`.
-    pub fn seconds(self, bound: u64) -> u32 {
-        let left = self.within(bound).saturating_sub(run::now()) / 1_000;
-        u32::try_from(left).unwrap_or(u32::MAX)
+    /// Returns how long a wait of at most `timeout_ms` may take, in whole seconds.
+    pub fn limit_seconds(self, timeout_ms: u64) -> u32 {
+        let remaining = self.limit(timeout_ms).saturating_sub(run::now()) / 1_000;
+        u32::try_from(remaining).unwrap_or(u32::MAX)
     }
 }
 
-/// Asks until `done` says yes, every `pause` milliseconds and at most `bound`. Says whether it did.
-pub fn until(
+/// Polls `condition` every `interval_ms` for at most `timeout_ms`. Returns whether it became true.
+pub fn wait_until(
     deadline: Deadline,
-    bound: u64,
-    pause: u64,
-    mut done: impl FnMut() -> Result<bool, Error>,
+    timeout_ms: u64,
+    interval_ms: u64,
+    mut condition: impl FnMut() -> Result<bool, Error>,
 ) -> Result<bool, Error> {
-    let end = deadline.within(bound);
+    let end = deadline.limit(timeout_ms);
     loop {
-        if done()? {
+        if condition()? {
             return Ok(true);
         }
         let now = run::now();
         if now >= end {
             return Ok(false);
         }
-        run::sleep(pause.min(end - now));
+        run::sleep(interval_ms.min(end - now));
     }
 }

@@ -1,187 +1,241 @@
-//! The answer to "is it this incident?", from what was seen.
+//! The diagnosis, from an observation.
 
+use std::collections::BTreeSet;
+
+use salve_sdk::format::{age, count};
+use salve_sdk::query_pvcs::Pvc;
 use salve_sdk::query_replicationsources::{Health, Source};
 use salve_sdk::report::{Diagnosis, Finding, State};
-use salve_sdk::wording::{age, count};
 
-use crate::evidence::{Evidence, Seen, is_of, is_pending, ownerless, weigh};
-use crate::lock::Key;
-use crate::lookalikes;
+use crate::evidence::{
+    Evidence, Observation, assess, is_pending, populates, unmatched_keys, uses_driver,
+};
+use crate::lock::LockKey;
+use crate::similar_problems;
 
-/// Judges what was seen. `gap` is how far apart two samples of a key must be.
-pub fn judge(seen: &Seen, gap: u64) -> (Diagnosis, Evidence) {
-    let evidence = weigh(seen, gap);
-    let mut diagnosis = answer(seen, &evidence);
-    diagnosis.evidence_for = evidence_for(seen, &evidence);
-    diagnosis.evidence_against = evidence_against(seen, &evidence);
-    diagnosis.ruled_out.extend(lookalikes::of_driver(seen));
-    diagnosis.ruled_out.extend(lookalikes::of_claims(seen, &evidence));
+/// Diagnoses the cluster. `sample_interval_ms` is how long a lock without a Pending PVC must
+/// persist.
+pub fn diagnose(observation: &Observation, sample_interval_ms: u64) -> (Diagnosis, Evidence) {
+    let evidence = assess(observation, sample_interval_ms);
+    let mut diagnosis = classify(observation, &evidence);
+    diagnosis.evidence_for = evidence_for(observation, &evidence);
+    diagnosis.evidence_against = evidence_against(observation, &evidence);
+    diagnosis.ruled_out.extend(similar_problems::driver_problems(observation));
+    diagnosis.ruled_out.extend(similar_problems::pending_pvcs(observation, &evidence));
     (diagnosis, evidence)
 }
 
-fn answer(seen: &Seen, evidence: &Evidence) -> Diagnosis {
-    if let Some(obstacle) = lookalikes::forbids(seen) {
-        let mut diagnosis = Diagnosis::new(State::DifferentProblem, obstacle.text.clone());
-        diagnosis.ruled_out.push(obstacle);
+fn classify(observation: &Observation, evidence: &Evidence) -> Diagnosis {
+    if let Some(problem) = similar_problems::blocking_problem(observation) {
+        let mut diagnosis = Diagnosis::new(State::DifferentProblem, problem.text.clone());
+        diagnosis.ruled_out.push(problem);
         return diagnosis;
     }
-    if evidence.suffices() {
+    if evidence.is_sufficient() {
         return Diagnosis::new(
             State::Incident,
-            format!("CSI operation locks on {}", seen.driver.name),
+            format!("CSI operation locks on {}", observation.driver.name),
         );
     }
-    let waiting = seen.pvcs.iter().any(|pvc| is_pending(pvc) && lookalikes::is_trouble(pvc));
-    if waiting {
+    let has_stuck_pvc =
+        observation.pvcs.iter().any(|pvc| is_pending(pvc) && similar_problems::is_problem(pvc));
+    if has_stuck_pvc {
         return Diagnosis::new(
             State::DifferentProblem,
-            "claims are Pending, but no operation lock is logged",
+            "PVCs are Pending, but no operation lock is logged",
         );
     }
-    if !lookalikes::of_driver(seen).is_empty() {
+    if !similar_problems::driver_problems(observation).is_empty() {
         return Diagnosis::new(
             State::DifferentProblem,
-            "the driver has a trouble, but no operation lock is logged",
+            "the driver has a problem, but no operation lock is logged",
         );
     }
-    let orphans = of_health(seen, Health::Orphan).len();
+    let orphans = sources_with(observation, Health::Orphan).len();
     Diagnosis::new(
         State::Healthy,
         match orphans {
-            0 => "no claim waits, and no operation lock is logged".to_owned(),
-            some => format!(
-                "no claim waits, and no operation lock is logged; {} without a claim could bring it about",
-                count(some, "ReplicationSource")
+            0 => "no PVC is stuck, and no operation lock is logged".to_owned(),
+            _ => format!(
+                "no PVC is stuck, and no operation lock is logged; {} without a PVC could cause \
+                 locks",
+                count(orphans, "ReplicationSource")
             ),
         },
     )
 }
 
-fn evidence_for(seen: &Seen, evidence: &Evidence) -> Vec<Finding> {
-    let mut found = Vec::new();
-    let pending = seen.pvcs.iter().filter(|pvc| is_pending(pvc)).count();
-    let waiting = evidence.locked.len() + evidence.behind.len();
-    if waiting > 0 {
-        let local = evidence.locked.iter().map(|pvc| format!("{}: pvc-{}", pvc.object, pvc.uid));
-        let behind = evidence
-            .behind
-            .iter()
-            .map(|pvc| format!("{}: waits for a claim that stands for it", pvc.object));
-        let verb = if waiting == 1 { "waits" } else { "wait" };
-        found.push(Finding::with(
-            format!(
-                "{waiting} of {} {verb} on a lock that their driver logs now",
-                count(pending, "Pending claim")
-            ),
-            local.chain(behind),
-        ));
-    }
-    found.extend(keys(seen));
-    for (health, [one, many], what) in [
-        (Health::Orphan, ["backs up", "back up"], "a claim that no longer exists"),
-        (Health::TerminatingSource, ["backs up", "back up"], "a claim that is being deleted"),
-        (Health::Stuck, ["has been", "have been"], "synchronizing for far longer than ever"),
+fn evidence_for(observation: &Observation, evidence: &Evidence) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    findings.extend(waiting_pvcs(observation, evidence));
+    findings.extend(logged_locks(observation));
+    for (health, one, many) in [
+        (
+            Health::Orphan,
+            "backs up a PVC that no longer exists",
+            "back up a PVC that no longer exists",
+        ),
+        (
+            Health::TerminatingSource,
+            "backs up a PVC that is being deleted",
+            "back up a PVC that is being deleted",
+        ),
+        (
+            Health::Stuck,
+            "has a sync that has been running much longer than any previous one",
+            "have a sync that has been running much longer than any previous one",
+        ),
     ] {
-        let sources = of_health(seen, health);
+        let sources = sources_with(observation, health);
         if !sources.is_empty() {
-            let verb = if sources.len() == 1 { one } else { many };
-            found.push(of_sources(&sources, &format!("{verb} {what}"), seen.now));
+            let predicate = if sources.len() == 1 { one } else { many };
+            findings.push(source_finding(&sources, predicate, observation.now));
         }
     }
-    found
+    findings
 }
 
-fn keys(seen: &Seen) -> Option<Finding> {
-    let sightings = &seen.log.sightings.0;
+fn waiting_pvcs(observation: &Observation, evidence: &Evidence) -> Option<Finding> {
+    let waiting = evidence.locked.len() + evidence.dependent.len();
+    if waiting == 0 {
+        return None;
+    }
+    let pending = observation.pvcs.iter().filter(|pvc| is_pending(pvc)).count();
+    let locked = evidence.locked.iter().map(|pvc| format!("{}: pvc-{}", pvc.object, pvc.uid));
+    let dependent = evidence.dependent.iter().map(|pvc| {
+        format!("{}: waits for its VolSync populator PVC{}", pvc.object, populator(pvc, evidence))
+    });
+    let verb = if waiting == 1 { "waits" } else { "wait" };
+    Some(Finding::with_details(
+        format!(
+            "{waiting} of {} {verb} for a lock that the driver is logging now",
+            count(pending, "Pending PVC")
+        ),
+        locked.chain(dependent),
+    ))
+}
+
+fn populator(pvc: &Pvc, evidence: &Evidence) -> String {
+    let child = evidence.locked.iter().find(|child| populates(child, pvc));
+    child.map(|child| format!(" ({})", child.object.name)).unwrap_or_default()
+}
+
+fn logged_locks(observation: &Observation) -> Option<Finding> {
+    let sightings = &observation.log.sightings.0;
+    let now = observation.now;
     let oldest = sightings.values().map(|sighting| sighting.first).min()?;
     let newest = sightings.values().map(|sighting| sighting.last).max()?;
-    let pods = sightings
-        .values()
-        .flat_map(|sighting| &sighting.pods)
-        .collect::<std::collections::BTreeSet<_>>();
-    Some(Finding::with(
+    let pods: BTreeSet<&String> = sightings.values().flat_map(|sighting| &sighting.pods).collect();
+    let locked = match sightings.len() {
+        1 => "1 volume/snapshot".to_owned(),
+        many => format!("{many} volumes/snapshots"),
+    };
+    Some(Finding::with_details(
         format!(
-            "{} in {} of {}, oldest {}, newest {} ago",
-            count(sightings.len(), "lock key"),
+            "{locked} locked ({} of {}), first logged {} ago, last logged {} ago",
             pods.len(),
-            count(seen.log.pods.len(), "controller pod"),
-            age(oldest, seen.now),
-            age(newest, seen.now),
+            count(observation.log.pods.len(), "CSI controller pod"),
+            age(oldest, now),
+            age(newest, now),
         ),
         sightings.iter().map(|(key, sighting)| {
-            format!("{key}: {}, newest {} ago", bearer(key, seen), age(sighting.last, seen.now))
+            format!(
+                "{key}: {}, last logged {} ago",
+                locked_object(key, observation),
+                age(sighting.last, now)
+            )
         }),
     ))
 }
 
-/// Whose key it is.
-pub fn bearer(key: &Key, seen: &Seen) -> String {
-    let found = match key {
-        Key::Pvc(uid) => {
-            seen.pvcs.iter().find(|pvc| pvc.uid == *uid).map(|pvc| format!("claim {}", pvc.object))
+/// Describes the object to which a key belongs.
+fn locked_object(key: &LockKey, observation: &Observation) -> String {
+    let object = match key {
+        LockKey::Pvc(uid) => {
+            let pvc = observation.pvcs.iter().find(|pvc| pvc.uid == *uid);
+            pvc.map(|pvc| format!("PVC {}", pvc.object))
         }
-        Key::Snapshot(uid) => {
-            let snapshot = seen.snapshots.iter().find(|snapshot| snapshot.uid == *uid);
+        LockKey::Snapshot(uid) => {
+            let snapshot = observation.snapshots.iter().find(|snapshot| snapshot.uid == *uid);
             snapshot.map(|snapshot| format!("VolumeSnapshot {}", snapshot.object))
         }
-        Key::Handle(_) => return "a volume or snapshot by its handle".into(),
+        LockKey::Handle(_) => return "existing volume or snapshot, by CSI handle".into(),
     };
-    found.unwrap_or_else(|| "nothing of the listed namespaces".into())
+    object.unwrap_or_else(|| "not found in the searched namespaces".into())
 }
 
-fn of_sources(sources: &[&Source], what: &str, now: u64) -> Finding {
-    let told = |source: &Source| match source.last_sync {
+fn source_finding(sources: &[&Source], predicate: &str, now: u64) -> Finding {
+    let last_backup = |source: &Source| match source.last_sync {
         Some(last) => format!("{}, last backup {} ago", source.object, age(last, now)),
         None => format!("{}, never backed up", source.object),
     };
-    let oldest =
-        sources.iter().min_by_key(|source| source.last_sync.unwrap_or(0)).expect("there is one");
-    Finding::with(
-        format!("{} {what} (oldest: {})", count(sources.len(), "ReplicationSource"), told(oldest)),
-        sources.iter().map(|source| told(source)),
+    let oldest = sources
+        .iter()
+        .min_by_key(|source| source.last_sync.unwrap_or(0))
+        .expect("the caller checks that there is one");
+    Finding::with_details(
+        format!(
+            "{} {predicate} (oldest: {})",
+            count(sources.len(), "ReplicationSource"),
+            last_backup(oldest)
+        ),
+        sources.iter().map(|source| last_backup(source)),
     )
 }
 
-fn of_health(seen: &Seen, health: Health) -> Vec<&Source> {
-    seen.sources.iter().flatten().filter(|source| source.health == health).collect()
+fn sources_with(observation: &Observation, health: Health) -> Vec<&Source> {
+    observation.sources.iter().flatten().filter(|source| source.health == health).collect()
 }
 
-fn evidence_against(seen: &Seen, evidence: &Evidence) -> Vec<Finding> {
-    let mut found: Vec<Finding> = seen.remarks.iter().map(Finding::new).collect();
-    if !seen.log.unreadable.is_empty() {
-        found.push(Finding::with(
-            format!(
-                "the log of {} could not be read",
-                count(seen.log.unreadable.len(), "controller pod")
-            ),
-            &seen.log.unreadable,
+fn evidence_against(observation: &Observation, evidence: &Evidence) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = observation.warnings.iter().map(Finding::new).collect();
+    let unreadable = &observation.log.unreadable;
+    if !unreadable.is_empty() {
+        findings.push(Finding::with_details(
+            format!("failed to read the log of {}", count(unreadable.len(), "CSI controller pod")),
+            unreadable,
         ));
     }
-    if let Some(ceph) = seen.driver.ceph.as_ref().filter(|ceph| ceph.status == "HEALTH_WARN") {
-        found.push(Finding::with(
-            "Ceph is in HEALTH_WARN: where it is slow, locks are its symptom and may return",
+    let ceph = observation.driver.ceph.as_ref();
+    if let Some(ceph) = ceph.filter(|ceph| ceph.status == "HEALTH_WARN") {
+        findings.push(Finding::with_details(
+            "Ceph is in HEALTH_WARN: slow Ceph causes these locks; they may come back until it is \
+             healthy",
             &ceph.messages,
         ));
     }
-    if !evidence.suffices() && !evidence.passing.is_empty() {
-        found.push(Finding::with(
-            format!("{} seen, but not for long enough", count(evidence.passing.len(), "lock key")),
-            evidence.passing.iter().map(ToString::to_string),
+    if !evidence.is_sufficient() && !evidence.unconfirmed.is_empty() {
+        findings.push(Finding::with_details(
+            format!(
+                "{} logged, but not for long enough",
+                count(evidence.unconfirmed.len(), "lock key")
+            ),
+            evidence.unconfirmed.iter().map(ToString::to_string),
         ));
     }
-    let pending_of_driver =
-        seen.pvcs.iter().filter(|pvc| is_pending(pvc) && is_of(pvc, &seen.driver)).count();
-    if evidence.suffices() && pending_of_driver == 0 {
-        found.push(Finding::new("no claim of the listed namespaces waits for this driver"));
+    let has_pending_pvc =
+        observation.pvcs.iter().any(|pvc| is_pending(pvc) && uses_driver(pvc, &observation.driver));
+    if evidence.is_sufficient() && !has_pending_pvc {
+        findings.push(Finding::new("no PVC in the searched namespaces waits for this driver"));
     }
-    let strangers = ownerless(seen);
-    if !strangers.is_empty() {
-        found.push(Finding::with(
-            format!("{} named after nothing in the listed namespaces: it belongs to another namespace, or to nobody", count(strangers.len(), "lock key")),
-            strangers.iter().map(ToString::to_string),
+    let unmatched = unmatched_keys(observation);
+    if !unmatched.is_empty() {
+        findings.push(Finding::with_details(
+            match unmatched.len() {
+                1 => {
+                    "1 lock key matches no PVC or snapshot in the searched namespaces: it belongs \
+                      to another namespace, or is a leftover"
+                        .to_owned()
+                }
+                many => format!(
+                    "{many} lock keys match no PVC or snapshot in the searched namespaces: they \
+                     belong to another namespace, or are leftovers"
+                ),
+            },
+            unmatched.iter().map(ToString::to_string),
         ));
     }
-    found
+    findings
 }
 
 #[cfg(test)]
@@ -190,77 +244,115 @@ mod tests {
     use crate::samples::{self, NOW};
     use salve_sdk::query_pvcs::Waiting;
 
-    fn locked() -> Seen {
-        let mut seen = samples::seen();
-        seen.pvcs = vec![samples::pending("media/plex", 1), samples::pending("media/other", 2)];
-        seen.pvcs[1].waiting = Some(Waiting::ForFirstConsumer);
-        seen.sources = Some(vec![samples::source("media/sonarr", 3, Health::Orphan)]);
-        seen.log.sightings.add("a", NOW - 11_520_000, &samples::claim_line(1));
-        seen.log.sightings.add("b", NOW - 8_000, &samples::claim_line(1));
-        seen
+    fn locked() -> Observation {
+        let mut observation = samples::observation();
+        observation.pvcs =
+            vec![samples::pending("media/plex", 1), samples::pending("media/other", 2)];
+        observation.pvcs[1].waiting = Some(Waiting::ForFirstConsumer);
+        observation.sources = Some(vec![samples::source("media/sonarr", 3, Health::Orphan)]);
+        observation.log.sightings.add("a", NOW - 11_520_000, &samples::pvc_lock_line(1));
+        observation.log.sightings.add("b", NOW - 8_000, &samples::pvc_lock_line(1));
+        observation
+    }
+
+    fn texts(findings: &[Finding]) -> Vec<&str> {
+        findings.iter().map(|finding| finding.text.as_str()).collect()
     }
 
     #[test]
-    fn the_incident_is_told_with_its_evidence() {
-        let (diagnosis, _) = judge(&locked(), 180_000);
+    fn the_incident_is_reported_with_its_evidence() {
+        let (diagnosis, _) = diagnose(&locked(), 180_000);
         assert_eq!(diagnosis.state, State::Incident);
         assert_eq!(diagnosis.summary, "CSI operation locks on rook-ceph.rbd.csi.ceph.com");
-        let texts: Vec<&str> =
-            diagnosis.evidence_for.iter().map(|finding| finding.text.as_str()).collect();
         assert_eq!(
-            texts,
+            texts(&diagnosis.evidence_for),
             [
-                "1 of 2 Pending claims waits on a lock that their driver logs now",
-                "1 lock key in 2 of 2 controller pods, oldest 3 h 12 min, newest 8 s ago",
-                "1 ReplicationSource backs up a claim that no longer exists (oldest: media/sonarr, last backup 24 h ago)",
+                "1 of 2 Pending PVCs waits for a lock that the driver is logging now",
+                "1 volume/snapshot locked (2 of 2 CSI controller pods), first logged 3 h 12 min \
+                 ago, last logged 8 s ago",
+                "1 ReplicationSource backs up a PVC that no longer exists (oldest: media/sonarr, \
+                 last backup 24 h ago)",
             ]
         );
-        assert_eq!(diagnosis.ruled_out[0].text, "media/other waits for its first consumer: normal");
+        assert_eq!(diagnosis.ruled_out[0].text, "media/other: WaitForFirstConsumer (expected)");
     }
 
     #[test]
-    fn ceph_in_error_is_not_this_incident_though_locks_are_logged() {
-        let mut seen = locked();
-        seen.driver.ceph.as_mut().expect("there").status = "HEALTH_ERR".into();
-        let (diagnosis, evidence) = judge(&seen, 180_000);
-        assert!(evidence.suffices());
+    fn several_objects_are_reported_in_the_plural() {
+        let mut observation = locked();
+        let mut child = samples::pending("media/vs-prime-5", 5);
+        child.populates = Some("other".into());
+        observation.pvcs[1].waiting = None;
+        observation.pvcs.push(child);
+        observation.sources.get_or_insert_default().extend([
+            samples::source("media/a", 6, Health::Stuck),
+            samples::source("media/b", 7, Health::Stuck),
+        ]);
+        for number in [5, 666, 667] {
+            observation.log.sightings.add("a", NOW - 8_000, &samples::pvc_lock_line(number));
+        }
+        let (diagnosis, _) = diagnose(&observation, 180_000);
+        let found = &diagnosis.evidence_for;
+        assert_eq!(
+            found[0].text,
+            "3 of 3 Pending PVCs wait for a lock that the driver is logging now"
+        );
+        assert_eq!(
+            found[0].details[2],
+            "media/other: waits for its VolSync populator PVC (vs-prime-5)"
+        );
+        assert!(
+            found[1].text.starts_with("4 volumes/snapshots locked (2 of 2 CSI controller pods)")
+        );
+        assert!(
+            found[3].text.starts_with("2 ReplicationSources have a sync that has been running")
+        );
+        assert!(texts(&diagnosis.evidence_against)[0].starts_with("2 lock keys match no PVC"));
+    }
+
+    #[test]
+    fn ceph_in_error_is_a_different_problem_even_if_locks_are_logged() {
+        let mut observation = locked();
+        observation.driver.ceph.as_mut().expect("a CephCluster").status = "HEALTH_ERR".into();
+        let (diagnosis, evidence) = diagnose(&observation, 180_000);
+        assert!(evidence.is_sufficient());
         assert_eq!(diagnosis.state, State::DifferentProblem);
         assert!(diagnosis.ruled_out[0].text.contains("HEALTH_ERR"));
     }
 
     #[test]
-    fn pending_claims_without_a_lock_are_something_else() {
-        let mut seen = samples::seen();
-        seen.pvcs = vec![samples::pending("media/plex", 1)];
-        let (diagnosis, _) = judge(&seen, 180_000);
+    fn pending_pvcs_without_a_lock_are_a_different_problem() {
+        let mut observation = samples::observation();
+        observation.pvcs = vec![samples::pending("media/plex", 1)];
+        let (diagnosis, _) = diagnose(&observation, 180_000);
         assert_eq!(diagnosis.state, State::DifferentProblem);
-        assert_eq!(diagnosis.summary, "claims are Pending, but no operation lock is logged");
+        assert_eq!(diagnosis.summary, "PVCs are Pending, but no operation lock is logged");
         assert!(!diagnosis.ruled_out.is_empty());
     }
 
     #[test]
-    fn a_cluster_where_nothing_waits_is_healthy() {
-        let mut seen = samples::seen();
-        seen.pvcs = vec![samples::pending("security/authelia", 1)];
-        seen.pvcs[0].waiting = Some(Waiting::ForFirstConsumer);
-        assert_eq!(judge(&seen, 180_000).0.state, State::Healthy);
+    fn a_cluster_whose_pvcs_wait_only_for_a_consumer_is_healthy() {
+        let mut observation = samples::observation();
+        observation.pvcs = vec![samples::pending("security/authelia", 1)];
+        observation.pvcs[0].waiting = Some(Waiting::ForFirstConsumer);
+        assert_eq!(diagnose(&observation, 180_000).0.state, State::Healthy);
     }
 
     #[test]
     fn an_idle_orphan_is_mentioned_on_a_healthy_cluster() {
-        let mut seen = samples::seen();
-        seen.sources = Some(vec![samples::source("media/sonarr", 3, Health::Orphan)]);
-        let (diagnosis, _) = judge(&seen, 180_000);
+        let mut observation = samples::observation();
+        observation.sources = Some(vec![samples::source("media/sonarr", 3, Health::Orphan)]);
+        let (diagnosis, _) = diagnose(&observation, 180_000);
         assert_eq!(diagnosis.state, State::Healthy);
-        assert!(diagnosis.summary.contains("1 ReplicationSource without a claim"));
+        assert!(diagnosis.summary.contains("1 ReplicationSource without a PVC"));
     }
 
     #[test]
-    fn a_missing_snapshotter_is_what_it_is_instead() {
-        let mut seen = samples::seen();
-        seen.driver.controller.as_mut().expect("there").snapshotter = false;
-        seen.snapshots = vec![samples::snapshot("media/s", 5, 6)];
-        let (diagnosis, _) = judge(&seen, 180_000);
+    fn a_missing_snapshotter_is_a_different_problem() {
+        let mut observation = samples::observation();
+        observation.driver.controller.as_mut().expect("a controller").snapshotter = false;
+        observation.snapshots = vec![samples::snapshot("media/s", 5, 6)];
+        let (diagnosis, _) = diagnose(&observation, 180_000);
         assert_eq!(diagnosis.state, State::DifferentProblem);
         assert!(diagnosis.ruled_out[0].text.contains("no csi-snapshotter"));
     }

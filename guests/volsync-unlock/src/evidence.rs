@@ -1,4 +1,4 @@
-//! What was seen, and whether it is enough. Knows nothing of how it was looked for.
+//! What was observed, and whether it is sufficient evidence. Makes no calls.
 
 use std::collections::BTreeSet;
 
@@ -6,72 +6,66 @@ use salve_sdk::query_drivers::Driver;
 use salve_sdk::query_pvcs::{Phase, Pvc, Snapshot};
 use salve_sdk::query_replicationsources::{Destination, Source};
 
-use crate::lock::{Key, Sightings};
+use crate::lock::{LockKey, Sightings};
 
-/// A key that was last seen longer ago than this has been let go: the sidecars ask again at least every 5 min.
-const FRESH: u64 = 15 * 60 * 1_000;
+/// A lock that was not logged for this long has been released: the sidecars retry at least every
+/// 5 min.
+const MAX_AGE_MS: u64 = 15 * 60 * 1_000;
 
-/// All that one look at the cluster brought.
+/// The state of the cluster, read once.
 #[derive(Clone, Debug)]
-pub struct Seen {
-    /// When, by the cluster's clock.
+pub struct Observation {
+    /// When it was read, in milliseconds since the epoch.
     pub now: u64,
-    /// The namespaces looked at.
+    /// The namespaces that were searched.
     pub namespaces: Vec<String>,
-    /// What is listed but not there.
-    pub remarks: Vec<String>,
-    /// The driver and its controller.
+    /// Configured namespaces that could not be searched, one sentence each.
+    pub warnings: Vec<String>,
     pub driver: Driver,
-    /// Claims of the namespaces.
     pub pvcs: Vec<Pvc>,
-    /// Snapshots of the namespaces.
     pub snapshots: Vec<Snapshot>,
-    /// Sources of the namespaces. None: the cluster has no VolSync.
+    /// `None` if the cluster does not serve ReplicationSources.
     pub sources: Option<Vec<Source>>,
-    /// Destinations of the namespaces.
     pub destinations: Vec<Destination>,
-    /// What the controller's log says.
-    pub log: Log,
+    pub log: ControllerLog,
 }
 
-/// What the controller's log says.
+/// What the driver's controller logged.
 #[derive(Clone, Debug, Default)]
-pub struct Log {
-    /// Lock keys.
+pub struct ControllerLog {
     pub sightings: Sightings,
-    /// The pods that were read.
+    /// The pods whose logs were read.
     pub pods: BTreeSet<String>,
-    /// Pods that could not be read, with the reason.
+    /// Pods whose logs could not be read, with the reason.
     pub unreadable: BTreeSet<String>,
 }
 
-/// What speaks for the incident.
+/// What indicates the incident.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Evidence {
-    /// Pending claims whose own key is in the log. One is enough at once.
+    /// Pending PVCs whose own key is in the log. One is sufficient.
     pub locked: Vec<Pvc>,
-    /// Pending claims that wait for one of those.
-    pub behind: Vec<Pvc>,
-    /// Keys seen long enough apart, and lately.
-    pub lasting: Vec<Key>,
-    /// Keys seen once, or too close together so far.
-    pub passing: Vec<Key>,
+    /// Pending PVCs that wait for one of those.
+    pub dependent: Vec<Pvc>,
+    /// Keys that were logged over a sufficient time, and recently.
+    pub confirmed: Vec<LockKey>,
+    /// Keys that were logged recently, but not over a sufficient time yet.
+    pub unconfirmed: Vec<LockKey>,
 }
 
 impl Evidence {
-    /// Whether it is enough.
-    pub fn suffices(&self) -> bool {
-        !self.locked.is_empty() || !self.lasting.is_empty()
+    pub fn is_sufficient(&self) -> bool {
+        !self.locked.is_empty() || !self.confirmed.is_empty()
     }
 }
 
-/// Whether this claim is the driver's.
-pub fn is_of(pvc: &Pvc, driver: &Driver) -> bool {
+/// Returns whether the driver provisions this PVC.
+pub fn uses_driver(pvc: &Pvc, driver: &Driver) -> bool {
     pvc.driver.as_deref() == Some(&driver.name)
         || pvc.storage_class.as_ref().is_some_and(|class| driver.storage_classes.contains(class))
 }
 
-/// Whether this claim waits for a volume.
+/// Returns whether the PVC waits for a volume. A PVC that is being deleted does not.
 pub fn is_pending(pvc: &Pvc) -> bool {
     match pvc.phase {
         Phase::Pending => pvc.terminating_since.is_none(),
@@ -79,50 +73,53 @@ pub fn is_pending(pvc: &Pvc) -> bool {
     }
 }
 
-/// Weighs what the log says of the claims. `gap` is how far apart two samples must be.
-pub fn weigh(seen: &Seen, gap: u64) -> Evidence {
-    let pending: Vec<&Pvc> =
-        seen.pvcs.iter().filter(|pvc| is_pending(pvc) && is_of(pvc, &seen.driver)).collect();
-    let locked: Vec<Pvc> = pending
-        .iter()
-        .filter(|pvc| seen.log.sightings.locks_claim(&pvc.uid))
-        .map(|pvc| (*pvc).clone())
-        .collect();
-    let stood_for = |pvc: &Pvc| {
-        locked.iter().any(|child| {
-            child.object.namespace == pvc.object.namespace
-                && child.populates.as_deref() == Some(&pvc.object.name)
-        })
-    };
-    let behind = seen
+/// Matches the logged keys with the PVCs. A key without a Pending PVC is confirmed if its oldest
+/// and its newest log line are at least `sample_interval_ms` apart.
+pub fn assess(observation: &Observation, sample_interval_ms: u64) -> Evidence {
+    let locked: Vec<Pvc> = observation
         .pvcs
         .iter()
-        .filter(|pvc| is_pending(pvc) && !locked.contains(pvc) && stood_for(pvc))
+        .filter(|pvc| is_pending(pvc) && uses_driver(pvc, &observation.driver))
+        .filter(|pvc| observation.log.sightings.contains_pvc(&pvc.uid))
         .cloned()
         .collect();
-    let (mut lasting, mut passing) = (Vec::new(), Vec::new());
-    for (key, sighting) in &seen.log.sightings.0 {
-        let apart = sighting.last.saturating_sub(sighting.first);
-        let lately = seen.now.saturating_sub(sighting.last) <= FRESH;
-        // Two lines of one rejection are a moment apart: they are one sample even where no gap is asked for.
-        if lately && apart >= gap.max(1_000) {
-            lasting.push(key.clone());
-        } else if lately {
-            passing.push(key.clone());
+    let waits_for_locked = |pvc: &Pvc| locked.iter().any(|child| populates(child, pvc));
+    let dependent = observation
+        .pvcs
+        .iter()
+        .filter(|pvc| is_pending(pvc) && !locked.contains(pvc) && waits_for_locked(pvc))
+        .cloned()
+        .collect();
+    let (mut confirmed, mut unconfirmed) = (Vec::new(), Vec::new());
+    for (key, sighting) in &observation.log.sightings.0 {
+        let span_ms = sighting.last.saturating_sub(sighting.first);
+        let is_recent = observation.now.saturating_sub(sighting.last) <= MAX_AGE_MS;
+        // One rejection can be logged twice within a moment. That is one sample, even if no
+        // interval is required.
+        if is_recent && span_ms >= sample_interval_ms.max(1_000) {
+            confirmed.push(key.clone());
+        } else if is_recent {
+            unconfirmed.push(key.clone());
         }
     }
-    Evidence { locked, behind, lasting, passing }
+    Evidence { locked, dependent, confirmed, unconfirmed }
 }
 
-/// Keys that belong to no claim and no snapshot that we see, though they are named after one: they belong to
-/// another namespace, or to nobody, and then what the driver made for them is leaked.
-pub fn ownerless(seen: &Seen) -> Vec<&Key> {
-    let known = |key: &Key| match key {
-        Key::Pvc(uid) => seen.pvcs.iter().any(|pvc| pvc.uid == *uid),
-        Key::Snapshot(uid) => seen.snapshots.iter().any(|snapshot| snapshot.uid == *uid),
-        Key::Handle(_) => true,
+/// Returns whether `child` is the temporary PVC from which VolSync populates `pvc`.
+pub fn populates(child: &Pvc, pvc: &Pvc) -> bool {
+    child.object.namespace == pvc.object.namespace
+        && child.populates.as_deref() == Some(&pvc.object.name)
+}
+
+/// Returns keys whose name refers to a PVC or VolumeSnapshot that was not observed. It is in
+/// another namespace, or it no longer exists and what the driver created for it is leaked.
+pub fn unmatched_keys(observation: &Observation) -> Vec<&LockKey> {
+    let is_known = |key: &LockKey| match key {
+        LockKey::Pvc(uid) => observation.pvcs.iter().any(|pvc| pvc.uid == *uid),
+        LockKey::Snapshot(uid) => observation.snapshots.iter().any(|snapshot| snapshot.uid == *uid),
+        LockKey::Handle(_) => true,
     };
-    seen.log.sightings.0.keys().filter(|key| !known(key)).collect()
+    observation.log.sightings.0.keys().filter(|key| !is_known(key)).collect()
 }
 
 #[cfg(test)]
@@ -133,70 +130,74 @@ mod tests {
     const NOW: u64 = samples::NOW;
 
     #[test]
-    fn a_pending_claim_with_its_key_in_the_log_is_enough_at_once() {
-        let mut seen = samples::seen();
-        seen.pvcs = vec![samples::pending("selfhosted/cache", 21)];
-        seen.log.sightings.add("a", NOW - 1_000, &samples::claim_line(21));
-        let evidence = weigh(&seen, 180_000);
+    fn a_pending_pvc_with_its_key_in_the_log_is_sufficient_at_once() {
+        let mut observation = samples::observation();
+        observation.pvcs = vec![samples::pending("selfhosted/cache", 21)];
+        observation.log.sightings.add("a", NOW - 1_000, &samples::pvc_lock_line(21));
+        let evidence = assess(&observation, 180_000);
         assert_eq!(evidence.locked.len(), 1);
-        assert!(evidence.lasting.is_empty() && evidence.suffices());
+        assert!(evidence.confirmed.is_empty() && evidence.is_sufficient());
     }
 
     #[test]
-    fn the_key_of_a_child_claim_speaks_for_the_claim_it_stands_for() {
-        let mut seen = samples::seen();
+    fn the_key_of_a_populator_pvc_counts_for_the_pvc_that_it_populates() {
+        let mut observation = samples::observation();
         let mut child = samples::pending("media/vs-prime-1", 41);
         child.populates = Some("plex".into());
-        seen.pvcs =
+        observation.pvcs =
             vec![samples::pending("media/plex", 40), child, samples::pending("ai/plex", 42)];
-        seen.log.sightings.add("a", NOW, &samples::claim_line(41));
-        let evidence = weigh(&seen, 180_000);
+        observation.log.sightings.add("a", NOW, &samples::pvc_lock_line(41));
+        let evidence = assess(&observation, 180_000);
         assert_eq!(evidence.locked.len(), 1);
         assert_eq!(
-            evidence.behind.iter().map(|pvc| pvc.object.to_string()).collect::<Vec<_>>(),
+            evidence.dependent.iter().map(|pvc| pvc.object.to_string()).collect::<Vec<_>>(),
             ["media/plex"]
         );
     }
 
     #[test]
-    fn a_key_alone_must_last_by_the_logs_own_times() {
-        for (first, last, gap, lasting) in [
+    fn a_key_without_a_pvc_must_persist_by_the_timestamps_of_the_log() {
+        for (first, last, interval, sufficient) in [
             (NOW - 200_000, NOW - 1_000, 180_000, true),
             (NOW - 100_000, NOW - 1_000, 180_000, false),
             (NOW, NOW, 0, false),
             (NOW - 100, NOW, 0, false),
             (NOW - 3_600_000, NOW - 3_000_000, 180_000, false),
         ] {
-            let mut seen = samples::seen();
-            seen.log.sightings.add("a", first, &samples::claim_line(99));
-            seen.log.sightings.add("b", last, &samples::claim_line(99));
-            assert_eq!(weigh(&seen, gap).suffices(), lasting, "{first} {last} {gap}");
+            let mut observation = samples::observation();
+            observation.log.sightings.add("a", first, &samples::pvc_lock_line(99));
+            observation.log.sightings.add("b", last, &samples::pvc_lock_line(99));
+            assert_eq!(
+                assess(&observation, interval).is_sufficient(),
+                sufficient,
+                "{first} {last} {interval}"
+            );
         }
     }
 
     #[test]
-    fn a_bound_or_foreign_or_vanishing_claim_is_no_evidence_by_its_key() {
+    fn the_key_of_a_bound_or_foreign_or_terminating_pvc_is_not_evidence() {
         let mut bound = samples::pending("media/a", 1);
         bound.phase = Phase::Bound;
         let mut foreign = samples::pending("media/b", 2);
         foreign.driver = Some("other.example.com".into());
         foreign.storage_class = Some("other".into());
-        let mut vanishing = samples::pending("media/c", 3);
-        vanishing.terminating_since = Some(NOW);
-        let mut seen = samples::seen();
-        seen.pvcs = vec![bound, foreign, vanishing];
+        let mut terminating = samples::pending("media/c", 3);
+        terminating.terminating_since = Some(NOW);
+        let mut observation = samples::observation();
+        observation.pvcs = vec![bound, foreign, terminating];
         for number in 1..=3 {
-            seen.log.sightings.add("a", NOW, &samples::claim_line(number));
+            observation.log.sightings.add("a", NOW, &samples::pvc_lock_line(number));
         }
-        assert!(!weigh(&seen, 180_000).suffices());
+        assert!(!assess(&observation, 180_000).is_sufficient());
     }
 
     #[test]
-    fn keys_of_nobody_are_found() {
-        let mut seen = samples::seen();
-        seen.pvcs = vec![samples::pending("media/a", 1)];
-        seen.log.sightings.add("a", NOW, &samples::claim_line(1));
-        seen.log.sightings.add("a", NOW, &samples::claim_line(666));
-        assert_eq!(ownerless(&seen), [&Key::Pvc(samples::uid(666))]);
+    fn keys_that_match_no_object_are_found() {
+        let mut observation = samples::observation();
+        observation.pvcs = vec![samples::pending("media/a", 1)];
+        observation.log.sightings.add("a", NOW, &samples::pvc_lock_line(1));
+        observation.log.sightings.add("a", NOW, &samples::pvc_lock_line(666));
+        assert_eq!(unmatched_keys(&observation), [&LockKey::Pvc(samples::uid(666))]);
     }
 }

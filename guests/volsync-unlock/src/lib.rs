@@ -1,40 +1,41 @@
-//! `volsync-unlock`: finds and clears the VolSync / CSI operation-lock incident.
+//! `volsync-unlock`: diagnoses and clears the VolSync / CSI operation-lock incident.
 //!
-//! Its seven steps are those of the playbook, mended: evidence, freeze, delete, restart, wait, resume,
-//! verify. What it decides it decides in plain functions over plain values, tested natively; what it does it
-//! asks of the host, in `observe`, `prepare`, `frozen`, `work` and `ending`.
+//! A run has seven steps, those of the manual playbook with its gaps closed: evidence, suspend,
+//! delete, restart, wait, resume, verify. Decisions are plain functions over plain values, with
+//! native unit tests. Calls to the host are made only in `observe`, `prepare`,
+//! `active_suspensions`, `steps`, `watch`, and `conclusion`.
 
-// The outline, and what asks the host.
+// Calls to the host.
+mod active_suspensions;
+mod conclusion;
 mod deadline;
-mod ending;
-mod frozen;
 mod host;
 mod observe;
 mod prepare;
 mod remediate;
+mod steps;
 mod watch;
-mod work;
 
-// The decisions.
+// Decisions.
 mod config;
 mod consent;
 mod diagnose;
 mod evidence;
-mod freeze;
 mod lock;
-mod lookalikes;
 mod namespaces;
 mod prevention;
+mod resume_order;
 mod selection;
-mod staging;
+mod similar_problems;
+mod suspension;
 mod verify;
 
+#[cfg(test)]
+mod fake_cluster;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]
 mod scenarios;
-#[cfg(test)]
-mod scripted;
 
 use salve_sdk::report::{Conclusion, Description, Diagnosis};
 use salve_sdk::{Error, Remediation};
@@ -42,7 +43,10 @@ use salve_sdk::{Error, Remediation};
 use crate::config::Config;
 use crate::host::run;
 
-/// The remediation.
+/// The title of the first step, in diagnoses and runs alike.
+const EVIDENCE_TITLE: &str = "check for CSI operation locks";
+
+/// The guest.
 pub struct VolsyncUnlock;
 
 impl Remediation for VolsyncUnlock {
@@ -50,16 +54,18 @@ impl Remediation for VolsyncUnlock {
         Description {
             name: env!("CARGO_PKG_NAME").into(),
             version: env!("CARGO_PKG_VERSION").into(),
-            fixes: "Clears CSI operation locks that orphaned or wedged VolSync ReplicationSources bring about.".into(),
+            fixes: "Clears CSI operation locks caused by orphaned or stuck VolSync \
+                    ReplicationSources."
+                .into(),
             configuration: config::schema().to_json(),
         }
     }
 
     fn diagnose(config: &str) -> Result<Diagnosis, Error> {
         let config = Config::read(config)?;
-        run::step("evidence", "is it this incident?");
-        let seen = observe::look(&config)?;
-        Ok(diagnose::judge(&seen, config.sample_gap).0)
+        run::step("evidence", EVIDENCE_TITLE);
+        let observation = observe::observe(&config)?;
+        Ok(diagnose::diagnose(&observation, config.sample_interval_ms).0)
     }
 
     fn remediate(config: &str) -> Result<Conclusion, Error> {

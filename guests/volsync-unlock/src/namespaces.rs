@@ -1,58 +1,59 @@
-//! Which namespaces are meant: names and globs against those that exist.
+//! Resolves the configured namespaces, names and globs, against those that exist.
 
-/// What became of the configured names and globs.
+/// What the configured names and globs match.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Meant {
-    /// They exist, in the order of the configuration, each once.
-    pub present: Vec<String>,
-    /// What is listed but is not there, one sentence each.
-    pub remarks: Vec<String>,
+pub struct ResolvedNamespaces {
+    /// Existing namespaces in the order of the configuration, without duplicates.
+    pub existing: Vec<String>,
+    /// Configured names and globs that match nothing usable, one sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// A namespace of the cluster.
 #[derive(Clone, Debug)]
 pub struct Namespace {
-    /// Its name.
     pub name: String,
-    /// It is being deleted.
-    pub terminating: bool,
+    pub is_terminating: bool,
 }
 
-/// Finds what `listed` means among the namespaces of the cluster.
-pub fn expand(listed: &[String], existing: &[Namespace]) -> Meant {
-    let mut meant = Meant::default();
-    for glob in listed {
-        let fitting: Vec<&Namespace> =
-            existing.iter().filter(|one| fits(glob, &one.name)).collect();
-        if fitting.is_empty() {
-            let what = if is_glob(glob) { "no namespace fits" } else { "there is no namespace" };
-            meant.remarks.push(format!("{what} {glob}"));
+/// Matches the configured names and globs with the namespaces of the cluster.
+pub fn resolve(configured: &[String], namespaces: &[Namespace]) -> ResolvedNamespaces {
+    let mut resolved = ResolvedNamespaces::default();
+    for glob in configured {
+        let matching: Vec<&Namespace> =
+            namespaces.iter().filter(|namespace| matches(glob, &namespace.name)).collect();
+        if matching.is_empty() {
+            resolved.warnings.push(if is_glob(glob) {
+                format!("no namespace matches {glob}")
+            } else {
+                format!("namespace {glob} does not exist")
+            });
         }
-        for namespace in fitting {
-            if meant.present.contains(&namespace.name) {
+        for namespace in matching {
+            if resolved.existing.contains(&namespace.name) {
                 continue;
             }
-            if namespace.terminating {
-                let remark =
-                    format!("namespace {} is being deleted itself: left out", namespace.name);
-                if !meant.remarks.contains(&remark) {
-                    meant.remarks.push(remark);
+            if namespace.is_terminating {
+                let warning = format!("namespace {} is being deleted: skipped", namespace.name);
+                if !resolved.warnings.contains(&warning) {
+                    resolved.warnings.push(warning);
                 }
             } else {
-                meant.present.push(namespace.name.clone());
+                resolved.existing.push(namespace.name.clone());
             }
         }
     }
-    meant
+    resolved
 }
 
-/// Whether this is more than a name.
+/// Returns whether the text has wildcards.
 pub fn is_glob(text: &str) -> bool {
     text.contains(['*', '?'])
 }
 
-/// `*` stands for any run of characters, `?` for one. Linear, whatever the pattern.
-fn fits(glob: &str, name: &str) -> bool {
+/// Matches a name. `*` matches any number of characters, `?` exactly one. Backtracks only to the
+/// last `*`, so no pattern takes exponential time.
+fn matches(glob: &str, name: &str) -> bool {
     let (glob, name) = (glob.as_bytes(), name.as_bytes());
     let (mut g, mut n) = (0, 0);
     let mut retry: Option<(usize, usize)> = None;
@@ -63,10 +64,10 @@ fn fits(glob: &str, name: &str) -> bool {
         } else if g < glob.len() && (glob[g] == b'?' || glob[g] == name[n]) {
             g += 1;
             n += 1;
-        } else if let Some((after_star, taken)) = retry {
-            retry = Some((after_star, taken + 1));
+        } else if let Some((after_star, consumed)) = retry {
+            retry = Some((after_star, consumed + 1));
             g = after_star;
-            n = taken + 1;
+            n = consumed + 1;
         } else {
             return false;
         }
@@ -80,37 +81,40 @@ mod tests {
 
     fn cluster() -> Vec<Namespace> {
         [("ai", false), ("media", false), ("media-old", true), ("security", false)]
-            .map(|(name, terminating)| Namespace { name: name.into(), terminating })
+            .map(|(name, is_terminating)| Namespace { name: name.into(), is_terminating })
             .to_vec()
     }
 
-    fn listed(names: &[&str]) -> Vec<String> {
+    fn configured(names: &[&str]) -> Vec<String> {
         names.iter().map(|name| (*name).to_owned()).collect()
     }
 
     #[test]
-    fn names_and_globs_are_expanded_once_each() {
-        let meant = expand(&listed(&["media", "*i*", "ai"]), &cluster());
-        assert_eq!(meant.present, ["media", "ai", "security"]);
+    fn names_and_globs_are_resolved_without_duplicates() {
+        let resolved = resolve(&configured(&["media", "*i*", "ai"]), &cluster());
+        assert_eq!(resolved.existing, ["media", "ai", "security"]);
     }
 
     #[test]
-    fn what_is_not_there_is_said() {
-        let meant = expand(&listed(&["ai", "medja", "x-*"]), &cluster());
-        assert_eq!(meant.present, ["ai"]);
-        assert_eq!(meant.remarks, ["there is no namespace medja", "no namespace fits x-*"]);
+    fn names_and_globs_that_match_nothing_are_warnings() {
+        let resolved = resolve(&configured(&["ai", "medja", "x-*"]), &cluster());
+        assert_eq!(resolved.existing, ["ai"]);
+        assert_eq!(
+            resolved.warnings,
+            ["namespace medja does not exist", "no namespace matches x-*"]
+        );
     }
 
     #[test]
-    fn a_namespace_being_deleted_is_left_out_and_said() {
-        let meant = expand(&listed(&["media-old"]), &cluster());
-        assert!(meant.present.is_empty());
-        assert_eq!(meant.remarks, ["namespace media-old is being deleted itself: left out"]);
+    fn a_namespace_that_is_being_deleted_is_skipped_with_a_warning() {
+        let resolved = resolve(&configured(&["media-old"]), &cluster());
+        assert!(resolved.existing.is_empty());
+        assert_eq!(resolved.warnings, ["namespace media-old is being deleted: skipped"]);
     }
 
     #[test]
-    fn globs_fit_as_a_shell_would_have_it() {
-        for (glob, name, yes) in [
+    fn globs_match_as_in_a_shell() {
+        for (glob, name, expected) in [
             ("*", "ai", true),
             ("a?", "ai", true),
             ("a?", "a", false),
@@ -120,7 +124,7 @@ mod tests {
             ("*a*a*a*a*b", "aaaaaaaaaaaaaaaaaaaaaaaaaa", false),
             ("media", "media", true),
         ] {
-            assert_eq!(fits(glob, name), yes, "{glob} {name}");
+            assert_eq!(matches(glob, name), expected, "{glob} {name}");
         }
     }
 }

@@ -1,116 +1,133 @@
-//! One look at everything that the decision needs. Asks, judges nothing.
+//! Reads everything that the decisions need.
 
 use salve_sdk::Error;
-use salve_sdk::wording::span;
+use salve_sdk::format::duration;
 use serde_json::Value;
 
 use crate::config::Config;
-use crate::evidence::{Log, Seen, weigh};
+use crate::evidence::{ControllerLog, Observation, assess};
 use crate::host::query_objects::{self, Kind, Query};
 use crate::host::run::{self, Level};
 use crate::host::{query_drivers, query_pvcs, query_replicationsources};
-use crate::lookalikes;
-use crate::namespaces::{Meant, Namespace, expand, is_glob};
-use crate::watch::Watch;
+use crate::namespaces::{Namespace, ResolvedNamespaces, is_glob, resolve};
+use crate::similar_problems;
+use crate::watch::LogWatch;
 
-/// Pause between two looks at the log while a second sample is awaited.
-const PAUSE: u64 = 15_000;
+/// Interval between two reads of the log, while it is not known whether a lock persists.
+const POLL_INTERVAL_MS: u64 = 15_000;
 
-/// Looks, and looks again where a lone lock key needs a second sample.
+/// Reads the state of the cluster. Keeps reading the log if the only lock needs a second sample.
 ///
 /// # Errors
-/// What the cluster refuses, and `not-found` where the configuration names what is not there.
-pub fn look(config: &Config) -> Result<Seen, Error> {
-    let meant = namespaces(&config.namespaces)?;
-    for remark in &meant.remarks {
-        run::note(Level::Warning, remark);
+/// Those of the calls, and `not-found` if the configuration names something that does not exist.
+pub fn observe(config: &Config) -> Result<Observation, Error> {
+    let namespaces = namespaces(&config.namespaces)?;
+    for warning in &namespaces.warnings {
+        run::note(Level::Warning, warning);
     }
-    if meant.present.is_empty() {
+    if namespaces.existing.is_empty() {
         return Err(Error::NotFound(format!(
-            "none of the configured namespaces is there ({}); set `namespaces`",
+            "none of the configured namespaces exists ({}); set `namespaces`",
             config.namespaces.join(", ")
         )));
     }
-    let driver = query_drivers::find(&config.driver, &config.driver_namespace).map_err(|error| {
-        error.map(|text| format!("{text} (looked in {}; set `driver` or `storage-class`, and `driver-namespace`)", config.driver_namespace))
-    })?;
-    let sources = match query_replicationsources::list_sources(&meant.present) {
+    let driver =
+        query_drivers::find(&config.driver, &config.driver_namespace).map_err(|error| {
+            error.map_message(|text| {
+                format!(
+                    "{text} (searched namespace {}; set `driver` or `storageClass`, and \
+                 `driverNamespace`)",
+                    config.driver_namespace
+                )
+            })
+        })?;
+    let sources = match query_replicationsources::list_sources(&namespaces.existing) {
         Ok(sources) => Some(sources),
         Err(Error::NotFound(_)) => None,
         Err(error) => return Err(error),
     };
     let destinations = match &sources {
-        Some(_) => query_replicationsources::list_destinations(&meant.present)?,
+        Some(_) => query_replicationsources::list_destinations(&namespaces.existing)?,
         None => Vec::new(),
     };
-    let mut seen = Seen {
-        pvcs: query_pvcs::list_pvcs(&meant.present)?,
-        snapshots: query_pvcs::list_snapshots(&meant.present)?,
+    let mut observation = Observation {
+        pvcs: query_pvcs::list_pvcs(&namespaces.existing)?,
+        snapshots: query_pvcs::list_snapshots(&namespaces.existing)?,
         now: run::now(),
-        namespaces: meant.present,
-        remarks: meant.remarks,
+        namespaces: namespaces.existing,
+        warnings: namespaces.warnings,
         driver,
         sources,
         destinations,
-        log: Log::default(),
+        log: ControllerLog::default(),
     };
-    read_log(config, &mut seen)?;
-    Ok(seen)
+    read_log(config, &mut observation)?;
+    Ok(observation)
 }
 
-fn read_log(config: &Config, seen: &mut Seen) -> Result<(), Error> {
-    let Some(controller) = &seen.driver.controller else {
+fn read_log(config: &Config, observation: &mut Observation) -> Result<(), Error> {
+    let Some(controller) = &observation.driver.controller else {
         return Ok(());
     };
-    let watch = Watch::open(controller, seen.now.saturating_sub(config.log_window))?;
-    watch.read(&mut seen.log)?;
-    if seen.log.pods.is_empty() && controller.ready > 0 {
+    let since = observation.now.saturating_sub(config.log_window_ms);
+    let watch = LogWatch::open(controller, since)?;
+    watch.read(&mut observation.log)?;
+    if observation.log.pods.is_empty() && controller.ready > 0 {
+        let reasons: Vec<String> = observation.log.unreadable.iter().cloned().collect();
         return Err(Error::Unavailable(format!(
-            "no pod of Deployment {} let its log be read, so nothing is known of locks: {}",
+            "failed to read the log of any pod of Deployment {}, so locks cannot be detected: {}",
             controller.deployment,
-            seen.log.unreadable.iter().cloned().collect::<Vec<_>>().join("; ")
+            reasons.join("; ")
         )));
     }
-    let end = seen.now.saturating_add(config.sample_gap + config.sample_gap.min(120_000));
-    let mut said = false;
-    while seen.now < end && needs_a_sample(config, seen) {
-        if !said {
-            let longest = span(end - seen.now);
+    let interval = config.sample_interval_ms;
+    let end = observation.now.saturating_add(interval + interval.min(120_000));
+    let mut is_reported = false;
+    while observation.now < end && needs_sample(config, observation) {
+        if !is_reported {
             run::note(
                 Level::Info,
                 &format!(
-                    "a lock is logged that no claim is seen to wait for: watching up to {longest} for it to last"
+                    "a lock is logged that no Pending PVC is known to wait for: watching for up \
+                     to {} whether it persists",
+                    duration(end - observation.now)
                 ),
             );
-            said = true;
+            is_reported = true;
         }
-        run::sleep(PAUSE.min(end - seen.now));
-        watch.read(&mut seen.log)?;
-        seen.now = run::now();
+        run::sleep(POLL_INTERVAL_MS.min(end - observation.now));
+        watch.read(&mut observation.log)?;
+        observation.now = run::now();
     }
     Ok(())
 }
 
-fn needs_a_sample(config: &Config, seen: &Seen) -> bool {
-    let evidence = weigh(seen, config.sample_gap);
-    lookalikes::forbids(seen).is_none() && !evidence.suffices() && !evidence.passing.is_empty()
+fn needs_sample(config: &Config, observation: &Observation) -> bool {
+    let evidence = assess(observation, config.sample_interval_ms);
+    similar_problems::blocking_problem(observation).is_none()
+        && !evidence.is_sufficient()
+        && !evidence.unconfirmed.is_empty()
 }
 
-fn namespaces(listed: &[String]) -> Result<Meant, Error> {
-    match all_namespaces() {
-        Ok(existing) => Ok(expand(listed, &existing)),
-        // Plain names need no list: what is not there then shows as empty.
-        Err(Error::Denied(why)) if !listed.iter().any(|name| is_glob(name)) => Ok(Meant {
-            present: listed.to_vec(),
-            remarks: vec![format!("whether the listed namespaces exist is not known: {why}")],
-        }),
+fn namespaces(configured: &[String]) -> Result<ResolvedNamespaces, Error> {
+    match list_namespaces() {
+        Ok(existing) => Ok(resolve(configured, &existing)),
+        // Plain names need no list: a namespace that does not exist is merely empty.
+        Err(Error::Denied(reason)) if !configured.iter().any(|name| is_glob(name)) => {
+            Ok(ResolvedNamespaces {
+                existing: configured.to_vec(),
+                warnings: vec![format!(
+                    "could not check whether the configured namespaces exist: {reason}"
+                )],
+            })
+        }
         Err(error) => Err(error),
     }
 }
 
-fn all_namespaces() -> Result<Vec<Namespace>, Error> {
+fn list_namespaces() -> Result<Vec<Namespace>, Error> {
     let kind = Kind { group: String::new(), resource: "namespaces".into() };
-    let (mut found, mut next) = (Vec::new(), None);
+    let (mut namespaces, mut next) = (Vec::new(), None);
     loop {
         let page = query_objects::list_objects(&Query {
             kind: kind.clone(),
@@ -121,18 +138,18 @@ fn all_namespaces() -> Result<Vec<Namespace>, Error> {
         })?;
         for text in &page.objects {
             let object: Value = serde_json::from_str(text).map_err(|error| {
-                Error::Unavailable(format!("a namespace came as broken JSON: {error}"))
+                Error::Unavailable(format!("a Namespace is not valid JSON: {error}"))
             })?;
             if let Some(name) = object["metadata"]["name"].as_str() {
-                found.push(Namespace {
+                namespaces.push(Namespace {
                     name: name.to_owned(),
-                    terminating: object["metadata"]["deletionTimestamp"].is_string(),
+                    is_terminating: object["metadata"]["deletionTimestamp"].is_string(),
                 });
             }
         }
         next = page.next;
         if next.is_none() {
-            return Ok(found);
+            return Ok(namespaces);
         }
     }
 }

@@ -1,61 +1,60 @@
-//! Everything that is settled before the first touch: consent, owners, parents, the restart's target.
+//! Decides, before the first write, everything that the run will do.
 
 use std::collections::BTreeMap;
 
+use salve_sdk::format::join;
 use salve_sdk::query_drivers::Controller;
 use salve_sdk::report::Finding;
 use salve_sdk::types::{FluxKind, FluxRef};
-use salve_sdk::wording::{count, row};
 use salve_sdk::{Error, ObjectRef};
 
 use crate::config::Config;
 use crate::consent;
-use crate::evidence::Seen;
-use crate::freeze::{self, Plan as Freezing};
+use crate::evidence::Observation;
 use crate::host::query_flux::{self, FluxObject, Subject, SubjectKind};
 use crate::host::run::{self, Level};
-use crate::selection::{self, Return, Selection};
+use crate::selection::{self, Recreation, Selection};
+use crate::suspension::{self, SuspendedByRun, SuspensionPlan};
 
-/// The most subjects that one question about owners may name.
-const MOST_SUBJECTS: usize = 1_000;
+/// The host's limit for the subjects of one call.
+const MAX_SUBJECTS: usize = 1_000;
 
-/// What will be done.
+/// What the run will do.
 pub struct Plan {
-    /// The frozen set.
     pub selection: Selection,
-    /// What is suspended for it.
-    pub freezing: Freezing,
-    /// Sources about to back up a freshly made volume.
-    pub fresh: Vec<String>,
-    /// Claims whose deletion will complete, as consented.
-    pub completing: Vec<String>,
+    pub suspensions: SuspensionPlan,
+    /// Warnings about ReplicationSources that will back up a new volume.
+    pub new_volumes: Vec<String>,
+    /// PVCs whose deletion will complete, with consent.
+    pub completing_deletions: Vec<String>,
 }
 
-/// Why nothing is begun.
-pub struct Obstacle {
-    /// In one sentence.
+/// Why the run does not begin.
+pub struct Blocker {
+    /// One sentence.
     pub summary: String,
-    /// What a person has to see.
-    pub left: Vec<Finding>,
+    /// What the user has to do.
+    pub remaining: Vec<Finding>,
 }
 
-/// Settles what will be done, or why not. Looks only.
+/// Decides what the run will do, or why it cannot. Makes no writes.
 ///
 /// # Errors
-/// What the cluster refuses, and `not-found` where the configured source is not there.
-pub fn prepare(config: &Config, seen: &Seen) -> Result<Result<Plan, Obstacle>, Error> {
-    let completing: Vec<String> = consent::completing(&seen.pvcs, &seen.driver)
-        .iter()
-        .map(|pvc| pvc.object.to_string())
-        .collect();
+/// Those of the calls, and `not-found` if the configured Flux source does not exist.
+pub fn prepare(config: &Config, observation: &Observation) -> Result<Result<Plan, Blocker>, Error> {
+    let completing: Vec<String> =
+        consent::completing_deletions(&observation.pvcs, &observation.driver)
+            .iter()
+            .map(|pvc| pvc.object.to_string())
+            .collect();
     // mutant data-loss-without-consent: !completing.is_empty() ~> completing.len() > 1_000
-    if !completing.is_empty() && !config.complete_deletions {
-        return Ok(Err(without_consent(completing)));
+    if !completing.is_empty() && !config.complete_pvc_deletions {
+        return Ok(Err(data_loss_without_consent(completing)));
     }
-    if let Some(obstacle) = paused(seen.driver.controller.as_ref()) {
-        return Ok(Err(obstacle));
+    if let Some(blocker) = paused_controller(observation.driver.controller.as_ref()) {
+        return Ok(Err(blocker));
     }
-    let sources = seen.sources.as_deref().unwrap_or_default();
+    let sources = observation.sources.as_deref().unwrap_or_default();
     let candidates = selection::candidates(sources, config.mode);
     let subjects: Vec<Subject> = candidates
         .iter()
@@ -65,133 +64,146 @@ pub fn prepare(config: &Config, seen: &Seen) -> Result<Result<Plan, Obstacle>, E
         })
         .collect();
     let mut ownerships = Vec::new();
-    for some in subjects.chunks(MOST_SUBJECTS) {
-        ownerships.extend(query_flux::find_owners(some)?);
+    for chunk in subjects.chunks(MAX_SUBJECTS) {
+        ownerships.extend(query_flux::find_owners(chunk)?);
     }
-    let selection = selection::choose(&candidates, &ownerships, config);
-    let freezing = match freezing(config, &selection)? {
-        Ok(freezing) => freezing,
-        Err(held) => return Ok(Err(held_by_another(&held))),
+    let selection = selection::select(&candidates, &ownerships, config);
+    let suspensions = match plan_suspensions(config, &selection)? {
+        Ok(suspensions) => suspensions,
+        Err(conflict) => return Ok(Err(suspended_by_another_run(&conflict))),
     };
-    let fresh = consent::fresh_volumes(sources, &selection.chosen, &seen.pvcs);
-    Ok(Ok(Plan { selection, freezing, fresh, completing }))
+    let new_volumes = consent::new_volume_warnings(sources, &selection.selected, &observation.pvcs);
+    Ok(Ok(Plan { selection, suspensions, new_volumes, completing_deletions: completing }))
 }
 
-fn freezing(
+fn plan_suspensions(
     config: &Config,
     selection: &Selection,
-) -> Result<Result<Freezing, freeze::Held>, Error> {
-    if selection.chosen.is_empty() {
-        return Ok(Ok(Freezing::default()));
+) -> Result<Result<SuspensionPlan, SuspendedByRun>, Error> {
+    if selection.selected.is_empty() {
+        return Ok(Ok(SuspensionPlan::default()));
     }
     let owners = selection.owners();
     let mut parents: BTreeMap<FluxRef, FluxObject> = BTreeMap::new();
     loop {
-        let unknown = freeze::unknown_parents(&owners, &parents);
-        if unknown.is_empty() {
+        let missing = suspension::missing_parents(&owners, &parents);
+        if missing.is_empty() {
             break;
         }
-        for target in unknown {
+        for target in missing {
             parents.insert(target.clone(), query_flux::get(&target)?);
         }
     }
-    let source = config.source.as_ref().map(find_source).transpose()?;
-    Ok(freeze::plan(&owners, &parents, source.as_ref()))
+    let source = config.flux_source.as_ref().map(find_source).transpose()?;
+    Ok(suspension::plan(&owners, &parents, source.as_ref()))
 }
 
-/// The configured source, whichever of the kinds it is.
+/// Reads the configured source, whose kind the configuration does not name.
 fn find_source(name: &ObjectRef) -> Result<FluxObject, Error> {
     for kind in [FluxKind::GitRepository, FluxKind::OciRepository, FluxKind::Bucket] {
         let target = FluxRef { kind, namespace: name.namespace.clone(), name: name.name.clone() };
         match query_flux::get(&target) {
             Err(Error::NotFound(_)) => {}
-            Ok(found) => return Ok(found),
+            Ok(source) => return Ok(source),
             Err(error) => return Err(error),
         }
     }
     Err(Error::NotFound(format!(
-        "there is no Flux source {name}; set `source` to the one of this cluster, or to nothing"
+        "Flux source {name} does not exist; set `fluxSource` to the source of this cluster, or to \
+         an empty string for none"
     )))
 }
 
-fn without_consent(pvcs: Vec<String>) -> Obstacle {
-    Obstacle {
+fn data_loss_without_consent(pvcs: Vec<String>) -> Blocker {
+    let (deleted, lost) = match pvcs.len() {
+        1 => ("1 PVC".to_owned(), "whose volume is deleted with it"),
+        many => (format!("{many} PVCs"), "whose volumes are deleted with them"),
+    };
+    Blocker {
         summary: format!(
-            "stopped before anything was changed: clearing the jam completes the deletion of {} whose volume is \
-             deleted with it: {}; consent with complete-deletions=true",
-            count(pvcs.len(), "claim"),
-            row(&pvcs, 5),
+            "stopped before anything was changed: clearing the locks completes the deletion of \
+             {deleted}, {lost}: {}; to allow this, set completePvcDeletions=true",
+            join(&pvcs, 5),
         ),
-        left: vec![Finding::with(
-            "claims that are being deleted, on volumes with reclaim policy Delete: save their data first, or consent",
+        remaining: vec![Finding::with_details(
+            "PVCs that are being deleted, with reclaim policy Delete: save their data first, or \
+             set completePvcDeletions=true",
             pvcs,
         )],
     }
 }
 
-fn paused(controller: Option<&Controller>) -> Option<Obstacle> {
+fn paused_controller(controller: Option<&Controller>) -> Option<Blocker> {
     let controller = controller.filter(|controller| controller.paused)?;
-    Some(Obstacle {
+    Some(Blocker {
         summary: format!(
             "stopped before anything was changed: Deployment {} is paused and cannot be restarted",
             controller.deployment
         ),
-        left: vec![Finding::new(format!("unpause Deployment {} first", controller.deployment))],
+        remaining: vec![Finding::new(format!(
+            "unpause Deployment {} first",
+            controller.deployment
+        ))],
     })
 }
 
-fn held_by_another(held: &freeze::Held) -> Obstacle {
-    Obstacle {
+fn suspended_by_another_run(conflict: &SuspendedByRun) -> Blocker {
+    let SuspendedByRun { target, run } = conflict;
+    Blocker {
         summary: format!(
-            "stopped before anything was changed: {} is held by run {} of Salve",
-            held.target, held.run
+            "stopped before anything was changed: {target} is suspended by Salve run {run}"
         ),
-        left: vec![Finding::new(format!(
-            "wait for run {} to end, or see what `salve doctor` says of it",
-            held.run
+        remaining: vec![Finding::new(format!(
+            "wait for run {run} to finish, or check `salve doctor`"
         ))],
     }
 }
 
 impl Plan {
-    /// Tells the person what is coming, as far as no touch will show it.
-    pub fn announce(&self, seen: &Seen) {
-        let warn = |text: &str| run::note(Level::Warning, text);
-        if !self.completing.is_empty() {
-            warn(&format!(
-                "cannot be undone: the deletion of {} completes, as consented",
-                row(&self.completing, 5)
-            ));
-        }
-        if let Some(finding) = consent::fresh_finding(&self.fresh) {
-            warn(&finding.text);
-        }
-        for line in &self.freezing.left_alone {
-            run::note(Level::Info, &format!("left alone: {line}"));
-        }
-        for spared in &self.selection.spared {
+    /// Reports what the run will do, as far as its writes do not show that themselves.
+    pub fn announce(&self, observation: &Observation) {
+        if !self.completing_deletions.is_empty() {
+            let pvcs = join(&self.completing_deletions, 5);
             run::note(
-                Level::Info,
-                &format!("left alone: ReplicationSource {}: {}", spared.source.object, spared.why),
+                Level::Warning,
+                &format!(
+                    "cannot be undone: the deletion of {pvcs} completes, as allowed by \
+                     completePvcDeletions"
+                ),
             );
         }
-        for chosen in &self.selection.chosen {
-            // Who brings back the others, a plan says by itself.
-            if let Return::Forced(owner) = &chosen.back {
+        if let Some(finding) = consent::new_volume_finding(&self.new_volumes) {
+            run::note(Level::Warning, &finding.text);
+        }
+        for sentence in &self.suspensions.skipped {
+            run::note(Level::Info, &format!("not suspended: {sentence}"));
+        }
+        for skipped in &self.selection.skipped {
+            run::note(
+                Level::Info,
+                &format!(
+                    "not deleted: ReplicationSource {}: {}",
+                    skipped.source.object, skipped.reason
+                ),
+            );
+        }
+        for selected in &self.selection.selected {
+            // The plan itself shows who recreates the others.
+            if let Recreation::Forced(owner) = &selected.recreation {
                 run::note(
                     Level::Info,
                     &format!(
-                        "ReplicationSource {}: {owner} is forced to re-create it",
-                        chosen.source.object
+                        "ReplicationSource {}: {owner} is forced to recreate it",
+                        selected.source.object
                     ),
                 );
             }
         }
-        if let Some(controller) = &seen.driver.controller {
+        if let Some(controller) = &observation.driver.controller {
             run::note(
                 Level::Info,
                 &format!(
-                    "then: one restart of Deployment {}, its leases, the way back for what was frozen, verification",
+                    "then: restart Deployment {} once, wait for its leases, resume Flux, verify",
                     controller.deployment
                 ),
             );

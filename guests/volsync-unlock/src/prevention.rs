@@ -1,94 +1,110 @@
-//! How to keep it from coming back, from what is left and what was seen.
+//! How to prevent the incident from recurring.
 
 use std::collections::BTreeMap;
 
+use salve_sdk::format::{count, join};
 use salve_sdk::query_replicationsources::{Health, Source};
 use salve_sdk::report::Finding;
-use salve_sdk::wording::{count, row};
 
-use crate::selection::{Reason, ResolvedGuest, Return, Selection};
+use crate::selection::{Reason, Recreation, SelectedSource, Selection};
 
-/// So many sources at the same minute are a storm.
-const STORM: usize = 8;
+/// How many ReplicationSources with the same schedule overload the driver.
+const MAX_SAME_SCHEDULE: usize = 8;
 
-/// What a person should change. `after` are the sources at the end.
-pub fn advise(selection: &Selection, after: &[Source], ceph_slow: bool) -> Vec<Finding> {
+/// Returns what to change. `after` are the ReplicationSources at the end of the run.
+pub fn advise(selection: &Selection, after: &[Source], is_ceph_slow: bool) -> Vec<Finding> {
     let mut advice: Vec<Finding> =
-        selection.chosen.iter().filter_map(declared_without_claim).map(Finding::new).collect();
-    let other: Vec<String> = after
+        selection.selected.iter().filter_map(declared_without_pvc).map(Finding::new).collect();
+    let orphans: Vec<String> = after
         .iter()
-        .filter(|source| source.health == Health::Orphan && !selection.knows(source))
+        .filter(|source| source.health == Health::Orphan && !selection.contains(source))
         .map(|source| source.object.to_string())
         .collect();
-    if !other.is_empty() {
-        advice.push(Finding::with(
-            format!(
-                "{} without a claim remain: delete them, or bring their claims back",
-                count(other.len(), "ReplicationSource")
-            ),
-            other,
+    if !orphans.is_empty() {
+        advice.push(Finding::with_details(
+            match orphans.len() {
+                1 => "1 ReplicationSource without a PVC remains: delete it, or restore its PVC"
+                    .to_owned(),
+                many => format!(
+                    "{many} ReplicationSources without a PVC remain: delete them, or restore \
+                     their PVCs"
+                ),
+            },
+            orphans,
         ));
     }
-    for spared in selection.spared.iter().filter(|spared| spared.source.health == Health::Orphan) {
-        advice.push(Finding::new(format!(
-            "{} still backs up a claim that is gone: {}",
-            spared.source.object, spared.why
-        )));
-    }
-    advice.extend(storm(after));
-    if selection.chosen.iter().any(|chosen| chosen.reason == Reason::Orphan) {
-        advice.push(Finding::new("delete an app through Git, so that Flux prunes its ReplicationSource with its claim; pausing a source is not enough"));
-    }
-    if ceph_slow {
+    let skipped_orphans =
+        selection.skipped.iter().filter(|skipped| skipped.source.health == Health::Orphan);
+    advice.extend(skipped_orphans.map(|skipped| {
+        Finding::new(format!(
+            "{} still backs up a PVC that no longer exists: {}",
+            skipped.source.object, skipped.reason
+        ))
+    }));
+    advice.extend(same_schedule(after));
+    if selection.selected.iter().any(|selected| selected.reason == Reason::Orphan) {
         advice.push(Finding::new(
-            "Ceph is in HEALTH_WARN: locks are a symptom of slow operations, look there first",
+            "remove apps in Git, so that Flux prunes the ReplicationSource together with the PVC; \
+             pausing a ReplicationSource is not enough",
+        ));
+    }
+    if is_ceph_slow {
+        advice.push(Finding::new(
+            "Ceph is in HEALTH_WARN: slow Ceph causes these locks, fix that first",
         ));
     }
     advice
 }
 
 impl Selection {
-    fn knows(&self, source: &Source) -> bool {
-        self.chosen.iter().any(|chosen| chosen.source.object == source.object)
-            || self.spared.iter().any(|spared| spared.source.object == source.object)
+    fn contains(&self, source: &Source) -> bool {
+        self.selected.iter().any(|selected| selected.source.object == source.object)
+            || self.skipped.iter().any(|skipped| skipped.source.object == source.object)
     }
 }
 
-fn declared_without_claim(chosen: &ResolvedGuest) -> Option<String> {
-    let name = &chosen.source.object.name;
-    match (chosen.reason, &chosen.back) {
+fn declared_without_pvc(selected: &SelectedSource) -> Option<String> {
+    let name = &selected.source.object.name;
+    match (selected.reason, &selected.recreation) {
         (
             Reason::Orphan | Reason::TerminatingSource,
-            Return::WithOwner(owner) | Return::Forced(owner),
+            Recreation::ByOwner(owner) | Recreation::Forced(owner),
         ) => Some(format!(
-            "remove {name} from Git ({owner} declares it), or its ReplicationSource returns without a claim"
+            "remove {name} from Git ({owner} declares it); otherwise its ReplicationSource comes \
+             back without a PVC"
         )),
-        (Reason::Orphan | Reason::TerminatingSource, Return::AtUpgrade(owner)) => Some(format!(
-            "remove {name} from the values of {owner}, or it returns at its next upgrade"
-        )),
-        (Reason::Orphan | Reason::TerminatingSource, Return::Suspended(owner)) => Some(format!(
-            "remove {name} from Git before {owner} is resumed, or its ReplicationSource returns without a claim"
-        )),
-        (Reason::Orphan | Reason::TerminatingSource, Return::Never)
-        | (Reason::Stuck | Reason::Literal, _) => None,
+        (Reason::Orphan | Reason::TerminatingSource, Recreation::AtUpgrade(owner)) => {
+            Some(format!(
+                "remove {name} from the values of {owner}; otherwise its ReplicationSource comes \
+                 back at the next upgrade"
+            ))
+        }
+        (Reason::Orphan | Reason::TerminatingSource, Recreation::OwnerSuspended(owner)) => {
+            Some(format!(
+                "remove {name} from Git before {owner} is resumed; otherwise its \
+                 ReplicationSource comes back without a PVC"
+            ))
+        }
+        (Reason::Orphan | Reason::TerminatingSource, Recreation::Never)
+        | (Reason::Stuck | Reason::ModeAll, _) => None,
     }
 }
 
-fn storm(sources: &[Source]) -> Option<Finding> {
-    let mut minutes: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+fn same_schedule(sources: &[Source]) -> Option<Finding> {
+    let mut by_schedule: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for source in sources {
         if let Some(schedule) = &source.schedule {
-            minutes.entry(schedule).or_default().push(source.object.to_string());
+            by_schedule.entry(schedule).or_default().push(source.object.to_string());
         }
     }
-    let (schedule, names) = minutes.into_iter().max_by_key(|(_, names)| names.len())?;
-    (names.len() >= STORM).then(|| {
-        Finding::with(
+    let (schedule, names) = by_schedule.into_iter().max_by_key(|(_, names)| names.len())?;
+    (names.len() >= MAX_SAME_SCHEDULE).then(|| {
+        Finding::with_details(
             format!(
-                "{} start at the same minute ({schedule}): spread their schedules",
+                "{} start at the same minute ({schedule}): spread out their schedules",
                 count(names.len(), "ReplicationSource")
             ),
-            [row(&names, names.len())],
+            [join(&names, names.len())],
         )
     })
 }
@@ -97,17 +113,17 @@ fn storm(sources: &[Source]) -> Option<Finding> {
 mod tests {
     use super::*;
     use crate::samples;
-    use crate::selection::Spared;
+    use crate::selection::SkippedSource;
 
-    fn chosen(reason: Reason, back: Return) -> Selection {
+    fn selection(reason: Reason, recreation: Recreation) -> Selection {
         Selection {
-            chosen: vec![ResolvedGuest {
+            selected: vec![SelectedSource {
                 source: samples::source("media/old-lidarr", 1, Health::Orphan),
                 reason,
                 owner: None,
-                back,
+                recreation,
             }],
-            spared: Vec::new(),
+            skipped: Vec::new(),
         }
     }
 
@@ -116,48 +132,54 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_git_still_declares_is_to_be_removed_there() {
+    fn a_source_that_git_still_declares_should_be_removed_from_git() {
         let owner = samples::flux("media/lidarr");
-        for (back, said) in [
+        for (recreation, expected) in [
             (
-                Return::WithOwner(owner.clone()),
+                Recreation::ByOwner(owner.clone()),
                 "remove old-lidarr from Git (Kustomization media/lidarr declares it)",
             ),
-            (Return::AtUpgrade(owner.clone()), "from the values"),
-            (Return::Suspended(owner), "before Kustomization media/lidarr is resumed"),
+            (Recreation::AtUpgrade(owner.clone()), "from the values"),
+            (Recreation::OwnerSuspended(owner), "before Kustomization media/lidarr is resumed"),
         ] {
-            assert!(texts(&chosen(Reason::Orphan, back), &[])[0].contains(said));
+            assert!(texts(&selection(Reason::Orphan, recreation), &[])[0].contains(expected));
         }
-        assert_eq!(texts(&chosen(Reason::Stuck, Return::Never), &[]), [] as [&str; 0]);
+        let stuck = selection(Reason::Stuck, Recreation::Never);
+        assert_eq!(texts(&stuck, &[]), [] as [&str; 0]);
     }
 
     #[test]
-    fn orphans_that_remain_are_counted_once() {
-        let returned = samples::source("media/old-lidarr", 2, Health::Orphan);
-        let stranger = samples::source("media/other", 3, Health::Orphan);
-        let selection = chosen(Reason::Orphan, Return::Never);
+    fn remaining_orphans_are_counted_without_recreated_sources() {
+        let recreated = samples::source("media/old-lidarr", 2, Health::Orphan);
+        let other = samples::source("media/other", 3, Health::Orphan);
+        let selection = selection(Reason::Orphan, Recreation::Never);
+        assert_eq!(
+            texts(&selection, &[recreated.clone(), other.clone()])[0],
+            "1 ReplicationSource without a PVC remains: delete it, or restore its PVC"
+        );
+        let third = samples::source("media/third", 4, Health::Orphan);
         assert!(
-            texts(&selection, &[returned, stranger])[0]
-                .starts_with("1 ReplicationSource without a claim")
+            texts(&selection, &[recreated, other, third])[0]
+                .starts_with("2 ReplicationSources without a PVC remain:")
         );
     }
 
     #[test]
-    fn a_spared_orphan_says_why() {
-        let spared = Spared {
+    fn a_skipped_orphan_is_reported_with_the_reason() {
+        let skipped = SkippedSource {
             source: samples::source("media/x", 1, Health::Orphan),
-            why: "nobody re-creates it".into(),
+            reason: "not in Git: will not come back".into(),
         };
-        let selection = Selection { chosen: Vec::new(), spared: vec![spared] };
-        assert!(texts(&selection, &[])[0].contains("nobody re-creates it"));
+        let selection = Selection { selected: Vec::new(), skipped: vec![skipped] };
+        assert!(texts(&selection, &[])[0].contains("not in Git: will not come back"));
     }
 
     #[test]
-    fn many_sources_at_one_minute_are_a_storm() {
+    fn many_sources_with_the_same_schedule_are_reported() {
         let sources: Vec<Source> = (0..8)
             .map(|number| samples::source(&format!("media/s{number}"), number, Health::Healthy))
             .collect();
-        assert!(texts(&Selection::default(), &sources)[0].contains("spread their schedules"));
+        assert!(texts(&Selection::default(), &sources)[0].contains("spread out their schedules"));
         assert!(texts(&Selection::default(), &sources[..7]).is_empty());
     }
 }

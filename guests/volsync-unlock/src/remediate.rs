@@ -1,129 +1,144 @@
-//! The outline of a run: evidence, then everything that can be settled before the first touch, then the
-//! touches, then the end. Whatever happens after the freeze, what was frozen is given back first.
+//! The outline of a run: evidence, then every decision that can be made before the first write,
+//! then the writes, then verification. Whatever fails after the suspend step, everything suspended
+//! is resumed first.
 
 use salve_sdk::Error;
+use salve_sdk::format::count;
 use salve_sdk::report::{Conclusion, Diagnosis, Finding, State, Verdict};
 
+use crate::EVIDENCE_TITLE;
+use crate::conclusion::{self, Before};
 use crate::config::Config;
 use crate::deadline::Deadline;
-use crate::diagnose::judge;
-use crate::ending::{self, Before};
-use crate::evidence::Seen;
+use crate::diagnose::diagnose;
+use crate::evidence::Observation;
 use crate::host::query_pods;
 use crate::host::run::{self, Level};
-use crate::lookalikes;
 use crate::observe;
 use crate::prepare;
 use crate::prevention;
 use crate::selection::Selection;
+use crate::similar_problems;
+use crate::steps::{Execution, StepError};
 use crate::verify;
-use crate::work::{Stop, Work};
 
-/// Clears the incident, or says why not.
+/// Clears the incident, or concludes why not.
 ///
 /// # Errors
-/// A call that failed. What was frozen has been given back, or the sentence says that it was not.
+/// That of a failed call. Everything suspended has been resumed, or the message names what has not.
 pub fn remediate(config: &Config) -> Result<Conclusion, Error> {
     let deadline = Deadline::of_run();
-    run::step("evidence", "is it this incident?");
-    let seen = observe::look(config)?;
-    let (diagnosis, evidence) = judge(&seen, config.sample_gap);
-    if let Some(end) = turn_back(config, &seen, &diagnosis) {
-        return Ok(end);
+    run::step("evidence", EVIDENCE_TITLE);
+    let observation = observe::observe(config)?;
+    let (diagnosis, evidence) = diagnose(&observation, config.sample_interval_ms);
+    if let Some(conclusion) = conclude_without_incident(config, &observation, &diagnosis) {
+        return Ok(conclusion);
     }
-    let plan = match prepare::prepare(config, &seen)? {
+    let plan = match prepare::prepare(config, &observation)? {
         Ok(plan) => plan,
-        Err(obstacle) => {
-            let mut conclusion = Conclusion::new(Verdict::NotFixed, obstacle.summary);
-            conclusion.evidence = ending::told(&diagnosis, false);
-            conclusion.remaining = obstacle.left;
+        Err(blocker) => {
+            let mut conclusion = Conclusion::new(Verdict::NotFixed, blocker.summary);
+            conclusion.evidence = conclusion::evidence(&diagnosis, false);
+            conclusion.remaining = blocker.remaining;
             return Ok(conclusion);
         }
     };
-    let before = Before { running: verify::running(&query_pods::list_pods(&seen.namespaces)?) };
-    plan.announce(&seen);
+    let pods = query_pods::list_pods(&observation.namespaces)?;
+    let before = Before { running_pods: verify::running(&pods) };
+    plan.announce(&observation);
 
-    let mut work = Work::new(config, &seen, &plan, deadline);
-    let done = write(&mut work).and_then(|()| {
-        ending::conclude(&mut work, &before, &diagnosis, &evidence).map_err(Stop::from)
+    let mut execution = Execution::new(config, &observation, &plan, deadline);
+    let result = write(&mut execution).and_then(|()| {
+        conclusion::conclude(&mut execution, &before, &diagnosis, &evidence)
+            .map_err(StepError::from)
     });
-    match done {
+    match result {
         Ok(conclusion) => Ok(conclusion),
-        Err(stop) => give_up(work, stop, &diagnosis),
+        Err(error) => abort(execution, error, &diagnosis),
     }
 }
 
-fn write(work: &mut Work) -> Result<(), Stop> {
-    work.freeze()?;
-    work.delete()?;
-    // mutant early-flux-resume: restart ~> resume()?; work.restart
-    work.restart()?;
-    // mutant resume-without-waiting: work.wait()?; ~> if work.restart.is_none() { work.wait()?; }
-    work.wait()?;
-    work.resume()
+fn write(execution: &mut Execution) -> Result<(), StepError> {
+    execution.suspend()?;
+    execution.delete()?;
+    // mutant early-flux-resume: restart ~> resume()?; execution.restart
+    execution.restart()?;
+    // mutant resume-without-waiting: execution.wait()?; ~> if execution.restart.is_none() {
+    //     execution.wait()?; }
+    execution.wait()?;
+    execution.resume()
 }
 
-/// The end of a run that has no business here. Nothing was touched.
-fn turn_back(config: &Config, seen: &Seen, diagnosis: &Diagnosis) -> Option<Conclusion> {
+/// Concludes a run on a cluster without the incident, unless evidence is waived. Nothing was
+/// changed.
+fn conclude_without_incident(
+    config: &Config,
+    observation: &Observation,
+    diagnosis: &Diagnosis,
+) -> Option<Conclusion> {
     let verdict = match diagnosis.state {
         State::Incident => return None,
         State::Healthy => Verdict::NothingToDo,
         // mutant lookalike-treated: Verdict::DifferentProblem ~> return None
         State::DifferentProblem => Verdict::DifferentProblem,
     };
-    if config.evidence_waived && lookalikes::forbids(seen).is_none() {
-        run::note(
-            Level::Warning,
-            &format!("evidence is waived; what was seen: {}", diagnosis.summary),
-        );
+    if config.evidence_waived && similar_problems::blocking_problem(observation).is_none() {
+        run::note(Level::Warning, &format!("evidence is waived; observed: {}", diagnosis.summary));
         return None;
     }
     let mut conclusion = Conclusion::new(verdict, diagnosis.summary.clone());
-    conclusion.evidence = ending::told(diagnosis, false);
+    conclusion.evidence = conclusion::evidence(diagnosis, false);
     conclusion.remaining = diagnosis.ruled_out.clone();
     conclusion.prevention = prevention::advise(
         &Selection::default(),
-        seen.sources.as_deref().unwrap_or_default(),
+        observation.sources.as_deref().unwrap_or_default(),
         false,
     );
     Some(conclusion)
 }
 
-fn give_up(mut work: Work, stop: Stop, diagnosis: &Diagnosis) -> Result<Conclusion, Error> {
-    let (step, held) = (work.step, work.frozen.open());
-    let obstacles = work.frozen.release();
-    let released = match (held, obstacles.is_empty()) {
+/// Resumes everything suspended, and reports why the run ended early.
+fn abort(
+    mut execution: Execution,
+    error: StepError,
+    diagnosis: &Diagnosis,
+) -> Result<Conclusion, Error> {
+    let (step, suspended) = (execution.step, execution.suspensions.remaining());
+    let problems = execution.suspensions.resume_all();
+    let resumed = match (suspended, problems.is_empty()) {
         (0, _) => "nothing is suspended by this run".to_owned(),
-        (_, true) => "what it froze has been resumed".to_owned(),
+        (_, true) => "everything this run suspended has been resumed".to_owned(),
         (_, false) => {
-            obstacles.iter().map(|finding| finding.text.clone()).collect::<Vec<_>>().join("; ")
+            let texts: Vec<&str> = problems.iter().map(|problem| problem.text.as_str()).collect();
+            texts.join("; ")
         }
     };
-    let done = so_far(&work);
-    match stop {
-        Stop::Error(error) => {
-            Err(error.map(|text| format!("step {step}: {text} ({done}; {released})")))
+    let progress = progress(&execution);
+    match error {
+        StepError::CallFailed(error) => {
+            Err(error.map_message(|text| format!("step {step}: {text} ({progress}; {resumed})")))
         }
-        Stop::NotFixed(summary) => {
-            let mut conclusion = Conclusion::new(Verdict::NotFixed, format!("{summary} ({done})"));
-            conclusion.evidence = ending::told(diagnosis, false);
-            conclusion.remaining = std::mem::take(&mut work.remaining);
-            conclusion.remaining.extend(obstacles);
-            conclusion.remaining.extend(work.staying_away());
-            conclusion.remaining.push(Finding::new(released));
+        StepError::NotFixed(summary) => {
+            let summary = format!("{summary} ({progress})");
+            let mut conclusion = Conclusion::new(Verdict::NotFixed, summary);
+            conclusion.evidence = conclusion::evidence(diagnosis, false);
+            conclusion.remaining = std::mem::take(&mut execution.remaining);
+            conclusion.remaining.extend(problems);
+            conclusion.remaining.extend(execution.recreated_later());
+            conclusion.remaining.push(Finding::new(resumed));
             Ok(conclusion)
         }
     }
 }
 
-fn so_far(work: &Work) -> String {
-    let deleted = work.deleted.len();
-    let restarted =
-        if work.restarted { "the driver was restarted" } else { "the driver was not restarted" };
-    match deleted {
+fn progress(execution: &Execution) -> String {
+    let restarted = if execution.is_restarted {
+        "the driver was restarted"
+    } else {
+        "the driver was not restarted"
+    };
+    match execution.deleted.len() {
         0 => format!("nothing was deleted, {restarted}"),
-        some => {
-            format!("{} deleted, {restarted}", salve_sdk::wording::count(some, "ReplicationSource"))
-        }
+        deleted => format!("{} deleted, {restarted}", count(deleted, "ReplicationSource")),
     }
 }

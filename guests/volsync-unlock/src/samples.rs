@@ -1,4 +1,4 @@
-//! Objects for tests: small, whole, and the same everywhere.
+//! Sample objects for tests.
 
 use salve_sdk::query_drivers::{CephHealth, Controller, Driver};
 use salve_sdk::query_flux::{FluxObject, OwnerInfo, Ownership, Subject, SubjectKind, SuspendedBy};
@@ -6,7 +6,7 @@ use salve_sdk::query_pvcs::{Phase, Pvc, ReclaimPolicy, Snapshot};
 use salve_sdk::query_replicationsources::{Health, PvcState, Source};
 use salve_sdk::{FluxKind, FluxRef, ObjectRef};
 
-use crate::evidence::{Log, Seen};
+use crate::evidence::{ControllerLog, Observation};
 
 pub const NOW: u64 = 1_787_220_000_000;
 pub const DRIVER: &str = "rook-ceph.rbd.csi.ceph.com";
@@ -19,7 +19,7 @@ pub fn object(name: &str) -> ObjectRef {
     ObjectRef::parse(name).expect("namespace/name")
 }
 
-pub fn claim_line(number: u32) -> String {
+pub fn pvc_lock_line(number: u32) -> String {
     format!("an operation with the given Volume ID pvc-{} already exists", uid(number))
 }
 
@@ -50,17 +50,20 @@ pub fn driver() -> Driver {
     }
 }
 
-pub fn seen() -> Seen {
-    Seen {
+pub fn observation() -> Observation {
+    Observation {
         now: NOW,
         namespaces: vec!["media".into()],
-        remarks: Vec::new(),
+        warnings: Vec::new(),
         driver: driver(),
         pvcs: Vec::new(),
         snapshots: Vec::new(),
         sources: Some(Vec::new()),
         destinations: Vec::new(),
-        log: Log { pods: ["a".to_owned(), "b".to_owned()].into(), ..Log::default() },
+        log: ControllerLog {
+            pods: ["a".to_owned(), "b".to_owned()].into(),
+            ..ControllerLog::default()
+        },
     }
 }
 
@@ -163,9 +166,9 @@ pub fn suspended(run: Option<&str>) -> Option<SuspendedBy> {
     Some(SuspendedBy { manager: Some("flux".into()), since: None, run: run.map(str::to_owned) })
 }
 
-pub fn ownership(of: &Source, ownership: Ownership, owner: Option<FluxObject>) -> OwnerInfo {
+pub fn ownership(source: &Source, ownership: Ownership, owner: Option<FluxObject>) -> OwnerInfo {
     OwnerInfo {
-        subject: Subject { kind: SubjectKind::ReplicationSource, object: of.object.clone() },
+        subject: Subject { kind: SubjectKind::ReplicationSource, object: source.object.clone() },
         ownership,
         owner,
         evidence: String::new(),

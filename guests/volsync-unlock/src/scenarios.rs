@@ -1,4 +1,4 @@
-//! Whole runs against the scripted cluster: which touches, in which order, and what is said at the end.
+//! Whole runs against the fake cluster: which writes, in which order, and the conclusion.
 
 use salve_sdk::query_flux::{FluxObject, Ownership};
 use salve_sdk::query_pvcs::{Pvc, ReclaimPolicy, Waiting};
@@ -8,52 +8,57 @@ use salve_sdk::types::{FluxKind, FluxRef};
 use salve_sdk::{Error, Remediation};
 
 use crate::VolsyncUnlock;
+use crate::fake_cluster::FakeCluster;
 use crate::samples::{self, NOW, flux, flux_object};
-use crate::scripted::World;
 
 const RESTART: &str = "restart rook-ceph/csi-rbdplugin-provisioner";
 const GIT: &str = "GitRepository flux-system/flux-system";
 
-/// One locked claim, an orphan that Git declares, one that nobody knows, and a healthy source.
-fn incident() -> World {
-    let mut seen = samples::seen();
-    seen.pvcs =
+/// A cluster with a locked PVC, an orphan that Git declares, one that it does not, and a healthy
+/// ReplicationSource.
+fn incident() -> FakeCluster {
+    let mut observation = samples::observation();
+    observation.pvcs =
         vec![Pvc { waiting: Some(Waiting::CsiLocked), ..samples::pending("media/cache", 1) }];
-    // The world frees what is locked; the guest reads of it in the log.
-    seen.log.sightings.add("a", NOW - 8_000, &samples::claim_line(1));
-    let mut world = World::new(seen);
-    world.log.push(("a".into(), NOW - 8_000, samples::claim_line(1)));
-    world.owned(samples::source("media/sonarr", 10, Health::Orphan), flux_object("media/sonarr"));
-    world.seen.sources.get_or_insert_default().push(samples::source(
+    // Which PVCs the fake cluster unlocks at the restart. The guest reads the log below.
+    observation.log.sightings.add("a", NOW - 8_000, &samples::pvc_lock_line(1));
+    let mut cluster = FakeCluster::new(observation);
+    cluster.log.push(("a".into(), NOW - 8_000, samples::pvc_lock_line(1)));
+    cluster.add_managed(
+        samples::source("media/sonarr", 10, Health::Orphan),
+        flux_object("media/sonarr"),
+    );
+    cluster.observation.sources.get_or_insert_default().push(samples::source(
         "media/lost",
         11,
         Health::Orphan,
     ));
-    world.ownership.insert(samples::object("media/lost"), (Ownership::Abandoned, None));
-    world.owned(samples::source("media/plex", 12, Health::Healthy), flux_object("media/plex"));
+    cluster.ownership.insert(samples::object("media/lost"), (Ownership::Abandoned, None));
+    cluster
+        .add_managed(samples::source("media/plex", 12, Health::Healthy), flux_object("media/plex"));
     let git = FluxRef { kind: FluxKind::GitRepository, ..flux("flux-system/flux-system") };
-    world
+    cluster
         .flux
         .insert(git.clone(), FluxObject { target: git, ..flux_object("flux-system/flux-system") });
-    world
+    cluster
 }
 
-fn run(world: World, config: &str) -> (Result<Conclusion, Error>, World) {
-    world.play(|| VolsyncUnlock::remediate(config))
+fn run(cluster: FakeCluster, config: &str) -> (Result<Conclusion, Error>, FakeCluster) {
+    cluster.run(|| VolsyncUnlock::remediate(config))
 }
 
-fn concluded(world: World, config: &str) -> (Conclusion, World) {
-    let (answer, world) = run(world, config);
-    (answer.expect("it concludes"), world)
+fn conclude(cluster: FakeCluster, config: &str) -> (Conclusion, FakeCluster) {
+    let (result, cluster) = run(cluster, config);
+    (result.expect("a conclusion"), cluster)
 }
 
 const MEDIA: &str = r#"{"namespaces": ["media"]}"#;
 
-fn with(more: &str) -> String {
+fn media_with(more: &str) -> String {
     format!(r#"{{"namespaces": ["media"], {more}}}"#)
 }
 
-fn lines(conclusion: &Conclusion) -> String {
+fn text(conclusion: &Conclusion) -> String {
     conclusion
         .remaining
         .iter()
@@ -64,13 +69,13 @@ fn lines(conclusion: &Conclusion) -> String {
 
 #[test]
 fn the_incident_is_cleared_in_seven_steps() {
-    let (conclusion, world) = concluded(incident(), MEDIA);
+    let (conclusion, cluster) = conclude(incident(), MEDIA);
     assert_eq!(
-        world.steps,
-        ["evidence", "freeze", "delete", "restart", "wait", "resume", "verify"]
+        cluster.steps,
+        ["evidence", "suspend", "delete", "restart", "wait", "resume", "verify"]
     );
     assert_eq!(
-        world.has_writes,
+        cluster.writes,
         [
             "suspend Kustomization media/sonarr".to_owned(),
             format!("suspend {GIT}"),
@@ -85,72 +90,80 @@ fn the_incident_is_cleared_in_seven_steps() {
     assert_eq!(conclusion.proof.len(), 2);
     assert_eq!((conclusion.figures[0].before, conclusion.figures[0].after), (Some(1), Some(0)));
     assert!(
-        lines(&conclusion)
+        text(&conclusion)
             .contains("remove sonarr from Git (Kustomization media/sonarr declares it)")
     );
-    assert!(world.suspended().is_empty());
+    assert!(cluster.suspended().is_empty());
 }
 
 #[test]
-fn a_healthy_cluster_is_not_touched() {
-    let mut world = World::new(samples::seen());
-    world.owned(samples::source("media/plex", 12, Health::Healthy), flux_object("media/plex"));
-    let (conclusion, world) = concluded(world, MEDIA);
+fn a_healthy_cluster_is_not_changed() {
+    let mut cluster = FakeCluster::new(samples::observation());
+    cluster
+        .add_managed(samples::source("media/plex", 12, Health::Healthy), flux_object("media/plex"));
+    let (conclusion, cluster) = conclude(cluster, MEDIA);
     assert_eq!(conclusion.verdict, Verdict::NothingToDo);
-    assert!(world.has_writes.is_empty());
+    assert!(cluster.writes.is_empty());
 }
 
 #[test]
-fn what_forbids_a_run_leaves_the_cluster_untouched_even_where_evidence_is_waived() {
-    type Spoil = fn(&mut World);
-    let spoils: [Spoil; 4] = [
-        |world| world.seen.driver.ceph.as_mut().expect("there").status = "HEALTH_ERR".into(),
-        |world| world.seen.driver.controller = None,
-        |world| world.seen.driver.controller.as_mut().expect("there").replicas = 0,
-        |world| world.seen.sources = None,
+fn a_blocking_problem_prevents_every_write_even_if_evidence_is_waived() {
+    type Change = fn(&mut FakeCluster);
+    let changes: [Change; 4] = [
+        |cluster| {
+            cluster.observation.driver.ceph.as_mut().expect("present").status = "HEALTH_ERR".into()
+        },
+        |cluster| cluster.observation.driver.controller = None,
+        |cluster| cluster.observation.driver.controller.as_mut().expect("present").replicas = 0,
+        |cluster| cluster.observation.sources = None,
     ];
-    for spoil in spoils {
-        let mut world = incident();
-        spoil(&mut world);
-        let (conclusion, world) = concluded(world, &with(r#""evidence": "waived""#));
+    for change in changes {
+        let mut cluster = incident();
+        change(&mut cluster);
+        let (conclusion, cluster) = conclude(cluster, &media_with(r#""evidence": "waived""#));
         assert_eq!(conclusion.verdict, Verdict::DifferentProblem, "{}", conclusion.summary);
-        assert!(world.has_writes.is_empty());
+        assert!(cluster.writes.is_empty());
     }
 }
 
 #[test]
-fn a_look_alike_is_touched_only_where_evidence_is_waived() {
-    let look_alike = || {
-        let mut world = incident();
-        world.log.clear();
-        world
+fn a_similar_problem_is_treated_only_if_evidence_is_waived() {
+    let without_lock = || {
+        let mut cluster = incident();
+        cluster.log.clear();
+        cluster
     };
-    let (conclusion, world) = concluded(look_alike(), MEDIA);
+    let (conclusion, cluster) = conclude(without_lock(), MEDIA);
     assert_eq!(conclusion.verdict, Verdict::DifferentProblem);
-    assert!(world.has_writes.is_empty());
-    let (conclusion, world) = concluded(look_alike(), &with(r#""evidence": "waived""#));
-    assert!(world.has_writes.contains(&RESTART.to_owned()));
+    assert!(cluster.writes.is_empty());
+    let (conclusion, cluster) = conclude(without_lock(), &media_with(r#""evidence": "waived""#));
+    assert!(cluster.writes.contains(&RESTART.to_owned()));
     assert!(conclusion.evidence[0].text.contains("evidence was waived"));
 }
 
 #[test]
-fn a_pending_deletion_on_a_delete_volume_stops_the_run_without_consent() {
-    let doomed = || {
-        let mut world = incident();
-        world.seen.pvcs.push(samples::terminating("media/zigbee", 5, ReclaimPolicy::Delete));
-        world
+fn a_pending_deletion_with_reclaim_policy_delete_stops_the_run_without_consent() {
+    let terminating = || {
+        let mut cluster = incident();
+        cluster.observation.pvcs.push(samples::terminating(
+            "media/zigbee",
+            5,
+            ReclaimPolicy::Delete,
+        ));
+        cluster
     };
-    let (conclusion, world) = concluded(doomed(), MEDIA);
+    let (conclusion, cluster) = conclude(terminating(), MEDIA);
     assert_eq!(conclusion.verdict, Verdict::NotFixed);
     assert!(
         conclusion.summary.contains("media/zigbee")
-            && conclusion.summary.contains("complete-deletions")
+            && conclusion.summary.contains("completePvcDeletions")
     );
-    assert!(world.has_writes.is_empty());
-    let (conclusion, world) = concluded(doomed(), &with(r#""complete-deletions": true"#));
+    assert!(cluster.writes.is_empty());
+    let (conclusion, cluster) =
+        conclude(terminating(), &media_with(r#""completePvcDeletions": true"#));
     assert_eq!(conclusion.verdict, Verdict::Fixed, "{}", conclusion.summary);
     assert!(
-        world
+        cluster
             .notes
             .iter()
             .any(|note| note.contains("cannot be undone") && note.contains("media/zigbee"))
@@ -158,114 +171,118 @@ fn a_pending_deletion_on_a_delete_volume_stops_the_run_without_consent() {
 }
 
 #[test]
-fn an_owner_that_another_run_holds_is_refused_before_the_first_touch() {
-    let mut world = incident();
-    world.flux.get_mut(&flux("media/sonarr")).expect("there").suspended =
+fn an_owner_that_another_run_suspended_stops_the_run_before_the_first_write() {
+    let mut cluster = incident();
+    cluster.flux.get_mut(&flux("media/sonarr")).expect("present").suspended =
         samples::suspended(Some("7c1d"));
-    let (conclusion, world) = concluded(world, MEDIA);
+    let (conclusion, cluster) = conclude(cluster, MEDIA);
     assert_eq!(conclusion.verdict, Verdict::NotFixed);
-    assert!(conclusion.summary.contains("held by run 7c1d"));
-    assert!(world.has_writes.is_empty());
+    assert!(conclusion.summary.contains("suspended by Salve run 7c1d"));
+    assert!(cluster.writes.is_empty());
 }
 
 #[test]
 fn a_paused_controller_stops_the_run_before_anything_is_deleted() {
-    let mut world = incident();
-    world.seen.driver.controller.as_mut().expect("there").paused = true;
-    let (conclusion, world) = concluded(world, MEDIA);
+    let mut cluster = incident();
+    cluster.observation.driver.controller.as_mut().expect("present").paused = true;
+    let (conclusion, cluster) = conclude(cluster, MEDIA);
     assert!(conclusion.summary.contains("is paused"));
-    assert!(world.has_writes.is_empty());
+    assert!(cluster.writes.is_empty());
 }
 
 #[test]
-fn a_source_that_is_not_there_is_an_error_before_the_first_touch() {
-    let (answer, world) = run(incident(), &with(r#""source": "flux-system/flx-system""#));
-    let error = answer.expect_err("there is no such source");
+fn a_flux_source_that_does_not_exist_is_an_error_before_the_first_write() {
+    let (result, cluster) =
+        run(incident(), &media_with(r#""fluxSource": "flux-system/flx-system""#));
+    let error = result.expect_err("there is no such source");
     assert!(matches!(&error, Error::NotFound(text) if text.contains("flux-system/flx-system")));
-    assert!(world.has_writes.is_empty());
+    assert!(cluster.writes.is_empty());
 }
 
 #[test]
-fn a_parent_that_would_undo_the_suspend_is_frozen_first_and_resumed_last() {
-    let mut world = incident();
-    let owner = world.flux.get_mut(&flux("media/sonarr")).expect("there");
+fn a_parent_that_would_revert_the_suspend_is_suspended_first_and_resumed_last() {
+    let mut cluster = incident();
+    let owner = cluster.flux.get_mut(&flux("media/sonarr")).expect("present");
     (owner.parent, owner.parent_reverts) = (Some(flux("flux-system/apps")), true);
-    world.flux.insert(flux("flux-system/apps"), flux_object("flux-system/apps"));
-    let (_, world) = concluded(world, MEDIA);
+    cluster.flux.insert(flux("flux-system/apps"), flux_object("flux-system/apps"));
+    let (_, cluster) = conclude(cluster, MEDIA);
     assert_eq!(
-        world.has_writes.first().map(String::as_str),
+        cluster.writes.first().map(String::as_str),
         Some("suspend Kustomization flux-system/apps")
     );
     assert_eq!(
-        world.has_writes.last().map(String::as_str),
+        cluster.writes.last().map(String::as_str),
         Some("resume Kustomization flux-system/apps")
     );
 }
 
 #[test]
-fn what_a_person_suspended_stays_suspended() {
-    let mut world = incident();
-    world.flux.get_mut(&flux("media/sonarr")).expect("there").suspended = samples::suspended(None);
-    let (conclusion, world) = concluded(world, MEDIA);
+fn an_owner_that_a_user_suspended_stays_suspended() {
+    let mut cluster = incident();
+    cluster.flux.get_mut(&flux("media/sonarr")).expect("present").suspended =
+        samples::suspended(None);
+    let (conclusion, cluster) = conclude(cluster, MEDIA);
     assert_eq!(conclusion.verdict, Verdict::Fixed, "{}", conclusion.summary);
-    assert!(!world.has_writes.iter().any(|write| write.contains("Kustomization media/sonarr")));
-    assert_eq!(world.suspended(), ["Kustomization media/sonarr"]);
-    assert!(
-        lines(&conclusion)
-            .contains("media/sonarr stays away until a person resumes Kustomization media/sonarr")
-    );
+    assert!(!cluster.writes.iter().any(|write| write.contains("Kustomization media/sonarr")));
+    assert_eq!(cluster.suspended(), ["Kustomization media/sonarr"]);
+    assert!(text(&conclusion).contains(
+        "media/sonarr was deleted: Flux will recreate it if Kustomization media/sonarr is resumed"
+    ));
 }
 
 #[test]
-fn after_any_failure_what_was_frozen_is_given_back() {
-    for (on_start, error) in [
+fn after_any_failure_everything_suspended_is_resumed() {
+    for (call, error) in [
         ("suspend GitRepository", Error::Conflict("changed meanwhile".into())),
         ("delete", Error::Denied("the 11th deletion".into())),
         ("restart", Error::Unavailable("no answer".into())),
         ("await", Error::Unavailable("no answer".into())),
     ] {
-        let mut world = incident();
-        world.broken = Some((on_start, error.clone()));
-        let (answer, world) = run(world, MEDIA);
-        let told = answer.expect_err(on_start);
-        assert_eq!(std::mem::discriminant(&told), std::mem::discriminant(&error), "{on_start}");
-        let released = ["what it froze has been resumed", "nothing is suspended by this run"]
-            .iter()
-            .any(|words| told.message().contains(words));
-        assert!(released && world.suspended().is_empty(), "{on_start}: {}", told.message());
+        let mut cluster = incident();
+        cluster.failing_write = Some((call, error.clone()));
+        let (result, cluster) = run(cluster, MEDIA);
+        let returned = result.expect_err(call);
+        assert_eq!(std::mem::discriminant(&returned), std::mem::discriminant(&error), "{call}");
+        let message = returned.message();
+        assert!(
+            message.contains("everything this run suspended has been resumed")
+                || message.contains("nothing is suspended by this run"),
+            "{call}: {message}"
+        );
+        assert!(cluster.suspended().is_empty(), "{call}");
     }
 }
 
 #[test]
-fn a_suspension_that_cannot_be_given_back_is_said_loudly() {
-    let mut world = incident();
-    world.broken = Some(("resume Kustomization", Error::Unavailable("no answer".into())));
-    let (conclusion, _) = concluded(world, MEDIA);
-    let told = lines(&conclusion);
-    assert!(told.contains("Kustomization media/sonarr is still suspended by this run"), "{told}");
-    assert!(!told.contains("nothing is suspended that was not before"));
+fn an_object_that_cannot_be_resumed_is_reported() {
+    let mut cluster = incident();
+    cluster.failing_write = Some(("resume Kustomization", Error::Unavailable("no answer".into())));
+    let (conclusion, _) = conclude(cluster, MEDIA);
+    let text = text(&conclusion);
+    assert!(text.contains("Kustomization media/sonarr is still suspended by this run"), "{text}");
+    assert!(!text.contains("everything Salve suspended has been resumed"));
 }
 
 #[test]
-fn locks_that_return_end_the_run_after_one_restart() {
-    let mut world = incident();
-    world.relocks = true;
-    let (conclusion, world) = concluded(world, MEDIA);
+fn locks_that_come_back_end_the_run_after_one_restart() {
+    let mut cluster = incident();
+    cluster.lock_returns = true;
+    let (conclusion, cluster) = conclude(cluster, MEDIA);
     assert_eq!(conclusion.verdict, Verdict::NotFixed);
     assert!(conclusion.summary.contains("Ceph or the network"), "{}", conclusion.summary);
-    assert_eq!(world.has_writes.iter().filter(|write| *write == RESTART).count(), 1);
+    assert_eq!(cluster.writes.iter().filter(|write| *write == RESTART).count(), 1);
     assert!(
-        !world.has_writes.iter().any(|write| write.starts_with("reconcile")),
-        "nothing more is asked of a sick driver"
+        !cluster.writes.iter().any(|write| write.starts_with("reconcile")),
+        "no reconciliation is requested while the driver is unhealthy"
     );
-    assert!(world.suspended().is_empty());
+    assert!(cluster.suspended().is_empty());
 }
 
 #[test]
-fn a_lock_in_the_very_last_look_is_not_fixed() {
-    let mut world = incident();
-    world.locks_at_the_last_look = true;
-    let (conclusion, _) = concluded(world, MEDIA);
+fn a_lock_that_appears_only_in_the_proof_is_not_fixed() {
+    let mut cluster = incident();
+    cluster.lock_at_proof = true;
+    let (conclusion, _) = conclude(cluster, MEDIA);
     assert_eq!(conclusion.verdict, Verdict::NotFixed);
     assert!(
         conclusion.proof.is_empty() && conclusion.summary.contains("Ceph or the network"),
@@ -275,193 +292,202 @@ fn a_lock_in_the_very_last_look_is_not_fixed() {
 }
 
 #[test]
-fn a_run_out_of_time_gives_back_what_it_froze() {
-    let mut world = incident();
-    world.rollout_hangs = true;
-    world.deadline = NOW + 60_000;
-    let (conclusion, world) = concluded(world, MEDIA);
+fn a_run_past_its_deadline_resumes_what_it_suspended() {
+    let mut cluster = incident();
+    cluster.rollout_hangs = true;
+    cluster.deadline = NOW + 60_000;
+    let (conclusion, cluster) = conclude(cluster, MEDIA);
     assert_eq!(conclusion.verdict, Verdict::NotFixed);
-    assert!(world.suspended().is_empty());
-    assert!(world.now - NOW < 120_000);
+    assert!(cluster.suspended().is_empty());
+    assert!(cluster.now - NOW < 120_000);
 }
 
 #[test]
-fn a_failure_at_the_end_says_what_was_done() {
-    let mut world = incident();
-    world.broken_look = Some(Error::Unavailable("no answer".into()));
-    let (answer, world) = run(world, MEDIA);
-    let told = answer.expect_err("the pods cannot be counted");
-    assert!(told.message().contains("step verify"), "{}", told.message());
+fn a_failure_in_the_last_step_reports_what_was_done() {
+    let mut cluster = incident();
+    cluster.failing_pod_read = Some(Error::Unavailable("no answer".into()));
+    let (result, cluster) = run(cluster, MEDIA);
+    let error = result.expect_err("the pods cannot be read");
+    assert!(error.message().contains("step verify"), "{}", error.message());
     assert!(
-        told.message().contains("2 ReplicationSources deleted, the driver was restarted"),
+        error.message().contains("2 ReplicationSources deleted, the driver was restarted"),
         "{}",
-        told.message()
+        error.message()
     );
-    assert!(world.suspended().is_empty());
+    assert!(cluster.suspended().is_empty());
 }
 
 #[test]
-fn a_restart_that_does_not_come_to_an_end_is_not_fixed() {
-    let mut world = incident();
-    world.rollout_hangs = true;
-    let (conclusion, world) = concluded(world, MEDIA);
+fn a_rollout_that_does_not_complete_is_not_fixed() {
+    let mut cluster = incident();
+    cluster.rollout_hangs = true;
+    let (conclusion, cluster) = conclude(cluster, MEDIA);
     assert_eq!(conclusion.verdict, Verdict::NotFixed);
-    assert!(conclusion.summary.contains("waits for 2 new pods"), "{}", conclusion.summary);
-    assert!(world.suspended().is_empty());
+    assert!(conclusion.summary.contains("waiting for 2 new pods"), "{}", conclusion.summary);
+    assert!(cluster.suspended().is_empty());
 }
 
 #[test]
-fn an_operators_controller_has_its_pods_replaced() {
-    let mut world = incident();
-    world.seen.driver.controller.as_mut().expect("there").operator_managed = true;
-    let (_, world) = concluded(world, MEDIA);
+fn the_pods_of_an_operator_managed_controller_are_replaced() {
+    let mut cluster = incident();
+    cluster.observation.driver.controller.as_mut().expect("present").operator_managed = true;
+    let (_, cluster) = conclude(cluster, MEDIA);
     assert!(
-        world
-            .has_writes
-            .contains(&"replace pods of rook-ceph/csi-rbdplugin-provisioner".to_owned())
+        cluster.writes.contains(&"replace pods of rook-ceph/csi-rbdplugin-provisioner".to_owned())
     );
 }
 
 #[test]
-fn the_literal_playbook_deletes_all_that_come_back() {
-    let (conclusion, world) = concluded(incident(), &with(r#""mode": "all""#));
-    assert!(world.has_writes.contains(&"delete media/sonarr media/lost media/plex".to_owned()));
+fn mode_all_deletes_every_source_that_comes_back() {
+    let (conclusion, cluster) = conclude(incident(), &media_with(r#""mode": "all""#));
+    assert!(cluster.writes.contains(&"delete media/sonarr media/lost media/plex".to_owned()));
     assert_eq!(conclusion.verdict, Verdict::Fixed, "{}", conclusion.summary);
-    let names: Vec<String> =
-        world.seen.sources.into_iter().flatten().map(|source| source.object.to_string()).collect();
+    let names: Vec<String> = cluster
+        .observation
+        .sources
+        .into_iter()
+        .flatten()
+        .map(|source| source.object.to_string())
+        .collect();
     assert_eq!(names, ["media/plex", "media/sonarr"]);
 }
 
 #[test]
-fn a_release_without_drift_correction_is_forced_only_for_a_living_claim() {
+fn a_release_without_drift_correction_is_forced_only_if_the_pvc_exists() {
     for (pvc_state, forced) in [(PvcState::Present, true), (PvcState::Missing, false)] {
-        let mut world = incident();
+        let mut cluster = incident();
         let release = FluxRef { kind: FluxKind::HelmRelease, ..flux("media/radarr") };
         let health = if forced { Health::Stuck } else { Health::Orphan };
         let mut source = samples::source("media/radarr", 20, health);
         source.pvc_state = pvc_state;
-        world.owned(
+        cluster.add_managed(
             source,
             FluxObject { target: release, corrects_drift: false, ..flux_object("media/radarr") },
         );
-        let (conclusion, world) = concluded(world, MEDIA);
-        assert_eq!(world.has_writes.contains(&"force HelmRelease media/radarr".to_owned()), forced);
+        let (conclusion, cluster) = conclude(cluster, MEDIA);
+        assert_eq!(cluster.writes.contains(&"force HelmRelease media/radarr".to_owned()), forced);
         assert_eq!(conclusion.verdict, Verdict::Fixed, "{}", conclusion.summary);
         assert_eq!(
-            lines(&conclusion)
-                .contains("media/radarr stays away until HelmRelease media/radarr is upgraded"),
+            text(&conclusion)
+                .contains("recreate it at the next upgrade of HelmRelease media/radarr"),
             !forced
         );
     }
 }
 
 #[test]
-fn a_source_that_does_not_come_back_is_not_fixed() {
-    let mut world = incident();
-    world.broken = Some(("reconcile", Error::Unavailable("no answer".into())));
-    let (conclusion, _) = concluded(world, MEDIA);
+fn a_source_that_is_not_recreated_is_not_fixed() {
+    let mut cluster = incident();
+    cluster.failing_write = Some(("reconcile", Error::Unavailable("no answer".into())));
+    let (conclusion, _) = conclude(cluster, MEDIA);
     assert_eq!(conclusion.verdict, Verdict::NotFixed);
-    assert!(lines(&conclusion).contains("media/sonarr has not come back"));
+    assert!(
+        text(&conclusion)
+            .contains("media/sonarr was not recreated: check Kustomization media/sonarr")
+    );
 }
 
 #[test]
-fn a_wedged_snapshot_is_waited_for_after_the_restart_and_reported_if_it_stays() {
-    for stays in [false, true] {
-        let mut world = incident();
+fn a_locked_snapshot_is_awaited_after_the_restart_and_reported_if_it_remains() {
+    for hangs in [false, true] {
+        let mut cluster = incident();
         let line = format!(
             "an operation with the given Snapshot ID snapshot-{} already exists",
             samples::uid(30)
         );
-        world.log.push(("b".into(), NOW - 1_000, line));
-        world.seen.snapshots = vec![samples::snapshot("media/volsync-sonarr-src", 30, 10)];
-        world.snapshots_stay = stays;
-        let (conclusion, _) = concluded(world, MEDIA);
+        cluster.log.push(("b".into(), NOW - 1_000, line));
+        cluster.observation.snapshots = vec![samples::snapshot("media/volsync-sonarr-src", 30, 10)];
+        cluster.deletions_hang = hangs;
+        let (conclusion, _) = conclude(cluster, MEDIA);
         assert_eq!(
-            lines(&conclusion).contains("1 VolumeSnapshot of deleted sources still there"),
-            stays
+            text(&conclusion)
+                .contains("1 VolumeSnapshot of deleted ReplicationSources still exists"),
+            hangs
         );
     }
 }
 
 #[test]
-fn a_claim_that_does_not_end_is_reported_before_its_source_returns() {
-    for stays in [false, true] {
-        let mut world = incident();
-        world.seen.pvcs.push(samples::terminating("media/zigbee", 5, ReclaimPolicy::Retain));
-        world.owned(
+fn a_pvc_that_remains_terminating_is_reported() {
+    for hangs in [false, true] {
+        let mut cluster = incident();
+        cluster.observation.pvcs.push(samples::terminating(
+            "media/zigbee",
+            5,
+            ReclaimPolicy::Retain,
+        ));
+        cluster.add_managed(
             samples::source("media/zigbee", 30, Health::TerminatingSource),
             flux_object("media/zigbee"),
         );
-        world.snapshots_stay = stays;
-        let (conclusion, world) = concluded(world, MEDIA);
-        assert_eq!(lines(&conclusion).contains("claim media/zigbee is still being deleted"), stays);
-        assert!(
-            world.notes.iter().any(
-                |note| note.contains("media/zigbee will back up a freshly made volume at once")
-            )
-        );
+        cluster.deletions_hang = hangs;
+        let (conclusion, cluster) = conclude(cluster, MEDIA);
+        assert_eq!(text(&conclusion).contains("PVC media/zigbee is still being deleted"), hangs);
+        assert!(cluster.notes.iter().any(|note| {
+            note.contains("media/zigbee will back up a brand-new (possibly empty) PVC as soon as")
+        }));
     }
 }
 
 #[test]
-fn snapshots_are_waited_for_before_the_restart_only_where_the_driver_can_delete_them() {
-    for (jammed, waited) in [(true, 0), (false, 120_000)] {
-        let mut world = incident();
-        world.seen.snapshots = vec![samples::snapshot("media/volsync-sonarr-src", 30, 10)];
-        if !jammed {
-            world.log.clear();
+fn snapshots_are_awaited_before_the_restart_only_if_the_driver_can_delete_them() {
+    for (is_locked, waited) in [(true, 0), (false, 120_000)] {
+        let mut cluster = incident();
+        cluster.observation.snapshots = vec![samples::snapshot("media/volsync-sonarr-src", 30, 10)];
+        if !is_locked {
+            cluster.log.clear();
         }
-        let (_, world) = concluded(world, &with(r#""evidence": "waived""#));
-        assert_eq!(world.restarted_at, Some(NOW + waited));
+        let (_, cluster) = conclude(cluster, &media_with(r#""evidence": "waived""#));
+        assert_eq!(cluster.restarted_at, Some(NOW + waited));
     }
 }
 
 #[test]
-fn a_claim_that_waits_for_a_restore_is_left_with_what_to_do() {
-    let mut world = incident();
-    world.seen.pvcs.push(Pvc {
+fn a_pvc_that_waits_for_a_restore_is_reported() {
+    let mut cluster = incident();
+    cluster.observation.pvcs.push(Pvc {
         waiting: Some(Waiting::ForDestination),
         data_source: Some("ReplicationDestination/paperless-dst".into()),
         ..samples::pending("media/paperless", 40)
     });
-    let (conclusion, _) = concluded(world, MEDIA);
+    let (conclusion, _) = conclude(cluster, MEDIA);
     assert_eq!(conclusion.verdict, Verdict::Fixed, "{}", conclusion.summary);
-    assert!(lines(&conclusion).contains(
-        "media/paperless waits for ReplicationDestination paperless-dst, which does not exist"
+    assert!(text(&conclusion).contains(
+        "media/paperless is waiting for ReplicationDestination paperless-dst, which does not exist"
     ));
 }
 
 #[test]
-fn a_lone_key_is_watched_until_it_lasts() {
-    let lone = |later: u64| {
-        let mut world = World::new(samples::seen());
+fn a_key_without_a_pvc_is_watched_until_it_persists() {
+    let diagnose = |later: u64| {
+        let mut cluster = FakeCluster::new(samples::observation());
         for time in [NOW - 10_000, NOW + later] {
-            world.log.push(("a".into(), time, samples::claim_line(99)));
+            cluster.log.push(("a".into(), time, samples::pvc_lock_line(99)));
         }
-        world.play(|| VolsyncUnlock::diagnose(MEDIA))
+        cluster.run(|| VolsyncUnlock::diagnose(MEDIA))
     };
-    let (diagnosis, world) = lone(200_000);
-    assert_eq!(diagnosis.expect("it answers").state, State::Incident);
-    assert!(world.now > NOW + 180_000 && world.has_writes.is_empty());
-    let (diagnosis, _) = lone(60_000);
-    assert_eq!(diagnosis.expect("it answers").state, State::Healthy);
+    let (diagnosis, cluster) = diagnose(200_000);
+    assert_eq!(diagnosis.expect("a diagnosis").state, State::Incident);
+    assert!(cluster.now > NOW + 180_000 && cluster.writes.is_empty());
+    let (diagnosis, _) = diagnose(60_000);
+    assert_eq!(diagnosis.expect("a diagnosis").state, State::Healthy);
 }
 
 #[test]
-fn namespaces_that_are_not_there_are_said_and_none_at_all_is_an_error() {
-    let (conclusion, world) = concluded(incident(), r#"{"namespaces": ["media", "medja"]}"#);
-    assert!(world.notes.contains(&"there is no namespace medja".to_owned()));
+fn missing_namespaces_are_reported_and_no_namespace_at_all_is_an_error() {
+    let (conclusion, cluster) = conclude(incident(), r#"{"namespaces": ["media", "medja"]}"#);
+    assert!(cluster.notes.contains(&"namespace medja does not exist".to_owned()));
     assert!(conclusion.evidence.iter().any(|finding| finding.text.contains("medja")));
-    let (answer, world) = run(incident(), r#"{"namespaces": ["medja"]}"#);
-    assert!(matches!(answer, Err(Error::NotFound(_))));
-    assert!(world.has_writes.is_empty());
+    let (result, cluster) = run(incident(), r#"{"namespaces": ["medja"]}"#);
+    assert!(matches!(result, Err(Error::NotFound(_))));
+    assert!(cluster.writes.is_empty());
 }
 
 #[test]
-fn where_no_source_is_to_blame_nothing_is_frozen_and_the_driver_is_restarted() {
-    let mut world = incident();
-    world.seen.sources = Some(vec![samples::source("media/plex", 12, Health::Healthy)]);
-    let (conclusion, world) = concluded(world, MEDIA);
-    assert_eq!(world.has_writes, [RESTART]);
+fn without_a_faulty_source_nothing_is_suspended_and_the_driver_is_restarted() {
+    let mut cluster = incident();
+    cluster.observation.sources = Some(vec![samples::source("media/plex", 12, Health::Healthy)]);
+    let (conclusion, cluster) = conclude(cluster, MEDIA);
+    assert_eq!(cluster.writes, [RESTART]);
     assert_eq!(conclusion.verdict, Verdict::Fixed, "{}", conclusion.summary);
 }

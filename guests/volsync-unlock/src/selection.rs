@@ -1,4 +1,4 @@
-//! Which ReplicationSources are deleted, which are left out, and whether each comes back.
+//! Decides which ReplicationSources to delete, which to skip, and whether each comes back.
 
 use salve_sdk::query_flux::{FluxObject, OwnerInfo, Ownership};
 use salve_sdk::query_replicationsources::{Health, PvcState, Source};
@@ -6,94 +6,85 @@ use salve_sdk::types::{FluxKind, FluxRef};
 
 use crate::config::{Config, Mode};
 
-/// Why a source is deleted.
+/// Why a ReplicationSource is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// Its claim is gone.
     Orphan,
-    /// Its claim is being deleted.
     TerminatingSource,
-    /// It has been synchronizing for far too long.
     Stuck,
-    /// `mode=all`: the playbook says so.
-    Literal,
+    /// The configuration has `mode=all`.
+    ModeAll,
 }
 
 impl Reason {
-    /// In a word or two.
-    pub fn word(self) -> &'static str {
+    /// Returns the reason as shown in plans and reports.
+    pub fn as_str(self) -> &'static str {
         match self {
-            Self::Orphan => "its claim is gone",
-            Self::TerminatingSource => "its claim is being deleted",
-            Self::Stuck => "wedged",
-            Self::Literal => "mode=all",
+            Self::Orphan => "its PVC no longer exists",
+            Self::TerminatingSource => "its PVC is being deleted",
+            Self::Stuck => "its sync is stuck",
+            Self::ModeAll => "mode=all",
         }
     }
 }
 
-/// Whether and how a deleted source comes back.
+/// Whether and how a deleted ReplicationSource is recreated.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Return {
+pub enum Recreation {
     /// Its owner applies it again once resumed.
-    WithOwner(FluxRef),
-    /// Its HelmRelease does so only when forced, and we force it: the claim lives.
+    ByOwner(FluxRef),
+    /// Its HelmRelease applies it only if forced, and the run forces it, because the PVC exists.
     Forced(FluxRef),
-    /// Its HelmRelease does so at its next real upgrade. Not forced: the claim is gone, the source would be an orphan again.
+    /// Its HelmRelease applies it at the next upgrade. The run does not force it, because the PVC
+    /// is gone and the ReplicationSource would be an orphan again.
     AtUpgrade(FluxRef),
-    /// A person suspended its owner, and has to resume it.
-    Suspended(FluxRef),
-    /// Nobody makes it again.
+    /// A user suspended its owner and has to resume it.
+    OwnerSuspended(FluxRef),
     Never,
 }
 
-/// A source to be deleted.
+/// A ReplicationSource to delete.
 #[derive(Clone, Debug)]
-pub struct ResolvedGuest {
-    /// As it was seen: uid and digest bind the deletion.
+pub struct SelectedSource {
+    /// As observed. Its UID and digest are preconditions of the deletion.
     pub source: Source,
-    /// Why.
     pub reason: Reason,
-    /// Its owner, where it has one.
     pub owner: Option<FluxObject>,
-    /// Whether it comes back.
-    pub back: Return,
+    pub recreation: Recreation,
 }
 
-/// A source that is spared though it was a candidate.
+/// A candidate that is not deleted.
 #[derive(Clone, Debug)]
-pub struct Spared {
-    /// The source.
+pub struct SkippedSource {
     pub source: Source,
-    /// Why, and what would change that.
-    pub why: String,
+    /// Why it is skipped, and which setting would change that.
+    pub reason: String,
 }
 
-/// The frozen set and its margin.
+/// The ReplicationSources to delete, and the candidates that are skipped.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
-    /// To be deleted.
-    pub chosen: Vec<ResolvedGuest>,
-    /// To be left, and said.
-    pub spared: Vec<Spared>,
+    pub selected: Vec<SelectedSource>,
+    pub skipped: Vec<SkippedSource>,
 }
 
-/// The sources that a run would delete, if nothing spoke against it.
+/// Returns the ReplicationSources to delete unless their ownership forbids it.
 pub fn candidates(sources: &[Source], mode: Mode) -> Vec<(&Source, Reason)> {
     let reason = |source: &Source| match (source.health, mode) {
         (Health::Orphan, _) => Some(Reason::Orphan),
         (Health::TerminatingSource, _) => Some(Reason::TerminatingSource),
         (Health::Stuck, _) => Some(Reason::Stuck),
         (Health::Healthy | Health::UnboundSource | Health::External, Mode::All) => {
-            Some(Reason::Literal)
+            Some(Reason::ModeAll)
         }
-        // mutant healthy-sources-deleted: None ~> Some(Reason::Literal)
+        // mutant healthy-sources-deleted: None ~> Some(Reason::ModeAll)
         (Health::Healthy | Health::UnboundSource | Health::External, Mode::Evidence) => None,
     };
     sources.iter().filter_map(|source| Some((source, reason(source)?))).collect()
 }
 
-/// Decides on each candidate. `ownerships` answers for the candidates in their order.
-pub fn choose(
+/// Decides about each candidate. `ownerships` are those of the candidates, in the same order.
+pub fn select(
     candidates: &[(&Source, Reason)],
     ownerships: &[OwnerInfo],
     config: &Config,
@@ -101,15 +92,15 @@ pub fn choose(
     let mut selection = Selection::default();
     for ((source, reason), ownership) in candidates.iter().zip(ownerships) {
         let source = (*source).clone();
-        match spared(&source, ownership, config) {
-            Some(why) => selection.spared.push(Spared { source, why }),
+        match reason_to_skip(&source, ownership, config) {
+            Some(reason) => selection.skipped.push(SkippedSource { source, reason }),
             None => {
-                let back = comes_back(&source, ownership);
-                selection.chosen.push(ResolvedGuest {
+                let recreation = recreation(&source, ownership);
+                selection.selected.push(SelectedSource {
                     source,
                     reason: *reason,
                     owner: ownership.owner.clone(),
-                    back,
+                    recreation,
                 });
             }
         }
@@ -117,55 +108,61 @@ pub fn choose(
     selection
 }
 
-fn spared(source: &Source, ownership: &OwnerInfo, config: &Config) -> Option<String> {
+fn reason_to_skip(source: &Source, ownership: &OwnerInfo, config: &Config) -> Option<String> {
     if source.has_identity && !config.delete_identities {
         return Some(format!(
-            "deleting it destroys keys that peers know ({}); consent with delete-identities=true",
+            "deleting it destroys keys that peers know ({}); to delete it anyway, set \
+             deleteIdentities=true",
             source.mover
         ));
     }
-    let loses_a_backup = match source.pvc_state {
+    let may_have_pvc = match source.pvc_state {
         PvcState::Present | PvcState::Unbound => true,
         PvcState::Terminating | PvcState::Missing => false,
         PvcState::None => true,
     };
     match ownership.ownership {
         Ownership::Managed => None,
-        // mutant foreign-owned-deleted: Some(format!("another tool owns it: {}",
+        // mutant foreign-owned-deleted: Some(format!("managed by another tool: {}",
         //     ownership.evidence)) ~> None
-        Ownership::Foreign => Some(format!("another tool owns it: {}", ownership.evidence)),
-        Ownership::Unmanaged if !config.delete_hand_made => Some("nobody re-creates it; consent with delete-hand-made=true".to_owned()),
-        Ownership::Abandoned if loses_a_backup && !config.delete_hand_made => {
-            Some("its owner is gone, nobody re-creates it, and its claim lives; consent with delete-hand-made=true".to_owned())
-        }
+        Ownership::Foreign => Some(format!("managed by another tool: {}", ownership.evidence)),
+        Ownership::Unmanaged if !config.delete_unmanaged => Some(
+            "not in Git: will not come back; to delete it anyway, set deleteUnmanaged=true"
+                .to_owned(),
+        ),
+        Ownership::Abandoned if may_have_pvc && !config.delete_unmanaged => Some(
+            "not in Git: will not come back, although its PVC exists; to delete it anyway, set \
+             deleteUnmanaged=true"
+                .to_owned(),
+        ),
         Ownership::Unmanaged | Ownership::Abandoned => None,
     }
 }
 
-fn comes_back(source: &Source, ownership: &OwnerInfo) -> Return {
+fn recreation(source: &Source, ownership: &OwnerInfo) -> Recreation {
     let Some(owner) =
         ownership.owner.as_ref().filter(|_| ownership.ownership == Ownership::Managed)
     else {
-        return Return::Never;
+        return Recreation::Never;
     };
     let target = owner.target.clone();
     if owner.suspended.is_some() {
-        return Return::Suspended(target);
+        return Recreation::OwnerSuspended(target);
     }
     if target.kind != FluxKind::HelmRelease || owner.corrects_drift {
-        return Return::WithOwner(target);
+        return Recreation::ByOwner(target);
     }
     match source.pvc_state {
-        PvcState::Present | PvcState::Unbound | PvcState::None => Return::Forced(target),
-        PvcState::Terminating | PvcState::Missing => Return::AtUpgrade(target),
+        PvcState::Present | PvcState::Unbound | PvcState::None => Recreation::Forced(target),
+        PvcState::Terminating | PvcState::Missing => Recreation::AtUpgrade(target),
     }
 }
 
 impl Selection {
-    /// The owners that have to be frozen, each once: those that would bring a source back by themselves.
+    /// Returns the owners of the selected ReplicationSources, without duplicates.
     pub fn owners(&self) -> Vec<FluxObject> {
         let mut owners: Vec<FluxObject> = Vec::new();
-        for owner in self.chosen.iter().filter_map(|chosen| chosen.owner.as_ref()) {
+        for owner in self.selected.iter().filter_map(|selected| selected.owner.as_ref()) {
             if !owners.iter().any(|known| known.target == owner.target) {
                 owners.push(owner.clone());
             }
@@ -173,27 +170,29 @@ impl Selection {
         owners
     }
 
-    /// Whether this owner must be forced to make again what was deleted.
+    /// Returns whether this owner must be forced to recreate what was deleted.
     pub fn forces(&self, owner: &FluxRef) -> bool {
-        self.chosen.iter().any(|chosen| matches!(&chosen.back, Return::Forced(by) if by == owner))
+        self.selected
+            .iter()
+            .any(|selected| matches!(&selected.recreation, Recreation::Forced(by) if by == owner))
     }
 
-    /// The sources that come back with this owner.
-    pub fn returning_with(&self, owner: &FluxRef) -> Vec<&ResolvedGuest> {
-        let with = |chosen: &&ResolvedGuest| match &chosen.back {
-            Return::WithOwner(by) | Return::Forced(by) => by == owner,
-            Return::AtUpgrade(_) | Return::Suspended(_) | Return::Never => false,
+    /// Returns the ReplicationSources that this owner recreates within the run.
+    pub fn recreated_by(&self, owner: &FluxRef) -> Vec<&SelectedSource> {
+        let is_by_owner = |selected: &&SelectedSource| match &selected.recreation {
+            Recreation::ByOwner(by) | Recreation::Forced(by) => by == owner,
+            Recreation::AtUpgrade(_) | Recreation::OwnerSuspended(_) | Recreation::Never => false,
         };
-        self.chosen.iter().filter(with).collect()
+        self.selected.iter().filter(is_by_owner).collect()
     }
 
-    /// The sources that come back within the run.
-    pub fn returning(&self) -> Vec<&ResolvedGuest> {
-        let within = |chosen: &&ResolvedGuest| match chosen.back {
-            Return::WithOwner(_) | Return::Forced(_) => true,
-            Return::AtUpgrade(_) | Return::Suspended(_) | Return::Never => false,
+    /// Returns the ReplicationSources that are recreated within the run.
+    pub fn recreated(&self) -> Vec<&SelectedSource> {
+        let is_within_run = |selected: &&SelectedSource| match selected.recreation {
+            Recreation::ByOwner(_) | Recreation::Forced(_) => true,
+            Recreation::AtUpgrade(_) | Recreation::OwnerSuspended(_) | Recreation::Never => false,
         };
-        self.chosen.iter().filter(within).collect()
+        self.selected.iter().filter(is_within_run).collect()
     }
 }
 
@@ -203,10 +202,10 @@ mod tests {
     use crate::samples;
 
     fn config(text: &str) -> Config {
-        Config::read(text).expect("fits")
+        Config::read(text).expect("a valid configuration")
     }
 
-    fn decide(
+    fn select_one(
         source: Source,
         ownership: Ownership,
         owner: Option<FluxObject>,
@@ -218,11 +217,11 @@ mod tests {
             .iter()
             .map(|(source, _)| samples::ownership(source, ownership, owner.clone()))
             .collect();
-        choose(&candidates, &ownerships, config)
+        select(&candidates, &ownerships, config)
     }
 
     #[test]
-    fn evidence_takes_the_sick_and_all_takes_everything() {
+    fn mode_evidence_selects_unhealthy_sources_and_mode_all_selects_everything() {
         let sources: Vec<Source> = [
             Health::Healthy,
             Health::Orphan,
@@ -246,71 +245,76 @@ mod tests {
     }
 
     #[test]
-    fn consent_is_asked_for_by_standing() {
+    fn ownership_determines_which_consent_is_required() {
         type Case = (Ownership, Health, &'static str, Option<&'static str>);
         let cases: [Case; 8] = [
             (Ownership::Managed, Health::Orphan, "{}", None),
             (Ownership::Abandoned, Health::Orphan, "{}", None),
-            (Ownership::Abandoned, Health::Stuck, "{}", Some("delete-hand-made")),
-            (Ownership::Abandoned, Health::Stuck, r#"{"delete-hand-made": true}"#, None),
-            (Ownership::Unmanaged, Health::Orphan, "{}", Some("delete-hand-made")),
-            (Ownership::Unmanaged, Health::Orphan, r#"{"delete-hand-made": true}"#, None),
+            (Ownership::Abandoned, Health::Stuck, "{}", Some("deleteUnmanaged")),
+            (Ownership::Abandoned, Health::Stuck, r#"{"deleteUnmanaged": true}"#, None),
+            (Ownership::Unmanaged, Health::Orphan, "{}", Some("deleteUnmanaged")),
+            (Ownership::Unmanaged, Health::Orphan, r#"{"deleteUnmanaged": true}"#, None),
             (
                 Ownership::Foreign,
                 Health::Orphan,
-                r#"{"delete-hand-made": true}"#,
+                r#"{"deleteUnmanaged": true}"#,
                 Some("another tool"),
             ),
-            (Ownership::Unmanaged, Health::Healthy, r#"{"mode": "all"}"#, Some("delete-hand-made")),
+            (Ownership::Unmanaged, Health::Healthy, r#"{"mode": "all"}"#, Some("deleteUnmanaged")),
         ];
-        for (ownership, health, text, why) in cases {
+        for (ownership, health, text, reason) in cases {
             let selection =
-                decide(samples::source("media/x", 1, health), ownership, None, &config(text));
+                select_one(samples::source("media/x", 1, health), ownership, None, &config(text));
             assert_eq!(
-                selection.chosen.len(),
-                usize::from(why.is_none()),
+                selection.selected.len(),
+                usize::from(reason.is_none()),
                 "{ownership:?} {health:?}"
             );
-            if let Some(why) = why {
-                assert!(selection.spared[0].why.contains(why), "{}", selection.spared[0].why);
+            if let Some(reason) = reason {
+                let found = &selection.skipped[0].reason;
+                assert!(found.contains(reason), "{found}");
             }
         }
     }
 
     #[test]
-    fn an_identity_needs_consent_whoever_owns_it() {
+    fn an_identity_requires_consent_even_if_flux_manages_the_source() {
         let source = Source { has_identity: true, ..samples::source("media/x", 1, Health::Orphan) };
         let owner = Some(samples::flux_object("media/x"));
-        let refused = decide(source.clone(), Ownership::Managed, owner.clone(), &config("{}"));
-        assert!(refused.spared[0].why.contains("delete-identities"));
-        let consented =
-            decide(source, Ownership::Managed, owner, &config(r#"{"delete-identities": true}"#));
-        assert_eq!(consented.chosen.len(), 1);
+        let skipped = select_one(source.clone(), Ownership::Managed, owner.clone(), &config("{}"));
+        assert!(skipped.skipped[0].reason.contains("deleteIdentities"));
+        let selected =
+            select_one(source, Ownership::Managed, owner, &config(r#"{"deleteIdentities": true}"#));
+        assert_eq!(selected.selected.len(), 1);
     }
 
     #[test]
-    fn a_managed_source_comes_back_as_its_owner_does_it() {
+    fn how_a_managed_source_is_recreated_depends_on_its_owner() {
         let kustomization = samples::flux_object("media/x");
         let mut helm = samples::flux_object("media/x");
         helm.target.kind = FluxKind::HelmRelease;
         helm.corrects_drift = false;
-        let mut asleep = kustomization.clone();
-        asleep.suspended = samples::suspended(None);
-        for (health, owner, back) in [
-            (Health::Orphan, &kustomization, Return::WithOwner(kustomization.target.clone())),
-            (Health::Orphan, &helm, Return::AtUpgrade(helm.target.clone())),
-            (Health::Stuck, &helm, Return::Forced(helm.target.clone())),
-            (Health::Orphan, &asleep, Return::Suspended(asleep.target.clone())),
+        let mut suspended = kustomization.clone();
+        suspended.suspended = samples::suspended(None);
+        for (health, owner, recreation) in [
+            (Health::Orphan, &kustomization, Recreation::ByOwner(kustomization.target.clone())),
+            (Health::Orphan, &helm, Recreation::AtUpgrade(helm.target.clone())),
+            (Health::Stuck, &helm, Recreation::Forced(helm.target.clone())),
+            (Health::Orphan, &suspended, Recreation::OwnerSuspended(suspended.target.clone())),
         ] {
             let source = samples::source("media/x", 1, health);
-            let selection = decide(source, Ownership::Managed, Some(owner.clone()), &config("{}"));
-            assert_eq!(selection.chosen[0].back, back);
-            assert_eq!(selection.forces(&owner.target), matches!(back, Return::Forced(_)));
+            let selection =
+                select_one(source, Ownership::Managed, Some(owner.clone()), &config("{}"));
+            assert_eq!(selection.selected[0].recreation, recreation);
+            assert_eq!(
+                selection.forces(&owner.target),
+                matches!(recreation, Recreation::Forced(_))
+            );
         }
     }
 
     #[test]
-    fn two_sources_of_one_claim_and_one_owner_freeze_it_once() {
+    fn an_owner_of_two_sources_is_listed_once() {
         let sources = [
             samples::source("media/plex", 1, Health::Orphan),
             Source {
@@ -325,20 +329,20 @@ mod tests {
             .iter()
             .map(|(source, _)| samples::ownership(source, Ownership::Managed, Some(owner.clone())))
             .collect();
-        let selection = choose(&candidates, &ownerships, &config);
-        assert_eq!(selection.chosen.len(), 2);
+        let selection = select(&candidates, &ownerships, &config);
+        assert_eq!(selection.selected.len(), 2);
         assert_eq!(selection.owners().len(), 1);
-        assert_eq!(selection.returning_with(&owner.target).len(), 2);
+        assert_eq!(selection.recreated_by(&owner.target).len(), 2);
     }
 
     #[test]
-    fn an_unknown_mover_without_status_is_judged_by_its_claim_like_any_other() {
+    fn an_unknown_mover_without_status_is_assessed_by_its_pvc_like_any_other() {
         let fork = Source {
             mover: "kopia".into(),
             last_sync: None,
             condition: None,
             ..samples::source("media/x", 1, Health::Orphan)
         };
-        assert_eq!(decide(fork, Ownership::Abandoned, None, &config("{}")).chosen.len(), 1);
+        assert_eq!(select_one(fork, Ownership::Abandoned, None, &config("{}")).selected.len(), 1);
     }
 }

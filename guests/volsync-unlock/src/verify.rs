@@ -1,4 +1,4 @@
-//! Whether it is over, from the last look: no lock, no claim that waits without a reason, the backups back.
+//! Whether the incident is over: no locked PVC, and none that waits without a known reason.
 
 use salve_sdk::query_drivers::Driver;
 use salve_sdk::query_pvcs::{Pvc, Waiting};
@@ -6,32 +6,32 @@ use salve_sdk::query_replicationsources::Destination;
 use salve_sdk::report::Finding;
 use salve_sdk::types::Pod;
 
-use crate::evidence::{is_of, is_pending};
-use crate::lookalikes;
+use crate::evidence::{is_pending, uses_driver};
+use crate::similar_problems;
 
-/// How far the claims have come.
+/// The PVCs that are not bound yet.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Recovery<'a> {
-    /// The driver still refuses them, or is too slow for them.
+    /// The driver still rejects them, or is too slow.
     pub stuck: Vec<&'a Pvc>,
-    /// They wait, and nothing says why.
+    /// They wait for the driver, and nothing says why.
     pub unexplained: Vec<&'a Pvc>,
-    /// They wait for something else, and a person may have to do it.
+    /// They wait for something else that may need manual action.
     pub explained: Vec<&'a Pvc>,
 }
 
 impl Recovery<'_> {
-    /// Whether nothing is left that this run was for.
+    /// Returns whether everything that this run can fix is fixed.
     pub fn is_complete(&self) -> bool {
         self.stuck.is_empty() && self.unexplained.is_empty()
     }
 }
 
-/// Sorts the Pending claims by what they still wait for.
+/// Groups the Pending PVCs by what they are waiting for.
 pub fn recovery<'a>(pvcs: &'a [Pvc], driver: &Driver) -> Recovery<'a> {
     let mut recovery = Recovery::default();
     for pvc in pvcs {
-        // The host's proof counts these whatever their phase.
+        // The host's proof counts these regardless of their phase.
         if matches!(pvc.waiting, Some(Waiting::CsiLocked | Waiting::CsiSlow)) {
             recovery.stuck.push(pvc);
             continue;
@@ -39,9 +39,8 @@ pub fn recovery<'a>(pvcs: &'a [Pvc], driver: &Driver) -> Recovery<'a> {
         if !is_pending(pvc) {
             continue;
         }
-        let of_driver = is_of(pvc, driver);
         match pvc.waiting.unwrap_or(Waiting::Unknown) {
-            Waiting::NoProvisioner | Waiting::Unknown if of_driver => {
+            Waiting::NoProvisioner | Waiting::Unknown if uses_driver(pvc, driver) => {
                 recovery.unexplained.push(pvc)
             }
             Waiting::NoProvisioner
@@ -58,57 +57,52 @@ pub fn recovery<'a>(pvcs: &'a [Pvc], driver: &Driver) -> Recovery<'a> {
     recovery
 }
 
-/// What a claim that still waits needs from a person.
-pub fn remedy(pvc: &Pvc, destinations: &[Destination]) -> String {
-    let object = &pvc.object;
-    match pvc.waiting.unwrap_or(Waiting::Unknown) {
-        Waiting::ForDestination => lookalikes::of_destination(pvc, destinations),
-        Waiting::Populating => format!("{object} is Pending: VolSync fills its volume"),
-        Waiting::ForSnapshot => format!("{object} is Pending: its snapshot is not ready yet"),
+/// Describes why a PVC is not bound yet, and what to do about it.
+pub fn describe(pvc: &Pvc, destinations: &[Destination]) -> String {
+    let reason = match pvc.waiting.unwrap_or(Waiting::Unknown) {
+        Waiting::ForDestination => {
+            return similar_problems::waiting_for_destination(pvc, destinations);
+        }
+        Waiting::Terminating => return format!("{} is being deleted", pvc.object),
+        Waiting::Unknown => return format!("{} is Pending, and no event says why", pvc.object),
+        Waiting::Populating => "VolSync is populating its volume",
+        Waiting::ForSnapshot => "its snapshot is not ready yet",
         Waiting::Misconfigured => {
-            format!(
-                "{object} is Pending: {}",
-                pvc.evidence.as_deref().unwrap_or("its class is missing or refused")
-            )
+            pvc.evidence.as_deref().unwrap_or("its StorageClass is missing or rejected")
         }
-        Waiting::CsiLocked => {
-            format!("{object} is Pending: the driver still refuses it with a lock")
-        }
-        Waiting::CsiSlow => format!(
-            "{object} is Pending: the driver's attempts time out, look at Ceph and the network"
-        ),
-        Waiting::NoProvisioner => format!("{object} is Pending: no provisioner acts for it"),
-        Waiting::ForFirstConsumer => format!("{object} waits for its first consumer: normal"),
-        Waiting::Terminating => format!("{object} is being deleted"),
-        Waiting::Unknown => format!("{object} is Pending, and no event says why"),
-    }
+        Waiting::CsiLocked => "the driver still rejects it with a lock",
+        Waiting::CsiSlow => "the driver's calls time out; check Ceph and the network",
+        Waiting::NoProvisioner => "no provisioner is acting on it",
+        Waiting::ForFirstConsumer => "WaitForFirstConsumer (expected)",
+    };
+    format!("{} is Pending: {reason}", pvc.object)
 }
 
-/// Pods that run and are ready.
+/// Counts the pods that are ready and not being deleted.
 pub fn running(pods: &[Pod]) -> usize {
     pods.iter().filter(|pod| pod.ready && !pod.terminating).count()
 }
 
-/// Pods that mount claims and do not run yet.
-pub fn held_up(pods: &[Pod]) -> Option<Finding> {
-    let waits = |pod: &&Pod| {
-        let finished = pod.phase == "Succeeded" || pod.phase == "Failed";
-        !pod.ready && !pod.terminating && !finished && !pod.pvcs.is_empty()
+/// Reports the pods that mount PVCs and are not ready yet.
+pub fn unready_pods(pods: &[Pod]) -> Option<Finding> {
+    let is_waiting = |pod: &&Pod| {
+        let is_finished = pod.phase == "Succeeded" || pod.phase == "Failed";
+        !pod.ready && !pod.terminating && !is_finished && !pod.pvcs.is_empty()
     };
     let lines: Vec<String> = pods
         .iter()
-        .filter(waits)
+        .filter(is_waiting)
         .map(|pod| {
-            let why = pod.waiting.as_deref().unwrap_or(&pod.phase);
-            format!("{}/{}: {why}", pod.namespace, pod.name)
+            let reason = pod.waiting.as_deref().unwrap_or(&pod.phase);
+            format!("{}/{}: {reason}", pod.namespace, pod.name)
         })
         .collect();
     let text = match lines.as_slice() {
         [] => return None,
-        [one] => format!("1 pod with a claim is not ready yet: {one}"),
-        many => format!("{} pods with claims are not ready yet", many.len()),
+        [line] => format!("1 pod with a PVC is not ready yet: {line}"),
+        many => format!("{} pods with PVCs are not ready yet", many.len()),
     };
-    Some(Finding::with(text, lines))
+    Some(Finding::with_details(text, lines))
 }
 
 #[cfg(test)]
@@ -118,7 +112,7 @@ mod tests {
     use salve_sdk::query_pvcs::Phase;
 
     #[test]
-    fn it_is_over_only_when_no_claim_waits_without_a_reason() {
+    fn recovery_is_complete_only_if_no_pvc_is_stuck_or_waits_without_a_known_reason() {
         for (waiting, complete) in [
             (Some(Waiting::CsiLocked), false),
             (Some(Waiting::CsiSlow), false),
@@ -138,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn another_drivers_silence_is_not_ours_to_wait_for() {
+    fn an_unexplained_pvc_of_another_driver_does_not_prevent_recovery() {
         let pvcs = [Pvc {
             driver: Some("other".into()),
             storage_class: Some("other".into()),
@@ -151,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bound_claim_has_recovered() {
+    fn a_bound_pvc_has_recovered() {
         let pvcs = [Pvc { phase: Phase::Bound, ..samples::pending("media/a", 1) }];
         assert_eq!(recovery(&pvcs, &samples::driver()), Recovery::default());
     }

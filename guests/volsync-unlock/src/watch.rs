@@ -1,35 +1,35 @@
-//! Follows the controller's log: all pods, only lines that tell of a lock.
+//! Follows the controller's log: all pods, only lines that report a lock.
 
 use salve_sdk::Error;
 use salve_sdk::query_drivers::Controller;
 
-use crate::evidence::Log;
+use crate::evidence::ControllerLog;
 use crate::host::run;
 use crate::host::tail_logs::{self, Cursor, Query};
 use crate::lock::PATTERN;
 
 const PAGE_BYTES: u32 = 8 << 20;
-/// A log that is longer than so many pages is not read to its end, and that is said.
-const MOST_PAGES: usize = 64;
+/// A longer log is not read to its end, and is reported as unreadable.
+const MAX_PAGES: usize = 64;
 
-/// A place in the log.
-pub struct Watch {
+/// A position in the log.
+pub struct LogWatch {
     cursor: Cursor,
 }
 
-/// What one reading came to.
+/// The result of reading the log once.
 #[derive(Debug, Default)]
 pub struct Reading {
-    /// Lines that tell of a lock.
+    /// How many lines report a lock.
     pub lines: usize,
-    /// All pods were read to the end of their logs, and there was one at least.
-    pub whole: bool,
-    /// Numbers of the recorded pages.
-    pub last_entry: Vec<u64>,
+    /// Whether at least one pod was found and the logs of all pods were read to their ends.
+    pub is_complete: bool,
+    /// The numbers of the pages' entries in the journal.
+    pub entries: Vec<u64>,
 }
 
-impl Watch {
-    /// Opens the log of this controller, later than `since`.
+impl LogWatch {
+    /// Opens the log of this controller from `since`, in milliseconds since the epoch.
     pub fn open(controller: &Controller, since: u64) -> Result<Self, Error> {
         let cursor = tail_logs::open(&Query {
             deployment: controller.deployment.clone(),
@@ -42,25 +42,25 @@ impl Watch {
         Ok(Self { cursor })
     }
 
-    /// Reads what came since, into `log`.
-    pub fn read(&self, log: &mut Log) -> Result<Reading, Error> {
+    /// Reads the lines since the last call, and adds them to `log`.
+    pub fn read(&self, log: &mut ControllerLog) -> Result<Reading, Error> {
         let mut reading = Reading::default();
-        for _ in 0..MOST_PAGES {
+        for _ in 0..MAX_PAGES {
             let page = self.cursor.next()?;
-            reading.last_entry.push(run::last_entry());
+            reading.entries.push(run::last_entry());
             for line in &page.lines {
                 log.sightings.add(&line.pod, line.time, &line.text);
             }
             reading.lines += page.lines.len();
-            reading.whole = !page.pods.is_empty() && page.unreadable.is_empty();
+            reading.is_complete = !page.pods.is_empty() && page.unreadable.is_empty();
             log.pods.extend(page.pods);
             log.unreadable = page.unreadable.into_iter().collect();
             if !page.more {
                 return Ok(reading);
             }
         }
-        reading.whole = false;
-        log.unreadable.insert(format!("the log is longer than {MOST_PAGES} pages"));
+        reading.is_complete = false;
+        log.unreadable.insert(format!("the log is longer than {MAX_PAGES} pages"));
         Ok(reading)
     }
 }

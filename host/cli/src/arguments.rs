@@ -5,37 +5,39 @@ use salve_core::name;
 use salve_kubernetes::IN_CLUSTER;
 use std::path::PathBuf;
 
-/// Which guest, under which documents, with which configuration.
+/// A guest with its documents and its configuration.
 #[derive(Debug, Args)]
 pub struct GuestArguments {
     /// A shipped guest (`volsync-unlock`), a component's path, or a Remediation document's path.
     pub guest: String,
-    /// What holds for it.
     #[command(flatten)]
-    pub terms: GuestOptions,
+    pub options: GuestOptions,
 }
 
-/// Under which documents, with which configuration.
+/// The documents and the configuration of a guest.
 #[derive(Debug, Default, Args)]
 pub struct GuestOptions {
-    /// A configuration key; repeatable. Lists by comma. `salve inspect GUEST` names the keys.
+    /// Set a configuration key; repeatable. Separate list items with commas. `salve inspect GUEST`
+    /// lists the keys.
     #[arg(long = "config", value_name = "KEY=VALUE")]
     pub config: Vec<String>,
-    /// Configuration as YAML or JSON.
+    /// Read configuration from a YAML or JSON file.
     #[arg(long, value_name = "FILE")]
     pub config_file: Option<PathBuf>,
-    /// The Remediation document that says what the guest may ask for, in place of its own.
+    /// Use this Remediation document, which states what the guest may request, instead of the
+    /// guest's own.
     #[arg(long, value_name = "FILE")]
     pub remediation: Option<PathBuf>,
-    /// The operator's ceiling: a Policy document. What holds is the intersection.
+    /// Apply a RemediationPolicy document as an upper limit: only what both documents grant is
+    /// allowed.
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
 }
 
-/// Which cluster, as whom.
+/// A cluster and the account to use on it.
 #[derive(Clone, Debug, Default, Args)]
 pub struct ClusterArguments {
-    /// Path of the kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod's own account].
+    /// Path of the kubeconfig [default: $KUBECONFIG, ~/.kube/config, or the pod's service account].
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
     /// Context of the kubeconfig.
@@ -44,14 +46,20 @@ pub struct ClusterArguments {
     /// Impersonate this user, e.g. `system:serviceaccount:salve:volsync-unlock`.
     #[arg(long = "as", value_name = "USER")]
     pub as_user: Option<String>,
-    /// Act as this ServiceAccount, by short-lived tokens that the kubeconfig's credentials ask for and are then not used any more.
-    #[arg(long, value_name = "NS/NAME", conflicts_with = "as_user", value_parser = service_account)]
+    /// Act as this ServiceAccount: the kubeconfig's credentials request short-lived tokens for it
+    /// and are used for nothing else.
+    #[arg(
+        long,
+        value_name = "NS/NAME",
+        conflicts_with = "as_user",
+        value_parser = parse_service_account
+    )]
     pub service_account: Option<(String, String)>,
 }
 
-fn service_account(text: &str) -> Result<(String, String), String> {
+fn parse_service_account(text: &str) -> Result<(String, String), String> {
     let (namespace, name) =
-        text.split_once('/').ok_or("NAMESPACE/NAME is wanted, e.g. salve/volsync-unlock")?;
+        text.split_once('/').ok_or("expected NAMESPACE/NAME, e.g. salve/volsync-unlock")?;
     name::namespace(namespace)
         .and_then(|()| name::object(name))
         .map_err(|error| error.text().to_owned())?;
@@ -59,34 +67,34 @@ fn service_account(text: &str) -> Result<(String, String), String> {
 }
 
 impl ClusterArguments {
-    /// The same, with the context of an earlier run where none is named.
+    /// Returns these arguments with the context of an earlier run, unless a context was given.
     pub fn or_context(&self, context: &str) -> Self {
         let context = Some(context.to_owned()).filter(|context| context != IN_CLUSTER);
         Self { context: self.context.clone().or(context), ..self.clone() }
     }
 }
 
-/// How to answer, and where to keep the record.
+/// The output format of a command.
 #[derive(Debug, Args)]
 pub struct OutputArguments {
-    /// How results look. `json` is one document, `kind: Report`.
+    /// Output format. `json` prints one document.
     #[arg(long, short, value_enum, default_value_t = Output::Human)]
     pub output: Output,
 }
 
-/// Where run files go.
+/// The folder of run files.
 #[derive(Debug, Args)]
 pub struct RunsArguments {
-    /// Folder of run files [default: the user's state folder].
+    /// Folder of run files [default: $XDG_STATE_HOME/salve/runs or ~/.local/state/salve/runs].
     #[arg(long, value_name = "DIR")]
     pub runs: Option<PathBuf>,
 }
 
-/// How results look.
+/// An output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// For people.
+    /// Text for a terminal.
     Human,
-    /// For programs.
+    /// One JSON document.
     Json,
 }

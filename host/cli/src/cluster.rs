@@ -1,10 +1,10 @@
-//! The cluster that a command works on: a live one, or a simulated one.
+//! The cluster that a command uses: a live one or a simulated one.
 
 use crate::arguments::ClusterArguments;
-use crate::output::Failed;
+use crate::output::CommandError;
 use salve_core::Millis;
-use salve_core::effect::host::{ClusterIdentity, GetIdentity};
-use salve_core::effect::{Effect, TypedCall};
+use salve_core::capability::host::{ClusterIdentity, GetIdentity};
+use salve_core::capability::{Effect, TypedCall};
 use salve_core::footprint::Footprint;
 use salve_core::journal::Header;
 use salve_core::sanitize::sanitized;
@@ -14,123 +14,143 @@ use salve_simulator::{Remote, Simulator};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A cluster that answered.
+/// A connection to a cluster whose API server responded.
 pub struct ClusterSession {
     cluster: Cluster,
-    /// The context's name, or `simulated`.
+    /// The name of the kubeconfig context, or `simulated`.
     pub context: String,
-    /// Which cluster it is, and as whom it knows us.
+    /// The cluster's identity and the user that it authenticated.
     pub identity: ClusterIdentity,
 }
 
 impl ClusterSession {
-    /// Connects as the flags say and asks who is there.
-    pub async fn live(arguments: &ClusterArguments) -> Result<Self, Failed> {
+    /// Connects to the cluster that the flags specify and reads its identity.
+    pub async fn live(arguments: &ClusterArguments) -> Result<Self, CommandError> {
         let connection = Connection {
             kubeconfig: arguments.kubeconfig.clone(),
             context: arguments.context.clone(),
             as_user: arguments.as_user.clone(),
             service_account: arguments.service_account.clone(),
-            ..Connection::default()
         };
         let cluster = Cluster::connect(connection).await.map_err(|e| {
             let file = arguments
                 .kubeconfig
                 .as_ref()
                 .map(|path| format!("\nkubeconfig {}", path.display()));
-            let said = format!("{}{}", sanitized(&e.to_string()), file.unwrap_or_default());
+            let hint = match &e {
+                ConnectError::NoKubeconfig => {
+                    "; pass --kubeconfig, or try `salve demo`, which needs no cluster"
+                }
+                ConnectError::NoContext { .. } | ConnectError::UnknownContext { .. } => {
+                    "; choose one with --context"
+                }
+                ConnectError::Kubeconfig(_)
+                | ConnectError::Credentials(_)
+                | ConnectError::NoToken { .. }
+                | ConnectError::Unauthorized { .. }
+                | ConnectError::Unreachable { .. }
+                | ConnectError::Tls { .. } => "",
+            };
+            let message =
+                format!("{}{hint}{}", sanitized(&e.to_string()), file.unwrap_or_default());
             match e {
                 ConnectError::NoKubeconfig
                 | ConnectError::Kubeconfig(_)
                 | ConnectError::NoContext { .. }
-                | ConnectError::UnknownContext { .. }
-                | ConnectError::GroupsWithoutUser => Failed::usage(said),
+                | ConnectError::UnknownContext { .. } => CommandError::usage(message),
                 ConnectError::Credentials(_)
                 | ConnectError::NoToken { .. }
-                | ConnectError::Refused { .. }
+                | ConnectError::Unauthorized { .. }
                 | ConnectError::Unreachable { .. }
-                | ConnectError::Tls { .. } => Failed::cluster(said),
+                | ConnectError::Tls { .. } => CommandError::cluster(message),
             }
         })?;
-        Self::greet(cluster).await
+        Self::from_cluster(cluster).await
     }
 
-    /// The simulated cluster, in this process.
-    pub async fn simulated(simulator: Simulator) -> Result<Self, Failed> {
-        let clock: Arc<dyn Clock> = Arc::new(Simulated(simulator.clock()));
-        Self::greet(Cluster::over(simulator, clock, "simulated")).await
+    /// Connects to a simulated cluster in this process.
+    pub async fn simulated(simulator: Simulator) -> Result<Self, CommandError> {
+        let clock: Arc<dyn Clock> = Arc::new(SimulatedClock(simulator.clock()));
+        Self::from_cluster(Cluster::over(simulator, clock, "simulated")).await
     }
 
-    /// The same one, in the process that serves it.
-    pub async fn simulated_elsewhere(remote: Remote) -> Result<Self, Failed> {
-        let clock: Arc<dyn Clock> = Arc::new(Elsewhere(remote.clone()));
-        Self::greet(Cluster::over(remote, clock, "simulated")).await
+    /// Connects to a simulated cluster that another process serves.
+    pub async fn simulated_remote(remote: Remote) -> Result<Self, CommandError> {
+        let clock: Arc<dyn Clock> = Arc::new(RemoteSimulatedClock(remote.clone()));
+        Self::from_cluster(Cluster::over(remote, clock, "simulated")).await
     }
 
-    /// Any cluster that was connected to: asks who is there.
-    pub async fn greet(cluster: Cluster) -> Result<Self, Failed> {
+    /// Wraps a cluster connection and reads the cluster's identity.
+    pub async fn from_cluster(cluster: Cluster) -> Result<Self, CommandError> {
         let context = cluster.context().to_owned();
-        let identity = look(&ClusterBackend::new(cluster.clone(), "", 0), GetIdentity {}).await?;
+        let identity = read(&ClusterBackend::new(cluster.clone(), "", 0), GetIdentity {}).await?;
         Ok(Self { cluster, context, identity })
     }
 
-    /// Whether it is a real one.
+    /// Returns whether this is a live cluster, as opposed to a simulated one.
     pub fn is_live(&self) -> bool {
         !self.cluster.server().is_empty()
     }
 
-    /// Refuses to go on with a run or plan of another cluster.
-    pub fn is_that_of(&self, header: &Header) -> Result<(), Failed> {
+    /// Checks that a run or plan was made on this cluster.
+    ///
+    /// # Errors
+    /// The run or plan was made on another cluster, or this cluster cannot be identified.
+    pub fn check_same_cluster(&self, header: &Header) -> Result<(), CommandError> {
         match (&header.cluster, &self.identity.uid) {
-            // mutant other-cluster-accepted: now => ~> now && then.is_empty() =>
-            (Some(then), Some(now)) if then != now => Err(Failed::usage(format!(
-                "{} {} was on another cluster (kube-system {}, this one is {}): give its --context",
-                sanitized(&header.command),
+            // mutant other-cluster-accepted: now => ~> now && recorded.is_empty() =>
+            (Some(recorded), Some(now)) if recorded != now => Err(CommandError::usage(format!(
+                "{} {} was made on another cluster (kube-system {}, this one is {}): \
+                 pass its --context",
+                header.command.as_str(),
                 sanitized(&header.run),
-                sanitized(then),
+                sanitized(recorded),
                 sanitized(now)
             ))),
-            (Some(_), None) => Err(Failed::cluster(format!(
-                "whether this is the cluster of {} {} cannot be seen: this credential may not get namespace kube-system",
-                sanitized(&header.command),
+            (Some(_), None) => Err(CommandError::cluster(format!(
+                "cannot verify that {} {} was made on this cluster: \
+                 this credential may not get namespace kube-system",
+                header.command.as_str(),
                 sanitized(&header.run)
             ))),
             (Some(_), Some(_)) | (None, Some(_) | None) => Ok(()),
         }
     }
 
-    /// Where the effects of a run are performed.
+    /// Returns the backend that performs the effects of a run.
     pub fn backend(&self, run: &str, deadline: Millis, stop: &Stop) -> Arc<dyn Backend> {
         Arc::new(ClusterBackend::new(self.cluster.clone(), run, deadline).with_stop(stop.clone()))
     }
 
-    /// The cluster's time.
+    /// Returns the cluster's clock.
     pub fn clock(&self) -> Arc<dyn Clock> {
         self.cluster.clock()
     }
 
-    /// Asks a question of the host's own, outside any run.
-    pub async fn ask<A: TypedCall>(&self, ask: A) -> Result<A::Answer, Failed> {
-        look(&ClusterBackend::new(self.cluster.clone(), "", 0), ask).await
+    /// Performs a read outside any run.
+    pub async fn read<A: TypedCall>(&self, call: A) -> Result<A::Answer, CommandError> {
+        read(&ClusterBackend::new(self.cluster.clone(), "", 0), call).await
     }
 }
 
-/// Before there is a run there is no door; the same backend and the same check of each request hold.
-async fn look<A: TypedCall>(backend: &dyn Backend, ask: A) -> Result<A::Answer, Failed> {
-    let effect = ask.effect();
+/// Performs a read that is not recorded, through the same backend and egress guard as a run's.
+async fn read<A: TypedCall>(backend: &dyn Backend, call: A) -> Result<A::Answer, CommandError> {
+    let effect = call.effect();
     let footprint = Footprint::new(&effect, vec![]);
-    let Effect::Read(look) = effect else { return Err(Failed::host("a census that is no look")) };
+    let Effect::Read(read) = effect else {
+        return Err(CommandError::host("internal error: a call outside a run is not a read"));
+    };
     let answer = backend
-        .look(&look, &footprint)
+        .read(&read, &footprint)
         .await
-        .map_err(|e| Failed::cluster(sanitized(&e.to_string())))?;
-    A::take(answer).ok_or_else(|| Failed::host("an answer to another call"))
+        .map_err(|e| CommandError::cluster(sanitized(&e.to_string())))?;
+    A::unwrap(answer).map_err(|e| CommandError::host(format!("internal error: {e}")))
 }
 
-/// Virtual time as a run's clock.
-struct Simulated(salve_simulator::Clock);
+/// The virtual time of a simulated cluster.
+struct SimulatedClock(salve_simulator::Clock);
 
-impl Clock for Simulated {
+impl Clock for SimulatedClock {
     fn now(&self) -> Millis {
         self.0.now().as_millisecond().max(0) as Millis
     }
@@ -140,10 +160,10 @@ impl Clock for Simulated {
     }
 }
 
-/// Virtual time of another process as a run's clock.
-struct Elsewhere(Remote);
+/// The virtual time of a simulated cluster in another process.
+struct RemoteSimulatedClock(Remote);
 
-impl Clock for Elsewhere {
+impl Clock for RemoteSimulatedClock {
     fn now(&self) -> Millis {
         self.0.now().as_millisecond().max(0) as Millis
     }

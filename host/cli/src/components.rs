@@ -1,23 +1,24 @@
-//! Components kept beside the run files, by digest: what a run ran can be run again, whatever became of its path.
+//! Components saved beside the run files, by digest, so that a run can be recovered and replayed
+//! even if the component's original path changes.
 
-use crate::output::Failed;
+use crate::output::CommandError;
 use salve_core::digest;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// Keeps a component beside the runs of this folder.
-pub fn keep(runs: &Path, digest: &str, component: &[u8]) -> Result<(), Failed> {
-    let path = place(runs, digest);
-    // Others may keep it, too: the name appears once it is whole, and means this content alone.
+/// Saves a component in the folder `runs`.
+pub fn save(runs: &Path, digest: &str, component: &[u8]) -> Result<(), CommandError> {
+    let path = component_path(runs, digest);
+    // Another process may save the same component: the file appears only once it is complete.
     write(&path, component).map_err(|e| {
-        Failed::host(format!("the component cannot be kept in {}: {e}", path.display()))
+        CommandError::host(format!("failed to save the component to {}: {e}", path.display()))
     })
 }
 
 fn write(path: &Path, component: &[u8]) -> io::Result<()> {
-    if std::fs::read(path).is_ok_and(|kept| kept == component) {
+    if std::fs::read(path).is_ok_and(|saved| saved == component) {
         return Ok(());
     }
     let folder = path.parent().unwrap_or(Path::new("."));
@@ -31,42 +32,42 @@ fn write(path: &Path, component: &[u8]) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// The component of this digest.
+/// Loads the component with this digest.
 ///
 /// # Errors
-/// It was not kept, or is not what was kept.
-pub fn find(runs: &Path, wanted: &str) -> Result<Vec<u8>, Failed> {
-    let path = place(runs, wanted);
-    let kept = std::fs::read(&path).map_err(|e| {
-        Failed::document(format!(
-            "the component of this run is not beside it: {}: {e}",
+/// The component was not saved, or the file no longer has this digest.
+pub fn load(runs: &Path, expected: &str) -> Result<Vec<u8>, CommandError> {
+    let path = component_path(runs, expected);
+    let saved = std::fs::read(&path).map_err(|e| {
+        CommandError::document(format!(
+            "failed to read the run's component {}: {e}",
             path.display()
         ))
     })?;
-    if digest::of_bytes(&kept) != wanted {
-        return Err(Failed::document(format!(
-            "{}: it is not the component of that digest any more",
+    if digest::of_bytes(&saved) != expected {
+        return Err(CommandError::document(format!(
+            "{}: the component no longer has the digest in its name",
             path.display()
         )));
     }
-    Ok(kept)
+    Ok(saved)
 }
 
-/// All that are kept, by digest.
+/// Returns all saved components as (digest, path).
 pub fn all(runs: &Path) -> Vec<(String, PathBuf)> {
     let files = std::fs::read_dir(runs.join(FOLDER))
         .into_iter()
         .flatten()
         .flatten()
         .map(|entry| entry.path());
-    let kept = files.filter(|path| path.extension().is_some_and(|e| e == "wasm"));
-    kept.filter_map(|path| Some((path.file_stem()?.to_str()?.to_owned(), path))).collect()
+    let saved = files.filter(|path| path.extension().is_some_and(|e| e == "wasm"));
+    saved.filter_map(|path| Some((path.file_stem()?.to_str()?.to_owned(), path))).collect()
 }
 
 const FOLDER: &str = "components";
 
-fn place(runs: &Path, digest: &str) -> PathBuf {
-    // A digest out of a stranger's file is no path.
+fn component_path(runs: &Path, digest: &str) -> PathBuf {
+    // A digest from an untrusted run file may contain path separators.
     let plain: String = digest.chars().filter(char::is_ascii_alphanumeric).take(64).collect();
     runs.join(FOLDER).join(plain).with_extension("wasm")
 }
@@ -76,15 +77,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_kept_is_found_by_its_digest_and_what_was_changed_is_not() {
+    fn a_saved_component_is_loaded_by_digest_unless_it_was_modified() {
         let runs = tempfile::tempdir().unwrap();
         let digest = digest::of_bytes(b"component");
-        keep(runs.path(), &digest, b"component").unwrap();
-        keep(runs.path(), &digest, b"component").unwrap();
-        assert_eq!(find(runs.path(), &digest).unwrap(), b"component");
+        save(runs.path(), &digest, b"component").unwrap();
+        save(runs.path(), &digest, b"component").unwrap();
+        assert_eq!(load(runs.path(), &digest).unwrap(), b"component");
         assert_eq!(all(runs.path()).len(), 1);
-        std::fs::write(place(runs.path(), &digest), b"another").unwrap();
-        assert!(find(runs.path(), &digest).unwrap_err().to_string().contains("any more"));
-        assert!(find(runs.path(), "../../etc/passwd").is_err());
+        std::fs::write(component_path(runs.path(), &digest), b"another").unwrap();
+        assert!(load(runs.path(), &digest).unwrap_err().to_string().contains("no longer"));
+        assert!(load(runs.path(), "../../etc/passwd").is_err());
     }
 }

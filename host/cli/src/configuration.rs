@@ -1,33 +1,34 @@
-//! A guest's configuration: defaults of the schema, the document, a file, then flags; checked against the schema.
+//! A guest's configuration: schema defaults, then the Remediation, then a file, then flags;
+//! validated against the schema.
 
-use crate::output::Failed;
+use crate::output::CommandError;
 use salve_core::sanitize::sanitized;
 use serde_json::{Map, Value};
 use std::path::Path;
 
-/// What a guest says about its keys.
+/// The JSON Schema of a guest's configuration.
 pub struct Schema {
     schema: Value,
 }
 
 impl Schema {
-    /// Reads the schema that a guest describes.
-    pub fn read(text: &str) -> Result<Self, Failed> {
+    /// Parses the schema that a guest's description contains.
+    pub fn parse(text: &str) -> Result<Self, CommandError> {
         let schema: Value = serde_json::from_str(text).map_err(|e| {
-            Failed::document(format!(
-                "the guest describes its configuration by what is no JSON: {e}"
+            CommandError::document(format!(
+                "the guest's configuration schema is not valid JSON: {e}"
             ))
         })?;
         jsonschema::meta::validate(&schema).map_err(|e| {
-            Failed::document(format!(
-                "the guest describes its configuration by what is no JSON Schema: {}",
+            CommandError::document(format!(
+                "the guest's configuration schema is not a valid JSON Schema: {}",
                 sanitized(&e.to_string())
             ))
         })?;
         Ok(Self { schema })
     }
 
-    /// Its keys, in its order: name, default, unit, sentence.
+    /// Returns the configuration keys, in the order of the schema.
     pub fn keys(&self) -> Vec<Key> {
         let properties = self.schema["properties"].as_object().cloned().unwrap_or_default();
         let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
@@ -42,43 +43,43 @@ impl Schema {
             .collect()
     }
 
-    /// Makes the configuration that the guest gets.
+    /// Merges defaults, `document`, `file`, and `flags` into the configuration for the guest.
     ///
     /// # Errors
-    /// Names each key that the schema does not have or whose value it refuses.
+    /// Names each key that the schema does not define and each value that it rejects.
     pub fn fill(
         &self,
         document: &Value,
         file: Option<&Path>,
         flags: &[String],
-    ) -> Result<Value, Failed> {
+    ) -> Result<Value, CommandError> {
         let mut filled = Map::new();
         for key in self.keys() {
             if !key.default.is_null() {
                 filled.insert(key.name, key.default);
             }
         }
-        lay(&mut filled, document, "the Remediation's configuration")?;
+        merge(&mut filled, document, "the Remediation's configuration")?;
         if let Some(path) = file {
             let text = std::fs::read_to_string(path)
-                .map_err(|e| Failed::document(format!("{}: {e}", path.display())))?;
+                .map_err(|e| CommandError::document(format!("{}: {e}", path.display())))?;
             let value: Value = serde_saphyr::from_str(&text)
-                .map_err(|e| Failed::document(format!("{}: {e}", path.display())))?;
-            lay(&mut filled, &value, &path.display().to_string())?;
+                .map_err(|e| CommandError::document(format!("{}: {e}", path.display())))?;
+            merge(&mut filled, &value, &path.display().to_string())?;
         }
         for flag in flags {
-            let (key, value) = flag
-                .split_once('=')
-                .ok_or_else(|| Failed::usage(format!("--config {flag:?}: KEY=VALUE is wanted")))?;
-            filled.insert(key.into(), self.typed(key, value));
+            let (key, value) = flag.split_once('=').ok_or_else(|| {
+                CommandError::usage(format!("--config {flag:?}: expected KEY=VALUE"))
+            })?;
+            filled.insert(key.into(), self.parse_value(key, value));
         }
         let filled = Value::Object(filled);
         self.check(&filled)?;
         Ok(filled)
     }
 
-    /// A flag is text; the schema says what it means.
-    fn typed(&self, key: &str, text: &str) -> Value {
+    /// Converts the text of a flag to the type that the schema declares for the key.
+    fn parse_value(&self, key: &str, text: &str) -> Value {
         let property = &self.schema["properties"][key];
         match property["type"].as_str() {
             Some("array") => Value::Array(
@@ -91,14 +92,14 @@ impl Schema {
         }
     }
 
-    fn check(&self, filled: &Value) -> Result<(), Failed> {
+    fn check(&self, filled: &Value) -> Result<(), CommandError> {
         let validator = jsonschema::validator_for(&self.schema).map_err(|e| {
-            Failed::document(format!(
-                "the guest's schema cannot be used: {}",
+            CommandError::document(format!(
+                "the guest's configuration schema cannot be compiled: {}",
                 sanitized(&e.to_string())
             ))
         })?;
-        let wrong: Vec<String> = validator
+        let errors: Vec<String> = validator
             .iter_errors(filled)
             .map(|e| {
                 let path = e.instance_path().to_string();
@@ -106,23 +107,23 @@ impl Schema {
                 if key.is_empty() { e.to_string() } else { format!("{key}: {e}") }
             })
             .collect();
-        if wrong.is_empty() {
+        if errors.is_empty() {
             return Ok(());
         }
         let known: Vec<_> = self.keys().into_iter().map(|k| k.name).collect();
-        Err(Failed::usage(format!(
-            "configuration: {}\nkeys: {}",
-            inert_lines(&wrong),
+        Err(CommandError::usage(format!(
+            "invalid configuration: {}\nkeys: {}",
+            join_sanitized(&errors),
             known.join(", ")
         )))
     }
 }
 
-fn inert_lines(lines: &[String]) -> String {
-    lines.iter().map(|l| sanitized(l)).collect::<Vec<_>>().join("\n               ")
+fn join_sanitized(lines: &[String]) -> String {
+    lines.iter().map(|l| sanitized(l)).collect::<Vec<_>>().join("\n                       ")
 }
 
-fn lay(filled: &mut Map<String, Value>, over: &Value, what: &str) -> Result<(), Failed> {
+fn merge(filled: &mut Map<String, Value>, over: &Value, source: &str) -> Result<(), CommandError> {
     match over {
         Value::Null => Ok(()),
         Value::Object(map) => {
@@ -130,20 +131,19 @@ fn lay(filled: &mut Map<String, Value>, over: &Value, what: &str) -> Result<(), 
             Ok(())
         }
         Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-            Err(Failed::document(format!("{what} is not a map of keys and values")))
+            Err(CommandError::document(format!("{source} is not a map of keys and values")))
         }
     }
 }
 
-/// One key.
+/// A configuration key.
 pub struct Key {
-    /// Its name.
     pub name: String,
-    /// What it is unless somebody says otherwise.
+    /// The default value; null if there is none.
     pub default: Value,
-    /// Its unit, if it has one.
+    /// The unit of the value; empty if there is none.
     pub unit: String,
-    /// What it is for.
+    /// What the key is for, in one sentence.
     pub summary: String,
 }
 
@@ -160,18 +160,18 @@ mod tests {
                 "settle": {"type": "integer", "minimum": 0, "default": 120, "x-unit": "seconds"},
             }
         });
-        Schema::read(&text.to_string()).unwrap()
+        Schema::parse(&text.to_string()).unwrap()
     }
 
     #[test]
-    fn flags_win_over_the_document_and_the_document_over_defaults() {
+    fn flags_override_the_document_and_the_document_overrides_defaults() {
         let filled =
             schema().fill(&json!({"settle": 5}), None, &["namespaces=ai, media".into()]).unwrap();
         assert_eq!(filled, json!({"namespaces": ["ai", "media"], "settle": 5}));
     }
 
     #[test]
-    fn an_unknown_key_and_a_wrong_value_are_both_named() {
+    fn an_unknown_key_and_an_invalid_value_are_both_named() {
         let error = schema()
             .fill(&Value::Null, None, &["setle=5".into(), "settle=soon".into()])
             .unwrap_err()

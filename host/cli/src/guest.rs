@@ -1,15 +1,16 @@
-//! GUEST: a shipped name, a component's path, or a Remediation document's path; and what holds for it.
+//! Resolves GUEST (a shipped name, a component's path, or a Remediation's path) to a component and
+//! the documents that apply to it.
 
 use crate::arguments::GuestOptions;
-use crate::output::Failed;
-use salve_core::document::{Limits, Policy, Remediation};
+use crate::output::CommandError;
+use salve_core::document::{Limits, Remediation, RemediationPolicy};
 use salve_core::grants::Grants;
-use salve_core::journal::Document;
+use salve_core::journal::{Document, DocumentKind};
 use salve_core::{digest, sanitize};
 use serde_json::Value;
 use std::path::Path;
 
-/// The guests inside this binary.
+/// The guests that are embedded in this binary.
 const SHIPPED: &[Shipped] = &[Shipped {
     name: "volsync-unlock",
     component: include_bytes!(env!("VOLSYNC_UNLOCK")),
@@ -22,52 +23,47 @@ struct Shipped {
     remediation: &'static str,
 }
 
-/// A component, and what holds for it.
+/// A component with the documents that apply to it.
 pub struct ResolvedGuest {
-    /// Its bytes.
     pub component: Vec<u8>,
-    /// SHA-256 of them.
+    /// The SHA-256 digest of the component, in hexadecimal.
     pub digest: String,
-    /// Where it came from, for people.
+    /// Where the component came from, for display.
     pub origin: String,
-    /// The documents that it holds under.
     pub documents: Vec<Document>,
-    /// What holds: the Remediation's grants, and the policy's above them.
+    /// The grants of the Remediation and of the RemediationPolicy, if there is one.
     pub grants: Grants,
     /// The Remediation's configuration.
     pub configuration: Value,
-    /// What it may use of this machine.
     pub limits: Limits,
 }
 
-/// A component, and the document that came with it.
+/// A component with its own Remediation.
 pub struct Component {
-    /// Its bytes.
     pub bytes: Vec<u8>,
-    /// Where it came from, for people.
+    /// Where the component came from, for display.
     pub origin: String,
-    /// Its own document.
     pub remediation: Option<(Remediation, Document)>,
 }
 
-/// Finds the component alone, for commands that run nothing of it.
-pub fn component(guest: &str) -> Result<Component, Failed> {
+/// Finds a component without applying other documents.
+pub fn find_component(guest: &str) -> Result<Component, CommandError> {
     if let Some(shipped) = SHIPPED.iter().find(|s| s.name == guest) {
         let remediation = Remediation::read(shipped.remediation, shipped.name)
-            .map_err(|e| Failed::host(e.to_string()))?;
-        let remediation =
-            Some((remediation, document("Remediation", shipped.name.into(), shipped.remediation)));
+            .map_err(|e| CommandError::host(e.to_string()))?;
+        let document =
+            document(DocumentKind::Remediation, shipped.name.into(), shipped.remediation);
         return Ok(Component {
             bytes: shipped.component.to_vec(),
             origin: "shipped".into(),
-            remediation,
+            remediation: Some((remediation, document)),
         });
     }
     let path = Path::new(guest);
     let bytes = std::fs::read(path).map_err(|e| {
         let names: Vec<_> = SHIPPED.iter().map(|s| s.name).collect();
-        Failed::usage(format!(
-            "{}: {e}\na shipped guest ({}), a component or a Remediation document is wanted",
+        CommandError::usage(format!(
+            "{}: {e}\nexpected a shipped guest ({}), a component, or a Remediation document",
             sanitize::sanitized(guest),
             names.join(", ")
         ))
@@ -75,75 +71,82 @@ pub fn component(guest: &str) -> Result<Component, Failed> {
     if !matches!(path.extension().and_then(|e| e.to_str()), Some("yaml" | "yml" | "json")) {
         return Ok(Component { bytes, origin: guest.into(), remediation: None });
     }
-    let text =
-        String::from_utf8(bytes).map_err(|_| Failed::document(format!("{guest}: not UTF-8")))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| CommandError::document(format!("{guest}: not valid UTF-8")))?;
     let remediation =
-        Remediation::read(&text, guest).map_err(|e| Failed::document(e.to_string()))?;
-    let Some(component) = &remediation.spec.component else {
-        return Err(Failed::document(format!(
-            "{guest}: spec.component is missing: the component's path, seen from this document"
+        Remediation::read(&text, guest).map_err(|e| CommandError::document(e.to_string()))?;
+    let Some(component) = &remediation.spec.guest.path else {
+        return Err(CommandError::document(format!(
+            "{guest}: spec.guest.path is missing (the component's path, relative to this document)"
         )));
     };
-    let at = path.parent().unwrap_or(Path::new(".")).join(component);
-    let bytes = std::fs::read(&at)
-        .map_err(|e| Failed::document(format!("{guest}: spec.component {}: {e}", at.display())))?;
-    let document = document("Remediation", absolute(path), &text);
+    let component = path.parent().unwrap_or(Path::new(".")).join(component);
+    let bytes = std::fs::read(&component).map_err(|e| {
+        CommandError::document(format!("{guest}: spec.guest.path {}: {e}", component.display()))
+    })?;
+    let document = document(DocumentKind::Remediation, absolute(path), &text);
     Ok(Component {
         bytes,
-        origin: at.display().to_string(),
+        origin: component.display().to_string(),
         remediation: Some((remediation, document)),
     })
 }
 
 impl ResolvedGuest {
-    /// Finds the component and the documents that hold for it.
-    pub fn find(guest: &str, terms: &GuestOptions) -> Result<Self, Failed> {
-        let Component { bytes, origin, remediation: local } = component(guest)?;
-        let (remediation, source) = match &terms.remediation {
+    /// Resolves GUEST and applies the documents that the options name.
+    pub fn resolve(guest: &str, options: &GuestOptions) -> Result<Self, CommandError> {
+        let Component { bytes, origin, remediation: own } = find_component(guest)?;
+        let (remediation, source) = match &options.remediation {
             Some(path) => (Some(read_remediation(path)?), path.display().to_string()),
-            None => (local, guest.to_owned()),
+            None => (own, guest.to_owned()),
         };
-        Self::under(bytes, origin, remediation, &source, terms.policy.as_deref())
+        Self::with_documents(bytes, origin, remediation, &source, options.policy.as_deref())
     }
 
-    /// A component that was kept, under the documents that held for it, as they are today.
-    pub fn of(component: Vec<u8>, origin: String, documents: &[Document]) -> Result<Self, Failed> {
-        let source = |kind: &str| {
+    /// Applies the current versions of `documents` to a saved component.
+    pub fn with_current_documents(
+        component: Vec<u8>,
+        origin: String,
+        documents: &[Document],
+    ) -> Result<Self, CommandError> {
+        let source = |kind: DocumentKind| {
             documents
                 .iter()
                 .find(|document| document.kind == kind)
                 .map(|document| document.source.clone())
         };
-        let from = source("Remediation");
-        let remediation = from.as_deref().map(todays).transpose()?;
-        Self::under(
+        let from = source(DocumentKind::Remediation);
+        let remediation = from.as_deref().map(current_remediation).transpose()?;
+        Self::with_documents(
             component,
             origin,
             remediation,
             from.as_deref().unwrap_or_default(),
-            source("Policy").as_deref().map(Path::new),
+            source(DocumentKind::RemediationPolicy).as_deref().map(Path::new),
         )
     }
 
-    fn under(
+    fn with_documents(
         component: Vec<u8>,
         origin: String,
         remediation: Option<(Remediation, Document)>,
         source: &str,
         policy: Option<&Path>,
-    ) -> Result<Self, Failed> {
+    ) -> Result<Self, CommandError> {
         let digest = digest::of_bytes(&component);
         let (mut layers, mut documents) = (vec![], vec![]);
         if let Some((remediation, document)) = &remediation {
             documents.push(document.clone());
             if remediation
                 .spec
+                .guest
                 .digest
                 .as_ref()
                 .is_some_and(|d| d.trim_start_matches("sha256:") != digest)
             {
-                return Err(Failed::document(format!(
-                    "{source}: spec.digest does not fit the component, whose SHA-256 is {digest}"
+                return Err(CommandError::document(format!(
+                    "{source}: spec.guest.digest does not match the component, \
+                     whose digest is sha256:{digest}"
                 )));
             }
             layers.push(remediation.layer(source));
@@ -152,12 +155,12 @@ impl ResolvedGuest {
             let source = path.display().to_string();
             let (policy, document) = read_policy(path)?;
             documents.push(document);
-            admits(&policy, &source, &digest)?;
+            check_digest(&policy, &source, &digest)?;
             layers.push(policy.layer(&source));
         }
         if layers.is_empty() {
-            return Err(Failed::usage(format!(
-                "{} is a bare component and has no grants: give --remediation FILE or --policy FILE",
+            return Err(CommandError::usage(format!(
+                "{} is a component without grants: pass --remediation FILE or --policy FILE",
                 sanitize::sanitized(&origin)
             )));
         }
@@ -175,22 +178,30 @@ impl ResolvedGuest {
     }
 }
 
-/// Refuses a component that is none of those which a policy lets run.
-pub fn admits(policy: &Policy, source: &str, digest: &str) -> Result<(), Failed> {
+/// Checks that a RemediationPolicy allows the component with this digest.
+///
+/// # Errors
+/// The policy lists digests and this one is not among them.
+pub fn check_digest(
+    policy: &RemediationPolicy,
+    source: &str,
+    digest: &str,
+) -> Result<(), CommandError> {
     match &policy.spec.digests {
         // mutant digests-not-enforced: !all ~> all.is_empty() && !all
         Some(all) if !all.iter().any(|one| one.trim_start_matches("sha256:") == digest) => {
-            Err(Failed::denied(format!(
-                "{source}: spec.digests does not name this component\nto allow   - sha256:{digest}"
+            Err(CommandError::denied(format!(
+                "{source}: spec.digests does not list this component\n\
+                 to allow it, add   - sha256:{digest}"
             )))
         }
         Some(_) | None => Ok(()),
     }
 }
 
-/// A Remediation as it is today, by where it came from then: a shipped guest's name, or a path.
-pub fn todays(source: &str) -> Result<(Remediation, Document), Failed> {
-    match component(source) {
+/// Returns the current version of a Remediation by its source: a shipped guest's name or a path.
+pub fn current_remediation(source: &str) -> Result<(Remediation, Document), CommandError> {
+    match find_component(source) {
         Ok(Component { remediation: Some(found), .. })
             if SHIPPED.iter().any(|s| s.name == source) =>
         {
@@ -200,31 +211,32 @@ pub fn todays(source: &str) -> Result<(Remediation, Document), Failed> {
     }
 }
 
-/// Reads a Remediation.
-pub fn read_remediation(path: &Path) -> Result<(Remediation, Document), Failed> {
+/// Reads a Remediation from a file.
+pub fn read_remediation(path: &Path) -> Result<(Remediation, Document), CommandError> {
     let text = read(path)?;
     let remediation = Remediation::read(&text, &path.display().to_string())
-        .map_err(|e| Failed::document(e.to_string()))?;
-    Ok((remediation, document("Remediation", absolute(path), &text)))
+        .map_err(|e| CommandError::document(e.to_string()))?;
+    Ok((remediation, document(DocumentKind::Remediation, absolute(path), &text)))
 }
 
-/// Reads a Policy.
-pub fn read_policy(path: &Path) -> Result<(Policy, Document), Failed> {
+/// Reads a RemediationPolicy from a file.
+pub fn read_policy(path: &Path) -> Result<(RemediationPolicy, Document), CommandError> {
     let text = read(path)?;
-    let policy = Policy::read(&text, &path.display().to_string())
-        .map_err(|e| Failed::document(e.to_string()))?;
-    Ok((policy, document("Policy", absolute(path), &text)))
+    let policy = RemediationPolicy::read(&text, &path.display().to_string())
+        .map_err(|e| CommandError::document(e.to_string()))?;
+    Ok((policy, document(DocumentKind::RemediationPolicy, absolute(path), &text)))
 }
 
-fn document(kind: &str, source: String, text: &str) -> Document {
-    Document { kind: kind.into(), source, digest: digest::of_bytes(text.as_bytes()) }
+fn document(kind: DocumentKind, source: String, text: &str) -> Document {
+    Document { kind, source, digest: digest::of_bytes(text.as_bytes()) }
 }
 
-/// As somebody finds it who stands in another folder.
+/// Makes a path absolute, so that a later command finds the file from another folder.
 fn absolute(path: &Path) -> String {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
 
-fn read(path: &Path) -> Result<String, Failed> {
-    std::fs::read_to_string(path).map_err(|e| Failed::document(format!("{}: {e}", path.display())))
+fn read(path: &Path) -> Result<String, CommandError> {
+    std::fs::read_to_string(path)
+        .map_err(|e| CommandError::document(format!("{}: {e}", path.display())))
 }

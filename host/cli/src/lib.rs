@@ -1,7 +1,7 @@
-//! The `salve` command as a library: what `main` calls, and what the stories in `tests/` run in process.
+//! The `salve` command as a library: called by `main`, and in process by the scenario tests.
 //!
-//! Read in this order: [`commands`] (one file each), [`session`] (a guest, a cluster, one run of the one on
-//! the other), [`guest`], [`configuration`], [`cluster`], then [`output`], which is all that a person sees.
+//! Reading order: [`commands`] (one file per command), [`session`] (runs a guest on a cluster),
+//! [`guest`], [`configuration`], [`cluster`], then [`output`] (everything that users see).
 
 #![forbid(unsafe_code)]
 
@@ -19,57 +19,66 @@ pub mod session;
 
 use clap::Parser;
 use commands::Command;
-use output::Failed;
+use output::CommandError;
 use std::process::ExitCode;
 
-/// Remediations you can let loose on production.
+/// Run remediations on production safely: they show a plan, cannot exceed it, and clean up.
 ///
-/// A remediation is a small WebAssembly component, the guest. It sees the cluster through a few typed
-/// capabilities and nothing else. It shows its plan, cannot exceed it, and always cleans up.
+/// A remediation is a small WebAssembly component, the guest. It accesses the cluster only through
+/// a few typed capabilities. Everything that it suspends is resumed, however the run ends.
 ///
-/// New here? Type `salve demo`: no cluster and no account are needed.
+/// New here? Run `salve demo`: it needs no cluster and no account.
 #[derive(Debug, Parser)]
-#[command(name = "salve", version, arg_required_else_help = true, after_help = EXIT_CODES, max_term_width = 110)]
+#[command(
+    name = "salve",
+    version,
+    arg_required_else_help = true,
+    after_help = EXIT_CODES,
+    max_term_width = 110
+)]
 pub struct Salve {
     #[command(subcommand)]
     command: Command,
-    /// Say more: every finding with its lines. Twice: what the host does, too.
+    /// Increase verbosity: `-v` lists every finding with its log lines, `-vv` also logs host
+    /// activity.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
 }
 
 const EXIT_CODES: &str = "\
-Exit codes, the highest that applies:
+Exit codes (the highest that applies):
   0  fixed, or nothing to do
-  1  not fixed, not this incident, or (check) the incident is here
-  2  usage, or a broken document or component
+  1  not fixed, a different problem was found, or (check) the incident is present
+  2  usage error, or an invalid document or component
   3  denied by the grants
-  4  the cluster refused or is silent
-  5  something is left open that needs a person
-  6  the guest or the host broke";
+  4  the cluster rejected a request or did not respond
+  5  manual action required: see \"Remaining\" in the report
+  6  internal error in the guest or in salve";
 
-/// Parses, dispatches, and says the exit code.
+/// Parses the command line, runs the command, and returns its exit code.
 pub fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     if arguments.next().as_deref() == Some(compiler::SUBCOMMAND) {
-        return compiler::answer(&arguments.collect::<Vec<_>>())
-            .map_or_else(|failed| output::failed(&failed), ExitCode::from);
+        return compiler::run_subcommand(&arguments.collect::<Vec<_>>())
+            .map_or_else(|error| output::print_error(&error), ExitCode::from);
     }
-    compiler::is_this_program();
+    compiler::use_separate_process();
     let salve = Salve::parse();
-    output::trace(salve.verbose);
+    output::init_tracing(salve.verbose);
     let runtime =
         match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => {
-                return output::failed(&Failed::host(format!("no threads to work with: {error}")));
+                return output::print_error(&CommandError::host(format!(
+                    "failed to start the async runtime: {error}"
+                )));
             }
         };
-    let ended = runtime.block_on(salve.command.execute(salve.verbose));
-    // A thread may still wait for a terminal or a server: do not wait for it.
+    let result = runtime.block_on(salve.command.execute(salve.verbose));
+    // A thread may still be blocked on the terminal or on a server: do not wait for it.
     runtime.shutdown_background();
-    match ended {
+    match result {
         Ok(code) => ExitCode::from(code),
-        Err(failed) => output::failed(&failed),
+        Err(error) => output::print_error(&error),
     }
 }

@@ -1,180 +1,184 @@
-//! A plan that a person has approved by naming it: found, and held against what would run.
+//! A plan that a user approves by naming it: loaded from its file and compared with what would run.
 
 use crate::components;
 use crate::guest::ResolvedGuest;
-use crate::output::{Failed, duration};
+use crate::output::{CommandError, duration};
 use crate::runs;
 use salve_core::Millis;
 use salve_core::approval::Approval;
 use salve_core::digest;
-use salve_core::journal::{Document, Entry, Header};
+use salve_core::journal::{Command, Document, DocumentKind, Entry, Header};
 use salve_core::report::Verdict;
 use salve_core::sanitize::sanitized;
 use salve_run::RunFile;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-/// So old may a plan be whose evidence still counts.
-const FRESH: Millis = 15 * 60 * 1000;
+/// Maximum age in milliseconds of a plan whose evidence is reused.
+const MAX_EVIDENCE_AGE: Millis = 15 * 60 * 1000;
 
 /// A plan, read from its file.
 pub struct Plan {
     path: PathBuf,
     header: Header,
     entries: Vec<Entry>,
-    /// SHA-256 of the file.
+    /// The SHA-256 digest of the file.
     digest: String,
-    /// Somebody else may have written it: it binds, and vouches for nothing.
-    strange: bool,
+    /// Whether others may have written the file. Such a plan binds the run, but its contents are
+    /// not trusted.
+    foreign: bool,
 }
 
 impl Plan {
-    /// The plan of this id or path.
-    pub fn open(folder: &Path, named: &str) -> Result<Self, Failed> {
-        let path = runs::given(folder, named)?;
+    /// Opens a plan by its path or the beginning of its ID.
+    pub fn open(folder: &Path, plan: &str) -> Result<Self, CommandError> {
+        let path = runs::resolve(folder, plan)?;
         let bytes = std::fs::read(&path)
-            .map_err(|e| Failed::document(format!("{}: {e}", path.display())))?;
-        let entries = RunFile::read(&path).map_err(|e| Failed::document(e.to_string()))?;
+            .map_err(|e| CommandError::document(format!("{}: {e}", path.display())))?;
+        let entries = RunFile::read(&path).map_err(|e| CommandError::document(e.to_string()))?;
         let header = runs::header(&entries, &path)?.clone();
-        if header.command != "plan" {
-            return Err(Failed::usage(format!(
-                "{} is the file of a {}: a plan is wanted",
+        if header.command != Command::Plan {
+            return Err(CommandError::usage(format!(
+                "{} is not a plan: it was written by `salve {}`",
                 path.display(),
-                sanitized(&header.command)
+                header.command.as_str()
             )));
         }
-        match entries.last().and_then(Entry::verdict).map(|closing| closing.verdict) {
+        match entries.last().and_then(Entry::verdict).map(|result| result.verdict) {
             Some(Verdict::Planned) => {}
             Some(other) => {
-                return Err(Failed::usage(format!(
-                    "plan {} came to {}: there is nothing to run",
+                return Err(CommandError::usage(format!(
+                    "plan {} ended with {}: there is nothing to run",
                     sanitized(&header.run),
-                    other.word()
+                    other.as_str()
                 )));
             }
             None => {
-                return Err(Failed::document(format!(
-                    "{}: the plan has no end: make another with salve plan",
+                return Err(CommandError::document(format!(
+                    "{}: the plan is incomplete. Create a new one with `salve plan`",
                     path.display()
                 )));
             }
         }
         // mutant foreign-plan-trusted: (&path, folder) ~> (&path, folder) && entries.is_empty()
-        let strange = runs::is_foreign(&path, folder);
-        Ok(Self { header, entries, digest: digest::of_bytes(&bytes), strange, path })
+        let foreign = runs::is_foreign(&path, folder);
+        Ok(Self { header, entries, digest: digest::of_bytes(&bytes), foreign, path })
     }
 
-    /// The header of its run.
+    /// Returns the header of the plan's run.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// The component and documents that it was made with.
+    /// Returns the component and the documents that the plan was made with.
     ///
     /// # Errors
-    /// Of a stranger's file, nothing is taken: which grants hold is for the person to say.
-    pub fn chosen(&self) -> Result<ResolvedGuest, Failed> {
-        if self.strange {
-            let why = "it is not from this machine's own folder of runs";
-            return Err(Failed::usage(format!(
-                "{}: {why}: name its guest, and its policy where it has one",
+    /// The file is not trusted: the user has to say which guest and which grants apply.
+    pub fn resolve_guest(&self) -> Result<ResolvedGuest, CommandError> {
+        if self.foreign {
+            return Err(CommandError::usage(format!(
+                "{} is not from this machine's own folder of runs: \
+                 name its guest, and pass its --policy if it has one",
                 self.path.display()
             )));
         }
         let component =
-            components::find(self.path.parent().unwrap_or(Path::new(".")), &self.header.digest)?;
-        ResolvedGuest::of(
+            components::load(self.path.parent().unwrap_or(Path::new(".")), &self.header.digest)?;
+        ResolvedGuest::with_current_documents(
             component,
             format!("the component of plan {}", self.header.run),
             &self.header.documents,
         )
     }
 
-    /// Whether this component, under these documents and with this configuration, is what was approved.
+    /// Checks that a component, its documents, and its configuration are those that were approved.
     ///
     /// # Errors
-    /// Names what is another.
-    pub fn binds(&self, chosen: &ResolvedGuest, configuration: &Value) -> Result<(), Failed> {
-        let mut others = vec![];
-        if chosen.digest != self.header.digest {
-            others.push(format!(
-                "the component: sha256:{} in place of sha256:{}",
-                chosen.digest,
+    /// Names everything that differs.
+    pub fn check_matches(
+        &self,
+        guest: &ResolvedGuest,
+        configuration: &Value,
+    ) -> Result<(), CommandError> {
+        let mut differences = vec![];
+        if guest.digest != self.header.digest {
+            differences.push(format!(
+                "component: sha256:{} instead of sha256:{}",
+                guest.digest,
                 sanitized(&self.header.digest)
             ));
         }
-        let spelt = |all: &[Document]| -> Vec<(String, String)> {
-            all.iter().map(|one| (one.kind.clone(), one.digest.clone())).collect()
+        let key = |document: &Document| (document.kind, document.digest.clone());
+        let keys = |documents: &[Document]| -> Vec<(DocumentKind, String)> {
+            documents.iter().map(key).collect()
         };
-        let (then, now) = (spelt(&self.header.documents), spelt(&chosen.documents));
-        let gone = self
-            .header
-            .documents
-            .iter()
-            .filter(|one| !now.contains(&(one.kind.clone(), one.digest.clone())));
-        others.extend(gone.map(|one| {
+        let (approved, current) = (keys(&self.header.documents), keys(&guest.documents));
+        let missing =
+            self.header.documents.iter().filter(|document| !current.contains(&key(document)));
+        differences.extend(missing.map(|document| {
             format!(
-                "the {}: {} is not as it was, or was not given",
-                sanitized(&one.kind),
-                sanitized(&one.source)
+                "{}: {} was changed or not passed",
+                document.kind.as_str(),
+                sanitized(&document.source)
             )
         }));
-        let new = chosen
-            .documents
-            .iter()
-            .filter(|one| !then.contains(&(one.kind.clone(), one.digest.clone())));
-        others.extend(new.map(|one| format!("the {}: {} is new", one.kind, one.source)));
-        others.extend(self.keys(configuration));
-        if others.is_empty() {
+        let new = guest.documents.iter().filter(|document| !approved.contains(&key(document)));
+        differences.extend(
+            new.map(|document| format!("{}: {} is new", document.kind.as_str(), document.source)),
+        );
+        differences.extend(self.configuration_differences(configuration));
+        if differences.is_empty() {
             return Ok(());
         }
-        Err(Failed::denied(format!(
-            "nothing was begun: it is not what plan {} was approved for\n{}",
+        Err(CommandError::denied(format!(
+            "plan {} was approved for something else; nothing was changed\n{}",
             sanitized(&self.header.run),
-            others.join("\n")
+            differences.join("\n")
         )))
     }
 
-    /// The keys of the configuration that are others.
-    fn keys(&self, configuration: &Value) -> Vec<String> {
+    fn configuration_differences(&self, configuration: &Value) -> Vec<String> {
         let empty = serde_json::Map::new();
-        let (then, now) = (
+        let (approved, current) = (
             self.header.configuration.as_object().unwrap_or(&empty),
             configuration.as_object().unwrap_or(&empty),
         );
-        let keys: std::collections::BTreeSet<&String> = then.keys().chain(now.keys()).collect();
-        let differ = keys.into_iter().filter(|key| then.get(*key) != now.get(*key));
-        let spelt = |value: Option<&Value>| {
+        let keys: std::collections::BTreeSet<&String> =
+            approved.keys().chain(current.keys()).collect();
+        let differ = keys.into_iter().filter(|key| approved.get(*key) != current.get(*key));
+        let display = |value: Option<&Value>| {
             value.map_or_else(|| "nothing".into(), |value| sanitized(&value.to_string()))
         };
         differ
             .map(|key| {
                 format!(
-                    "the configuration: {} = {} in place of {}",
+                    "configuration: {} = {} instead of {}",
                     sanitized(key),
-                    spelt(now.get(key)),
-                    spelt(then.get(key))
+                    display(current.get(key)),
+                    display(approved.get(key))
                 )
             })
             .collect()
     }
 
-    /// What binds the run.
+    /// Returns the approval that binds a run to this plan.
     pub fn approval(&self) -> Approval {
         Approval::of(&self.header.run, &self.digest, &self.entries)
     }
 
-    /// Its entries, where what it has waited for need not be waited for again; else why it has to be.
-    pub fn fresh(&self, now: Millis) -> Result<&[Entry], String> {
-        if self.strange {
-            return Err("the plan is not from this machine's own folder of runs: its evidence is looked at anew".into());
+    /// Returns the plan's entries, from which the run may take evidence instead of collecting it
+    /// again, or the reason why it may not.
+    pub fn reusable_entries(&self, now: Millis) -> Result<&[Entry], String> {
+        const AGAIN: &str = "evidence will be re-collected before anything is changed";
+        if self.foreign {
+            return Err(format!("the plan is not from this machine's own folder of runs: {AGAIN}"));
         }
         let age = now.checked_sub(self.header.at);
         match age {
-            // mutant old-plan-evidence-accepted: FRESH ~> FRESH * 100
-            Some(age) if age <= FRESH => Ok(&self.entries),
-            Some(age) => Err(format!("the plan is {} old: its evidence is looked at anew", duration(age))),
-            None => Err("the plan is from the future by the cluster's clock: its evidence is looked at anew".into()),
+            // mutant old-plan-evidence-accepted: MAX_EVIDENCE_AGE ~> MAX_EVIDENCE_AGE * 100
+            Some(age) if age <= MAX_EVIDENCE_AGE => Ok(&self.entries),
+            Some(age) => Err(format!("the plan is {} old: {AGAIN}", duration(age))),
+            None => Err(format!("the plan is dated in the future by the cluster's clock: {AGAIN}")),
         }
     }
 }

@@ -1,38 +1,41 @@
-//! Where runs and compiled components lie, and what a run is called.
+//! The folders of run files and compiled components, and the names of runs.
 
-use crate::output::Failed;
+use crate::output::CommandError;
 use salve_core::Millis;
 use salve_core::journal::{Entry, Header};
 use std::env;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// The folder of run files.
-pub fn folder(given: Option<&PathBuf>) -> Result<PathBuf, Failed> {
-    let local = || base("XDG_STATE_HOME", ".local/state").map(|state| state.join("salve/runs"));
-    given.cloned().or_else(local).ok_or_else(|| {
-        Failed::usage(
-            "neither XDG_STATE_HOME nor HOME is set: say with --runs DIR where run files go",
+/// Returns the folder of run files: `given`, or the default in the user's state folder.
+pub fn folder(given: Option<&PathBuf>) -> Result<PathBuf, CommandError> {
+    let default =
+        || xdg_folder("XDG_STATE_HOME", ".local/state").map(|state| state.join("salve/runs"));
+    given.cloned().or_else(default).ok_or_else(|| {
+        CommandError::usage(
+            "no folder for run files: neither XDG_STATE_HOME nor HOME is set. Pass --runs DIR",
         )
     })
 }
 
-/// The folder of compiled components; none where nobody has a home, for a folder that anybody can make is no place for code.
+/// Returns the folder of compiled components, or `None` for a user without a home folder: a folder
+/// that others can create, as in /tmp, must not contain code.
 pub fn cache() -> Option<PathBuf> {
-    base("XDG_CACHE_HOME", ".cache").map(|cache| cache.join("salve/compiled"))
+    xdg_folder("XDG_CACHE_HOME", ".cache").map(|cache| cache.join("salve/compiled"))
 }
 
-fn base(variable: &str, below_home: &str) -> Option<PathBuf> {
+fn xdg_folder(variable: &str, below_home: &str) -> Option<PathBuf> {
     let set = |name: &str| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     set(variable).or_else(|| set("HOME").map(|home| home.join(below_home)))
 }
 
-/// All run files of a folder, by name: the oldest first. None where there is no folder yet.
-pub fn all(folder: &Path) -> Result<Vec<PathBuf>, Failed> {
+/// Returns all run files of a folder, sorted by name and thus by date. A folder that does not exist
+/// has none.
+pub fn all(folder: &Path) -> Result<Vec<PathBuf>, CommandError> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
-        Err(e) => return Err(Failed::host(format!("{}: {e}", folder.display()))),
+        Err(e) => return Err(CommandError::host(format!("{}: {e}", folder.display()))),
     };
     let mut files: Vec<_> = entries
         .flatten()
@@ -43,73 +46,77 @@ pub fn all(folder: &Path) -> Result<Vec<PathBuf>, Failed> {
     Ok(files)
 }
 
-/// The one run file whose id begins so.
-pub fn find(folder: &Path, id: &str) -> Result<PathBuf, Failed> {
-    let named = |path: &PathBuf| {
+/// Returns the only run file whose ID starts with `id`.
+pub fn find(folder: &Path, id: &str) -> Result<PathBuf, CommandError> {
+    let matches = |path: &PathBuf| {
         path.file_stem()
             .and_then(|s| s.to_str())
             .and_then(|s| s.rsplit('-').next())
             .is_some_and(|run| run.starts_with(id))
     };
-    let found: Vec<_> = all(folder)?.into_iter().filter(named).collect();
+    let found: Vec<_> = all(folder)?.into_iter().filter(matches).collect();
     match found.as_slice() {
-        [one] if !id.is_empty() => Ok(one.clone()),
-        [] | [_] => Err(Failed::usage(format!(
-            "no run {id:?} in {}; `salve runs` lists them",
+        [path] if !id.is_empty() => Ok(path.clone()),
+        [] | [_] => Err(CommandError::usage(format!(
+            "no run {id:?} in {}; `salve runs` lists all runs",
             folder.display()
         ))),
-        several => Err(Failed::usage(format!(
-            "{} runs begin with {id:?}: give more of the id",
+        several => Err(CommandError::usage(format!(
+            "{id:?} is ambiguous: the IDs of {} runs start with it",
             several.len()
         ))),
     }
 }
 
-/// The run file that a person names, by its path or by the beginning of its id.
-pub fn given(folder: &Path, run: &str) -> Result<PathBuf, Failed> {
+/// Returns the run file for `run`: a path, or the beginning of an ID.
+pub fn resolve(folder: &Path, run: &str) -> Result<PathBuf, CommandError> {
     let path = PathBuf::from(run);
     if path.is_file() { Ok(path) } else { find(folder, run) }
 }
 
-/// Whether a file may be anybody's: not in the folder of this machine's runs, or not its owner's alone.
+/// Returns whether another user or program may have written a file: it is outside the folder of
+/// this machine's runs, or not accessible to the current user only.
 pub fn is_foreign(path: &Path, folder: &Path) -> bool {
     let real = |path: &Path| path.canonicalize().ok();
-    let inside = matches!((real(path), real(folder)), (Some(path), Some(folder)) if path.parent() == Some(&folder));
-    let local = std::fs::metadata(path).is_ok_and(|found| {
+    let inside = matches!(
+        (real(path), real(folder)),
+        (Some(path), Some(folder)) if path.parent() == Some(&folder)
+    );
+    let private = std::fs::metadata(path).is_ok_and(|found| {
         found.mode() & 0o077 == 0 && found.uid() == rustix::process::geteuid().as_raw()
     });
-    // mutant world-writable-file-trusted: !(inside && local) ~> { let _ = local; !inside }
-    // mutant foreign-folder-trusted: !(inside && local) ~> { let _ = inside; !local }
-    !(inside && local)
+    // mutant world-writable-file-trusted: !(inside && private) ~> { let _ = private; !inside }
+    // mutant foreign-folder-trusted: !(inside && private) ~> { let _ = inside; !private }
+    !(inside && private)
 }
 
-/// What a run file begins with.
-pub fn header<'a>(entries: &'a [Entry], path: &Path) -> Result<&'a Header, Failed> {
-    match entries.first() {
-        Some(Entry::Header(header)) => Ok(header),
-        Some(_) | None => Err(Failed::document(format!(
-            "{}: it does not begin with a run's header",
+/// Returns the header of a run file.
+pub fn header<'a>(entries: &'a [Entry], path: &Path) -> Result<&'a Header, CommandError> {
+    entries.first().and_then(Entry::header).ok_or_else(|| {
+        CommandError::document(format!(
+            "{}: not a run file: the first line is not a run's header",
             path.display()
-        ))),
-    }
+        ))
+    })
 }
 
-/// A new run's id: eight hexadecimal digits.
-pub fn id() -> Result<String, Failed> {
+/// Generates the ID of a new run: eight hexadecimal digits.
+pub fn new_id() -> Result<String, CommandError> {
     let mut bytes = [0; 4];
     getrandom::fill(&mut bytes)
-        .map_err(|e| Failed::host(format!("the system gives no random bytes: {e}")))?;
+        .map_err(|e| CommandError::host(format!("failed to generate a run ID: {e}")))?;
     Ok(format!("{:08x}", u32::from_be_bytes(bytes)))
 }
 
-/// A run file's name: day, context, id. The context may hold anything, so only what a file name bears stays.
+/// Returns the file name of a run: date, context, and ID. Characters of the context that are not
+/// alphanumeric are replaced, so that it cannot form a path.
 pub fn file_name(at: Millis, context: &str, id: &str) -> String {
-    let day = jiff::Timestamp::from_millisecond(at as i64)
+    let date = jiff::Timestamp::from_millisecond(at as i64)
         .map(|t| t.strftime("%Y-%m-%d").to_string())
         .unwrap_or_else(|_| "undated".into());
     let context: String =
         context.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(40).collect();
-    format!("{day}-{}-{id}.jsonl", context.trim_matches('-'))
+    format!("{date}-{}-{id}.jsonl", context.trim_matches('-'))
 }
 
 #[cfg(test)]
@@ -117,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_context_cannot_lead_out_of_the_folder() {
+    fn a_context_name_cannot_escape_the_folder() {
         assert_eq!(file_name(0, "../../etc/cron d", "0a"), "1970-01-01-etc-cron-d-0a.jsonl");
     }
 }

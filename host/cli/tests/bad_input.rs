@@ -1,4 +1,4 @@
-//! What a person can get wrong before anything is asked of a cluster: each is said, with whose fault it is.
+//! Invalid input that is rejected before a cluster is contacted, and commands that need no cluster.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -16,21 +16,21 @@ fn salve(home: &Path, arguments: &[&str]) -> Output {
         .expect("salve starts")
 }
 
-/// Compiled components are the same for all tests of this build.
+/// Returns the cache of compiled components, which all tests of this build share.
 fn shared_cache() -> &'static str {
     concat!(env!("CARGO_TARGET_TMPDIR"), "/cache")
 }
 
 #[track_caller]
-fn says(output: &Output, code: i32, words: &[&str]) {
-    let told = format!(
+fn assert_output(output: &Output, code: i32, expected: &[&str]) {
+    let text = format!(
         "{}{}",
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
-    assert_eq!(output.status.code(), Some(code), "{told}");
-    for word in words {
-        assert!(told.contains(word), "{word:?} is missing in:\n{told}");
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    for part in expected {
+        assert!(text.contains(part), "{part:?} is missing in:\n{text}");
     }
 }
 
@@ -39,61 +39,72 @@ fn file(home: &Path, name: &str, text: impl AsRef<[u8]>) -> String {
     name.into()
 }
 
-const POLICY: &str =
-    "apiVersion: salve.dev/v1alpha1\nkind: Policy\nmetadata: {name: p}\nspec:\n  grants: []\n";
+const POLICY: &str = "\
+apiVersion: salve.dev/v1alpha1
+kind: RemediationPolicy
+metadata: {name: p}
+spec:
+  grants: []
+";
 
 #[test]
-fn an_unknown_guest_names_those_that_are_shipped() {
+fn an_unknown_guest_lists_the_shipped_ones() {
     let home = tempfile::tempdir().unwrap();
-    says(&salve(home.path(), &["inspect", "volsink"]), 2, &["volsink", "volsync-unlock"]);
+    assert_output(&salve(home.path(), &["inspect", "volsink"]), 2, &["volsink", "volsync-unlock"]);
 }
 
 #[test]
-fn a_bare_component_has_no_grants() {
+fn a_component_without_documents_has_no_grants() {
     let home = tempfile::tempdir().unwrap();
     let path = file(home.path(), "a.wasm", b"\0asm\x0d\0\x01\0");
-    says(&salve(home.path(), &["run", &path, "--yes"]), 2, &["--remediation", "--policy"]);
+    assert_output(&salve(home.path(), &["run", &path, "--yes"]), 2, &["--remediation", "--policy"]);
 }
 
 #[test]
-fn what_is_no_component_is_told_apart() {
+fn files_that_are_not_components_are_rejected() {
     let home = tempfile::tempdir().unwrap();
     let text = file(home.path(), "text.wasm", "hello");
-    says(&salve(home.path(), &["inspect", &text]), 2, &["text.wasm"]);
+    assert_output(&salve(home.path(), &["inspect", &text]), 2, &["text.wasm"]);
     let module = file(home.path(), "module.wasm", b"\0asm\x01\0\0\0");
-    says(&salve(home.path(), &["inspect", &module]), 2, &["module.wasm", "component"]);
+    assert_output(&salve(home.path(), &["inspect", &module]), 2, &["module.wasm", "component"]);
 }
 
 #[test]
-fn a_misspelt_key_is_named_with_those_that_exist() {
+fn a_misspelled_key_is_reported_with_the_existing_ones() {
     let home = tempfile::tempdir().unwrap();
-    says(
-        &salve(home.path(), &["check", "volsync-unlock", "--config", "setle=3"]),
+    assert_output(
+        &salve(
+            home.path(),
+            &["check", "volsync-unlock", "--config", "stabilisationWindowSeconds=3"],
+        ),
         2,
-        &["setle", "settle", "namespaces"],
+        &["stabilisationWindowSeconds", "stabilizationWindowSeconds", "namespaces"],
     );
-    says(
-        &salve(home.path(), &["check", "volsync-unlock", "--config", "settle=soon"]),
+    assert_output(
+        &salve(
+            home.path(),
+            &["check", "volsync-unlock", "--config", "stabilizationWindowSeconds=soon"],
+        ),
         2,
-        &["settle"],
+        &["stabilizationWindowSeconds"],
     );
-    says(
-        &salve(home.path(), &["check", "volsync-unlock", "--config", "settle"]),
+    assert_output(
+        &salve(home.path(), &["check", "volsync-unlock", "--config", "stabilizationWindowSeconds"]),
         2,
         &["KEY=VALUE"],
     );
 }
 
 #[test]
-fn a_broken_policy_is_named_with_what_is_wrong() {
+fn an_invalid_policy_is_reported_with_the_reason() {
     let home = tempfile::tempdir().unwrap();
     let path = file(home.path(), "policy.yaml", POLICY.replace("grants: []", "grant: []"));
-    says(
+    assert_output(
         &salve(home.path(), &["check", "volsync-unlock", "--policy", &path]),
         2,
         &["policy.yaml", "grant"],
     );
-    says(
+    assert_output(
         &salve(home.path(), &["check", "volsync-unlock", "--policy", "absent.yaml"]),
         2,
         &["absent.yaml"],
@@ -101,16 +112,20 @@ fn a_broken_policy_is_named_with_what_is_wrong() {
 }
 
 #[test]
-fn a_policy_that_grants_no_touch_refuses_the_run_naming_all_of_them() {
+fn a_policy_without_write_grants_denies_the_run_and_names_all_writes() {
     let home = tempfile::tempdir().unwrap();
     let path = file(home.path(), "policy.yaml", POLICY);
-    let words =
+    let writes =
         ["suspend-flux", "reconcile-flux", "delete-replicationsources", "restart-deployment"];
-    says(&salve(home.path(), &["run", "volsync-unlock", "--yes", "--policy", &path]), 3, &words);
+    assert_output(
+        &salve(home.path(), &["run", "volsync-unlock", "--yes", "--policy", &path]),
+        3,
+        &writes,
+    );
 }
 
 #[test]
-fn a_policy_that_names_other_digests_refuses_the_component() {
+fn a_policy_with_other_digests_denies_the_component() {
     let home = tempfile::tempdir().unwrap();
     let digests = |digest: &str| {
         file(
@@ -119,13 +134,13 @@ fn a_policy_that_names_other_digests_refuses_the_component() {
             POLICY.replace("grants: []", &format!("grants: []\n  digests: [sha256:{digest}]")),
         )
     };
-    says(
+    assert_output(
         &salve(home.path(), &["check", "volsync-unlock", "--policy", &digests("00")]),
         2,
         &["policy.yaml:6: spec.digests[0]: ", "sha256:00"],
     );
     let path = digests(&"0".repeat(64));
-    says(
+    assert_output(
         &salve(home.path(), &["check", "volsync-unlock", "--policy", &path]),
         3,
         &["digests", "sha256:"],
@@ -133,28 +148,28 @@ fn a_policy_that_names_other_digests_refuses_the_component() {
 }
 
 #[test]
-fn a_run_without_a_terminal_wants_yes() {
+fn a_run_without_a_terminal_requires_yes() {
     let home = tempfile::tempdir().unwrap();
-    says(&salve(home.path(), &["run", "volsync-unlock"]), 2, &["--yes"]);
+    assert_output(&salve(home.path(), &["run", "volsync-unlock"]), 2, &["--yes"]);
 }
 
 #[test]
-fn an_api_server_that_is_not_there_is_the_clusters_fault() {
+fn an_unreachable_api_server_exits_with_4() {
     let home = tempfile::tempdir().unwrap();
-    // A port that was free a moment ago and that nobody listens on.
+    // A port that was just free, so nothing listens on it.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let text = format!(
         "apiVersion: v1\nkind: Config\ncurrent-context: home\nclusters: [{{name: c, cluster: {{server: 'http://127.0.0.1:{port}'}}}}]\n\
          users: [{{name: u, user: {{}}}}]\ncontexts: [{{name: home, context: {{cluster: c, user: u}}}}]\n"
     );
     let path = file(home.path(), "kubeconfig", text);
-    says(
+    assert_output(
         &salve(home.path(), &["check", "volsync-unlock", "--kubeconfig", &path]),
         4,
         &["127.0.0.1"],
     );
-    says(&salve(home.path(), &["doctor", "--kubeconfig", &path]), 4, &["127.0.0.1"]);
-    says(
+    assert_output(&salve(home.path(), &["doctor", "--kubeconfig", &path]), 4, &["127.0.0.1"]);
+    assert_output(
         &salve(
             home.path(),
             &["check", "volsync-unlock", "--kubeconfig", &path, "--context", "away"],
@@ -165,28 +180,32 @@ fn an_api_server_that_is_not_there_is_the_clusters_fault() {
 }
 
 #[test]
-fn a_missing_or_broken_kubeconfig_is_said() {
+fn a_missing_or_invalid_kubeconfig_is_reported() {
     let home = tempfile::tempdir().unwrap();
-    says(
+    assert_output(
         &salve(home.path(), &["check", "volsync-unlock", "--kubeconfig", "absent"]),
         2,
         &["absent"],
     );
     let path = file(home.path(), "broken", "{");
-    says(&salve(home.path(), &["check", "volsync-unlock", "--kubeconfig", &path]), 2, &["broken"]);
-    says(&salve(home.path(), &["check", "volsync-unlock"]), 2, &["kubeconfig"]);
+    assert_output(
+        &salve(home.path(), &["check", "volsync-unlock", "--kubeconfig", &path]),
+        2,
+        &["broken"],
+    );
+    assert_output(&salve(home.path(), &["check", "volsync-unlock"]), 2, &["kubeconfig"]);
 }
 
 #[test]
-fn the_contract_that_is_printed_can_be_written_and_read() {
+fn the_printed_contract_can_be_parsed() {
     let home = tempfile::tempdir().unwrap();
     let printed = salve(home.path(), &["wit"]);
-    says(
+    assert_output(
         &printed,
         0,
         &["package salve:cluster@0.1.0", "interface suspend-flux", "world remediation"],
     );
-    says(&salve(home.path(), &["wit", "--to", "contract"]), 0, &[]);
+    assert_output(&salve(home.path(), &["wit", "--to", "contract"]), 0, &[]);
     let mut resolve = wit_parser::Resolve::default();
     resolve.push_dir(home.path().join("contract")).unwrap();
     let mut resolve = wit_parser::Resolve::default();
@@ -194,21 +213,21 @@ fn the_contract_that_is_printed_can_be_written_and_read() {
 }
 
 #[test]
-fn inspect_lays_imports_beside_grants_on_one_screen() {
+fn inspect_shows_imports_next_to_grants() {
     let home = tempfile::tempdir().unwrap();
-    let screen = salve(home.path(), &["inspect", "volsync-unlock"]);
-    says(
-        &screen,
+    let output = salve(home.path(), &["inspect", "volsync-unlock"]);
+    assert_output(
+        &output,
         0,
         &[
-            "looks",
-            "touches",
+            "Reads",
+            "Writes",
             "delete-replicationsources",
-            "at most 100 deletions in a run",
+            "at most 100 deletions per run",
             "no WASI",
-            "64 MiB of memory",
-            "to sign",
-            "settle",
+            "memory 64 MiB",
+            "Digests",
+            "stabilizationWindowSeconds",
             "seconds",
         ],
     );
@@ -216,7 +235,7 @@ fn inspect_lays_imports_beside_grants_on_one_screen() {
     let document: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(document["kind"], "Inspection");
     assert_eq!(
-        document["touch"],
+        document["writes"],
         serde_json::json!([
             "suspend-flux",
             "reconcile-flux",
@@ -233,7 +252,7 @@ fn inspect_lays_imports_beside_grants_on_one_screen() {
             .unwrap()
             .clone()
     };
-    assert_eq!(row("query-flux")["functions"], serde_json::json!(["owners", "get"]));
+    assert_eq!(row("query-flux")["functions"], serde_json::json!(["find-owners", "get"]));
     assert_eq!(
         (&document["upperBound"], &row("restart-deployment")["missing"]),
         (&false.into(), &false.into())
@@ -241,45 +260,49 @@ fn inspect_lays_imports_beside_grants_on_one_screen() {
 }
 
 #[test]
-fn inspect_names_what_a_policy_does_not_grant_and_what_nobody_uses() {
+fn inspect_names_imports_that_a_policy_does_not_grant() {
     let home = tempfile::tempdir().unwrap();
     let grants = "grants:\n  - {capability: restart-deployment, namespaces: [rook-ceph], names: [\"*-provisioner\"]}";
     let path = file(home.path(), "policy.yaml", POLICY.replace("grants: []", grants));
-    let told = salve(home.path(), &["inspect", "volsync-unlock", "--policy", &path]);
-    says(
-        &told,
+    let output = salve(home.path(), &["inspect", "volsync-unlock", "--policy", &path]);
+    assert_output(
+        &output,
         3,
         &[
             "MISSING in ",
-            "policy.yaml: each of its calls is denied",
+            "policy.yaml: every call is denied",
             "- {capability: suspend-flux",
-            "only those called *-provisioner; at most 1 restart in",
+            "only names *-provisioner; at most 1 restart per run",
         ],
     );
-    let bare =
+    let json =
         salve(home.path(), &["inspect", "volsync-unlock", "--policy", &path, "--output", "json"]);
-    let document: serde_json::Value = serde_json::from_slice(&bare.stdout).unwrap();
+    let document: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
     let missing = document["permission"]
         .as_array()
         .unwrap()
         .iter()
         .filter(|row| row["missing"] == true)
         .count();
-    assert_eq!((bare.status.code(), missing), (Some(3), 10));
+    assert_eq!((json.status.code(), missing), (Some(3), 10));
 }
 
 #[test]
-fn completions_know_the_commands() {
+fn completions_contain_the_commands() {
     let home = tempfile::tempdir().unwrap();
     for shell in ["bash", "zsh", "fish"] {
-        says(&salve(home.path(), &["completions", shell]), 0, &["doctor"]);
+        assert_output(&salve(home.path(), &["completions", shell]), 0, &["doctor"]);
     }
 }
 
 #[test]
-fn help_teaches_and_names_the_exit_codes() {
+fn every_command_has_help_and_the_exit_codes_are_listed() {
     let home = tempfile::tempdir().unwrap();
-    says(&salve(home.path(), &["--help"]), 0, &["salve demo", "Exit codes", "needs a person"]);
+    assert_output(
+        &salve(home.path(), &["--help"]),
+        0,
+        &["salve demo", "Exit codes", "manual action required"],
+    );
     for command in [
         "demo",
         "check",
@@ -297,6 +320,6 @@ fn help_teaches_and_names_the_exit_codes() {
         "wit",
         "completions",
     ] {
-        says(&salve(home.path(), &[command, "--help"]), 0, &["Usage"]);
+        assert_output(&salve(home.path(), &[command, "--help"]), 0, &["Usage"]);
     }
 }

@@ -1,6 +1,6 @@
-//! Compiling in a process of its own: what a component can do to it, and what it cannot.
+//! Compilation in a child process, with limits for components that are expensive to compile.
 
-use salve::compiler::{Allowance, elsewhere};
+use salve::compiler::{Allowance, compile_in_process};
 use salve_sandbox::LoadError;
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,8 @@ fn program() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_salve"))
 }
 
-/// A component that any compiler chews on: many functions, each long, with many locals that meet in each of its blocks.
+/// Returns a component that is expensive to compile: many long functions, each with many locals
+/// that are live in all of its blocks.
 fn bomb() -> Vec<u8> {
     let locals = (0..2000).map(|n| format!("(local $l{n} i64)")).collect::<String>();
     let body: String = (0..4000)
@@ -27,10 +28,10 @@ fn bomb() -> Vec<u8> {
     wat::parse_str(format!("(component (core module {functions}))")).unwrap()
 }
 
-/// One test at a time starts compilers, so that one can count them.
-static ONE: Mutex<()> = Mutex::new(());
+/// Serializes the tests that start compilers, so that they can be counted.
+static COMPILERS: Mutex<()> = Mutex::new(());
 
-/// Children of this process that compile.
+/// Returns the number of child processes that compile.
 fn compilers() -> usize {
     let tasks = std::fs::read_dir("/proc/self/task")
         .unwrap()
@@ -45,46 +46,47 @@ fn compilers() -> usize {
 }
 
 #[test]
-fn an_ordinary_component_is_compiled_to_what_this_process_would_make() {
-    let _one = ONE.lock().unwrap();
-    let guest = salve::guest::component("volsync-unlock").unwrap().bytes;
-    let code = elsewhere(program(), &guest, Allowance::default()).unwrap();
+fn the_child_process_produces_the_same_code_as_this_one() {
+    let _guard = COMPILERS.lock().unwrap();
+    let guest = salve::guest::find_component("volsync-unlock").unwrap().bytes;
+    let code = compile_in_process(program(), &guest, Allowance::default()).unwrap();
     assert_eq!(code, salve_sandbox::compile(&guest).unwrap());
 }
 
 #[test]
-fn what_is_damaged_is_its_authors_fault() {
-    let _one = ONE.lock().unwrap();
-    let broken = elsewhere(program(), b"\0asm\x0d\0\x01\0\xff", Allowance::default()).unwrap_err();
+fn a_damaged_component_is_reported_as_damaged() {
+    let _guard = COMPILERS.lock().unwrap();
+    let broken =
+        compile_in_process(program(), b"\0asm\x0d\0\x01\0\xff", Allowance::default()).unwrap_err();
     assert!(matches!(broken, LoadError::Damaged(_)), "{broken}");
 }
 
 #[test]
-fn a_bomb_ends_when_its_time_or_its_memory_is_over() {
-    let _one = ONE.lock().unwrap();
+fn compilation_stops_at_its_time_and_memory_limits() {
+    let _guard = COMPILERS.lock().unwrap();
     let bomb = bomb();
-    for (allowance, words) in [
+    for (allowance, message) in [
         (Allowance { seconds: 1, mib: 2048 }, "within 1 s"),
         (Allowance { seconds: 120, mib: 48 }, "48 MiB"),
     ] {
-        let ended = elsewhere(program(), &bomb, allowance).unwrap_err();
-        assert!(matches!(ended, LoadError::Compiling { .. }), "{ended}");
+        let error = compile_in_process(program(), &bomb, allowance).unwrap_err();
+        assert!(matches!(error, LoadError::Compiling { .. }), "{error}");
         assert!(
-            ended.to_string().contains(words) && ended.to_string().contains("build it smaller"),
-            "{ended}"
+            error.to_string().contains(message) && error.to_string().contains("build it smaller"),
+            "{error}"
         );
     }
-    // Each is waited for before its end is told: no child of this test is left.
+    // The error is returned only after the child has exited.
     assert_eq!(compilers(), 0);
 }
 
 #[test]
-fn a_limit_that_was_lower_before_is_kept() {
-    let guest = salve::guest::component("volsync-unlock").unwrap().bytes;
+fn a_lower_existing_memory_limit_is_kept() {
+    let guest = salve::guest::find_component("volsync-unlock").unwrap().bytes;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("guest.wasm");
     std::fs::write(&file, &guest).unwrap();
-    // Far less than the allowance, and enough for this guest.
+    // Much less than the allowance, but enough for this guest.
     let line = r#"ulimit -d 524288 && exec "$0" "$1" 120 2048 < "$2""#;
     let output = Command::new("sh")
         .args(["-c", line])
@@ -101,8 +103,8 @@ fn a_limit_that_was_lower_before_is_kept() {
 }
 
 #[test]
-fn the_word_is_for_salve_itself() {
+fn the_subcommand_is_internal() {
     let output = Command::new(program()).arg(salve::compiler::SUBCOMMAND).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("for Salve itself"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("internal"));
 }

@@ -1,4 +1,4 @@
-//! The binary against the simulated cluster on loopback: signals, lost terminals, and what is left behind.
+//! The program on the simulated cluster: signals, lost terminals, and what a killed run leaves.
 
 mod sim;
 
@@ -16,7 +16,7 @@ fn signal(child: &Child, name: &str) {
 }
 
 #[test]
-fn signals_and_a_closed_terminal_release_what_is_suspended() {
+fn signals_resume_what_is_suspended() {
     for name in ["INT", "TERM", "HUP"] {
         let sim = Sim::start("5");
         let mut run = sim
@@ -26,18 +26,18 @@ fn signals_and_a_closed_terminal_release_what_is_suspended() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        sim.until_suspended(&mut run);
+        sim.wait_until_suspended(&mut run);
         signal(&run, name);
         let output = run.wait_with_output().unwrap();
-        let told = String::from_utf8_lossy(&output.stdout);
-        assert_eq!(output.status.code(), Some(1), "{name}: {told}");
-        assert!(told.contains("stopped by you"), "{name}: {told}");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{name}: {text}");
+        assert!(text.contains("stopped by you"), "{name}: {text}");
         assert_eq!(sim.doctor().status.code(), Some(0), "{name}");
     }
 }
 
 #[test]
-fn a_run_that_nobody_reads_any_more_still_heeds_and_releases() {
+fn a_run_whose_output_is_closed_still_stops_and_resumes() {
     let sim = Sim::start("5");
     let mut run = sim
         .run()
@@ -46,7 +46,7 @@ fn a_run_that_nobody_reads_any_more_still_heeds_and_releases() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    sim.until_suspended(&mut run);
+    sim.wait_until_suspended(&mut run);
     drop(run.stdout.take());
     drop(run.stderr.take());
     signal(&run, "TERM");
@@ -55,27 +55,27 @@ fn a_run_that_nobody_reads_any_more_still_heeds_and_releases() {
 }
 
 #[test]
-fn what_a_killed_run_leaves_is_found_with_what_to_type() {
+fn doctor_finds_what_a_killed_run_left_and_prints_the_commands() {
     let sim = Sim::start("5");
     let mut run =
         sim.run().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    sim.until_suspended(&mut run);
+    sim.wait_until_suspended(&mut run);
     run.kill().unwrap();
     run.wait().unwrap();
     let output = sim.doctor();
-    let told = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(5), "{told}");
-    assert!(told.contains("flux resume") && told.contains("kubectl annotate"), "{told}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(5), "{text}");
+    assert!(text.contains("flux resume") && text.contains("kubectl annotate"), "{text}");
     let file = salve::runs::all(&sim.home.path().join("runs")).unwrap().remove(0);
     let report =
         salve(sim.home.path()).arg("report").arg(&file).args(["--as", "json"]).output().unwrap();
     let report: serde_json::Value = serde_json::from_slice(&report.stdout).unwrap();
     assert_eq!(report["verdict"], "failed");
-    assert!(report["sentence"].as_str().unwrap().contains("no end"), "{report:#}");
+    assert!(report["summary"].as_str().unwrap().contains("unfinished"), "{report:#}");
 }
 
 #[test]
-fn a_silent_cluster_ends_in_a_loud_verdict_with_what_to_type() {
+fn an_unresponsive_cluster_requires_action_and_commands_are_printed() {
     let sim = Sim::start("5");
     let mut run = sim
         .run()
@@ -84,15 +84,15 @@ fn a_silent_cluster_ends_in_a_loud_verdict_with_what_to_type() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    sim.until_suspended(&mut run);
+    sim.wait_until_suspended(&mut run);
     signal(&sim.child, "STOP");
     signal(&run, "INT");
     signal(&run, "INT");
     let output = run.wait_with_output().unwrap();
     signal(&sim.child, "CONT");
-    let told = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(5), "{told}");
-    assert!(told.contains("LEFT OPEN") && told.contains("flux resume"), "{told}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(5), "{text}");
+    assert!(text.contains("ACTION REQUIRED") && text.contains("flux resume"), "{text}");
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_terminal_shows_progress_and_a_pipe_gets_plain_lines() {
 }
 
 #[test]
-fn nothing_of_an_exec_plugin_reaches_a_person_however_much_they_ask() {
+fn output_of_an_exec_plugin_is_never_printed() {
     let sim = Sim::start("1");
     let plugin = "user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: sh, args: [-c, 'echo canary-one >&2; echo canary-two; exit 3'], interactiveMode: Never, env: [{name: KEY, value: canary-three}]}}";
     let text = std::fs::read_to_string(&sim.kubeconfig).unwrap();
@@ -123,7 +123,23 @@ fn nothing_of_an_exec_plugin_reaches_a_person_however_much_they_ask() {
     std::fs::write(&sim.kubeconfig, text.replace("user: {}", plugin)).unwrap();
     let output =
         sim.salve(&["-vv", "check", "volsync-unlock"]).env("RUST_LOG", "trace").output().unwrap();
-    let told = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert_eq!(output.status.code(), Some(4), "{told}");
-    assert!(told.contains("exec plugin") && !told.contains("canary"), "{told}");
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert_eq!(output.status.code(), Some(4), "{text}");
+    assert!(text.contains("exec plugin") && !text.contains("canary"), "{text}");
+}
+
+#[test]
+fn vv_logs_each_request() {
+    let sim = Sim::start("1");
+    let log = |flag: &str| {
+        let output = sim.salve(&[flag, "check", "volsync-unlock"]).output().unwrap();
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let text = log("-vv");
+    for part in ["method=GET", "/api/v1/namespaces/kube-system", "status=200", "duration_ms="] {
+        assert!(text.contains(part), "{part} is missing in:\n{text}");
+    }
+    assert!(!text.contains('\u{1b}'), "{text}");
+    let text = log("-v");
+    assert!(!text.contains("duration_ms="), "{text}");
 }

@@ -1,43 +1,41 @@
-//! What a person has approved is what runs: the touches of a plan in their order, bound by uid, generation and spec.
+//! The writes of an approved plan, in order. A run makes exactly these, on objects with the same
+//! UID, generation, and spec.
 
-use crate::effect::delete_replicationsources::DeletionTarget;
-use crate::effect::shared::FluxRef;
-use crate::effect::{Effect, Write};
+use crate::capability::{Effect, Write};
 use crate::journal::{Entry, ObservedState, Origin};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// The plan that was approved.
+/// An approved plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Approval {
-    /// The plan's run.
+    /// The run that made the plan.
     pub plan: String,
-    /// SHA-256 of its file.
+    /// SHA-256 of the plan's run file.
     pub digest: String,
-    /// Its touches, in their order.
+    /// In order.
     pub writes: Vec<Approved>,
 }
 
-/// One touch of it.
+/// A write of an approved plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Approved {
-    /// The touch.
     pub write: Write,
-    /// What it met.
+    /// The objects that the plan read for it. Empty if it would send nothing.
     pub observed: ObservedState,
 }
 
-/// How what would be done differs from what was approved.
+/// How a run differs from the approved plan: the plan is stale.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Difference(String);
 
 impl Approval {
-    /// The touches of a plan, from its file.
+    /// Collects the writes of a plan from its journal.
     pub fn of(plan: &str, digest: &str, entries: &[Entry]) -> Self {
         let writes = entries.iter().filter_map(|entry| match entry {
-            // One that needed nothing, or could not be: it must not be anything else when it counts.
+            // Also a write that would send nothing: the run must not send anything in its place.
             Entry::Planned(done) | Entry::Done(done)
                 if done.origin == Origin::Guest && done.denial.is_none() =>
             {
@@ -46,7 +44,7 @@ impl Approval {
                         write: write.clone(),
                         observed: done.observed.clone().unwrap_or_default(),
                     }),
-                    Effect::Read(_) | Effect::Local(_) => None,
+                    Effect::Read(_) | Effect::Local(_) | Effect::Reversal(_) => None,
                 }
             }
             _ => None,
@@ -54,73 +52,58 @@ impl Approval {
         Self { plan: plan.into(), digest: digest.into(), writes: writes.collect() }
     }
 
-    /// Whether the touch after `done` others is the one that was approved.
+    /// Returns the approved write that this one, the next after `done` others, has to match. None
+    /// after the end of the plan.
     ///
     /// # Guarantees
-    /// A plan ends where nobody can know more. After its end, what it suspended may be given back, and its owners asked to
-    /// reconcile; nothing else.
+    /// A plan ends where the rest cannot be predicted. After its end, only writes that
+    /// [`Write::allowed_after_plan`] accepts are allowed.
     ///
     /// # Errors
-    /// Names what appeared, went or changed since.
+    /// The write is not the approved one. The text names what appeared, disappeared, or changed.
     pub fn allows(&self, done: usize, write: &Write) -> Result<Option<&Approved>, Difference> {
         let Some(approved) = self.writes.get(done) else {
-            return if self.follows(write) {
+            let all: Vec<&Write> = self.writes.iter().map(|approved| &approved.write).collect();
+            return if write.allowed_after_plan(&all) {
                 Ok(None)
             } else {
-                Err(differs(format!("{} is not in the plan {}", described(write), self.plan)))
+                Err(differs(format!("{} is not in the plan {}", describe(write), self.plan)))
             };
         };
-        if let Some(difference) = difference(&approved.write, write) {
-            return Err(differs(format!("{difference} since plan {} was approved", self.plan)));
+        let replaced = || format!("{} replaces {}", describe(write), describe(&approved.write));
+        if let Some(difference) = write.difference(&approved.write, replaced) {
+            return Err(differs(format!("{difference} after plan {} was made", self.plan)));
         }
         Ok(Some(approved))
-    }
-
-    /// Whether this may come after the plan's end.
-    fn follows(&self, write: &Write) -> bool {
-        let frozen = |target: &FluxRef| {
-            self.writes
-                .iter()
-                .any(|one| matches!(&one.write, Write::Suspend(s) if s.targets.contains(target)))
-        };
-        match write {
-            Write::Resume(_) => true,
-            Write::Reconcile(reconcile) => frozen(&reconcile.target),
-            Write::AcquireLease(_)
-            | Write::ReleaseLease(_)
-            | Write::Suspend(_)
-            | Write::Delete(_)
-            | Write::Recreate(_)
-            | Write::Restart(_) => false,
-        }
     }
 }
 
 impl Approved {
-    /// Whether a touch still meets what it met in the plan: all of it, or where it is tried `again`, what is left.
+    /// Checks that a write acts on the objects of the plan, in the same state: on all of them, or,
+    /// for a further attempt (`again`), on a part of them.
     ///
     /// # Errors
-    /// Names the first object that is another, or in another state.
+    /// Names the first object that differs.
     pub fn meets(&self, now: &ObservedState, again: bool) -> Result<(), Difference> {
-        let then: BTreeMap<String, &Value> =
-            self.observed.objects.iter().map(|object| (place(object), object)).collect();
-        // Pods come and go by themselves; which have to go is frozen when the restart begins.
-        let bound = |object: &&Value| object["kind"] != "Pod";
-        if let Some((missing, _)) = then.iter().find(|(place_, object)| {
-            bound(object) && !again && !now.objects.iter().any(|now| place(now) == **place_)
-        }) {
+        let planned: BTreeMap<String, &Value> =
+            self.observed.objects.iter().map(|object| (describe_object(object), object)).collect();
+        let bound = |object: &&Value| self.write.binds(object);
+        let is_read = |name: &str| now.objects.iter().any(|now| describe_object(now) == name);
+        let missing = |(name, object): &(&String, &&Value)| bound(object) && !is_read(name);
+        if let (false, Some((name, _))) = (again, planned.iter().find(missing)) {
             return Err(differs(format!(
-                "{missing} is not as it was approved: it is gone, or somebody else has it"
+                "{name} changed after the plan was made: it is gone, or someone else changed it \
+                 already"
             )));
         }
         for object in now.objects.iter().filter(bound) {
-            let place = place(object);
-            let Some(before) = then.get(&place) else {
-                return Err(differs(format!("{place} was not there when it was approved")));
+            let name = describe_object(object);
+            let Some(before) = planned.get(&name) else {
+                return Err(differs(format!("{name} was not there when the plan was made")));
             };
             if before["metadata"]["uid"] != object["metadata"]["uid"] {
                 return Err(differs(format!(
-                    "{place} is another object than the one that was approved"
+                    "{name} was replaced by another object after the plan was made"
                 )));
             }
             // mutant edited-owner-accepted: metadata"]["generation"] !=
@@ -128,23 +111,24 @@ impl Approved {
             if before["metadata"]["generation"] != object["metadata"]["generation"]
                 || before["spec"] != object["spec"]
             {
-                return Err(differs(format!("{place} has changed since it was approved")));
+                return Err(differs(format!("{name} changed after the plan was made")));
             }
         }
         Ok(())
     }
 
-    /// Whether nothing is to be sent where the plan would have sent something.
+    /// Checks that the plan would have sent nothing either.
     ///
     /// # Errors
-    /// Says so.
+    /// The plan would have sent something, and now nothing is left to send.
     pub fn is_settled(&self) -> Result<(), Difference> {
         if self.observed.objects.is_empty() {
             Ok(())
         } else {
             Err(differs(format!(
-                "{} is no longer needed, or no longer possible, as it was approved",
-                described(&self.write)
+                "{} is no longer needed or no longer possible: its objects changed after the plan \
+                 was made",
+                describe(&self.write)
             )))
         }
     }
@@ -154,7 +138,7 @@ fn differs(text: String) -> Difference {
     Difference(text)
 }
 
-fn place(object: &Value) -> String {
+fn describe_object(object: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
     format!(
         "{} {}/{}",
@@ -164,56 +148,22 @@ fn place(object: &Value) -> String {
     )
 }
 
-fn described(write: &Write) -> String {
+fn describe(write: &Write) -> String {
     let targets: Vec<_> = write.targets().iter().map(ToString::to_string).collect();
-    format!("{} of {}", write.name(), row(&targets))
+    format!("{} of {}", write.name(), join_names(&targets))
 }
 
-fn difference(then: &Write, now: &Write) -> Option<String> {
-    match (then, now) {
-        (Write::Delete(then), Write::Delete(now)) => {
-            let key = |frozen: &DeletionTarget| frozen.object.to_string();
-            let bound = |frozen: &DeletionTarget| (frozen.uid.clone(), frozen.digest.clone());
-            sets("ReplicationSource", &then.set, &now.set, key, bound).or_else(|| {
-                (then.pacing != now.pacing).then(|| "the pace of the deletions has changed".into())
-            })
-        }
-        (Write::Suspend(then), Write::Suspend(now)) => {
-            sets("Flux object", &then.targets, &now.targets, FluxRef::to_string, |_| ())
-        }
-        (Write::Restart(then), Write::Restart(now)) => {
-            (then != now).then(|| format!("Deployment {} is to be restarted otherwise", now.target))
-        }
-        (Write::Resume(then), Write::Resume(now)) => (then.target != now.target)
-            .then(|| format!("{} is resumed in place of {}", now.target, then.target)),
-        (Write::Reconcile(then), Write::Reconcile(now)) => {
-            (then != now).then(|| format!("{} is to be reconciled otherwise", now.target))
-        }
-        (
-            Write::AcquireLease(_)
-            | Write::ReleaseLease(_)
-            | Write::Suspend(_)
-            | Write::Resume(_)
-            | Write::Reconcile(_)
-            | Write::Delete(_)
-            | Write::Recreate(_)
-            | Write::Restart(_),
-            now,
-        ) => Some(format!("{} has come in place of {}", described(now), described(then))),
-    }
-}
-
-/// How two sets differ, in words.
-fn sets<T, B: PartialEq>(
+/// Returns how a set differs from the approved one, in words. `bound` is what must not change.
+pub fn compare_sets<T, B: PartialEq>(
     what: &str,
-    then: &[T],
+    approved: &[T],
     now: &[T],
     key: impl Fn(&T) -> String,
     bound: impl Fn(&T) -> B,
 ) -> Option<String> {
     let index =
-        |all: &[T]| all.iter().map(|one| (key(one), bound(one))).collect::<BTreeMap<_, _>>();
-    let (before, after) = (index(then), index(now));
+        |items: &[T]| items.iter().map(|item| (key(item), bound(item))).collect::<BTreeMap<_, _>>();
+    let (before, after) = (index(approved), index(now));
     // mutant wider-set-than-approved: name| !before.contains_key(*name) ~> _| false
     let appeared: Vec<String> =
         after.keys().filter(|name| !before.contains_key(*name)).cloned().collect();
@@ -224,7 +174,7 @@ fn sets<T, B: PartialEq>(
         .filter(|(name, bound)| before.get(*name).is_some_and(|b| b != *bound))
         .map(|(name, _)| name.clone())
         .collect();
-    let parts: Vec<String> = [("appeared", appeared), ("went", gone), ("changed", changed)]
+    let parts: Vec<String> = [("appeared", appeared), ("disappeared", gone), ("changed", changed)]
         .into_iter()
         .filter(|(_, names)| !names.is_empty())
         .map(|(how, names)| {
@@ -232,15 +182,15 @@ fn sets<T, B: PartialEq>(
                 "{} {what}{} {how} ({})",
                 names.len(),
                 if names.len() == 1 { "" } else { "s" },
-                row(&names)
+                join_names(&names)
             )
         })
         .collect();
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
-/// The first few names.
-fn row(names: &[String]) -> String {
+/// Joins the first few names.
+fn join_names(names: &[String]) -> String {
     const SHOWN: usize = 5;
     let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
     if names.len() > SHOWN { format!("{shown} and {} more", names.len() - SHOWN) } else { shown }
@@ -249,11 +199,11 @@ fn row(names: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::effect::delete_replicationsources::{Delete, Pacing};
-    use crate::effect::reconcile_flux::Reconcile;
-    use crate::effect::restart_deployment::{Restart, Strategy};
-    use crate::effect::shared::{FluxKind, ObjectRef};
-    use crate::effect::suspend_flux::{PreviousSuspend, Resume, Suspend};
+    use crate::capability::delete_replicationsources::{Delete, DeletionTarget, Pacing};
+    use crate::capability::reconcile_flux::Reconcile;
+    use crate::capability::restart_deployment::{Restart, Strategy};
+    use crate::capability::suspend_flux::Suspend;
+    use crate::capability::types::{FluxKind, FluxRef, ObjectRef};
     use serde_json::json;
 
     fn app(name: &str) -> FluxRef {
@@ -269,14 +219,14 @@ mod tests {
     }
 
     fn delete(set: &[(&str, &str, &str)]) -> Write {
-        let frozen = |(name, uid, digest): &(&str, &str, &str)| DeletionTarget {
+        let target = |(name, uid, digest): &(&str, &str, &str)| DeletionTarget {
             object: ObjectRef::new("media", *name),
             uid: (*uid).into(),
             digest: (*digest).into(),
             reason: format!("for {uid} days"),
         };
         Write::Delete(Delete {
-            set: set.iter().map(frozen).collect(),
+            set: set.iter().map(target).collect(),
             pacing: Pacing { batch_size: 1, interval_ms: 0 },
         })
     }
@@ -307,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_in_another_order_and_other_words_is_the_same() {
+    fn order_and_reasons_may_differ() {
         assert!(approval().allows(0, &suspend(&["b", "a"])).is_ok());
         let Write::Delete(mut same) = delete(&[("plex", "u2", "d2"), ("sonarr", "u1", "d1")])
         else {
@@ -318,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_appeared_went_or_changed_is_named() {
+    fn objects_that_appeared_disappeared_or_changed_are_named() {
         let more = refusal(
             1,
             &delete(&[
@@ -330,41 +280,53 @@ mod tests {
         );
         assert_eq!(
             more,
-            "2 ReplicationSources appeared (media/bazarr, media/radarr) since plan 7c1d was approved"
+            "2 ReplicationSources appeared (media/bazarr, media/radarr) after plan 7c1d was made"
         );
         let other = refusal(1, &delete(&[("sonarr", "u9", "d1")]));
         assert_eq!(
             other,
-            "1 ReplicationSource went (media/plex), 1 ReplicationSource changed (media/sonarr) since plan 7c1d was approved"
+            "1 ReplicationSource disappeared (media/plex), 1 ReplicationSource changed \
+             (media/sonarr) after plan 7c1d was made"
         );
         assert!(
             refusal(1, &delete(&[("sonarr", "u1", "d9"), ("plex", "u2", "d2")]))
                 .contains("changed")
         );
-        assert!(refusal(0, &suspend(&["a"])).contains("1 Flux object went"));
-        assert!(refusal(2, &restart("v")).contains("otherwise"));
-        assert!(refusal(0, &restart("u")).contains("in place of"));
+        assert!(refusal(0, &suspend(&["a"])).contains("1 Flux object disappeared"));
+        assert!(refusal(2, &restart("v")).contains("is restarted differently"));
+        assert!(refusal(0, &restart("u")).contains(
+            "replaces suspend-flux.suspend of Kustomization media/a, Kustomization media/b"
+        ));
     }
 
     #[test]
-    fn after_its_end_only_what_it_froze_is_given_back_and_asked() {
-        let resume = Write::Resume(Resume {
-            target: app("a"),
-            uid: "u".into(),
-            previous: PreviousSuspend::Absent,
-        });
-        assert!(approval().allows(3, &resume).is_ok());
+    fn after_the_end_of_the_plan_only_suspended_objects_are_reconciled() {
         let reconcile = |name: &str| {
             Write::Reconcile(Reconcile { target: app(name), force: false, wait_seconds: 0 })
         };
-        assert!(approval().allows(3, &reconcile("a")).is_ok());
+        assert_eq!(approval().allows(3, &reconcile("a")), Ok(None));
         assert!(refusal(3, &reconcile("c")).contains("is not in the plan"));
         assert!(refusal(3, &restart("u")).contains("is not in the plan"));
+        assert!(refusal(3, &suspend(&["a"])).contains("is not in the plan"));
+    }
+
+    #[test]
+    fn a_write_that_the_plan_would_have_sent_must_still_be_needed() {
+        let approved =
+            |objects| Approved { write: restart("u"), observed: ObservedState { objects, at: 0 } };
+        assert!(approved(vec![]).is_settled().is_ok());
+        let error = approved(vec![json!({})]).is_settled().unwrap_err().to_string();
+        assert!(error.contains("is no longer needed"), "{error}");
     }
 
     #[test]
     fn an_object_is_bound_by_uid_generation_and_spec_and_not_by_its_version() {
-        let object = json!({"kind": "ReplicationSource", "metadata": {"namespace": "media", "name": "sonarr", "uid": "u", "generation": 3, "resourceVersion": "7"}, "spec": {"sourcePVC": "sonarr"}, "status": {"n": 1}});
+        let object = json!({
+            "kind": "ReplicationSource",
+            "metadata": {"namespace": "media", "name": "sonarr", "uid": "u", "generation": 3,
+                "resourceVersion": "7"},
+            "spec": {"sourcePVC": "sonarr"}, "status": {"n": 1}
+        });
         let approved = Approved {
             write: restart("u"),
             observed: ObservedState { objects: vec![object.clone()], at: 0 },
@@ -380,19 +342,19 @@ mod tests {
             meets(|o| o["metadata"]["uid"] = "v".into())
                 .unwrap_err()
                 .to_string()
-                .contains("another object")
+                .contains("was replaced by another object after the plan was made")
         );
         assert!(
             meets(|o| o["metadata"]["generation"] = 4.into())
                 .unwrap_err()
                 .to_string()
-                .contains("has changed")
+                .contains("ReplicationSource media/sonarr changed after the plan was made")
         );
         assert!(
             meets(|o| o["spec"]["paused"] = true.into())
                 .unwrap_err()
                 .to_string()
-                .contains("has changed")
+                .contains("ReplicationSource media/sonarr changed after the plan was made")
         );
         assert!(
             meets(|o| o["metadata"]["name"] = "plex".into())
@@ -404,7 +366,8 @@ mod tests {
             approved.meets(&ObservedState::default(), true).is_ok()
                 && approved.meets(&ObservedState::default(), false).is_err()
         );
-        let more = json!({"kind": "ReplicationSource", "metadata": {"namespace": "media", "name": "plex"}});
+        let metadata = json!({"namespace": "media", "name": "plex"});
+        let more = json!({"kind": "ReplicationSource", "metadata": metadata});
         assert!(
             approved
                 .meets(&ObservedState { objects: vec![object.clone(), more], at: 1 }, false)

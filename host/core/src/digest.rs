@@ -1,15 +1,15 @@
-//! SHA-256 of bytes and of JSON whose key order does not matter.
+//! SHA-256 of bytes, and of JSON independently of its key order.
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
 
-/// SHA-256 in lower-case hex.
+/// Returns the SHA-256 in lowercase hex.
 pub fn of_bytes(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// SHA-256 of a value written with sorted keys and no spaces: equal for equal content.
+/// Returns the SHA-256 of the canonical JSON of a value: sorted keys, no spaces.
 pub fn of_json(value: &Value) -> String {
     let mut text = String::new();
     canonical(value, &mut text);
@@ -26,7 +26,8 @@ fn canonical(value: &Value, out: &mut String) {
                 if i > 0 {
                     out.push(',');
                 }
-                write!(out, "{}:", Value::String(key.clone())).expect("a String takes every write");
+                write!(out, "{}:", Value::String(key.clone()))
+                    .expect("writing to a String cannot fail");
                 canonical(&map[key], out);
             }
             out.push('}');
@@ -42,14 +43,14 @@ fn canonical(value: &Value, out: &mut String) {
             out.push(']');
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-            write!(out, "{value}").expect("a String takes every write");
+            write!(out, "{value}").expect("writing to a String cannot fail");
         }
     }
 }
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, b| {
-        write!(out, "{b:02x}").expect("a String takes every write");
+        write!(out, "{b:02x}").expect("writing to a String cannot fail");
         out
     })
 }
@@ -60,7 +61,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn key_order_does_not_change_a_digest_and_content_does() {
+    fn a_digest_depends_on_content_and_not_on_key_order() {
         assert_eq!(
             of_json(&json!({"a": 1, "b": [true, null]})),
             of_json(&json!({"b": [true, null], "a": 1}))

@@ -1,17 +1,15 @@
-//! Which requests an effect may make, and what a write may change: one table.
+//! Which requests an effect may send, and which fields its patches may set.
 //!
-//! The check on each outgoing request reads it; the Role that a credential needs is written from it.
+//! The capabilities state their rules. The check on each outgoing request reads them here, and the
+//! Role and the admission policies of a credential are derived from them.
 
-use crate::effect::host::LEASE_NAMESPACES;
-use crate::effect::query_flux::SubjectKind;
-use crate::effect::shared::FluxKind;
-use crate::effect::{Effect, Function, Target};
+use crate::capability::{Capability, Effect, Target};
 use crate::glob::Glob;
 use serde_json::Value;
+use std::borrow::Cow;
 
-/// What a request does, in RBAC's words.
+/// An RBAC verb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[allow(missing_docs)]
 pub enum Verb {
     Get,
     List,
@@ -22,8 +20,8 @@ pub enum Verb {
 }
 
 impl Verb {
-    /// As RBAC spells it.
-    pub fn word(self) -> &'static str {
+    /// Returns the verb as RBAC writes it.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Get => "get",
             Self::List => "list",
@@ -33,7 +31,7 @@ impl Verb {
             Self::Delete => "delete",
         }
     }
-    /// It changes something.
+
     pub fn mutates(self) -> bool {
         match self {
             Self::Get | Self::List | Self::Watch => false,
@@ -42,296 +40,115 @@ impl Verb {
     }
 }
 
-/// Where a rule holds.
+/// Where a rule applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scope {
-    /// Kinds without a namespace.
+    /// Cluster-scoped kinds.
     Cluster,
-    /// This one object without a namespace.
+    /// This one cluster-scoped object.
     Object(&'static str),
     /// The namespaces that the effect names.
     Effect,
     /// Exactly the objects that the effect names.
     Target,
-    /// A namespace that an object pointed at, if the capability is granted there.
+    /// A namespace that an object referred to, if the capability is granted there.
     GrantedNamespaces,
-    /// Anywhere: the host's own census.
+    /// Anywhere: the host's own search for leftovers.
     Everywhere,
 }
 
-/// One line of the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// A kind of request.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Rule {
-    /// The verb.
     pub verb: Verb,
-    /// The API group; empty for core, `*` for the kind that the effect names.
-    pub group: &'static str,
+    /// Empty for core; `*` for the kind that the effect names.
+    pub group: Cow<'static, str>,
     /// The plural; `*` for the kind that the effect names.
-    pub resource: &'static str,
-    /// The subresource, if one.
+    pub resource: Cow<'static, str>,
     pub subresource: Option<&'static str>,
-    /// Where.
     pub scope: Scope,
 }
 
-const fn rule(verb: Verb, group: &'static str, resource: &'static str, scope: Scope) -> Rule {
-    Rule { verb, group, resource, subresource: None, scope }
-}
-
-const KUSTOMIZE: &str = "kustomize.toolkit.fluxcd.io";
-const HELM: &str = "helm.toolkit.fluxcd.io";
-const SOURCE: &str = "source.toolkit.fluxcd.io";
-const VOLSYNC: &str = "volsync.backube";
-const SNAPSHOT: &str = "snapshot.storage.k8s.io";
-const STORAGE: &str = "storage.k8s.io";
-const COORDINATION: &str = "coordination.k8s.io";
-const ADMISSION: &str = "admissionregistration.k8s.io";
-
-macro_rules! flux_rules {
-    ($verb:ident, $scope:ident) => {
-        [
-            rule(Verb::$verb, KUSTOMIZE, "kustomizations", Scope::$scope),
-            rule(Verb::$verb, HELM, "helmreleases", Scope::$scope),
-            rule(Verb::$verb, SOURCE, "gitrepositories", Scope::$scope),
-            rule(Verb::$verb, SOURCE, "ocirepositories", Scope::$scope),
-            rule(Verb::$verb, SOURCE, "buckets", Scope::$scope),
-        ]
-    };
-}
-
-/// Who owns an object: what their labels can name.
-macro_rules! owner_rules {
-    ($scope:ident) => {
-        [
-            rule(Verb::Get, KUSTOMIZE, "kustomizations", Scope::$scope),
-            rule(Verb::Get, HELM, "helmreleases", Scope::$scope),
-        ]
-    };
-}
-
-const fn join<const A: usize, const B: usize, const C: usize>(
-    a: [Rule; A],
-    b: [Rule; B],
-) -> [Rule; C] {
-    assert!(A + B == C);
-    let mut out = [rule(Verb::Get, "", "", Scope::Cluster); C];
-    let mut i = 0;
-    while i < A {
-        out[i] = a[i];
-        i += 1;
+impl Rule {
+    pub fn new(
+        verb: Verb,
+        group: impl Into<Cow<'static, str>>,
+        resource: impl Into<Cow<'static, str>>,
+        scope: Scope,
+    ) -> Self {
+        Self { verb, group: group.into(), resource: resource.into(), subresource: None, scope }
     }
-    while i < C {
-        out[i] = b[i - A];
-        i += 1;
-    }
-    out
-}
 
-const IDENTITY: &[Rule] = &[
-    rule(Verb::Get, "", "namespaces", Scope::Object("kube-system")),
-    rule(Verb::Create, "authentication.k8s.io", "selfsubjectreviews", Scope::Cluster),
-];
-const REVIEW_ACCESS: &[Rule] =
-    &[rule(Verb::Create, "authorization.k8s.io", "selfsubjectaccessreviews", Scope::Cluster)];
-// mutant token-for-any-account: Target ~> Everywhere
-const TOKEN: &[Rule] = &[Rule {
-    verb: Verb::Create,
-    group: "",
-    resource: "serviceaccounts",
-    subresource: Some("token"),
-    scope: Scope::Target,
-}];
-const POLICIES: &[Rule] = &[
-    rule(Verb::Get, ADMISSION, "validatingadmissionpolicies", Scope::Target),
-    rule(Verb::Get, ADMISSION, "validatingadmissionpolicybindings", Scope::Target),
-];
-const LEASE: &[Rule] = &[
-    rule(Verb::Get, "", "namespaces", Scope::Object(LEASE_NAMESPACES[0])),
-    rule(Verb::Get, COORDINATION, "leases", Scope::Target),
-];
-const ACQUIRE_LEASE: &[Rule] = &[
-    rule(Verb::Get, "", "namespaces", Scope::Object(LEASE_NAMESPACES[0])),
-    rule(Verb::Get, COORDINATION, "leases", Scope::Target),
-    rule(Verb::Create, COORDINATION, "leases", Scope::Effect),
-];
-const RELEASE_LEASE: &[Rule] = &[
-    rule(Verb::Get, COORDINATION, "leases", Scope::Target),
-    rule(Verb::Delete, COORDINATION, "leases", Scope::Target),
-];
-const LEFTOVERS: &[Rule] = &flux_rules!(List, Everywhere);
-const FLUX_OWNERS: &[Rule] = &join::<3, 2, 5>(
-    [
-        rule(Verb::Get, VOLSYNC, "replicationsources", Scope::Target),
-        rule(Verb::Get, "", "persistentvolumeclaims", Scope::Target),
-        rule(Verb::Get, "apps", "deployments", Scope::Target),
-    ],
-    owner_rules!(GrantedNamespaces),
-);
-const FLUX_GET: &[Rule] =
-    &join::<5, 2, 7>(flux_rules!(Get, Target), owner_rules!(GrantedNamespaces));
-const SOURCES: &[Rule] = &[
-    rule(Verb::List, VOLSYNC, "replicationsources", Scope::Effect),
-    rule(Verb::List, "", "persistentvolumeclaims", Scope::Effect),
-];
-const DESTINATIONS: &[Rule] =
-    &[rule(Verb::List, VOLSYNC, "replicationdestinations", Scope::Effect)];
-const CLAIMS: &[Rule] = &[
-    rule(Verb::List, "", "persistentvolumeclaims", Scope::Effect),
-    rule(Verb::List, "", "events", Scope::Effect),
-    rule(Verb::List, "", "persistentvolumes", Scope::Cluster),
-    rule(Verb::List, STORAGE, "storageclasses", Scope::Cluster),
-];
-const SNAPSHOTS: &[Rule] = &[rule(Verb::List, SNAPSHOT, "volumesnapshots", Scope::Effect)];
-const FIND_DRIVER: &[Rule] = &[
-    rule(Verb::List, STORAGE, "storageclasses", Scope::Cluster),
-    rule(Verb::List, STORAGE, "csidrivers", Scope::Cluster),
-    rule(Verb::List, "apps", "deployments", Scope::Effect),
-    rule(Verb::List, "", "pods", Scope::Effect),
-    rule(Verb::List, COORDINATION, "leases", Scope::Effect),
-    rule(Verb::List, "ceph.rook.io", "cephclusters", Scope::Effect),
-];
-const PODS: &[Rule] = &[rule(Verb::List, "", "pods", Scope::Effect)];
-const LIST_OBJECTS: &[Rule] = &[rule(Verb::List, "*", "*", Scope::Effect)];
-const GET_OBJECT: &[Rule] = &[rule(Verb::Get, "*", "*", Scope::Target)];
-const LOG_PAGE: &[Rule] = &[
-    rule(Verb::Get, "apps", "deployments", Scope::Target),
-    rule(Verb::List, "", "pods", Scope::Effect),
-    Rule {
-        verb: Verb::Get,
-        group: "",
-        resource: "pods",
-        subresource: Some("log"),
-        scope: Scope::Effect,
-    },
-];
-const AWAIT_ROLLOUT: &[Rule] = &[
-    rule(Verb::Get, "apps", "deployments", Scope::Target),
-    rule(Verb::List, "", "pods", Scope::Effect),
-    rule(Verb::List, COORDINATION, "leases", Scope::Effect),
-];
-const FLUX_WRITE: &[Rule] = &join::<5, 5, 10>(flux_rules!(Get, Target), flux_rules!(Patch, Target));
-// The parent is read, too: one that would undo the suspend makes it pointless.
-const SUSPEND: &[Rule] = &join::<2, 10, 12>(
-    owner_rules!(GrantedNamespaces),
-    join::<5, 5, 10>(flux_rules!(Get, Target), flux_rules!(Patch, Target)),
-);
-const DELETE: &[Rule] = &[
-    rule(Verb::Get, VOLSYNC, "replicationsources", Scope::Target),
-    rule(Verb::Delete, VOLSYNC, "replicationsources", Scope::Target),
-];
-const RECREATE: &[Rule] = &[
-    rule(Verb::Get, VOLSYNC, "replicationsources", Scope::Target),
-    rule(Verb::Create, VOLSYNC, "replicationsources", Scope::Effect),
-];
-const RESTART: &[Rule] = &[
-    rule(Verb::Get, "apps", "deployments", Scope::Target),
-    rule(Verb::Patch, "apps", "deployments", Scope::Target),
-    rule(Verb::List, "", "pods", Scope::Effect),
-    rule(Verb::Get, "", "pods", Scope::Effect),
-    rule(Verb::Delete, "", "pods", Scope::Effect),
-];
-
-/// The only fields that a write may set: paths into the patch. `metadata.uid` and
-/// `metadata.resourceVersion` are preconditions and may always stand there.
-const SUSPEND_FIELDS: &[&[&str]] = &[
-    &["spec", "suspend"],
-    &["metadata", "annotations", crate::effect::suspend_flux::RUN],
-    &["metadata", "annotations", crate::effect::suspend_flux::REASON],
-    &["metadata", "annotations", crate::effect::suspend_flux::DEADLINE],
-    &["metadata", "annotations", crate::effect::suspend_flux::PRIOR],
-];
-const RECONCILE_FIELDS: &[&[&str]] = &[
-    &["metadata", "annotations", "reconcile.fluxcd.io/requestedAt"],
-    &["metadata", "annotations", "reconcile.fluxcd.io/forceAt"],
-];
-const RESTART_FIELDS: &[&[&str]] =
-    &[&["spec", "template", "metadata", "annotations", "kubectl.kubernetes.io/restartedAt"]];
-
-/// What a function may ask of the API server, and the fields that its writes may change.
-pub fn table(function: Function) -> (&'static [Rule], &'static [&'static [&'static str]]) {
-    match function {
-        Function::Now | Function::Sleep | Function::Step | Function::Note | Function::AskUser => {
-            (&[], &[])
-        }
-        Function::GetIdentity => (IDENTITY, &[]),
-        Function::ReviewAccess => (REVIEW_ACCESS, &[]),
-        Function::RequestToken => (TOKEN, &[]),
-        Function::CheckPolicies => (POLICIES, &[]),
-        Function::Lease => (LEASE, &[]),
-        Function::FindLeftovers => (LEFTOVERS, &[]),
-        Function::FindOwners => (FLUX_OWNERS, &[]),
-        Function::GetFluxObject => (FLUX_GET, &[]),
-        Function::ListSources => (SOURCES, &[]),
-        Function::ListDestinations => (DESTINATIONS, &[]),
-        Function::ListPvcs => (CLAIMS, &[]),
-        Function::ListSnapshots => (SNAPSHOTS, &[]),
-        Function::FindDriver => (FIND_DRIVER, &[]),
-        Function::ListPods => (PODS, &[]),
-        Function::ListObjects => (LIST_OBJECTS, &[]),
-        Function::GetObject => (GET_OBJECT, &[]),
-        Function::NextPage => (LOG_PAGE, &[]),
-        Function::AwaitRollout => (AWAIT_ROLLOUT, &[]),
-        Function::AcquireLease => (ACQUIRE_LEASE, &[]),
-        Function::ReleaseLease => (RELEASE_LEASE, &[]),
-        Function::Suspend => (SUSPEND, SUSPEND_FIELDS),
-        Function::Resume => (FLUX_WRITE, SUSPEND_FIELDS),
-        Function::Reconcile => (FLUX_WRITE, RECONCILE_FIELDS),
-        Function::Delete => (DELETE, &[]),
-        Function::Recreate => (RECREATE, &[]),
-        Function::Restart => (RESTART, RESTART_FIELDS),
+    #[must_use]
+    pub fn with_subresource(self, subresource: &'static str) -> Self {
+        Self { subresource: Some(subresource), ..self }
     }
 }
 
-/// What one effect may ask of the API server. Travels with each of its requests.
+/// A path of map keys to a field of a patch, such as `spec`, `suspend`. `metadata.uid` and
+/// `metadata.resourceVersion` are preconditions and always allowed.
+pub type FieldPath = Vec<String>;
+
+pub fn field(path: &[&str]) -> FieldPath {
+    path.iter().map(|key| (*key).to_owned()).collect()
+}
+
+/// What one effect may send. It travels with each of its requests.
 #[derive(Clone, Debug)]
 pub struct Footprint {
     effect: &'static str,
-    rules: &'static [Rule],
-    fields: &'static [&'static [&'static str]],
+    capability: Capability,
+    rules: Vec<Rule>,
+    fields: Vec<FieldPath>,
     targets: Vec<Target>,
     granted_namespaces: Vec<Glob>,
 }
 
-/// A request on its way out, as the path and the method say.
+/// A request, by its method and path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked<'a> {
-    /// What it does.
     pub verb: Verb,
-    /// The API group; empty for core.
+    /// Empty for core.
     pub group: &'a str,
-    /// The plural.
     pub resource: &'a str,
-    /// The subresource, if one.
     pub subresource: Option<&'a str>,
-    /// The namespace, if one.
     pub namespace: Option<&'a str>,
-    /// The name, if one.
     pub name: Option<&'a str>,
 }
 
-/// A request that its effect does not cover. Ours to mend, never to send.
+/// A request outside the footprint of its effect: a bug in Salve.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{effect} does not cover {what}")]
 pub struct Breach {
     effect: &'static str,
     what: String,
-    /// The rule exists, but the capability is not granted in that namespace.
+    /// There is such a rule, but the capability is not granted in that namespace.
     pub ungranted: bool,
 }
 
 impl Footprint {
-    /// The footprint of `effect`, whose capability is granted in the namespaces `granted_namespaces`.
+    /// Creates the footprint of an effect whose capability is granted in `granted_namespaces`.
     pub fn new(effect: &Effect, granted_namespaces: Vec<Glob>) -> Self {
-        let (rules, fields) = table(effect.function());
-        Self { effect: effect.name(), rules, fields, targets: effect.targets(), granted_namespaces }
+        Self {
+            effect: effect.name(),
+            capability: effect.capability(),
+            rules: effect.function().requests(None),
+            fields: effect.fields(),
+            targets: effect.targets(),
+            granted_namespaces,
+        }
     }
 
-    /// The effect's name.
+    pub fn capability(&self) -> Capability {
+        self.capability
+    }
+
     pub fn effect(&self) -> &'static str {
         self.effect
     }
 
-    /// Whether the effect may make this request.
+    /// # Errors
+    /// The effect may not send this request.
     pub fn covers(&self, asked: &Asked<'_>) -> Result<(), Breach> {
         let mut ungranted = false;
         for rule in self.rules.iter().filter(|r| self.same_request(r, asked)) {
@@ -349,7 +166,7 @@ impl Footprint {
                 Scope::Target => self.targets.iter().any(|t| {
                     t.namespace.as_deref() == asked.namespace
                         && t.name.as_deref() == asked.name
-                        && of_kind(t, asked)
+                        && is_kind(t, asked)
                 }),
                 Scope::GrantedNamespaces => asked
                     .namespace
@@ -362,7 +179,7 @@ impl Footprint {
         }
         let what = format!(
             "{} {}{}{} {}/{}",
-            asked.verb.word(),
+            asked.verb.as_str(),
             asked.resource,
             asked.subresource.map(|s| format!("/{s}")).unwrap_or_default(),
             if asked.group.is_empty() { String::new() } else { format!(".{}", asked.group) },
@@ -374,12 +191,8 @@ impl Footprint {
 
     fn same_request(&self, rule: &Rule, asked: &Asked<'_>) -> bool {
         let kind = if rule.resource == "*" {
-            let word = if asked.group.is_empty() {
-                asked.resource.to_owned()
-            } else {
-                format!("{}.{}", asked.resource, asked.group)
-            };
-            self.targets.iter().any(|t| t.kind.as_deref() == Some(&word))
+            let is_named = |target: &Target| target.kind.is_some() && is_kind(target, asked);
+            self.targets.iter().any(is_named)
                 && !(asked.group.is_empty() && asked.resource == "secrets")
         } else {
             rule.group == asked.group && rule.resource == asked.resource
@@ -387,8 +200,11 @@ impl Footprint {
         kind && rule.verb == asked.verb && rule.subresource == asked.subresource
     }
 
-    /// Whether a new object is one that it may make: named as a target, with nothing in its metadata that would act by itself. A review,
-    /// which is kept nowhere, names nothing; a token request, `below` an object, has that object in its path.
+    /// Checks a new object: it is a target, and nothing in its metadata acts by itself. A review
+    /// has no name; a token request, `below` an object, has that object in its path.
+    ///
+    /// # Errors
+    /// The effect may not create this object.
     pub fn covers_new(
         &self,
         namespace: Option<&str>,
@@ -425,15 +241,17 @@ impl Footprint {
                 .iter()
                 .any(|t| t.namespace.as_deref() == namespace && t.name.as_deref() == name)
         {
-            return breach(format!("a new object named {}", name.unwrap_or("by the cluster")));
+            return breach(format!("a new object named {}", name.unwrap_or("by the API server")));
         }
         Ok(())
     }
 
-    /// Whether a patch changes no other field than it may.
+    /// # Errors
+    /// The patch sets a field that the effect may not set.
     pub fn covers_patch(&self, patch: &Value) -> Result<(), Breach> {
         let mut path = Vec::new();
-        // mutant patch-changes-any-field: self.stray(patch, &mut path) ~> self.stray(patch, &mut path).filter(|_| false)
+        // mutant patch-changes-any-field: self.stray(patch, &mut path) ~> self.stray(patch, &mut
+        //     path).filter(|_| false)
         match self.stray(patch, &mut path) {
             None => Ok(()),
             Some(field) => Err(Breach {
@@ -449,10 +267,10 @@ impl Footprint {
         if matches!(here.as_slice(), ["metadata", "uid" | "resourceVersion"]) && value.is_string() {
             return None;
         }
-        if self.fields.contains(&here.as_slice()) && !value.is_object() && !value.is_array() {
+        if self.fields.contains(path) && !value.is_object() && !value.is_array() {
             return None;
         }
-        let on_the_way = self.fields.iter().any(|f| f.len() > here.len() && f.starts_with(&here))
+        let on_the_way = self.fields.iter().any(|f| f.len() > path.len() && f.starts_with(path))
             || matches!(here.as_slice(), [] | ["metadata"]);
         match value {
             Value::Object(map) if on_the_way => map.iter().find_map(|(key, below)| {
@@ -473,40 +291,26 @@ impl Footprint {
     }
 }
 
-/// A target with a kind is one object of one kind: its namesakes of the other kinds are none of its business.
-fn of_kind(target: &Target, asked: &Asked<'_>) -> bool {
-    let named = target.kind.as_deref().and_then(named);
-    named.is_none_or(|(group, resource)| group == asked.group && resource == asked.resource)
-}
-
-/// The words of ours for kinds.
-pub fn words() -> impl Iterator<Item = &'static str> {
-    FluxKind::ALL
-        .into_iter()
-        .map(FluxKind::word)
-        .chain(SubjectKind::ALL.into_iter().map(SubjectKind::word))
-}
-
-/// The group and the plural of a kind that grants name by a word of ours.
-pub fn named(word: &str) -> Option<(&'static str, &'static str)> {
-    let flux = FluxKind::ALL
-        .into_iter()
-        .find(|kind| kind.word() == word)
-        .map(|kind| (kind.group(), kind.plural()));
-    flux.or_else(|| {
-        SubjectKind::ALL
-            .into_iter()
-            .find(|kind| kind.word() == word)
-            .map(|kind| (kind.group(), kind.plural()))
+/// Returns whether a request is for the kind of a target that has one.
+fn is_kind(target: &Target, asked: &Asked<'_>) -> bool {
+    target.kind.as_ref().is_none_or(|kind| {
+        let (resource, group) =
+            kind.resource.split_once('.').unwrap_or((kind.resource.as_str(), ""));
+        (group, resource) == (asked.group, asked.resource)
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::effect::shared::{FluxRef, ObjectRef};
-    use crate::effect::{TypedCall, query_objects, query_pvcs, restart_deployment, suspend_flux};
+    use crate::capability::types::{FluxKind, FluxRef, ObjectRef};
+    use crate::capability::{
+        TypedCall, query_objects, query_pvcs, restart_deployment, suspend_flux,
+    };
     use serde_json::json;
+
+    const KUSTOMIZE: &str = "kustomize.toolkit.fluxcd.io";
+    const HELM: &str = "helm.toolkit.fluxcd.io";
 
     fn suspend() -> Footprint {
         let target = FluxRef {
@@ -576,7 +380,11 @@ mod tests {
     #[test]
     fn a_patch_changes_the_fields_of_its_effect_only() {
         let footprint = suspend();
-        let ours = json!({"metadata": {"uid": "u", "resourceVersion": "1", "annotations": {"salve.dev/run": "r"}}, "spec": {"suspend": true}});
+        let annotations = json!({"salve.dev/run": "r"});
+        let ours = json!({
+            "metadata": {"uid": "u", "resourceVersion": "1", "annotations": annotations},
+            "spec": {"suspend": true},
+        });
         assert!(footprint.covers_patch(&ours).is_ok());
         for stray in [
             json!({"spec": {"path": "./elsewhere"}}),
@@ -585,7 +393,9 @@ mod tests {
             json!({"spec": null}),
             json!({"metadata": {"finalizers": []}}),
             json!({"metadata": {"labels": {"a": "b"}}}),
-            json!({"metadata": {"annotations": {"kustomize.toolkit.fluxcd.io/reconcile": "disabled"}}}),
+            json!({"metadata": {"annotations": {
+                "kustomize.toolkit.fluxcd.io/reconcile": "disabled"
+            }}}),
             json!({"metadata": {"annotations": null}}),
             json!([{"op": "replace", "path": "/spec/path", "value": "x"}]),
             json!("x"),
@@ -602,13 +412,18 @@ mod tests {
             strategy: restart_deployment::Strategy::Annotate,
         };
         let footprint = Footprint::new(&effect.effect(), vec![]);
-        assert!(footprint.covers_patch(&json!({"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "now"}}}}})).is_ok());
-        assert!(footprint.covers_patch(&json!({"spec": {"template": {"spec": {"containers": [{"name": "x", "image": "evil"}]}}}})).is_err());
+        let covers_template = |template: Value| {
+            footprint.covers_patch(&json!({"spec": {"template": template}})).is_ok()
+        };
+        let annotations = json!({"kubectl.kubernetes.io/restartedAt": "now"});
+        assert!(covers_template(json!({"metadata": {"annotations": annotations}})));
+        let containers = json!([{"name": "x", "image": "evil"}]);
+        assert!(!covers_template(json!({"spec": {"containers": containers}})));
         assert!(footprint.covers_patch(&json!({"spec": {"replicas": 0}})).is_err());
     }
 
     #[test]
-    fn a_generic_look_reaches_the_kind_it_names_and_never_secrets() {
+    fn a_generic_read_reaches_the_kind_it_names_and_never_secrets() {
         let kind = query_objects::Kind { group: "batch".into(), resource: "jobs".into() };
         let effect = query_objects::ListObjects {
             kind,
@@ -633,8 +448,8 @@ mod tests {
     }
 
     #[test]
-    fn a_followed_namespace_has_to_be_granted() {
-        let effect = crate::effect::query_flux::FindOwners { subjects: vec![] }.effect();
+    fn a_referenced_namespace_must_be_granted() {
+        let effect = crate::capability::query_flux::FindOwners { subjects: vec![] }.effect();
         let footprint = Footprint::new(&effect, vec![Glob::new("flux-*").unwrap()]);
         assert!(
             footprint
@@ -650,9 +465,9 @@ mod tests {
     }
 
     #[test]
-    fn a_look_never_has_a_rule_that_changes_anything() {
+    fn a_read_never_has_a_rule_that_changes_anything() {
         let pvcs = query_pvcs::ListPvcs { namespaces: vec!["media".into()] }.effect();
-        let (rules, fields) = table(pvcs.function());
-        assert!(fields.is_empty() && rules.iter().all(|r| !r.verb.mutates()));
+        assert!(pvcs.fields().is_empty());
+        assert!(pvcs.function().requests(None).iter().all(|rule| !rule.verb.mutates()));
     }
 }

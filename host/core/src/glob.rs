@@ -1,9 +1,11 @@
-//! Globs over names: `*`, `?`, `[ab]` and `{a,b}`, as grants and configuration write them.
+//! Globs over names: `*`, `?`, `[ab]`, and `{a,b}`, as grants and configurations write them.
 
 use globset::{Glob as Pattern, GlobMatcher};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Cow;
 
-/// One glob. `*` alone matches every name.
+/// A glob. `*` alone matches every name.
 #[derive(Clone, Debug)]
 pub struct Glob {
     text: String,
@@ -11,35 +13,34 @@ pub struct Glob {
 }
 
 impl Glob {
-    /// Reads a glob.
+    /// # Errors
+    /// It is not a valid glob.
     pub fn new(text: &str) -> Result<Self, String> {
-        let pattern =
-            Pattern::new(text).map_err(|e| format!("{text:?} is no glob: {}", e.kind()))?;
+        let pattern = Pattern::new(text)
+            .map_err(|e| format!("{text:?} is not a valid glob: {}", e.kind()))?;
         Ok(Self { text: text.into(), matcher: pattern.compile_matcher() })
     }
-    /// The glob that matches every name.
+    /// Returns `*`.
     pub fn every() -> Self {
         Self::new("*").expect("`*` is a glob")
     }
-    /// Whether this name fits.
     pub fn matches(&self, name: &str) -> bool {
         self.matcher.is_match(name)
     }
-    /// Whether every name fits.
+    /// Returns whether it is `*`.
     pub fn is_every(&self) -> bool {
         self.text == "*"
     }
-    /// Whether it is a name, and no pattern.
+    /// Returns whether it is a name without metacharacters.
     pub fn is_plain(&self) -> bool {
         !self.text.contains(['*', '?', '[', '{', '\\'])
     }
-    /// The same as a regular expression over a whole name.
+    /// Returns an equivalent regular expression over a whole name.
     pub fn regex(&self) -> String {
         let pattern =
             Pattern::new(&self.text).map(|pattern| pattern.regex().to_owned()).unwrap_or_default();
         pattern.trim_start_matches("(?-u)").to_owned()
     }
-    /// As it was written.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -48,6 +49,18 @@ impl Glob {
 impl PartialEq for Glob {
     fn eq(&self, other: &Self) -> bool {
         self.text == other.text
+    }
+}
+
+impl JsonSchema for Glob {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Glob".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "minLength": 1, "maxLength": 253})
     }
 }
 

@@ -1,23 +1,22 @@
-//! Says what may happen, what did, and how to tell it: decisions as plain data.
+//! What may happen, what happened, and how to describe it: decisions as plain data.
 //!
 //! Nothing here performs I/O, reads a clock, or knows a wasm or Kubernetes crate. Facts arrive as
 //! arguments, answers leave as values. Read in this order:
 //!
-//! - [`effect`]: everything that can be asked of the outside, one module a capability
-//! - [`outcome`]: what an effect came to, and whose fault a failure is
-//! - [`footprint`]: which requests an effect may make, and what a write may change
-//! - [`grants`]: whether a run may do it; [`document`]: where grants come from
-//! - [`permission`]: the Role and the admission policy that a credential needs for it
-//! - [`journal`]: what a run did; [`plan`], [`approval`], [`proof`], [`report`]: its readers
-//! - [`equivalent`]: the kubectl or flux command that does the same
+//! - [`capability`]: everything that can be asked of the outside, one module per capability
+//! - [`outcome`]: errors, and who has to act on them
+//! - [`footprint`]: which requests an effect may send, and which fields it may set
+//! - [`grants`]: whether a run may make a call; [`document`]: where grants come from; [`schema`]:
+//!   the schemas of documents and reports
+//! - [`permission`]: the Role and the admission policies of a credential
+//! - [`journal`]: what a run did; [`approval`], [`proof`], [`report`]: its readers
 
 #![forbid(unsafe_code)]
 
 pub mod approval;
+pub mod capability;
 pub mod digest;
 pub mod document;
-pub mod effect;
-pub mod equivalent;
 pub mod footprint;
 pub mod glob;
 pub mod grants;
@@ -25,10 +24,10 @@ pub mod journal;
 pub mod name;
 pub mod outcome;
 pub mod permission;
-pub mod plan;
 pub mod proof;
 pub mod report;
 pub mod sanitize;
+pub mod schema;
 
 /// Milliseconds since the epoch, by the cluster's clock.
 pub type Millis = u64;

@@ -1,28 +1,44 @@
-//! Names as Kubernetes allows them. Checked before an effect exists, because nobody encodes them into
-//! paths afterwards: a namespace `apps/secrets` would otherwise become another request.
+//! Names that Kubernetes allows. They are checked before a call is decided, because they become
+//! parts of paths unencoded: a namespace `apps/secrets` would otherwise be another request.
 
 use crate::outcome::Error;
 
 /// Checks a namespace: a DNS-1123 label.
+///
+/// # Errors
+/// `Invalid`.
 pub fn namespace(text: &str) -> Result<(), Error> {
-    if label(text) { Ok(()) } else { Err(refused("namespace", text)) }
+    if is_label(text) { Ok(()) } else { Err(invalid("namespace", text)) }
 }
 
-/// Checks an object's name: a DNS-1123 subdomain, 253 characters in all.
+/// Checks an object's name: a DNS-1123 subdomain of at most 253 characters.
+///
+/// # Errors
+/// `Invalid`.
 pub fn object(text: &str) -> Result<(), Error> {
-    if text.len() <= 253 && text.split('.').all(word) { Ok(()) } else { Err(refused("name", text)) }
-}
-
-/// Checks a group such as `helm.toolkit.fluxcd.io`; empty is the core group.
-pub fn group(text: &str) -> Result<(), Error> {
-    if text.is_empty() || (text.len() <= 253 && text.split('.').all(label)) {
+    if text.len() <= 253 && text.split('.').all(is_segment) {
         Ok(())
     } else {
-        Err(refused("API group", text))
+        Err(invalid("name", text))
     }
 }
 
-/// Checks a plural such as `replicationsources`. A slash would reach a subresource.
+/// Checks an API group such as `helm.toolkit.fluxcd.io`. Empty is the core group.
+///
+/// # Errors
+/// `Invalid`.
+pub fn group(text: &str) -> Result<(), Error> {
+    if text.is_empty() || (text.len() <= 253 && text.split('.').all(is_label)) {
+        Ok(())
+    } else {
+        Err(invalid("API group", text))
+    }
+}
+
+/// Checks a plural such as `replicationsources`. A slash would address a subresource.
+///
+/// # Errors
+/// `Invalid`.
 pub fn resource(text: &str) -> Result<(), Error> {
     if !text.is_empty()
         && text.len() <= 63
@@ -30,15 +46,15 @@ pub fn resource(text: &str) -> Result<(), Error> {
     {
         Ok(())
     } else {
-        Err(refused("resource", text))
+        Err(invalid("resource", text))
     }
 }
 
-fn label(text: &str) -> bool {
-    text.len() <= 63 && word(text)
+fn is_label(text: &str) -> bool {
+    text.len() <= 63 && is_segment(text)
 }
 
-fn word(text: &str) -> bool {
+fn is_segment(text: &str) -> bool {
     let edge = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     let bytes = text.as_bytes();
     edge(bytes.first())
@@ -46,10 +62,11 @@ fn word(text: &str) -> bool {
         && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
 }
 
-fn refused(what: &str, text: &str) -> Error {
+fn invalid(what: &str, text: &str) -> Error {
     let shown = crate::sanitize::sanitized(&text.chars().take(80).collect::<String>());
     Error::Invalid(format!(
-        "{shown:?} is no {what}: lower-case letters, digits and `-`, as Kubernetes allows them (DNS-1123)"
+        "{shown:?} is not a valid {what}: only lowercase letters, digits, and '-' are allowed \
+         (DNS-1123)"
     ))
 }
 
@@ -58,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn path_tricks_are_no_names() {
+    fn path_tricks_are_not_valid_names() {
         for bad in [
             "",
             "..",
@@ -86,9 +103,9 @@ mod tests {
     }
 
     #[test]
-    fn names_with_dots_are_legal_for_objects_only() {
+    fn only_object_names_may_contain_dots() {
         assert!(object("rook-ceph.rbd.csi.ceph.com-ctrlplugin").is_ok());
-        assert!(object(&"x".repeat(200)).is_ok(), "only labels end at 63");
+        assert!(object(&"x".repeat(200)).is_ok(), "only labels are limited to 63 characters");
         assert!(namespace("rook.ceph").is_err());
         assert!(group("").is_ok() && group("volsync.backube").is_ok() && group("v/1").is_err());
     }

@@ -1,79 +1,82 @@
-//! What an effect came to, and whose fault it is when it came to nothing.
+//! Errors and outcomes of calls, and who has to act on an error.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// Why a call came to nothing, as a guest meets it. The contract's one error type.
+/// Why a call failed, as a guest sees it. It is the only error type of the WIT contract.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "kind", content = "text", rename_all = "kebab-case")]
 pub enum Error {
-    /// No grant allows it, a maximum is reached, or the cluster's own RBAC refuses.
+    /// No grant allows it, or a maximum is reached.
     #[error("denied: {0}")]
     Denied(String),
-    /// The object, its kind or its namespace is not there.
+    /// The cluster's RBAC or admission control rejected it. A guest sees `denied`.
+    #[error("denied: {0}")]
+    Forbidden(String),
+    /// The object, its kind, or its namespace does not exist.
     #[error("not found: {0}")]
     NotFound(String),
-    /// Somebody else holds or changed it. Nothing was changed.
+    /// Someone else changed or owns the object. Nothing was changed.
     #[error("conflict: {0}")]
     Conflict(String),
-    /// The arguments make no sense. Nothing was asked of the cluster.
+    /// The arguments are not valid. Nothing was sent.
     #[error("invalid: {0}")]
     Invalid(String),
-    /// The cluster did not answer, or not in time.
+    /// The API server did not respond, or not in time.
     #[error("unavailable: {0}")]
     Unavailable(String),
 }
 
 impl Error {
-    /// The sentence without the kind.
+    /// Returns the message without the kind of error.
     pub fn text(&self) -> &str {
         match self {
-            Self::Denied(t)
-            | Self::NotFound(t)
-            | Self::Conflict(t)
-            | Self::Invalid(t)
-            | Self::Unavailable(t) => t,
+            Self::Denied(text)
+            | Self::Forbidden(text)
+            | Self::NotFound(text)
+            | Self::Conflict(text)
+            | Self::Invalid(text)
+            | Self::Unavailable(text) => text,
         }
     }
-}
 
-impl Error {
-    /// Whose fault it is where a guest gives up with it, as far as the kind tells.
+    /// Returns who has to act if a guest gives up with this error, as far as the kind tells.
     pub fn fault(&self) -> Fault {
         match self {
             Self::Denied(_) => Fault::Grant,
-            Self::NotFound(_) | Self::Conflict(_) | Self::Unavailable(_) => Fault::Cluster,
+            Self::Forbidden(_) | Self::NotFound(_) | Self::Conflict(_) | Self::Unavailable(_) => {
+                Fault::Cluster
+            }
             Self::Invalid(_) => Fault::Guest,
         }
     }
 }
 
-/// Who has to act when something went wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Who has to act after a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fault {
-    /// The guest asked for nonsense, trapped or broke a limit.
+    /// The guest made an invalid call, trapped, or exceeded a limit.
     Guest,
-    /// A grant or a maximum forbids it.
+    /// A grant or a maximum does not allow it.
     Grant,
-    /// The cluster refused, or is silent.
+    /// The API server rejected a request or did not respond.
     Cluster,
-    /// Salve itself, or the machine that it runs on.
+    /// Salve itself, or the machine that runs it.
     Host,
 }
 
-/// What stands in the journal: the answer as JSON, or the error.
+/// The outcome of a call as the journal has it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// The answer. [`crate::effect::Effect::decode`] makes a value of it.
+    /// The answer as JSON. See [`Effect::decode`](crate::capability::Effect::decode).
     Ok(Box<RawValue>),
-    /// The error.
     Error(Error),
 }
 
 impl Outcome {
-    /// The answer, if there was one.
     pub fn ok(&self) -> Option<&RawValue> {
         match self {
             Self::Ok(raw) => Some(raw),

@@ -1,23 +1,18 @@
-//! Performs effects: leads each to the module of its capability.
+//! Performs calls: dispatches each to the module of its capability.
 
 use crate::cluster::Cluster;
-use crate::delete_replicationsources::recreate;
+use crate::perform::{PerformRead, PerformReversal, PerformWrite, wrap_answer, wrap_current};
 use crate::send::Session;
-use crate::{
-    delete_replicationsources, host, lease, query_drivers, query_flux, query_objects, query_pods,
-    query_pvcs, query_replicationsources, reconcile_flux, restart_deployment, service_account,
-    suspend_flux, tail_logs,
-};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use salve_core::Millis;
-use salve_core::effect::{Answer, Read, Write};
+use salve_core::capability::{Answer, Read, Released, Reversal, Write};
 use salve_core::footprint::Footprint;
 use salve_core::journal::ObservedState;
 use salve_core::outcome::Error;
-use salve_run::{ApplyOutcome, Backend, Prepared, Stop};
+use salve_core::{Millis, on_read, on_reversal, on_write};
+use salve_run::{ApplyOutcome, Backend, Current, ReleaseOutcome, Stop};
 
-/// One run on a cluster.
+/// Performs the calls of one run on a cluster.
 #[derive(Debug)]
 pub struct ClusterBackend {
     cluster: Cluster,
@@ -27,157 +22,110 @@ pub struct ClusterBackend {
 }
 
 impl ClusterBackend {
-    /// A run of this id, which means to be through at `deadline`. Both are written on what it suspends.
+    /// Creates a backend. The run ID and the deadline are written to annotations of the objects
+    /// that the run changes temporarily.
     pub fn new(cluster: Cluster, run: impl Into<String>, deadline: Millis) -> Self {
         Self { cluster, run: run.into(), deadline, stop: Stop::default() }
     }
 
-    /// The same, whose waits end when somebody asks to stop.
+    /// Sets the signal that ends waits early.
+    #[must_use]
     pub fn with_stop(self, stop: Stop) -> Self {
         Self { stop, ..self }
     }
 
-    /// The cluster.
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
     }
 
-    pub(crate) fn run(&self) -> &str {
-        &self.run
-    }
-
-    pub(crate) fn deadline(&self) -> Millis {
-        self.deadline
+    fn session(&self, footprint: &Footprint) -> Session {
+        Session::new(&self.cluster, footprint)
+            .with_stop(&self.stop)
+            .for_run(&self.run, self.deadline)
     }
 }
 
 impl Backend for ClusterBackend {
-    fn look<'a>(
+    fn read<'a>(
         &'a self,
-        look: &'a Read,
+        read: &'a Read,
         footprint: &'a Footprint,
     ) -> BoxFuture<'a, Result<Answer, Error>> {
         async move {
-            let session = &Session::new(&self.cluster, footprint).with_stop(&self.stop);
-            Ok(match look {
-                Read::GetIdentity(_) => Answer::GetIdentity(host::identity(session).await?),
-                Read::ReviewAccess(ask) => Answer::ReviewAccess(host::access(session, ask).await?),
-                Read::RequestToken(ask) => {
-                    Answer::RequestToken(service_account::token(session, ask).await?.1)
-                }
-                Read::CheckPolicies(ask) => {
-                    Answer::CheckPolicies(host::policies(session, ask).await?)
-                }
-                Read::Lease(_) => Answer::Lease(lease::holder(session).await?),
-                Read::FindLeftovers(_) => Answer::FindLeftovers(host::leftovers(session).await?),
-                Read::FindOwners(ask) => {
-                    Answer::FindOwners(query_flux::owners(session, ask).await?)
-                }
-                Read::GetFluxObject(ask) => {
-                    Answer::GetFluxObject(query_flux::get(session, ask).await?)
-                }
-                Read::ListSources(ask) => {
-                    Answer::ListSources(query_replicationsources::sources(session, ask).await?)
-                }
-                Read::ListDestinations(ask) => Answer::ListDestinations(
-                    query_replicationsources::destinations(session, ask).await?,
-                ),
-                Read::ListPvcs(ask) => Answer::ListPvcs(query_pvcs::pvcs(session, ask).await?),
-                Read::ListSnapshots(ask) => {
-                    Answer::ListSnapshots(query_pvcs::snapshots(session, ask).await?)
-                }
-                Read::FindDriver(ask) => {
-                    Answer::FindDriver(query_drivers::find(session, ask).await?)
-                }
-                Read::ListPods(ask) => Answer::ListPods(query_pods::pods(session, ask).await?),
-                Read::ListObjects(ask) => {
-                    Answer::ListObjects(query_objects::list_objects(session, ask).await?)
-                }
-                Read::GetObject(ask) => Answer::GetObject(query_objects::get(session, ask).await?),
-                Read::NextPage(ask) => Answer::NextPage(tail_logs::next(session, ask).await?),
-                Read::AwaitRollout(ask) => {
-                    Answer::AwaitRollout(restart_deployment::await_rollout(session, ask).await?)
-                }
+            let session = self.session(footprint);
+            on_read!(read, |call| call.read(&session).boxed().await.map(|a| wrap_answer(call, a)))
+        }
+        .boxed()
+    }
+
+    fn read_current<'a>(
+        &'a self,
+        write: &'a Write,
+        before: Option<&'a ObservedState>,
+        footprint: &'a Footprint,
+    ) -> BoxFuture<'a, Result<Current<Answer>, Error>> {
+        async move {
+            let session = self.session(footprint);
+            on_write!(write, |call| {
+                let current = PerformWrite::read_current(call, &session, before).boxed().await;
+                current.map(|current| wrap_current(call, current))
             })
         }
         .boxed()
     }
 
-    fn prepare<'a>(
-        &'a self,
-        write: &'a Write,
-        before: Option<&'a ObservedState>,
-        footprint: &'a Footprint,
-    ) -> BoxFuture<'a, Result<Prepared, Error>> {
-        async move {
-            let session = &Session::new(&self.cluster, footprint).with_stop(&self.stop);
-            match write {
-                Write::AcquireLease(ask) => lease::prepare_acquire(session, ask).await,
-                Write::ReleaseLease(ask) => lease::prepare_release(session, ask).await,
-                Write::Suspend(ask) => suspend_flux::prepare_suspend(self, session, ask).await,
-                Write::Resume(ask) => {
-                    suspend_flux::prepare_resume(self, session, ask, before).await
-                }
-                Write::Reconcile(ask) => reconcile_flux::prepare(session, ask).await,
-                Write::Delete(ask) => delete_replicationsources::prepare(session, ask).await,
-                Write::Recreate(ask) => recreate::prepare(session, ask, before).await,
-                Write::Restart(ask) => restart_deployment::prepare(session, ask, before).await,
-            }
-        }
-        .boxed()
-    }
-
-    fn act<'a>(
+    fn apply<'a>(
         &'a self,
         write: &'a Write,
         observed: &'a ObservedState,
         footprint: &'a Footprint,
     ) -> BoxFuture<'a, ApplyOutcome> {
         async move {
-            let session = &Session::new(&self.cluster, footprint).with_stop(&self.stop);
-            match write {
-                Write::AcquireLease(ask) => lease::acquire(session, ask, observed).await,
-                Write::ReleaseLease(ask) => lease::release(session, ask).await,
-                Write::Suspend(ask) => suspend_flux::suspend(self, session, ask, observed).await,
-                Write::Resume(ask) => suspend_flux::resume(self, session, ask, observed).await,
-                Write::Reconcile(ask) => reconcile_flux::reconcile(session, ask, observed).await,
-                Write::Delete(ask) => {
-                    delete_replicationsources::delete(session, ask, observed).await
-                }
-                Write::Recreate(ask) => recreate::recreate(session, ask, observed).await,
-                Write::Restart(ask) => restart_deployment::restart(session, ask, observed).await,
-            }
+            let session = self.session(footprint);
+            on_write!(write, |call| call.apply(&session, observed).boxed().await.into_outcome(call))
         }
         .boxed()
     }
 
-    fn settle<'a>(
+    fn resolve<'a>(
         &'a self,
         write: &'a Write,
         observed: &'a ObservedState,
         footprint: &'a Footprint,
     ) -> BoxFuture<'a, ApplyOutcome> {
         async move {
-            let session = &Session::new(&self.cluster, footprint).with_stop(&self.stop);
-            match write {
-                Write::AcquireLease(ask) => lease::settle_acquire(session, ask).await,
-                Write::Suspend(ask) => {
-                    suspend_flux::settle_suspend(self, session, ask, observed).await
-                }
-                Write::Delete(ask) => {
-                    delete_replicationsources::settle(session, ask, observed).await
-                }
-                Write::Recreate(ask) => recreate::settle(session, ask).await,
-                Write::Restart(ask) => restart_deployment::settle(session, ask, observed).await,
-                // A second one asks for what the first asked for.
-                Write::ReleaseLease(_) | Write::Resume(_) | Write::Reconcile(_) => {
-                    ApplyOutcome::Conflict {
-                        completed: None,
-                        rest: write.clone(),
-                        message: "nobody knows whether it was applied".into(),
-                    }
-                }
-            }
+            let session = self.session(footprint);
+            on_write!(write, |call| {
+                call.resolve(&session, observed).boxed().await.into_outcome(call)
+            })
+        }
+        .boxed()
+    }
+
+    fn read_reversal<'a>(
+        &'a self,
+        reversal: &'a Reversal,
+        in_doubt: Option<&'a ObservedState>,
+        footprint: &'a Footprint,
+    ) -> BoxFuture<'a, Result<Current<Released>, Error>> {
+        async move {
+            let session = self.session(footprint);
+            on_reversal!(reversal, |call| {
+                PerformReversal::read_current(call, &session, in_doubt).boxed().await
+            })
+        }
+        .boxed()
+    }
+
+    fn release<'a>(
+        &'a self,
+        reversal: &'a Reversal,
+        observed: &'a ObservedState,
+        footprint: &'a Footprint,
+    ) -> BoxFuture<'a, ReleaseOutcome> {
+        async move {
+            let session = self.session(footprint);
+            on_reversal!(reversal, |call| call.release(&session, observed).boxed().await)
         }
         .boxed()
     }

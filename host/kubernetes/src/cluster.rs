@@ -1,4 +1,5 @@
-//! A cluster that can be asked: the client behind the fence, its clock, and what is known of it.
+//! A connected cluster: the client behind the egress guard, its clock, and cached discovery
+//! results.
 
 use crate::egress::EgressGuard;
 use crate::resource::Resource;
@@ -6,7 +7,7 @@ use crate::send::Session;
 use bytes::Bytes;
 use http::{Request, Response};
 use kube::client::Body;
-use salve_core::effect::{Effect, Read, host};
+use salve_core::capability::{Effect, Read, host};
 use salve_core::footprint::Footprint;
 use salve_core::outcome::Error;
 use salve_run::Clock;
@@ -15,10 +16,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use tower::{BoxError, Layer, Service};
 
-/// A connection to an API server. Clones share it.
+/// A connection to an API server. Clones share the connection.
 ///
 /// # Guarantees
-/// Every request passes the fence: none leaves without the footprint of an effect, and none outside it.
+/// Every request passes the egress guard: each belongs to an effect and is within its footprint.
 #[derive(Clone)]
 pub struct Cluster {
     inner: Arc<Inner>,
@@ -30,14 +31,15 @@ struct Inner {
     context: String,
     server: String,
     version: Mutex<Option<String>>,
-    served: Mutex<HashMap<(String, String), Resource>>,
+    resources: Mutex<HashMap<(String, String), Resource>>,
 }
 
 impl Cluster {
-    /// A cluster behind any HTTP service, e.g. the simulated one. `context` is its name for people.
+    /// Creates a cluster on top of any HTTP service, e.g. a simulator. `context` is its display
+    /// name.
     ///
     /// # Assumptions
-    /// It is called within a tokio runtime.
+    /// Called within a tokio runtime.
     pub fn over<S, B>(service: S, clock: Arc<dyn Clock>, context: impl Into<String>) -> Self
     where
         S: Service<Request<Body>, Response = Response<B>> + Send + 'static,
@@ -51,7 +53,7 @@ impl Cluster {
     }
 
     /// # Assumptions
-    /// A fence stands around `client`.
+    /// `client` contains the egress guard.
     pub(crate) fn new(
         client: kube::Client,
         clock: Arc<dyn Clock>,
@@ -64,53 +66,53 @@ impl Cluster {
             context,
             server,
             version: Mutex::default(),
-            served: Mutex::default(),
+            resources: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
     }
 
-    /// Time as this cluster counts it.
+    /// Returns the cluster's clock.
     pub fn clock(&self) -> Arc<dyn Clock> {
         self.inner.clock.clone()
     }
 
-    /// The kubeconfig context, or what else this cluster is called.
+    /// Returns the name of the kubeconfig context, or the display name of a simulated cluster.
     pub fn context(&self) -> &str {
         &self.inner.context
     }
 
-    /// The API server's address; empty for one that is no server.
+    /// Returns the URL of the API server, or an empty string for a simulated cluster.
     pub fn server(&self) -> &str {
         &self.inner.server
     }
 
-    /// The API server's version, e.g. `v1.36.3`. Asked once.
+    /// Returns the API server's version, e.g. `v1.36.3`. Cached after the first call.
     ///
     /// # Errors
-    /// The cluster refuses or does not answer.
+    /// The API server rejected the request or did not respond.
     pub async fn version(&self) -> Result<String, Error> {
-        if let Some(known) = self.known_version() {
+        if let Some(known) = self.cached_version() {
             return Ok(known);
         }
         let footprint =
             Footprint::new(&Effect::Read(Read::GetIdentity(host::GetIdentity {})), vec![]);
-        crate::host::version(&Session::new(self, &footprint)).await
+        Ok(crate::capability::host::version(&Session::new(self, &footprint)).await?)
     }
 
-    pub(crate) fn known_version(&self) -> Option<String> {
+    pub(crate) fn cached_version(&self) -> Option<String> {
         lock(&self.inner.version).clone()
     }
 
-    pub(crate) fn learn_version(&self, version: &str) {
+    pub(crate) fn cache_version(&self, version: &str) {
         *lock(&self.inner.version) = Some(version.to_owned());
     }
 
-    pub(crate) fn known_resource(&self, group: &str, plural: &str) -> Option<Resource> {
-        lock(&self.inner.served).get(&(group.to_owned(), plural.to_owned())).cloned()
+    pub(crate) fn cached_resource(&self, group: &str, plural: &str) -> Option<Resource> {
+        lock(&self.inner.resources).get(&(group.to_owned(), plural.to_owned())).cloned()
     }
 
-    pub(crate) fn learn_resource(&self, resource: &Resource) {
-        lock(&self.inner.served)
+    pub(crate) fn cache_resource(&self, resource: &Resource) {
+        lock(&self.inner.resources)
             .insert((resource.group.to_string(), resource.plural.to_string()), resource.clone());
     }
 

@@ -1,17 +1,18 @@
-//! Reaches a live cluster as kubectl would: kubeconfig, context, exec plugins, impersonation, or from within a pod.
+//! Connects to a live cluster as kubectl does: kubeconfig, context, exec plugins, impersonation, or
+//! the in-cluster service account.
 
 use crate::clock::LiveClock;
 use crate::cluster::Cluster;
 use crate::egress::EgressGuard;
-use crate::failure::{How, credentials, sort};
+use crate::failure::{Failure, FailureKind, NO_RESPONSE, classify_error, credentials};
 use crate::send::Session;
-use crate::service_account::Tokens;
+use crate::service_account::TokenSource;
 use http::header::{HeaderValue, USER_AGENT};
 use kube::Config;
 use kube::client::{AuthError, ClientBuilder};
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig, KubeconfigError, LoadDataError};
-use salve_core::effect::host::GetIdentity;
-use salve_core::effect::{Effect, Read};
+use salve_core::capability::host::GetIdentity;
+use salve_core::capability::{Effect, Read};
 use salve_core::footprint::Footprint;
 use salve_core::outcome::Error;
 use salve_run::Clock;
@@ -19,108 +20,89 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What stands for the context's name within a pod.
+/// The context name of a connection that uses the in-cluster service account.
 pub const IN_CLUSTER: &str = "in-cluster";
 
-/// How a cluster is to be reached; what is left out is found as kubectl finds it.
+/// How to connect to a cluster. Fields that are not set are resolved as kubectl does.
 #[derive(Clone, Debug, Default)]
 pub struct Connection {
-    /// This kubeconfig and no other.
+    /// The only kubeconfig to read.
     pub kubeconfig: Option<PathBuf>,
-    /// This context, not the current one.
+    /// The context to use instead of the current one.
     pub context: Option<String>,
-    /// To be taken for this user.
+    /// The user to impersonate.
     pub as_user: Option<String>,
-    /// And as a member of these groups.
-    pub as_groups: Vec<String>,
-    /// To act as this ServiceAccount (namespace, name), by short-lived tokens that these credentials ask for.
+    /// The ServiceAccount (namespace, name) to act as, with short-lived tokens that the
+    /// kubeconfig's credentials request.
     pub service_account: Option<(String, String)>,
 }
 
-/// Why a cluster cannot be reached. No text of a plugin or a server's page is in it: they can hold secrets.
+/// Why connecting failed. Never includes the output of a plugin or the page of a proxy: they can
+/// contain secrets.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// Nothing says where a cluster is.
+    /// There is neither a kubeconfig nor an in-cluster service account.
     #[error(
-        "no kubeconfig: neither --kubeconfig nor KUBECONFIG nor ~/.kube/config leads to one, and this is no pod of a cluster; `salve demo` needs none"
+        "no kubeconfig found (tried $KUBECONFIG, ~/.kube/config, and the in-cluster service \
+        account)"
     )]
     NoKubeconfig,
-    /// The kubeconfig cannot be read, or is none.
-    #[error("the kubeconfig cannot be used: {0}")]
+    /// The kubeconfig cannot be read or is invalid.
+    #[error("invalid kubeconfig: {0}")]
     Kubeconfig(String),
-    /// It names no current context, and the caller none either.
-    #[error("the kubeconfig has no current context; choose one with --context: {}", listed(.known))]
+    /// No context was requested, and the kubeconfig has no current one.
+    #[error("the kubeconfig has no current context; it has {}", join_contexts(.known))]
     NoContext {
-        /// Those that exist.
+        /// The contexts in the kubeconfig.
         known: Vec<String>,
     },
-    /// It has no such context.
-    #[error("the kubeconfig has no context {name:?}; it has {}", listed(.known))]
+    /// The requested context does not exist.
+    #[error("the kubeconfig has no context {name:?}; it has {}", join_contexts(.known))]
     UnknownContext {
-        /// The one asked for.
+        /// The requested context.
         name: String,
-        /// Those that exist.
+        /// The contexts in the kubeconfig.
         known: Vec<String>,
     },
-    /// `--as-group` without `--as`.
-    #[error("groups to be taken for need a user too: add --as")]
-    GroupsWithoutUser,
-    /// The credentials cannot be had.
-    #[error("no credentials for the cluster: {0}")]
+    /// The credentials could not be obtained.
+    #[error("cannot get credentials for the cluster: {0}")]
     Credentials(String),
-    /// These credentials may not act as the ServiceAccount, or there is none.
+    /// The credentials may not request a token for the ServiceAccount, or it does not exist.
     #[error(
-        "no token of ServiceAccount {account}: {why}; asking for one takes `create` on serviceaccounts/token in its namespace"
+        "cannot create a token for ServiceAccount {account}: {why} (requires `create` on \
+        serviceaccounts/token in its namespace)"
     )]
     NoToken {
-        /// Its namespace and name.
+        /// `namespace/name`.
         account: String,
-        /// What the API server said.
         why: String,
     },
-    /// The API server refuses the credentials.
-    #[error("the API server {server} refuses these credentials; they may have expired: {message}")]
-    Refused {
-        /// Its address.
-        server: String,
-        /// What it said.
-        message: String,
-    },
-    /// Nobody answers there.
-    #[error("the API server {server} cannot be reached: {why}")]
-    Unreachable {
-        /// Its address.
-        server: String,
-        /// What happened.
-        why: String,
-    },
-    /// The two cannot agree on TLS.
+    /// The API server rejected the credentials with HTTP status 401.
+    #[error("API server {server} rejected the credentials, which may have expired: {message}")]
+    Unauthorized { server: String, message: String },
+    /// The API server did not respond.
+    #[error("cannot reach API server {server}: {why}")]
+    Unreachable { server: String, why: String },
+    /// The TLS handshake failed.
     #[error(
-        "the API server {server} is not trusted, or does not trust us: {why}; is this the kubeconfig of that cluster?"
+        "TLS handshake with API server {server} failed: {why}; check that the kubeconfig belongs \
+        to this cluster"
     )]
-    Tls {
-        /// Its address.
-        server: String,
-        /// What happened.
-        why: String,
-    },
+    Tls { server: String, why: String },
 }
 
 impl Cluster {
-    /// Reaches a live cluster, and sees that it answers.
+    /// Connects to a live cluster and checks that its API server responds.
     ///
     /// # Assumptions
-    /// It is called within a tokio runtime. An exec plugin may ask its questions on this terminal.
+    /// Called within a tokio runtime. An exec plugin may prompt on this terminal.
     ///
     /// # Errors
-    /// What is missing or refused, and what would help.
+    /// See [`ConnectError`].
     pub async fn connect(connection: Connection) -> Result<Self, ConnectError> {
-        if connection.as_user.is_none() && !connection.as_groups.is_empty() {
-            return Err(ConnectError::GroupsWithoutUser);
-        }
         let (mut config, context) = configuration(&connection).await?;
         config.default_retry = false;
-        // A request has its own patience; this frees a connection that nobody waits for any more.
+        // Each request has its own timeout; this one frees abandoned connections.
         config.read_timeout = Some(Duration::from_secs(90));
         config.reset_reader_on_write = true;
         config.connect_timeout = Some(Duration::from_secs(10));
@@ -130,58 +112,67 @@ impl Cluster {
         ));
         if let Some(user) = connection.as_user {
             config.auth_info.impersonate = Some(user);
-            config.auth_info.impersonate_groups =
-                Some(connection.as_groups).filter(|groups| !groups.is_empty());
+            // Groups in the kubeconfig belong to another user.
+            config.auth_info.impersonate_groups = None;
         }
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
-        let mut bare = config.clone();
-        bare.auth_info = AuthInfo::default();
+        let mut anonymous = config.clone();
+        anonymous.auth_info = AuthInfo::default();
         let clock = Arc::new(LiveClock::start());
         let client = ClientBuilder::try_from(config)
-            .map_err(|error| unbuilt(&error))?
+            .map_err(|error| client_error(&error))?
             .with_layer(&EgressGuard::new(Some(clock.clone())))
             .build();
         let cluster = Self::new(client, clock as Arc<dyn Clock>, context, server.clone());
         let footprint = Footprint::new(&Effect::Read(Read::GetIdentity(GetIdentity {})), vec![]);
-        match crate::host::version(&Session::new(&cluster, &footprint).without_retries()).await {
-            // Who may not read the version may still do all that a run needs.
-            Ok(_) | Err(Error::Denied(_)) => {}
-            Err(error) => return Err(unanswered(server, &error)),
+        match crate::capability::host::version(
+            &Session::new(&cluster, &footprint).without_retries(),
+        )
+        .await
+        {
+            Ok(_) => {}
+            // A credential that may not read the version may still be allowed all that a run needs.
+            Err(failure) if failure.code() == Some(403) => {}
+            Err(failure) => return Err(connect_error(server, failure)),
         }
         match connection.service_account {
             None => Ok(cluster),
-            Some((namespace, name)) => cluster.for_service_account(bare, &namespace, &name).await,
+            Some((namespace, name)) => {
+                cluster.for_service_account(anonymous, &namespace, &name).await
+            }
         }
     }
 
-    /// The same cluster, for a ServiceAccount: nothing else of these credentials goes with its requests.
+    /// Returns the same cluster with a ServiceAccount's credentials. `anonymous` is the
+    /// configuration without credentials, so that nothing but the token accompanies a request.
     async fn for_service_account(
         self,
-        bare: Config,
+        anonymous: Config,
         namespace: &str,
         name: &str,
     ) -> Result<Self, ConnectError> {
         let (context, server) = (self.context().to_owned(), self.server().to_owned());
         let account = format!("{namespace}/{name}");
-        let refused = |error: Error| ConnectError::NoToken {
+        let no_token = |error: Error| ConnectError::NoToken {
             account: account.clone(),
             why: error.text().to_owned(),
         };
-        let tokens = Tokens::of(self, namespace, name).await.map_err(refused)?;
+        let tokens = TokenSource::request(self, namespace, name).await.map_err(no_token)?;
         let clock = Arc::new(LiveClock::start());
-        let builder = ClientBuilder::try_from(bare).map_err(|error| unbuilt(&error))?;
+        let builder = ClientBuilder::try_from(anonymous).map_err(|error| client_error(&error))?;
         let client =
             builder.with_layer(&tokens).with_layer(&EgressGuard::new(Some(clock.clone()))).build();
         Ok(Self::new(client, clock as Arc<dyn Clock>, context, server))
     }
 }
 
+/// Returns the client configuration and the name of the context.
 async fn configuration(connection: &Connection) -> Result<(Config, String), ConnectError> {
-    let read = match &connection.kubeconfig {
+    let result = match &connection.kubeconfig {
         Some(path) => Kubeconfig::read_from(path),
         None => Kubeconfig::read(),
     };
-    let kubeconfig = match read {
+    let kubeconfig = match result {
         Ok(kubeconfig) => kubeconfig,
         Err(error)
             if connection.kubeconfig.is_none()
@@ -194,23 +185,23 @@ async fn configuration(connection: &Connection) -> Result<(Config, String), Conn
             let config = Config::incluster().map_err(|_| ConnectError::NoKubeconfig)?;
             return Ok((config, IN_CLUSTER.into()));
         }
-        Err(error) => return Err(ConnectError::Kubeconfig(unread(&error))),
+        Err(error) => return Err(ConnectError::Kubeconfig(describe_kubeconfig_error(&error))),
     };
     let known: Vec<String> =
         kubeconfig.contexts.iter().map(|context| context.name.clone()).collect();
-    let chosen = connection
+    let name = connection
         .context
         .clone()
         .or_else(|| kubeconfig.current_context.clone())
         .filter(|name| !name.is_empty());
-    let Some(name) = chosen else { return Err(ConnectError::NoContext { known }) };
+    let Some(name) = name else { return Err(ConnectError::NoContext { known }) };
     if !known.contains(&name) {
         return Err(ConnectError::UnknownContext { name, known });
     }
     let options = KubeConfigOptions { context: Some(name.clone()), ..KubeConfigOptions::default() };
     let config = Config::from_custom_kubeconfig(kubeconfig, &options)
         .await
-        .map_err(|error| ConnectError::Kubeconfig(unread(&error)))?;
+        .map_err(|error| ConnectError::Kubeconfig(describe_kubeconfig_error(&error)))?;
     Ok((config, name))
 }
 
@@ -222,39 +213,43 @@ fn is_absent(error: &KubeconfigError) -> bool {
     }
 }
 
-/// Why a kubeconfig is none. A parser's message would quote the file, tokens included.
-fn unread(error: &KubeconfigError) -> String {
+/// Describes a kubeconfig error. The parser's own message is not used, because it quotes the file
+/// including its tokens.
+fn describe_kubeconfig_error(error: &KubeconfigError) -> String {
     match error {
         KubeconfigError::ReadConfig(why, path) => format!("{}: {why}", path.display()),
-        KubeconfigError::Parse(_) => "it is not the YAML of a kubeconfig".into(),
+        KubeconfigError::Parse(_) => "not valid kubeconfig YAML".into(),
         KubeconfigError::LoadCertificateAuthority(why) => {
-            format!("its certificate authority: {}", undecoded(why))
+            format!("certificate authority: {}", describe_load_error(why))
         }
         KubeconfigError::LoadClientCertificate(why) => {
-            format!("its client certificate: {}", undecoded(why))
+            format!("client certificate: {}", describe_load_error(why))
         }
-        KubeconfigError::LoadClientKey(why) => format!("its client key: {}", undecoded(why)),
-        KubeconfigError::ParseCertificates(_) => "its certificates are not PEM".into(),
+        KubeconfigError::LoadClientKey(why) => {
+            format!("client key: {}", describe_load_error(why))
+        }
+        KubeconfigError::ParseCertificates(_) => "certificates are not valid PEM".into(),
         KubeconfigError::ParseClusterUrl(_) | KubeconfigError::ParseProxyUrl(_) => {
-            "an address in it is no URL".into()
+            "an address is not a valid URL".into()
         }
         KubeconfigError::LoadClusterOfContext(name) => {
-            format!("its context names a cluster {name:?} that it does not have")
+            format!("the context refers to cluster {name:?}, which is not defined")
         }
-        KubeconfigError::MissingClusterUrl => "its cluster has no server".into(),
-        _ => "something in it contradicts itself".into(),
+        KubeconfigError::MissingClusterUrl => "the cluster has no server address".into(),
+        _ => "inconsistent settings".into(),
     }
 }
 
-fn undecoded(error: &LoadDataError) -> String {
+fn describe_load_error(error: &LoadDataError) -> String {
     match error {
         LoadDataError::ReadFile(why, path) => format!("{}: {why}", path.display()),
-        LoadDataError::DecodeBase64(_) => "it is not base64".into(),
-        LoadDataError::NoBase64DataOrFile => "there is none".into(),
+        LoadDataError::DecodeBase64(_) => "not valid base64".into(),
+        LoadDataError::NoBase64DataOrFile => "missing".into(),
     }
 }
 
-fn unbuilt(error: &kube::Error) -> ConnectError {
+/// Converts an error from building the client.
+fn client_error(error: &kube::Error) -> ConnectError {
     let plugin =
         std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |e| e.source())
             .find_map(|e| e.downcast_ref::<AuthError>());
@@ -263,48 +258,52 @@ fn unbuilt(error: &kube::Error) -> ConnectError {
             ConnectError::Credentials(credentials(auth))
         }
         (None, kube::Error::RustlsTls(_)) => {
-            ConnectError::Kubeconfig("its certificates or keys cannot be used for TLS".into())
+            ConnectError::Kubeconfig("certificates or keys cannot be used for TLS".into())
         }
-        (None, kube::Error::ProxyProtocolUnsupported { .. }) => ConnectError::Kubeconfig(
-            "its proxy-url has a scheme other than http, https and socks5".into(),
-        ),
-        (None, other) => match sort(other, |kept| Error::Invalid(kept.to_string())) {
-            How::Unsent(why) | How::Lost(why) | How::Credentials(why) => {
-                ConnectError::Kubeconfig(why)
-            }
-            How::Refused(refusal) => ConnectError::Kubeconfig(refusal.message),
-            How::Blocked(error) => ConnectError::Kubeconfig(error.text().to_owned()),
+        (None, kube::Error::ProxyProtocolUnsupported { .. }) => {
+            ConnectError::Kubeconfig("the scheme of proxy-url is not http, https, or socks5".into())
+        }
+        (None, other) => match classify_error(other, |blocked| Error::Invalid(blocked.to_string()))
+        {
+            FailureKind::NotSent(why)
+            | FailureKind::InDoubt(why)
+            | FailureKind::Credentials(why) => ConnectError::Kubeconfig(why),
+            FailureKind::Rejected(rejection) => ConnectError::Kubeconfig(rejection.message),
+            FailureKind::Blocked(error) => ConnectError::Kubeconfig(error.text().to_owned()),
         },
     }
 }
 
-fn unanswered(server: String, error: &Error) -> ConnectError {
-    let text = error.text().trim_start_matches("get /version: ");
-    let why = text.trim_start_matches("the cluster cannot be reached: ").to_owned();
-    if text.starts_with("no credentials") {
-        return ConnectError::Credentials(
-            text.trim_start_matches("no credentials for the cluster: ").to_owned(),
-        );
+/// Converts the failure of the first request.
+fn connect_error(server: String, failure: Failure) -> ConnectError {
+    let why = match failure.kind {
+        FailureKind::Credentials(why) => return ConnectError::Credentials(why),
+        FailureKind::Rejected(rejection) if rejection.code == 401 => {
+            return ConnectError::Unauthorized { server, message: rejection.message };
+        }
+        FailureKind::NotSent(why) => why,
+        FailureKind::InDoubt(why) => format!("{NO_RESPONSE}: {why}"),
+        FailureKind::Rejected(rejection) => rejection.message,
+        FailureKind::Blocked(error) => error.text().to_owned(),
+    };
+    if is_tls_error(&why) {
+        ConnectError::Tls { server, why }
+    } else {
+        ConnectError::Unreachable { server, why }
     }
-    if text.contains("(401)") {
-        return ConnectError::Refused {
-            server,
-            message: text.rsplit(": ").next().unwrap_or_default().to_owned(),
-        };
-    }
-    let lower = why.to_lowercase();
-    if ["certificate", "tls", "handshake", "corrupt message"]
-        .iter()
-        .any(|word| lower.contains(word))
-    {
-        return ConnectError::Tls { server, why };
-    }
-    ConnectError::Unreachable { server, why }
 }
 
-fn listed(names: &[String]) -> String {
+/// Recognizes a TLS error by the text of rustls: hyper nests its errors in `io::Error`s of any
+/// kind. This decides only which hint the user gets.
+fn is_tls_error(why: &str) -> bool {
+    let why = why.to_lowercase();
+    ["certificate", "tls", "handshake", "corrupt message"].iter().any(|word| why.contains(word))
+}
+
+/// Quotes and joins context names.
+fn join_contexts(names: &[String]) -> String {
     if names.is_empty() {
-        "none".into()
+        "no contexts".into()
     } else {
         names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ")
     }

@@ -1,10 +1,10 @@
-//! The fence: a layer under kube's client that lets no request pass but what its footprint covers.
+//! The egress guard: a layer below kube's client that blocks every request outside its footprint.
 //!
-//! Everything above it may have mistakes; this reads what would really leave: method, path, query, body. It decides nothing about
-//! grants, that was done before, and changes nothing.
+//! It checks what is actually about to be sent (method, path, query, body), so it does not depend
+//! on the code above being correct. It does not decide about grants and modifies no request.
 
 use crate::clock::LiveClock;
-use crate::send::MANAGER;
+use crate::send::FIELD_MANAGER;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{Method, Request, Response, Uri, header};
@@ -16,28 +16,28 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 use tower::{BoxError, Layer, Service};
 
-/// Why a request was kept back.
+/// Why a request was blocked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Blocked {
-    /// Nobody said for which effect it is.
-    #[error("a request without a footprint: {0}")]
-    Unclaimed(String),
-    /// Its effect does not cover it.
+    /// The request does not belong to an effect.
+    #[error("request without a footprint: {0}")]
+    NoFootprint(String),
+    /// The footprint of the request's effect does not cover it.
     #[error(transparent)]
-    Outside(#[from] Breach),
-    /// No effect may send the like of it.
+    OutsideFootprint(#[from] Breach),
+    /// No effect may send such a request.
     #[error("{0}")]
-    Never(String),
+    Forbidden(String),
 }
 
-/// The layer.
+/// The tower layer that installs the guard.
 #[derive(Clone)]
 pub(crate) struct EgressGuard {
     clock: Option<Arc<LiveClock>>,
 }
 
 impl EgressGuard {
-    /// A fence that tells `clock` what time the API server says it is.
+    /// Creates a guard that reports the `Date` headers of responses to `clock`.
     pub(crate) fn new(clock: Option<Arc<LiveClock>>) -> Self {
         Self { clock }
     }
@@ -50,7 +50,7 @@ impl<S> Layer<S> for EgressGuard {
     }
 }
 
-/// What stands inside the fence.
+/// The client service behind the guard.
 #[derive(Clone)]
 pub(crate) struct Guarded<S> {
     inner: S,
@@ -73,18 +73,18 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        if let Err(kept) = judge(&request) {
-            return std::future::ready(Err(BoxError::from(kept))).boxed();
+        if let Err(blocked) = check_request(&request) {
+            return std::future::ready(Err(BoxError::from(blocked))).boxed();
         }
         let clock = self.clock.clone();
         let sent = Instant::now();
-        let answer = self.inner.call(request);
+        let response = self.inner.call(request);
         async move {
-            let response = answer.await.map_err(Into::into)?;
+            let response = response.await.map_err(Into::into)?;
             if let (Some(clock), Some(Ok(date))) =
                 (clock, response.headers().get(header::DATE).map(header::HeaderValue::to_str))
             {
-                clock.learn(date, sent, Instant::now());
+                clock.record_date(date, sent, Instant::now());
             }
             Ok(response)
         }
@@ -92,63 +92,67 @@ where
     }
 }
 
-/// Whether a request may leave.
-fn judge(request: &Request<Body>) -> Result<(), Blocked> {
-    let never =
-        |why: &str| Blocked::Never(format!("{} {}: {why}", request.method(), request.uri().path()));
-    let Some(footprint) = request.extensions().get::<Arc<Footprint>>() else {
-        return Err(Blocked::Unclaimed(format!("{} {}", request.method(), request.uri().path())));
+/// Checks a request against the footprint that it carries as an extension.
+fn check_request(request: &Request<Body>) -> Result<(), Blocked> {
+    let forbidden = |why: &str| {
+        Blocked::Forbidden(format!("{} {}: {why}", request.method(), request.uri().path()))
     };
-    let place = place(request.uri()).ok_or_else(|| never("no path of objects that we know"))?;
-    let Place::Objects { group, resource, subresource, namespace, name } = place else {
+    let Some(footprint) = request.extensions().get::<Arc<Footprint>>() else {
+        return Err(Blocked::NoFootprint(format!("{} {}", request.method(), request.uri().path())));
+    };
+    let path =
+        parse_path(request.uri()).ok_or_else(|| forbidden("not a path of Kubernetes objects"))?;
+    let RequestPath::Objects { group, resource, subresource, namespace, name } = path else {
         return if request.method() == Method::GET {
             Ok(())
         } else {
-            Err(never("discovery is only read"))
+            Err(forbidden("discovery is read-only"))
         };
     };
-    let verb =
-        verb(request, name, subresource).ok_or_else(|| never("no effect uses this method"))?;
+    let verb = verb(request, name, subresource)
+        .ok_or_else(|| forbidden("method not used by any effect"))?;
     footprint.covers(&Asked { verb, group, resource, subresource, namespace, name })?;
     match verb {
         Verb::Get | Verb::List | Verb::Watch => Ok(()),
         Verb::Create => {
-            if request.uri().query().is_some_and(|query| query != format!("fieldManager={MANAGER}"))
-            {
-                return Err(never("a new object that says more than who makes it"));
+            let expected = format!("fieldManager={FIELD_MANAGER}");
+            if request.uri().query().is_some_and(|query| query != expected) {
+                return Err(forbidden("create with query parameters other than fieldManager"));
             }
-            let object = body(request).ok_or_else(|| never("a new object that cannot be read"))?;
+            let object =
+                body(request).ok_or_else(|| forbidden("create with an unreadable body"))?;
             Ok(footprint.covers_new(namespace, subresource, &object)?)
         }
         Verb::Patch => {
             let media =
                 request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
             if media != Some("application/merge-patch+json") {
-                return Err(never("only merge patches are sent"));
+                return Err(forbidden("not a JSON merge patch"));
             }
-            let patch = body(request).ok_or_else(|| never("a patch that cannot be read"))?;
+            let patch = body(request).ok_or_else(|| forbidden("patch with an unreadable body"))?;
             footprint.covers_patch(&patch)?;
             if patch.pointer("/metadata/uid").and_then(Value::as_str).is_none_or(str::is_empty) {
-                return Err(never("a patch without the uid that it is meant for"));
+                return Err(forbidden("patch without the object's uid"));
             }
             Ok(())
         }
         Verb::Delete => {
             if request.uri().query().is_some_and(|query| query.chars().any(|c| c != '&')) {
-                return Err(never("a deletion says in its body how it is meant"));
+                return Err(forbidden("delete with query parameters; options belong in the body"));
             }
-            let options = body(request).ok_or_else(|| never("a deletion that cannot be read"))?;
-            if is_guarded(&options) {
+            let options =
+                body(request).ok_or_else(|| forbidden("delete with an unreadable body"))?;
+            if has_uid_precondition(&options) {
                 Ok(())
             } else {
-                Err(never("a deletion by name alone, or with unknown options"))
+                Err(forbidden("delete without a uid precondition, or with unknown options"))
             }
         }
     }
 }
 
-/// Whether these are DeleteOptions that name the uid.
-fn is_guarded(options: &Value) -> bool {
+/// Returns true for DeleteOptions with a uid precondition and no unknown fields.
+fn has_uid_precondition(options: &Value) -> bool {
     let known = ["apiVersion", "kind", "preconditions", "propagationPolicy", "gracePeriodSeconds"];
     let uid = options.pointer("/preconditions/uid").and_then(Value::as_str).unwrap_or_default();
     // mutant egress-allows-delete-by-name: !uid.is_empty() && options ~> options
@@ -158,13 +162,14 @@ fn is_guarded(options: &Value) -> bool {
             .is_some_and(|map| map.keys().all(|key| known.contains(&key.as_str())))
 }
 
-/// The body as JSON; none where it is no JSON, or comes in pieces.
+/// Returns the body as JSON, or None if it is streamed or not valid JSON.
 fn body(request: &Request<Body>) -> Option<Value> {
     let bytes = request.body().try_clone()?.collect_bytes().now_or_never()?.ok()?;
     serde_json::from_slice(&bytes).ok()
 }
 
-/// The verb as RBAC names it. None for replacing and for deleting collections: nothing of ours does that.
+/// Returns the RBAC verb of a request. None for verbs that no effect uses, such as `update` and
+/// `deletecollection`.
 fn verb(request: &Request<Body>, name: Option<&str>, subresource: Option<&str>) -> Option<Verb> {
     let watches = request
         .uri()
@@ -182,12 +187,12 @@ fn verb(request: &Request<Body>, name: Option<&str>, subresource: Option<&str>) 
     }
 }
 
-/// What a path names.
+/// A parsed request path.
 #[derive(Debug, PartialEq, Eq)]
-enum Place<'a> {
-    /// What is served, in which version.
+enum RequestPath<'a> {
+    /// Discovery of groups, versions, and kinds; or the server's version.
     Discovery,
-    /// Objects, or one.
+    /// A collection, or one object if `name` is set.
     Objects {
         group: &'a str,
         resource: &'a str,
@@ -197,26 +202,27 @@ enum Place<'a> {
     },
 }
 
-/// Takes a path apart. None for everything that is not plainly a path of the API: no escapes, no dots alone, no empty parts.
-fn place(uri: &Uri) -> Option<Place<'_>> {
-    let plain = |part: &&str| {
+/// Parses a request path. Returns None unless every segment is a plain name: percent-encoding, dot
+/// segments, and empty segments are rejected.
+fn parse_path(uri: &Uri) -> Option<RequestPath<'_>> {
+    let is_plain = |part: &&str| {
         part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.')
             && part.bytes().any(|b| b != b'.')
     };
     let parts: Vec<&str> = uri.path().strip_prefix('/')?.split('/').collect();
-    if !parts.iter().all(plain) {
+    if !parts.iter().all(is_plain) {
         return None;
     }
     let (group, rest) = match parts.as_slice() {
         ["version" | "api" | "apis"] | ["api", "v1"] | ["apis", _] | ["apis", _, _] => {
-            return Some(Place::Discovery);
+            return Some(RequestPath::Discovery);
         }
         ["api", "v1", rest @ ..] => ("", rest),
         ["apis", group, _, rest @ ..] => (*group, rest),
         _ => return None,
     };
     let (namespace, rest) = match rest {
-        // `namespaces/x/status` and `namespaces/x/finalize` are of the namespace itself.
+        // `namespaces/x/status` and `namespaces/x/finalize` are subresources of the namespace.
         ["namespaces", name, sub @ ("status" | "finalize")] if group.is_empty() => {
             (None, &["namespaces", *name, *sub][..])
         }
@@ -229,7 +235,7 @@ fn place(uri: &Uri) -> Option<Place<'_>> {
         [resource, name, subresource] => (resource, Some(name), Some(subresource)),
         _ => return None,
     };
-    Some(Place::Objects { group, resource, subresource, namespace, name })
+    Some(RequestPath::Objects { group, resource, subresource, namespace, name })
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! What the fence lets pass, and what it keeps.
+//! Which requests the egress guard lets pass, and which it blocks.
 
 use super::*;
-use salve_core::effect::shared::{FluxKind, FluxRef, ObjectRef};
-use salve_core::effect::{
+use salve_core::capability::types::{FluxKind, FluxRef, ObjectRef};
+use salve_core::capability::{
     TypedCall, delete_replicationsources as deletion, query_pvcs, suspend_flux, tail_logs,
 };
 use salve_core::glob::Glob;
@@ -26,7 +26,7 @@ fn suspend() -> Footprint {
 }
 
 fn delete() -> Footprint {
-    let frozen = deletion::DeletionTarget {
+    let target = deletion::DeletionTarget {
         object: ObjectRef::new("media", "sonarr"),
         uid: "u".into(),
         digest: "d".into(),
@@ -34,7 +34,7 @@ fn delete() -> Footprint {
     };
     Footprint::new(
         &deletion::Delete {
-            set: vec![frozen],
+            set: vec![target],
             pacing: deletion::Pacing { batch_size: 1, interval_ms: 0 },
         }
         .effect(),
@@ -80,7 +80,7 @@ fn passes_as(
     if let Some(footprint) = footprint {
         request.extensions_mut().insert(Arc::new(footprint));
     }
-    judge(&request)
+    check_request(&request)
 }
 
 fn get(footprint: Footprint, uri: &str) -> Result<(), Blocked> {
@@ -88,16 +88,16 @@ fn get(footprint: Footprint, uri: &str) -> Result<(), Blocked> {
 }
 
 #[test]
-fn a_request_without_a_footprint_is_kept() {
+fn a_request_without_a_footprint_is_blocked() {
     assert!(matches!(
         passes(None, "GET", "/api/v1/namespaces/media/persistentvolumeclaims", Value::Null),
-        Err(Blocked::Unclaimed(_))
+        Err(Blocked::NoFootprint(_))
     ));
-    assert!(matches!(passes(None, "GET", "/version", Value::Null), Err(Blocked::Unclaimed(_))));
+    assert!(matches!(passes(None, "GET", "/version", Value::Null), Err(Blocked::NoFootprint(_))));
 }
 
 #[test]
-fn a_look_reaches_what_it_names() {
+fn a_read_reaches_only_what_its_footprint_names() {
     assert!(get(pvcs(), "/api/v1/namespaces/media/persistentvolumeclaims?limit=500").is_ok());
     assert!(get(pvcs(), "/api/v1/persistentvolumes").is_ok());
     assert!(get(pvcs(), "/apis/storage.k8s.io/v1/storageclasses").is_ok());
@@ -110,12 +110,12 @@ fn a_look_reaches_what_it_names() {
         "/api/v1/namespaces/media/persistentvolumeclaims?limit=1&watch",
         "/api/v1/namespaces/media/persistentvolumeclaims/a/status",
     ] {
-        assert!(matches!(get(pvcs(), outside), Err(Blocked::Outside(_))), "{outside}");
+        assert!(matches!(get(pvcs(), outside), Err(Blocked::OutsideFootprint(_))), "{outside}");
     }
 }
 
 #[test]
-fn path_tricks_are_kept() {
+fn malformed_paths_are_blocked() {
     for trick in [
         "/api/v1/namespaces/media/../other/persistentvolumeclaims",
         "/api/v1/namespaces/media/./persistentvolumeclaims",
@@ -135,7 +135,7 @@ fn path_tricks_are_kept() {
         "",
     ] {
         let uri = if trick.is_empty() { "http://server" } else { trick };
-        assert!(matches!(get(pvcs(), uri), Err(Blocked::Never(_))), "{trick}");
+        assert!(matches!(get(pvcs(), uri), Err(Blocked::Forbidden(_))), "{trick}");
     }
     for old in [
         "/api/v1/watch/namespaces/media/persistentvolumeclaims",
@@ -146,7 +146,7 @@ fn path_tricks_are_kept() {
 }
 
 #[test]
-fn discovery_is_read_and_nothing_else() {
+fn discovery_is_read_only() {
     for path in [
         "/version",
         "/api",
@@ -161,7 +161,7 @@ fn discovery_is_read_and_nothing_else() {
 }
 
 #[test]
-fn a_subresource_is_another_thing() {
+fn a_subresource_is_not_covered_by_its_resource() {
     assert!(get(logs(), "/api/v1/namespaces/media/pods/plex-0/log?container=app").is_ok());
     for other in ["exec", "attach", "portforward", "proxy", "eviction", "ephemeralcontainers"] {
         assert!(
@@ -176,7 +176,7 @@ fn a_subresource_is_another_thing() {
 }
 
 #[test]
-fn a_patch_changes_its_fields_of_its_object_by_uid() {
+fn a_patch_is_limited_to_its_object_and_fields_and_names_the_uid() {
     let ours = json!({"metadata": {"uid": "u", "resourceVersion": "1"}, "spec": {"suspend": true}});
     assert!(
         passes(Some(suspend()), "PATCH", &format!("{PLEX}?fieldManager=salve"), ours.clone())
@@ -184,11 +184,11 @@ fn a_patch_changes_its_fields_of_its_object_by_uid() {
     );
     assert!(matches!(
         passes(Some(suspend()), "PATCH", &format!("{PLEX}x"), ours.clone()),
-        Err(Blocked::Outside(_))
+        Err(Blocked::OutsideFootprint(_))
     ));
     assert!(matches!(
         passes(Some(suspend()), "PATCH", &format!("{PLEX}/status"), ours.clone()),
-        Err(Blocked::Outside(_))
+        Err(Blocked::OutsideFootprint(_))
     ));
     assert!(matches!(
         passes(
@@ -197,11 +197,11 @@ fn a_patch_changes_its_fields_of_its_object_by_uid() {
             PLEX,
             json!({"metadata": {"uid": "u"}, "spec": {"path": "x"}})
         ),
-        Err(Blocked::Outside(_))
+        Err(Blocked::OutsideFootprint(_))
     ));
     assert!(matches!(
         passes(Some(suspend()), "PATCH", PLEX, json!({"spec": {"suspend": true}})),
-        Err(Blocked::Never(_))
+        Err(Blocked::Forbidden(_))
     ));
     for media in [
         "application/json-patch+json",
@@ -211,17 +211,18 @@ fn a_patch_changes_its_fields_of_its_object_by_uid() {
         assert!(
             matches!(
                 passes_as(media, Some(suspend()), "PATCH", PLEX, ours.clone()),
-                Err(Blocked::Never(_))
+                Err(Blocked::Forbidden(_))
             ),
             "{media}"
         );
     }
-    assert!(matches!(passes(Some(suspend()), "PUT", PLEX, ours), Err(Blocked::Never(_))));
+    assert!(matches!(passes(Some(suspend()), "PUT", PLEX, ours), Err(Blocked::Forbidden(_))));
 }
 
 #[test]
-fn a_deletion_names_a_uid_and_one_object() {
-    let by_uid = json!({"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": "u", "resourceVersion": "1"}, "propagationPolicy": "Background"});
+fn a_deletion_needs_a_uid_precondition_and_a_single_object() {
+    let by_uid = json!({"kind": "DeleteOptions", "apiVersion": "v1",
+        "preconditions": {"uid": "u", "resourceVersion": "1"}, "propagationPolicy": "Background"});
     assert!(passes(Some(delete()), "DELETE", SONARR, by_uid.clone()).is_ok());
     for blind in [
         Value::Null,
@@ -232,7 +233,7 @@ fn a_deletion_names_a_uid_and_one_object() {
         assert!(
             matches!(
                 passes(Some(delete()), "DELETE", SONARR, blind.clone()),
-                Err(Blocked::Never(_))
+                Err(Blocked::Forbidden(_))
             ),
             "{blind}"
         );
@@ -240,7 +241,7 @@ fn a_deletion_names_a_uid_and_one_object() {
     let collection = SONARR.trim_end_matches("/sonarr");
     assert!(matches!(
         passes(Some(delete()), "DELETE", collection, by_uid.clone()),
-        Err(Blocked::Never(_))
+        Err(Blocked::Forbidden(_))
     ));
     assert!(matches!(
         passes(
@@ -249,29 +250,29 @@ fn a_deletion_names_a_uid_and_one_object() {
             &format!("{SONARR}?propagationPolicy=Orphan"),
             by_uid.clone()
         ),
-        Err(Blocked::Never(_))
+        Err(Blocked::Forbidden(_))
     ));
     assert!(matches!(
         passes(Some(delete()), "DELETE", &format!("{collection}/plex"), by_uid),
-        Err(Blocked::Outside(_))
+        Err(Blocked::OutsideFootprint(_))
     ));
 }
 
 #[test]
-fn a_namespace_is_no_name_of_something_in_it() {
+fn a_subresource_of_a_namespace_is_not_an_object_in_it() {
     let uri: Uri = "/api/v1/namespaces/media/status".parse().unwrap();
-    let of_namespace = Place::Objects {
+    let of_namespace = RequestPath::Objects {
         group: "",
         resource: "namespaces",
         subresource: Some("status"),
         namespace: None,
         name: Some("media"),
     };
-    assert_eq!(place(&uri), Some(of_namespace));
+    assert_eq!(parse_path(&uri), Some(of_namespace));
     let uri: Uri = "/api/v1/namespaces/media".parse().unwrap();
     assert_eq!(
-        place(&uri),
-        Some(Place::Objects {
+        parse_path(&uri),
+        Some(RequestPath::Objects {
             group: "",
             resource: "namespaces",
             subresource: None,
@@ -282,10 +283,10 @@ fn a_namespace_is_no_name_of_something_in_it() {
 }
 
 #[test]
-fn a_token_is_asked_for_the_account_that_is_named_and_no_other() {
+fn a_token_can_only_be_requested_for_the_named_service_account() {
     let token = || {
         Footprint::new(
-            &salve_core::effect::host::RequestToken {
+            &salve_core::capability::host::RequestToken {
                 namespace: "salve".into(),
                 name: "guest".into(),
                 seconds: 600,
@@ -294,9 +295,10 @@ fn a_token_is_asked_for_the_account_that_is_named_and_no_other() {
             vec![],
         )
     };
-    let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}});
-    let ask = |path: &str, body: Value| passes(Some(token()), "POST", path, body);
-    assert!(ask("/api/v1/namespaces/salve/serviceaccounts/guest/token", request.clone()).is_ok());
+    let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+        "spec": {"expirationSeconds": 600}});
+    let call = |path: &str, body: Value| passes(Some(token()), "POST", path, body);
+    assert!(call("/api/v1/namespaces/salve/serviceaccounts/guest/token", request.clone()).is_ok());
     for other in [
         "/api/v1/namespaces/salve/serviceaccounts/admin/token",
         "/api/v1/namespaces/kube-system/serviceaccounts/guest/token",
@@ -304,19 +306,20 @@ fn a_token_is_asked_for_the_account_that_is_named_and_no_other() {
         "/api/v1/namespaces/salve/serviceaccounts/guest",
         "/api/v1/namespaces/salve/serviceaccounts",
     ] {
-        assert!(ask(other, request.clone()).is_err(), "{other}");
+        assert!(call(other, request.clone()).is_err(), "{other}");
     }
-    let more = json!({"apiVersion": "v1", "kind": "TokenRequest", "spec": {}, "metadata": {"finalizers": ["x"]}});
-    assert!(ask("/api/v1/namespaces/salve/serviceaccounts/guest/token", more).is_err());
+    let more = json!({"apiVersion": "v1", "kind": "TokenRequest", "spec": {},
+        "metadata": {"finalizers": ["x"]}});
+    assert!(call("/api/v1/namespaces/salve/serviceaccounts/guest/token", more).is_err());
     assert!(get(token(), "/api/v1/namespaces/salve/serviceaccounts/guest").is_err());
 }
 
 #[test]
-fn an_ungranted_namespace_is_told_apart_from_a_mistake_of_ours() {
+fn an_ungranted_namespace_is_distinguished_from_an_internal_error() {
     let target =
         FluxRef { kind: FluxKind::Kustomization, namespace: "media".into(), name: "plex".into() };
     let footprint = Footprint::new(
-        &salve_core::effect::query_flux::Get { target }.effect(),
+        &salve_core::capability::query_flux::GetFluxObject { target }.effect(),
         vec![Glob::new("flux-*").unwrap()],
     );
     assert!(
@@ -326,9 +329,9 @@ fn an_ungranted_namespace_is_told_apart_from_a_mistake_of_ours() {
         )
         .is_ok()
     );
-    let kept = get(
+    let blocked = get(
         footprint,
         "/apis/kustomize.toolkit.fluxcd.io/v1/namespaces/private/kustomizations/apps",
     );
-    assert!(matches!(kept, Err(Blocked::Outside(breach)) if breach.ungranted));
+    assert!(matches!(blocked, Err(Blocked::OutsideFootprint(breach)) if breach.ungranted));
 }

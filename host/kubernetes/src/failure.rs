@@ -1,119 +1,139 @@
-//! What comes back when it is not an answer, and whose fault that is.
+//! Failed requests: what is known about each, and whether it may be sent again.
 
 use crate::egress::Blocked;
-use crate::object::capped;
+use crate::object::truncated;
+use hyper_util::client::legacy;
 use kube::client::AuthError;
 use salve_core::outcome::Error;
 use std::fmt;
 use std::io;
 
-/// A request that came to nothing.
+/// A request that did not succeed.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    /// What was asked, for people: `patch kustomizations.kustomize.toolkit.fluxcd.io media/plex`.
-    pub what: String,
-    /// How it failed.
-    pub how: How,
+    /// The request, for messages: `patch kustomizations.kustomize.toolkit.fluxcd.io media/plex`.
+    pub request: String,
+    pub kind: FailureKind,
 }
 
-/// How a request failed.
+/// How a request failed, which decides whether a write may have been applied.
 #[derive(Debug)]
-pub(crate) enum How {
-    /// The API server refused it: it was not applied.
-    Refused(Refusal),
-    /// It never reached the API server.
-    Unsent(String),
-    /// No answer, or none that can be read: it may have been applied, or may yet be.
-    Lost(String),
-    /// The credentials could not be had. Nothing was sent.
+pub(crate) enum FailureKind {
+    /// The API server rejected the request; it was not applied.
+    Rejected(Rejection),
+    /// The request never reached the API server.
+    NotSent(String),
+    /// No response arrived, or none that can be read. The request may have been applied, or may
+    /// still be applied later.
+    InDoubt(String),
+    /// The credentials could not be obtained. Nothing was sent.
     Credentials(String),
-    /// The fence kept it. Nothing was sent.
+    /// The egress guard blocked the request. Nothing was sent.
     Blocked(Error),
 }
 
-/// The API server's own words.
+/// The API server's `Status` response to a rejected request.
 #[derive(Debug)]
-pub(crate) struct Refusal {
+pub(crate) struct Rejection {
     pub code: u16,
     pub reason: String,
     pub message: String,
+    /// In seconds.
     pub retry_after: Option<u64>,
 }
 
 impl Failure {
-    /// The status code of a refusal.
+    /// Returns the HTTP status code if the API server rejected the request.
     pub(crate) fn code(&self) -> Option<u16> {
-        match &self.how {
-            How::Refused(refusal) => Some(refusal.code),
-            How::Unsent(_) | How::Lost(_) | How::Credentials(_) | How::Blocked(_) => None,
+        match &self.kind {
+            FailureKind::Rejected(rejection) => Some(rejection.code),
+            FailureKind::NotSent(_)
+            | FailureKind::InDoubt(_)
+            | FailureKind::Credentials(_)
+            | FailureKind::Blocked(_) => None,
         }
     }
 
-    /// It was made for an object, or a state of it, that is no longer there: it was not applied.
+    /// Returns true if the request was not applied because the object was replaced or changed.
     pub(crate) fn is_stale(&self) -> bool {
-        match &self.how {
-            How::Refused(refusal) => refusal.code == 409 || refusal.is_of_another_uid(),
-            How::Unsent(_) | How::Lost(_) | How::Credentials(_) | How::Blocked(_) => false,
+        match &self.kind {
+            FailureKind::Rejected(rejection) => {
+                rejection.code == 409 || rejection.is_uid_mismatch()
+            }
+            FailureKind::NotSent(_)
+            | FailureKind::InDoubt(_)
+            | FailureKind::Credentials(_)
+            | FailureKind::Blocked(_) => false,
         }
     }
 
-    /// It may have been applied.
-    pub(crate) fn is_lost(&self) -> bool {
-        matches!(self.how, How::Lost(_))
+    /// Returns true if the request may have been applied.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        matches!(self.kind, FailureKind::InDoubt(_))
     }
 
-    /// Whether the same request may be sent again; `safe` ones change nothing, so they may more often.
-    pub(crate) fn is_worth_another_try(&self, safe: bool) -> bool {
-        match &self.how {
-            // A 503 with Retry-After; any other 5xx counts as lost.
-            How::Refused(refusal) => refusal.code == 429 || refusal.code == 503,
-            How::Unsent(_) => true,
-            // mutant lost-write-resent: safe ~> safe || self.is_lost()
-            How::Lost(_) => safe,
-            How::Credentials(_) | How::Blocked(_) => false,
+    /// Returns true if the same request may be sent again. A `repeatable` request may be sent
+    /// again even if it is in doubt.
+    pub(crate) fn is_retryable(&self, repeatable: bool) -> bool {
+        match &self.kind {
+            // A 503 with Retry-After; every other 5xx is in doubt.
+            FailureKind::Rejected(rejection) => rejection.code == 429 || rejection.code == 503,
+            FailureKind::NotSent(_) => true,
+            // mutant lost-write-resent: repeatable ~> repeatable || self.is_in_doubt()
+            FailureKind::InDoubt(_) => repeatable,
+            FailureKind::Credentials(_) | FailureKind::Blocked(_) => false,
         }
     }
 
-    /// What the cluster said, for a report.
+    /// Returns the cause without the request, for reports.
     pub(crate) fn message(&self) -> String {
-        match &self.how {
-            How::Refused(refusal) => refusal.message.clone(),
-            How::Unsent(why) | How::Lost(why) | How::Credentials(why) => why.clone(),
-            How::Blocked(error) => error.text().to_owned(),
+        self.kind.message().to_owned()
+    }
+}
+
+impl FailureKind {
+    /// Returns the cause.
+    pub(crate) fn message(&self) -> &str {
+        match self {
+            Self::Rejected(rejection) => &rejection.message,
+            Self::NotSent(why) | Self::InDoubt(why) | Self::Credentials(why) => why,
+            Self::Blocked(error) => error.text(),
         }
     }
 }
 
-impl Refusal {
-    /// A uid cannot be changed: so a custom resource answers to the uid of another object.
-    fn is_of_another_uid(&self) -> bool {
+impl Rejection {
+    /// Returns true if the request named the uid of an object that was since replaced. A uid is
+    /// immutable, so patching another object's uid into a custom resource is a validation error.
+    fn is_uid_mismatch(&self) -> bool {
         self.code == 422 && self.message.contains("metadata.uid")
     }
 
-    /// An admission policy refuses with the code of an invalid object.
-    fn is_of_admission(&self) -> bool {
+    /// Returns true if admission control rejected the request, which it may do with the status
+    /// code of an invalid object.
+    fn is_by_admission(&self) -> bool {
         self.code == 422
             && ["ValidatingAdmissionPolicy", "admission webhook"]
                 .iter()
-                .any(|word| self.message.contains(word))
+                .any(|source| self.message.contains(source))
     }
 
-    /// Reads the Status that came with a code.
-    pub(crate) fn read(code: u16, body: &[u8], retry_after: Option<u64>) -> Self {
+    /// Parses the `Status` in a response body.
+    pub(crate) fn parse(code: u16, body: &[u8], retry_after: Option<u64>) -> Self {
         let status: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-        let said = |field: &str| {
+        let field = |field: &str| {
             status.get(field).and_then(serde_json::Value::as_str).filter(|text| !text.is_empty())
         };
-        // What is no Status may be anybody's page: a proxy's, with anything in it.
-        let message = said("message").map_or_else(
-            || format!("HTTP status {code}, with nothing that an API server would say"),
-            |m| capped(m, 600),
+        // A body without a Status may come from a proxy and hold anything, so it is not quoted.
+        let message = field("message").map_or_else(
+            || format!("HTTP status {code} without a Kubernetes Status"),
+            |m| truncated(m, 600),
         );
         let details =
             status.pointer("/details/retryAfterSeconds").and_then(serde_json::Value::as_u64);
         Self {
             code,
-            reason: capped(said("reason").unwrap_or_default(), 60),
+            reason: truncated(field("reason").unwrap_or_default(), 60),
             message,
             retry_after: retry_after.or(details),
         }
@@ -122,72 +142,79 @@ impl Refusal {
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
-        let what = failure.what;
-        match failure.how {
-            How::Refused(refusal) if refusal.is_of_another_uid() => Error::Conflict(format!(
-                "{what}: another object bears this name now: {}",
-                refusal.message
-            )),
-            How::Refused(refusal) if refusal.is_of_admission() => Error::Denied(format!(
-                "{what}: the cluster's own admission refuses it: {}",
-                refusal.message
-            )),
-            How::Refused(Refusal { code, reason, message, .. }) => match code {
+        let request = failure.request;
+        match failure.kind {
+            FailureKind::Rejected(rejection) if rejection.is_uid_mismatch() => {
+                Error::Conflict(format!(
+                    "{request}: the object was replaced by another of the same name: {}",
+                    rejection.message
+                ))
+            }
+            FailureKind::Rejected(rejection) if rejection.is_by_admission() => Error::Forbidden(
+                format!("{request}: rejected by admission control: {}", rejection.message),
+            ),
+            FailureKind::Rejected(Rejection { code, reason, message, .. }) => match code {
                 401 => Error::Unavailable(format!(
-                    "{what}: the cluster refuses these credentials (401); they may have expired: {message}"
+                    "{request}: the API server rejected the credentials (401), which may have \
+                    expired: {message}"
                 )),
-                403 => Error::Denied(format!(
-                    "{what}: the cluster's own RBAC or admission refuses it: {message}"
+                403 => Error::Forbidden(format!(
+                    "{request}: rejected by the cluster's own RBAC or admission control: {message}"
                 )),
-                404 => Error::NotFound(format!("{what}: {message}")),
-                409 | 410 => Error::Conflict(format!("{what}: {message}")),
-                400 | 405 | 406 | 413 | 415 | 422 => {
-                    Error::Invalid(format!("{what}: the cluster does not take it: {message}"))
-                }
-                _ if reason.is_empty() => Error::Unavailable(format!("{what}: {message}")),
-                _ => Error::Unavailable(format!("{what}: {message} ({reason})")),
+                404 => Error::NotFound(format!("{request}: {message}")),
+                409 | 410 => Error::Conflict(format!("{request}: {message}")),
+                400 | 405 | 406 | 413 | 415 | 422 => Error::Invalid(format!(
+                    "{request}: rejected as invalid by the API server: {message}"
+                )),
+                _ if reason.is_empty() => Error::Unavailable(format!("{request}: {message}")),
+                _ => Error::Unavailable(format!("{request}: {message} ({reason})")),
             },
-            How::Unsent(why) => {
-                Error::Unavailable(format!("{what}: the cluster cannot be reached: {why}"))
+            FailureKind::NotSent(why) => {
+                Error::Unavailable(format!("{request}: cannot reach the API server: {why}"))
             }
-            How::Lost(why) => {
-                Error::Unavailable(format!("{what}: no usable answer from the cluster: {why}"))
+            FailureKind::InDoubt(why) => {
+                Error::Unavailable(format!("{request}: {NO_RESPONSE}: {why}"))
             }
-            How::Credentials(why) => {
-                Error::Unavailable(format!("{what}: no credentials for the cluster: {why}"))
-            }
-            How::Blocked(error) => error,
+            FailureKind::Credentials(why) => Error::Unavailable(format!(
+                "{request}: cannot get credentials for the cluster: {why}"
+            )),
+            FailureKind::Blocked(error) => error,
         }
     }
 }
 
-/// Sorts what kube's client failed with.
+/// The prefix of the message of a request in doubt.
+pub(crate) const NO_RESPONSE: &str = "no usable response from the API server";
+
+/// Classifies an error of kube's client. `blocked` converts an error of the egress guard.
 ///
 /// # Guarantees
-/// No text of an exec plugin, of a token endpoint or of a body passes: they can hold secrets.
-pub(crate) fn sort(
+/// No output of an exec plugin, no text of a token endpoint, and no response body is included:
+/// they can contain secrets.
+pub(crate) fn classify_error(
     error: &(dyn std::error::Error + 'static),
-    kept: impl FnOnce(&Blocked) -> Error,
-) -> How {
-    if let Some(found) = find::<Blocked>(error) {
-        return How::Blocked(kept(found));
+    blocked: impl FnOnce(&Blocked) -> Error,
+) -> FailureKind {
+    if let Some(found) = find_source::<Blocked>(error) {
+        return FailureKind::Blocked(blocked(found));
     }
-    if let Some(found) = find::<AuthError>(error) {
-        return How::Credentials(credentials(found));
+    if let Some(found) = find_source::<AuthError>(error) {
+        return FailureKind::Credentials(credentials(found));
     }
-    let chain = Chain(error).to_string();
-    let refused = find::<io::Error>(error).is_some_and(|e| {
+    let chain = ErrorChain(error).to_string();
+    let refused = find_source::<io::Error>(error).is_some_and(|e| {
         matches!(e.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::AddrNotAvailable)
     });
-    // hyper-util's own word for all that happens before the first byte of a request: names, sockets, TLS.
-    if refused || chain.contains("client error (Connect)") {
-        How::Unsent(short(&chain))
+    // A connect error precedes the first byte of the request: name resolution, socket, TLS, proxy.
+    let is_connect = find_source::<legacy::Error>(error).is_some_and(legacy::Error::is_connect);
+    if refused || is_connect {
+        FailureKind::NotSent(shortened(&chain))
     } else {
-        How::Lost(short(&chain))
+        FailureKind::InDoubt(shortened(&chain))
     }
 }
 
-/// Why there are no credentials.
+/// Describes why the credentials could not be obtained, without text that can hold secrets.
 pub(crate) fn credentials(error: &AuthError) -> String {
     match error {
         AuthError::AuthExecStart(why) => {
@@ -201,39 +228,43 @@ pub(crate) fn credentials(error: &AuthError) -> String {
             out.status
         ),
         AuthError::AuthExecParse(_) | AuthError::ExecPluginFailed | AuthError::AuthExec(_) => {
-            "the kubeconfig's exec plugin answered with no credentials".into()
+            "the kubeconfig's exec plugin returned no credentials".into()
         }
         AuthError::MissingCommand
         | AuthError::ExecMissingClusterInfo
         | AuthError::AuthExecSerialize(_) => {
-            "the kubeconfig's exec plugin is not set up as kubectl takes it".into()
+            "the kubeconfig's exec plugin is not configured as kubectl requires".into()
         }
         AuthError::ReadTokenFile(why, path) => {
-            format!("the token file {} cannot be read: {why}", path.display())
+            format!("cannot read token file {}: {why}", path.display())
         }
         AuthError::InvalidBasicAuth(_) | AuthError::InvalidBearerToken(_) => {
-            "the kubeconfig's token or password holds characters that no header can".into()
+            "the kubeconfig's token or password contains characters not allowed in an HTTP header"
+                .into()
         }
-        AuthError::OAuth(_) | AuthError::Oidc(_) => "the identity provider gave no token".into(),
+        AuthError::OAuth(_) | AuthError::Oidc(_) => {
+            "the identity provider returned no token".into()
+        }
         _ => "the kubeconfig's credentials cannot be used".into(),
     }
 }
 
-fn find<'a, T: std::error::Error + 'static>(
+/// Returns the first error of type `T` in the source chain.
+fn find_source<'a, T: std::error::Error + 'static>(
     error: &'a (dyn std::error::Error + 'static),
 ) -> Option<&'a T> {
     std::iter::successors(Some(error), |e| e.source()).find_map(|e| e.downcast_ref::<T>())
 }
 
-/// An error with all that led to it.
-struct Chain<'a>(&'a (dyn std::error::Error + 'static));
+/// Displays an error followed by its sources.
+struct ErrorChain<'a>(&'a (dyn std::error::Error + 'static));
 
-impl fmt::Display for Chain<'_> {
+impl fmt::Display for ErrorChain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut last = String::new();
         for error in std::iter::successors(Some(self.0), |e| e.source()) {
             let text = error.to_string();
-            // kube and hyper repeat what is beneath them.
+            // kube and hyper repeat the text of their source.
             if !last.contains(&text) {
                 write!(f, "{}{text}", if last.is_empty() { "" } else { ": " })?;
             }
@@ -243,62 +274,62 @@ impl fmt::Display for Chain<'_> {
     }
 }
 
-fn short(chain: &str) -> String {
+fn shortened(chain: &str) -> String {
     let text = chain
         .trim_start_matches("ServiceError: ")
         .trim_start_matches("HyperError: ")
         .trim_start_matches("client error (Connect): ");
-    capped(text, 300)
+    truncated(text, 300)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn refused(code: u16, message: &str) -> Error {
+    fn rejected(code: u16, message: &str) -> Error {
         let body =
             serde_json::json!({"kind": "Status", "message": message, "reason": "R"}).to_string();
         Failure {
-            what: "get pods a/b".into(),
-            how: How::Refused(Refusal::read(code, body.as_bytes(), None)),
+            request: "get pods a/b".into(),
+            kind: FailureKind::Rejected(Rejection::parse(code, body.as_bytes(), None)),
         }
         .into()
     }
 
     #[test]
-    fn each_refusal_says_whose_fault_it_is() {
-        assert!(
-            matches!(refused(401, "Unauthorized"), Error::Unavailable(t) if t.contains("credentials"))
-        );
-        assert!(
-            matches!(refused(403, "no"), Error::Denied(t) if t.contains("RBAC") && t.contains("get pods a/b"))
-        );
-        assert!(matches!(refused(404, "no"), Error::NotFound(_)));
-        assert!(matches!(refused(409, "no"), Error::Conflict(_)));
+    fn a_rejection_is_attributed_by_its_status_code() {
+        assert!(matches!(rejected(401, "Unauthorized"),
+                Error::Unavailable(t) if t.contains("credentials")));
         assert!(matches!(
-            refused(422, "metadata.uid: Invalid value: field is immutable"),
+            rejected(403, "no"),
+            Error::Forbidden(t) if t.contains("RBAC") && t.contains("get pods a/b")
+        ));
+        assert!(matches!(rejected(404, "no"), Error::NotFound(_)));
+        assert!(matches!(rejected(409, "no"), Error::Conflict(_)));
+        assert!(matches!(
+            rejected(422, "metadata.uid: Invalid value: field is immutable"),
             Error::Conflict(_)
         ));
-        assert!(matches!(refused(422, "spec.x: Required"), Error::Invalid(_)));
+        assert!(matches!(rejected(422, "spec.x: Required"), Error::Invalid(_)));
         assert!(matches!(
-            refused(
+            rejected(
                 422,
                 "deployments \"x\" is forbidden: ValidatingAdmissionPolicy 'salve' denied request: no"
             ),
-            Error::Denied(_)
+            Error::Forbidden(_)
         ));
-        assert!(matches!(refused(500, "no"), Error::Unavailable(_)));
-        assert!(matches!(refused(429, "no"), Error::Unavailable(_)));
+        assert!(matches!(rejected(500, "no"), Error::Unavailable(_)));
+        assert!(matches!(rejected(429, "no"), Error::Unavailable(_)));
     }
 
     #[test]
-    fn a_proxys_page_is_not_repeated() {
-        let refusal = Refusal::read(502, b"<html>password=hunter2</html>", None);
-        assert!(!refusal.message.contains("hunter2"));
+    fn the_page_of_a_proxy_is_not_quoted() {
+        let rejection = Rejection::parse(502, b"<html>password=hunter2</html>", None);
+        assert!(!rejection.message.contains("hunter2"));
     }
 
     #[test]
-    fn a_plugins_output_and_environment_are_not_repeated() {
+    fn the_output_and_environment_of_an_exec_plugin_are_not_quoted() {
         let output = std::process::Command::new("false").output().unwrap();
         let error = AuthError::AuthExecRun {
             cmd: "TOKEN=\"hunter2\" \"aws\" \"--secret\" \"hunter2\"".into(),
@@ -309,10 +340,12 @@ mod tests {
     }
 
     #[test]
-    fn a_write_is_never_sent_again_when_its_answer_got_lost() {
-        let lost = Failure { what: String::new(), how: How::Lost("timeout".into()) };
-        assert!(lost.is_worth_another_try(true) && !lost.is_worth_another_try(false));
-        let unsent = Failure { what: String::new(), how: How::Unsent("refused".into()) };
-        assert!(unsent.is_worth_another_try(false));
+    fn a_write_in_doubt_is_never_sent_again() {
+        let in_doubt =
+            Failure { request: String::new(), kind: FailureKind::InDoubt("timeout".into()) };
+        assert!(in_doubt.is_retryable(true) && !in_doubt.is_retryable(false));
+        let not_sent =
+            Failure { request: String::new(), kind: FailureKind::NotSent("refused".into()) };
+        assert!(not_sent.is_retryable(false));
     }
 }

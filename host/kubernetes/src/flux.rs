@@ -1,25 +1,23 @@
-//! What a Flux object says: who suspended it, who applies it, whether it is at work, whether it is ready.
-//! Pure readings of JSON, shared by the capabilities that concern Flux.
+//! Reads Flux objects: who suspended them, who applies them, and whether they are reconciling or
+//! ready. Pure functions on JSON, shared by the capabilities for Flux.
 
 use crate::discovery;
 use crate::object::{
-    annotation, capped, condition, holds, instant, is_terminating, label, list, name, namespace,
-    number, owned, raw_condition, text, uid,
+    annotation, condition, instant, is_condition_true, is_terminating, label, list, name,
+    namespace, number, owned, raw_condition, text, truncated, uid,
 };
 use crate::resource::Resource;
-use crate::send::{MANAGER, Session};
+use crate::send::{FIELD_MANAGER, Session};
 use crate::time::go_duration;
-use salve_core::effect::query_flux::{FluxObject, SuspendedBy};
-use salve_core::effect::shared::{FluxKind, FluxRef};
-use salve_core::effect::suspend_flux::{PreviousSuspend, RUN};
+use salve_core::capability::query_flux::{FluxObject, SuspendedBy};
+use salve_core::capability::suspend_flux::{PreviousSuspend, RUN};
+use salve_core::capability::types::{FluxKind, FluxRef};
 use salve_core::outcome::Error;
 use serde_json::{Value, json};
 
-const KUSTOMIZE: &str = "kustomize.toolkit.fluxcd.io";
-const HELM: &str = "helm.toolkit.fluxcd.io";
-
-/// What a write of ours has to know of an object. Its values and substitutions stay out of the run file: passwords stand in them.
-pub(crate) fn outline(object: &Value) -> Value {
+/// Returns the fields that a write needs to know about an object. Values and substitutions are left
+/// out, because they can contain passwords and the result is saved in the run file.
+pub(crate) fn saved_fields(object: &Value) -> Value {
     let annotations = object.pointer("/metadata/annotations").and_then(Value::as_object);
     let ours = annotations.into_iter().flatten().filter(|(key, _)| {
         key.starts_with("salve.dev/") || key.starts_with("reconcile.fluxcd.io/")
@@ -36,9 +34,11 @@ pub(crate) fn outline(object: &Value) -> Value {
     json!({
         "apiVersion": object.get("apiVersion"), "kind": object.get("kind"),
         "metadata": {
-            "name": name(object), "namespace": namespace(object), "uid": uid(object), "resourceVersion": object.pointer("/metadata/resourceVersion"),
-            "generation": number(object, "/metadata/generation"), "creationTimestamp": object.pointer("/metadata/creationTimestamp"),
-            // Grants may select by them.
+            "name": name(object), "namespace": namespace(object), "uid": uid(object),
+            "resourceVersion": object.pointer("/metadata/resourceVersion"),
+            "generation": number(object, "/metadata/generation"),
+            "creationTimestamp": object.pointer("/metadata/creationTimestamp"),
+            // Grants can select by labels.
             // mutant flux-labels-invisible: object.pointer("/metadata/labels") ~> null
             "labels": object.pointer("/metadata/labels"),
             "annotations": annotations,
@@ -47,32 +47,23 @@ pub(crate) fn outline(object: &Value) -> Value {
     })
 }
 
-/// The kind as it is served.
-pub(crate) async fn served(session: &Session, kind: FluxKind) -> Result<Resource, Error> {
-    discovery::served(session, kind.group(), kind.plural()).await
+/// Returns a kind with its served version.
+pub(crate) async fn resource(session: &Session, kind: FluxKind) -> Result<Resource, Error> {
+    discovery::require_resource(session, kind.group(), kind.plural()).await
 }
 
-/// One Flux object, or none.
+/// Reads one Flux object, or None if it does not exist.
 pub(crate) async fn find(session: &Session, target: &FluxRef) -> Result<Option<Value>, Error> {
-    let resource = served(session, target.kind).await?;
+    let resource = resource(session, target.kind).await?;
     Ok(session.find(&resource, Some(&target.namespace), &target.name).await?)
 }
 
-/// One Flux object.
+/// Reads one Flux object.
 pub(crate) async fn get(session: &Session, target: &FluxRef) -> Result<Value, Error> {
-    find(session, target).await?.ok_or_else(|| Error::NotFound(format!("there is no {target}")))
+    find(session, target).await?.ok_or_else(|| Error::NotFound(format!("{target} does not exist")))
 }
 
-/// `spec.suspend`: three states.
-pub(crate) fn suspend(object: &Value) -> PreviousSuspend {
-    match object.pointer("/spec/suspend").and_then(Value::as_bool) {
-        None => PreviousSuspend::Absent,
-        Some(false) => PreviousSuspend::False,
-        Some(true) => PreviousSuspend::True,
-    }
-}
-
-/// The managedFields entries that own `spec.suspend`, newest last.
+/// Returns the managedFields entries that own `spec.suspend`, newest last.
 fn suspend_owners(object: &Value) -> Vec<&Value> {
     let mut owners: Vec<&Value> = list(object, "/metadata/managedFields")
         .iter()
@@ -82,9 +73,9 @@ fn suspend_owners(object: &Value) -> Vec<&Value> {
     owners
 }
 
-/// Who suspended it; none where it is not suspended.
+/// Returns who suspended an object, or None if it is not suspended.
 pub(crate) fn suspended_by(object: &Value) -> Option<SuspendedBy> {
-    if suspend(object) != PreviousSuspend::True {
+    if PreviousSuspend::of(object) != PreviousSuspend::True {
         return None;
     }
     let owner = suspend_owners(object).last().copied();
@@ -95,31 +86,32 @@ pub(crate) fn suspended_by(object: &Value) -> Option<SuspendedBy> {
     })
 }
 
-/// A manager other than us that alone owns `spec.suspend`: they have set it since.
-pub(crate) fn suspended_by_another(object: &Value) -> Option<String> {
+/// Returns the field manager that took over `spec.suspend` from us, if any.
+pub(crate) fn suspended_by_other_manager(object: &Value) -> Option<String> {
     let owners = suspend_owners(object);
-    if owners.iter().any(|entry| text(entry, "/manager") == Some(MANAGER)) {
+    if owners.iter().any(|entry| text(entry, "/manager") == Some(FIELD_MANAGER)) {
         return None;
     }
     owners.last().and_then(|entry| owned(entry, "/manager"))
 }
 
-/// The Flux object that its labels name as its owner. They can lie: inventories tell.
+/// Returns the Flux object named as owner by an object's labels. Labels can be stale; only the
+/// owner's inventory is authoritative.
 pub(crate) fn labelled_owner(object: &Value) -> Option<FluxRef> {
-    [(KUSTOMIZE, FluxKind::Kustomization), (HELM, FluxKind::HelmRelease)].into_iter().find_map(
-        |(group, kind)| {
-            let name = label(object, &format!("{group}/name"))?;
-            let namespace = label(object, &format!("{group}/namespace"))?;
-            let owner = FluxRef { kind, namespace: namespace.to_owned(), name: name.to_owned() };
-            // Labels are anybody's text; a path is made of these.
-            owner.check().is_ok().then_some(owner)
-        },
-    )
+    [FluxKind::Kustomization, FluxKind::HelmRelease].into_iter().find_map(|kind| {
+        let group = kind.group();
+        let name = label(object, &format!("{group}/name"))?;
+        let namespace = label(object, &format!("{group}/namespace"))?;
+        let owner = FluxRef { kind, namespace: namespace.to_owned(), name: name.to_owned() };
+        // Labels are untrusted, and these become part of a request path.
+        owner.validate().is_ok().then_some(owner)
+    })
 }
 
-/// Who server-side applies `spec.suspend`: a parent that states it in Git, and would put it back.
+/// Returns the field manager that applies `spec.suspend` server-side: a parent that has the field
+/// in Git and would revert a change of it.
 pub(crate) fn suspend_applied_by(object: &Value) -> Option<&str> {
-    let disabled = format!("{KUSTOMIZE}/reconcile");
+    let disabled = format!("{}/reconcile", FluxKind::Kustomization.group());
     let opted_out = [label(object, &disabled), annotation(object, &disabled)]
         .into_iter()
         .flatten()
@@ -133,52 +125,56 @@ pub(crate) fn suspend_applied_by(object: &Value) -> Option<&str> {
         .and_then(|entry| text(entry, "/manager"))
 }
 
-/// A reconciliation is going on. After a failure `ProgressingWithRetry` stands there, which is idle.
-pub(crate) fn is_busy(object: &Value) -> bool {
-    holds(object, "Reconciling", Some("Progressing"))
+/// Returns true while a reconciliation is in progress. The reason `ProgressingWithRetry`, set after
+/// a failure, means idle.
+pub(crate) fn is_reconciling(object: &Value) -> bool {
+    is_condition_true(object, "Reconciling", Some("Progressing"))
 }
 
-/// How far its controller is with what was asked last.
+/// Progress of the controller on the latest generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Readiness {
-    /// It is done.
+    /// The latest generation was reconciled.
     Ready,
-    /// It is at it, or will try again.
+    /// The controller is working on it, or will retry.
     Progressing(String),
-    /// It gave up.
+    /// The controller gave up.
     Failed(String),
 }
 
-/// Readiness as the flux command judges it.
+/// Computes the readiness as the flux CLI does.
 pub(crate) fn readiness(object: &Value) -> Readiness {
     let observed = number(object, "/status/observedGeneration").unwrap_or(0);
     let generation = number(object, "/metadata/generation").unwrap_or(0);
     let message = || {
         raw_condition(object, "Ready")
             .and_then(|one| text(one, "/message"))
-            .map_or_else(String::new, |m| capped(m, 2000))
+            .map_or_else(String::new, |m| truncated(m, 2000))
     };
     let Some(ready) = raw_condition(object, "Ready") else {
-        return Readiness::Progressing("its controller has not looked at it yet".into());
+        return Readiness::Progressing("the controller has not processed the object yet".into());
     };
     let seen = number(ready, "/observedGeneration").filter(|seen| *seen != 0).unwrap_or(observed);
     if is_terminating(object) {
-        return Readiness::Failed("it is being deleted".into());
+        return Readiness::Failed("the object is being deleted".into());
     }
-    if holds(object, "Stalled", None) {
+    if is_condition_true(object, "Stalled", None) {
         return Readiness::Failed(message());
     }
     if observed == 0 || seen != generation || observed != generation {
-        return Readiness::Progressing("its controller has not seen the newest state yet".into());
+        return Readiness::Progressing(
+            "the controller has not processed the latest change yet".into(),
+        );
     }
-    if holds(object, "Reconciling", None) || text(ready, "/status") != Some("True") {
+    if is_condition_true(object, "Reconciling", None) || text(ready, "/status") != Some("True") {
         return Readiness::Progressing(message());
     }
     Readiness::Ready
 }
 
-/// The object as the contract tells it. `parent_suspended` says that its parent applies nothing at the moment.
-pub(crate) fn read(target: &FluxRef, object: &Value, parent_suspended: bool) -> FluxObject {
+/// Converts a Flux object to the type that guests get. With `parent_suspended`, its parent
+/// currently applies nothing.
+pub(crate) fn parse(target: &FluxRef, object: &Value, parent_suspended: bool) -> FluxObject {
     let parent = labelled_owner(object).filter(|parent| parent != target);
     let parent_reverts =
         parent.is_some() && !parent_suspended && suspend_applied_by(object).is_some();
@@ -188,7 +184,7 @@ pub(crate) fn read(target: &FluxRef, object: &Value, parent_suspended: bool) -> 
         generation: number(object, "/metadata/generation").unwrap_or_default(),
         suspended: suspended_by(object),
         ready: condition(object, "Ready"),
-        reconciling: is_busy(object),
+        reconciling: is_reconciling(object),
         source: source(target, object),
         interval_seconds: text(object, "/spec/interval")
             .and_then(go_duration)
@@ -203,7 +199,7 @@ pub(crate) fn read(target: &FluxRef, object: &Value, parent_suspended: bool) -> 
     }
 }
 
-/// Where the manifests come from, if from a kind that can be suspended.
+/// Returns the source of the manifests, if its kind can be suspended.
 fn source(target: &FluxRef, object: &Value) -> Option<FluxRef> {
     let reference = match target.kind {
         FluxKind::Kustomization => object.pointer("/spec/sourceRef"),
@@ -218,8 +214,8 @@ fn source(target: &FluxRef, object: &Value) -> Option<FluxRef> {
     Some(FluxRef { kind, namespace, name: owned(reference, "/name")? })
 }
 
-/// Whether an inventory names an object; none where there is no inventory.
-pub(crate) fn inventory_holds(
+/// Returns whether the owner's inventory contains an object, or None if it has no inventory.
+pub(crate) fn inventory_contains(
     owner: &Value,
     subject: &Value,
     group: &str,

@@ -1,4 +1,4 @@
-//! Flux objects as clusters return them, and what is read from them.
+//! Reading Flux objects as clusters return them.
 
 use super::*;
 use serde_json::json;
@@ -10,21 +10,26 @@ fn plex() -> FluxRef {
 fn kustomization() -> Value {
     json!({
         "metadata": {"name": "plex", "namespace": "media", "uid": "u", "generation": 7,
-            "labels": {"kustomize.toolkit.fluxcd.io/name": "cluster-apps", "kustomize.toolkit.fluxcd.io/namespace": "flux-system"}},
-        "spec": {"interval": "1h", "sourceRef": {"kind": "GitRepository", "name": "flux-system", "namespace": "flux-system"}},
+            "labels": {"kustomize.toolkit.fluxcd.io/name": "cluster-apps",
+                "kustomize.toolkit.fluxcd.io/namespace": "flux-system"}},
+        "spec": {"interval": "1h", "sourceRef": {"kind": "GitRepository", "name": "flux-system",
+            "namespace": "flux-system"}},
         "status": {"observedGeneration": 7,
-            "conditions": [{"type": "Ready", "status": "True", "reason": "ReconciliationSucceeded", "observedGeneration": 7}],
-            "inventory": {"entries": [{"id": "media_plex_volsync.backube_ReplicationSource", "v": "v1alpha1"}, {"id": "media_plex__PersistentVolumeClaim", "v": "v1"}]}},
+            "conditions": [{"type": "Ready", "status": "True", "reason": "ReconciliationSucceeded",
+                "observedGeneration": 7}],
+            "inventory": {"entries": [{"id": "media_plex_volsync.backube_ReplicationSource",
+                "v": "v1alpha1"}, {"id": "media_plex__PersistentVolumeClaim", "v": "v1"}]}},
     })
 }
 
 fn owned_by(manager: &str, operation: &str, time: &str) -> Value {
-    json!({"manager": manager, "operation": operation, "time": time, "fieldsV1": {"f:spec": {"f:suspend": {}}}})
+    json!({"manager": manager, "operation": operation, "time": time,
+        "fieldsV1": {"f:spec": {"f:suspend": {}}}})
 }
 
 #[test]
-fn a_kustomization_is_read_whole() {
-    let read = read(&plex(), &kustomization(), false);
+fn a_kustomization_is_parsed() {
+    let read = parse(&plex(), &kustomization(), false);
     assert_eq!(
         (read.generation, read.interval_seconds, read.reconciling, read.corrects_drift),
         (7, 3600, false, true)
@@ -38,7 +43,7 @@ fn a_kustomization_is_read_whole() {
 fn absent_false_and_true_are_three_states() {
     assert_eq!(
         [json!({}), json!({"spec": {"suspend": false}}), json!({"spec": {"suspend": true}})]
-            .map(|o| suspend(&o)),
+            .map(|o| PreviousSuspend::of(&o)),
         [PreviousSuspend::Absent, PreviousSuspend::False, PreviousSuspend::True]
     );
 }
@@ -47,13 +52,15 @@ fn absent_false_and_true_are_three_states() {
 fn the_manager_that_suspended_is_named() {
     let mut object = kustomization();
     object["spec"]["suspend"] = true.into();
-    object["metadata"]["managedFields"] = json!([owned_by("flux", "Update", "2026-08-11T18:00:00Z"), owned_by("old", "Update", "2025-08-11T18:00:00Z"), {"manager": "other", "fieldsV1": {"f:spec": {"f:path": {}}}}]);
+    object["metadata"]["managedFields"] = json!([owned_by("flux", "Update", "2026-08-11T18:00:00Z"),
+        owned_by("old", "Update", "2025-08-11T18:00:00Z"),
+        {"manager": "other", "fieldsV1": {"f:spec": {"f:path": {}}}}]);
     let by = suspended_by(&object).unwrap();
     assert_eq!((by.manager.as_deref(), by.run), (Some("flux"), None));
-    assert_eq!(suspended_by_another(&object).as_deref(), Some("flux"));
+    assert_eq!(suspended_by_other_manager(&object).as_deref(), Some("flux"));
     object["metadata"]["managedFields"] =
         json!([owned_by("salve", "Update", "2026-08-11T18:00:00Z")]);
-    assert_eq!(suspended_by_another(&object), None);
+    assert_eq!(suspended_by_other_manager(&object), None);
 }
 
 #[test]
@@ -61,30 +68,29 @@ fn a_parent_that_states_suspend_in_git_reverts_ours() {
     let mut object = kustomization();
     object["metadata"]["managedFields"] =
         json!([owned_by("kustomize-controller", "Apply", "2026-08-11T18:00:00Z")]);
-    assert!(read(&plex(), &object, false).parent_reverts);
-    assert!(!read(&plex(), &object, true).parent_reverts, "a suspended parent applies nothing");
+    assert!(parse(&plex(), &object, false).parent_reverts);
+    assert!(!parse(&plex(), &object, true).parent_reverts, "a suspended parent applies nothing");
     object["metadata"]["annotations"] =
         json!({"kustomize.toolkit.fluxcd.io/reconcile": "Disabled"});
-    assert!(!read(&plex(), &object, false).parent_reverts, "it is told to leave it alone");
+    assert!(!parse(&plex(), &object, false).parent_reverts, "reconciliation is disabled");
     object["metadata"]["annotations"] = Value::Null;
     object["metadata"]["managedFields"] =
         json!([owned_by("flux", "Update", "2026-08-11T18:00:00Z")]);
-    assert!(!read(&plex(), &object, false).parent_reverts, "an update is nobody's Git");
+    assert!(!parse(&plex(), &object, false).parent_reverts, "an update does not come from Git");
 }
 
 #[test]
-fn only_progress_without_a_failure_is_work() {
+fn retrying_after_a_failure_does_not_count_as_reconciling() {
     let reconciling = |reason: &str| {
-        is_busy(
-            &json!({"status": {"conditions": [{"type": "Reconciling", "status": "True", "reason": reason}]}}),
-        )
+        is_reconciling(&json!({"status": {"conditions": [{"type": "Reconciling", "status": "True",
+                "reason": reason}]}}))
     };
     assert!(reconciling("Progressing"));
     assert!(!reconciling("ProgressingWithRetry"));
 }
 
 #[test]
-fn readiness_is_judged_as_flux_does() {
+fn readiness_is_computed_as_in_the_flux_cli() {
     assert_eq!(readiness(&kustomization()), Readiness::Ready);
     let mut newer = kustomization();
     newer["metadata"]["generation"] = 8.into();
@@ -105,39 +111,41 @@ fn readiness_is_judged_as_flux_does() {
 }
 
 #[test]
-fn an_inventory_names_its_objects_by_id() {
+fn inventory_entries_are_matched_by_id() {
     let subject = json!({"metadata": {"name": "plex", "namespace": "media"}});
     assert_eq!(
-        inventory_holds(&kustomization(), &subject, "volsync.backube", "ReplicationSource"),
+        inventory_contains(&kustomization(), &subject, "volsync.backube", "ReplicationSource"),
         Some(true)
     );
     assert_eq!(
-        inventory_holds(&kustomization(), &subject, "", "PersistentVolumeClaim"),
+        inventory_contains(&kustomization(), &subject, "", "PersistentVolumeClaim"),
         Some(true)
     );
-    assert_eq!(inventory_holds(&kustomization(), &subject, "apps", "Deployment"), Some(false));
-    assert_eq!(inventory_holds(&json!({}), &subject, "apps", "Deployment"), None);
+    assert_eq!(inventory_contains(&kustomization(), &subject, "apps", "Deployment"), Some(false));
+    assert_eq!(inventory_contains(&json!({}), &subject, "apps", "Deployment"), None);
 }
 
 #[test]
-fn labels_that_are_no_names_lead_nowhere() {
-    let object = json!({"metadata": {"labels": {"kustomize.toolkit.fluxcd.io/name": "a", "kustomize.toolkit.fluxcd.io/namespace": "../x"}}});
+fn labels_with_invalid_names_are_ignored() {
+    let object = json!({"metadata": {"labels": {"kustomize.toolkit.fluxcd.io/name": "a",
+        "kustomize.toolkit.fluxcd.io/namespace": "../x"}}});
     assert_eq!(labelled_owner(&object), None);
 }
 
 #[test]
-fn a_release_without_drift_detection_does_not_mend() {
+fn a_release_without_drift_detection_does_not_correct_drift() {
     let target = FluxRef {
         kind: FluxKind::HelmRelease,
         namespace: "volsync-system".into(),
         name: "volsync".into(),
     };
-    let release = json!({"spec": {"chartRef": {"kind": "OCIRepository", "name": "volsync"}, "interval": "1h"}});
-    let seen = read(&target, &release, false);
+    let release = json!({"spec": {"chartRef": {"kind": "OCIRepository", "name": "volsync"},
+        "interval": "1h"}});
+    let seen = parse(&target, &release, false);
     assert!(!seen.corrects_drift);
     assert_eq!(seen.source.unwrap().to_string(), "OCIRepository volsync-system/volsync");
     assert!(
-        read(&target, &json!({"spec": {"driftDetection": {"mode": "enabled"}}}), false)
+        parse(&target, &json!({"spec": {"driftDetection": {"mode": "enabled"}}}), false)
             .corrects_drift
     );
 }

@@ -1,20 +1,17 @@
-//! A kind as the API server serves it, and the paths of its objects.
+//! Served kinds and the paths of their objects.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// A served kind.
+/// A kind in the version in which it is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Resource {
     /// Empty for the core group.
     pub group: Cow<'static, str>,
-    /// The version to ask for.
     pub version: Cow<'static, str>,
-    /// The plural, as it stands in paths.
     pub plural: Cow<'static, str>,
-    /// The kind, as it stands in objects; empty where nobody needs it.
+    /// Empty if not needed.
     pub kind: Cow<'static, str>,
-    /// Its objects live in namespaces.
     pub namespaced: bool,
 }
 
@@ -34,13 +31,14 @@ const fn built_in(
     }
 }
 
-/// `v1` since long, in every Kubernetes: nothing to discover.
+// Served as `v1` by every supported Kubernetes version, so these need no discovery.
 pub(crate) static NAMESPACES: Resource = built_in("", "namespaces", "Namespace", false);
 pub(crate) static PODS: Resource = built_in("", "pods", "Pod", true);
 pub(crate) static EVENTS: Resource = built_in("", "events", "Event", true);
-pub(crate) static CLAIMS: Resource =
+pub(crate) static PVCS: Resource =
     built_in("", "persistentvolumeclaims", "PersistentVolumeClaim", true);
-pub(crate) static VOLUMES: Resource = built_in("", "persistentvolumes", "PersistentVolume", false);
+pub(crate) static PERSISTENT_VOLUMES: Resource =
+    built_in("", "persistentvolumes", "PersistentVolume", false);
 pub(crate) static DEPLOYMENTS: Resource = built_in("apps", "deployments", "Deployment", true);
 pub(crate) static LEASES: Resource = built_in("coordination.k8s.io", "leases", "Lease", true);
 pub(crate) static STORAGE_CLASSES: Resource =
@@ -75,23 +73,23 @@ impl Resource {
         }
     }
 
-    /// The path of all of them, or of all in a namespace.
+    /// Returns the path of the collection, in one namespace or in the whole cluster.
     ///
     /// # Assumptions
-    /// Names were checked when the effect came to be: nothing is encoded here.
-    pub(crate) fn all(&self, namespace: Option<&str>) -> String {
+    /// Names were validated with the effect; nothing is encoded here.
+    pub(crate) fn collection_path(&self, namespace: Option<&str>) -> String {
         match namespace {
             Some(ns) => format!("{}/namespaces/{ns}/{}", self.base(), self.plural),
             None => format!("{}/{}", self.base(), self.plural),
         }
     }
 
-    /// The path of one.
-    pub(crate) fn one(&self, namespace: Option<&str>, name: &str) -> String {
-        format!("{}/{name}", self.all(namespace))
+    /// Returns the path of one object.
+    pub(crate) fn object_path(&self, namespace: Option<&str>, name: &str) -> String {
+        format!("{}/{name}", self.collection_path(namespace))
     }
 
-    /// `group/version`, or the version alone for the core group.
+    /// Returns `group/version`, or the version alone for the core group.
     pub(crate) fn api_version(&self) -> String {
         if self.group.is_empty() {
             self.version.to_string()
@@ -111,8 +109,8 @@ impl fmt::Display for Resource {
     }
 }
 
-/// A query, encoded.
-pub(crate) fn query<'a>(pairs: impl IntoIterator<Item = (&'a str, Cow<'a, str>)>) -> String {
+/// Percent-encodes a query string, including the leading `?`. Empty without pairs.
+pub(crate) fn encode_query<'a>(pairs: impl IntoIterator<Item = (&'a str, Cow<'a, str>)>) -> String {
     use fmt::Write;
     let mut out = String::new();
     for (key, value) in pairs {
@@ -123,7 +121,7 @@ pub(crate) fn query<'a>(pairs: impl IntoIterator<Item = (&'a str, Cow<'a, str>)>
             if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
                 out.push(byte as char);
             } else {
-                write!(out, "%{byte:02X}").expect("a String takes every write");
+                write!(out, "%{byte:02X}").expect("writing to a String cannot fail");
             }
         }
     }
@@ -135,21 +133,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_those_of_the_api_server() {
-        assert_eq!(PODS.one(Some("media"), "plex-0"), "/api/v1/namespaces/media/pods/plex-0");
+    fn paths_match_the_kubernetes_api() {
         assert_eq!(
-            DEPLOYMENTS.all(Some("rook-ceph")),
+            PODS.object_path(Some("media"), "plex-0"),
+            "/api/v1/namespaces/media/pods/plex-0"
+        );
+        assert_eq!(
+            DEPLOYMENTS.collection_path(Some("rook-ceph")),
             "/apis/apps/v1/namespaces/rook-ceph/deployments"
         );
-        assert_eq!(NAMESPACES.one(None, "kube-system"), "/api/v1/namespaces/kube-system");
+        assert_eq!(NAMESPACES.object_path(None, "kube-system"), "/api/v1/namespaces/kube-system");
     }
 
     #[test]
-    fn a_value_cannot_leave_its_parameter() {
+    fn a_value_cannot_escape_its_parameter() {
         assert_eq!(
-            query([("labelSelector", "a=b&watch=1#".into()), ("limit", "5".into())]),
+            encode_query([("labelSelector", "a=b&watch=1#".into()), ("limit", "5".into())]),
             "?labelSelector=a%3Db%26watch%3D1%23&limit=5"
         );
-        assert_eq!(query([]), "");
+        assert_eq!(encode_query([]), "");
     }
 }

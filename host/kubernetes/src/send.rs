@@ -1,66 +1,105 @@
-//! The one way out: every request of every capability goes through [`Session::send`].
+//! Sends requests: every request of every capability goes through [`Session::send`].
 //!
-//! kube's own retries are off. Ours are few and bounded: reads, and what provably was not applied. A write whose answer got lost is
-//! never sent again from here; whoever sent it settles by reading what became of it.
+//! kube's own retries are disabled. Ours are few and bounded: reads, and requests that provably
+//! were not applied. A write whose response was lost is never sent again here; its caller resolves
+//! the outcome by reading.
 
 use crate::cluster::Cluster;
 use crate::egress::Blocked;
-use crate::failure::{Failure, How, Refusal, sort};
+use crate::failure::{Failure, FailureKind, Rejection, classify_error};
 use crate::object;
-use crate::resource::{Resource, SERVICE_ACCOUNTS, query};
+use crate::resource::{Resource, SERVICE_ACCOUNTS, encode_query};
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
-use http::{Method, Request, header};
+use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use kube::client::Body;
+use salve_core::Millis;
 use salve_core::footprint::Footprint;
 use salve_core::outcome::Error;
 use salve_run::{Clock, Stop};
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Who writes, as managedFields name it. Never one that begins with `kubectl`: Flux would undo what such a manager wrote.
-pub(crate) const MANAGER: &str = "salve";
+/// The field manager in managedFields. Must not begin with `kubectl`, because Flux would undo the
+/// writes of such a manager.
+pub(crate) const FIELD_MANAGER: &str = "salve";
 
-/// How long one request may take.
-const TIMEOUT: Duration = Duration::from_secs(60);
-/// How often a request is sent at most.
-const TRIES: u32 = 4;
-/// How large an answer may be.
-pub(crate) const LARGEST: usize = 64 << 20;
-/// How many objects a page of a list holds.
-const PAGE: usize = 500;
-/// How often a list that changed under our hands is begun again.
-const RESTARTS: u32 = 3;
+/// Maximum time for one attempt of a request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// Maximum number of attempts per request.
+const MAX_ATTEMPTS: u32 = 4;
+/// Maximum size of a response body.
+pub(crate) const MAX_RESPONSE_BYTES: usize = 64 << 20;
+/// Number of objects per page of a list.
+const LIST_PAGE_SIZE: usize = 500;
+/// How often a list is restarted after its continue token expired.
+const MAX_LIST_RESTARTS: u32 = 3;
+/// Maximum number of concurrent requests of one effect.
+pub(crate) const MAX_CONCURRENT_REQUESTS: usize = 16;
 
-/// A cluster on behalf of one effect.
+/// Sends the requests of one effect.
 #[derive(Clone)]
 pub(crate) struct Session {
     cluster: Cluster,
     footprint: Arc<Footprint>,
-    tries: u32,
+    max_attempts: u32,
     stop: Stop,
+    /// The run that the requests are for.
+    run: Arc<str>,
+    deadline: Millis,
 }
 
 /// One request.
-struct TypedCall {
+struct ApiCall {
     method: Method,
     uri: String,
     body: Option<Value>,
-    /// For people.
-    what: String,
-    /// It changes nothing.
-    safe: bool,
+    /// For messages, e.g. `get pods media/plex-0`.
+    description: String,
+    /// Whether the request may be sent again after its response was lost.
+    repeatable: bool,
 }
 
-/// What a list is narrowed to.
+/// A complete response.
+struct ApiResponse {
+    status: StatusCode,
+    /// From the header, in seconds.
+    retry_after: Option<u64>,
+    body: Bytes,
+}
+
+impl ApiResponse {
+    /// Decodes the body of a successful response, or classifies the failure.
+    fn decode<T>(self, decode: fn(Bytes) -> Option<T>) -> Result<T, FailureKind> {
+        if self.status.is_success() {
+            return decode(self.body).ok_or_else(|| {
+                FailureKind::InDoubt(
+                    "response is not valid Kubernetes API JSON; is a proxy in between?".into(),
+                )
+            });
+        }
+        let rejection = Rejection::parse(self.status.as_u16(), &self.body, self.retry_after);
+        // These codes may come from a proxy, or after the write reached etcd.
+        // mutant gateway-timeout-is-refusal: 500 && ! ~> 500 && rejection.code != 504 && !
+        let in_doubt = rejection.code == 408
+            || rejection.code >= 500 && !(rejection.code == 503 && rejection.retry_after.is_some());
+        Err(if in_doubt {
+            FailureKind::InDoubt(format!("status {}: {}", rejection.code, rejection.message))
+        } else {
+            FailureKind::Rejected(rejection)
+        })
+    }
+}
+
+/// Selectors of a list request.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Narrow<'a> {
-    /// As kubectl's `-l`.
+pub(crate) struct ListFilter<'a> {
+    /// Label selector, as in `kubectl get -l`.
     pub labels: Option<&'a str>,
-    /// As kubectl's `--field-selector`.
+    /// Field selector, as in `kubectl get --field-selector`.
     pub fields: Option<&'a str>,
 }
 
@@ -75,28 +114,43 @@ impl Session {
         Self {
             cluster: cluster.clone(),
             footprint: Arc::new(footprint.clone()),
-            tries: TRIES,
+            max_attempts: MAX_ATTEMPTS,
             stop: Stop::default(),
+            run: Arc::default(),
+            deadline: 0,
         }
     }
 
-    /// The same, giving up at the first failure: while a person waits to hear whether the cluster is there at all.
-    pub(crate) fn without_retries(self) -> Self {
-        Self { tries: 1, ..self }
+    /// Sets the run that the requests are for, and its deadline.
+    pub(crate) fn for_run(self, run: &str, deadline: Millis) -> Self {
+        Self { run: run.into(), deadline, ..self }
     }
 
-    /// The same, whose waits end when somebody asks to stop.
+    pub(crate) fn run(&self) -> &str {
+        &self.run
+    }
+
+    pub(crate) fn deadline(&self) -> Millis {
+        self.deadline
+    }
+
+    /// Disables retries, so that a user who connects gets an error at once.
+    pub(crate) fn without_retries(self) -> Self {
+        Self { max_attempts: 1, ..self }
+    }
+
+    /// Sets the signal that ends waits early.
     pub(crate) fn with_stop(self, stop: &Stop) -> Self {
         Self { stop: stop.clone(), ..self }
     }
 
-    /// Somebody asked to stop: what waits for the cluster ends, what writes comes to its end.
-    pub(crate) fn stopped(&self) -> bool {
+    /// Returns true once the user asked to stop. Waits then end; writes in progress are completed.
+    pub(crate) fn stop_requested(&self) -> bool {
         self.stop.requested()
     }
 
-    /// Waits, unless somebody asks to stop.
-    pub(crate) async fn pause(&self, duration: Duration) {
+    /// Sleeps for `duration`, or until the user asks to stop.
+    pub(crate) async fn sleep(&self, duration: Duration) {
         tokio::select! {
             () = self.clock().sleep(duration) => {}
             () = self.stop.wait() => {}
@@ -115,44 +169,45 @@ impl Session {
         self.cluster.clock()
     }
 
-    /// A document that is no object: the version, discovery.
-    pub(crate) async fn read(&self, path: &str) -> Result<Value, Failure> {
+    /// Reads a document that is not an object, such as the version or a discovery document.
+    pub(crate) async fn get_path(&self, path: &str) -> Result<Value, Failure> {
         self.send(
-            TypedCall {
+            ApiCall {
                 method: Method::GET,
                 uri: path.to_owned(),
                 body: None,
-                what: format!("get {path}"),
-                safe: true,
+                description: format!("get {path}"),
+                repeatable: true,
             },
             document,
         )
         .await
     }
 
-    /// One object, fresh from the API server.
+    /// Reads one object.
     pub(crate) async fn get(
         &self,
         resource: &Resource,
         namespace: Option<&str>,
         name: &str,
     ) -> Result<Value, Failure> {
-        let what = format!("get {resource} {}", place(namespace, name));
+        let description = format!("get {resource} {}", object_path(namespace, name));
         self.send(
-            TypedCall {
+            ApiCall {
                 method: Method::GET,
-                uri: resource.one(namespace, name),
+                uri: resource.object_path(namespace, name),
                 body: None,
-                what,
-                safe: true,
+                description,
+                repeatable: true,
             },
             document,
         )
         .await
     }
 
-    /// One object, or none where there is none of that name. That is believed when it is said twice: what is taken for gone is neither given
-    /// back nor looked at again, and one wrong answer on the way, of a proxy or of an API server that starts, would be enough.
+    /// Reads one object, or None if it does not exist. A 404 must be confirmed by a second one: an
+    /// object that is considered gone is neither released nor read again, and a proxy or a starting
+    /// API server can return a single wrong 404.
     pub(crate) async fn find(
         &self,
         resource: &Resource,
@@ -170,17 +225,17 @@ impl Session {
         Ok(None)
     }
 
-    /// All of a kind, of a namespace or of the whole cluster.
+    /// Lists all objects of a kind, in one namespace or in the whole cluster.
     pub(crate) async fn list(
         &self,
         resource: &Resource,
         namespace: Option<&str>,
-        narrow: Narrow<'_>,
+        filter: ListFilter<'_>,
     ) -> Result<Vec<Value>, Failure> {
         let mut restarts = 0;
         let (mut all, mut next) = (Vec::new(), None);
         loop {
-            match self.page(resource, namespace, narrow, PAGE, next.as_deref()).await {
+            match self.page(resource, namespace, filter, LIST_PAGE_SIZE, next.as_deref()).await {
                 Ok(page) => {
                     all.extend(page.items);
                     next = page.next;
@@ -188,8 +243,8 @@ impl Session {
                         return Ok(all);
                     }
                 }
-                // The rest of this list is not to be had any more; half of an old one would be no answer.
-                Err(failure) if failure.code() == Some(410) && restarts < RESTARTS => {
+                // The continue token expired. A partial list must not be returned.
+                Err(failure) if failure.code() == Some(410) && restarts < MAX_LIST_RESTARTS => {
                     restarts += 1;
                     (all, next) = (Vec::new(), None);
                 }
@@ -198,30 +253,33 @@ impl Session {
         }
     }
 
-    /// One page of a kind.
+    /// Lists one page of a kind.
     pub(crate) async fn page(
         &self,
         resource: &Resource,
         namespace: Option<&str>,
-        narrow: Narrow<'_>,
+        filter: ListFilter<'_>,
         limit: usize,
         next: Option<&str>,
     ) -> Result<Page, Failure> {
-        // Without resourceVersion: the answer is as new as etcd, not as a cache.
+        // Without resourceVersion, the response is read from etcd and not from a cache.
         let pairs = [
-            ("labelSelector", narrow.labels),
-            ("fieldSelector", narrow.fields),
+            ("labelSelector", filter.labels),
+            ("fieldSelector", filter.fields),
             ("continue", next),
         ];
         let pairs = pairs.into_iter().filter_map(|(key, value)| Some((key, Cow::Borrowed(value?))));
         let uri = format!(
             "{}{}",
-            resource.all(namespace),
-            query(std::iter::once(("limit", Cow::Owned(limit.to_string()))).chain(pairs))
+            resource.collection_path(namespace),
+            encode_query(std::iter::once(("limit", Cow::Owned(limit.to_string()))).chain(pairs))
         );
-        let what = format!("list {resource} {}", place(namespace, "*"));
+        let description = format!("list {resource} {}", object_path(namespace, "*"));
         let mut list = self
-            .send(TypedCall { method: Method::GET, uri, body: None, what, safe: true }, collection)
+            .send(
+                ApiCall { method: Method::GET, uri, body: None, description, repeatable: true },
+                collection,
+            )
             .await?;
         let next = object::owned(&list, "/metadata/continue");
         let items = match list.get_mut("items").map(Value::take) {
@@ -231,20 +289,27 @@ impl Session {
         Ok(Page { items, next })
     }
 
-    /// A container's log.
+    /// Reads a container's log.
     pub(crate) async fn log(
         &self,
         namespace: &str,
         pod: &str,
         pairs: Vec<(&str, Cow<'_, str>)>,
     ) -> Result<Bytes, Failure> {
-        let uri =
-            format!("{}/log{}", crate::resource::PODS.one(Some(namespace), pod), query(pairs));
-        let what = format!("get pods/log {namespace}/{pod}");
-        self.send(TypedCall { method: Method::GET, uri, body: None, what, safe: true }, Some).await
+        let uri = format!(
+            "{}/log{}",
+            crate::resource::PODS.object_path(Some(namespace), pod),
+            encode_query(pairs)
+        );
+        let description = format!("get pods/log {namespace}/{pod}");
+        self.send(
+            ApiCall { method: Method::GET, uri, body: None, description, repeatable: true },
+            Some,
+        )
+        .await
     }
 
-    /// Asks the API server something that it keeps nothing of.
+    /// Creates a review object, which the API server answers without storing it.
     pub(crate) async fn review(
         &self,
         resource: &Resource,
@@ -255,37 +320,38 @@ impl Session {
             body["spec"] = spec;
         }
         self.send(
-            TypedCall {
+            ApiCall {
                 method: Method::POST,
-                uri: resource.all(None),
+                uri: resource.collection_path(None),
                 body: Some(body),
-                what: format!("create {resource}"),
-                safe: true,
+                description: format!("create {resource}"),
+                repeatable: true,
             },
             document,
         )
         .await
     }
 
-    /// A token of a ServiceAccount.
+    /// Requests a token for a ServiceAccount.
     pub(crate) async fn request_token(
         &self,
         namespace: &str,
         name: &str,
         seconds: u32,
     ) -> Result<Value, Failure> {
-        let uri = format!("{}/token", SERVICE_ACCOUNTS.one(Some(namespace), name));
-        let body = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": seconds}});
-        let what = format!("create serviceaccounts/token {namespace}/{name}");
-        // Sent twice it is two tokens, each as good as the other and as soon over.
+        let uri = format!("{}/token", SERVICE_ACCOUNTS.object_path(Some(namespace), name));
+        let body = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+            "spec": {"expirationSeconds": seconds}});
+        let description = format!("create serviceaccounts/token {namespace}/{name}");
+        // A second attempt only creates a second token.
         self.send(
-            TypedCall { method: Method::POST, uri, body: Some(body), what, safe: true },
+            ApiCall { method: Method::POST, uri, body: Some(body), description, repeatable: true },
             document,
         )
         .await
     }
 
-    /// Makes a new object, and answers it as it is then.
+    /// Creates an object and returns it as stored.
     pub(crate) async fn create(
         &self,
         resource: &Resource,
@@ -294,18 +360,24 @@ impl Session {
     ) -> Result<Value, Failure> {
         let uri = format!(
             "{}{}",
-            resource.all(Some(namespace)),
-            query([("fieldManager", MANAGER.into())])
+            resource.collection_path(Some(namespace)),
+            encode_query([("fieldManager", FIELD_MANAGER.into())])
         );
-        let what = format!("create {resource} in {namespace}");
+        let description = format!("create {resource} in {namespace}");
         self.send(
-            TypedCall { method: Method::POST, uri, body: Some(object), what, safe: false },
+            ApiCall {
+                method: Method::POST,
+                uri,
+                body: Some(object),
+                description,
+                repeatable: false,
+            },
             document,
         )
         .await
     }
 
-    /// Merges a patch into an object, and answers the object as it is then.
+    /// Applies a JSON merge patch and returns the resulting object.
     pub(crate) async fn patch(
         &self,
         resource: &Resource,
@@ -315,18 +387,24 @@ impl Session {
     ) -> Result<Value, Failure> {
         let uri = format!(
             "{}{}",
-            resource.one(Some(namespace), name),
-            query([("fieldManager", MANAGER.into())])
+            resource.object_path(Some(namespace), name),
+            encode_query([("fieldManager", FIELD_MANAGER.into())])
         );
-        let what = format!("patch {resource} {namespace}/{name}");
+        let description = format!("patch {resource} {namespace}/{name}");
         self.send(
-            TypedCall { method: Method::PATCH, uri, body: Some(patch), what, safe: false },
+            ApiCall {
+                method: Method::PATCH,
+                uri,
+                body: Some(patch),
+                description,
+                repeatable: false,
+            },
             document,
         )
         .await
     }
 
-    /// Deletes the object of this uid, and of this resourceVersion where one is given.
+    /// Deletes an object with its uid, and its resourceVersion if given, as preconditions.
     pub(crate) async fn delete(
         &self,
         resource: &Resource,
@@ -340,93 +418,110 @@ impl Session {
         if let Some(version) = version {
             preconditions["resourceVersion"] = version.into();
         }
-        let body = json!({"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": preconditions, "propagationPolicy": "Background"});
-        let what = format!("delete {resource} {namespace}/{name}");
+        let body = json!({"kind": "DeleteOptions", "apiVersion": "v1",
+            "preconditions": preconditions, "propagationPolicy": "Background"});
+        let description = format!("delete {resource} {namespace}/{name}");
         self.send(
-            TypedCall {
+            ApiCall {
                 method: Method::DELETE,
-                uri: resource.one(Some(namespace), name),
+                uri: resource.object_path(Some(namespace), name),
                 body: Some(body),
-                what,
-                safe: false,
+                description,
+                repeatable: false,
             },
             document,
         )
         .await
     }
 
-    async fn send<T>(&self, ask: TypedCall, decode: fn(Bytes) -> Option<T>) -> Result<T, Failure> {
-        let mut tries = 1;
+    async fn send<T>(&self, call: ApiCall, decode: fn(Bytes) -> Option<T>) -> Result<T, Failure> {
+        let mut attempt = 1;
         loop {
-            let how = match self.once(&ask, decode).await {
-                Ok(answer) => return Ok(answer),
-                Err(how) => how,
+            let started = Instant::now();
+            let exchanged = self.exchange(&call).await;
+            self.log_attempt(&call, attempt, started.elapsed(), &exchanged);
+            let kind = match exchanged.and_then(|response| response.decode(decode)) {
+                Ok(response) => return Ok(response),
+                Err(kind) => kind,
             };
-            let pause = pause(&how, tries);
-            let failure = Failure { what: ask.what.clone(), how };
-            if tries >= self.tries || !failure.is_worth_another_try(ask.safe) {
+            let delay = retry_delay(&kind, attempt);
+            let failure = Failure { request: call.description.clone(), kind };
+            if attempt >= self.max_attempts || !failure.is_retryable(call.repeatable) {
                 return Err(failure);
             }
-            tracing::debug!(
-                effect = self.footprint.effect(),
-                what = failure.what,
-                tries,
-                "sent again"
-            );
-            self.clock().sleep(pause).await;
-            tries += 1;
+            self.clock().sleep(delay).await;
+            attempt += 1;
         }
     }
 
-    async fn once<T>(&self, ask: &TypedCall, decode: fn(Bytes) -> Option<T>) -> Result<T, How> {
+    /// Sends a request once and receives the complete response.
+    async fn exchange(&self, call: &ApiCall) -> Result<ApiResponse, FailureKind> {
         let exchange = async {
-            let response = self
-                .cluster
-                .client()
-                .send(self.request(ask))
-                .await
-                .map_err(|error| sort(&error, |kept| self.kept(kept)))?;
+            let response =
+                self.cluster.client().send(self.request(call)).await.map_err(|error| {
+                    classify_error(&error, |blocked| self.blocked_error(blocked))
+                })?;
             let (head, body) = response.into_parts();
-            let bytes = Limited::new(body, LARGEST).collect().await.map_err(unread)?.to_bytes();
-            Ok((head, bytes))
+            let body = Limited::new(body, MAX_RESPONSE_BYTES)
+                .collect()
+                .await
+                .map_err(body_error)?
+                .to_bytes();
+            let retry_after = head
+                .headers
+                .get(header::RETRY_AFTER)
+                .and_then(|value| value.to_str().ok()?.trim().parse().ok());
+            Ok(ApiResponse { status: head.status, retry_after, body })
         };
-        let (head, bytes) = tokio::time::timeout(TIMEOUT, exchange)
-            .await
-            .map_err(|_| How::Lost(format!("nothing came within {} s", TIMEOUT.as_secs())))??;
-        if head.status.is_success() {
-            return decode(bytes).ok_or_else(|| {
-                How::Lost(
-                    "what came is not what an API server answers; does a proxy stand in between?"
-                        .into(),
-                )
-            });
-        }
-        let retry_after = head
-            .headers
-            .get(header::RETRY_AFTER)
-            .and_then(|value| value.to_str().ok()?.trim().parse().ok());
-        let refusal = Refusal::read(head.status.as_u16(), &bytes, retry_after);
-        // These may come from something in between, or after the write reached etcd.
-        // mutant gateway-timeout-is-refusal: 500 && ! ~> 500 && refusal.code != 504 && !
-        let doubtful = refusal.code == 408
-            || refusal.code >= 500 && !(refusal.code == 503 && refusal.retry_after.is_some());
-        Err(if doubtful {
-            How::Lost(format!("it answered {}: {}", refusal.code, refusal.message))
-        } else {
-            How::Refused(refusal)
-        })
+        tokio::time::timeout(REQUEST_TIMEOUT, exchange).await.map_err(|_| {
+            FailureKind::InDoubt(format!("no response within {} s", REQUEST_TIMEOUT.as_secs()))
+        })?
     }
 
-    fn request(&self, ask: &TypedCall) -> Request<Body> {
+    /// Logs one attempt of a request, for `-vv`. Bodies, headers, and query strings can contain
+    /// secrets and are not logged.
+    fn log_attempt(
+        &self,
+        call: &ApiCall,
+        attempt: u32,
+        duration: Duration,
+        exchanged: &Result<ApiResponse, FailureKind>,
+    ) {
+        let path = call.uri.split('?').next().unwrap_or_default();
+        let duration_ms = duration.as_millis() as u64;
+        match exchanged {
+            Ok(response) => tracing::debug!(
+                effect = self.footprint.effect(),
+                method = %call.method,
+                path,
+                status = response.status.as_u16(),
+                duration_ms,
+                attempt,
+                "request"
+            ),
+            Err(kind) => tracing::debug!(
+                effect = self.footprint.effect(),
+                method = %call.method,
+                path,
+                failure = kind.message(),
+                duration_ms,
+                attempt,
+                "request failed"
+            ),
+        }
+    }
+
+    fn request(&self, call: &ApiCall) -> Request<Body> {
         let mut request = Request::new(
-            ask.body
+            call.body
                 .as_ref()
                 .map_or_else(Body::empty, |body| Body::from(body.to_string().into_bytes())),
         );
-        *request.method_mut() = ask.method.clone();
-        *request.uri_mut() = ask.uri.parse().expect("checked names and encoded values make a URI");
-        if ask.body.is_some() {
-            let media = if ask.method == Method::PATCH {
+        *request.method_mut() = call.method.clone();
+        *request.uri_mut() =
+            call.uri.parse().expect("validated names and encoded values form a valid URI");
+        if call.body.is_some() {
+            let media = if call.method == Method::PATCH {
                 "application/merge-patch+json"
             } else {
                 "application/json"
@@ -442,46 +537,57 @@ impl Session {
         request
     }
 
-    /// What a request that the fence kept comes to.
-    fn kept(&self, kept: &Blocked) -> Error {
-        match kept {
-            Blocked::Outside(breach) if breach.ungranted => {
-                let capability = self.footprint.effect().split('.').next().unwrap_or_default();
+    /// Converts an error of the egress guard.
+    fn blocked_error(&self, blocked: &Blocked) -> Error {
+        match blocked {
+            Blocked::OutsideFootprint(breach) if breach.ungranted => {
+                let capability = self.footprint.capability();
                 Error::Denied(format!(
-                    "{breach}: {capability} is not granted in that namespace; would allow it: the namespace under `namespaces` of the grant of {capability}"
+                    "{breach}: {capability} is not granted in that namespace; to allow it, add the \
+                    namespace to `namespaces` in the grant of {capability}"
                 ))
             }
-            Blocked::Outside(_) | Blocked::Unclaimed(_) | Blocked::Never(_) => {
-                tracing::error!(effect = self.footprint.effect(), %kept, "a request of our own left its footprint and was kept back");
+            Blocked::OutsideFootprint(_) | Blocked::NoFootprint(_) | Blocked::Forbidden(_) => {
+                tracing::error!(
+                    effect = self.footprint.effect(),
+                    %blocked,
+                    "blocked a request outside the declared footprint"
+                );
                 Error::Invalid(format!(
-                    "a fault of Salve itself, please report it: {kept}; nothing was sent"
+                    "internal error (please report): blocked a request outside the declared \
+                    footprint: {blocked}. Nothing was sent"
                 ))
             }
         }
     }
 }
 
-/// Awaits futures, at most so many at once, and answers in their order.
-pub(crate) async fn concurrently<F: Future>(futures: Vec<F>, at_once: usize) -> Vec<F::Output> {
-    stream::iter(futures).buffered(at_once.max(1)).collect().await
+/// Awaits futures, at most `limit` concurrently, and returns their outputs in order.
+pub(crate) async fn concurrently<F: Future>(futures: Vec<F>, limit: usize) -> Vec<F::Output> {
+    stream::iter(futures).buffered(limit.max(1)).collect().await
 }
 
-fn unread(error: Box<dyn std::error::Error + Send + Sync>) -> How {
+fn body_error(error: Box<dyn std::error::Error + Send + Sync>) -> FailureKind {
     if error.downcast_ref::<LengthLimitError>().is_some() {
-        return How::Lost(format!("it is larger than {} MiB", LARGEST >> 20));
+        return FailureKind::InDoubt(format!(
+            "response is larger than {} MiB",
+            MAX_RESPONSE_BYTES >> 20
+        ));
     }
-    How::Lost("the connection broke in the middle of it".into())
+    FailureKind::InDoubt("connection closed before the response was complete".into())
 }
 
-/// How long to wait before the next try.
-fn pause(how: &How, tries: u32) -> Duration {
-    match how {
-        How::Refused(Refusal { retry_after: Some(seconds), .. }) => {
+/// Returns the delay before the attempt after `attempt`.
+fn retry_delay(kind: &FailureKind, attempt: u32) -> Duration {
+    match kind {
+        FailureKind::Rejected(Rejection { retry_after: Some(seconds), .. }) => {
             Duration::from_secs((*seconds).clamp(1, 30))
         }
-        How::Refused(_) | How::Unsent(_) | How::Lost(_) | How::Credentials(_) | How::Blocked(_) => {
-            Duration::from_millis(250 * 4_u64.pow(tries - 1))
-        }
+        FailureKind::Rejected(_)
+        | FailureKind::NotSent(_)
+        | FailureKind::InDoubt(_)
+        | FailureKind::Credentials(_)
+        | FailureKind::Blocked(_) => Duration::from_millis(250 * 4_u64.pow(attempt - 1)),
     }
 }
 
@@ -494,7 +600,7 @@ fn collection(bytes: Bytes) -> Option<Value> {
         .filter(|list| list.get("items").is_some_and(|items| items.is_array() || items.is_null()))
 }
 
-fn place(namespace: Option<&str>, name: &str) -> String {
+fn object_path(namespace: Option<&str>, name: &str) -> String {
     namespace.map_or_else(|| name.to_owned(), |ns| format!("{ns}/{name}"))
 }
 

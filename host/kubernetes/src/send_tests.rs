@@ -1,18 +1,18 @@
-//! What is sent again and what is not, against a service that answers from a script.
+//! Which requests are retried, tested with scripted responses.
 
 use super::*;
-use crate::resource::{CLAIMS, VOLUMES};
+use crate::resource::{PERSISTENT_VOLUMES, PVCS};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::Response;
 use salve_core::Millis;
-use salve_core::effect::delete_replicationsources as deletion;
-use salve_core::effect::shared::ObjectRef;
-use salve_core::effect::{TypedCall as _, query_pvcs};
+use salve_core::capability::delete_replicationsources as deletion;
+use salve_core::capability::types::ObjectRef;
+use salve_core::capability::{TypedCall as _, query_pvcs};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A clock that only moves by sleeping.
+/// A clock that is only advanced by sleeping.
 #[derive(Default)]
 struct Virtual(AtomicU64);
 
@@ -28,13 +28,13 @@ impl Clock for Virtual {
 
 type Reply = Result<(u16, Option<&'static str>, Value), std::io::ErrorKind>;
 
-/// A cluster that gives these answers in order and keeps the URIs that it was asked for.
+/// Returns a cluster that sends these responses in order, its clock, and the recorded requests.
 fn scripted(replies: Vec<Reply>) -> (Cluster, Arc<Virtual>, Arc<Mutex<Vec<String>>>) {
     let (clock, seen) = (Arc::new(Virtual::default()), Arc::new(Mutex::new(Vec::new())));
     let (replies, log) = (Arc::new(Mutex::new(replies.into_iter())), seen.clone());
     let service = tower::service_fn(move |request: Request<Body>| {
         log.lock().unwrap().push(format!("{} {}", request.method(), request.uri()));
-        let reply = replies.lock().unwrap().next().expect("no more requests than answers");
+        let reply = replies.lock().unwrap().next().expect("a scripted response for each request");
         async move {
             let (code, retry_after, body) = reply.map_err(std::io::Error::from)?;
             let mut response = Response::builder().status(code);
@@ -54,8 +54,8 @@ fn pvcs() -> Footprint {
     Footprint::new(&query_pvcs::ListPvcs { namespaces: vec!["media".into()] }.effect(), vec![])
 }
 
-fn terminating() -> Footprint {
-    let frozen = deletion::DeletionTarget {
+fn delete() -> Footprint {
+    let target = deletion::DeletionTarget {
         object: ObjectRef::new("media", "sonarr"),
         uid: "u".into(),
         digest: "d".into(),
@@ -63,7 +63,7 @@ fn terminating() -> Footprint {
     };
     Footprint::new(
         &deletion::Delete {
-            set: vec![frozen],
+            set: vec![target],
             pacing: deletion::Pacing { batch_size: 1, interval_ms: 0 },
         }
         .effect(),
@@ -86,22 +86,25 @@ fn empty() -> Value {
 }
 
 #[tokio::test]
-async fn a_busy_api_server_is_asked_again_when_it_says() {
+async fn a_busy_api_server_is_retried_after_the_requested_delay() {
     let (cluster, clock, seen) = scripted(vec![
         Ok((429, Some("7"), json!({}))),
         Ok((503, Some("2"), json!({}))),
         Ok((200, None, empty())),
     ]);
-    Session::new(&cluster, &pvcs()).list(&VOLUMES, None, Narrow::default()).await.unwrap();
+    Session::new(&cluster, &pvcs())
+        .list(&PERSISTENT_VOLUMES, None, ListFilter::default())
+        .await
+        .unwrap();
     assert_eq!((seen.lock().unwrap().len(), clock.now()), (3, 9_000));
 }
 
 #[tokio::test]
-async fn a_read_gives_up_after_four_tries() {
+async fn a_read_fails_after_four_attempts() {
     let (cluster, clock, seen) =
         scripted((0..4).map(|_| Ok((500, None, json!({"message": "etcd is away"})))).collect());
     let error: Error = Session::new(&cluster, &pvcs())
-        .list(&VOLUMES, None, Narrow::default())
+        .list(&PERSISTENT_VOLUMES, None, ListFilter::default())
         .await
         .err()
         .unwrap()
@@ -111,7 +114,7 @@ async fn a_read_gives_up_after_four_tries() {
 }
 
 #[tokio::test]
-async fn a_write_whose_answer_got_lost_is_sent_once() {
+async fn a_write_with_a_lost_response_is_sent_once() {
     for reply in [
         Ok((504, None, json!({}))),
         Ok((500, None, json!({}))),
@@ -120,24 +123,24 @@ async fn a_write_whose_answer_got_lost_is_sent_once() {
         Err(std::io::ErrorKind::ConnectionReset),
     ] {
         let (cluster, _, seen) = scripted(vec![reply]);
-        let failure = Session::new(&cluster, &terminating())
+        let failure = Session::new(&cluster, &delete())
             .delete(&sources(), "media", "sonarr", "u", Some("1"))
             .await
             .err()
             .unwrap();
-        assert!(failure.is_lost(), "{failure:?}");
+        assert!(failure.is_in_doubt(), "{failure:?}");
         assert_eq!(seen.lock().unwrap().len(), 1);
     }
 }
 
 #[tokio::test]
-async fn a_write_that_never_left_is_sent_again() {
+async fn a_write_that_was_not_sent_is_retried() {
     let (cluster, _, seen) = scripted(vec![
         Err(std::io::ErrorKind::ConnectionRefused),
         Ok((429, None, json!({}))),
         Ok((200, None, json!({}))),
     ]);
-    Session::new(&cluster, &terminating())
+    Session::new(&cluster, &delete())
         .delete(&sources(), "media", "sonarr", "u", Some("1"))
         .await
         .unwrap();
@@ -145,25 +148,28 @@ async fn a_write_that_never_left_is_sent_again() {
 }
 
 #[tokio::test]
-async fn that_an_object_is_gone_is_believed_when_it_is_said_twice() {
+async fn a_missing_object_needs_two_responses_to_be_believed() {
     let gone = || Ok((404, None, json!({"message": "not found"})));
     let there = || Ok((200, None, json!({"metadata": {"name": "sonarr"}})));
     for (replies, found) in
         [(vec![gone(), there()], true), (vec![gone(), gone()], false), (vec![there()], true)]
     {
-        let asked = replies.len();
+        let requests = replies.len();
         let (cluster, _, seen) = scripted(replies);
-        let object = Session::new(&cluster, &terminating())
+        let object = Session::new(&cluster, &delete())
             .find(&sources(), Some("media"), "sonarr")
             .await
             .unwrap();
-        assert_eq!((object.is_some(), seen.lock().unwrap().len()), (found, asked));
+        assert_eq!((object.is_some(), seen.lock().unwrap().len()), (found, requests));
     }
 }
 
 #[tokio::test]
-async fn a_list_that_expired_is_begun_again() {
-    let page = |names: &[&str], next: Option<&str>| json!({"metadata": {"continue": next}, "items": names.iter().map(|n| json!({"metadata": {"name": n}})).collect::<Vec<_>>()});
+async fn an_expired_list_is_restarted() {
+    let page = |names: &[&str], next: Option<&str>| {
+        json!({"metadata": {"continue": next},
+        "items": names.iter().map(|n| json!({"metadata": {"name": n}})).collect::<Vec<_>>()})
+    };
     let replies = vec![
         Ok((200, None, page(&["a"], Some("x&y")))),
         Ok((410, None, json!({}))),
@@ -172,7 +178,7 @@ async fn a_list_that_expired_is_begun_again() {
     ];
     let (cluster, _, seen) = scripted(replies);
     let all = Session::new(&cluster, &pvcs())
-        .list(&CLAIMS, Some("media"), Narrow::default())
+        .list(&PVCS, Some("media"), ListFilter::default())
         .await
         .unwrap();
     assert_eq!(all.iter().map(object::name).collect::<Vec<_>>(), ["a", "b"]);
@@ -182,14 +188,64 @@ async fn a_list_that_expired_is_begun_again() {
 }
 
 #[tokio::test]
-async fn what_leaves_the_footprint_is_not_sent() {
+async fn a_request_outside_the_footprint_is_not_sent() {
     let (cluster, _, seen) = scripted(vec![]);
     let error: Error = Session::new(&cluster, &pvcs())
-        .list(&CLAIMS, Some("other"), Narrow::default())
+        .list(&PVCS, Some("other"), ListFilter::default())
         .await
         .err()
         .unwrap()
         .into();
-    assert!(matches!(&error, Error::Invalid(text) if text.contains("Salve itself")), "{error}");
+    assert!(matches!(&error, Error::Invalid(text) if text.contains("internal error")), "{error}");
     assert!(seen.lock().unwrap().is_empty());
+}
+
+/// The output of a log.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn each_attempt_is_logged_without_query_body_or_headers() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter("off,salve_kubernetes=debug")
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let (cluster, _, _) = scripted(vec![
+        Ok((500, Some("7"), json!({"message": "canary"}))),
+        Err(std::io::ErrorKind::ConnectionRefused),
+        Ok((200, None, json!({"metadata": {}, "items": [{"data": "canary"}]}))),
+    ]);
+    let filter = ListFilter { labels: Some("app=canary"), fields: None };
+    Session::new(&cluster, &pvcs()).list(&PVCS, Some("media"), filter).await.unwrap();
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(!log.contains("canary"), "{log}");
+    let lines: Vec<&str> = log.lines().collect();
+    assert_eq!(lines.len(), 3, "{log}");
+    for (line, expected) in lines.iter().zip([
+        ["status=500", "attempt=1"],
+        ["failure=\"connection refused\"", "attempt=2"],
+        ["status=200", "attempt=3"],
+    ]) {
+        for part in expected.into_iter().chain([
+            "effect=\"query-pvcs.list-pvcs\"",
+            "method=GET",
+            "path=\"/api/v1/namespaces/media/persistentvolumeclaims\"",
+            "duration_ms=",
+        ]) {
+            assert!(line.contains(part), "{part} in {line}");
+        }
+    }
 }

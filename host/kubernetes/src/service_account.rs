@@ -1,4 +1,5 @@
-//! Acting as a ServiceAccount by short-lived tokens: what the kubeconfig may do is used for asking them, and for nothing else.
+//! Acts as a ServiceAccount with short-lived tokens. The kubeconfig's credentials are only used to
+//! request the tokens.
 //!
 //! <https://kubernetes.io/docs/reference/kubernetes-api/authentication-resources/token-request-v1/>
 
@@ -9,8 +10,8 @@ use futures::future::BoxFuture;
 use http::Request;
 use http::header::{AUTHORIZATION, HeaderValue};
 use kube::client::Body;
-use salve_core::effect::host::{Issued, RequestToken};
-use salve_core::effect::{TypedCall, host};
+use salve_core::capability::host::{Issued, RequestToken};
+use salve_core::capability::{TypedCall, host};
 use salve_core::footprint::Footprint;
 use salve_core::outcome::Error;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,101 +19,111 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tower::{Layer, Service};
 
-/// For how long a token is asked. One hour is what the API server gives by itself.
-pub(crate) const LIFETIME: u32 = 3600;
-/// How soon a failed renewal is tried again.
-const AGAIN: Duration = Duration::from_secs(30);
+/// Requested lifetime of a token. One hour is the API server's default.
+pub(crate) const TOKEN_SECONDS: u32 = 3600;
+/// Delay before a failed renewal is retried.
+const RENEWAL_RETRY: Duration = Duration::from_secs(30);
 
-/// Asks for a token: the secret, and what may be said of it.
+/// Requests a token. Returns the `Authorization` header, and what may be recorded about the token.
 pub(crate) async fn token(
     session: &Session,
-    ask: &RequestToken,
+    call: &RequestToken,
 ) -> Result<(HeaderValue, Issued), Error> {
-    let answer = session.request_token(&ask.namespace, &ask.name, ask.seconds).await?;
+    let response = session.request_token(&call.namespace, &call.name, call.seconds).await?;
     let token =
-        answer.pointer("/status/token").and_then(|token| token.as_str()).unwrap_or_default();
+        response.pointer("/status/token").and_then(|token| token.as_str()).unwrap_or_default();
     let header =
         HeaderValue::from_str(&format!("Bearer {token}")).ok().filter(|_| !token.is_empty());
-    let mut header = header.ok_or_else(|| {
-        Error::Unavailable("the API server answered a token request without a token".into())
-    })?;
+    let mut header =
+        header.ok_or_else(|| Error::Unavailable("the API server returned no token".into()))?;
     header.set_sensitive(true);
-    let until = instant(&answer, "/status/expirationTimestamp");
+    let until = instant(&response, "/status/expirationTimestamp");
     Ok((header, Issued { until }))
 }
 
-/// Tokens of one ServiceAccount, renewed at half of their time while requests are sent.
+/// Tokens of one ServiceAccount. Requests trigger a renewal after half of a token's lifetime.
 #[derive(Clone)]
-pub(crate) struct Tokens {
+pub(crate) struct TokenSource {
     issuer: Cluster,
-    ask: RequestToken,
-    current: Arc<Mutex<Current>>,
+    call: RequestToken,
+    current: Arc<Mutex<CurrentToken>>,
 }
 
-struct Current {
+struct CurrentToken {
     header: HeaderValue,
     renew: Instant,
 }
 
-impl Tokens {
-    /// The first token, by the credentials of `issuer`.
+impl TokenSource {
+    /// Requests the first token with the credentials of `issuer`.
     ///
     /// # Errors
-    /// They may not ask for it, or there is no such ServiceAccount.
-    pub(crate) async fn of(issuer: Cluster, namespace: &str, name: &str) -> Result<Self, Error> {
-        let ask =
-            RequestToken { namespace: namespace.into(), name: name.into(), seconds: LIFETIME };
-        let (header, _) = token(&session(&issuer, &ask), &ask).await?;
-        let current = Arc::new(Mutex::new(Current { header, renew: Instant::now() + half() }));
-        Ok(Self { issuer, ask, current })
+    /// The credentials may not request it, or the ServiceAccount does not exist.
+    pub(crate) async fn request(
+        issuer: Cluster,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Self, Error> {
+        let call =
+            RequestToken { namespace: namespace.into(), name: name.into(), seconds: TOKEN_SECONDS };
+        let (header, _) = token(&session(&issuer, &call), &call).await?;
+        let current = Arc::new(Mutex::new(CurrentToken {
+            header,
+            renew: Instant::now() + renewal_interval(),
+        }));
+        Ok(Self { issuer, call, current })
     }
 
-    /// The token of now. One that is half over is renewed meanwhile.
+    /// Returns the current `Authorization` header, and starts a renewal if it is due.
     fn header(&self) -> HeaderValue {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.renew <= Instant::now() {
-            current.renew = Instant::now() + AGAIN;
+            current.renew = Instant::now() + RENEWAL_RETRY;
             tokio::spawn(self.clone().renew());
         }
         current.header.clone()
     }
 
     async fn renew(self) {
-        match token(&session(&self.issuer, &self.ask), &self.ask).await {
+        match token(&session(&self.issuer, &self.call), &self.call).await {
             Ok((header, _)) => {
                 let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-                *current = Current { header, renew: Instant::now() + half() };
+                *current = CurrentToken { header, renew: Instant::now() + renewal_interval() };
             }
             Err(error) => {
-                tracing::warn!(account = self.ask.name, %error, "its token could not be renewed; the old one is used as long as it lasts")
+                tracing::warn!(
+                    account = self.call.name,
+                    %error,
+                    "failed to renew the token; using the old one until it expires"
+                )
             }
         }
     }
 }
 
-fn half() -> Duration {
-    Duration::from_secs(u64::from(LIFETIME) / 2)
+fn renewal_interval() -> Duration {
+    Duration::from_secs(u64::from(TOKEN_SECONDS) / 2)
 }
 
-fn session(issuer: &Cluster, ask: &host::RequestToken) -> Session {
-    Session::new(issuer, &Footprint::new(&ask.clone().effect(), vec![]))
+fn session(issuer: &Cluster, call: &host::RequestToken) -> Session {
+    Session::new(issuer, &Footprint::new(&call.clone().effect(), vec![]))
 }
 
-impl<S> Layer<S> for Tokens {
-    type Service = Bearing<S>;
-    fn layer(&self, inner: S) -> Bearing<S> {
-        Bearing { inner, tokens: self.clone() }
+impl<S> Layer<S> for TokenSource {
+    type Service = BearerAuth<S>;
+    fn layer(&self, inner: S) -> BearerAuth<S> {
+        BearerAuth { inner, tokens: self.clone() }
     }
 }
 
-/// What bears the token of now.
+/// A service that adds the current token to each request.
 #[derive(Clone)]
-pub(crate) struct Bearing<S> {
+pub(crate) struct BearerAuth<S> {
     inner: S,
-    tokens: Tokens,
+    tokens: TokenSource,
 }
 
-impl<S> Service<Request<Body>> for Bearing<S>
+impl<S> Service<Request<Body>> for BearerAuth<S>
 where
     S: Service<Request<Body>>,
     S::Future: Send + 'static,

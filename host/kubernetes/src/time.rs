@@ -1,25 +1,25 @@
-//! Times and durations as clusters write them.
+//! Parses and formats times and durations as Kubernetes objects contain them.
 
 use jiff::Timestamp;
 use salve_core::Millis;
 use std::time::Duration;
 
-/// Milliseconds of an RFC 3339 time.
+/// Parses an RFC 3339 time into milliseconds since the epoch.
 pub(crate) fn millis(text: &str) -> Option<Millis> {
     u64::try_from(text.parse::<Timestamp>().ok()?.as_millisecond()).ok()
 }
 
-/// RFC 3339 with as many digits as the milliseconds need.
+/// Formats a time as RFC 3339 with as many fractional digits as needed.
 pub(crate) fn precise(at: Millis) -> String {
     timestamp(at).to_string()
 }
 
-/// RFC 3339 in whole seconds.
+/// Formats a time as RFC 3339 in whole seconds.
 pub(crate) fn seconds(at: Millis) -> String {
     timestamp(at).strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// RFC 3339 in microseconds, as Leases want it.
+/// Formats a time as RFC 3339 with microseconds, as Leases require.
 pub(crate) fn micros(at: Millis) -> String {
     timestamp(at).strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
 }
@@ -31,7 +31,10 @@ fn timestamp(at: Millis) -> Timestamp {
         .unwrap_or(Timestamp::MAX)
 }
 
-/// A duration as Go writes it: `2m30.118211907s`, `1h0m0s`, `1.5h`. None for what is none.
+/// Parses a Go duration, e.g. `2m30.118211907s`, `1h0m0s`, `1.5h`. None if it is negative.
+///
+/// Not kube-core's `Duration`, whose `FromStr` panics if the duration overflows: the text comes
+/// from the cluster.
 pub(crate) fn go_duration(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
@@ -58,8 +61,8 @@ pub(crate) fn go_duration(text: &str) -> Option<Duration> {
     if text.is_empty() { None } else { Duration::try_from_secs_f64(total).ok() }
 }
 
-/// A span of time for people: `45 s`, `12 min`, `3 h 10 min`.
-pub(crate) fn spoken(milliseconds: u64) -> String {
+/// Formats a duration in milliseconds for users: `45 s`, `12 min`, `3 h 10 min`.
+pub(crate) fn human_duration(milliseconds: u64) -> String {
     let seconds = milliseconds / 1000;
     match (seconds / 3600, seconds % 3600 / 60, seconds % 60) {
         (0, 0, s) => format!("{s} s"),
@@ -74,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn go_durations_are_read() {
+    fn go_durations_are_parsed() {
         for (text, millis) in [
             ("2m30.118211907s", 150_118),
             ("1h0m0s", 3_600_000),
@@ -86,13 +89,13 @@ mod tests {
         ] {
             assert_eq!(go_duration(text).map(|d| d.as_millis()), Some(millis), "{text}");
         }
-        for text in ["", "5", "h", "1d", "-5s", "1.2.3s", "s1", "1e9h"] {
+        for text in ["", "5", "h", "1d", "-5s", "1.2.3s", "s1", "1e9h", "9999999999999999999h"] {
             assert_eq!(go_duration(text), None, "{text}");
         }
     }
 
     #[test]
-    fn times_survive_both_ways() {
+    fn times_round_trip() {
         let at = millis("2026-08-20T10:00:00.123456Z").unwrap();
         assert_eq!(precise(at), "2026-08-20T10:00:00.123Z");
         assert_eq!(seconds(at), "2026-08-20T10:00:00Z");
@@ -101,9 +104,14 @@ mod tests {
     }
 
     #[test]
-    fn spans_are_spoken_in_two_words_at_most() {
+    fn durations_have_at_most_two_units() {
         assert_eq!(
-            [spoken(45_900), spoken(720_000), spoken(11_400_000), spoken(7_200_000)],
+            [
+                human_duration(45_900),
+                human_duration(720_000),
+                human_duration(11_400_000),
+                human_duration(7_200_000)
+            ],
             ["45 s", "12 min", "3 h 10 min", "2 h"]
         );
     }

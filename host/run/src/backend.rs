@@ -1,8 +1,8 @@
-//! Where effects are performed. The one thing that the door needs from outside.
+//! Where calls are performed.
 
 use futures::future::BoxFuture;
 use salve_core::Millis;
-use salve_core::effect::{Answer, Read, Write};
+use salve_core::capability::{Answer, Read, Released, Reversal, Write};
 use salve_core::footprint::Footprint;
 use salve_core::journal::ObservedState;
 use salve_core::outcome::Error;
@@ -12,80 +12,100 @@ use std::time::Duration;
 ///
 /// # Guarantees
 /// - No request leaves that the [`Footprint`] does not cover.
-/// - `look` and `prepare` change nothing in the cluster.
-/// - `act` writes what `observed` was read for and nothing else; where its own answer got lost, it has
-///   settled what happened by reading before it returns. Of a set, an error means that it is not known how far it came.
-/// - `settle` finds out by reading what became of an `act` that nobody waited for. What was not applied cannot
-///   be applied late, or does then what a second sending would do.
+/// - `read`, `read_current`, and `read_reversal` change nothing in the cluster.
+/// - `apply` writes what `observed` was read for and nothing else. If its own response is lost, it
+///   determines the outcome by reading before it returns. For a set, an error means that it is not
+///   known how far it came.
+/// - `resolve` determines by reading the outcome of an `apply` whose response was lost. What was
+///   not applied can no longer be applied afterwards, unless the outcome says `in_doubt`.
+/// - `release` may be repeated: a second one changes nothing.
 ///
 /// # Assumptions
-/// The effect passed [`salve_core::effect::Effect::check`] and the grants; `act` is only called after the
-/// entry that holds `observed` is on the disk.
+/// The call passed its validation and the grants. `apply` is only called once the entry that holds
+/// `observed` is on disk.
 pub trait Backend: Send + Sync {
-    /// Reads.
-    fn look<'a>(
+    fn read<'a>(
         &'a self,
-        look: &'a Read,
+        read: &'a Read,
         footprint: &'a Footprint,
     ) -> BoxFuture<'a, Result<Answer, Error>>;
 
-    /// Reads what a write has to know: prior state, uid, resourceVersion. `before` is what an attempt before it was
-    /// prepared against; of a release, what the suspend was, if that may yet arrive.
-    fn prepare<'a>(
+    /// Reads the objects of a write. `before` is what an earlier attempt was prepared against.
+    fn read_current<'a>(
         &'a self,
         write: &'a Write,
         before: Option<&'a ObservedState>,
         footprint: &'a Footprint,
-    ) -> BoxFuture<'a, Result<Prepared, Error>>;
+    ) -> BoxFuture<'a, Result<Current<Answer>, Error>>;
 
-    /// Writes.
-    fn act<'a>(
+    fn apply<'a>(
         &'a self,
         write: &'a Write,
         observed: &'a ObservedState,
         footprint: &'a Footprint,
     ) -> BoxFuture<'a, ApplyOutcome>;
 
-    /// Finds out what became of a write whose sender died or gave up: `Done` where it was applied, else `Conflict`.
-    fn settle<'a>(
+    /// Determines the outcome of a write in doubt. `Conflict`: it was not applied.
+    fn resolve<'a>(
         &'a self,
         write: &'a Write,
         observed: &'a ObservedState,
         footprint: &'a Footprint,
     ) -> BoxFuture<'a, ApplyOutcome>;
+
+    /// Reads the object of a reversal. `in_doubt` is what its write was prepared against, if that
+    /// may still take effect.
+    fn read_reversal<'a>(
+        &'a self,
+        reversal: &'a Reversal,
+        in_doubt: Option<&'a ObservedState>,
+        footprint: &'a Footprint,
+    ) -> BoxFuture<'a, Result<Current<Released>, Error>>;
+
+    fn release<'a>(
+        &'a self,
+        reversal: &'a Reversal,
+        observed: &'a ObservedState,
+        footprint: &'a Footprint,
+    ) -> BoxFuture<'a, ReleaseOutcome>;
 }
 
-/// What a write would meet.
-#[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "one a touch, moved once")]
-pub enum Prepared {
+/// The state of the objects of a write or a reversal.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Current<A> {
     /// It can be sent against this state.
     Ready(ObservedState),
-    /// There is nothing to send: the answer is known already.
-    AlreadyDone(Answer),
+    /// There is nothing to send.
+    AlreadyDone(A),
 }
 
-/// What became of a write.
+/// The outcome of an attempt to write.
 #[derive(Clone, Debug)]
 pub enum ApplyOutcome {
-    /// It came to this.
     Done(Result<Answer, Error>),
-    /// The object had changed since `observed` was read (409): nothing, or not all, was applied. What was
-    /// applied is in `completed`; `rest` has to be prepared anew.
+    /// The objects changed since `observed` was read (409): nothing, or not all, was applied.
     Conflict {
         /// The answer for what was applied.
         completed: Option<Answer>,
-        /// What is left to do.
-        rest: Write,
-        /// What the cluster said.
+        /// What has to be prepared again.
+        remaining: Write,
         message: String,
+        /// The attempt may still be applied.
+        in_doubt: bool,
     },
 }
 
-/// Time as the cluster counts it.
+/// The outcome of an attempt to release.
+#[derive(Clone, Debug)]
+pub enum ReleaseOutcome {
+    Done(Result<Released, Error>),
+    /// The object changed since `observed` was read, or the outcome is unknown: try again.
+    Conflict(String),
+}
+
+/// The cluster's time.
 pub trait Clock: Send + Sync {
-    /// Milliseconds since the epoch.
+    /// Returns milliseconds since the epoch.
     fn now(&self) -> Millis;
-    /// Waits.
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
 }

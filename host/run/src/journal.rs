@@ -1,4 +1,4 @@
-//! Where entries go.
+//! Where entries are written.
 
 use salve_core::journal::Entry;
 use std::io;
@@ -7,23 +7,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Keeps entries in order.
 ///
 /// # Guarantees
-/// After `sync` returned, every entry appended before survives the process and the machine. After an
-/// error nothing more is taken: a journal that failed once is not to be trusted again.
+/// After `sync` returned, all entries appended before it survive a crash of the process and of the
+/// machine. After an error, no more entries are accepted: a journal that failed once is not trusted
+/// again.
 pub trait Journal: Send {
-    /// Appends. May still be lost with the process until [`Journal::sync`].
+    /// Appends an entry. It may be lost with the machine until [`Journal::sync`] returns.
     fn append(&mut self, entry: &Entry) -> io::Result<()>;
-    /// Brings everything to the disk.
+    /// Flushes all appended entries to disk.
     fn sync(&mut self) -> io::Result<()>;
 }
 
-/// Entries in memory, for tests and plans. Clones see the same entries.
+/// Entries in memory, for tests and plans. Clones share the same entries.
 #[derive(Clone, Debug, Default)]
 pub struct InMemory {
     entries: Arc<Mutex<Vec<Entry>>>,
 }
 
 impl InMemory {
-    /// What was written so far.
+    /// Returns all entries so far.
     pub fn entries(&self) -> Vec<Entry> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -34,6 +35,7 @@ impl Journal for InMemory {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner).push(entry.clone());
         Ok(())
     }
+
     fn sync(&mut self) -> io::Result<()> {
         Ok(())
     }

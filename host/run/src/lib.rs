@@ -1,10 +1,12 @@
-//! The door: every effect passes [`Run::call`], which replays, else decides, else acts, and records.
+//! Runs: every call passes [`Run::call`], which replays, else decides, else performs it, and
+//! records it.
 //!
-//! This crate knows no wasm and no Kubernetes: what is asked are values of `salve_core`, where they are
-//! performed is a [`Backend`], where they are kept is a [`Journal`].
+//! This crate knows no wasm and no Kubernetes: calls are values of `salve_core`, a [`Backend`]
+//! performs them, and a [`Journal`] keeps them.
 //!
-//! Read in this order: `run` (the door, and in `run/` its moments: a touch, a suspension, a replay, the end), `state` and `record` (what
-//! entries come to, and what a replay answers), `file` (where they are kept), `backend`, `observer`, `stop`.
+//! Read in this order: `run` (the path of a call; `run/` has its parts: decisions, writes,
+//! reversals, replay, the end), `state` and `reversals` (what entries add up to), `replay_cursor`
+//! (what a replay answers), `run_file` (where entries are kept), `backend`, `observer`, `stop`.
 
 #![forbid(unsafe_code)]
 
@@ -12,15 +14,15 @@ mod backend;
 mod journal;
 mod observer;
 mod replay_cursor;
+mod reversals;
 mod run;
 mod run_file;
 mod state;
 mod stop;
-mod suspensions;
 
-pub use backend::{ApplyOutcome, Backend, Clock, Prepared};
+pub use backend::{ApplyOutcome, Backend, Clock, Current, ReleaseOutcome};
 pub use journal::{InMemory, Journal};
-pub use observer::{NoObserver, Observer};
-pub use run::{GuestSuspension, Halt, Mode, Run, RunContext};
+pub use observer::{NoPrompt, Observer, Prompt};
+pub use run::{Halt, Mode, Run, RunContext};
 pub use run_file::{Disk, RunFile};
 pub use stop::Stop;

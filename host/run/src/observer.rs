@@ -1,26 +1,31 @@
-//! Who watches a run: hears each entry as it is written, and may be asked.
+//! Observers of a run, and the user who answers its questions.
 
 use futures::future::BoxFuture;
-use salve_core::effect::Effect;
-use salve_core::journal::Entry;
+use salve_core::capability::Effect;
+use salve_core::journal::Recorded;
 
-/// The person at the terminal, or whoever stands in for one.
+/// Observes a run: its report, or a terminal.
 pub trait Observer: Send {
-    /// A call begins that may take a while. Its entry follows.
+    /// A call starts that may take a while. Its entry follows.
     fn on_start(&mut self, effect: &Effect);
-    /// An entry was written. For a write, [`Entry::Opened`] is heard before the first byte leaves.
-    fn on_entry(&mut self, entry: &Entry);
-    /// Asks; none when nobody is there.
+
+    /// An entry was written to the journal. A write is sent after its [`Entry::Opened`].
+    ///
+    /// [`Entry::Opened`]: salve_core::journal::Entry::Opened
+    fn on_entry(&mut self, recorded: Recorded<'_>);
+}
+
+/// Asks the user.
+pub trait Prompt: Send {
+    /// Asks a yes-or-no question. None if there is no user to ask.
     fn ask(&mut self, question: &str) -> BoxFuture<'static, Option<bool>>;
 }
 
-/// Nobody watches.
+/// No one is available to answer.
 #[derive(Debug, Default)]
-pub struct NoObserver;
+pub struct NoPrompt;
 
-impl Observer for NoObserver {
-    fn on_start(&mut self, _: &Effect) {}
-    fn on_entry(&mut self, _: &Entry) {}
+impl Prompt for NoPrompt {
     fn ask(&mut self, _: &str) -> BoxFuture<'static, Option<bool>> {
         Box::pin(async { None })
     }

@@ -1,175 +1,155 @@
-//! `Run` and its one door. The fields are private to this module: no capability can walk round it.
+//! A run: the one path from a guest's call to the cluster. The fields of [`Run`] are private to
+//! this module, so nothing can bypass it.
 
 mod approved;
 mod decide;
 mod finish;
-mod lease;
+mod lock;
 mod replay;
-mod suspend;
+mod reversal;
 mod write;
-
-pub use suspend::GuestSuspension;
 
 use crate::backend::{Backend, Clock};
 use crate::journal::Journal;
-use crate::observer::Observer;
+use crate::observer::{Observer, Prompt};
 use crate::replay_cursor::ReplayCursor;
 use crate::state::RunState;
 use crate::stop::Stop;
 use approved::PlanAnswers;
+use decide::GrantedCall;
 use salve_core::Millis;
 use salve_core::approval::{Approval, Difference};
-use salve_core::effect::host::AcquireLease;
-use salve_core::effect::{Answer, Effect, Local, Read, TypedCall, Write};
+use salve_core::capability::cluster_lock::AcquireLease;
+use salve_core::capability::{Answer, Effect, Local, Read, TypedCall};
 use salve_core::footprint::Footprint;
 use salve_core::grants::{Denial, Grants, Tally};
-use salve_core::journal::{Closed, Done, Entry, Header, ObservedState, Origin};
+use salve_core::journal::{Closed, Command, Done, Entry, Header, ObservedState, Origin, Recorded};
 use salve_core::outcome::{Error, Outcome};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// So many bytes of answers and words does one run record. More is a guest that floods.
-const RECORD: usize = 256 << 20;
-/// And so many entries.
-const ENTRIES: u64 = 200_000;
+/// Limit of answers and texts in one journal, in bytes.
+const MAX_JOURNAL_BYTES: usize = 256 << 20;
+const MAX_ENTRIES: u64 = 200_000;
 
-/// How long a guest may go on after its own time: it gives up by itself, and gives back, if it keeps its word.
+/// How long a guest may continue after its deadline, to clean up.
 const GRACE: Duration = Duration::from_secs(600);
 
-/// How long a call may take beyond the waits that it names itself.
+/// How long a call may take in addition to its own waits.
 const CALL_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// What a run does with touches.
+/// What a run does with writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Performs them.
+    /// Sends them.
     Live,
-    /// Records them and sends nothing, until the guest waits for what only a write could bring.
+    /// Records them, until the guest waits for something that only a write could bring.
     Plan,
-    /// Denies them: `diagnose` looks only.
+    /// Denies them.
     Diagnosis,
-    /// Answers every call from the record, and asks nobody.
+    /// Answers every call from the journal.
     Replay,
 }
 
-/// Everything a run needs from outside.
+/// Everything that a run needs from outside.
 pub struct RunContext {
-    /// Where effects are performed.
     pub backend: Arc<dyn Backend>,
-    /// The cluster's time.
     pub clock: Arc<dyn Clock>,
-    /// Where entries go.
     pub journal: Box<dyn Journal>,
-    /// Who watches.
-    pub observer: Box<dyn Observer>,
-    /// Who may stop it.
+    pub observers: Vec<Box<dyn Observer>>,
+    pub prompt: Box<dyn Prompt>,
     pub stop: Stop,
-    /// What touches come to.
     pub mode: Mode,
 }
 
-/// One run of one guest.
+/// A run of a guest.
 pub struct Run {
     context: RunContext,
     grants: Grants,
     tally: Tally,
-    /// When it began.
     began: Millis,
     /// When the guest should be finished, by the cluster's clock.
     deadline: Millis,
     /// When the guest is stopped.
     due: Millis,
-    /// What it asks the cluster's Lease with.
-    hold: AcquireLease,
-    /// This process knows that it holds the cluster.
-    holds: bool,
-    /// Another process began it.
-    is_recovery: bool,
-    /// It is a plan: what it holds suspended, it only would.
+    /// How this run acquires the cluster lock.
+    lock: AcquireLease,
+    /// This process has acquired the cluster lock.
+    locked: bool,
+    /// Nothing is in effect that would have to be taken back.
     is_plan: bool,
-    /// What a person has approved, and how many touches of it were come to.
+    /// The approved plan, and how many of its writes were reached.
     approval: Option<(Approval, usize)>,
-    /// What a fresh plan has waited for already.
+    /// Answers of a fresh plan that depend on time.
     plan_answers: PlanAnswers,
-    /// A replay under other grants compares what they decide.
+    /// A replay compares the decisions of other grants.
     compares_decisions: bool,
-    /// What its entries come to.
     state: RunState,
-    /// What was recorded before this process, and not replayed yet.
-    record: ReplayCursor,
-    /// Why the journal takes nothing more.
+    /// What an earlier process recorded and was not replayed yet.
+    cursor: ReplayCursor,
+    /// Why the journal accepts nothing more.
     broken: Option<String>,
 }
 
-/// A call's number, and its answer.
+/// The number of a call, and its answer.
 type Reply = (u64, Result<Answer, Error>);
 
-/// Why a guest cannot go on. Not an answer: the guest is ended with it.
+/// Why the host stops a guest. Not an answer to it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Halt {
-    /// Somebody asked to stop.
+    /// The user asked to stop.
     #[error("stopped")]
     Stopped,
-    /// The plan came to the first wait that nobody performed.
-    #[error("the plan ends here: {0}")]
+    /// The plan reached a wait for something that only a write could bring.
+    #[error("plan ends here: {0}")]
     PlanEnds(String),
-    /// It would do something else than was approved.
+    /// The guest would do something that was not approved.
     #[error("{0}")]
     Differs(Difference),
-    /// Another run holds the cluster, or it does not let itself be held.
+    /// Another run holds the cluster lock, or it cannot be acquired.
     #[error("{0}")]
     ClusterLocked(Error),
-    /// A replay came to the end of what was recorded.
-    #[error("the record ends before {asked}")]
-    RecordEnds {
-        /// What the guest asks for there.
-        asked: String,
-    },
-    /// The guest asked for something else than it did the first time.
-    #[error("the guest parts from its record at entry {n}: expected {expected}, got {got}")]
-    Diverged {
-        /// The entry.
-        n: u64,
-        /// What was asked the first time.
-        expected: String,
-        /// What is asked now.
-        got: String,
-    },
-    /// Its time is over.
+    /// A replay reached the end of the journal.
+    #[error("the journal ends before {asked}")]
+    JournalEnds { asked: String },
+    /// The guest made another call than the first time.
+    #[error("the guest diverged from its journal at entry {n}: expected {expected}, got {got}")]
+    Diverged { n: u64, expected: String, got: String },
+    /// The deadline and the grace period have passed.
     #[error("{0}")]
-    Late(String),
-    /// The guest asked for more than one run records.
+    DeadlineExceeded(String),
+    /// The guest made more calls than one run may record.
     #[error("{0}")]
-    Flooded(String),
-    /// The journal or the backend broke a promise. Nothing more is sent.
+    TooManyCalls(String),
+    /// The journal or the backend failed. Nothing more is sent.
     #[error("{0}")]
     Broken(String),
 }
 
 impl Run {
-    /// Begins a run: writes the header.
+    /// Starts a run by writing its header.
     ///
     /// # Errors
-    /// [`Halt::Broken`] when the journal does not take it; nothing was sent then.
+    /// [`Halt::Broken`] if the journal rejects the header. Nothing was sent.
     pub fn begin(context: RunContext, header: Header) -> Result<Self, Halt> {
-        let mut run = Self::fresh(context, &header, header.grants.clone());
-        run.append(Entry::Header(Box::new(header)))?;
+        let mut run = Self::new(context, &header, header.grants.clone());
+        run.append(Entry::Header(Box::new(header)), None)?;
         Ok(run)
     }
 
-    /// The same under a plan that a person has approved: what differs from it is stopped before it is sent. Where the plan is
-    /// `fresh`, its entries, what it has waited for is not waited for again.
+    /// Binds the run to an approved plan: what differs from it is stopped before it is sent.
+    /// Answers in the `fresh` entries of that plan that depend on time are reused.
     ///
     /// # Errors
-    /// [`Halt::Broken`] when the journal does not take it; nothing was sent then.
+    /// [`Halt::Broken`] if the journal rejects the entry. Nothing was sent.
     pub fn approved(mut self, approval: Approval, fresh: &[Entry]) -> Result<Self, Halt> {
         self.plan_answers = PlanAnswers::of(fresh);
-        self.append(Entry::Approved(Box::new(approval.clone())))?;
+        self.append(Entry::Approved(Box::new(approval.clone())), None)?;
         self.approval = Some((approval, 0));
         Ok(self)
     }
 
-    fn fresh(context: RunContext, header: &Header, grants: Grants) -> Self {
+    fn new(context: RunContext, header: &Header, grants: Grants) -> Self {
         Self {
             context,
             grants,
@@ -177,38 +157,41 @@ impl Run {
             began: header.at,
             deadline: header.deadline,
             due: header.deadline.saturating_add(GRACE.as_millis() as Millis),
-            hold: lease::hold(header),
-            holds: false,
-            is_plan: header.command == "plan",
+            lock: lock::of_run(header),
+            locked: false,
+            is_plan: header.command == Command::Plan,
             approval: None,
             plan_answers: PlanAnswers::default(),
             compares_decisions: false,
-            is_recovery: false,
             state: RunState::default(),
-            record: ReplayCursor::default(),
+            cursor: ReplayCursor::default(),
             broken: None,
         }
     }
 
-    /// Performs a call of the guest, once, and records what it came to; or answers what it came to the first time, however often the
-    /// host has died since.
+    /// Performs a call of the guest once and records its outcome, or answers with the recorded one,
+    /// however often the host has died since.
     ///
     /// # Guarantees
-    /// - A recorded outcome wins over everything: nothing is performed twice.
-    /// - Nothing is asked of the cluster that the grants do not allow; a denial is an answer, recorded
-    ///   like any other.
-    /// - Before a write leaves, the disk holds what a second sending would need to be the same write: its entry
-    ///   with the state it meets, or for a release and a request to reconcile, the entry that they follow from.
-    /// - A write that the cluster refuses as stale (409) is prepared anew, each attempt in the journal.
+    /// - A recorded outcome takes precedence: nothing is performed twice.
+    /// - Nothing is sent to the cluster that the grants do not allow. A denial is an answer,
+    ///   recorded like any other.
+    /// - Before a write is sent, everything is on disk that is needed to send the same write again:
+    ///   its entry with the state that it was prepared against, or the entries that it follows
+    ///   from.
+    /// - A write that the cluster rejects as stale (409) is prepared again, each attempt in the
+    ///   journal.
     ///
     /// # Errors
-    /// The inner error is the guest's to handle. A [`Halt`] ends the guest.
-    pub async fn call<A: TypedCall>(&mut self, ask: A) -> Result<Result<A::Answer, Error>, Halt> {
-        let (_, answer) = self.execute(ask.effect(), Origin::Guest).await?;
-        Ok(match answer {
-            Err(error) => Err(error),
-            Ok(answer) => Ok(unwrap_answer::<A>(answer)?),
-        })
+    /// The inner error is for the guest to handle. A [`Halt`] stops the guest.
+    pub async fn call<C: TypedCall>(&mut self, call: C) -> Result<Result<C::Answer, Error>, Halt> {
+        let (_, answer) = self.call_for_guest(call.effect()).await?;
+        answer.map_or_else(|error| Ok(Err(error)), |answer| unwrap::<C>(answer).map(Ok))
+    }
+
+    /// Returns the number of the guest's latest answer.
+    pub fn last_entry(&self) -> u64 {
+        self.state.last
     }
 
     /// Returns when the guest should be finished, by the cluster's clock.
@@ -216,136 +199,128 @@ impl Run {
         self.deadline
     }
 
-    /// The number of the guest's outcome recorded last.
-    pub fn last_entry(&self) -> u64 {
-        self.state.last
-    }
-
-    /// The step that was opened last, for a sentence about where a run was stopped.
+    /// Returns the name of the latest step.
     pub fn step(&self) -> Option<&str> {
         self.state.step.as_deref()
     }
 
-    async fn execute(&mut self, effect: Effect, origin: Origin) -> Result<Reply, Halt> {
-        let _calling = (origin == Origin::Guest).then(|| self.context.stop.calling());
-        if origin == Origin::Guest {
-            if let Some(broken) = &self.broken {
-                return Err(Halt::Broken(broken.clone()));
-            }
-            // mutant writes-after-interrupt: requested ~> insisted
-            if self.context.stop.requested() {
-                return Err(Halt::Stopped);
-            }
-            if self.state.bytes > RECORD || self.state.n > ENTRIES {
-                return Err(Halt::Flooded(format!(
-                    "the guest floods the record of this run: at most {} MiB and {ENTRIES} calls",
-                    RECORD >> 20
-                )));
-            }
+    /// Checks limits, replays, or decides and executes a call of the guest.
+    async fn call_for_guest(&mut self, effect: Effect) -> Result<Reply, Halt> {
+        let _calling = self.context.stop.calling();
+        self.check_limits()?;
+        // mutant recorded-call-repeated: self.cursor.next(&mut self.state) ~>
+        //     self.cursor.next(&mut self.state).filter(|_| self.compares_decisions)
+        if let Some(recorded) = self.cursor.next(&mut self.state) {
+            return self.replay_call(recorded, effect).await;
         }
-        if origin == Origin::Guest {
-            // mutant recorded-call-repeated: next_call() ~> next_call().filter(|_| self.compares_decisions)
-            if let Some(call) = self.next_call() {
-                return self.replayed(call, effect).await;
-            }
-            if self.context.mode == Mode::Replay {
-                return Err(Halt::RecordEnds { asked: replay::words(&effect) });
-            }
+        if self.context.mode == Mode::Replay {
+            return Err(Halt::JournalEnds { asked: replay::describe(&effect) });
         }
-        if origin == Origin::Guest && self.left().is_zero() {
-            return Err(self.late());
+        if self.time_left().is_zero() {
+            return Err(self.deadline_exceeded());
         }
+        if let Err(error) = effect.validate() {
+            let n = self.next_number();
+            return self.done(n, Origin::Guest, effect, Err(error));
+        }
+        let granted = match self.decide(&effect).await? {
+            Ok(granted) => granted,
+            Err(denial) => {
+                let n = self.next_number();
+                return self.denied(n, effect, denial, None);
+            }
+        };
+        if let Effect::Write(write) = &effect {
+            self.check_approval(write)?;
+        }
+        if effect.changes_cluster() {
+            self.plan_answers.clear();
+        }
+        if let Some(answered) = self.plan_answers.next(&effect) {
+            let n = self.next_number();
+            return self.answer_from_plan(n, answered);
+        }
+        if matches!(effect, Effect::Write(_)) && self.context.mode == Mode::Live {
+            self.acquire_lock().await?;
+        }
+        let n = self.next_number();
+        self.execute(n, Origin::Guest, effect, Some(granted)).await
+    }
+
+    /// Executes a call of the host. No grant, limit, or deadline applies to it.
+    async fn call_for_host(&mut self, effect: Effect) -> Result<Reply, Halt> {
+        let n = self.next_number();
+        self.execute(n, Origin::Host, effect, None).await
+    }
+
+    fn check_limits(&self) -> Result<(), Halt> {
+        if let Some(broken) = &self.broken {
+            return Err(Halt::Broken(broken.clone()));
+        }
+        // mutant writes-after-interrupt: requested ~> insisted
+        if self.context.stop.requested() {
+            return Err(Halt::Stopped);
+        }
+        if self.state.bytes > MAX_JOURNAL_BYTES || self.state.n > MAX_ENTRIES {
+            return Err(Halt::TooManyCalls(format!(
+                "the guest made more calls than one run may record: at most {} MiB and \
+                 {MAX_ENTRIES} entries",
+                MAX_JOURNAL_BYTES >> 20
+            )));
+        }
+        Ok(())
+    }
+
+    fn next_number(&mut self) -> u64 {
         self.state.n += 1;
-        let n = self.state.n;
-        if let Err(error) = effect.check() {
-            return self.done(n, origin, effect, Err(error));
-        }
-        let mut granted = None;
-        if origin == Origin::Guest {
-            match self.decide(&effect).await? {
-                Ok(given) => granted = Some(given),
-                Err(denial) => return self.denied(n, effect, denial, None),
-            }
-        }
-        if let (Origin::Guest, Effect::Write(write)) = (origin, &effect) {
-            self.is_approved(write)?;
-            self.plan_answers.is_over();
-        }
-        if let Some(done) =
-            (origin == Origin::Guest).then(|| self.plan_answers.next(&effect)).flatten()
-        {
-            return self.waited_before(n, done);
-        }
-        self.told(|observer| observer.on_start(&effect));
-        match effect {
-            Effect::Local(local) => {
+        self.state.n
+    }
+
+    /// Performs a call and records its outcome.
+    async fn execute(
+        &mut self,
+        n: u64,
+        origin: Origin,
+        effect: Effect,
+        granted: Option<GrantedCall>,
+    ) -> Result<Reply, Halt> {
+        self.notify(|observer| observer.on_start(&effect));
+        match (effect, self.context.mode) {
+            (Effect::Local(local), _) => {
                 let answer = self.local(&local).await?;
                 self.done(n, origin, Effect::Local(local), answer)
             }
-            Effect::Read(look) => {
-                if self.context.mode == Mode::Plan
-                    && let Some(why) = self.state.overlay.ends(&look)
-                {
-                    return Err(Halt::PlanEnds(why.into()));
-                }
-                let effect = Effect::Read(look.clone());
-                let footprint = self.footprint(&effect);
-                let backend = self.context.backend.clone();
-                let answer = tokio::select! {
-                    answer = within(timeout(&effect), backend.look(&look, &footprint)) => answer,
-                    () = self.context.stop.wait(), if origin == Origin::Guest => return Err(Halt::Stopped),
-                };
-                let answer = answer.map(|a| self.state.overlay.cover(a));
-                self.done(n, origin, effect, answer)
+            (Effect::Read(read), _) => self.read(n, origin, read).await,
+            // mutant plan-sends-writes: self.plan_write(n, write, granted).await ~>
+            //     self.perform_write(n, origin, write, granted).await
+            (Effect::Write(write), Mode::Plan) => self.plan_write(n, write, granted).await,
+            (Effect::Write(write), Mode::Live) => {
+                self.perform_write(n, origin, write, granted).await
             }
-            Effect::Write(write) => match self.context.mode {
-                // mutant plan-sends-writes: plan(n, write, granted) ~> write(n, origin, write,
-                //     granted)
-                Mode::Plan => self.plan(n, write, granted).await,
-                Mode::Live => self.perform_write(n, origin, write, granted).await,
-                Mode::Diagnosis | Mode::Replay => {
-                    Err(Halt::Broken("a touch that nobody may send was not stopped before".into()))
-                }
-            },
+            (Effect::Reversal(reversal), Mode::Plan) => self.plan_reversal(n, reversal),
+            (Effect::Reversal(reversal), Mode::Live) => {
+                self.perform_reversal(n, origin, reversal, 1).await
+            }
+            (Effect::Write(_) | Effect::Reversal(_), Mode::Diagnosis | Mode::Replay) => {
+                Err(Halt::Broken("a write was not stopped in a mode that sends none".into()))
+            }
         }
     }
 
-    /// How long the guest may still go on.
-    fn left(&self) -> Duration {
+    /// Returns how long the guest may continue.
+    fn time_left(&self) -> Duration {
         Duration::from_millis(self.due.saturating_sub(self.context.clock.now()))
     }
 
-    fn late(&self) -> Halt {
+    fn deadline_exceeded(&self) -> Halt {
         let minutes = self.due.saturating_sub(self.began) / 60_000;
-        Halt::Late(format!(
-            "the guest was not through after {minutes} min, its own time and {} min to give back",
+        Halt::DeadlineExceeded(format!(
+            "the guest was not finished after {minutes} min: its deadline, and {} min to clean up",
             GRACE.as_secs() / 60
         ))
     }
 
-    /// A call of the guest that is not performed; `met` if it was for what it met.
-    fn denied(
-        &mut self,
-        n: u64,
-        effect: Effect,
-        denial: Denial,
-        met: Option<ObservedState>,
-    ) -> Result<Reply, Halt> {
-        let answer = Err(Error::Denied(denial.to_string()));
-        let (at, outcome) = (self.context.clock.now(), recorded_form(&answer)?);
-        self.append(Entry::Done(Box::new(Done {
-            n,
-            origin: Origin::Guest,
-            at,
-            effect,
-            outcome,
-            denial: Some(denial),
-            observed: met,
-            from_plan: None,
-        })))?;
-        Ok((n, answer))
-    }
-
+    /// Returns what a call may send, under the grants of this run.
     fn footprint(&self, effect: &Effect) -> Footprint {
         Footprint::new(effect, self.grants.granted_namespaces(effect.capability()))
     }
@@ -354,33 +329,74 @@ impl Run {
         Ok(match local {
             Local::Now(_) => Ok(Answer::Now(self.context.clock.now())),
             Local::Sleep(sleep) => {
-                if self.context.mode == Mode::Plan && self.state.overlay.has_writes() {
+                if self.context.mode == Mode::Plan && self.state.planned.any {
                     return Err(Halt::PlanEnds(
-                        "the guest waits for what its changes will bring".into(),
+                        "the guest waits for what its changes bring".into(),
                     ));
                 }
-                let (asked, left) = (Duration::from_millis(sleep.milliseconds), self.left());
+                let (asked, left) = (Duration::from_millis(sleep.milliseconds), self.time_left());
                 tokio::select! {
                     () = self.context.clock.sleep(asked.min(left)) => {}
                     () = self.context.stop.wait() => return Err(Halt::Stopped),
                 }
                 // mutant guest-runs-forever: left ~> left && false
                 if asked > left {
-                    return Err(self.late());
+                    return Err(self.deadline_exceeded());
                 }
                 Ok(Answer::Sleep(()))
             }
             Local::Step(_) => Ok(Answer::Step(())),
             Local::Note(_) => Ok(Answer::Note(())),
             Local::AskUser(ask) => {
-                let answer = self.observer(&ask.question).await?;
-                answer
-                    .map(Answer::AskUser)
-                    .ok_or_else(|| Error::Unavailable("nobody is at a terminal to be asked".into()))
+                let answer = self.ask_user(&ask.question).await?;
+                answer.map(Answer::AskUser).ok_or_else(|| {
+                    Error::Unavailable("no one is available to answer at a terminal".into())
+                })
             }
         })
     }
 
+    async fn read(&mut self, n: u64, origin: Origin, read: Read) -> Result<Reply, Halt> {
+        if self.context.mode == Mode::Plan
+            && let Some(why) = read.ends_plan()
+        {
+            return Err(Halt::PlanEnds(why.into()));
+        }
+        let effect = Effect::Read(read.clone());
+        let footprint = self.footprint(&effect);
+        let backend = self.context.backend.clone();
+        let answer = tokio::select! {
+            answer = within(timeout(&effect), backend.read(&read, &footprint)) => answer,
+            () = self.context.stop.wait(), if origin == Origin::Guest => return Err(Halt::Stopped),
+        };
+        let answer = answer.and_then(|answer| read.overlay(&self.state.planned, answer));
+        self.done(n, origin, effect, answer)
+    }
+
+    /// Records a call that the grants deny. `observed` is what it would have been sent against.
+    fn denied(
+        &mut self,
+        n: u64,
+        effect: Effect,
+        denial: Denial,
+        observed: Option<ObservedState>,
+    ) -> Result<Reply, Halt> {
+        let answer = Err(Error::Denied(denial.to_string()));
+        let entry = Entry::Done(Box::new(Done {
+            n,
+            origin: Origin::Guest,
+            at: self.context.clock.now(),
+            effect,
+            outcome: journal_form(&answer)?,
+            denial: Some(denial),
+            observed,
+            from_plan: None,
+        }));
+        self.append(entry, None)?;
+        Ok((n, answer))
+    }
+
+    /// Records a call that has no [`Entry::Opened`].
     fn done(
         &mut self,
         n: u64,
@@ -388,102 +404,108 @@ impl Run {
         effect: Effect,
         answer: Result<Answer, Error>,
     ) -> Result<Reply, Halt> {
-        let at = self.context.clock.now();
-        let outcome = recorded_form(&answer)?;
-        self.append_for(
+        let entry = Entry::Done(Box::new(Done {
+            n,
             origin,
-            Entry::Done(Box::new(Done {
-                n,
-                origin,
-                at,
-                effect,
-                outcome,
-                denial: None,
-                observed: None,
-                from_plan: None,
-            })),
-        )?;
+            at: self.context.clock.now(),
+            effect,
+            outcome: journal_form(&answer)?,
+            denial: None,
+            observed: None,
+            from_plan: None,
+        }));
+        self.append_for(origin, entry, answer.as_ref().ok())?;
         Ok((n, answer))
     }
 
+    /// Records the outcome of an opened write or reversal.
     fn closed(
         &mut self,
         n: u64,
         origin: Origin,
         answer: Result<Answer, Error>,
     ) -> Result<Reply, Halt> {
-        let at = self.context.clock.now();
-        let outcome = recorded_form(&answer)?;
-        self.append_for(
-            origin,
-            Entry::Closed(Closed { n, at, outcome: Some(outcome), conflict: None, settled: false }),
-        )?;
+        let entry = Entry::Closed(Closed {
+            n,
+            at: self.context.clock.now(),
+            outcome: Some(journal_form(&answer)?),
+            conflict: None,
+            in_doubt: false,
+            resolved: false,
+        });
+        self.append_for(origin, entry, answer.as_ref().ok())?;
         Ok((n, answer))
     }
 
-    /// What the host does at the end is not stopped by a journal that has failed.
-    fn append_for(&mut self, origin: Origin, entry: Entry) -> Result<(), Halt> {
-        match (self.append(entry), origin) {
+    /// Appends an entry. A failed journal does not stop what the host does at the end.
+    fn append_for(
+        &mut self,
+        origin: Origin,
+        entry: Entry,
+        answer: Option<&Answer>,
+    ) -> Result<(), Halt> {
+        match (self.append(entry, answer), origin) {
             (Ok(()), _) | (Err(_), Origin::Host) => Ok(()),
             (Err(halt), Origin::Guest) => Err(halt),
         }
     }
 
-    fn append(&mut self, entry: Entry) -> Result<(), Halt> {
-        self.state.apply(&entry);
-        if let Entry::Done(done) = &entry {
-            self.tally.record_evidence(&done.effect, &done.outcome);
-        }
-        self.append_only(entry)
-    }
-
-    fn append_only(&mut self, entry: Entry) -> Result<(), Halt> {
-        self.told(|observer| observer.on_entry(&entry));
+    /// Appends an entry and shows it to all observers, with its parsed answer.
+    fn append(&mut self, entry: Entry, answer: Option<&Answer>) -> Result<(), Halt> {
         let written = self.context.journal.append(&entry);
-        self.trusted(written)
+        let written = self.check_journal(written);
+        self.observe(&entry, answer);
+        written
     }
 
-    /// Who watches may break; the run does not.
-    fn told(&mut self, tell: impl FnOnce(&mut dyn Observer)) {
-        let observer = self.context.observer.as_mut();
-        // mutant observer-panic-ends-run:
-        //     drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| tell(observer)))) ~>
-        //     tell(observer)
-        drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| tell(observer))));
+    fn observe(&mut self, entry: &Entry, answer: Option<&Answer>) {
+        let recorded = Recorded { entry, answer };
+        self.state.apply(recorded);
+        if let (Entry::Done(done), Some(answer)) = (entry, answer)
+            && let Effect::Read(read) = &done.effect
+        {
+            self.tally.record_evidence(read, answer);
+        }
+        self.notify(|observer| observer.on_entry(recorded));
+    }
+
+    /// Calls every observer. One that panics does not end the run.
+    fn notify(&mut self, call: impl Fn(&mut dyn Observer)) {
+        for observer in &mut self.context.observers {
+            let call = || call(observer.as_mut());
+            // mutant observer-panic-ends-run:
+            //     drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(call))) ~>
+            //     { let mut call = call; call() }
+            drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)));
+        }
     }
 
     fn sync(&mut self) -> Result<(), Halt> {
         let synced = self.context.journal.sync();
-        self.trusted(synced)
+        self.check_journal(synced)
     }
 
-    fn trusted(&mut self, result: std::io::Result<()>) -> Result<(), Halt> {
-        result.map_err(|e| {
-            Halt::Broken(
-                self.broken.get_or_insert(format!("the run file cannot be written: {e}")).clone(),
-            )
+    fn check_journal(&mut self, result: std::io::Result<()>) -> Result<(), Halt> {
+        result.map_err(|error| {
+            let broken = format!("failed to write the run file: {error}");
+            Halt::Broken(self.broken.get_or_insert(broken).clone())
         })
     }
 }
 
-fn recorded_form(answer: &Result<Answer, Error>) -> Result<Outcome, Halt> {
+fn journal_form(answer: &Result<Answer, Error>) -> Result<Outcome, Halt> {
     Ok(match answer {
         Ok(answer) => Outcome::Ok(
             serde_json::value::to_raw_value(answer)
-                .map_err(|e| Halt::Broken(format!("an answer that is no JSON: {e}")))?,
+                .map_err(|error| Halt::Broken(format!("an answer is not valid JSON: {error}")))?,
         ),
         Err(error) => Outcome::Error(error.clone()),
     })
 }
 
-/// The answer of this call, and of no other.
-fn unwrap_answer<A: TypedCall>(answer: Answer) -> Result<A::Answer, Halt> {
-    A::take(answer).ok_or_else(|| {
-        Halt::Broken(format!(
-            "the backend answered {} with another call's answer",
-            std::any::type_name::<A>()
-        ))
-    })
+/// Returns the answer of this call.
+fn unwrap<C: TypedCall>(answer: Answer) -> Result<C::Answer, Halt> {
+    C::unwrap(answer).map_err(|error| Halt::Broken(error.text().to_owned()))
 }
 
 async fn within<T>(
@@ -491,29 +513,11 @@ async fn within<T>(
     call: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
     tokio::time::timeout(timeout, call).await.unwrap_or_else(|_| {
-        Err(Error::Unavailable(format!("no answer within {} s", timeout.as_secs())))
+        Err(Error::Unavailable(format!("no response within {} s", timeout.as_secs())))
     })
 }
 
-/// How long a call may take: what it names itself, and some more.
+/// Returns how long a call may take.
 fn timeout(effect: &Effect) -> Duration {
-    let named = match effect {
-        Effect::Write(Write::Suspend(s)) => {
-            s.targets.len() as u64 * (u64::from(s.drain_seconds) + 1)
-        }
-        Effect::Write(Write::Reconcile(r)) => u64::from(r.wait_seconds),
-        Effect::Write(Write::Delete(d)) => {
-            (d.set.len() as u64).div_ceil(u64::from(d.pacing.batch_size.max(1)))
-                * u64::from(d.pacing.interval_ms).div_ceil(1000)
-                + d.set.len() as u64
-        }
-        Effect::Write(Write::Recreate(r)) => r.set.len() as u64,
-        Effect::Read(Read::AwaitRollout(a)) => u64::from(a.wait_seconds),
-        // Pods that are replaced one after the other wait for each other.
-        Effect::Write(Write::Restart(_)) => 3600,
-        Effect::Write(Write::AcquireLease(_) | Write::ReleaseLease(_) | Write::Resume(_))
-        | Effect::Read(_)
-        | Effect::Local(_) => 0,
-    };
-    CALL_TIMEOUT + Duration::from_secs(named)
+    CALL_TIMEOUT + effect.waits()
 }

@@ -1,7 +1,7 @@
-//! The run file: one run, one append-only file of JSON lines, readable by its owner alone.
+//! The run file: one append-only file of JSON lines per run, readable only by its owner.
 //!
-//! Each line begins with `"chain"`: SHA-256 over the chain of the line before and the rest of this one.
-//! That finds damage. It proves nothing about who wrote the file.
+//! Each line starts with `"chain"`: SHA-256 over the chain of the previous line and the rest of
+//! this one. This detects damage. It does not prove who wrote the file.
 
 use crate::journal::Journal;
 use salve_core::digest;
@@ -18,14 +18,14 @@ pub struct RunFile {
     path: PathBuf,
     disk: Box<dyn Disk>,
     chain: String,
-    broken: bool,
+    is_broken: bool,
 }
 
-/// Where the bytes of a run file go.
+/// Where the bytes of a run file are written.
 pub trait Disk: Send {
-    /// Appends them all. After this they survive the process.
+    /// Appends all bytes. Afterwards they survive a crash of the process.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
-    /// After this everything that was appended survives the machine.
+    /// Afterwards all appended bytes survive a crash of the machine.
     fn sync(&mut self) -> io::Result<()>;
 }
 
@@ -33,93 +33,93 @@ impl Disk for File {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.write_all(bytes)
     }
+
     fn sync(&mut self) -> io::Result<()> {
         // mutant run-file-not-synced: self.sync_data() ~> Ok(())
         self.sync_data()
     }
 }
 
-/// What the first line is chained to.
-const BEGINNING: &str = "salve run file";
-/// What stands before the chain in each line, and after it.
-const HEAD: &str = "{\"chain\":\"";
-const NECK: &str = "\",";
+/// The chain before the first line.
+const INITIAL_CHAIN: &str = "salve run file";
+/// The text before the chain in each line.
+const BEFORE_CHAIN: &str = "{\"chain\":\"";
+/// The text between the chain and the rest of the line.
+const AFTER_CHAIN: &str = "\",";
 
 impl RunFile {
-    /// Makes a new file in `folder`, which is made too (mode 0700) where it is missing.
+    /// Creates a file in `folder`, and the folder (mode 0700) if it does not exist.
     ///
     /// # Errors
-    /// Whatever the file system says; a file of that name is never written over.
+    /// A file of that name exists, or the file system reports an error.
     pub fn create(folder: &Path, name: &str) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let path = folder.join(name);
         let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path)?;
-        // The name itself has to survive, or a synced file could not be found again.
+        // The directory entry must survive as well, or a synced file could not be found again.
         File::open(folder)?.sync_all()?;
         lock(&file, &path)?;
-        Ok(Self { path, ..Self::over(Box::new(file)) })
+        Ok(Self { path, ..Self::with_disk(Box::new(file)) })
     }
 
-    /// A new file on this disk.
-    pub fn over(disk: Box<dyn Disk>) -> Self {
-        Self { path: PathBuf::new(), disk, chain: BEGINNING.into(), broken: false }
+    /// Creates a new file on this disk.
+    pub fn with_disk(disk: Box<dyn Disk>) -> Self {
+        Self { path: PathBuf::new(), disk, chain: INITIAL_CHAIN.into(), is_broken: false }
     }
 
-    /// Opens the file of a run whose process has died, to go on with it. A torn last line is cut off.
+    /// Opens the file of a run whose process died, to continue it. Cuts off a torn last line.
     ///
     /// # Errors
-    /// `WouldBlock` while a process is at work on it; what [`RunFile::read`] says of damage.
-    pub fn take_up(path: &Path) -> io::Result<(Self, Vec<Entry>)> {
+    /// `WouldBlock` while another process runs it; else as [`RunFile::read`].
+    pub fn resume(path: &Path) -> io::Result<(Self, Vec<Entry>)> {
         let mut file = OpenOptions::new().read(true).append(true).open(path)?;
         // mutant locked-run-file-opened: lock(&file, path)? ~> let _ = lock(&file, path)
         lock(&file, path)?;
-        let read = Read::all(&mut BufReader::new(&file), path)?;
-        if file.stream_position()? != read.length || file.metadata()?.len() != read.length {
+        let content = Content::read(&mut BufReader::new(&file), path)?;
+        if file.stream_position()? != content.length || file.metadata()?.len() != content.length {
             // mutant intact-line-cut: length ~> length.saturating_sub(1)
-            // mutant torn-line-kept: file.set_len(read.length)? ~> let _ = read.length
-            file.set_len(read.length)?;
+            // mutant torn-line-kept: file.set_len(content.length)? ~> let _ = content.length
+            file.set_len(content.length)?;
             file.sync_data()?;
         }
-        Ok((
-            Self { path: path.to_owned(), disk: Box::new(file), chain: read.chain, broken: false },
-            read.entries,
-        ))
+        let path = path.to_owned();
+        let disk = Box::new(file);
+        Ok((Self { path, disk, chain: content.chain, is_broken: false }, content.entries))
     }
 
-    /// Goes on on a disk that holds `written`.
+    /// Continues a file that contains `written` on this disk.
     ///
     /// # Errors
-    /// What [`RunFile::read`] says of damage; a torn last line is damage here.
-    pub fn take_up_over(disk: Box<dyn Disk>, written: &[u8]) -> io::Result<(Self, Vec<Entry>)> {
-        let read = Read::all(&mut &*written, Path::new("the record"))?;
-        if read.length != written.len() as u64 {
+    /// As [`RunFile::read`]. A torn last line is damage here.
+    pub fn resume_with_disk(disk: Box<dyn Disk>, written: &[u8]) -> io::Result<(Self, Vec<Entry>)> {
+        let content = Content::read(&mut &*written, Path::new("the run file"))?;
+        if content.length != written.len() as u64 {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                "the record ends in a torn line",
+                "the run file ends in a torn line",
             ));
         }
-        Ok((Self { path: PathBuf::new(), disk, chain: read.chain, broken: false }, read.entries))
+        let path = PathBuf::new();
+        Ok((Self { path, disk, chain: content.chain, is_broken: false }, content.entries))
     }
 
-    /// Where it lies.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Reads the entries of a file.
+    /// Reads the entries of a file. Drops an unterminated last line, which a crash leaves.
     ///
     /// # Errors
-    /// An unterminated last line is what a crash leaves and is dropped; any other damage is an error
-    /// that names the line. So is a file of another format.
+    /// Other damage, with its line, or a file of another format.
     pub fn read(path: &Path) -> io::Result<Vec<Entry>> {
-        Ok(Read::all(&mut BufReader::new(File::open(path)?), path)?.entries)
+        Ok(Content::read(&mut BufReader::new(File::open(path)?), path)?.entries)
     }
 
-    /// Whether a process is at work on this file.
+    /// Returns whether a process is running this run.
     ///
     /// # Errors
-    /// Whatever the file system says.
-    pub fn is_at_work(path: &Path) -> io::Result<bool> {
+    /// The file system reports an error.
+    pub fn is_running(path: &Path) -> io::Result<bool> {
         match File::open(path)?.try_lock_shared() {
             Ok(()) => Ok(false),
             // mutant run-file-lock-invisible: true ~> false
@@ -129,10 +129,10 @@ impl RunFile {
     }
 
     fn guarded(&mut self, write: impl FnOnce(&mut dyn Disk) -> io::Result<()>) -> io::Result<()> {
-        if self.broken {
-            return Err(io::Error::other("the run file failed before and takes nothing more"));
+        if self.is_broken {
+            return Err(io::Error::other("no more entries are written after an earlier error"));
         }
-        write(self.disk.as_mut()).inspect_err(|_| self.broken = true)
+        write(self.disk.as_mut()).inspect_err(|_| self.is_broken = true)
     }
 }
 
@@ -146,109 +146,116 @@ impl Journal for RunFile {
     fn append(&mut self, entry: &Entry) -> io::Result<()> {
         let body = serde_json::to_string(entry)?;
         let chain = link(&self.chain, &body);
-        let line = format!("{HEAD}{chain}{NECK}{}\n", &body[1..]);
+        let line = format!("{BEFORE_CHAIN}{chain}{AFTER_CHAIN}{}\n", &body[1..]);
         self.guarded(|disk| disk.append(line.as_bytes()))?;
         self.chain = chain;
         Ok(())
     }
+
     fn sync(&mut self) -> io::Result<()> {
         // mutant sync-does-nothing: self.guarded(|disk| disk.sync()) ~> Ok(())
         self.guarded(|disk| disk.sync())
     }
 }
 
-/// Held until the process ends: nobody else goes on with a run that is still at work.
+/// Locks the file until the process ends, so that no other process continues the run.
 fn lock(file: &File, path: &Path) -> io::Result<()> {
     file.try_lock().map_err(|error| match error {
         TryLockError::WouldBlock => io::Error::new(
             io::ErrorKind::WouldBlock,
-            format!("{}: a process is at work on this run", path.display()),
+            format!("{}: another process is running this run", path.display()),
         ),
         TryLockError::Error(error) => error,
     })
 }
 
-/// What a file holds: its whole lines, the last chain, and how many bytes they are.
-struct Read {
+/// The complete lines of a file, the last chain, and the length of these lines in bytes.
+struct Content {
     entries: Vec<Entry>,
     chain: String,
     length: u64,
 }
 
-/// As much of a first line as tells whether the rest can be read.
+/// The part of the first line that every format has.
 #[derive(Deserialize)]
-struct Beginning {
-    header: Form,
+struct FirstLine {
+    header: Version,
 }
 
 #[derive(Deserialize)]
-struct Form {
+struct Version {
     format: u32,
     #[serde(default)]
     salve: String,
 }
 
-impl Read {
-    fn all(reader: &mut dyn BufRead, path: &Path) -> io::Result<Self> {
-        let mut read = Self { entries: Vec::new(), chain: BEGINNING.to_owned(), length: 0 };
+impl Content {
+    fn read(reader: &mut dyn BufRead, path: &Path) -> io::Result<Self> {
+        let mut content = Self { entries: Vec::new(), chain: INITIAL_CHAIN.to_owned(), length: 0 };
         let mut line = Vec::new();
         loop {
             line.clear();
             let bytes = reader.read_until(b'\n', &mut line)?;
             if bytes == 0 || line.pop() != Some(b'\n') {
-                return Ok(read);
+                return Ok(content);
             }
-            let damaged = |why: String| {
-                io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    sanitized(&format!(
-                        "{}, line {}: {why}",
-                        path.display(),
-                        read.entries.len() + 1
-                    )),
-                )
+            let number = content.entries.len() + 1;
+            let invalid = |why: String| {
+                let text = sanitized(&format!("{}, line {number}: {why}", path.display()));
+                io::Error::new(io::ErrorKind::InvalidData, text)
             };
-            let text = std::str::from_utf8(&line).map_err(|e| damaged(e.to_string()))?;
-            let (claimed, body) = unchained(text)
-                .ok_or_else(|| damaged("it does not begin with its chain".into()))?;
-            // mutant broken-hash-chain-accepted: != link(&read.chain, &body) ~> .len() !=
-            //     link(&read.chain, &body).len()
-            if claimed != link(&read.chain, &body) {
-                return Err(damaged(
-                    "it is not what was written here, or a line before it is missing".into(),
+            let text = std::str::from_utf8(&line).map_err(|error| invalid(error.to_string()))?;
+            let (chain, body) = split_chain(text)
+                .ok_or_else(|| invalid("it does not start with its chain".into()))?;
+            // mutant broken-hash-chain-accepted: != link(&content.chain, &body) ~> .len() !=
+            //     link(&content.chain, &body).len()
+            if chain != link(&content.chain, &body) {
+                return Err(invalid(
+                    "it was changed after it was written, or a line before it is missing".into(),
                 ));
             }
-            if read.entries.is_empty()
-                && let Ok(Beginning { header: Form { format, salve } }) =
-                    serde_json::from_str(&body)
-                && format != FORMAT
-            {
-                return Err(damaged(format!(
-                    "Salve {salve} wrote this in format {format}, this one reads format {FORMAT}"
-                )));
+            if content.entries.is_empty() {
+                check_format(&body).map_err(invalid)?;
             }
-            let entry = serde_json::from_str(&body).map_err(|e| damaged(e.to_string()))?;
-            claimed.clone_into(&mut read.chain);
-            read.length += bytes as u64;
-            read.entries.push(entry);
+            let entry = serde_json::from_str(&body).map_err(|error| invalid(error.to_string()))?;
+            chain.clone_into(&mut content.chain);
+            content.length += bytes as u64;
+            content.entries.push(entry);
         }
     }
 }
 
-fn link(before: &str, body: &str) -> String {
-    digest::of_bytes(format!("{before}\n{body}").as_bytes())
+/// Checks the format that the first line names.
+fn check_format(first_line: &str) -> Result<(), String> {
+    let Ok(FirstLine { header: Version { format, salve } }) = serde_json::from_str(first_line)
+    else {
+        // It is not a header: reading it as an entry says more.
+        return Ok(());
+    };
+    if format == FORMAT {
+        return Ok(());
+    }
+    let version = if salve.is_empty() { salve } else { format!(" ({salve})") };
+    Err(format!(
+        "run file format {format} is not supported (this version reads format {FORMAT}); finish or \
+         discard the run with the version of Salve that wrote it{version}"
+    ))
 }
 
-/// A line's chain, and what it was without it.
-fn unchained(line: &str) -> Option<(&str, String)> {
-    let (chain, rest) = line.strip_prefix(HEAD)?.split_once(NECK)?;
+fn link(previous: &str, body: &str) -> String {
+    digest::of_bytes(format!("{previous}\n{body}").as_bytes())
+}
+
+/// Splits a line into its chain and its text without the chain.
+fn split_chain(line: &str) -> Option<(&str, String)> {
+    let (chain, rest) = line.strip_prefix(BEFORE_CHAIN)?.split_once(AFTER_CHAIN)?;
     Some((chain, format!("{{{rest}")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use salve_core::effect::{Effect, Local, run::Now};
+    use salve_core::capability::{Effect, Local, run::Now};
     use salve_core::journal::{Done, Origin};
     use salve_core::outcome::Outcome;
     use std::os::unix::fs::PermissionsExt;
@@ -268,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_synced_entry_can_be_read_by_its_owner_alone() {
+    fn a_synced_entry_is_readable_only_by_the_owner() {
         let folder = tempfile::tempdir().unwrap();
         let runs = folder.path().join("state/runs");
         let mut file = RunFile::create(&runs, "a.jsonl").unwrap();
@@ -279,7 +286,7 @@ mod tests {
         assert!(
             matches!(RunFile::read(file.path()).unwrap().as_slice(), [Entry::Done(d)] if d.n == 1)
         );
-        assert!(RunFile::create(&runs, "a.jsonl").is_err(), "a run file is never written over");
+        assert!(RunFile::create(&runs, "a.jsonl").is_err(), "a run file is never overwritten");
     }
 
     fn written(folder: &Path, entries: u64) -> Vec<u8> {
@@ -292,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn cut_anywhere_it_is_read_up_to_its_last_whole_line() {
+    fn a_truncated_file_is_read_up_to_its_last_complete_line() {
         let folder = tempfile::tempdir().unwrap();
         let whole = written(folder.path(), 5);
         let cut = folder.path().join("cut");
@@ -304,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn any_flipped_bit_of_a_whole_line_is_found_and_named() {
+    fn a_flipped_bit_is_detected_and_its_line_named() {
         let folder = tempfile::tempdir().unwrap();
         let whole = written(folder.path(), 3);
         let damaged = folder.path().join("damaged");
@@ -313,7 +320,7 @@ mod tests {
                 let mut bytes = whole.clone();
                 bytes[at] ^= 1 << bit;
                 std::fs::write(&damaged, &bytes).unwrap();
-                // The last line feed alone is no damage: without it, the line is a torn one.
+                // Without its line feed, the last line is a torn one, which is not damage.
                 match RunFile::read(&damaged) {
                     Ok(entries) => assert!(
                         at + 1 == whole.len() && entries.len() == 2,
@@ -326,42 +333,49 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_another_format_is_refused_with_who_wrote_it() {
+    fn a_file_of_another_format_is_rejected_with_both_formats_and_the_remedy() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.jsonl");
-        let body = r#"{"header":{"format":1,"salve":"0.0.9","run":"7c1d"}}"#;
-        std::fs::write(&path, format!("{HEAD}{}{NECK}{}\n", link(BEGINNING, body), &body[1..]))
-            .unwrap();
-        let error = RunFile::read(&path).unwrap_err().to_string();
-        assert!(
-            error.contains("line 1") && error.contains("Salve 0.0.9 wrote this in format 1"),
-            "{error}"
-        );
+        for (format, salve) in [(1, "0.0.9"), (2, "0.1.0"), (FORMAT + 1, "9.0.0")] {
+            let body =
+                format!(r#"{{"header":{{"format":{format},"salve":"{salve}","run":"7c1d"}}}}"#);
+            let chain = link(INITIAL_CHAIN, &body);
+            let line = format!("{BEFORE_CHAIN}{chain}{AFTER_CHAIN}{}\n", &body[1..]);
+            std::fs::write(&path, line).unwrap();
+            let expected = format!(
+                "{}, line 1: run file format {format} is not supported (this version reads format \
+                 {FORMAT}); finish or discard the run with the version of Salve that wrote it \
+                 ({salve})",
+                path.display()
+            );
+            assert_eq!(RunFile::read(&path).unwrap_err().to_string(), expected);
+            assert_eq!(RunFile::resume(&path).unwrap_err().to_string(), expected);
+        }
     }
 
     #[test]
-    fn an_entry_survives_its_process_without_a_sync() {
+    fn an_entry_survives_the_process_without_a_sync() {
         let folder = tempfile::tempdir().unwrap();
         let mut file = RunFile::create(folder.path(), "a.jsonl").unwrap();
         file.append(&entry(1)).unwrap();
-        // As a killed process does: nothing of it runs any more.
+        // A killed process runs no destructor.
         std::mem::forget(file);
         assert_eq!(RunFile::read(&folder.path().join("a.jsonl")).unwrap().len(), 1);
     }
 
     #[test]
-    fn a_file_is_taken_up_where_its_last_whole_line_ends_by_one_process_at_a_time() {
+    fn one_process_at_a_time_resumes_a_file_after_its_last_complete_line() {
         let folder = tempfile::tempdir().unwrap();
         let whole = written(folder.path(), 3);
         let path = folder.path().join("torn.jsonl");
         for cut in [whole.len(), whole.len() - 1, whole.len() - 40] {
             std::fs::write(&path, &whole[..cut]).unwrap();
-            let (mut file, entries) = RunFile::take_up(&path).unwrap();
-            assert_eq!(RunFile::take_up(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-            assert!(RunFile::is_at_work(&path).unwrap());
+            let (mut file, entries) = RunFile::resume(&path).unwrap();
+            assert_eq!(RunFile::resume(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+            assert!(RunFile::is_running(&path).unwrap());
             file.append(&entry(9)).unwrap();
             drop(file);
-            assert!(!RunFile::is_at_work(&path).unwrap());
+            assert!(!RunFile::is_running(&path).unwrap());
             let lines = entries.len() + 1;
             assert_eq!(RunFile::read(&path).unwrap().len(), lines, "cut at {cut}");
             assert_eq!(lines, if cut == whole.len() { 4 } else { 3 });
@@ -369,8 +383,8 @@ mod tests {
         let mut damaged = whole.clone();
         damaged[20] ^= 1;
         std::fs::write(&path, &damaged).unwrap();
-        assert!(RunFile::take_up(&path).is_err());
-        assert_eq!(std::fs::read(&path).unwrap(), damaged, "what is damaged is left as it is");
+        assert!(RunFile::resume(&path).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), damaged, "a damaged file is not changed");
     }
 
     /// Fails at the `at`th operation.
@@ -390,28 +404,29 @@ mod tests {
         fn append(&mut self, _: &[u8]) -> io::Result<()> {
             self.next()
         }
+
         fn sync(&mut self) -> io::Result<()> {
             self.next()
         }
     }
 
     #[test]
-    fn a_sync_asks_the_disk() {
-        // A pipe has no disk, and the system says so.
+    fn a_sync_reaches_the_disk() {
+        // A pipe cannot be synced, and the system reports it.
         let (_reader, writer) = io::pipe().unwrap();
         assert!(Disk::sync(&mut File::from(std::os::fd::OwnedFd::from(writer))).is_err());
     }
 
     #[test]
-    fn after_one_failure_nothing_more_is_taken() {
+    fn after_an_error_no_more_entries_are_written() {
         for at in 1..=4 {
-            let mut file = RunFile::over(Box::new(Failing { operations: 0, at }));
+            let mut file = RunFile::with_disk(Box::new(Failing { operations: 0, at }));
             let mut failed = false;
             for n in 0..3 {
                 let (appended, synced) = (file.append(&entry(n)), file.sync());
                 assert!(
                     !failed || appended.is_err() && synced.is_err(),
-                    "it took something after operation {at} had failed"
+                    "an entry was written after operation {at} failed"
                 );
                 failed |= appended.is_err() || synced.is_err();
             }
@@ -420,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_are_dropped_doubled_or_swapped_are_found() {
+    fn missing_duplicate_and_swapped_lines_are_detected() {
         let folder = tempfile::tempdir().unwrap();
         let text = String::from_utf8(written(folder.path(), 4)).unwrap();
         let lines: Vec<&str> = text.split_inclusive('\n').collect();

@@ -1,218 +1,202 @@
-//! What a run's entries come to. The same fold, whether they were written just now or are read from its file: so a
-//! run that is taken up again knows what it knew.
+//! What a run's entries add up to. A live run and a recovered one fold the same entries, so a
+//! recovered run knows what it knew.
 
-use crate::suspensions::Suspensions;
-use salve_core::effect::host::Acquired;
-use salve_core::effect::shared::FluxRef;
-use salve_core::effect::suspend_flux::Resume;
-use salve_core::effect::{Answer, Effect, Local, Read, Write};
+use crate::reversals::{Answered, Reversals};
+use salve_core::capability::{
+    Answer, Effect, Function, Local, PlannedChanges, Summary, Target, Write,
+};
 use salve_core::grants::Denial;
-use salve_core::journal::{Closed, Done, Entry, GuestExit, Opened, Origin, RunResult};
-use salve_core::outcome::{Error, Outcome};
-use salve_core::plan::{self, Overlay};
+use salve_core::journal::{
+    Closed, Done, Entry, GuestExit, ObservedState, Opened, Origin, Recorded, RunResult,
+};
+use salve_core::outcome::{Error, Fault, Outcome};
 use salve_core::proof::Fact;
 use std::collections::{BTreeMap, HashMap};
 
-/// What is known of a run.
+/// Estimated size of an entry without its texts, in bytes.
+const ENTRY_BYTES: usize = 200;
+
 #[derive(Debug, Default)]
 pub(crate) struct RunState {
-    /// Numbers given out.
+    /// The latest number.
     pub n: u64,
-    /// The number of the guest's last outcome.
+    /// The number of the guest's latest answer.
     pub last: u64,
-    /// What its outcomes are worth as proof.
+    /// What its answers prove.
     pub facts: Vec<Fact>,
-    /// What it holds suspended.
-    pub suspensions: Suspensions,
-    /// What a plan has recorded.
-    pub overlay: Overlay,
-    /// The step that was opened last.
+    pub reversals: Reversals,
+    /// What a plan recorded instead of sending it.
+    pub planned: PlannedChanges,
+    /// The latest step.
     pub step: Option<String>,
-    /// How much of the record the guest has taken.
+    /// How much of the journal the guest has used.
     pub bytes: usize,
-    /// What the grants refused.
+    /// What the grants denied.
     pub denials: Vec<Denial>,
-    /// Writes that were opened and have no outcome: the last attempt of each.
+    /// Who denied the guest a call most recently.
+    pub last_denial: Option<Fault>,
+    /// Writes without an outcome: the last attempt of each.
     pub in_doubt: BTreeMap<u64, Opened>,
-    /// The cluster's Lease, while the run has it.
-    pub lease: Option<Acquired>,
-    /// Where the Lease was asked for, while it is not known whether the run has it.
-    pub lease_asked: Option<String>,
-    /// Whether a request for it may have been applied unheard.
-    lease_lost: bool,
-    /// How the guest's part ended, once it did.
-    pub ended: Option<GuestExit>,
-    /// The verdict, once there is one.
-    pub closing: Option<RunResult>,
+    pub exit: Option<GuestExit>,
+    pub result: Option<RunResult>,
     /// Each write as it was asked for.
-    whole: HashMap<u64, Effect>,
-    /// Its own id.
-    run: String,
-    reconciled: HashMap<FluxRef, u64>,
+    asked: HashMap<u64, Effect>,
+    /// What all attempts of a reversible write without an outcome were prepared against, newest
+    /// first.
+    observed: HashMap<u64, ObservedState>,
+    /// How often a write with its own time was completed, by function and targets.
+    stamped: HashMap<(Function, Vec<String>), u64>,
 }
 
 impl RunState {
-    /// Takes in the next entry.
-    pub fn apply(&mut self, entry: &Entry) {
+    /// Applies the next entry.
+    pub fn apply(&mut self, recorded: Recorded<'_>) {
+        let Recorded { entry, answer } = recorded;
         match entry {
-            Entry::Header(header) => self.run.clone_from(&header.run),
-            Entry::Approved(_) | Entry::Recovery(_) => {}
+            Entry::Header(_) | Entry::Approved(_) | Entry::Recovery(_) => {}
             Entry::Opened(opened) => self.opened(opened),
-            Entry::Closed(closed) => self.closed(closed),
-            Entry::Done(done) => self.done(done),
+            Entry::Closed(closed) => self.closed(closed, answer),
+            Entry::Done(done) => self.done(done, answer),
             Entry::Planned(done) => {
                 if let Effect::Write(write) = &done.effect {
-                    self.overlay.record(write);
+                    write.plan(&mut self.planned);
                 }
-                self.done(done);
+                self.planned.any |= done.effect.changes_cluster();
+                self.done(done, answer);
             }
-            Entry::GuestExited(ended) => self.ended = Some(ended.ending.clone()),
-            Entry::Verdict(closing) => self.closing = Some((**closing).clone()),
+            Entry::GuestExited(exited) => self.exit = Some(exited.exit.clone()),
+            Entry::Verdict(result) => self.result = Some((**result).clone()),
         }
     }
 
-    /// How often this object was asked to reconcile before effect `n`.
-    pub fn reconciled(&self, target: &FluxRef) -> u64 {
-        self.reconciled.get(target).copied().unwrap_or(0)
+    /// Returns how often an equal write with its own time was completed before.
+    pub fn stamped_before(&self, write: &Write) -> u64 {
+        self.stamped.get(&stamp_key(write)).copied().unwrap_or(0)
     }
 
     fn opened(&mut self, opened: &Opened) {
         self.n = self.n.max(opened.n);
-        self.whole.entry(opened.n).or_insert_with(|| opened.effect.clone());
-        if let Effect::Write(Write::Suspend(suspend)) = &opened.effect {
-            for target in &suspend.targets {
-                if let Some(object) = opened.observed.of(target) {
-                    let uid = object["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
-                    self.suspensions.open(
-                        opened.n,
-                        Resume { target: target.clone(), uid, previous: plan::was(object) },
-                        Some(object.clone()),
-                    );
-                }
-            }
-        }
-        if let Effect::Write(Write::AcquireLease(_)) = &opened.effect {
-            let place = opened
-                .observed
-                .objects
-                .first()
-                .and_then(|object| object["metadata"]["namespace"].as_str());
-            self.lease_asked = place.map(str::to_owned);
+        self.asked.entry(opened.n).or_insert_with(|| opened.effect.clone());
+        if let Effect::Write(write) = &opened.effect
+            && write.function().reversed_by().is_some()
+        {
+            let attempt = write.reversals(&opened.observed, None);
+            self.reversals.track(opened.n, opened.origin, attempt, &opened.observed);
+            let observed = self.observed.entry(opened.n).or_default();
+            observed.objects.splice(0..0, opened.observed.objects.iter().cloned());
         }
         self.in_doubt.insert(opened.n, opened.clone());
     }
 
-    fn closed(&mut self, closed: &Closed) {
-        let (Some(effect), Some(opened)) =
-            (self.whole.get(&closed.n).cloned(), self.in_doubt.get(&closed.n))
-        else {
-            return;
-        };
-        let (origin, attempt) = (opened.origin, opened.effect.clone());
-        if let Effect::Write(Write::AcquireLease(_)) = &attempt {
-            self.asked_for_the_lease(closed);
-        }
+    fn closed(&mut self, closed: &Closed, answer: Option<&Answer>) {
+        let Some(opened) = self.in_doubt.get(&closed.n).cloned() else { return };
         match (&closed.conflict, &closed.outcome) {
-            (Some(_), outcome) => {
-                let answer = outcome.as_ref().and_then(|outcome| decode(&effect, outcome));
-                if let Effect::Write(Write::Suspend(tried)) = attempt {
-                    let holds =
-                        if let Some(Answer::Suspend(holds)) = answer { holds } else { vec![] };
-                    self.suspensions.settle(closed.n, &holds);
-                    self.suspensions.void_others(closed.n, &tried.targets, &holds);
+            (Some(_), _) => {
+                if let Effect::Write(attempt) = &opened.effect {
+                    let targets = attempt.targets();
+                    // mutant unanswered-lease-forgotten: closed.in_doubt ~>
+                    //     closed.in_doubt && closed.n == 0
+                    if closed.in_doubt {
+                        self.reversals.keep_in_doubt(closed.n, &targets);
+                    }
+                    let applied = answered(attempt, &opened.observed, answer);
+                    self.reversals.settle(closed.n, opened.origin, &targets, applied);
                 }
             }
             (None, Some(outcome)) => {
                 self.in_doubt.remove(&closed.n);
-                self.came(closed.n, closed.at, origin, &effect, outcome);
+                let observed = self.observed.remove(&closed.n).unwrap_or_default();
+                let Some(effect) = self.asked.get(&closed.n).cloned() else { return };
+                // After an error it is not known what is in effect: everything stays tracked.
+                if let (Effect::Write(write), Some(_)) = (&effect, answer) {
+                    let answer = answered(write, &observed, answer);
+                    self.reversals.settle(closed.n, opened.origin, &write.targets(), answer);
+                }
+                self.completed(closed.n, closed.at, opened.origin, &effect, outcome, answer);
             }
             (None, None) => {}
         }
     }
 
-    /// An attempt that is closed without a conflict has its own word: applied, or refused, or never sent. After one whose answer got lost, or that
-    /// nobody waited for, only that it is ours, or another's, is a word.
-    fn asked_for_the_lease(&mut self, closed: &Closed) {
-        self.lease_lost |= closed.conflict.is_some() || closed.settled;
-        let known = match &closed.outcome {
-            Some(Outcome::Error(Error::Conflict(_))) => true,
-            Some(Outcome::Error(_)) => !self.lease_lost,
-            Some(Outcome::Ok(_)) | None => false,
-        };
-        if known && closed.conflict.is_none() {
-            self.lease_asked = None;
-        }
-    }
-
-    fn done(&mut self, done: &Done) {
+    fn done(&mut self, done: &Done, answer: Option<&Answer>) {
         self.n = self.n.max(done.n);
-        self.denials.extend(done.denial.clone());
+        if let Some(denial) = &done.denial {
+            self.denials.push(denial.clone());
+        }
         if let Effect::Local(Local::Step(step)) = &done.effect {
             self.step = Some(step.name.clone());
         }
-        self.came(done.n, done.at, done.origin, &done.effect, &done.outcome);
+        if let (Effect::Write(write), Some(_)) = (&done.effect, answer) {
+            let observed = done.observed.clone().unwrap_or_default();
+            let answer = answered(write, &observed, answer);
+            self.reversals.settle(done.n, done.origin, &write.targets(), answer);
+        }
+        self.completed(done.n, done.at, done.origin, &done.effect, &done.outcome, answer);
     }
 
-    fn came(
+    fn completed(
         &mut self,
         n: u64,
         at: salve_core::Millis,
         origin: Origin,
         effect: &Effect,
         outcome: &Outcome,
+        answer: Option<&Answer>,
     ) {
-        self.bytes += size(effect, outcome);
+        let answer_bytes = outcome.ok().map_or(0, |raw| raw.get().len());
+        self.bytes += ENTRY_BYTES + effect.text_bytes() + answer_bytes;
         if origin == Origin::Guest {
             self.last = n;
+            self.last_denial = denied_by(effect, outcome, answer).or(self.last_denial);
         }
-        self.facts.push(Fact::of(n, at, effect, outcome, &self.facts));
-        if let (Effect::Read(Read::Lease(_)), Some(Answer::Lease(holder))) =
-            (effect, decode(effect, outcome))
-        {
-            self.lease_asked = self
-                .lease_asked
-                .take()
-                .filter(|_| holder.is_some_and(|holder| holder.run == self.run));
-        }
-        let Effect::Write(write) = effect else { return };
-        if let Write::Reconcile(reconcile) = write {
-            *self.reconciled.entry(reconcile.target.clone()).or_default() += 1;
-        }
-        match (write, decode(effect, outcome)) {
-            (Write::Suspend(_), Some(Answer::Suspend(holds))) => self.suspensions.settle(n, &holds),
-            (Write::Resume(release), Some(Answer::Resume(resumed))) => {
-                self.suspensions.close(release, &resumed)
+        self.facts.push(Fact::new(n, at, effect, answer, &self.facts));
+        match (effect, answer) {
+            (Effect::Write(write), Some(_)) if write.stamp(0, 0).is_some() => {
+                *self.stamped.entry(stamp_key(write)).or_default() += 1;
             }
-            (Write::AcquireLease(_), Some(Answer::AcquireLease(acquired))) => {
-                (self.lease, self.lease_asked) = (Some(acquired), None)
+            (Effect::Reversal(reversal), Some(answer)) => {
+                if let Some(released) = reversal.released(answer) {
+                    self.reversals.close(reversal, released);
+                }
             }
-            (Write::ReleaseLease(_), Some(Answer::ReleaseLease(()))) => self.lease = None,
-            (
-                Write::AcquireLease(_)
-                | Write::ReleaseLease(_)
-                | Write::Suspend(_)
-                | Write::Resume(_)
-                | Write::Reconcile(_)
-                | Write::Delete(_)
-                | Write::Recreate(_)
-                | Write::Restart(_),
-                _,
-            ) => {}
+            (Effect::Local(_) | Effect::Read(_) | Effect::Write(_) | Effect::Reversal(_), _) => {}
         }
     }
 }
 
-fn decode(effect: &Effect, outcome: &Outcome) -> Option<Answer> {
-    outcome.ok().and_then(|raw| effect.decode(raw).ok())
+/// Returns what an answer says about the reversals of a write. Without an answer, nothing is in
+/// effect.
+fn answered(write: &Write, observed: &ObservedState, answer: Option<&Answer>) -> Answered {
+    let Some(answer) = answer else { return Answered::default() };
+    Answered {
+        pending: write.reversals(observed, Some(answer)),
+        in_effect: write.reversals(&ObservedState::default(), Some(answer)),
+    }
 }
 
-/// What an entry takes, as far as a guest decides on it.
-fn size(effect: &Effect, outcome: &Outcome) -> usize {
-    let words = match effect {
-        Effect::Local(Local::Note(note)) => note.text.len(),
-        Effect::Local(Local::Step(step)) => step.name.len() + step.title.len(),
-        Effect::Local(Local::AskUser(ask)) => ask.question.len(),
-        Effect::Local(Local::Now(_) | Local::Sleep(_)) | Effect::Read(_) | Effect::Write(_) => 0,
+/// Returns who denied a call, if it was denied. A set may be denied in its answer.
+fn denied_by(effect: &Effect, outcome: &Outcome, answer: Option<&Answer>) -> Option<Fault> {
+    let of_error = |error: &Error| match error {
+        Error::Denied(_) => Some(Fault::Grant),
+        Error::Forbidden(_) => Some(Fault::Cluster),
+        Error::NotFound(_) | Error::Conflict(_) | Error::Invalid(_) | Error::Unavailable(_) => None,
     };
-    200 + words + outcome.ok().map_or(0, |raw| raw.get().len())
+    let answer = match outcome {
+        Outcome::Error(error) => return of_error(error),
+        Outcome::Ok(_) => answer?,
+    };
+    let write = match effect {
+        Effect::Write(write) => write,
+        Effect::Local(_) | Effect::Read(_) | Effect::Reversal(_) => return None,
+    };
+    match (write.failure(answer), write.summary(answer)) {
+        (Some(error), _) => of_error(error),
+        // Each target has its own message, and the grants had allowed all of them.
+        (None, Summary::Failed(_)) => Some(Fault::Cluster),
+        (None, Summary::Ok | Summary::Partial(_)) => None,
+    }
+}
+
+fn stamp_key(write: &Write) -> (Function, Vec<String>) {
+    (write.function(), write.targets().iter().map(Target::to_string).collect())
 }

@@ -1,22 +1,22 @@
-//! Stopping from outside: once means at the next safe point, twice means now.
+//! Stopping from outside: once at the next safe point, twice at once.
 
 use tokio::sync::watch;
 
-/// A handle on a run's end. Clones stop the same run.
+/// A handle that stops a run. Clones stop the same run.
 #[derive(Clone, Debug, Default)]
 pub struct Stop {
-    state: watch::Sender<RunState>,
+    state: watch::Sender<State>,
 }
 
 #[derive(Debug, Default)]
-struct RunState {
-    /// How often somebody asked.
+struct State {
+    /// How often the user asked to stop.
     level: u8,
-    /// A call of the guest is under way.
+    /// A call of the guest is in progress.
     calling: bool,
 }
 
-/// A call of the guest. It is over when this goes.
+/// A call of the guest in progress. It ends when this is dropped.
 pub(crate) struct Calling(Stop);
 
 impl Drop for Calling {
@@ -26,38 +26,44 @@ impl Drop for Calling {
 }
 
 impl Stop {
-    /// Asks to stop. The first time a guest that computes, waits and looks end, writes are finished; the second time writes are
-    /// abandoned too; the third time, so are releases.
+    /// Asks to stop. The first request ends the guest's computation, waits, and reads, and lets
+    /// writes finish; the second also abandons writes; the third also abandons releases.
     pub fn request(&self) {
         self.state.send_modify(|state| state.level = state.level.saturating_add(1));
     }
-    /// How often somebody asked.
+
+    /// Returns the number of requests.
     pub fn level(&self) -> u8 {
         self.state.borrow().level
     }
-    /// Somebody asked.
+
     pub fn requested(&self) -> bool {
         self.level() >= 1
     }
-    /// Somebody asked twice.
+
+    /// Returns whether there were two requests.
     pub fn insisted(&self) -> bool {
         self.level() >= 2
     }
-    /// Ends when somebody has asked.
+
+    /// Waits for a request.
     pub async fn wait(&self) {
         self.reached(1).await;
     }
-    /// Ends when somebody has asked twice.
+
+    /// Waits for the second request.
     pub async fn wait_insisted(&self) {
         // mutant second-interrupt-ignored: reached(2) ~> reached(u8::MAX)
         self.reached(2).await;
     }
-    /// Ends when somebody has asked so often.
-    pub async fn reached(&self, wanted: u8) {
-        self.until(|state| state.level >= wanted).await;
+
+    /// Waits until there were this many requests.
+    pub async fn reached(&self, level: u8) {
+        self.until(|state| state.level >= level).await;
     }
-    /// Ends when somebody has asked and the guest computes: no call of it is under way, so it can be dropped where it stands. A guest
-    /// that calls nothing comes to no other safe point.
+
+    /// Waits for a request while no call of the guest is in progress, so that the guest can be
+    /// dropped. A guest that makes no call reaches no other safe point.
     pub async fn wait_between_calls(&self) {
         self.until(|state| state.level >= 1 && !state.calling).await;
     }
@@ -67,10 +73,10 @@ impl Stop {
         Calling(self.clone())
     }
 
-    async fn until(&self, holds: impl FnMut(&RunState) -> bool) {
+    async fn until(&self, condition: impl FnMut(&State) -> bool) {
         let mut state = self.state.subscribe();
-        // The sender lives as long as self, so the only way to end is to be asked.
-        if state.wait_for(holds).await.is_err() {
+        // The sender lives as long as self, so it is never closed.
+        if state.wait_for(condition).await.is_err() {
             std::future::pending::<()>().await;
         }
     }

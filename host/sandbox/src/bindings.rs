@@ -1,5 +1,5 @@
-//! What `bindgen!` makes of the world `remediation`. Nothing is written by hand here.
-#![allow(missing_docs, reason = "generated: the documentation stands in wit/")]
+//! The bindings that `bindgen!` generates from the world `remediation`.
+#![allow(missing_docs, reason = "generated: the documentation is in wit/")]
 
 wasmtime::component::bindgen!({
     path: "../../wit",
@@ -7,7 +7,6 @@ wasmtime::component::bindgen!({
     imports: { default: async | trappable },
     exports: { default: async },
     with: {
-        "salve:cluster/tail-logs.cursor": crate::capabilities::Cursor,
-        "salve:cluster/suspend-flux.suspension": crate::capabilities::Suspension,
+        "salve:cluster/tail-logs.cursor": crate::capability::tail_logs::Cursor,
     },
 });

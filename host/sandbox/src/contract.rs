@@ -1,34 +1,34 @@
-//! The contract's text, for `salve wit` and for who compares versions.
+//! The contract: the text of `wit/` and the functions that it declares.
 
+use crate::interfaces::each_interface;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
-/// The package that this host speaks.
+/// The WIT package that this host implements.
 pub const PACKAGE: &str = "salve:cluster";
 
-/// Its version.
+/// The version of [`PACKAGE`].
 pub const VERSION: &str = "0.1.0";
 
-/// The files of `wit/`: name and text, the shared words first and the world last.
-pub const FILES: &[(&str, &str)] = &[
-    ("types.wit", include_str!("../../../wit/types.wit")),
-    ("report.wit", include_str!("../../../wit/report.wit")),
-    ("run.wit", include_str!("../../../wit/run.wit")),
-    ("query-flux.wit", include_str!("../../../wit/query-flux.wit")),
-    ("query-replicationsources.wit", include_str!("../../../wit/query-replicationsources.wit")),
-    ("query-pvcs.wit", include_str!("../../../wit/query-pvcs.wit")),
-    ("query-drivers.wit", include_str!("../../../wit/query-drivers.wit")),
-    ("query-pods.wit", include_str!("../../../wit/query-pods.wit")),
-    ("query-objects.wit", include_str!("../../../wit/query-objects.wit")),
-    ("tail-logs.wit", include_str!("../../../wit/tail-logs.wit")),
-    ("suspend-flux.wit", include_str!("../../../wit/suspend-flux.wit")),
-    ("reconcile-flux.wit", include_str!("../../../wit/reconcile-flux.wit")),
-    ("delete-replicationsources.wit", include_str!("../../../wit/delete-replicationsources.wit")),
-    ("restart-deployment.wit", include_str!("../../../wit/restart-deployment.wit")),
-    ("world.wit", include_str!("../../../wit/world.wit")),
-];
+macro_rules! files {
+    ($($capability:ident $interface:literal $module:ident;)*) => {
+        &[
+            ("types.wit", include_str!("../../../wit/types.wit")),
+            ("report.wit", include_str!("../../../wit/report.wit")),
+            ("reversals.wit", include_str!("../../../wit/reversals.wit")),
+            $((
+                concat!($interface, ".wit"),
+                include_str!(concat!("../../../wit/", $interface, ".wit")),
+            ),)*
+            ("world.wit", include_str!("../../../wit/world.wit")),
+        ]
+    };
+}
 
-/// The whole contract as one WIT document.
+/// The files of `wit/` as name and text: the shared interfaces first, the world last.
+pub const FILES: &[(&str, &str)] = each_interface! { [files] };
+
+/// Returns the whole contract as one WIT document.
 pub fn wit() -> String {
     let head = format!("package {PACKAGE}@{VERSION};\n");
     FILES
@@ -36,11 +36,11 @@ pub fn wit() -> String {
         .fold(head.clone(), |whole, (_, text)| whole + text.strip_prefix(&head).unwrap_or(text))
 }
 
-/// The functions of each interface, methods as `resource.method`.
+/// Returns the functions of each interface. Methods are named `resource.method`.
 pub fn functions() -> &'static BTreeMap<String, BTreeSet<String>> {
     static FUNCTIONS: LazyLock<BTreeMap<String, BTreeSet<String>>> = LazyLock::new(|| {
         let mut resolve = wit_parser::Resolve::default();
-        resolve.push_str("salve.wit", &wit()).expect("the contract is WIT: its tests parse it");
+        resolve.push_str("salve.wit", &wit()).expect("the contract is valid WIT");
         let interfaces = resolve
             .interfaces
             .iter()
@@ -59,25 +59,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_interface_has_its_functions_and_the_methods_of_its_resources() {
-        let of =
+    fn functions_include_the_methods_of_resources() {
+        let names =
             |interface: &str| functions()[interface].iter().map(String::as_str).collect::<Vec<_>>();
-        assert_eq!(of("tail-logs"), ["cursor.next", "open"]);
-        assert_eq!(of("query-flux"), ["get", "owners"]);
-        assert!(of("types").is_empty());
+        assert_eq!(names("tail-logs"), ["cursor.next", "open"]);
+        assert_eq!(names("query-flux"), ["find-owners", "get"]);
+        assert_eq!(names("reversals"), ["reversal.release"]);
+        assert!(names("types").is_empty());
     }
 
     #[test]
-    fn the_one_document_is_the_folder_and_says_the_package_once() {
+    fn the_document_contains_every_file_and_declares_the_package_once() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit");
-        let mut there: Vec<_> = std::fs::read_dir(folder)
+        let mut on_disk: Vec<_> = std::fs::read_dir(folder)
             .unwrap()
             .map(|f| f.unwrap().file_name().into_string().unwrap())
             .collect();
-        let mut here: Vec<_> = FILES.iter().map(|(name, _)| (*name).to_owned()).collect();
-        there.sort();
-        here.sort();
-        assert_eq!(here, there);
+        let mut embedded: Vec<_> = FILES.iter().map(|(name, _)| (*name).to_owned()).collect();
+        on_disk.sort();
+        embedded.sort();
+        assert_eq!(embedded, on_disk);
 
         let whole = wit();
         assert_eq!(whole.matches("package salve:cluster@0.1.0;").count(), 1);

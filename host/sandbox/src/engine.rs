@@ -1,31 +1,31 @@
-//! The engine and its ceilings: everything that a guest could notice is fixed here, so that a run replays.
+//! The engine and its ceilings. Everything that a guest could observe is fixed here, so that a run
+//! replays identically.
 //!
-//! Metering is by fuel alone: it is deterministic, and it yields, so that a deadline or Ctrl-C ends a
-//! loop too.
+//! Execution is metered by fuel alone. Fuel is deterministic, and it yields, so that a deadline or
+//! Ctrl-C also ends a loop.
 
-use crate::guest_end::GuestEnd;
 use salve_core::document::Limits;
 use std::num::NonZeroUsize;
-use wasmtime::{Config, Engine, ResourceLimiter, Store};
+use wasmtime::{Config, Engine, ResourceLimiter, Store, WasmBacktraceDetails};
 
-/// Bytes that a guest may hand over in one call, and that it may return.
+/// Maximum bytes that a guest may pass in one call, or return.
 pub const CALL_CEILING: usize = 1 << 20;
-/// Cursors and suspensions that a guest may hold at once.
+/// Maximum number of cursors and reversals that a guest may have open.
 pub const HANDLE_CEILING: u32 = 4096;
 
 const STACK: usize = 1 << 20;
-/// The stack that wasm and the host functions below it share.
+/// The stack that wasm shares with the host functions that it calls.
 const FIBER_STACK: usize = 2 << 20;
-/// Fuel between two moments at which the executor may do something else: about a millisecond.
-const FUEL_BETWEEN_YIELDS: u64 = 1_000_000;
-const FRAMES_OF_A_BACKTRACE: usize = 64;
+/// Fuel consumed between two yields to the executor: about a millisecond.
+const YIELD_INTERVAL: u64 = 1_000_000;
+const BACKTRACE_FRAMES: usize = 64;
 const TABLE_ELEMENTS: usize = 20_000;
 const TABLES: usize = 64;
 const MEMORIES: usize = 16;
-/// Core instances: a guest has a few, its adapters included.
+/// Maximum core instances. A guest has a few, including its adapters.
 const INSTANCES: usize = 64;
 
-/// The engine of this process.
+/// Creates the engine.
 pub(crate) fn engine() -> wasmtime::Result<Engine> {
     let mut config = Config::new();
     config
@@ -37,18 +37,27 @@ pub(crate) fn engine() -> wasmtime::Result<Engine> {
         .max_wasm_stack(STACK)
         .async_stack_size(FIBER_STACK)
         .memory_init_cow(true)
-        .wasm_backtrace_max_frames(NonZeroUsize::new(FRAMES_OF_A_BACKTRACE));
+        // Otherwise an environment variable decides, and a replay would have other errors.
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
+        .wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES));
     Engine::new(&config)
 }
 
-/// What holds one store, and what it has refused.
+/// The limits of one store, and which of them it has exceeded.
 #[derive(Debug)]
 pub(crate) struct Ceilings {
     limits: Limits,
     memory_refused: bool,
     table_refused: bool,
-    /// Of all memories of the store together.
+    /// Bytes of all memories of the store together.
     memory: usize,
+}
+
+/// A limit beyond which a request was denied.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Exceeded {
+    Memory { mib: u32 },
+    Table { elements: usize },
 }
 
 impl Ceilings {
@@ -56,12 +65,12 @@ impl Ceilings {
         Self { limits, memory_refused: false, table_refused: false, memory: 0 }
     }
 
-    /// The end that a refused growth explains, if one was refused: the trap that follows only says `unreachable`.
-    pub(crate) fn refused(&self) -> Option<GuestEnd> {
+    /// Returns the limit that was exceeded, if one was.
+    pub(crate) fn exceeded(&self) -> Option<Exceeded> {
         if self.memory_refused {
-            Some(GuestEnd::Memory { mib: self.limits.memory_mib })
+            Some(Exceeded::Memory { mib: self.limits.memory_mib })
         } else if self.table_refused {
-            Some(GuestEnd::Tables { elements: TABLE_ELEMENTS })
+            Some(Exceeded::Table { elements: TABLE_ELEMENTS })
         } else {
             None
         }
@@ -79,14 +88,14 @@ impl ResourceLimiter for Ceilings {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        // Beyond its own maximum a memory does not grow, whatever is answered.
+        // A memory does not grow beyond its declared maximum, whatever this returns.
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
-        let together = self.memory.saturating_add(desired.saturating_sub(current));
-        let fits = together <= (self.limits.memory_mib as usize) << 20;
+        let total = self.memory.saturating_add(desired.saturating_sub(current));
+        let fits = total <= (self.limits.memory_mib as usize) << 20;
         if fits {
-            self.memory = together;
+            self.memory = total;
         }
         self.memory_refused |= !fits;
         Ok(fits)
@@ -114,7 +123,7 @@ impl ResourceLimiter for Ceilings {
     }
 }
 
-/// A store with all its ceilings.
+/// Creates a store with all its ceilings.
 pub(crate) fn store<T: Send + 'static>(
     engine: &Engine,
     state: T,
@@ -126,7 +135,7 @@ pub(crate) fn store<T: Send + 'static>(
     store.set_hostcall_fuel(CALL_CEILING);
     store
         .set_fuel(u64::from(limits.fuel_billions).saturating_mul(1_000_000_000))
-        .and_then(|()| store.fuel_async_yield_interval(Some(FUEL_BETWEEN_YIELDS)))
-        .expect("the engine of this module consumes fuel");
+        .and_then(|()| store.fuel_async_yield_interval(Some(YIELD_INTERVAL)))
+        .expect("the engine consumes fuel");
     store
 }

@@ -1,175 +1,191 @@
-//! Looks at a component before anything compiles or links it: what it asks for, and whether it can be ours at all.
+//! Inspects a component before it is compiled or linked: what it imports, and whether it can run
+//! here.
 //!
-//! Only names and types are read here. What a capability may do, the grants decide elsewhere.
+//! This reads only names and types. Grants decide elsewhere what a capability may do.
 
 use crate::contract::{self, PACKAGE, VERSION};
 use crate::load_error::LoadError;
+use salve_core::capability::{Access, Capability};
 use salve_core::digest;
-use salve_core::effect::{Access, CAPABILITIES};
 use salve_core::sanitize::sanitized;
 use std::collections::BTreeSet;
 use wasmparser::component_types::{ComponentAnyTypeId, ComponentEntityType};
 use wasmparser::types::TypesRef;
 use wasmparser::{Encoding, KnownCustom, Parser, Payload, ProducersSectionReader, Validator};
 
-/// So many makers are kept, of so many characters.
-const MAKERS: usize = 32;
-const MAKER: usize = 60;
+/// Maximum number of producers listed per section, and the characters kept of each.
+const MAX_PRODUCERS: usize = 32;
+const MAX_PRODUCER_CHARS: usize = 60;
 
-/// The largest component that is looked at.
+/// Maximum size of a component, in bytes.
 pub const SIZE_CEILING: usize = 64 << 20;
 
-/// Components and modules may lie in each other so deep. Those that tools compose are a handful deep, and what a validator takes grows with
-/// the square of it.
+/// Maximum nesting of components and modules. Composed components are a handful deep, and the cost
+/// of validation grows with the square of the depth.
 pub const DEPTH_CEILING: usize = 64;
 
-/// What makers of components with an interpreter inside call themselves, and the languages that need one. componentize-py (0.25.1 was looked
-/// at) leaves no word but that of the tool by which it starts its interpreter beforehand.
+/// Prefixes of producers whose components contain an interpreter, and of languages that need one.
+/// componentize-py (0.25.1) leaves only the name of the tool that pre-initializes its interpreter.
 const INTERPRETERS: [&str; 5] = ["componentize", "component-init", "python", "javascript", "ruby"];
+
+/// The interface that has functions and is not a capability.
+const REVERSALS: &str = "reversals";
 
 const EXPORTS: [&str; 3] = ["describe", "diagnose", "remediate"];
 
-/// What a component is, without running any of it.
+/// What is known about a component without running it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspection {
-    /// SHA-256 of the component.
+    /// SHA-256 of the component, in lowercase hex.
     pub digest: String,
-    /// Its size in bytes.
+    /// In bytes.
     pub size: usize,
-    /// What it imports, in its own order.
+    /// In the order of the component.
     pub imports: Vec<Import>,
-    /// What it exports.
     pub exports: Vec<String>,
-    /// Who made it, by its own words: languages and tools with their versions, `Rust`, `componentize-py 0.25.1`.
+    /// Languages and tools with their versions, as the component declares them: `Rust`,
+    /// `componentize-py 0.25.1`.
     pub made_by: BTreeSet<String>,
 }
 
-/// One import.
+/// An imported interface, or another import.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Import {
-    /// As the component spells it, e.g. `salve:cluster/query-pvcs@0.1.0`.
+    /// As in the component, such as `salve:cluster/query-pvcs@0.1.0`.
     pub name: String,
-    /// The functions that it takes from there, e.g. `pvcs` or `cursor.next`.
+    /// The imported functions, such as `list-pvcs` or `cursor.next`.
     pub functions: Vec<String>,
-    /// What it is to this host.
     pub kind: ImportKind,
 }
 
-/// What an import is to this host.
+/// What an import means to this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ImportKind {
-    /// A capability that we know, by the interface's name.
-    Capability {
-        /// The interface, e.g. `query-pvcs`.
-        name: &'static str,
-        /// How far it reaches.
-        access_of: Access,
-    },
-    /// Types alone: it needs no linking and gives nothing.
-    Words,
-    /// Our package in a version that does not go with ours.
+    Capability(Capability),
+    /// An interface that capabilities share: one without functions, or `reversals`. It needs no
+    /// grant.
+    Shared,
+    /// An incompatible version of this host's package.
     OtherVersion,
-    /// WASI: files, clocks, sockets. There is none here.
+    /// WASI (files, clocks, sockets), which this host does not provide.
     Wasi,
-    /// Something that no Salve of this version gives.
+    /// Anything else: this host does not provide it.
     Unknown,
 }
 
-/// Why imports say no more than what could be asked for.
+/// Why the imports are only an upper bound of what a guest can call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpperBound<'a> {
-    /// An interpreter runs the guest's code: this maker says so.
+    /// An interpreter runs the guest's code. The value is the producer that says so.
     Interpreter(&'a str),
-    /// It imports every function that there is, as no program does that is linked by what it calls.
+    /// The component imports every function, unlike any program that imports only what it calls.
     Everything,
 }
 
-impl Inspection {
-    /// The capabilities of this reach that it imports.
-    pub fn capabilities(&self, wanted: Access) -> Vec<&'static str> {
-        self.known().filter(|(_, access_of)| *access_of == wanted).map(|(name, _)| name).collect()
+impl Import {
+    fn capability(&self) -> Option<Capability> {
+        match self.kind {
+            ImportKind::Capability(capability) => Some(capability),
+            ImportKind::Shared
+            | ImportKind::OtherVersion
+            | ImportKind::Wasi
+            | ImportKind::Unknown => None,
+        }
     }
 
-    /// The WASI interfaces that it imports: it cannot run here.
+    /// Returns the name of this host's interface, such as `query-pvcs`.
+    fn interface(&self) -> Option<&'static str> {
+        match self.kind {
+            ImportKind::Capability(capability) => Some(capability.name()),
+            ImportKind::Shared if !self.functions.is_empty() => Some(REVERSALS),
+            ImportKind::Shared
+            | ImportKind::OtherVersion
+            | ImportKind::Wasi
+            | ImportKind::Unknown => None,
+        }
+    }
+}
+
+impl Inspection {
+    /// Returns the imported capabilities with this access.
+    pub fn capabilities(&self, access: Access) -> Vec<Capability> {
+        self.known().filter(|capability| capability.access() == access).collect()
+    }
+
+    /// Returns the imported WASI interfaces. If there are any, the component cannot run here.
     pub fn wasi(&self) -> Vec<&str> {
         self.names_of(&ImportKind::Wasi)
     }
 
-    /// The interfaces that nobody here knows: it cannot run here.
+    /// Returns imports that do not exist here. If there are any, the component cannot run here.
     pub fn unknown(&self) -> Vec<&str> {
         self.names_of(&ImportKind::Unknown)
     }
 
-    /// Interfaces of our package in another version: it cannot run here.
+    /// Returns imports of incompatible versions. If there are any, the component cannot run here.
     pub fn other_version(&self) -> Vec<&str> {
         self.names_of(&ImportKind::OtherVersion)
     }
 
-    pub(crate) fn known(&self) -> impl Iterator<Item = (&'static str, Access)> {
-        self.imports.iter().filter_map(|import| match import.kind {
-            ImportKind::Capability { name, access_of } => Some((name, access_of)),
-            ImportKind::Words
-            | ImportKind::OtherVersion
-            | ImportKind::Wasi
-            | ImportKind::Unknown => None,
-        })
+    pub(crate) fn known(&self) -> impl Iterator<Item = Capability> {
+        self.imports.iter().filter_map(Import::capability)
     }
 
-    /// The capabilities that it imports, with the functions of each that it takes.
+    /// Returns the interfaces of the imported capabilities, each with its imported functions.
     pub fn imported(&self) -> impl Iterator<Item = (&'static str, &[String])> {
-        self.imports.iter().filter_map(|import| match import.kind {
-            ImportKind::Capability { name, .. } => Some((name, import.functions.as_slice())),
-            ImportKind::Words
-            | ImportKind::OtherVersion
-            | ImportKind::Wasi
-            | ImportKind::Unknown => None,
-        })
+        self.imports
+            .iter()
+            .filter_map(|import| Some((import.capability()?.name(), import.functions.as_slice())))
     }
 
     fn names_of(&self, kind: &ImportKind) -> Vec<&str> {
         self.imports.iter().filter(|i| i.kind == *kind).map(|i| i.name.as_str()).collect()
     }
 
-    /// Why its imports may say more than its code asks for, as far as it shows: an interpreter imports whatever its world has.
+    /// Returns why the component may import more than its code calls, if that is known: an
+    /// interpreter imports its whole world.
     pub fn upper_bound(&self) -> Option<UpperBound<'_>> {
-        let interprets = |maker: &&String| {
-            INTERPRETERS.iter().any(|name| maker.to_lowercase().starts_with(name))
+        let is_interpreter = |producer: &&String| {
+            INTERPRETERS.iter().any(|name| producer.to_lowercase().starts_with(name))
         };
-        let named =
-            self.made_by.iter().find(interprets).map(|maker| UpperBound::Interpreter(maker));
-        named.or_else(|| self.imports_everything().then_some(UpperBound::Everything))
+        let interpreter = self.made_by.iter().find(is_interpreter);
+        interpreter
+            .map(|producer| UpperBound::Interpreter(producer))
+            .or_else(|| self.imports_everything().then_some(UpperBound::Everything))
     }
 
     fn imports_everything(&self) -> bool {
         let known = contract::functions();
-        CAPABILITIES.iter().all(|(capability, _)| {
-            let taken = self
+        Capability::interfaces().all(|capability| {
+            let imported = self
                 .imported()
-                .find(|(name, _)| name == capability)
+                .find(|(name, _)| *name == capability.name())
                 .map_or(&[][..], |(_, functions)| functions);
             known
-                .get(*capability)
-                .is_some_and(|functions| functions.iter().all(|function| taken.contains(function)))
+                .get(capability.name())
+                .is_some_and(|functions| functions.iter().all(|name| imported.contains(name)))
         })
     }
 
-    /// The functions of our package that this Salve does not have, as `interface.function`.
+    /// Returns the imported functions that this host's interfaces lack, as `interface.function`.
     pub fn unknown_functions(&self) -> Vec<String> {
         let known = contract::functions();
-        let of = |(capability, functions): (&'static str, &[String])| {
-            let there = known.get(capability);
-            let strange = functions.iter().filter(move |function| {
-                !there.is_some_and(|there| there.contains(function.as_str()))
+        let unknown = |import: &Import| {
+            let Some(interface) = import.interface() else { return vec![] };
+            let declared = known.get(interface);
+            let unknown = import.functions.iter().filter(|function| {
+                !declared.is_some_and(|declared| declared.contains(function.as_str()))
             });
-            strange.map(|function| format!("{capability}.{function}")).collect::<Vec<_>>()
+            unknown.map(|function| format!("{interface}.{function}")).collect()
         };
-        self.imported().flat_map(of).collect()
+        self.imports.iter().flat_map(unknown).collect()
     }
 
-    /// Whether it can be a remediation for this host, as far as names say. Types are compared when it is linked.
-    pub(crate) fn fits(&self) -> Result<(), LoadError> {
+    /// Checks by name that the component is a remediation for this host. Linking compares the
+    /// types.
+    pub(crate) fn check(&self) -> Result<(), LoadError> {
         let list = |names: Vec<&str>| names.into_iter().map(sanitized).collect::<Vec<_>>();
-        // The most telling first: a component built for WASI imports many things, and all for one reason.
+        // The most specific reason first: a component built for WASI has many unknown imports.
         if !self.wasi().is_empty() {
             return Err(LoadError::Wasi(list(self.wasi())));
         }
@@ -191,10 +207,11 @@ impl Inspection {
     }
 }
 
-/// Looks at a component. No engine, nothing compiled, nothing run.
+/// Inspects a component without compiling or running it.
 ///
 /// # Errors
-/// When it is no component, or a damaged one. What it imports is no error here: [`Inspection`] tells.
+/// The file is not a component, too large, nested too deep, or damaged. Imports that this host does
+/// not provide are not an error: the [`Inspection`] lists them.
 pub fn inspect(bytes: &[u8]) -> Result<Inspection, LoadError> {
     if bytes.len() > SIZE_CEILING {
         return Err(LoadError::TooLarge { size: bytes.len() });
@@ -212,7 +229,8 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, LoadError> {
             Payload::End(_) => depth = depth.saturating_sub(1),
             Payload::ComponentImportSection(section) if depth == 0 => {
                 for import in section {
-                    imports.extend(look(import.map_err(damaged)?.name.name, types.as_ref()));
+                    let name = import.map_err(damaged)?.name.name;
+                    imports.extend(inspect_import(name, types.as_ref()));
                 }
             }
             Payload::ComponentExportSection(section) if depth == 0 => {
@@ -220,12 +238,12 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, LoadError> {
                     exports.push(export.map_err(damaged)?.name.name.to_owned());
                 }
             }
-            // Whatever else stands in it was validated above and says nothing about what it asks for.
+            // Imports and exports of nested components are not those of the component itself.
             Payload::ComponentImportSection(_) | Payload::ComponentExportSection(_) => {}
-            // Of any part of it: an interpreter is a module inside.
+            // At any depth: an interpreter is a nested module.
             Payload::CustomSection(section) => {
                 if let KnownCustom::Producers(fields) = section.as_known() {
-                    made_by.extend(makers(fields));
+                    made_by.extend(producers(fields));
                 }
             }
             _other_section => {}
@@ -234,19 +252,20 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, LoadError> {
     Ok(Inspection { digest: digest::of_bytes(bytes), size: bytes.len(), imports, exports, made_by })
 }
 
-/// What a producers section says. One that cannot be read says nothing: it is for people.
+/// Returns the producers in a section. Ignores what cannot be parsed: it is only informational.
 /// <https://github.com/WebAssembly/tool-conventions/blob/main/ProducersSection.md>
-fn makers(fields: ProducersSectionReader<'_>) -> Vec<String> {
+fn producers(fields: ProducersSectionReader<'_>) -> Vec<String> {
     let values = fields.into_iter().flatten().flat_map(|field| field.values.into_iter().flatten());
     values
-        .take(MAKERS)
+        .take(MAX_PRODUCERS)
         .map(|value| {
-            format!("{} {}", value.name, value.version).trim().chars().take(MAKER).collect()
+            let producer = format!("{} {}", value.name, value.version);
+            producer.trim().chars().take(MAX_PRODUCER_CHARS).collect()
         })
         .collect()
 }
 
-/// Cheap, whatever stands in it: nothing but the heads of sections is read.
+/// Checks the nesting. Reads only section headers, so it is cheap for any input.
 fn check_depth(bytes: &[u8]) -> Result<(), LoadError> {
     let mut depth = 0_usize;
     for payload in Parser::new(0).parse_all(bytes) {
@@ -269,19 +288,20 @@ fn damaged(error: wasmparser::BinaryReaderError) -> LoadError {
 
 fn check_magic(bytes: &[u8]) -> Result<(), LoadError> {
     if !bytes.starts_with(b"\0asm") {
-        let on_start = String::from_utf8_lossy(&bytes[..bytes.len().min(16)]);
-        return Err(LoadError::NotWasm { on_start: sanitized(&on_start) });
+        let start = String::from_utf8_lossy(&bytes[..bytes.len().min(16)]);
+        return Err(LoadError::NotWasm { start: sanitized(&start) });
     }
     match Parser::new(0).parse_all(bytes).next() {
         Some(Ok(Payload::Version { encoding: Encoding::Component, .. })) => Ok(()),
         Some(Ok(Payload::Version { encoding: Encoding::Module, .. })) => Err(LoadError::CoreModule),
-        Some(Ok(_)) | None => Err(LoadError::Damaged("it has no header".into())),
+        Some(Ok(_)) | None => Err(LoadError::Damaged("it has no version header".into())),
         Some(Err(error)) => Err(LoadError::Damaged(sanitized(&error.to_string()))),
     }
 }
 
-/// None for a type that the world itself names: a word, and of no interface.
-fn look(name: &str, types: TypesRef<'_>) -> Option<Import> {
+/// Classifies an import. Returns None for a type that the world itself imports: it has no
+/// interface.
+fn inspect_import(name: &str, types: TypesRef<'_>) -> Option<Import> {
     let ty = types.component_item_for_import(name).map(|item| &item.ty);
     let (functions, resources) = match ty {
         Some(ComponentEntityType::Instance(id)) => {
@@ -289,7 +309,7 @@ fn look(name: &str, types: TypesRef<'_>) -> Option<Import> {
             let functions = exports
                 .iter()
                 .filter(|(_, item)| matches!(item.ty, ComponentEntityType::Func(_)))
-                .map(|(name, _)| function(name))
+                .map(|(name, _)| plain_name(name))
                 .collect();
             let resources = exports.iter().any(|(_, item)| {
                 matches!(
@@ -308,7 +328,7 @@ fn look(name: &str, types: TypesRef<'_>) -> Option<Import> {
         )
         | None => (vec![], false),
     };
-    let only_words = match ty {
+    let types_only = match ty {
         Some(ComponentEntityType::Type { created, .. })
             if !matches!(created, ComponentAnyTypeId::Resource(_)) =>
         {
@@ -324,12 +344,12 @@ fn look(name: &str, types: TypesRef<'_>) -> Option<Import> {
         )
         | None => false,
     };
-    let kind = if only_words { ImportKind::Words } else { kind_of(name) };
+    let kind = if types_only { ImportKind::Shared } else { kind_of(name) };
     Some(Import { name: name.to_owned(), functions, kind })
 }
 
-/// `[method]cursor.next` as people say it.
-fn function(name: &str) -> String {
+/// Returns `cursor.next` for `[method]cursor.next`.
+fn plain_name(name: &str) -> String {
     name.split_once(']').map_or(name, |(_, rest)| rest).to_owned()
 }
 
@@ -344,17 +364,19 @@ fn kind_of(name: &str) -> ImportKind {
     let Some((PACKAGE, interface)) = path.split_once('/') else {
         return ImportKind::Unknown;
     };
-    if !version.is_some_and(goes_with_ours) {
+    if !version.is_some_and(is_compatible) {
         return ImportKind::OtherVersion;
     }
-    match CAPABILITIES.iter().find(|(known, _)| *known == interface) {
-        Some((name, access_of)) => ImportKind::Capability { name, access_of: *access_of },
+    match Capability::of_interface(interface) {
+        Some(capability) => ImportKind::Capability(capability),
+        None if interface == REVERSALS => ImportKind::Shared,
         None => ImportKind::Unknown,
     }
 }
 
-/// Whether semver calls it compatible: what wasmtime's linker does with two versions.
-fn goes_with_ours(version: &str) -> bool {
+/// Returns whether a version is semver-compatible with this host's, as wasmtime's linker decides
+/// it.
+fn is_compatible(version: &str) -> bool {
     fn track(version: &str) -> Option<(&str, &str)> {
         let mut parts = version.splitn(3, '.');
         let (major, minor, patch) = (parts.next()?, parts.next()?, parts.next()?);

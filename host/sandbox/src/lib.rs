@@ -1,28 +1,29 @@
-//! Runs one guest component and hands each of its calls to the door.
+//! Runs one guest component and passes each of its calls to the run.
 //!
-//! A guest is looked at ([`inspect`]), loaded ([`Sandbox::load`]), linked with what it is granted
-//! ([`Guest::link`]) and called ([`Linked::diagnose`], [`Linked::remediate`]). What a call comes to is
-//! the door's business (`salve_run::Run`): `capabilities/` translates and decides nothing.
+//! A guest is inspected ([`inspect`]), loaded ([`Sandbox::load`]), linked with the capabilities
+//! that it is granted ([`Guest::link`]), and called ([`Linked::diagnose`], [`Linked::remediate`]).
+//! The run (`salve_run::Run`) decides the outcome of each call: `capability/` only translates.
 //!
-//! The only crate that knows wasmtime.
+//! This is the only crate that depends on wasmtime.
 
 mod bindings;
 mod bounds;
 mod cache;
-mod capabilities;
+mod capability;
 pub mod contract;
 mod describe;
 mod engine;
 mod guest;
-mod guest_end;
+mod guest_error;
 mod inspect;
+mod interfaces;
 mod link;
 mod load_error;
 mod state;
 
 pub use engine::{CALL_CEILING, HANDLE_CEILING};
 pub use guest::{Compiler, Guest, Linked, Sandbox, compile};
-pub use guest_end::GuestEnd;
+pub use guest_error::GuestError;
 pub use inspect::{
     DEPTH_CEILING, Import, ImportKind, Inspection, SIZE_CEILING, UpperBound, inspect,
 };

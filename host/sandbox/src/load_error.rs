@@ -1,97 +1,114 @@
-//! Why a file cannot run here, said so that its author knows what to do.
+//! Why a component cannot run here, in terms that its author can act on.
 
 use crate::contract::{PACKAGE, VERSION};
 use crate::inspect::{DEPTH_CEILING, SIZE_CEILING};
+use salve_core::capability::Capability;
 
-/// Why a component was not loaded. Nothing was run or changed. The fault is the guest's, but for [`LoadError::Host`].
+/// Why a component was not loaded. Nothing was run or changed. The guest is at fault, except for
+/// [`LoadError::Host`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
-    /// It is something else.
     #[error(
-        "this is no WebAssembly: it begins with {on_start:?}; give the `.wasm` file that the guest's build made"
+        "not a WebAssembly file (starts with {start:?}); expected the `.wasm` file produced by the \
+         guest's build"
     )]
     NotWasm {
-        /// Its first characters.
-        on_start: String,
+        /// The first bytes of the file, as text.
+        start: String,
     },
-    /// It is WebAssembly, but not a component.
+    /// The file is WebAssembly, but not a component.
     #[error(
-        "this is a core module, not a component; link it with `wasm-component-ld` (the linker for the target wasm32-unknown-unknown), or wrap it by `wasm-tools component new`"
+        "not a component but a core WebAssembly module; link it with `wasm-component-ld` (the \
+         linker for the target wasm32-unknown-unknown), or wrap it with `wasm-tools component new`"
     )]
     CoreModule,
-    /// It is larger than anything that is looked at.
     #[error(
-        "this component has {size} bytes; at most {SIZE_CEILING} are taken: build it with optimisation and without debug information"
+        "component is too large ({size} bytes, limit {SIZE_CEILING}); build it with optimizations \
+         and without debug information"
     )]
     TooLarge {
-        /// Its size.
+        /// In bytes.
         size: usize,
     },
-    /// Components lie in it so deep that only looking at it would take for ever.
+    /// Components are nested so deep that validating them would take too long.
     #[error(
-        "components lie in this component more than {DEPTH_CEILING} deep, which no tool makes: it was made to harm, or by mistake"
+        "component has components nested more than {DEPTH_CEILING} deep; no build tool produces \
+         that, so the file is malicious or broken"
     )]
     TooDeep,
-    /// It says that it is a component and is none that can be read.
-    #[error("this component is damaged, or uses what Salve does not switch on: {0}")]
+    #[error("component is damaged, or uses a WebAssembly feature that Salve does not enable: {0}")]
     Damaged(String),
-    /// It wants an operating system.
     #[error(
-        "this component imports WASI, and Salve gives none (no files, clocks, sockets or randomness): {}; was it built for wasm32-wasip2? \
-         Build it for wasm32-unknown-unknown with the linker wasm-component-ld; time and waiting are functions of `{PACKAGE}/run`",
+        "component imports WASI, which Salve does not provide (no files, clocks, sockets, or \
+         randomness): {}; it was probably built for wasm32-wasip2. Build it for \
+         wasm32-unknown-unknown with the linker wasm-component-ld, and use `{PACKAGE}/run` for \
+         time and waiting",
         .0.join(", ")
     )]
     Wasi(Vec<String>),
-    /// It was built against another version of the contract.
-    #[error("this component was built against another version of {PACKAGE}: it imports {}, and this Salve has {VERSION}; `salve wit` prints the contract to build against", imports.join(", "))]
+    /// The component was built against another version of the contract.
+    #[error(
+        "component was built for another version of {PACKAGE}: it imports {}, but this Salve has \
+         {VERSION}; `salve wit` prints the contract to build against",
+        imports.join(", ")
+    )]
     OtherVersion {
-        /// What it imports, with the versions.
+        /// The imported interfaces, with their versions.
         imports: Vec<String>,
     },
-    /// It asks for what nobody here gives.
-    #[error("this component imports what this Salve does not know: {}; a guest can import the interfaces of {PACKAGE}@{VERSION} and nothing else", .0.join(", "))]
-    Unknown(Vec<String>),
-    /// It is a component, for something else.
+    /// The component imports interfaces that do not exist.
     #[error(
-        "this component is not a remediation: it does not export {}{}; its world must be `{PACKAGE}/remediation@{VERSION}`, see `salve wit`",
-        missing.join(", "), had(exports)
+        "component imports interfaces that this Salve does not have: {}; a guest can import only \
+         the interfaces of {PACKAGE}@{VERSION}",
+        .0.join(", ")
+    )]
+    Unknown(Vec<String>),
+    /// The component implements another world.
+    #[error(
+        "component is not a remediation: it does not export {}{}; its world must be \
+         `{PACKAGE}/remediation@{VERSION}` (see `salve wit`)",
+        missing.join(", "), listed(exports)
     )]
     OtherWorld {
-        /// What a remediation exports and this does not.
+        /// The exports of a remediation that the component lacks.
         missing: Vec<&'static str>,
-        /// What it exports.
         exports: Vec<String>,
     },
-    /// The names are right, the types are not.
+    /// The names of imports and exports match the contract, but their types do not.
     #[error(
-        "this component does not fit {PACKAGE}@{VERSION}: {0}; build it against the contract that `salve wit` prints"
+        "component does not match {PACKAGE}@{VERSION}: {0}; build it against the contract that \
+         `salve wit` prints"
     )]
     OtherTypes(String),
-    /// Compiling it took more than a component may.
+    /// Compiling the component exceeds a limit.
     #[error(
-        "this component cannot be compiled within {seconds} s and {mib} MiB of memory, in a process of its own: {why}; build it smaller"
+        "component cannot be compiled within {seconds} s and {mib} MiB of memory: {why}; build it \
+         smaller"
     )]
     Compiling {
-        /// Wall time that it may take.
+        /// The limit of wall time.
         seconds: u64,
-        /// Memory that it may take.
+        /// The limit of memory.
         mib: u64,
-        /// How it ended.
+        /// How the compiler process ended.
         why: String,
     },
-    /// Salve could not do its part.
-    #[error("salve could not load the component, which is not the component's fault: {0}")]
+    /// Salve failed.
+    #[error("internal error in salve, not caused by the component: {0}")]
     Host(String),
 }
 
-fn had(exports: &[String]) -> String {
+fn listed(exports: &[String]) -> String {
     if exports.is_empty() { String::new() } else { format!(" (it exports {})", exports.join(", ")) }
 }
 
-/// Touch capabilities that a guest imports and nothing grants. Said before anything else happens.
+/// Write capabilities that a guest imports and no document grants. Checked before anything is done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the guest imports {}, which nothing grants; nothing was done. Grant it under spec.grants of its Remediation and of the policy in force, or use a guest that does not need it", .capabilities.join(", "))]
+#[error(
+    "guest imports {}, which no document grants; nothing was done. Grant it in spec.grants of the \
+     Remediation and of the policy in effect, or use a guest that does not need it",
+    .capabilities.iter().map(|capability| capability.name()).collect::<Vec<_>>().join(", ")
+)]
 pub struct Ungranted {
-    /// All of them.
-    pub capabilities: Vec<&'static str>,
+    pub capabilities: Vec<Capability>,
 }

@@ -1,10 +1,10 @@
-//! What stands behind a guest's calls: its run, its handles, its ceilings. One store, one state.
+//! The state of a guest's store: its run, its handles, and its ceilings.
 
-use crate::capabilities::Cursor;
+use crate::capability::tail_logs::Cursor;
 use crate::engine::{Ceilings, HANDLE_CEILING};
-use crate::guest_end::{Broken, Misuse};
+use crate::guest_error::{InternalError, InvalidCall};
+use salve_core::capability::TypedCall;
 use salve_core::document::Limits;
-use salve_core::effect::TypedCall;
 use salve_core::outcome::Error;
 use salve_run::Run;
 use wasmtime::component::{Resource, ResourceTable};
@@ -13,6 +13,7 @@ use wasmtime::component::{Resource, ResourceTable};
 pub(crate) struct State {
     pub(crate) run: Run,
     pub(crate) ceilings: Ceilings,
+    /// The text of `run.note` if that was the latest call: a panic hook notes its message there.
     pub(crate) last_note: Option<String>,
     cursors: ResourceTable,
     handles: u32,
@@ -29,30 +30,35 @@ impl State {
         }
     }
 
-    /// Through the door. What the guest said before is no last word any more.
-    pub(crate) async fn ask<A: TypedCall>(
+    /// Passes a call to the run. Clears the last note, because it no longer precedes a trap.
+    pub(crate) async fn call<A: TypedCall>(
         &mut self,
-        ask: A,
+        call: A,
     ) -> wasmtime::Result<Result<A::Answer, Error>> {
         self.last_note = None;
-        Ok(self.run.call(ask).await?)
+        Ok(self.run.call(call).await?)
     }
 
-    /// The same for a function that has no error to answer.
-    pub(crate) async fn ask_infallible<A: TypedCall>(
+    /// Passes a call to the run for a function that cannot return an error: an error ends the
+    /// guest.
+    pub(crate) async fn call_infallible<A: TypedCall>(
         &mut self,
-        call: &'static str,
-        ask: A,
+        name: &'static str,
+        call: A,
     ) -> wasmtime::Result<A::Answer> {
-        Ok(self.ask(ask).await?.map_err(|error| Misuse { call, error })?)
+        Ok(self.call(call).await?.map_err(|error| InvalidCall { call: name, error })?)
     }
 
-    /// Takes places for so many more handles.
+    /// Reserves `wanted` handles.
+    ///
+    /// # Errors
+    /// `invalid` if the guest would have more than [`HANDLE_CEILING`] handles open.
     pub(crate) fn reserve_handles(&mut self, wanted: usize) -> Result<(), Error> {
         let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
         if wanted > HANDLE_CEILING - self.handles {
             return Err(Error::Invalid(format!(
-                "{HANDLE_CEILING} cursors and suspensions may be open, and {} are: drop some first",
+                "at most {HANDLE_CEILING} cursors and reversals may be open, and {} are: drop some \
+                 first",
                 self.handles
             )));
         }
@@ -64,18 +70,21 @@ impl State {
         self.handles = self.handles.saturating_sub(u32::try_from(freed).unwrap_or(u32::MAX));
     }
 
-    pub(crate) fn keep_cursor(&mut self, cursor: Cursor) -> wasmtime::Result<Resource<Cursor>> {
+    pub(crate) fn add_cursor(&mut self, cursor: Cursor) -> wasmtime::Result<Resource<Cursor>> {
         Ok(self
             .cursors
             .push(cursor)
-            .map_err(|e| Broken(format!("a cursor could not be kept: {e}")))?)
+            .map_err(|e| InternalError(format!("failed to store a cursor: {e}")))?)
     }
 
     pub(crate) fn cursor(&mut self, handle: &Resource<Cursor>) -> wasmtime::Result<&mut Cursor> {
-        Ok(self.cursors.get_mut(handle).map_err(|e| Broken(format!("a cursor is lost: {e}")))?)
+        Ok(self
+            .cursors
+            .get_mut(handle)
+            .map_err(|e| InternalError(format!("failed to find a cursor: {e}")))?)
     }
 
-    /// Forgets a cursor; an unknown one is none to forget.
+    /// Drops a cursor. Ignores an unknown one.
     pub(crate) fn drop_cursor(&mut self, handle: Resource<Cursor>) {
         if self.cursors.delete(handle).is_ok() {
             self.release_handles(1);

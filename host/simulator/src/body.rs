@@ -1,4 +1,4 @@
-//! Response bodies: one piece for a document, a stream for watches and followed logs.
+//! Response bodies: a single chunk for documents, a stream for watches and followed logs.
 
 use std::fmt;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use http_body::{Frame, SizeHint};
 
 use crate::api::log::Follow;
 use crate::api::watch::Watch;
-use crate::simulator::locked;
+use crate::simulator::lock_world;
 use crate::world::World;
 
 /// The body of a response.
@@ -22,10 +22,10 @@ enum State {
     Follow(Box<Follow>, Arc<Mutex<World>>),
 }
 
-/// The connection that a fault has dropped.
+/// The error of a connection that a fault dropped.
 #[derive(Debug, thiserror::Error)]
 #[error("connection reset by the simulated API server")]
-pub struct Dropped;
+pub struct ConnectionReset;
 
 impl Body {
     pub(crate) fn once(bytes: Bytes) -> Self {
@@ -43,29 +43,29 @@ impl Body {
 
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = Dropped;
+    type Error = ConnectionReset;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Dropped>>> {
-        let (read, mut world) = match &mut self.0 {
+    ) -> Poll<Option<Result<Frame<Bytes>, ConnectionReset>>> {
+        let (chunk, mut world) = match &mut self.0 {
             State::Once(bytes) => {
                 return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))));
             }
             State::Watch(watch, world) => {
-                let world = locked(world);
-                (watch.read(&world), world)
+                let world = lock_world(world);
+                (watch.next_chunk(&world), world)
             }
             State::Follow(follow, world) => {
-                let world = locked(world);
-                (follow.read(&world), world)
+                let world = lock_world(world);
+                (follow.next_chunk(&world), world)
             }
         };
-        match read {
+        match chunk {
             None => Poll::Ready(None),
             Some(bytes) if bytes.is_empty() => {
-                world.notify(context.waker().clone());
+                world.register_waker(context.waker().clone());
                 Poll::Pending
             }
             Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),

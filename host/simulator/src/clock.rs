@@ -1,30 +1,30 @@
-//! Virtual time, as seen from outside.
+//! The public handle on a cluster's virtual time.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::simulator::locked;
+use crate::simulator::lock_world;
 use crate::world::World;
 
-/// The clock of one simulated cluster.
+/// The virtual clock of one simulated cluster.
 #[derive(Debug, Clone)]
 pub struct Clock(pub(crate) Arc<Mutex<World>>);
 
 impl Clock {
-    /// The virtual time.
+    /// Returns the virtual time.
     pub fn now(&self) -> Timestamp {
-        locked(&self.0).now
+        lock_world(&self.0).now
     }
 
-    /// Sleeps in virtual time: all that falls due until then happens, and the call returns at once.
+    /// Sleeps in virtual time: runs all tasks that become due and returns without waiting.
     pub async fn sleep(&self, duration: Duration) {
         self.advance(duration);
     }
 
-    /// Moves virtual time, letting all that falls due happen in order.
+    /// Advances virtual time and runs all tasks that become due, in order.
     pub fn advance(&self, duration: Duration) {
-        locked(&self.0).advance(duration);
+        lock_world(&self.0).advance(duration);
     }
 }

@@ -1,33 +1,32 @@
-//! The audit log: every request that the simulated API server saw, and how it answered.
+//! The audit log: every request to the simulated API server, with its response status.
 
 use jiff::Timestamp;
 use serde_json::Value;
 
-/// One request and its answer.
+/// One request and the status of its response.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Exchange {
-    /// Virtual time of the request.
+    /// The virtual time of the request.
     pub time: Timestamp,
-    /// The verb as RBAC names it: get, list, watch, create, update, patch, delete.
+    /// The RBAC verb: get, list, watch, create, update, patch, delete, or deletecollection.
     pub verb: &'static str,
-    /// The HTTP method.
     pub method: String,
-    /// Path and query.
+    /// Path and query, as sent.
     pub uri: String,
-    /// The User-Agent header.
     pub user_agent: Option<String>,
-    /// The user that the caller asked to be taken for.
+    /// The impersonated user, from the Impersonate-User header.
     pub impersonated: Option<String>,
-    /// The body, when it was JSON or YAML.
+    /// The body, if it is JSON or YAML.
     pub body: Option<Value>,
-    /// The status code; `None` when the connection was dropped, or never heard an answer.
+    /// The status code; `None` if the connection was dropped or got no response.
     pub status: Option<u16>,
-    /// Whether the request took effect, whatever was answered.
+    /// Whether the request took effect, regardless of its response.
     pub applied: bool,
 }
 
 impl Exchange {
-    /// Whether it asked for a change of the cluster; reviews of one's own access do not.
+    /// Returns whether the request asked for a change. Reviews of the caller's own access and dry
+    /// runs do not.
     pub fn is_mutation(&self) -> bool {
         matches!(self.verb, "create" | "update" | "patch" | "delete" | "deletecollection")
             && !self.uri.contains("/selfsubject")

@@ -1,119 +1,118 @@
-//! Faults on demand: the refusals, timeouts and lost answers that a real API server has in store.
+//! Fault injection: the errors, timeouts, and lost responses that a real API server can cause.
 
 use std::time::Duration;
 
-/// A fault for the requests that match it.
+/// A fault that is injected into matching requests.
 #[derive(Debug, Clone)]
 pub struct Fault {
     verb: Option<String>,
     path: String,
     skip: usize,
     times: Option<usize>,
-    after: bool,
+    after_applying: bool,
     delay: Duration,
-    answer: Answer,
+    response: FaultResponse,
 }
 
-/// What a fault decided for one request.
+/// A fault as injected into one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Strike {
-    /// Whether the request takes effect all the same.
+pub(crate) struct InjectedFault {
+    /// Whether the request takes effect nevertheless.
     pub applied: bool,
-    /// How much virtual time it takes.
+    /// The virtual time until the response.
     pub delay: Duration,
-    /// What the caller sees.
-    pub answer: Answer,
+    pub response: FaultResponse,
 }
 
-/// What the caller of a struck request sees.
+/// The response to a request with an injected fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum FaultResponse {
     Status { code: u16, retry_after: Option<u32> },
-    Dropped,
-    Garbage,
-    Silence,
+    ConnectionReset,
+    InvalidBody,
+    NoResponse,
 }
 
 impl Fault {
-    fn new(answer: Answer) -> Self {
+    fn new(response: FaultResponse) -> Self {
         Fault {
             verb: None,
             path: String::new(),
             skip: 0,
             times: None,
-            after: false,
+            after_applying: false,
             delay: Duration::ZERO,
-            answer,
+            response,
         }
     }
 
-    /// Answers with a status code and the Status object that belongs to it.
+    /// Responds with a status code and the corresponding Status object.
     pub fn status(code: u16) -> Self {
-        Fault::new(Answer::Status { code, retry_after: None })
+        Fault::new(FaultResponse::Status { code, retry_after: None })
     }
 
-    /// Answers 429 with `Retry-After`.
+    /// Responds with 429 and `Retry-After`.
     pub fn too_many_requests(retry_after_seconds: u32) -> Self {
-        Fault::new(Answer::Status { code: 429, retry_after: Some(retry_after_seconds) })
+        Fault::new(FaultResponse::Status { code: 429, retry_after: Some(retry_after_seconds) })
     }
 
-    /// Ends the connection without an answer.
+    /// Closes the connection without a response.
     pub fn dropped() -> Self {
-        Fault::new(Answer::Dropped)
+        Fault::new(FaultResponse::ConnectionReset)
     }
 
-    /// Answers 200 with a body that is no JSON.
+    /// Responds with 200 and a body that is not JSON.
     pub fn garbage() -> Self {
-        Fault::new(Answer::Garbage)
+        Fault::new(FaultResponse::InvalidBody)
     }
 
-    /// Never answers, and holds the connection.
-    pub fn silence() -> Self {
-        Fault::new(Answer::Silence)
+    /// Never responds and keeps the connection open.
+    pub fn no_response() -> Self {
+        Fault::new(FaultResponse::NoResponse)
     }
 
-    /// Only requests of this verb (`patch`) or method (`PATCH`).
+    /// Matches only requests with this verb (`patch`) or method (`PATCH`).
     pub fn on(mut self, verb: &str) -> Self {
         self.verb = Some(verb.to_ascii_lowercase());
         self
     }
 
-    /// Only requests whose path and query contain `part`.
+    /// Matches only requests whose path and query contain `part`.
     pub fn at(mut self, part: &str) -> Self {
         self.path = part.to_owned();
         self
     }
 
-    /// Only the `n`th match, counted from one.
+    /// Affects only the `n`th match, counted from one.
     pub fn nth(mut self, n: usize) -> Self {
         self.skip = n.saturating_sub(1);
         self.times = Some(1);
         self
     }
 
-    /// Only the first `n` matches.
+    /// Affects only the first `n` matches.
     pub fn first(mut self, n: usize) -> Self {
         self.times = Some(n);
         self
     }
 
-    /// The request takes effect, and only the answer is at fault.
+    /// Lets the request take effect; only its response is faulty.
     pub fn after_applying(mut self) -> Self {
-        self.after = true;
+        self.after_applying = true;
         self
     }
 
-    /// The answer takes this much virtual time.
+    /// Delays the response by this much virtual time.
     pub fn delayed(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self
     }
 
-    /// Judges one request, counting it if it matches.
-    pub(crate) fn strike(&mut self, verb: &str, method: &str, uri: &str) -> Option<Strike> {
-        let wanted = self.verb.as_deref();
-        let matches = wanted
-            .is_none_or(|wanted| wanted == verb || wanted.eq_ignore_ascii_case(method))
+    /// Returns the fault to inject into a request, if any, and counts the match.
+    pub(crate) fn inject(&mut self, verb: &str, method: &str, uri: &str) -> Option<InjectedFault> {
+        let expected = self.verb.as_deref();
+        let matches = expected
+            .is_none_or(|expected| expected == verb || expected.eq_ignore_ascii_case(method))
             && uri.contains(&self.path);
         if !matches || self.times == Some(0) {
             return None;
@@ -122,7 +121,11 @@ impl Fault {
             self.skip -= 1;
             return None;
         }
-        self.times = self.times.map(|left| left - 1);
-        Some(Strike { applied: self.after, delay: self.delay, answer: self.answer.clone() })
+        self.times = self.times.map(|remaining| remaining - 1);
+        Some(InjectedFault {
+            applied: self.after_applying,
+            delay: self.delay,
+            response: self.response.clone(),
+        })
     }
 }

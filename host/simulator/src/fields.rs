@@ -1,4 +1,4 @@
-//! Field ownership (`metadata.managedFields`): who last set what, and server-side apply.
+//! Field ownership (`metadata.managedFields`) and server-side apply.
 //! Lists are owned as a whole, and status is not tracked.
 
 use std::collections::BTreeSet;
@@ -10,17 +10,16 @@ use crate::object::{list, seconds, set, text, unset};
 
 type Path = Vec<String>;
 
-/// Another manager owns a field that an unforced apply wanted to change.
+/// The error of an unforced apply that would change a field of another manager.
 #[derive(Debug)]
 pub struct Conflict {
-    /// The owner.
     pub manager: String,
-    /// The field, dotted.
+    /// The field path, separated by dots.
     pub field: String,
 }
 
-/// Notes that `manager` changed `object` from what it was before, by create, update or patch.
-pub fn updated(before: Option<&Value>, object: &mut Value, manager: &str, now: Timestamp) {
+/// Records in `object` that `manager` changed it by create, update, or patch.
+pub fn record_update(before: Option<&Value>, object: &mut Value, manager: &str, now: Timestamp) {
     let (changed, removed) = difference(before.unwrap_or(&Value::Null), object);
     if changed.is_empty() && removed.is_empty() {
         return;
@@ -33,24 +32,27 @@ pub fn updated(before: Option<&Value>, object: &mut Value, manager: &str, now: T
         entry.fields.retain(|field| !removed.iter().any(|gone| field.starts_with(gone)));
     }
     if !changed.is_empty() {
-        entry_of(&mut entries, manager, "Update", object, now).fields.extend(changed);
+        entry_mut(&mut entries, manager, "Update", object, now).fields.extend(changed);
     }
-    write(object, entries);
+    write_entries(object, entries);
 }
 
-/// What an apply of `declared` by `manager` makes of `live`.
+/// Returns the result of applying `declared` to `live` as `manager`.
 ///
-/// With `absorb`, the fields of `kubectl*` managers become the applier's first, so that those Git does not
-/// declare are removed: this is what kustomize-controller does before each apply.
+/// With `adopt_kubectl`, `manager` first takes over the fields of `kubectl*` managers, so that
+/// those which are not declared are removed. kustomize-controller does this before each apply.
+///
+/// # Errors
+/// Returns the first field that another manager owns, unless `force` is set.
 pub fn apply(
     live: Option<&Value>,
     declared: &Value,
     manager: &str,
-    absorb: bool,
+    adopt_kubectl: bool,
     force: bool,
     now: Timestamp,
 ) -> Result<Value, Conflict> {
-    let (wanted, _) = difference(&Value::Null, declared);
+    let (desired, _) = difference(&Value::Null, declared);
     let mut object = live.cloned().unwrap_or_else(|| declared.clone());
     unset(&mut object, &["metadata", "managedFields"]);
     let mut entries = live.map(entries).unwrap_or_default();
@@ -58,19 +60,19 @@ pub fn apply(
     let mut owned: BTreeSet<Path> = BTreeSet::new();
     entries.retain(|entry| {
         let ours = entry.manager == manager && entry.operation == "Apply";
-        let absorbed = absorb
+        let adopted = adopt_kubectl
             && (entry.manager.starts_with("kubectl") || entry.manager == "before-first-apply");
-        if ours || absorbed {
+        if ours || adopted {
             owned.extend(entry.fields.iter().cloned());
         }
-        ours || !absorbed
+        ours || !adopted
     });
 
-    for field in owned.difference(&wanted) {
+    for field in owned.difference(&desired) {
         let shared = entries.iter().any(|entry| {
             (entry.manager != manager || entry.operation != "Apply") && entry.fields.contains(field)
         });
-        if !shared && !wanted.iter().any(|one| one.starts_with(field)) {
+        if !shared && !desired.iter().any(|path| path.starts_with(field)) {
             let steps: Vec<&str> = field.iter().map(String::as_str).collect();
             unset(&mut object, &steps);
         }
@@ -93,12 +95,12 @@ pub fn apply(
         entry.fields.retain(|field| !changed.contains(field));
     }
     let known = entries.iter().any(|entry| entry.manager == manager && entry.operation == "Apply");
-    let ours = entry_of(&mut entries, manager, "Apply", &object, now);
-    if !known || ours.fields != wanted {
-        ours.fields = wanted;
+    let ours = entry_mut(&mut entries, manager, "Apply", &object, now);
+    if !known || ours.fields != desired {
+        ours.fields = desired;
         ours.time = seconds(now);
     }
-    write(&mut object, entries);
+    write_entries(&mut object, entries);
     Ok(object)
 }
 
@@ -117,7 +119,7 @@ fn entries(object: &Value) -> Vec<Entry> {
         .map(|entry| {
             let mut fields = BTreeSet::new();
             if let Some(tree) = entry.get("fieldsV1") {
-                leaves(tree, &mut Vec::new(), &mut fields);
+                collect_leaves(tree, &mut Vec::new(), &mut fields);
             }
             Entry {
                 manager: text(entry, "/manager").to_owned(),
@@ -131,7 +133,7 @@ fn entries(object: &Value) -> Vec<Entry> {
         .collect()
 }
 
-fn entry_of<'a>(
+fn entry_mut<'a>(
     entries: &'a mut Vec<Entry>,
     manager: &str,
     operation: &str,
@@ -160,8 +162,8 @@ fn entry_of<'a>(
     entry
 }
 
-fn write(object: &mut Value, entries: Vec<Entry>) {
-    let kept: Vec<Value> = entries
+fn write_entries(object: &mut Value, entries: Vec<Entry>) {
+    let written: Vec<Value> = entries
         .into_iter()
         .filter(|entry| !entry.fields.is_empty() || entry.subresource.is_some())
         .map(|entry| {
@@ -172,8 +174,9 @@ fn write(object: &mut Value, entries: Vec<Entry>) {
                 set(&mut tree, &steps, json!({}));
             }
             let mut written = json!({
-                "manager": entry.manager, "operation": entry.operation, "apiVersion": entry.api_version,
-                "time": entry.time, "fieldsType": "FieldsV1", "fieldsV1": tree,
+                "manager": entry.manager, "operation": entry.operation,
+                "apiVersion": entry.api_version, "time": entry.time,
+                "fieldsType": "FieldsV1", "fieldsV1": tree,
             });
             if let Some(subresource) = entry.subresource {
                 written["subresource"] = subresource.into();
@@ -181,24 +184,24 @@ fn write(object: &mut Value, entries: Vec<Entry>) {
             written
         })
         .collect();
-    set(object, &["metadata", "managedFields"], kept);
+    set(object, &["metadata", "managedFields"], written);
 }
 
-fn leaves(tree: &Value, way: &mut Path, into: &mut BTreeSet<Path>) {
+fn collect_leaves(tree: &Value, path: &mut Path, into: &mut BTreeSet<Path>) {
     let Some(map) = tree.as_object() else { return };
-    if map.keys().all(|key| key == ".") && !way.is_empty() {
-        into.insert(way.clone());
+    if map.keys().all(|key| key == ".") && !path.is_empty() {
+        into.insert(path.clone());
         return;
     }
-    for (key, below) in map {
+    for (key, subtree) in map {
         let Some(step) = key.strip_prefix("f:") else { continue };
-        way.push(step.to_owned());
-        leaves(below, way, into);
-        way.pop();
+        path.push(step.to_owned());
+        collect_leaves(subtree, path, into);
+        path.pop();
     }
 }
 
-/// The tracked fields that `after` set or changed, and those it no longer has.
+/// Returns the tracked fields that `after` set or changed, and those that it no longer has.
 fn difference(before: &Value, after: &Value) -> (BTreeSet<Path>, BTreeSet<Path>) {
     let (mut changed, mut removed) = (BTreeSet::new(), BTreeSet::new());
     compare(Some(&tracked(before)), &tracked(after), &mut Vec::new(), &mut changed, &mut removed);
@@ -208,7 +211,7 @@ fn difference(before: &Value, after: &Value) -> (BTreeSet<Path>, BTreeSet<Path>)
 fn compare(
     before: Option<&Value>,
     after: &Value,
-    way: &mut Path,
+    path: &mut Path,
     changed: &mut BTreeSet<Path>,
     removed: &mut BTreeSet<Path>,
 ) {
@@ -217,25 +220,25 @@ fn compare(
             let none = Map::new();
             let old = old.unwrap_or(&none);
             for key in old.keys().filter(|key| !new.contains_key(*key)) {
-                let mut gone = way.clone();
+                let mut gone = path.clone();
                 gone.push(key.clone());
                 removed.insert(gone);
             }
             for (key, value) in new {
-                way.push(key.clone());
-                compare(old.get(key), value, way, changed, removed);
-                way.pop();
+                path.push(key.clone());
+                compare(old.get(key), value, path, changed, removed);
+                path.pop();
             }
         }
         (Some(_) | None, Some(_) | None) => {
-            if before != Some(after) && !way.is_empty() {
-                changed.insert(way.clone());
+            if before != Some(after) && !path.is_empty() {
+                changed.insert(path.clone());
             }
         }
     }
 }
 
-/// The part of an object whose ownership is tracked.
+/// Returns the part of an object whose field ownership is tracked.
 fn tracked(object: &Value) -> Value {
     let mut part = Map::new();
     for (key, value) in object.as_object().into_iter().flatten() {
@@ -255,7 +258,7 @@ fn tracked(object: &Value) -> Value {
     Value::Object(part)
 }
 
-/// Merges maps deeply; everything else is replaced.
+/// Merges maps recursively and replaces everything else.
 fn merge(into: &mut Value, from: &Value) {
     match (into.as_object_mut(), from.as_object()) {
         (Some(into), Some(from)) => {
@@ -272,28 +275,32 @@ mod tests {
     use super::*;
 
     fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(1_787_000_000 + second).expect("a time in range")
+        Timestamp::from_second(1_787_000_000 + second).expect("time is in range")
+    }
+
+    fn declared_kustomization() -> Value {
+        json!({
+            "apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization",
+            "metadata": {"name": "plex"}, "spec": {"interval": "1h"},
+        })
     }
 
     fn kustomization() -> Value {
-        let declared = json!({"apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization",
-            "metadata": {"name": "plex"}, "spec": {"interval": "1h"}});
-        apply(None, &declared, "kustomize-controller", true, true, at(0))
-            .expect("nobody else owns it")
+        let declared = declared_kustomization();
+        apply(None, &declared, "kustomize-controller", true, true, at(0)).expect("no conflict")
     }
 
     fn suspended_by(manager: &str) -> Value {
         let before = kustomization();
         let mut after = before.clone();
         after["spec"]["suspend"] = true.into();
-        updated(Some(&before), &mut after, manager, at(1));
+        record_update(Some(&before), &mut after, manager, at(1));
         after
     }
 
     #[test]
-    fn a_parent_takes_back_what_kubectl_suspended_and_leaves_what_others_did() {
-        let declared = json!({"apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization",
-            "metadata": {"name": "plex"}, "spec": {"interval": "1h"}});
+    fn a_parent_reverts_a_suspension_by_kubectl_but_not_by_other_managers() {
+        let declared = declared_kustomization();
         let reapply = |live: &Value| {
             apply(Some(live), &declared, "kustomize-controller", true, true, at(2)).expect("forced")
         };
@@ -303,22 +310,22 @@ mod tests {
     }
 
     #[test]
-    fn an_unforced_apply_refuses_to_change_anothers_field() {
+    fn an_unforced_apply_conflicts_with_a_field_of_another_manager() {
         let declared = json!({"spec": {"interval": "5m"}});
-        let refused = apply(Some(&kustomization()), &declared, "other", false, false, at(3))
+        let conflict = apply(Some(&kustomization()), &declared, "other", false, false, at(3))
             .expect_err("owned");
         assert_eq!(
-            (refused.manager.as_str(), refused.field.as_str()),
+            (conflict.manager.as_str(), conflict.field.as_str()),
             ("kustomize-controller", ".spec.interval")
         );
     }
 
     #[test]
-    fn a_removed_field_is_nobodys() {
+    fn a_removed_field_has_no_manager() {
         let before = suspended_by("salve");
         let mut after = before.clone();
         unset(&mut after, &["spec", "suspend"]);
-        updated(Some(&before), &mut after, "salve", at(4));
+        record_update(Some(&before), &mut after, "salve", at(4));
         assert!(!after["metadata"]["managedFields"].to_string().contains("suspend"));
     }
 }

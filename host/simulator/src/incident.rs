@@ -1,37 +1,40 @@
-//! The situations that a simulated cluster can start in.
+//! The incidents that a simulated cluster can start in.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// What is wrong with the cluster at the start.
+/// The initial state of a simulated cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Incident {
-    /// The playbook's incident.
+    /// The incident that the playbook describes.
     #[default]
     Playbook,
-    /// The same, where clearing the jam would destroy data.
+    /// Like `Playbook`, but releasing the locks destroys data.
     TerminatingDelete,
-    /// The same, with an operator that undoes annotations on the controller's pods.
+    /// Like `Playbook`, with an operator that reverts annotations on the controller's pod template.
     OperatorManaged,
     /// Nothing is wrong.
     Healthy,
-    /// A look-alike: nobody takes snapshots.
+    /// Similar symptoms: the CSI controller has no csi-snapshotter.
     MissingSnapshotter,
-    /// A look-alike: Ceph itself is down.
+    /// Similar symptoms: Ceph itself is down.
     CephInError,
-    /// An app of its own trouble, which one restart cures.
+    /// An app that is stuck until it is restarted; storage is healthy.
     StuckImporter,
 }
 
-/// A word that names no incident.
+/// The error for an unknown incident name.
 #[derive(Debug, thiserror::Error)]
-#[error("no incident is called {given:?}; there are {}", Incident::ALL.map(|one| one.to_string()).join(", "))]
+#[error(
+    "unknown incident {name:?}; expected one of: {}",
+    Incident::ALL.map(|incident| incident.to_string()).join(", ")
+)]
 pub struct UnknownIncident {
-    given: String,
+    name: String,
 }
 
 impl Incident {
-    /// All of them, in the order to show them in.
+    /// All incidents, in display order.
     pub const ALL: [Incident; 7] = [
         Incident::Playbook,
         Incident::TerminatingDelete,
@@ -42,36 +45,37 @@ impl Incident {
         Incident::StuckImporter,
     ];
 
-    /// One sentence on it.
+    /// Returns a one-sentence description.
     pub fn description(self) -> &'static str {
         match self {
             Incident::Playbook => {
-                "Operation locks in the Ceph CSI controller hold up claims and snapshots; orphaned and terminating \
-                 ReplicationSources caused it."
+                "Operation locks in the Ceph CSI controller block PVCs and snapshots; orphaned and \
+                 terminating ReplicationSources caused them."
             }
             Incident::TerminatingDelete => {
-                "The playbook's incident, but the terminating claim's volume has reclaim policy Delete: clearing the \
-                 jam destroys it."
+                "The playbook incident, but the volume of the terminating PVC has reclaim policy \
+                 Delete: releasing the locks destroys it."
             }
             Incident::OperatorManaged => {
-                "The playbook's incident under ceph-csi-operator, which undoes a restart by annotation before any pod \
-                 is replaced."
+                "The playbook incident under ceph-csi-operator, which reverts a restart by \
+                 annotation before any pod is replaced."
             }
-            Incident::Healthy => "Everything is bound and backed up; there is nothing to do.",
+            Incident::Healthy => "All PVCs are bound and backed up; there is nothing to do.",
             Incident::MissingSnapshotter => {
-                "A look-alike: the CSI controller has no csi-snapshotter, so snapshots never become ready, and nothing \
-                 is locked."
+                "Similar symptoms, different cause: the CSI controller has no csi-snapshotter, so \
+                 snapshots never become ready; nothing is locked."
             }
             Incident::CephInError => {
-                "A look-alike: Ceph is in HEALTH_ERR, so provisioning runs into deadlines, and nothing is locked."
+                "Similar symptoms, different cause: Ceph is in HEALTH_ERR, so provisioning times \
+                 out; nothing is locked."
             }
             Incident::StuckImporter => {
-                "Storage is well; the Deployment media/importer stands still until it is restarted."
+                "Storage is healthy; the Deployment media/importer is stuck until it is restarted."
             }
         }
     }
 
-    /// Whether operation locks are held at the start.
+    /// Returns whether the CSI controller has operation locks at the start.
     pub fn is_locked(self) -> bool {
         match self {
             Incident::Playbook | Incident::TerminatingDelete | Incident::OperatorManaged => true,
@@ -100,10 +104,10 @@ impl fmt::Display for Incident {
 impl FromStr for Incident {
     type Err = UnknownIncident;
 
-    fn from_str(given: &str) -> Result<Self, Self::Err> {
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
         Incident::ALL
             .into_iter()
-            .find(|one| one.to_string() == given)
-            .ok_or_else(|| UnknownIncident { given: given.to_owned() })
+            .find(|incident| incident.to_string() == name)
+            .ok_or_else(|| UnknownIncident { name: name.to_owned() })
     }
 }

@@ -1,11 +1,12 @@
-//! A simulated Kubernetes cluster at the HTTP seam: an in-memory API server, and the parties of the VolSync / Ceph CSI
-//! operation-lock incident, driven as a deterministic discrete-event simulation.
+//! A simulated Kubernetes cluster: an in-memory API server and the controllers of the VolSync /
+//! Ceph CSI operation-lock incident, run as a deterministic discrete-event simulation.
 //!
-//! A [`Simulator`] is a `tower` service over plain HTTP types: hand it to `kube::Client::new`, or [`serve`] it on
-//! loopback and look at it with kubectl. Its time is its own: every request moves it by a few milliseconds,
-//! [`Clock::sleep`] moves it at once, and nothing ever waits for a wall clock. The same requests give the same exchanges.
+//! A [`Simulator`] is a `tower` service over plain HTTP types: pass it to `kube::Client::new`, or
+//! [`serve`] it on loopback and inspect it with kubectl. It has a virtual clock: every request
+//! advances it by a few milliseconds, [`Clock::sleep`] advances it immediately, and nothing waits
+//! for the wall clock. The same requests always produce the same exchanges.
 //!
-//! It depends on none of Salve's other crates.
+//! This crate depends on none of Salve's other crates.
 
 #![forbid(unsafe_code)]
 
@@ -29,7 +30,7 @@ mod simulator;
 mod store;
 mod world;
 
-pub use body::{Body, Dropped};
+pub use body::{Body, ConnectionReset};
 pub use clock::Clock;
 pub use exchange::Exchange;
 pub use fault::Fault;

@@ -1,50 +1,48 @@
-//! Reading and writing single fields of objects, which stay JSON so that unknown fields survive.
+//! Access to single fields of objects. Objects stay JSON so that unknown fields are preserved.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-/// The text at a JSON pointer, empty when there is none.
+/// Returns the string at a JSON pointer, or an empty string.
 pub fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or("")
 }
 
-/// The number at a JSON pointer, zero when there is none.
+/// Returns the integer at a JSON pointer, or zero.
 pub fn number(object: &Value, pointer: &str) -> i64 {
     object.pointer(pointer).and_then(Value::as_i64).unwrap_or(0)
 }
 
-/// The list at a JSON pointer, empty when there is none.
+/// Returns the array at a JSON pointer, or an empty slice.
 pub fn list<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
     object.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-/// A label's value.
 pub fn label<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
     object.pointer("/metadata/labels")?.get(key)?.as_str()
 }
 
-/// An annotation's value.
 pub fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
     object.pointer("/metadata/annotations")?.get(key)?.as_str()
 }
 
-/// Sets the field reached by `path`, making the maps on the way.
+/// Sets the field at `path`, creating the maps that lead to it.
 pub fn set(object: &mut Value, path: &[&str], value: impl Into<Value>) {
     let mut at = object;
     for step in path {
         if !at.is_object() {
             *at = Value::Object(Map::new());
         }
-        at = at.as_object_mut().expect("made a map just above").entry(*step).or_insert(Value::Null);
+        at = at.as_object_mut().expect("is a map").entry(*step).or_insert(Value::Null);
     }
     *at = value.into();
 }
 
-/// Removes the field reached by `path`.
+/// Removes the field at `path`.
 pub fn unset(object: &mut Value, path: &[&str]) {
-    let Some((last, way)) = path.split_last() else { return };
+    let Some((last, parents)) = path.split_last() else { return };
     let mut at = object;
-    for step in way {
+    for step in parents {
         match at.get_mut(*step) {
             Some(next) => at = next,
             None => return,
@@ -55,17 +53,16 @@ pub fn unset(object: &mut Value, path: &[&str]) {
     }
 }
 
-/// Whether deletion has been asked for.
+/// Returns whether the object has a deletion timestamp.
 pub fn is_terminating(object: &Value) -> bool {
     object.pointer("/metadata/deletionTimestamp").is_some()
 }
 
-/// Whether the object carries `finalizer`.
 pub fn has_finalizer(object: &Value, finalizer: &str) -> bool {
-    list(object, "/metadata/finalizers").iter().any(|one| one == finalizer)
+    list(object, "/metadata/finalizers").iter().any(|existing| existing == finalizer)
 }
 
-/// Adds a finalizer once.
+/// Adds a finalizer unless the object already has it.
 pub fn add_finalizer(object: &mut Value, finalizer: &str) {
     if !has_finalizer(object, finalizer) {
         let mut all = list(object, "/metadata/finalizers").to_vec();
@@ -74,35 +71,36 @@ pub fn add_finalizer(object: &mut Value, finalizer: &str) {
     }
 }
 
-/// Removes the finalizers that `gone` names.
-pub fn remove_finalizers(object: &mut Value, gone: impl Fn(&str) -> bool) {
-    let kept: Vec<Value> = list(object, "/metadata/finalizers")
+/// Removes the finalizers for which `remove` returns true.
+pub fn remove_finalizers(object: &mut Value, remove: impl Fn(&str) -> bool) {
+    let remaining: Vec<Value> = list(object, "/metadata/finalizers")
         .iter()
-        .filter(|one| !gone(one.as_str().unwrap_or("")))
+        .filter(|finalizer| !remove(finalizer.as_str().unwrap_or("")))
         .cloned()
         .collect();
-    if kept.is_empty() {
+    if remaining.is_empty() {
         unset(object, &["metadata", "finalizers"]);
     } else {
-        set(object, &["metadata", "finalizers"], kept);
+        set(object, &["metadata", "finalizers"], remaining);
     }
 }
 
-/// Whether `uid` is among the object's owners.
+/// Returns whether an owner reference has this UID.
 pub fn is_owned_by(object: &Value, uid: &str) -> bool {
     list(object, "/metadata/ownerReferences").iter().any(|owner| text(owner, "/uid") == uid)
 }
 
-/// The condition of one type.
+/// Returns the status condition of a type.
 pub fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
-    list(object, "/status/conditions").iter().find(|one| text(one, "/type") == kind)
+    list(object, "/status/conditions").iter().find(|condition| text(condition, "/type") == kind)
 }
 
-/// Sets a condition; its transition time moves only with its status, as the API conventions ask.
+/// Sets a status condition. Its transition time changes only when its status changes, as the API
+/// conventions require.
 pub fn set_condition(object: &mut Value, mut condition: Value, now: Timestamp) {
     let kind = text(&condition, "/type").to_owned();
     let mut all = list(object, "/status/conditions").to_vec();
-    let at = all.iter().position(|one| text(one, "/type") == kind);
+    let at = all.iter().position(|condition| text(condition, "/type") == kind);
     let since = match at.map(|at| &all[at]) {
         Some(old) if old.get("status") == condition.get("status") => {
             text(old, "/lastTransitionTime").to_owned()
@@ -117,32 +115,32 @@ pub fn set_condition(object: &mut Value, mut condition: Value, now: Timestamp) {
     set(object, &["status", "conditions"], all);
 }
 
-/// Removes a condition.
+/// Removes the status condition of a type.
 pub fn remove_condition(object: &mut Value, kind: &str) {
-    let kept: Vec<Value> = list(object, "/status/conditions")
+    let remaining: Vec<Value> = list(object, "/status/conditions")
         .iter()
-        .filter(|one| text(one, "/type") != kind)
+        .filter(|condition| text(condition, "/type") != kind)
         .cloned()
         .collect();
-    set(object, &["status", "conditions"], kept);
+    set(object, &["status", "conditions"], remaining);
 }
 
-/// The time in whole seconds, as `metav1.Time` is written.
+/// Formats a time in whole seconds, like `metav1.Time`.
 pub fn seconds(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// The time in microseconds, as `metav1.MicroTime` is written.
+/// Formats a time in microseconds, like `metav1.MicroTime`.
 pub fn micros(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
 }
 
-/// The time in nanoseconds, as a kubelet stamps log lines.
+/// Formats a time in nanoseconds, like the kubelet's log timestamps.
 pub fn nanos(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S.%9fZ").to_string()
 }
 
-/// The time at a JSON pointer.
+/// Parses the time at a JSON pointer.
 pub fn time(object: &Value, pointer: &str) -> Option<Timestamp> {
     text(object, pointer).parse().ok()
 }

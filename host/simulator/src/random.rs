@@ -1,24 +1,22 @@
-//! Deterministic chance: the same world asks the same questions and gets the same answers.
+//! Deterministic pseudo-random values.
 
-/// A stream of pseudo-random numbers (splitmix64).
+/// A pseudo-random number generator (splitmix64).
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
-const SUFFIX: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+const SUFFIX_ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
 impl Random {
-    /// The stream that starts at `seed`.
     pub fn new(seed: u64) -> Self {
         Random(seed)
     }
 
-    /// The next number.
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.0)
     }
 
-    /// A uid of version 4 shape.
+    /// Returns a UID in the format of a version 4 UUID.
     pub fn uid(&mut self) -> String {
         let (a, b) = (self.next(), self.next());
         format!(
@@ -31,21 +29,23 @@ impl Random {
         )
     }
 
-    /// A suffix as `generateName` appends it.
+    /// Returns a suffix like those that the API server appends to `generateName`.
     pub fn suffix(&mut self) -> String {
         let mut bits = self.next();
         (0..5)
             .map(|_| {
-                let letter = SUFFIX[(bits % SUFFIX.len() as u64) as usize] as char;
-                bits /= SUFFIX.len() as u64;
+                let letter =
+                    SUFFIX_ALPHABET[(bits % SUFFIX_ALPHABET.len() as u64) as usize] as char;
+                bits /= SUFFIX_ALPHABET.len() as u64;
                 letter
             })
             .collect()
     }
 }
 
-/// A number between 0 and `below` that depends on `text` alone, to spread like things in time.
-pub fn spread(text: &str, below: u64) -> u64 {
+/// Returns a hash of `text` that is less than `below`. Controllers use it to spread similar tasks
+/// over time.
+pub fn hash_below(text: &str, below: u64) -> u64 {
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });

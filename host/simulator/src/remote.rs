@@ -1,4 +1,4 @@
-//! A simulated cluster that another process serves: requests by HTTP, and its virtual time, kept from its answers.
+//! A client of a simulated cluster in another process. It learns the virtual time from responses.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -17,12 +17,12 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use jiff::Timestamp;
 
-use crate::serve::ADVANCE;
-use crate::service::NOW;
+use crate::serve::ADVANCE_PATH;
+use crate::service::NOW_HEADER;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// A handle on a simulated cluster in another process; clones share it. Its time is that of the latest answer.
+/// A handle on a simulated cluster in another process. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Remote {
     address: SocketAddr,
@@ -31,7 +31,7 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// The cluster that is served there.
+    /// Creates a handle on the cluster served on `address`.
     pub fn new(address: SocketAddr) -> Self {
         Remote {
             address,
@@ -40,23 +40,27 @@ impl Remote {
         }
     }
 
-    /// The virtual time, as of the latest answer; the epoch before the first.
+    /// Returns the virtual time of the latest response, or the epoch before the first one.
     pub fn now(&self) -> Timestamp {
         Timestamp::from_millisecond(self.now.load(Ordering::Relaxed)).unwrap_or_default()
     }
 
-    /// Sleeps in virtual time. A cluster that has gone is slept through at once: the next request tells.
+    /// Sleeps in virtual time. Returns immediately if the cluster is gone: the next request will
+    /// fail.
     pub async fn sleep(&self, duration: Duration) {
-        let uri =
-            Uri::try_from(format!("http://{}{ADVANCE}?{}", self.address, duration.as_millis()));
+        let uri = Uri::try_from(format!(
+            "http://{}{ADVANCE_PATH}?{}",
+            self.address,
+            duration.as_millis()
+        ));
         let Ok(uri) = uri else { return };
-        if let Ok(answer) = self.client.get(uri).await {
-            self.learn(answer.headers());
+        if let Ok(response) = self.client.get(uri).await {
+            self.update_time(response.headers());
         }
     }
 
-    fn learn(&self, headers: &HeaderMap) {
-        let now = headers.get(NOW).and_then(|value| value.to_str().ok()?.parse().ok());
+    fn update_time(&self, headers: &HeaderMap) {
+        let now = headers.get(NOW_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
         if let Some(now) = now {
             self.now.fetch_max(now, Ordering::Relaxed);
         }
@@ -83,9 +87,10 @@ where
             let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
             parts.uri = Uri::try_from(format!("http://{}{path}", remote.address))?;
             let body = body.collect().await.map_err(Into::into)?.to_bytes();
-            let answer = remote.client.request(Request::from_parts(parts, Full::new(body))).await?;
-            remote.learn(answer.headers());
-            Ok(answer)
+            let response =
+                remote.client.request(Request::from_parts(parts, Full::new(body))).await?;
+            remote.update_time(response.headers());
+            Ok(response)
         })
     }
 }

@@ -1,5 +1,5 @@
-//! The simulated cluster on a socket, so that kubectl can look at it. Here virtual time follows the wall clock, and whoever
-//! cannot wait moves it.
+//! Serves the simulated cluster on a socket, for kubectl and other processes. Virtual time follows
+//! the wall clock, and a request can advance it.
 
 use std::future::Future;
 use std::io;
@@ -18,22 +18,23 @@ use tower::Service;
 use crate::body::Body;
 use crate::simulator::Simulator;
 
-/// How often virtual time catches up with the wall clock.
+/// The interval at which virtual time catches up with the wall clock.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Where a request moves virtual time by so many milliseconds: `/simulated/advance?1500`.
-pub(crate) const ADVANCE: &str = "/simulated/advance";
+/// The path that advances virtual time by a number of milliseconds: `/simulated/advance?1500`.
+pub(crate) const ADVANCE_PATH: &str = "/simulated/advance";
 
-/// Serves `simulator` over HTTP/1.1 until the future is dropped; virtual time runs `speed` times as fast as the wall's. With
-/// a speed of 0 only requests move it, and those to `/simulated/advance?MILLISECONDS`.
+/// Serves `simulator` over HTTP/1.1 until the future is dropped. Virtual time runs `speed` times as
+/// fast as the wall clock. With a speed of 0, only requests advance it, in particular requests to
+/// `/simulated/advance?MILLISECONDS`.
 ///
 /// # Errors
-/// When the listener fails.
+/// Returns an error if the listener fails.
 pub async fn serve(simulator: Simulator, listener: TcpListener, speed: f64) -> io::Result<()> {
-    let (clock, service) = (simulator.clock(), TowerToHyperService::new(Served(simulator)));
+    let (clock, service) = (simulator.clock(), TowerToHyperService::new(Server(simulator)));
     let mut ticks = tokio::time::interval(TICK);
     let mut last = Instant::now();
-    // Dropped with this future, and the connections with it.
+    // Dropping this future also closes the connections.
     let mut connections = tokio::task::JoinSet::new();
     loop {
         tokio::select! {
@@ -42,7 +43,8 @@ pub async fn serve(simulator: Simulator, listener: TcpListener, speed: f64) -> i
                 let service = service.clone();
                 connections.spawn(async move {
                     let server = auto::Builder::new(TokioExecutor::new()).http1_only();
-                    if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
+                    let served = server.serve_connection(TokioIo::new(stream), service).await;
+                    if let Err(error) = served {
                         tracing::debug!(%error, "connection ended");
                     }
                 });
@@ -57,11 +59,11 @@ pub async fn serve(simulator: Simulator, listener: TcpListener, speed: f64) -> i
     }
 }
 
-/// The API server, and beside it the door to its time.
+/// The API server and the path that advances its clock.
 #[derive(Clone)]
-struct Served(Simulator);
+struct Server(Simulator);
 
-impl<B> Service<Request<B>> for Served
+impl<B> Service<Request<B>> for Server
 where
     B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -75,16 +77,16 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        if request.uri().path() != ADVANCE {
+        if request.uri().path() != ADVANCE_PATH {
             return self.0.call(request);
         }
         let milliseconds = request.uri().query().and_then(|query| query.parse().ok());
-        let answer = self.0.advanced(milliseconds.map(Duration::from_millis));
-        Box::pin(async move { Ok(answer) })
+        let response = self.0.handle_advance(milliseconds.map(Duration::from_millis));
+        Box::pin(async move { Ok(response) })
     }
 }
 
-/// The kubeconfig of a cluster that is served on `address`.
+/// Returns the kubeconfig for a cluster served on `address`.
 pub fn kubeconfig(address: SocketAddr) -> String {
     format!(
         "apiVersion: v1

@@ -1,4 +1,5 @@
-//! The HTTP seam: a `tower` service that takes a request, lets a little time pass, answers, and keeps the audit log.
+//! The `tower` service: advances the clock a little per request, injects faults, responds, and
+//! keeps the audit log.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,17 +11,18 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::BodyExt;
 
-use crate::api::{self, Refusal, Reply, Request};
-use crate::body::{Body, Dropped};
+use crate::api::{self, ApiError, Reply, Request};
+use crate::body::{Body, ConnectionReset};
 use crate::exchange::Exchange;
-use crate::fault::{Answer, Strike};
+use crate::fault::{FaultResponse, InjectedFault};
 use crate::simulator::Simulator;
 
-/// How much virtual time every request takes.
+/// The virtual time that every request takes.
 const REQUEST_TIME: Duration = Duration::from_millis(3);
 
-/// The header that tells virtual time to the millisecond, for who keeps it from afar.
-pub(crate) const NOW: &str = "salve-simulated-now";
+/// The response header with the virtual time, in milliseconds since the epoch. `Remote` keeps its
+/// clock by it.
+pub(crate) const NOW_HEADER: &str = "salve-simulated-now";
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -43,7 +45,7 @@ where
             let (parts, body) = request.into_parts();
             let body = body.collect().await.map_err(Into::into)?.to_bytes();
             match simulator.respond(&Request::new(&parts, body)) {
-                Some(answer) => answer.map_err(Into::into),
+                Some(response) => response.map_err(Into::into),
                 None => std::future::pending().await,
             }
         })
@@ -51,49 +53,52 @@ where
 }
 
 impl Simulator {
-    /// Answers one request, all at one moment of virtual time; or never.
-    fn respond(&self, request: &Request) -> Option<Result<Response<Body>, Dropped>> {
+    /// Handles one request at a single instant of virtual time. Returns `None` if it never gets a
+    /// response.
+    fn respond(&self, request: &Request) -> Option<Result<Response<Body>, ConnectionReset>> {
         let mut world = self.lock();
         world.advance(REQUEST_TIME);
         let verb = api::verb(request);
-        let strike = world
+        let fault = world
             .faults
             .iter_mut()
-            .find_map(|fault| fault.strike(verb, &request.method, &request.uri));
+            .find_map(|fault| fault.inject(verb, &request.method, &request.uri));
         let time = world.now;
-        let reply = match &strike {
-            Some(Strike { applied: false, .. }) => None,
-            Some(Strike { applied: true, .. }) | None => Some(api::answer(&mut world, request)),
+        let reply = match &fault {
+            Some(InjectedFault { applied: false, .. }) => None,
+            Some(InjectedFault { applied: true, .. }) | None => {
+                Some(api::handle(&mut world, request))
+            }
         };
         let applied = matches!(reply, Some(Ok(_)));
-        world.observe();
-        if let Some(strike) = &strike {
-            world.advance(strike.delay);
+        world.process_changes();
+        if let Some(fault) = &fault {
+            world.advance(fault.delay);
         }
-        let mut response = match (strike.map(|strike| strike.answer), reply) {
-            (Some(Answer::Silence), _) => None,
-            (Some(Answer::Dropped), _) => Some(Err(Dropped)),
-            (Some(Answer::Garbage), _) => Some(Ok(respond_with(
+        let mut response = match (fault.map(|fault| fault.response), reply) {
+            (Some(FaultResponse::NoResponse), _) => None,
+            (Some(FaultResponse::ConnectionReset), _) => Some(Err(ConnectionReset)),
+            (Some(FaultResponse::InvalidBody), _) => Some(Ok(build_response(
                 200,
                 None,
                 Body::once(Bytes::from_static(b"<html>proxy</html>")),
             ))),
-            (Some(Answer::Status { code, retry_after }), _) => {
-                let mut refusal = Refusal::new(code, message(code));
-                refusal.retry_after = retry_after;
-                Some(Ok(refuse(&refusal)))
+            (Some(FaultResponse::Status { code, retry_after }), _) => {
+                let mut error = ApiError::new(code, default_message(code));
+                error.retry_after = retry_after;
+                Some(Ok(error_response(&error)))
             }
-            (None, Some(Ok(reply))) => Some(Ok(self.send(reply))),
-            (None, Some(Err(refusal))) => Some(Ok(refuse(&refusal))),
-            (None, None) => unreachable!("only a fault keeps a request from being answered"),
+            (None, Some(Ok(reply))) => Some(Ok(self.render(reply))),
+            (None, Some(Err(error))) => Some(Ok(error_response(&error))),
+            (None, None) => unreachable!("only a fault keeps a request from being handled"),
         };
         if let Some(Ok(response)) = &mut response {
-            // Virtual time, before a server of sockets can say its own: clients set their clocks by it.
+            // Clients set their clocks by it. It has to be set here, or hyper adds the wall clock.
             let date = http::HeaderValue::try_from(
                 world.now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string(),
             );
             response.headers_mut().extend(date.map(|date| (http::header::DATE, date)));
-            response.headers_mut().insert(NOW, world.now.as_millisecond().into());
+            response.headers_mut().insert(NOW_HEADER, world.now.as_millisecond().into());
         }
         world.exchanges.push(Arc::new(Exchange {
             time,
@@ -105,63 +110,65 @@ impl Simulator {
             body: request.document().ok().flatten(),
             status: response
                 .as_ref()
-                .and_then(|answer| answer.as_ref().ok())
+                .and_then(|response| response.as_ref().ok())
                 .map(|response| response.status().as_u16()),
             applied,
         }));
-        tracing::trace!(verb, uri = request.uri, "answered");
+        tracing::trace!(verb, uri = request.uri, "handled request");
         response
     }
 
-    /// Moves virtual time, for who asks by HTTP.
-    pub(crate) fn advanced(&self, by: Option<Duration>) -> Response<Body> {
+    /// Handles a request to advance virtual time.
+    pub(crate) fn handle_advance(&self, by: Option<Duration>) -> Response<Body> {
         let Some(by) = by else {
-            return respond_with(
+            return build_response(
                 400,
                 Some("text/plain"),
-                Body::once("so many milliseconds are wanted\n".into()),
+                Body::once("expected a number of milliseconds as the query\n".into()),
             );
         };
         let mut world = self.lock();
         world.advance(by);
         let mut response =
-            respond_with(200, Some("text/plain"), Body::once(format!("{}\n", world.now).into()));
-        response.headers_mut().insert(NOW, world.now.as_millisecond().into());
+            build_response(200, Some("text/plain"), Body::once(format!("{}\n", world.now).into()));
+        response.headers_mut().insert(NOW_HEADER, world.now.as_millisecond().into());
         response
     }
 
-    fn send(&self, reply: Reply) -> Response<Body> {
+    fn render(&self, reply: Reply) -> Response<Body> {
         const JSON: Option<&str> = Some("application/json");
         match reply {
             Reply::Json(code, document) => {
-                respond_with(code, JSON, Body::once(document.to_string().into()))
+                build_response(code, JSON, Body::once(document.to_string().into()))
             }
-            Reply::Text(text) => respond_with(200, Some("text/plain"), Body::once(text)),
-            Reply::Watch(watch) => respond_with(200, JSON, Body::watch(watch, self.world.clone())),
+            Reply::Text(text) => build_response(200, Some("text/plain"), Body::once(text)),
+            Reply::Watch(watch) => {
+                build_response(200, JSON, Body::watch(watch, self.world.clone()))
+            }
             Reply::Follow(follow) => {
-                respond_with(200, Some("text/plain"), Body::follow(follow, self.world.clone()))
+                build_response(200, Some("text/plain"), Body::follow(follow, self.world.clone()))
             }
         }
     }
 }
 
-fn refuse(refusal: &Refusal) -> Response<Body> {
-    if refusal.is_plain() {
-        return respond_with(
-            refusal.code,
+fn error_response(error: &ApiError) -> Response<Body> {
+    if error.is_plain_text() {
+        return build_response(
+            error.code,
             Some("text/plain"),
-            Body::once(refusal.message.clone().into()),
+            Body::once(error.message.clone().into()),
         );
     }
-    let body = Body::once(refusal.status().to_string().into());
-    let mut response = respond_with(refusal.code, Some("application/json"), body);
-    if let Some(seconds) = refusal.retry_after {
+    let body = Body::once(error.status().to_string().into());
+    let mut response = build_response(error.code, Some("application/json"), body);
+    if let Some(seconds) = error.retry_after {
         response.headers_mut().insert(http::header::RETRY_AFTER, seconds.into());
     }
     response
 }
 
-fn respond_with(code: u16, media_type: Option<&'static str>, body: Body) -> Response<Body> {
+fn build_response(code: u16, media_type: Option<&'static str>, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() =
         StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -172,20 +179,22 @@ fn respond_with(code: u16, media_type: Option<&'static str>, body: Body) -> Resp
     response
 }
 
-/// What a real API server says with a code.
-fn message(code: u16) -> &'static str {
+/// Returns the message of a real API server for a status code.
+fn default_message(code: u16) -> &'static str {
     match code {
         401 => "Unauthorized",
-        403 => "forbidden: the simulated fault says no",
+        403 => "forbidden: simulated fault",
         404 => "the server could not find the requested resource",
         409 => {
-            "Operation cannot be fulfilled: the object has been modified; please apply your changes to the latest version and try again"
+            "Operation cannot be fulfilled: the object has been modified; please apply your \
+             changes to the latest version and try again"
         }
         429 => "the server has received too many requests and has asked us to try again later",
         500 => "an error on the server has prevented the request from succeeding",
         503 => "the server is currently unable to handle the request",
         504 => {
-            "the server was unable to return a response in the time allotted, but may still be processing the request"
+            "the server was unable to return a response in the time allotted, but may still be \
+             processing the request"
         }
         _ => "a simulated fault",
     }

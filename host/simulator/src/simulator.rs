@@ -1,4 +1,4 @@
-//! The handle on a simulated cluster: to look into it, to meddle with it, to make it fail.
+//! The handle on a simulated cluster: inspect it, change it, and inject faults.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,49 +13,47 @@ use crate::scenario;
 use crate::store::Key;
 use crate::world::World;
 
-/// A cheap handle on one simulated cluster; clones share it.
+/// A cheap handle on one simulated cluster. Clones share the cluster.
 #[derive(Debug, Clone)]
 pub struct Simulator {
     pub(crate) world: Arc<Mutex<World>>,
 }
 
-/// A group and resource that the simulated API server does not serve.
+/// The error for a resource that the simulated API server does not serve.
 #[derive(Debug, thiserror::Error)]
-#[error("the simulated API server serves no resource {resource:?} in group {group:?}")]
+#[error("the simulated API server does not serve resource {resource:?} in group {group:?}")]
 pub struct UnknownKind {
     group: String,
     resource: String,
 }
 
 impl Simulator {
-    /// A cluster in which `incident` has just been noticed, at 2026-08-20T10:00:00Z.
+    /// Creates a cluster in which `incident` has just been noticed, at 2026-08-20T10:00:00Z.
     pub fn new(incident: Incident) -> Self {
         Simulator { world: Arc::new(Mutex::new(scenario::build(incident))) }
     }
 
-    /// An independent cluster in the same state: what happens in one of them from now on does not happen in the other.
+    /// Returns an independent copy of the cluster in its current state.
     pub fn fork(&self) -> Self {
         let mut world = self.lock().clone();
-        world.forget_sleepers();
+        world.clear_wakers();
         Simulator { world: Arc::new(Mutex::new(world)) }
     }
 
-    /// What it started in.
     pub fn incident(&self) -> Incident {
         self.lock().incident
     }
 
-    /// Its clock.
     pub fn clock(&self) -> Clock {
         Clock(self.world.clone())
     }
 
-    /// Every request that it has seen, in order.
+    /// Returns every request received so far, in order.
     pub fn exchanges(&self) -> Vec<Exchange> {
         self.lock().exchanges.iter().map(|exchange| (**exchange).clone()).collect()
     }
 
-    /// The requests that asked for a change.
+    /// Returns the requests that asked for a change, in order.
     pub fn mutations(&self) -> Vec<Exchange> {
         self.lock()
             .exchanges
@@ -65,7 +63,8 @@ impl Simulator {
             .collect()
     }
 
-    /// One object, as it is now. `resource` is a plural or a kind; the namespace is empty for cluster-scoped kinds.
+    /// Returns the current state of one object. `resource` is a plural or a kind; `namespace` is
+    /// empty for cluster-scoped kinds.
     pub fn object(
         &self,
         group: &str,
@@ -77,13 +76,13 @@ impl Simulator {
         self.lock().get(&Key::new(kind, namespace, name)).map(|object| (*object).clone())
     }
 
-    /// All objects of a resource, in one namespace or in all.
+    /// Returns all objects of a resource, in one namespace or in all of them.
     pub fn objects(&self, group: &str, resource: &str, namespace: Option<&str>) -> Vec<Value> {
         let Some(kind) = Kind::find(group, resource) else { return Vec::new() };
         self.lock().store.list(kind, namespace).map(|(_, object)| (**object).clone()).collect()
     }
 
-    /// Changes an object behind everyone's back, as another user would. Says whether it was there.
+    /// Changes an object as another user would, without an exchange. Returns whether it exists.
     pub fn edit(
         &self,
         group: &str,
@@ -95,16 +94,17 @@ impl Simulator {
         let Some(kind) = Kind::find(group, resource) else { return false };
         let mut world = self.lock();
         let key = Key::new(kind, namespace, name);
-        let there = world.get(&key).is_some();
-        world.amend(&key, change);
-        world.observe();
-        there
+        let exists = world.get(&key).is_some();
+        world.update(&key, change);
+        world.process_changes();
+        exists
     }
 
-    /// Creates an object; its kind is found from its `apiVersion` and `kind`. Says whether the name was free.
+    /// Creates an object; its kind is derived from `apiVersion` and `kind`. Returns false if the
+    /// name is already taken.
     ///
     /// # Errors
-    /// When no such kind is served.
+    /// Returns an error if the kind is not served.
     pub fn insert(&self, object: Value) -> Result<bool, UnknownKind> {
         let version = object["apiVersion"].as_str().unwrap_or("");
         let group = version.split_once('/').map_or("", |(group, _)| group);
@@ -115,37 +115,39 @@ impl Simulator {
         })?;
         let mut world = self.lock();
         let created = world.create(kind, object).is_some();
-        world.observe();
+        world.process_changes();
         Ok(created)
     }
 
-    /// Asks for the deletion of an object, as another user would. Says whether it was there.
+    /// Requests the deletion of an object as another user would, without an exchange. Returns
+    /// whether it existed.
     pub fn remove(&self, group: &str, resource: &str, namespace: &str, name: &str) -> bool {
         let Some(kind) = Kind::find(group, resource) else { return false };
         let mut world = self.lock();
         let key = Key::new(kind, namespace, name);
-        let there = world.get(&key).is_some();
+        let exists = world.get(&key).is_some();
         world.delete(&key);
-        world.observe();
-        there
+        world.process_changes();
+        exists
     }
 
-    /// Adds a fault; of several that match a request, the first strikes.
+    /// Adds a fault. If several match a request, the one added first is injected.
     pub fn fault(&self, fault: Fault) {
         self.lock().faults.push(fault);
     }
 
-    /// The operation locks that CSI pods hold in their memory, by key: the truth that logs only hint at.
+    /// Returns the keys of the operation locks in the memory of the CSI pods. No object shows them;
+    /// a real client has to infer them from logs.
     pub fn locks(&self) -> Vec<String> {
         self.lock().csi.keys()
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, World> {
-        locked(&self.world)
+        lock_world(&self.world)
     }
 }
 
-/// The world; one that a panicking test has left behind is still worth looking at.
-pub(crate) fn locked(world: &Mutex<World>) -> MutexGuard<'_, World> {
+/// Locks the world, also after a panicking test poisoned the mutex.
+pub(crate) fn lock_world(world: &Mutex<World>) -> MutexGuard<'_, World> {
     world.lock().unwrap_or_else(PoisonError::into_inner)
 }

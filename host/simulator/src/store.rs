@@ -1,5 +1,5 @@
-//! The objects of the cluster, their versions and the history that watches read.
-//! Leaves admission, patches and error answers to `api`, and all behaviour to `parties`.
+//! The objects of the cluster, their resource versions, and the change history for watches.
+//! Admission, patches, and errors are in `api`; controller behavior is in `actors`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -10,19 +10,16 @@ use serde_json::{Value, json};
 use crate::kind::Kind;
 use crate::object::{is_terminating, list, number, set, text};
 
-/// Where an object is found.
+/// The identity of an object: kind, namespace, and name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
-    /// Its kind.
     pub kind: &'static Kind,
-    /// Its namespace, empty for cluster-scoped kinds.
+    /// Empty for cluster-scoped kinds.
     pub namespace: String,
-    /// Its name.
     pub name: String,
 }
 
 impl Key {
-    /// The key of `namespace/name`.
     pub fn new(kind: &'static Kind, namespace: &str, name: &str) -> Self {
         Key { kind, namespace: namespace.to_owned(), name: name.to_owned() }
     }
@@ -34,43 +31,39 @@ impl fmt::Display for Key {
     }
 }
 
-/// What became of an object.
+/// The type of a change, as in a watch event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum What {
-    /// It was created.
+pub enum ChangeType {
     Added,
-    /// It was changed.
     Modified,
-    /// It is gone.
     Deleted,
 }
 
 /// One change of one object.
 #[derive(Debug, Clone)]
 pub struct Change {
-    /// What happened.
-    pub what: What,
-    /// To which object.
+    pub change_type: ChangeType,
     pub key: Key,
-    /// The resource version that the change made.
+    /// The resource version after the change.
     pub version: u64,
-    /// The object after it (for a deletion: its last state).
+    /// The object after the change; for a deletion, its last state.
     pub object: Arc<Value>,
-    /// The object before it.
-    pub observed: Option<Arc<Value>>,
+    /// The object before the change.
+    pub previous: Option<Arc<Value>>,
 }
 
-/// How many changes watches can still read; older ones answer 410.
+/// The number of changes kept for watches. Older resource versions get 410 Gone.
 const HISTORY: usize = 20_000;
 const FIRST_VERSION: u64 = 88_125_000;
 
-/// All objects, in the order of their keys.
+/// All objects, ordered by key.
 #[derive(Debug, Clone)]
 pub struct Store {
     objects: BTreeMap<Key, Arc<Value>>,
     version: u64,
     history: VecDeque<Change>,
-    forgotten: u64,
+    /// The newest resource version whose changes are no longer known.
+    compacted: u64,
     unobserved: VecDeque<Change>,
 }
 
@@ -80,24 +73,23 @@ impl Default for Store {
             objects: BTreeMap::new(),
             version: FIRST_VERSION,
             history: VecDeque::new(),
-            forgotten: FIRST_VERSION,
+            compacted: FIRST_VERSION,
             unobserved: VecDeque::new(),
         }
     }
 }
 
 impl Store {
-    /// The newest resource version.
+    /// Returns the newest resource version.
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// The object at `key`.
     pub fn get(&self, key: &Key) -> Option<&Arc<Value>> {
         self.objects.get(key)
     }
 
-    /// All objects of a kind, in one namespace or in all.
+    /// Returns all objects of a kind, in one namespace or in all of them.
     pub fn list<'a>(
         &'a self,
         kind: &'static Kind,
@@ -109,24 +101,24 @@ impl Store {
             .filter(move |(key, _)| namespace.is_none_or(|namespace| key.namespace == namespace))
     }
 
-    /// All objects of all kinds.
     pub fn all(&self) -> impl Iterator<Item = (&Key, &Arc<Value>)> {
         self.objects.iter()
     }
 
-    /// Puts `object` at `key`, moving its version. An object whose last finalizer has gone while it was
-    /// terminating is removed. Returns the stored state; a put that changes nothing moves nothing.
+    /// Stores `object` at `key` under a new resource version and returns the stored state. A put
+    /// that changes nothing keeps the resource version. A terminating object without finalizers
+    /// and grace period is removed.
     pub fn put(&mut self, key: &Key, mut object: Value) -> Arc<Value> {
-        let observed = self.objects.get(key).cloned();
-        if let Some(observed) = &observed {
-            if **observed == object {
-                return observed.clone();
+        let previous = self.objects.get(key).cloned();
+        if let Some(previous) = &previous {
+            if **previous == object {
+                return previous.clone();
             }
-            if generation_moves(observed, &object) {
+            if generation_changes(previous, &object) {
                 set(
                     &mut object,
                     &["metadata", "generation"],
-                    number(observed, "/metadata/generation") + 1,
+                    number(previous, "/metadata/generation") + 1,
                 );
             }
         }
@@ -143,52 +135,52 @@ impl Store {
         set(&mut object, &["metadata", "resourceVersion"], self.version.to_string());
         let object = Arc::new(object);
         self.objects.insert(key.clone(), object.clone());
-        let what = if observed.is_some() { What::Modified } else { What::Added };
+        let change_type = if previous.is_some() { ChangeType::Modified } else { ChangeType::Added };
         self.record(Change {
-            what,
+            change_type,
             key: key.clone(),
             version: self.version,
             object: object.clone(),
-            observed,
+            previous,
         });
         object
     }
 
-    /// Puts a seed object: its version is counted, but no one is told.
+    /// Stores an initial object, without a change for controllers and watches.
     pub fn seed(&mut self, key: Key, object: Value) {
         self.put(&key, object);
         self.unobserved.clear();
         self.history.clear();
-        self.forgotten = self.version;
+        self.compacted = self.version;
     }
 
-    /// Removes the object at `key`, whatever its finalizers say.
+    /// Removes the object at `key`, regardless of its finalizers.
     pub fn remove(&mut self, key: &Key) -> Option<Arc<Value>> {
-        let observed = self.objects.remove(key)?;
+        let previous = self.objects.remove(key)?;
         self.version += 1;
-        let mut last = (*observed).clone();
+        let mut last = (*previous).clone();
         set(&mut last, &["metadata", "resourceVersion"], self.version.to_string());
         let object = Arc::new(last);
         self.record(Change {
-            what: What::Deleted,
+            change_type: ChangeType::Deleted,
             key: key.clone(),
             version: self.version,
             object: object.clone(),
-            observed: Some(observed),
+            previous: Some(previous),
         });
         Some(object)
     }
 
-    /// The changes after `version`, or `None` when they are no longer known.
-    pub fn since(&self, version: u64) -> Option<impl Iterator<Item = &Change>> {
-        if version < self.forgotten {
+    /// Returns the changes after `version`, or `None` if they are no longer known.
+    pub fn changes_since(&self, version: u64) -> Option<impl Iterator<Item = &Change>> {
+        if version < self.compacted {
             return None;
         }
         let first = self.history.partition_point(|change| change.version <= version);
         Some(self.history.range(first..))
     }
 
-    /// Takes the oldest change that the parties have not seen.
+    /// Removes and returns the oldest change that the controllers have not seen.
     pub fn next_unobserved(&mut self) -> Option<Change> {
         self.unobserved.pop_front()
     }
@@ -198,15 +190,16 @@ impl Store {
         self.history.push_back(change);
         while self.history.len() > HISTORY {
             if let Some(oldest) = self.history.pop_front() {
-                self.forgotten = oldest.version;
+                self.compacted = oldest.version;
             }
         }
     }
 }
 
-/// Generation counts changes of what is wanted: everything but metadata and status, and the wish to be deleted.
-fn generation_moves(observed: &Value, object: &Value) -> bool {
-    let wanted = |value: &Value| {
+/// Returns whether a put increments `metadata.generation`: it counts changes of everything except
+/// metadata and status, and deletion requests.
+fn generation_changes(previous: &Value, object: &Value) -> bool {
+    let desired = |value: &Value| {
         let mut value = value.clone();
         if let Some(map) = value.as_object_mut() {
             map.shift_remove("metadata");
@@ -214,15 +207,16 @@ fn generation_moves(observed: &Value, object: &Value) -> bool {
         }
         value
     };
-    observed.pointer("/metadata/generation").is_some()
-        && (wanted(observed) != wanted(object)
-            || is_terminating(observed) != is_terminating(object))
+    previous.pointer("/metadata/generation").is_some()
+        && (desired(previous) != desired(object)
+            || is_terminating(previous) != is_terminating(object))
 }
 
-/// The reference that makes `owner` the controller of another object.
+/// Returns the owner reference that makes `owner` the controller of another object.
 pub fn owner_reference(owner: &Value) -> Value {
     json!({
-        "apiVersion": text(owner, "/apiVersion"), "kind": text(owner, "/kind"), "name": text(owner, "/metadata/name"),
-        "uid": text(owner, "/metadata/uid"), "controller": true, "blockOwnerDeletion": true,
+        "apiVersion": text(owner, "/apiVersion"), "kind": text(owner, "/kind"),
+        "name": text(owner, "/metadata/name"), "uid": text(owner, "/metadata/uid"),
+        "controller": true, "blockOwnerDeletion": true,
     })
 }

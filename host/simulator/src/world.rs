@@ -1,5 +1,6 @@
-//! One simulated cluster: its time, its objects, its logs and the queue of what its parties will do next.
-//! A discrete-event simulation: nothing happens but by an event of the queue or a request, in the order of virtual time.
+//! The state of one simulated cluster: clock, objects, logs, and the queue of controller tasks.
+//! It is a discrete-event simulation: the state changes only by a request or by a queued task, in
+//! the order of virtual time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use crate::actors::csi::Csi;
 use crate::actors::git::Git;
 use crate::actors::importer::Importer;
-use crate::actors::{self, Wake};
+use crate::actors::{self, Task};
 use crate::exchange::Exchange;
 use crate::fault::Fault;
 use crate::incident::Incident;
@@ -25,33 +26,24 @@ use crate::store::{Key, Store};
 /// The whole state of a simulated cluster.
 #[derive(Debug, Clone)]
 pub struct World {
-    /// Virtual time.
     pub now: Timestamp,
-    /// Where the cluster started.
     pub incident: Incident,
-    /// The objects.
     pub store: Store,
-    /// The containers' logs.
     pub logs: Logs,
-    /// What the Git repository declares.
     pub git: Git,
-    /// The memory of the CSI controller.
     pub csi: Csi,
-    /// The memory of the importer.
     pub importer: Importer,
-    /// Chance.
     pub random: Random,
-    /// The audit log.
+    /// The audit log, oldest request first.
     pub exchanges: Vec<Arc<Exchange>>,
-    /// Faults to come.
     pub faults: Vec<Fault>,
-    queue: BTreeMap<(Timestamp, u64), Wake>,
-    order: u64,
-    sleepers: Vec<Waker>,
+    queue: BTreeMap<(Timestamp, u64), Task>,
+    sequence: u64,
+    wakers: Vec<Waker>,
 }
 
 impl World {
-    /// An empty cluster at `now`.
+    /// Creates an empty cluster whose clock is at `now`.
     pub fn new(incident: Incident, now: Timestamp) -> Self {
         World {
             now,
@@ -65,68 +57,69 @@ impl World {
             exchanges: Vec::new(),
             faults: Vec::new(),
             queue: BTreeMap::new(),
-            order: 0,
-            sleepers: Vec::new(),
+            sequence: 0,
+            wakers: Vec::new(),
         }
     }
 
-    /// Moves time, letting everything that falls due happen in order.
+    /// Advances the clock and runs every task that becomes due, in order.
     pub fn advance(&mut self, by: Duration) {
         let until = self.after(by);
-        self.observe();
+        self.process_changes();
         while let Some(entry) = self.queue.first_entry().filter(|entry| entry.key().0 <= until) {
-            let ((time, _), wake) = entry.remove_entry();
+            let ((time, _), task) = entry.remove_entry();
             self.now = self.now.max(time);
-            actors::happen(self, wake);
-            self.observe();
+            actors::dispatch(self, task);
+            self.process_changes();
         }
         self.now = until;
-        self.rouse();
+        self.wake_all();
     }
 
-    /// Shows the parties what has changed, and wakes those who watch.
-    pub fn observe(&mut self) {
+    /// Notifies the controllers of all new changes and wakes pending watches.
+    pub fn process_changes(&mut self) {
         let mut changed = false;
         while let Some(change) = self.store.next_unobserved() {
-            actors::observe(self, &change);
+            actors::on_change(self, &change);
             changed = true;
         }
         if changed {
-            self.rouse();
+            self.wake_all();
         }
     }
 
-    /// Has `wake` happen after `delay`.
-    pub fn wake(&mut self, delay: Duration, wake: Wake) {
-        self.order += 1;
-        self.queue.insert((self.after(delay), self.order), wake);
+    /// Schedules `task` to run after `delay`.
+    pub fn schedule(&mut self, delay: Duration, task: Task) {
+        self.sequence += 1;
+        self.queue.insert((self.after(delay), self.sequence), task);
     }
 
-    /// Has `wake` happen after `delay`, unless it is to happen by then anyway.
-    pub fn wake_once(&mut self, delay: Duration, wake: Wake) {
+    /// Schedules `task` to run after `delay`, unless it is already scheduled to run by then.
+    pub fn schedule_once(&mut self, delay: Duration, task: Task) {
         let until = self.after(delay);
-        let planned = self.queue.range(..=(until, u64::MAX)).any(|(_, planned)| *planned == wake);
-        if !planned {
-            self.wake(delay, wake);
+        let is_scheduled =
+            self.queue.range(..=(until, u64::MAX)).any(|(_, queued)| *queued == task);
+        if !is_scheduled {
+            self.schedule(delay, task);
         }
     }
 
-    /// Has `waker` woken at the next change or move of time.
-    pub fn notify(&mut self, waker: Waker) {
-        self.sleepers.push(waker);
+    /// Wakes `waker` at the next change or advance of the clock.
+    pub fn register_waker(&mut self, waker: Waker) {
+        self.wakers.push(waker);
     }
 
-    /// The object at `key`.
     pub fn get(&self, key: &Key) -> Option<Arc<Value>> {
         self.store.get(key).cloned()
     }
 
-    /// All objects of a kind in all namespaces.
+    /// Returns all objects of a kind in all namespaces.
     pub fn all(&self, kind: &'static Kind) -> Vec<(Key, Arc<Value>)> {
         self.store.list(kind, None).map(|(key, object)| (key.clone(), object.clone())).collect()
     }
 
-    /// Creates an object, filling in what the API server fills in. `None` when the name is taken.
+    /// Creates an object with the fields that the API server sets. Returns `None` if the name is
+    /// already taken.
     pub fn create(&mut self, kind: &'static Kind, mut object: Value) -> Option<Key> {
         let namespace = if kind.namespaced { text(&object, "/metadata/namespace") } else { "" };
         let key = Key::new(kind, namespace, text(&object, "/metadata/name"));
@@ -137,13 +130,13 @@ impl World {
         set(&mut object, &["kind"], kind.kind);
         set(&mut object, &["metadata", "uid"], self.random.uid());
         set(&mut object, &["metadata", "creationTimestamp"], seconds(self.now));
-        default(kind, &mut object);
+        apply_defaults(kind, &mut object);
         self.store.put(&key, object);
         Some(key)
     }
 
-    /// Changes an object, if it is there.
-    pub fn amend(&mut self, key: &Key, change: impl FnOnce(&mut Value)) {
+    /// Changes an object if it exists.
+    pub fn update(&mut self, key: &Key, change: impl FnOnce(&mut Value)) {
         if let Some(object) = self.store.get(key) {
             let mut object = (**object).clone();
             change(&mut object);
@@ -151,11 +144,12 @@ impl World {
         }
     }
 
-    /// Asks for the deletion of an object: it goes at once, or when its finalizers and grace have.
+    /// Requests the deletion of an object. It is removed as soon as it has no finalizers and no
+    /// grace period left.
     pub fn delete(&mut self, key: &Key) {
         let now = seconds(self.now);
         let grace = if key.kind == kind::PODS { 30 } else { 0 };
-        self.amend(key, |object| {
+        self.update(key, |object| {
             if !crate::object::is_terminating(object) {
                 set(object, &["metadata", "deletionTimestamp"], now);
                 set(object, &["metadata", "deletionGracePeriodSeconds"], grace);
@@ -163,39 +157,39 @@ impl World {
         });
     }
 
-    /// The moment `by` from now.
+    /// Returns the time `by` from now.
     pub fn after(&self, by: Duration) -> Timestamp {
         self.now.saturating_add(signed(by)).unwrap_or(Timestamp::MAX)
     }
 
-    /// How long ago `time` was; zero for the future.
-    pub fn since(&self, time: Timestamp) -> Duration {
+    /// Returns the duration since `time`, or zero if it is in the future.
+    pub fn elapsed_since(&self, time: Timestamp) -> Duration {
         Duration::try_from(self.now.duration_since(time)).unwrap_or(Duration::ZERO)
     }
 
-    /// Nobody watches any more.
-    pub fn forget_sleepers(&mut self) {
-        self.sleepers.clear();
+    /// Drops the wakers of all pending watches.
+    pub fn clear_wakers(&mut self) {
+        self.wakers.clear();
     }
 
-    fn rouse(&mut self) {
-        for sleeper in self.sleepers.drain(..) {
-            sleeper.wake();
+    fn wake_all(&mut self) {
+        for waker in self.wakers.drain(..) {
+            waker.wake();
         }
     }
 }
 
-/// A duration as jiff's arithmetic wants it.
+/// Converts a duration for jiff's arithmetic.
 pub fn signed(by: Duration) -> SignedDuration {
     SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX)
 }
 
-/// What admission and defaulting add to a new object.
-fn default(kind: &'static Kind, object: &mut Value) {
+/// Sets what admission and defaulting add to a new object.
+fn apply_defaults(kind: &'static Kind, object: &mut Value) {
     if kind.has_generation() {
         set(object, &["metadata", "generation"], 1);
     }
-    if kind == kind::CLAIMS {
+    if kind == kind::PVCS {
         set(object, &["status"], json!({"phase": "Pending"}));
         add_finalizer(object, "kubernetes.io/pvc-protection");
         if object.pointer("/spec/dataSource").is_none()

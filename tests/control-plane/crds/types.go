@@ -1,4 +1,4 @@
-// Package crds pins the API types whose custom resource definitions the stories install.
+// Package crds pins the API types whose CRDs the tests install.
 package crds
 
 import (

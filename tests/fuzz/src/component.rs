@@ -1,19 +1,20 @@
-use crate::can_be_shown;
-use salve_core::effect::Access;
+use crate::assert_printable;
+use salve_core::capability::Access;
 use salve_core::permission::needs::functions;
 use salve_sandbox::{Sandbox, inspect};
 use std::sync::LazyLock;
 
-/// Larger ones are looked at and not compiled: the fuzzer would wait for the compiler.
-const COMPILED: usize = 4096;
+/// Size limit for compiling a component, in bytes. Larger ones are only inspected, because the
+/// fuzzer would mostly wait for the compiler.
+const MAX_COMPILED: usize = 4096;
 
-/// A component that somebody built, or says that they did.
+/// Checks bytes that claim to be a component.
 pub fn component(bytes: &[u8]) {
     static SANDBOX: LazyLock<Sandbox> =
-        LazyLock::new(|| Sandbox::new(None).expect("a machine that runs wasm"));
+        LazyLock::new(|| Sandbox::new(None).expect("this machine runs WebAssembly"));
     let inspection = match inspect(bytes) {
         Ok(inspection) => inspection,
-        Err(error) => return can_be_shown(&error.to_string()),
+        Err(error) => return assert_printable(&error.to_string()),
     };
     assert_eq!(inspect(bytes).as_ref(), Ok(&inspection));
     assert_eq!(inspection.size, bytes.len());
@@ -21,9 +22,9 @@ pub fn component(bytes: &[u8]) {
     inspection.upper_bound();
     functions(inspection.imported());
     inspection.capabilities(Access::Builtin);
-    if bytes.len() <= COMPILED
+    if bytes.len() <= MAX_COMPILED
         && let Err(error) = SANDBOX.load(bytes)
     {
-        can_be_shown(&error.to_string());
+        assert_printable(&error.to_string());
     }
 }

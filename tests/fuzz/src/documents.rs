@@ -1,53 +1,60 @@
-use crate::can_be_shown;
-use salve_core::document::{API_VERSION, Broken, Policy, Remediation};
-use salve_core::effect::{TypedCall as _, query_pvcs::ListPvcs};
+use crate::assert_printable;
+use salve_core::capability::{TypedCall as _, query_pvcs::ListPvcs};
+use salve_core::document::{API_VERSION, DocumentError, Remediation, RemediationPolicy};
 use salve_core::grants::{Grants, Layer, Tally};
+use salve_core::journal::DocumentKind;
 use serde::Serialize;
 use serde_json::json;
 
-const SOURCE: &str = "it.yaml";
+const SOURCE: &str = "document.yaml";
 
-/// A Remediation or a Policy that somebody wrote.
+/// Checks bytes that claim to be a Remediation or a policy.
 pub fn documents(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     match Remediation::read(text, SOURCE) {
-        Ok(read) => {
-            let again = again(&read, "Remediation", |text| Remediation::read(text, SOURCE));
-            assert_eq!(again, read);
-            holds(read.layer(SOURCE));
+        Ok(document) => {
+            let read = |text: &str| Remediation::read(text, SOURCE);
+            let reread = reread(&document, DocumentKind::Remediation, read);
+            assert_eq!(reread, document);
+            check_grants(document.layer(SOURCE));
         }
-        Err(broken) => said(&broken),
+        Err(error) => check_error(&error),
     }
-    match Policy::read(text, SOURCE) {
-        Ok(read) => {
-            let again = again(&read, "Policy", |text| Policy::read(text, SOURCE));
-            assert_eq!(again, read);
-            holds(read.layer(SOURCE));
+    match RemediationPolicy::read(text, SOURCE) {
+        Ok(document) => {
+            let read = |text: &str| RemediationPolicy::read(text, SOURCE);
+            let reread = reread(&document, DocumentKind::RemediationPolicy, read);
+            assert_eq!(reread, document);
+            check_grants(document.layer(SOURCE));
         }
-        Err(broken) => said(&broken),
+        Err(error) => check_error(&error),
     }
 }
 
-/// What was read, written as JSON and read once more: nothing is lost, and what we write we accept.
-fn again<T: Serialize>(read: &T, kind: &str, by: impl Fn(&str) -> Result<T, Broken>) -> T {
-    let mut document = serde_json::to_value(read).expect("a document is JSON");
+/// Writes a document as JSON and reads it again. What was accepted once must be accepted again.
+fn reread<T: Serialize>(
+    document: &T,
+    kind: DocumentKind,
+    read: impl Fn(&str) -> Result<T, DocumentError>,
+) -> T {
+    let mut document = serde_json::to_value(document).expect("a document serializes to JSON");
     document["apiVersion"] = json!(API_VERSION);
-    document["kind"] = json!(kind);
+    document["kind"] = json!(kind.as_str());
     let text = document.to_string();
-    by(&text).unwrap_or_else(|broken| panic!("{text} was read and is refused: {broken}"))
+    read(&text).unwrap_or_else(|error| panic!("{text} was accepted, but not when reread: {error}"))
 }
 
-/// Its grants can be asked, and a denial can be shown.
-fn holds(layer: Layer) {
+/// Checks that its grants can decide an effect and that a denial is printable.
+fn check_grants(layer: Layer) {
     let grants = Grants { layers: vec![layer] };
-    let asked = ListPvcs { namespaces: vec!["media".into()] }.effect();
-    if let Err(denial) = grants.decide(&asked, &Tally::default()) {
-        can_be_shown(&denial.to_string());
+    let effect = ListPvcs { namespaces: vec!["media".into()] }.effect();
+    if let Err(denial) = grants.decide(&effect, &Tally::default()) {
+        assert_printable(&denial.to_string());
     }
 }
 
-fn said(broken: &Broken) {
-    let text = broken.to_string();
-    assert!(text.starts_with(SOURCE), "{text} does not say whose fault it is");
-    can_be_shown(&text);
+fn check_error(error: &DocumentError) {
+    let text = error.to_string();
+    assert!(text.starts_with(SOURCE), "the error does not name the document: {text}");
+    assert_printable(&text);
 }

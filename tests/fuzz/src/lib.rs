@@ -1,7 +1,8 @@
-//! What comes from outside and is read by us: documents, run files, logs, components. Each function here takes any bytes
-//! and panics when a promise about them does not hold.
+//! Fuzz targets for untrusted input: documents, run files, logs, and components. Each function
+//! takes arbitrary bytes and panics if a promise about them is broken.
 //!
-//! `cargo test` tells the corpus to them, `cargo xtask fuzz` lets libFuzzer look for more. What it finds belongs into the corpus.
+//! `cargo test` runs them on the corpus; `cargo xtask fuzz` searches for more inputs with
+//! libFuzzer. Add what it finds to the corpus.
 
 mod component;
 mod documents;
@@ -15,10 +16,10 @@ pub use run_file::run_file;
 
 use salve_core::sanitize::sanitized;
 
-/// Panics unless a person can be shown these lines: something is said, and nothing in it moves a terminal.
-fn can_be_shown(text: &str) {
-    assert!(!text.trim().is_empty(), "an error that says nothing");
+/// Panics if a text is blank or contains control sequences that a terminal would interpret.
+fn assert_printable(text: &str) {
+    assert!(!text.trim().is_empty(), "blank message");
     for line in text.lines() {
-        assert_eq!(sanitized(line), line, "this would reach a terminal");
+        assert_eq!(sanitized(line), line, "control sequences would reach a terminal");
     }
 }

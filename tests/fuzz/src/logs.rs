@@ -5,9 +5,9 @@ use http::{Response, Uri};
 use http_body_util::Full;
 use jiff::{Timestamp, ToSpan};
 use salve_core::Millis;
-use salve_core::effect::shared::ObjectRef;
-use salve_core::effect::tail_logs::{Line, NextPage, Query};
-use salve_core::effect::{Answer, Effect, TypedCall};
+use salve_core::capability::tail_logs::{Line, NextPage, Query};
+use salve_core::capability::types::ObjectRef;
+use salve_core::capability::{Answer, Effect, TypedCall};
 use salve_core::footprint::Footprint;
 use salve_core::outcome::Error;
 use salve_kubernetes::{Cluster, ClusterBackend};
@@ -17,12 +17,14 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// More pages than bytes are no progress.
-const PAGES: usize = 5000;
+/// Limit for the pages of one log. More pages than bytes mean that reading makes no progress.
+const MAX_PAGES: usize = 5000;
 
-/// A log, its pages and its filter. The first byte is a page's size, the second says what else; the rest are lines.
+/// Checks that a log is read completely. The first byte is the size of a page, the second selects a
+/// filter and the format, and the rest are lines.
 ///
-/// A well-formed log comes whole and in order, whatever the size of a page; any other bytes come to an end.
+/// All lines of a well-formed log are read in order, whatever the size of a page. Reading any other
+/// bytes terminates.
 pub fn logs(bytes: &[u8]) {
     let [size, mode, lines @ ..] = bytes else { return };
     let pattern = (mode & 1 != 0).then_some("lock|[0-9]+");
@@ -35,26 +37,31 @@ pub fn logs(bytes: &[u8]) {
         pattern: pattern.map(str::to_owned),
     };
     if mode & 2 != 0 {
-        // As it is: nothing is promised but an end.
-        let _ = paged(query, lines.to_vec());
+        // Not well-formed: reading only has to terminate.
+        let _ = read_pages(query, lines.to_vec());
         return;
     }
-    let (log, texts) = stamped(lines);
+    let (log, texts) = with_timestamps(lines);
     let expected: Vec<String> =
         texts.into_iter().filter(|text| pattern.is_none_or(|_| matches(text))).collect();
-    let read: Vec<String> =
-        paged(query, log).expect("a log can be read").into_iter().map(|line| line.text).collect();
+    let read: Vec<String> = read_pages(query, log)
+        .expect("the log is readable")
+        .into_iter()
+        .map(|line| line.text)
+        .collect();
     assert_eq!(read, expected);
 }
 
-/// The pattern of [`logs`], by other means.
+/// Matches like the pattern of [`logs`], without a regular expression.
 fn matches(text: &str) -> bool {
     text.contains("lock") || text.bytes().any(|byte| byte.is_ascii_digit())
 }
 
-/// The lines with times as a kubelet writes them: many are of one instant, and two pipes of one container may swap a few within a second.
-fn stamped(bytes: &[u8]) -> (Vec<u8>, Vec<String>) {
-    let mut at: Timestamp = "2026-08-20T10:00:00Z".parse().expect("a time");
+/// Prefixes the lines with timestamps as a kubelet writes them. Many lines have the same timestamp,
+/// and the two pipes of a container may swap a few lines within a second. Returns the log and the
+/// texts of its lines.
+fn with_timestamps(bytes: &[u8]) -> (Vec<u8>, Vec<String>) {
+    let mut at: Timestamp = "2026-08-20T10:00:00Z".parse().expect("a valid timestamp");
     let (mut log, mut texts) = (vec![], vec![]);
     for line in bytes.split(|byte| *byte == b'\n') {
         let [step, text @ ..] = line else { continue };
@@ -63,7 +70,7 @@ fn stamped(bytes: &[u8]) -> (Vec<u8>, Vec<String>) {
             254 if at.subsec_nanosecond() > 0 => -1,
             step => i64::from(step % 4),
         };
-        at = at.checked_add(step.nanoseconds()).expect("within this century");
+        at = at.checked_add(step.nanoseconds()).expect("the timestamp is in range");
         log.extend([format!("{at:.9} ").as_bytes(), text, b"\n"].concat());
         let text = String::from_utf8_lossy(text);
         texts.push(text.strip_suffix('\r').unwrap_or(&text).to_owned());
@@ -71,26 +78,27 @@ fn stamped(bytes: &[u8]) -> (Vec<u8>, Vec<String>) {
     (log, texts)
 }
 
-/// Reads a log as a guest's cursor does.
-fn paged(query: Query, log: Vec<u8>) -> Result<Vec<Line>, Error> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+/// Reads a log page by page, like a guest's cursor.
+fn read_pages(query: Query, log: Vec<u8>) -> Result<Vec<Line>, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("the runtime starts");
     runtime.block_on(async {
         let log = Arc::new(log);
         let server = tower::service_fn(move |request: http::Request<_>| {
-            let answer = answer(request.uri(), &log);
-            async move { Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(answer)))) }
+            let body = response_body(request.uri(), &log);
+            async move { Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(body)))) }
         });
-        let performer =
-            ClusterBackend::new(Cluster::over(server, Arc::new(Still), "fuzzed"), "run", 0);
+        let backend =
+            ClusterBackend::new(Cluster::over(server, Arc::new(StoppedClock), "fuzzed"), "run", 0);
         let (mut after, mut lines) = (vec![], vec![]);
-        for _ in 0..PAGES {
+        for _ in 0..MAX_PAGES {
             let next = NextPage { query: query.clone(), after }.effect();
-            let Effect::Read(look) = &next else { unreachable!("a page is a look") };
-            let Answer::NextPage(page) =
-                performer.look(look, &Footprint::new(&next, vec![])).await?
+            let Effect::Read(read) = &next else { unreachable!("NextPage is a read") };
+            let Answer::NextPage(page) = backend.read(read, &Footprint::new(&next, vec![])).await?
             else {
-                unreachable!("the answer of a page")
+                unreachable!("NextPage has the answer NextPage")
             };
             lines.extend(page.lines);
             if !page.more {
@@ -98,18 +106,25 @@ fn paged(query: Query, log: Vec<u8>) -> Result<Vec<Line>, Error> {
             }
             after = page.position;
         }
-        panic!("{PAGES} pages, and no end");
+        panic!("the log does not end after {MAX_PAGES} pages");
     })
 }
 
-/// What an API server says: one Deployment, its pod, and that one's log.
-fn answer(uri: &Uri, log: &[u8]) -> Vec<u8> {
+/// Responds like an API server with one Deployment, its pod, and the log of the pod.
+fn response_body(uri: &Uri, log: &[u8]) -> Vec<u8> {
     let deployment = json!({
         "metadata": {"namespace": "rook-ceph", "name": "csi", "uid": "d"},
         "spec": {"selector": {"matchLabels": {"app": "csi"}}},
     });
     let owner = json!([{"kind": "ReplicaSet", "name": "csi-1"}]);
-    let pod = json!({"metadata": {"namespace": "rook-ceph", "name": "csi-1-a", "uid": "p", "ownerReferences": owner}});
+    let pod = json!({
+        "metadata": {
+            "namespace": "rook-ceph",
+            "name": "csi-1-a",
+            "uid": "p",
+            "ownerReferences": owner,
+        },
+    });
     let json = |value: Value| value.to_string().into_bytes();
     match uri.path() {
         path if path.ends_with("/log") => page(uri.query().unwrap_or_default(), log),
@@ -117,18 +132,19 @@ fn answer(uri: &Uri, log: &[u8]) -> Vec<u8> {
             json(json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": [pod]}))
         }
         path if path.ends_with("/deployments/csi") => json(deployment),
-        path => panic!("{path} is no part of reading a log"),
+        path => panic!("unexpected request: {path}"),
     }
 }
 
-/// `sinceTime` keeps whole seconds, `limitBytes` cuts anywhere.
+/// Returns a part of the log. `sinceTime` has a resolution of seconds; `limitBytes` cuts anywhere.
 fn page(query: &str, log: &[u8]) -> Vec<u8> {
-    let asked = |key: &str| query.split('&').find_map(|pair| pair.strip_prefix(key));
-    let since = asked("sinceTime=")
-        .map(|time| time.replace("%3A", ":").parse::<Timestamp>().expect("a time"));
-    let limit: usize =
-        asked("limitBytes=").and_then(|limit| limit.parse().ok()).expect("every page has a limit");
-    let early = |line: &[u8]| {
+    let parameter = |key: &str| query.split('&').find_map(|pair| pair.strip_prefix(key));
+    let since = parameter("sinceTime=")
+        .map(|time| time.replace("%3A", ":").parse::<Timestamp>().expect("a valid timestamp"));
+    let limit: usize = parameter("limitBytes=")
+        .and_then(|limit| limit.parse().ok())
+        .expect("every request has a limit");
+    let is_earlier = |line: &[u8]| {
         let stamp = std::str::from_utf8(line)
             .ok()
             .and_then(|line| line.split_once(' ')?.0.parse::<Timestamp>().ok());
@@ -136,16 +152,16 @@ fn page(query: &str, log: &[u8]) -> Vec<u8> {
     };
     let later: Vec<u8> = log
         .split_inclusive(|byte| *byte == b'\n')
-        .filter(|line| !early(line))
+        .filter(|line| !is_earlier(line))
         .flatten()
         .copied()
         .collect();
     later[..later.len().min(limit)].to_vec()
 }
 
-struct Still;
+struct StoppedClock;
 
-impl Clock for Still {
+impl Clock for StoppedClock {
     fn now(&self) -> Millis {
         0
     }

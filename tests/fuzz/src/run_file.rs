@@ -1,63 +1,65 @@
-use crate::can_be_shown;
+use crate::assert_printable;
 use salve::output;
 use salve_core::digest;
 use salve_core::journal::Entry;
-use salve_core::report::Report;
+use salve_core::report::ReportBuilder;
 use salve_run::{Disk, Journal, RunFile};
 use std::io;
 use std::sync::{Arc, Mutex};
 
-/// A run file of a stranger: as it is, and with the right chain put before each of its lines, as somebody would who wants to deceive.
+/// Checks an untrusted run file: unchanged, and with a valid hash chain, as someone who forges a
+/// run would write it.
 pub fn run_file(bytes: &[u8]) {
-    read(bytes);
-    read(&chained(bytes));
+    check(bytes);
+    check(&with_hash_chain(bytes));
 }
 
-fn read(bytes: &[u8]) {
-    let entries = match RunFile::take_up_over(Box::new(Paper::default()), bytes) {
+fn check(bytes: &[u8]) {
+    let entries = match RunFile::resume_with_disk(Box::new(MemoryDisk::default()), bytes) {
         Ok((_, entries)) => entries,
-        Err(error) => return can_be_shown(&error.to_string()),
+        Err(error) => return assert_printable(&error.to_string()),
     };
-    let once = written(&entries);
-    let (_, again) =
-        RunFile::take_up_over(Box::new(Paper::default()), &once).expect("what we wrote we read");
-    assert_eq!(written(&again), once, "writing and reading again changed it");
-    if let Some(report) = Report::of(&entries) {
-        serde_json::to_string(&report).expect("a report is JSON");
-        can_be_shown(&output::markdown(&report));
-        is_inert_page(&output::page(&report));
+    let written = write(&entries);
+    let (_, reread) = RunFile::resume_with_disk(Box::new(MemoryDisk::default()), &written)
+        .expect("a written run file is readable");
+    assert_eq!(write(&reread), written, "writing and rereading changed the run file");
+    if let Some(report) = ReportBuilder::of(&entries).map(ReportBuilder::into_report) {
+        serde_json::to_string(&report).expect("a report serializes to JSON");
+        assert_printable(&output::markdown(&report));
+        assert_inert_html(&output::html(&report));
     }
 }
 
-/// What our pages are made of.
+/// The tags of an HTML report.
 const TAGS: [&str; 31] = [
     "!doctype", "b", "body", "code", "dd", "details", "dl", "dt", "h1", "h2", "head", "html", "li",
     "meta", "ol", "p", "small", "span", "strong", "style", "summary", "table", "tbody", "td", "th",
     "thead", "title", "tr", "ul", "br", "time",
 ];
 
-/// No word of the file is markup: a page has the tags that we write, none with anything that runs or fetches.
-fn is_inert_page(page: &str) {
-    can_be_shown(page);
+/// Panics if text of the run file becomes markup: the page may only contain the tags of a report,
+/// without attributes that run or load something.
+fn assert_inert_html(page: &str) {
+    assert_printable(page);
     for tag in page.split('<').skip(1) {
-        let tag = tag.split_once('>').expect("a tag ends").0;
+        let tag = tag.split_once('>').expect("a tag has an end").0;
         let name = tag
             .trim_start_matches('/')
             .split(|c: char| c.is_whitespace())
             .next()
             .unwrap_or_default();
-        assert!(TAGS.contains(&name), "<{tag}> is none of ours");
+        assert!(TAGS.contains(&name), "<{tag}> is not a tag of a report");
         assert!(
             !["src=", "href=", "onload", "onerror", "onclick"]
                 .iter()
-                .any(|word| tag.contains(word)),
-            "<{tag}> does something"
+                .any(|attribute| tag.contains(attribute)),
+            "<{tag}> runs or loads something"
         );
     }
 }
 
-/// The chain of a run file, as `salve_run` documents it.
-fn chained(bytes: &[u8]) -> Vec<u8> {
+/// Adds the hash chain of a run file, as `salve_run` documents it.
+fn with_hash_chain(bytes: &[u8]) -> Vec<u8> {
     let mut chain = "salve run file".to_owned();
     let mut file = vec![];
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -69,23 +71,22 @@ fn chained(bytes: &[u8]) -> Vec<u8> {
     file
 }
 
-fn written(entries: &[Entry]) -> Vec<u8> {
-    let paper = Paper::default();
-    let mut file = RunFile::over(Box::new(paper.clone()));
+fn write(entries: &[Entry]) -> Vec<u8> {
+    let disk = MemoryDisk::default();
+    let mut file = RunFile::with_disk(Box::new(disk.clone()));
     for entry in entries {
-        file.append(entry).expect("paper takes everything");
+        file.append(entry).expect("the disk is writable");
     }
-    let bytes = paper.0.lock().expect("nobody panicked");
+    let bytes = disk.0.lock().expect("the mutex is not poisoned");
     bytes.clone()
 }
 
-/// A disk in memory.
 #[derive(Clone, Default)]
-struct Paper(Arc<Mutex<Vec<u8>>>);
+struct MemoryDisk(Arc<Mutex<Vec<u8>>>);
 
-impl Disk for Paper {
+impl Disk for MemoryDisk {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.lock().expect("nobody panicked").extend(bytes);
+        self.0.lock().expect("the mutex is not poisoned").extend(bytes);
         Ok(())
     }
     fn sync(&mut self) -> io::Result<()> {

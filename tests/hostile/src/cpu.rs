@@ -1,16 +1,16 @@
-//! Time: of the guest's own, and of the host's.
+//! Attacks on CPU time, of the guest and of the host.
 
-use crate::Came;
+use crate::AttackResult;
 use salve_sdk::tail_logs::{self, Query};
 use salve_sdk::{ObjectRef, run};
 
-pub fn spin() -> Came {
+pub fn spin() -> AttackResult {
     loop {
         std::hint::black_box(());
     }
 }
 
-pub fn recurse() -> Came {
+pub fn recurse() -> AttackResult {
     Ok(deep(1).to_string())
 }
 
@@ -19,8 +19,8 @@ fn deep(n: u64) -> u64 {
     std::hint::black_box(deep(std::hint::black_box(n + 1))) + n
 }
 
-/// One instruction each, and eight MiB of work.
-pub fn copy() -> Came {
+/// Copies 4 MiB with a single instruction.
+pub fn copy() -> AttackResult {
     let mut memory = vec![7_u8; 8 << 20];
     let half = memory.len() / 2;
     loop {
@@ -29,21 +29,21 @@ pub fn copy() -> Came {
     }
 }
 
-pub fn sleep() -> Came {
+pub fn sleep() -> AttackResult {
     loop {
         run::sleep(3_600_000);
     }
 }
 
-pub fn calls() -> Came {
+pub fn calls() -> AttackResult {
     loop {
         std::hint::black_box(run::now());
     }
 }
 
-/// Patterns that blow up when they are compiled, or when they are searched for.
-pub fn pattern() -> Came {
-    let mut told = vec![];
+/// Passes patterns that are expensive to compile or to match.
+pub fn pattern() -> AttackResult {
+    let mut outcomes = vec![];
     for pattern in [
         "((((a{100}){100}){100}){100}){100}",
         "(x+x+)+y",
@@ -59,10 +59,10 @@ pub fn pattern() -> Came {
             pattern: Some(pattern.into()),
         };
         let page = tail_logs::open(&query).and_then(|cursor| cursor.next());
-        told.push(page.map_or_else(
+        outcomes.push(page.map_or_else(
             |error| error.message().to_owned(),
             |page| format!("{} lines", page.lines.len()),
         ));
     }
-    Ok(told.join("\n"))
+    Ok(outcomes.join("\n"))
 }

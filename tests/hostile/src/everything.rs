@@ -1,9 +1,9 @@
-//! All limits at once: each is reached, none is passed, until the last.
+//! Reaches every limit at once, and exceeds only the last one.
 
-use crate::{Came, cpu, memory};
+use crate::{AttackResult, cpu, memory};
 use salve_sdk::run::{self, Level};
 
-pub fn everything() -> Came {
+pub fn everything() -> AttackResult {
     let handles = memory::handles()?;
     let patterns = cpu::pattern()?.lines().count();
     let line = "x".repeat(16 << 10);

@@ -1,4 +1,4 @@
-//! Suspends a Kustomization, and then attacks as it is told to: each attack is a function of `attacks`, told by its name.
+//! A hostile guest: suspends a Kustomization and then runs the attack that the configuration names.
 
 mod cpu;
 mod everything;
@@ -15,11 +15,11 @@ struct Hostile;
 
 salve_sdk::remediation!(Hostile);
 
-/// What an attack came to, in words; or it does not return at all.
-type Came = Result<String, Error>;
+/// The outcome of an attack as text. Some attacks never return.
+type AttackResult = Result<String, Error>;
 
-/// Each attack by its name.
-const ATTACKS: &[(&str, fn() -> Came)] = &[
+/// All attacks by name.
+const ATTACKS: &[(&str, fn() -> AttackResult)] = &[
     ("return", || Ok("done".into())),
     ("error", || Err(Error::NotFound("what I was looking for".into()))),
     ("panic", || panic!("asked to panic")),
@@ -48,10 +48,11 @@ const ATTACKS: &[(&str, fn() -> Came)] = &[
 ];
 
 fn schema() -> Schema {
-    Schema::new()
-        .text("how", "return", "How it attacks.")
-        .text("victim", "media/plex", "The Kustomization that it suspends first.")
-        .number("timeout", u64::MAX / 2, "seconds", 0..=u64::MAX, "How long it would like to have.")
+    Schema::new().text("how", "return", "Attack to run.").text(
+        "victim",
+        "media/plex",
+        "Kustomization to suspend first.",
+    )
 }
 
 impl Remediation for Hostile {
@@ -64,21 +65,22 @@ impl Remediation for Hostile {
         }
     }
 
-    /// Touches where it may only look.
+    /// Writes although a diagnosis may only read.
     fn diagnose(config: &str) -> Result<Diagnosis, Error> {
         suspend(
             &[victim(&schema().read(config)?.text("victim"))],
-            "a diagnosis has no business here",
+            "a diagnosis must not suspend",
             10,
         )?;
-        Ok(Diagnosis::new(State::Healthy, "it let me touch"))
+        Ok(Diagnosis::new(State::Healthy, "the write was allowed"))
     }
 
     fn remediate(config: &str) -> Result<Conclusion, Error> {
         let values = schema().read(config)?;
-        let suspension = suspend(&[victim(values.text("victim"))], "to see it given back", 10)?;
+        let suspended =
+            suspend(&[victim(values.text("victim"))], "to check that it is released", 10)?;
         match values.text("how") {
-            "forget" => std::mem::forget(suspension),
+            "forget" => std::mem::forget(suspended),
             "lie" => {
                 let mut conclusion = Conclusion::new(Verdict::Fixed, "trust me");
                 conclusion.proof = vec![1];
@@ -86,11 +88,11 @@ impl Remediation for Hostile {
             }
             how => {
                 let Some((_, attack)) = ATTACKS.iter().find(|(name, _)| *name == how) else {
-                    return Err(Error::Invalid(format!("I do not know how to {how}")));
+                    return Err(Error::Invalid(format!("unknown attack: {how}")));
                 };
-                let came = attack()?;
+                let outcome = attack()?;
                 if how != "return" {
-                    return Ok(Conclusion::new(Verdict::NotFixed, came));
+                    return Ok(Conclusion::new(Verdict::NotFixed, outcome));
                 }
             }
         }
@@ -98,7 +100,7 @@ impl Remediation for Hostile {
     }
 }
 
-fn victim(place: &str) -> FluxRef {
-    let place = ObjectRef::parse(place).unwrap_or(ObjectRef::new("media", "plex"));
-    FluxRef { kind: FluxKind::Kustomization, namespace: place.namespace, name: place.name }
+fn victim(name: &str) -> FluxRef {
+    let object = ObjectRef::parse(name).unwrap_or(ObjectRef::new("media", "plex"));
+    FluxRef { kind: FluxKind::Kustomization, namespace: object.namespace, name: object.name }
 }

@@ -1,10 +1,10 @@
-//! Memory and handles: the guest's own, and what it makes the host hold.
+//! Attacks on memory and handles, of the guest and of the host.
 
-use crate::Came;
+use crate::AttackResult;
 use salve_sdk::tail_logs::{self, Query};
 use salve_sdk::{ObjectRef, query_pvcs, run};
 
-pub fn hoard() -> Came {
+pub fn hoard() -> AttackResult {
     let mut all: Vec<Vec<u8>> = vec![];
     loop {
         all.push(vec![7; 1 << 20]);
@@ -12,7 +12,7 @@ pub fn hoard() -> Came {
     }
 }
 
-/// All the memory that it can have, a MiB each, without breaking of it.
+/// Allocates all available memory in blocks of 1 MiB without crashing.
 pub fn fill() -> Vec<Vec<u8>> {
     let mut all = vec![];
     loop {
@@ -25,8 +25,8 @@ pub fn fill() -> Vec<Vec<u8>> {
     }
 }
 
-/// Cursors that are never closed.
-pub fn handles() -> Came {
+/// Opens cursors and never closes them.
+pub fn handles() -> AttackResult {
     let query = Query {
         deployment: ObjectRef::new("rook-ceph", "csi-rbdplugin-provisioner"),
         container: "csi-rbdplugin".into(),
@@ -44,25 +44,25 @@ pub fn handles() -> Came {
     Ok("a million cursors".into())
 }
 
-pub fn shout() -> Came {
+pub fn shout() -> AttackResult {
     run::note(run::Level::Info, &"x".repeat(4 << 20));
-    Ok("it was taken".into())
+    Ok("the note was accepted".into())
 }
 
-pub fn list() -> Came {
+pub fn list() -> AttackResult {
     let namespaces = vec!["media".to_owned(); 200_000];
     Ok(query_pvcs::list_pvcs(&namespaces)
         .map_or_else(|error| error.message().to_owned(), |pvcs| format!("GOT {}", pvcs.len())))
 }
 
-/// A string that claims to be longer than the memory that it lies in.
-pub fn beyond() -> Came {
+/// Passes a string that extends beyond the end of memory.
+pub fn beyond() -> AttackResult {
     #[link(wasm_import_module = "salve:cluster/run@0.1.0")]
     unsafe extern "C" {
         #[link_name = "note"]
-        fn note(level: i32, at: *const u8, length: usize);
+        fn note(level: i32, text: *const u8, length: usize);
     }
-    // SAFETY: there is none; that is the attack. The host has to refuse it.
+    // SAFETY: it is not safe. The host must reject the call.
     unsafe { note(0, 0xffff_0000_usize as *const u8, 0x0fff_ffff) };
-    Ok("it was taken".into())
+    Ok("the note was accepted".into())
 }

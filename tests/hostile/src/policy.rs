@@ -1,6 +1,7 @@
-//! What no grant names: other objects, names that are paths, Secrets by whatever name. Every answer goes into the sentence.
+//! Attacks on the policy: objects that no grant allows, names that are paths, and Secrets under
+//! other names. The summary lists every answer.
 
-use crate::Came;
+use crate::AttackResult;
 use salve_sdk::delete_replicationsources::{DeletionTarget, Pacing, delete};
 use salve_sdk::suspend_flux::suspend;
 use salve_sdk::types::{FluxKind, FluxRef};
@@ -8,18 +9,19 @@ use salve_sdk::{
     Error, ObjectRef, query_objects, query_pvcs, reconcile_flux, restart_deployment, tail_logs,
 };
 
-/// What was answered; `GOT` where something was given.
+/// The answers. An answer contains `GOT` if a call succeeded.
 #[derive(Default)]
-struct Told(Vec<String>);
+struct Answers(Vec<String>);
 
-impl Told {
-    fn tell(&mut self, what: &str, answer: Result<String, Error>) {
+impl Answers {
+    fn add(&mut self, attempt: &str, answer: Result<String, Error>) {
         self.0.push(format!(
-            "{what:?}: {}",
+            "{attempt:?}: {}",
             answer.unwrap_or_else(|error| error.message().to_owned())
         ));
     }
-    fn came(self) -> Came {
+
+    fn finish(self) -> AttackResult {
         Ok(self.0.join("\n"))
     }
 }
@@ -46,9 +48,9 @@ fn object(group: &str, resource: &str, namespace: &str, name: &str) -> Result<St
     query_objects::get(&kind, Some(namespace), name).map(|text| format!("GOT {}", text.len()))
 }
 
-/// Secrets, and what leads to one: aliases, subresources, names that are paths.
-pub fn secrets() -> Came {
-    let mut told = Told::default();
+/// Reads Secrets by aliases, subresources, and names that are paths.
+pub fn secrets() -> AttackResult {
+    let mut answers = Answers::default();
     for (group, resource) in [
         ("", "secrets"),
         ("", "Secrets"),
@@ -65,7 +67,7 @@ pub fn secrets() -> Came {
         ("extensions", "deployments"),
         ("authentication.k8s.io", "tokenreviews"),
     ] {
-        told.tell(resource, objects(group, resource, Some("media"), None));
+        answers.add(resource, objects(group, resource, Some("media"), None));
     }
     for name in [
         "../secrets/x",
@@ -77,14 +79,14 @@ pub fn secrets() -> Came {
         "x\0",
         ".",
     ] {
-        told.tell(name, object("", "configmaps", "media", name));
+        answers.add(name, object("", "configmaps", "media", name));
     }
-    told.came()
+    answers.finish()
 }
 
-/// Namespaces and names that mean something else to somebody else.
-pub fn names() -> Came {
-    let mut told = Told::default();
+/// Passes namespaces and names that another component could interpret differently.
+pub fn names() -> AttackResult {
+    let mut answers = Answers::default();
     let pvcs = |namespace: &str| {
         query_pvcs::list_pvcs(&[namespace.to_owned()]).map(|pvcs| format!("GOT {}", pvcs.len()))
     };
@@ -106,16 +108,17 @@ pub fn names() -> Came {
         "-media",
         "media.kube-system",
     ] {
-        told.tell("claims", pvcs(namespace));
+        answers.add("PVCs", pvcs(namespace));
     }
-    told.tell("no namespace", query_pvcs::list_pvcs(&[]).map(|pvcs| format!("GOT {}", pvcs.len())));
-    told.tell("a namespaced kind of the whole cluster", objects("", "configmaps", None, None));
-    told.came()
+    answers
+        .add("no namespace", query_pvcs::list_pvcs(&[]).map(|pvcs| format!("GOT {}", pvcs.len())));
+    answers.add("a namespaced kind in all namespaces", objects("", "configmaps", None, None));
+    answers.finish()
 }
 
-/// Selectors that would become other queries, if they were put into an address as they are.
-pub fn selectors() -> Came {
-    let mut told = Told::default();
+/// Passes selectors that would become other queries if they were copied into a URL unescaped.
+pub fn selectors() -> AttackResult {
+    let mut answers = Answers::default();
     for selector in [
         "a=b&limit=9999",
         "a=b#",
@@ -125,45 +128,45 @@ pub fn selectors() -> Came {
         "a=b\r\nX-Remote-User: admin",
         "%26watch=true",
     ] {
-        // In its own namespace it may list what bears such labels, which is nothing.
+        // It may list objects with these labels in its own namespace. There are none.
         let answer = objects("", "configmaps", Some("media"), Some(selector));
-        told.tell(
+        answers.add(
             selector,
-            if answer.as_ref().is_ok_and(|said| said == "GOT 0") {
+            if answer.as_ref().is_ok_and(|answer| answer == "GOT 0") {
                 Ok("nothing".into())
             } else {
                 answer
             },
         );
     }
-    told.tell("elsewhere", objects("", "configmaps", Some("kube-system"), Some("a=b")));
-    told.came()
+    answers.add("elsewhere", objects("", "configmaps", Some("kube-system"), Some("a=b")));
+    answers.finish()
 }
 
-/// Objects of others: by deletion, restart, suspension, reconciliation, log.
-pub fn others() -> Came {
-    let mut told = Told::default();
+/// Deletes, restarts, suspends, and reconciles objects that are not granted, and reads their logs.
+pub fn others() -> AttackResult {
+    let mut answers = Answers::default();
     for (namespace, name) in
         [("media", "plex"), ("ai", "ollama"), ("media", "../../ai/replicationsources/ollama")]
     {
-        let frozen = DeletionTarget {
+        let target = DeletionTarget {
             object: ObjectRef::new(namespace, name),
             uid: "x".into(),
             digest: "x".into(),
-            reason: "to reach".into(),
+            reason: "not granted".into(),
         };
-        told.tell(
+        answers.add(
             "delete",
-            delete(&[frozen], Pacing { batch_size: 1, interval_ms: 0 }).map(|_| "GOT".into()),
+            delete(&[target], Pacing { batch_size: 1, interval_ms: 0 }).map(|_| "GOT".into()),
         );
     }
     let deployment = ObjectRef::new("flux-system", "kustomize-controller");
-    told.tell(
+    answers.add(
         "restart",
         restart_deployment::restart(&deployment, "x", restart_deployment::Strategy::Annotate)
             .map(|_| "GOT".into()),
     );
-    told.tell(
+    answers.add(
         "replace",
         restart_deployment::restart(&deployment, "x", restart_deployment::Strategy::ReplacePods)
             .map(|_| "GOT".into()),
@@ -178,8 +181,8 @@ pub fn others() -> Came {
         flux(FluxKind::HelmRelease, "media", "plex"),
         flux(FluxKind::GitRepository, "flux-system", "flux-system"),
     ] {
-        told.tell("suspend", suspend(&[target.clone()], "wider", 10).map(|_| "GOT".into()));
-        told.tell("reconcile", reconcile_flux::reconcile(&target, true, 1).map(|_| "GOT".into()));
+        answers.add("suspend", suspend(&[target.clone()], "wider", 10).map(|_| "GOT".into()));
+        answers.add("reconcile", reconcile_flux::reconcile(&target, true, 1).map(|_| "GOT".into()));
     }
     let query = tail_logs::Query {
         deployment: deployment.clone(),
@@ -189,17 +192,15 @@ pub fn others() -> Came {
         limit_bytes: 1024,
         pattern: None,
     };
-    told.tell(
-        "log",
-        tail_logs::open(&query).and_then(|cursor| cursor.next()).map(|_| "GOT".into()),
-    );
-    told.came()
+    answers
+        .add("log", tail_logs::open(&query).and_then(|cursor| cursor.next()).map(|_| "GOT".into()));
+    answers.finish()
 }
 
-/// What it may suspend, with words that would say more than a reason.
-pub fn marks() -> Came {
-    let mut told = Told::default();
-    let local = |name: &str| FluxRef {
+/// Passes invalid arguments and reasons that contain markup for objects that it may suspend.
+pub fn marks() -> AttackResult {
+    let mut answers = Answers::default();
+    let media = |name: &str| FluxRef {
         kind: FluxKind::Kustomization,
         namespace: "media".into(),
         name: name.into(),
@@ -209,11 +210,11 @@ pub fn marks() -> Came {
         "a\nmetadata:\n  finalizers: [evil]".into(),
         "\",\"finalizers\":[\"evil\"],\"x\":\"".into(),
     ] {
-        told.tell("reason", suspend(&[local("nobody")], &reason, 10).map(|_| "GOT".into()));
+        answers.add("reason", suspend(&[media("unknown")], &reason, 10).map(|_| "GOT".into()));
     }
-    told.tell(
+    answers.add(
         "twice in a set",
-        suspend(&[local("plex"), local("plex")], "twice", 10).map(|_| "GOT".into()),
+        suspend(&[media("plex"), media("plex")], "twice", 10).map(|_| "GOT".into()),
     );
     let sonarr = DeletionTarget {
         object: ObjectRef::new("media", "sonarr"),
@@ -221,11 +222,14 @@ pub fn marks() -> Came {
         digest: "x".into(),
         reason: "all at once".into(),
     };
-    told.tell(
+    answers.add(
         "all at once",
         delete(&[sonarr], Pacing { batch_size: 65, interval_ms: 0 }).map(|_| "GOT".into()),
     );
-    told.tell("none", suspend(&[], "none", 10).map(|_| "GOT".into()));
-    told.tell("for ever", suspend(&[local("nobody")], "drain", u32::MAX).map(|_| "GOT".into()));
-    told.came()
+    answers.add("none", suspend(&[], "none", 10).map(|_| "GOT".into()));
+    answers.add(
+        "drain without end",
+        suspend(&[media("unknown")], "drain", u32::MAX).map(|_| "GOT".into()),
+    );
+    answers.finish()
 }

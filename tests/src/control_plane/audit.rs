@@ -1,11 +1,12 @@
-//! The audit log of the API server, the oracle of the stories: what was asked, by whom, and what was answered.
+//! The audit log of the API server, the oracle of the tests: every request with its user and
+//! response.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::cluster::text;
+use super::cluster::str_at;
 
 /// The audit log of one control plane.
 #[derive(Clone, Debug)]
@@ -13,24 +14,22 @@ pub struct AuditLog {
     file: PathBuf,
 }
 
-/// One request and its answer.
+/// A request and the status code of its response.
 #[derive(Clone, Debug)]
-pub struct Entry {
-    /// When the API server received it (RFC 3339).
+pub struct AuditEntry {
+    /// When the API server received the request (RFC 3339).
     pub received: String,
-    /// Who asked.
     pub user: String,
-    /// As whom, if as somebody else.
+    /// The impersonated user, if any.
     pub impersonated: Option<String>,
-    /// With which program.
     pub user_agent: String,
     /// `get`, `list`, `create`, `patch`, ...
     pub verb: String,
-    /// The address with its query.
+    /// The path with its query.
     pub uri: String,
-    /// The API group; empty for the core.
+    /// Empty for the core group.
     pub group: String,
-    /// The plural of the kind; empty for what is no resource.
+    /// The plural name; empty for requests that are not for a resource, such as discovery.
     pub resource: String,
     /// `status`, `log`, `scale`, ...; empty for the object itself.
     pub subresource: String,
@@ -38,76 +37,76 @@ pub struct Entry {
     pub namespace: String,
     /// Empty for lists.
     pub name: String,
-    /// The code of the answer.
+    /// The status code of the response.
     pub code: u64,
-    /// The body, where the request is a mutation; otherwise null.
+    /// The body of a mutation; otherwise null.
     pub request: Value,
 }
 
-impl Entry {
-    /// Whether this asked for a change. A dry run asks for none. Reviews and tokens are created too, and leave nothing
-    /// behind: see `resource`.
+impl AuditEntry {
+    /// Returns whether this requested a change. A dry run does not. Reviews and tokens are created
+    /// too, but not stored: see `resource`.
     pub fn is_mutation(&self) -> bool {
         let changes = ["create", "update", "patch", "delete", "deletecollection"]
             .contains(&self.verb.as_str());
         changes && !self.is_dry_run()
     }
 
-    /// Whether this only asked what a change would come to; kustomize-controller asks before each apply.
+    /// Returns whether this was a dry run. kustomize-controller sends one before each apply.
     pub fn is_dry_run(&self) -> bool {
         self.uri.contains("dryRun=All") || !self.request["dryRun"].is_null()
     }
 
-    /// Whether the API server did what it was asked.
-    pub fn is_granted(&self) -> bool {
+    /// Returns whether the API server accepted the request.
+    pub fn is_success(&self) -> bool {
         (200..300).contains(&self.code)
     }
 }
 
 impl AuditLog {
-    pub(super) fn at(file: PathBuf) -> AuditLog {
+    pub(super) fn new(file: PathBuf) -> AuditLog {
         AuditLog { file }
     }
 
-    /// Everything that was answered up to now, in the order of the answers.
-    pub fn entries(&self) -> Result<Vec<Entry>> {
-        let log = std::fs::read_to_string(&self.file).context("the audit log cannot be read")?;
+    /// Returns all requests up to now, in the order of their responses.
+    pub fn entries(&self) -> Result<Vec<AuditEntry>> {
+        let log = std::fs::read_to_string(&self.file).context("failed to read the audit log")?;
         let complete = log.rfind('\n').map_or("", |end| &log[..end]);
         let lines = complete.lines().map(|line| {
             let event: Value =
-                serde_json::from_str(line).context("a line of the audit log is no JSON")?;
+                serde_json::from_str(line).context("a line of the audit log is not JSON")?;
             Ok(event)
         });
         let events: Vec<Value> = lines.collect::<Result<_>>()?;
-        // A watch tells its beginning and its end; the end is the answer.
+        // A watch is logged when it starts and when it ends; the end has the response.
         Ok(events.iter().filter(|event| event["stage"] != "ResponseStarted").map(entry).collect())
     }
 
-    /// The changes that this user asked for, refused ones too.
-    pub fn mutations_by(&self, user: &str) -> Result<Vec<Entry>> {
+    /// Returns the changes that a user requested, rejected ones too.
+    pub fn mutations_by(&self, user: &str) -> Result<Vec<AuditEntry>> {
         let mut entries = self.entries()?;
         entries.retain(|entry| entry.user == user && entry.is_mutation());
         Ok(entries)
     }
 }
 
-fn entry(event: &Value) -> Entry {
-    let local = |pointer| text(event, pointer).to_owned();
-    Entry {
-        received: local("/requestReceivedTimestamp"),
-        user: local("/user/username"),
+fn entry(event: &Value) -> AuditEntry {
+    let field = |pointer| str_at(event, pointer).to_owned();
+    AuditEntry {
+        received: field("/requestReceivedTimestamp"),
+        user: field("/user/username"),
         impersonated: event
             .pointer("/impersonatedUser/username")
             .and_then(Value::as_str)
             .map(str::to_owned),
-        user_agent: local("/userAgent"),
-        verb: local("/verb"),
-        uri: local("/requestURI"),
-        group: local("/objectRef/apiGroup"),
-        resource: local("/objectRef/resource"),
-        subresource: local("/objectRef/subresource"),
-        namespace: local("/objectRef/namespace"),
-        name: local("/objectRef/name"),
+        user_agent: field("/userAgent"),
+        verb: field("/verb"),
+        uri: field("/requestURI"),
+        group: field("/objectRef/apiGroup"),
+        resource: field("/objectRef/resource"),
+        subresource: field("/objectRef/subresource"),
+        namespace: field("/objectRef/namespace"),
+        name: field("/objectRef/name"),
         code: event["responseStatus"]["code"].as_u64().unwrap_or_default(),
         request: event["requestObject"].clone(),
     }

@@ -1,4 +1,4 @@
-//! The hand of the harness on the cluster: plain documents in, plain documents out.
+//! A client of the harness for the cluster that takes and returns plain JSON documents.
 
 use std::path::Path;
 
@@ -9,16 +9,17 @@ use serde_json::Value;
 
 use super::kinds::Kind;
 
-/// The field manager and user agent of the harness.
-const HAND: &str = "story";
+/// The field manager and user agent of the harness. Tests recognize requests of the program by a
+/// user agent that begins with `salve`.
+const CLIENT_NAME: &str = "test-harness";
 
-/// A cluster seen by one user. Cheap to clone; bound to the runtime that connected it.
+/// A connection of one user to the cluster. Cheap to clone; bound to the runtime that connected it.
 #[derive(Clone)]
 pub struct Cluster {
     client: kube::Client,
 }
 
-/// A client with what this kubeconfig says, never through a proxy: the API server is on loopback.
+/// Returns a client for a kubeconfig. It never uses a proxy: the API server is on loopback.
 pub async fn client(kubeconfig: &Path) -> Result<kube::Client> {
     let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
     let mut config =
@@ -28,40 +29,40 @@ pub async fn client(kubeconfig: &Path) -> Result<kube::Client> {
 }
 
 impl Cluster {
-    /// Connects with this kubeconfig.
+    /// Connects with a kubeconfig.
     pub async fn connect(kubeconfig: &Path) -> Result<Cluster> {
         Ok(Cluster { client: client(kubeconfig).await? })
     }
 
-    /// The object, if it is there.
+    /// Returns an object, if it exists.
     pub async fn find(&self, kind: &Kind, namespace: &str, name: &str) -> Result<Option<Value>> {
         match self.send(Method::GET, &kind.path(namespace, name), "", None).await {
             Ok(object) => Ok(Some(object)),
-            Err(error) if code(&error) == Some(404) => Ok(None),
+            Err(error) if status_code(&error) == Some(404) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// The object; that it is not there is an error.
+    /// Returns an object. A missing object is an error.
     pub async fn get(&self, kind: &Kind, namespace: &str, name: &str) -> Result<Value> {
         self.find(kind, namespace, name)
             .await?
-            .ok_or_else(|| anyhow!("there is no {} {namespace}/{name}", kind.kind))
+            .ok_or_else(|| anyhow!("{} {namespace}/{name} not found", kind.kind))
     }
 
-    /// All objects of a kind in a namespace, or in all of them if none is named.
+    /// Returns all objects of a kind in a namespace, or in all namespaces if it is empty.
     pub async fn list(&self, kind: &Kind, namespace: &str) -> Result<Vec<Value>> {
         let mut list = self.send(Method::GET, &kind.path(namespace, ""), "", None).await?;
         match list["items"].take() {
             Value::Array(items) => Ok(items),
-            other => Err(anyhow!("a list of {} holds {other} for items", kind.plural)),
+            other => Err(anyhow!("the items of a list of {} are {other}", kind.plural)),
         }
     }
 
-    /// Makes the object what the document says (server-side apply), status left aside, and gives it back.
+    /// Applies a document by server-side apply, without its status. Returns the object.
     pub async fn apply(&self, document: &Value) -> Result<Value> {
-        let path = address(document)?;
-        let query = format!("?fieldManager={HAND}&force=true");
+        let path = object_path(document)?;
+        let query = format!("?fieldManager={CLIENT_NAME}&force=true");
         self.send(
             Method::PATCH,
             &format!("{path}{query}"),
@@ -71,14 +72,14 @@ impl Cluster {
         .await
     }
 
-    /// Creates the object and gives it back. A name that is taken is an error.
+    /// Creates an object and returns it. A name that is taken is an error.
     pub async fn create(&self, document: &Value) -> Result<Value> {
-        let kind = Kind::of(document).with_context(|| unknown(document))?;
-        let path = kind.path(text(document, "/metadata/namespace"), "");
+        let kind = Kind::of_document(document).with_context(|| unknown(document))?;
+        let path = kind.path(str_at(document, "/metadata/namespace"), "");
         self.send(Method::POST, &path, "application/json", Some(document)).await
     }
 
-    /// Merges a patch into the object.
+    /// Applies a merge patch to an object and returns it.
     pub async fn merge(
         &self,
         kind: &Kind,
@@ -95,7 +96,7 @@ impl Cluster {
         .await
     }
 
-    /// Merges a status into the status of the object.
+    /// Merges `status` into the status of an object and returns it.
     pub async fn merge_status(
         &self,
         kind: &Kind,
@@ -108,27 +109,27 @@ impl Cluster {
         self.send(Method::PATCH, &path, "application/merge-patch+json", Some(&patch)).await
     }
 
-    /// Deletes the object; one that is not there is as good as deleted.
+    /// Deletes an object. A missing object is not an error.
     pub async fn delete(&self, kind: &Kind, namespace: &str, name: &str) -> Result<()> {
         match self.send(Method::DELETE, &kind.path(namespace, name), "", None).await {
             Ok(_) => Ok(()),
-            Err(error) if code(&error) == Some(404) => Ok(()),
+            Err(error) if status_code(&error) == Some(404) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// The log of a container as the API server gives it, with timestamps.
+    /// Returns the log of a container with timestamps.
     pub async fn log(&self, namespace: &str, pod: &str, container: &str) -> Result<String> {
         let path = super::kinds::PODS.path(namespace, pod);
-        self.text(&format!("{path}/log?container={container}&timestamps=true")).await
+        self.get_text(&format!("{path}/log?container={container}&timestamps=true")).await
     }
 
-    /// The body of a GET.
-    pub async fn text(&self, path: &str) -> Result<String> {
+    /// Returns the body of the response to a GET.
+    pub async fn get_text(&self, path: &str) -> Result<String> {
         Ok(self.client.request_text(Request::get(path).body(Vec::new())?).await?)
     }
 
-    /// Sends a document to an address that has no name above.
+    /// Posts a document to a path that no other function covers.
     pub async fn post(&self, path: &str, document: &Value) -> Result<Value> {
         self.send(Method::POST, path, "application/json", Some(document)).await
     }
@@ -142,31 +143,31 @@ impl Cluster {
     ) -> Result<Value> {
         let bytes = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
         let mut request =
-            Request::builder().method(method.clone()).uri(path).header("User-Agent", HAND);
+            Request::builder().method(method.clone()).uri(path).header("User-Agent", CLIENT_NAME);
         if !content.is_empty() {
             request = request.header("Content-Type", content);
         }
-        let answer = self.client.request(request.body(bytes)?).await;
-        answer.with_context(|| format!("{method} {path}"))
+        let response = self.client.request(request.body(bytes)?).await;
+        response.with_context(|| format!("{method} {path}"))
     }
 }
 
-/// The code with which the API server refused, if it was the API server.
-pub fn code(error: &anyhow::Error) -> Option<u16> {
+/// Returns the HTTP status code, if the error is a response of the API server.
+pub fn status_code(error: &anyhow::Error) -> Option<u16> {
     match error.downcast_ref::<kube::Error>() {
         Some(kube::Error::Api(status)) => Some(status.code),
         Some(_) | None => None,
     }
 }
 
-/// The text at a place of a document; nothing there reads as empty.
-pub fn text<'a>(document: &'a Value, pointer: &str) -> &'a str {
+/// Returns the string at a JSON pointer, or an empty one.
+pub fn str_at<'a>(document: &'a Value, pointer: &str) -> &'a str {
     document.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn address(document: &Value) -> Result<String> {
-    let kind = Kind::of(document).with_context(|| unknown(document))?;
-    Ok(kind.path(text(document, "/metadata/namespace"), text(document, "/metadata/name")))
+fn object_path(document: &Value) -> Result<String> {
+    let kind = Kind::of_document(document).with_context(|| unknown(document))?;
+    Ok(kind.path(str_at(document, "/metadata/namespace"), str_at(document, "/metadata/name")))
 }
 
 fn unknown(document: &Value) -> String {

@@ -1,26 +1,28 @@
-//! Waiting for a condition with a deadline, the only way in which the harness and its stories wait.
+//! Polling with a deadline, the only way in which the harness and its tests wait.
 
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-/// How often a condition is looked at.
-const PACE: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Looks until it succeeds and gives what it saw. An error means "not yet"; the last one is told when time is up.
+/// Calls `check` until it succeeds and returns its result.
+///
+/// # Errors
+/// The last error of `check`, once `timeout` has passed.
 pub async fn eventually<T>(
     what: &str,
-    within: Duration,
-    mut look: impl AsyncFnMut() -> Result<T>,
+    timeout: Duration,
+    mut check: impl AsyncFnMut() -> Result<T>,
 ) -> Result<T> {
     let began = Instant::now();
     loop {
-        match look().await {
-            Ok(seen) => return Ok(seen),
-            Err(reason) if began.elapsed() >= within => {
-                return Err(reason.context(format!("{what}: not within {} s", within.as_secs())));
+        match check().await {
+            Ok(result) => return Ok(result),
+            Err(reason) if began.elapsed() >= timeout => {
+                return Err(reason.context(format!("{what}: not within {} s", timeout.as_secs())));
             }
-            Err(_) => tokio::time::sleep(PACE).await,
+            Err(_) => tokio::time::sleep(POLL_INTERVAL).await,
         }
     }
 }

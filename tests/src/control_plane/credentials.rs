@@ -1,4 +1,5 @@
-//! Who may speak to the API server: its token file, the key that signs ServiceAccount tokens, a kubeconfig for each user.
+//! Credentials for the API server: its token file, the key that signs ServiceAccount tokens, and a
+//! kubeconfig for each user.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,15 +8,15 @@ use anyhow::{Context, Result};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 
-/// A user of the control plane. All may do everything; they differ so that the audit log tells them apart.
-/// A user with less is a ServiceAccount: [`super::ControlPlane::service_account`].
+/// A user of the control plane. All have every permission; they exist so that the audit log can
+/// distinguish them. For limited permissions, see [`super::ControlPlane::service_account`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum User {
-    /// The person at the terminal, and the hand with which a story sets its scene.
+    /// The user at the terminal. Tests set up their fixture as this user, too.
     Administrator,
-    /// The controller-manager and the scheduler.
+    /// kube-controller-manager and kube-scheduler.
     ControlPlane,
-    /// The pretended nodes.
+    /// The simulated nodes.
     Kwok,
     /// Flux's source-controller.
     SourceController,
@@ -41,7 +42,7 @@ impl User {
         User::VolSync,
     ];
 
-    /// The name that the audit log shows.
+    /// Returns the name in the audit log.
     pub fn name(self) -> &'static str {
         match self {
             User::Administrator => "administrator",
@@ -56,20 +57,20 @@ impl User {
     }
 }
 
-/// What a P-256 public key begins with in DER (RFC 5480): the algorithm, the curve, a string of 66 bytes.
+/// The DER prefix of a P-256 public key (RFC 5480): the algorithm, the curve, a string of 66 bytes.
 const P256_PUBLIC_KEY: [u8; 26] = [
     0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
     0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
 ];
 
-/// The files of the users of one control plane.
+/// The credential files of one control plane.
 pub struct Credentials {
     folder: PathBuf,
     server: String,
 }
 
 impl Credentials {
-    /// Writes keys, tokens and kubeconfigs for an API server that will listen on this port.
+    /// Writes keys, tokens, and kubeconfigs for an API server that will listen on `port`.
     pub fn write(folder: &Path, port: u16) -> Result<Credentials> {
         let credentials = Credentials {
             folder: folder.to_path_buf(),
@@ -77,10 +78,10 @@ impl Credentials {
         };
         credentials
             .write_signing_key()
-            .context("no key for ServiceAccount tokens could be made")?;
+            .context("failed to create the key for ServiceAccount tokens")?;
         let mut tokens = String::new();
         for user in User::ALL {
-            let token = random_word()?;
+            let token = random_token()?;
             tokens.push_str(&format!("{token},{0},{0},\"system:masters\"\n", user.name()));
             credentials.write_kubeconfig(user.name(), &token)?;
         }
@@ -88,7 +89,7 @@ impl Credentials {
         Ok(credentials)
     }
 
-    /// Writes the kubeconfig of a user with this token, and says where it is.
+    /// Writes a kubeconfig for a user with a token. Returns its path.
     pub fn write_kubeconfig(&self, user: &str, token: &str) -> Result<PathBuf> {
         let path = self.folder.join(format!("{}.kubeconfig", user.replace(['/', ':'], "-")));
         let document = serde_json::json!({
@@ -98,7 +99,9 @@ impl Credentials {
                 "server": self.server, "certificate-authority": self.certificate(),
             }}],
             "users": [{"name": user, "user": {"token": token}}],
-            "contexts": [{"name": "control-plane", "context": {"cluster": "control-plane", "user": user}}],
+            "contexts": [{"name": "control-plane", "context": {
+                "cluster": "control-plane", "user": user,
+            }}],
             "current-context": "control-plane",
         });
         fs::write(&path, serde_json::to_string_pretty(&document)?)?;
@@ -117,7 +120,7 @@ impl Credentials {
         self.folder.join("tokens.csv")
     }
 
-    /// Where the API server makes its own certificate; it holds the authority that signed it too.
+    /// Returns the directory where the API server creates its certificate, which includes the CA.
     pub fn certificates(&self) -> PathBuf {
         self.folder.join("certificates")
     }
@@ -141,10 +144,10 @@ impl Credentials {
     fn write_signing_key(&self) -> Result<()> {
         let random = SystemRandom::new();
         let private = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random)
-            .map_err(|_| anyhow::anyhow!("the machine gives no random numbers"))?;
+            .map_err(|_| anyhow::anyhow!("failed to generate random numbers"))?;
         let pair =
             EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, private.as_ref(), &random)
-                .map_err(|error| anyhow::anyhow!("the new key is refused: {error}"))?;
+                .map_err(|error| anyhow::anyhow!("the new key is invalid: {error}"))?;
         let public = [&P256_PUBLIC_KEY, pair.public_key().as_ref()].concat();
         fs::write(
             self.signing_key(),
@@ -155,9 +158,9 @@ impl Credentials {
     }
 }
 
-fn random_word() -> Result<String> {
+fn random_token() -> Result<String> {
     let bytes = ring::rand::generate::<[u8; 16]>(&SystemRandom::new())
-        .map_err(|_| anyhow::anyhow!("the machine gives no random numbers"))?
+        .map_err(|_| anyhow::anyhow!("failed to generate random numbers"))?
         .expose();
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

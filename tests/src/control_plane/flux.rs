@@ -1,30 +1,29 @@
-//! The real Flux: source-controller and kustomize-controller as processes, under users of their own.
+//! The real Flux: source-controller and kustomize-controller as processes, each as its own user.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::cluster::{Cluster, text};
+use super::cluster::{Cluster, str_at};
 use super::credentials::User;
 use super::process::Processes;
-use super::start::{free_port, is_true};
+use super::start::{free_port, has_true_condition};
 use super::{ControlPlane, Kind, eventually, kinds};
 
-/// The namespace of Flux.
 pub const NAMESPACE: &str = "flux-system";
 
-/// How long Flux may take to clone and apply a small repository.
+/// The limit for cloning and applying a small repository.
 const TIMEOUT: Duration = Duration::from_secs(90);
 
-/// Running Flux controllers. They end with this value.
+/// Running Flux controllers. Dropping it ends them.
 pub struct Flux {
     cluster: Cluster,
     processes: Processes,
 }
 
 impl Flux {
-    /// Starts both controllers. The namespace `flux-system` is made if it is not there.
+    /// Starts both controllers and creates the namespace `flux-system` if it does not exist.
     pub async fn start(plane: &ControlPlane) -> Result<Flux> {
         let cluster = plane.cluster(User::Administrator).await?;
         cluster
@@ -35,22 +34,22 @@ impl Flux {
         let folder = plane.folder().join("flux");
         let storage = folder.join("storage");
         std::fs::create_dir_all(&storage)?;
-        let mut processes = Processes::in_folder(&folder)?;
+        let mut processes = Processes::new(&folder)?;
         let artifacts = format!("127.0.0.1:{}", free_port()?);
-        let of_storage = [
+        let storage_arguments = [
             format!("--storage-path={}", storage.display()),
             format!("--storage-addr={artifacts}"),
             format!("--storage-adv-addr={artifacts}"),
         ];
-        for (user, local) in
-            [(User::SourceController, &of_storage[..]), (User::KustomizeController, &[])]
+        for (user, extra) in
+            [(User::SourceController, &storage_arguments[..]), (User::KustomizeController, &[])]
         {
             let mut arguments = vec![
                 "--enable-leader-election=false".to_owned(),
                 format!("--metrics-addr=127.0.0.1:{}", free_port()?),
                 format!("--health-addr=127.0.0.1:{}", free_port()?),
             ];
-            arguments.extend_from_slice(local);
+            arguments.extend_from_slice(extra);
             let variables = [
                 ("KUBECONFIG", plane.kubeconfig(user).display().to_string()),
                 ("RUNTIME_NAMESPACE", NAMESPACE.to_owned()),
@@ -60,8 +59,13 @@ impl Flux {
         Ok(Flux { cluster, processes })
     }
 
-    /// Declares a GitRepository and waits until its commit is stored.
-    pub async fn follow(&mut self, name: &str, url: &str, interval: &str) -> Result<Value> {
+    /// Creates a GitRepository and waits until its commit is stored.
+    pub async fn add_git_repository(
+        &mut self,
+        name: &str,
+        url: &str,
+        interval: &str,
+    ) -> Result<Value> {
         let source = json!({
             "apiVersion": "source.toolkit.fluxcd.io/v1",
             "kind": "GitRepository",
@@ -69,22 +73,27 @@ impl Flux {
             "spec": {"interval": interval, "url": url, "ref": {"branch": "main"}},
         });
         self.cluster.apply(&source).await?;
-        self.ready(&kinds::GIT_REPOSITORIES, NAMESPACE, name).await
+        self.wait_until_ready(&kinds::GIT_REPOSITORIES, NAMESPACE, name).await
     }
 
-    /// Waits until a Flux object is ready in its present generation, and gives it.
-    pub async fn ready(&mut self, kind: &Kind, namespace: &str, name: &str) -> Result<Value> {
+    /// Waits until a Flux object is ready in its current generation, and returns it.
+    pub async fn wait_until_ready(
+        &mut self,
+        kind: &Kind,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Value> {
         let Flux { cluster, processes } = self;
         eventually(
             &format!("{} {namespace}/{name} becomes ready", kind.kind),
             TIMEOUT,
             async || {
-                processes.all_alive()?;
+                processes.ensure_running()?;
                 let object = cluster.get(kind, namespace, name).await?;
                 let observed =
                     object["status"]["observedGeneration"] == object["metadata"]["generation"];
                 ensure!(
-                    observed && is_true(&object, "Ready"),
+                    observed && has_true_condition(&object, "Ready"),
                     "{}",
                     object["status"]["conditions"]
                 );
@@ -94,7 +103,7 @@ impl Flux {
         .await
     }
 
-    /// Asks for a reconciliation now and waits until it was handled.
+    /// Requests a reconciliation and waits until it was handled.
     pub async fn reconcile(&mut self, kind: &Kind, namespace: &str, name: &str) -> Result<()> {
         let now = jiff::Timestamp::now().to_string();
         let patch = json!({"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": now}}});
@@ -104,11 +113,11 @@ impl Flux {
             &format!("{} {namespace}/{name} is reconciled", kind.kind),
             TIMEOUT,
             async || {
-                processes.all_alive()?;
+                processes.ensure_running()?;
                 let object = cluster.get(kind, namespace, name).await?;
                 ensure!(
-                    text(&object, "/status/lastHandledReconcileAt") == now,
-                    "it was not handled yet"
+                    str_at(&object, "/status/lastHandledReconcileAt") == now,
+                    "the request was not handled yet"
                 );
                 Ok(())
             },
@@ -116,24 +125,25 @@ impl Flux {
         .await
     }
 
-    /// Waits until no reconciliation of this Kustomization runs any more: a suspension lets the running one finish.
-    pub async fn drained(&mut self, namespace: &str, name: &str) -> Result<()> {
+    /// Waits until no reconciliation of a Kustomization is running. Suspending it does not
+    /// interrupt a running one.
+    pub async fn wait_until_idle(&mut self, namespace: &str, name: &str) -> Result<()> {
         let Flux { cluster, processes } = self;
-        eventually(
-            &format!("Kustomization {namespace}/{name} comes to rest"),
-            TIMEOUT,
-            async || {
-                processes.all_alive()?;
-                let object = cluster.get(&kinds::KUSTOMIZATIONS, namespace, name).await?;
-                ensure!(!is_true(&object, "Reconciling"), "{}", object["status"]["conditions"]);
-                Ok(())
-            },
-        )
+        eventually(&format!("Kustomization {namespace}/{name} is idle"), TIMEOUT, async || {
+            processes.ensure_running()?;
+            let object = cluster.get(&kinds::KUSTOMIZATIONS, namespace, name).await?;
+            ensure!(
+                !has_true_condition(&object, "Reconciling"),
+                "{}",
+                object["status"]["conditions"]
+            );
+            Ok(())
+        })
         .await
     }
 
-    /// Suspends or resumes an object as a person at the terminal would.
-    pub async fn suspend(
+    /// Suspends or resumes an object as a user would.
+    pub async fn set_suspend(
         &self,
         kind: &Kind,
         namespace: &str,
@@ -144,7 +154,9 @@ impl Flux {
         self.cluster
             .merge(kind, namespace, name, &json!({"spec": {"suspend": value}}))
             .await
-            .context("the suspension was refused")?;
+            .with_context(|| {
+                format!("failed to change suspend of {} {namespace}/{name}", kind.kind)
+            })?;
         Ok(())
     }
 }

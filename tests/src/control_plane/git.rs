@@ -1,4 +1,5 @@
-//! A Git server on loopback: bare repositories behind Git's own CGI program, so that a real source-controller clones them.
+//! A Git server on loopback: a bare repository behind `git http-backend`, which a real
+//! source-controller can clone.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -14,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::task::JoinHandle;
 
-/// A served repository with one branch, `main`. The server ends with this value.
+/// A served repository with one branch, `main`. Dropping it ends the server.
 pub struct GitServer {
     folder: PathBuf,
     url: String,
@@ -22,7 +23,7 @@ pub struct GitServer {
 }
 
 impl GitServer {
-    /// Makes an empty repository in this folder and serves it.
+    /// Creates an empty repository in a directory and serves it.
     pub async fn start(folder: &Path) -> Result<GitServer> {
         let folder = folder.join("git");
         std::fs::create_dir_all(&folder)?;
@@ -34,12 +35,13 @@ impl GitServer {
         Ok(GitServer { folder, url, server })
     }
 
-    /// The address to clone from.
+    /// Returns the URL to clone from.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Commits these files, each a path and its content (no content: the file goes), and gives the commit's id.
+    /// Commits files and returns the id of the commit. Each file is a path and its new content; a
+    /// file without content is deleted.
     pub async fn commit(
         &self,
         message: &str,
@@ -50,7 +52,9 @@ impl GitServer {
             let file = work.join(path);
             match content {
                 Some(content) => {
-                    std::fs::create_dir_all(file.parent().context("a file stands in a folder")?)?;
+                    std::fs::create_dir_all(
+                        file.parent().context("the file has no parent directory")?,
+                    )?;
                     std::fs::write(file, content)?;
                 }
                 None => std::fs::remove_file(file)?,
@@ -69,14 +73,14 @@ impl Drop for GitServer {
     }
 }
 
-/// Runs Git as nobody in particular, whatever the machine's configuration says.
+/// Runs Git with a fixed identity, independent of the configuration of the machine.
 async fn git(folder: &Path, arguments: &[&str]) -> Result<String> {
     let output = Command::new("git")
         .args([
             "-c",
-            "user.name=Story",
+            "user.name=Test",
             "-c",
-            "user.email=story@example.org",
+            "user.email=test@example.org",
             "-c",
             "commit.gpgsign=false",
         ])
@@ -87,9 +91,9 @@ async fn git(folder: &Path, arguments: &[&str]) -> Result<String> {
         .stdin(Stdio::null())
         .output()
         .await
-        .context("git did not start")?;
-    let words = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "git {} failed: {}", arguments.join(" "), words.trim());
+        .context("failed to start git")?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "git {} failed: {}", arguments.join(" "), stderr.trim());
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
@@ -97,19 +101,19 @@ async fn serve(listener: TcpListener, root: PathBuf) {
     while let Ok((stream, _)) = listener.accept().await {
         let root = root.clone();
         tokio::spawn(async move {
-            let answer = service_fn(|request| {
+            let service = service_fn(|request| {
                 let root = root.clone();
-                async move { Ok::<_, std::convert::Infallible>(answer(request, &root).await) }
+                async move { Ok::<_, std::convert::Infallible>(respond(request, &root).await) }
             });
-            // A client that hangs up is its own affair.
+            // A connection that the client closes early is not an error.
             let _ = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), answer)
+                .serve_connection(TokioIo::new(stream), service)
                 .await;
         });
     }
 }
 
-async fn answer(request: Request<Incoming>, root: &Path) -> Response<Full<Bytes>> {
+async fn respond(request: Request<Incoming>, root: &Path) -> Response<Full<Bytes>> {
     run_backend(request, root).await.unwrap_or_else(|error| {
         let mut response = Response::new(Full::new(Bytes::from(format!("{error:#}"))));
         *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
@@ -117,7 +121,7 @@ async fn answer(request: Request<Incoming>, root: &Path) -> Response<Full<Bytes>
     })
 }
 
-/// One request through `git http-backend` (RFC 3875).
+/// Passes a request to `git http-backend` by CGI (RFC 3875).
 async fn run_backend(request: Request<Incoming>, root: &Path) -> Result<Response<Full<Bytes>>> {
     let (head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
@@ -142,16 +146,16 @@ async fn run_backend(request: Request<Incoming>, root: &Path) -> Result<Response
         .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()?;
-    let mut stdin = child.stdin.take().context("stdin was asked to be a pipe")?;
-    let feed = async move {
-        // A backend that wants no body closes its end early.
+    let mut stdin = child.stdin.take().context("stdin is not a pipe")?;
+    let write_body = async move {
+        // A backend that reads no body closes its end early.
         let _ = stdin.write_all(&body).await;
     };
-    let (output, ()) = tokio::join!(child.wait_with_output(), feed);
+    let (output, ()) = tokio::join!(child.wait_with_output(), write_body);
     response(&output?.stdout)
 }
 
-/// The answer of a CGI program: headers, an empty line, the body.
+/// Parses the output of a CGI program: headers, an empty line, the body.
 fn response(output: &[u8]) -> Result<Response<Full<Bytes>>> {
     let end = output
         .windows(4)
@@ -159,7 +163,8 @@ fn response(output: &[u8]) -> Result<Response<Full<Bytes>>> {
         .context("git http-backend sent no headers")?;
     let mut response = Response::new(Full::new(Bytes::copy_from_slice(&output[end + 4..])));
     for line in std::str::from_utf8(&output[..end])?.lines() {
-        let (name, value) = line.split_once(": ").ok_or_else(|| anyhow!("{line} is no header"))?;
+        let (name, value) =
+            line.split_once(": ").ok_or_else(|| anyhow!("{line:?} is not a header"))?;
         if name.eq_ignore_ascii_case("status") {
             *response.status_mut() =
                 StatusCode::from_bytes(value.get(..3).unwrap_or_default().as_bytes())?;

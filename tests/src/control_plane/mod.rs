@@ -1,14 +1,14 @@
-//! A real control plane on loopback: etcd, kube-apiserver, controller-manager, scheduler and pretended nodes, in a
-//! folder of its own, with an audit log that says who did what. What runs on it is told by the modules below: Flux by
-//! [`flux`], the cluster of the incident by [`scene`], what Kubernetes itself does not bring by [`party`].
+//! A real control plane on loopback: etcd, kube-apiserver, kube-controller-manager, kube-scheduler,
+//! and simulated nodes (kwok), in a temporary directory and with an audit log. [`flux`] runs the
+//! real Flux on it, [`fixture`] creates the cluster of the incident, and [`actors`] imitate the
+//! controllers that cannot run here.
 
 mod audit;
-mod built;
 mod cluster;
 mod condition;
 mod credentials;
 mod git;
-mod kinds;
+mod paths;
 mod process;
 mod service_account;
 mod start;
@@ -16,20 +16,16 @@ mod start;
 pub mod actors;
 pub mod fixture;
 pub mod flux;
+pub mod kinds;
 
-pub use audit::{AuditLog, Entry};
-pub use built::{Paths, built};
+pub use audit::{AuditEntry, AuditLog};
 pub use cluster::Cluster;
 pub use condition::eventually;
 pub use credentials::User;
 pub use git::GitServer;
 pub use kinds::Kind;
+pub use paths::Paths;
 pub use process::PROXIES;
-
-/// The kinds that the stories look at, by the names of their plurals.
-pub mod kind {
-    pub use super::kinds::*;
-}
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -41,48 +37,50 @@ use tokio::sync::MutexGuard;
 use credentials::Credentials;
 use process::Processes;
 
-/// A running control plane. It ends with this value; if the test process dies without a word, its guardian ends it.
+/// A running control plane. Dropping it ends all processes; if the test process is killed, a
+/// guardian process ends them.
 pub struct ControlPlane {
-    // Dropped in this order: the processes before the folder that they write to, the turn last.
+    // Dropped in this order: the processes before the directory that they write to, the lock last.
     processes: Processes,
     paths: Paths,
     credentials: Credentials,
     folder: tempfile::TempDir,
-    _turn: MutexGuard<'static, ()>,
+    _lock: MutexGuard<'static, ()>,
 }
 
 impl ControlPlane {
-    /// Starts a control plane and waits until it answers, has its kinds installed and two nodes ready.
+    /// Starts a control plane and waits until it answers, its CRDs are installed, and two nodes are
+    /// ready.
     ///
-    /// One stands at a time in a test process: the next story waits for its turn (a start costs about five seconds,
-    /// a control plane 0.7 GB).
+    /// A test process runs one at a time, because each takes 0.7 GB of memory; other tests wait. A
+    /// start takes about five seconds.
     pub async fn start() -> Result<ControlPlane> {
         start::start().await
     }
 
-    /// The cluster as this user sees it, on connections that belong to the calling runtime.
+    /// Connects to the cluster as a user. The connections belong to the calling runtime.
     pub async fn cluster(&self, user: User) -> Result<Cluster> {
         Cluster::connect(&self.kubeconfig(user)).await
     }
 
-    /// A client of this user, for what [`Cluster`] does not say.
+    /// Returns a plain client of a user, for requests that [`Cluster`] does not support.
     pub async fn client(&self, user: User) -> Result<kube::Client> {
         cluster::client(&self.kubeconfig(user)).await
     }
 
-    /// The kubeconfig file of this user.
+    /// Returns the path of the kubeconfig of a user.
     pub fn kubeconfig(&self, user: User) -> PathBuf {
         self.credentials.kubeconfig(user)
     }
 
-    /// The folder of this control plane: its logs, its keys, whatever a story wants to put beside them.
+    /// Returns the directory of this control plane: logs, keys, and files of the test.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// What was asked of the API server, by whom, and what it answered.
+    /// Returns the audit log of the API server.
     pub fn audit(&self) -> AuditLog {
-        AuditLog::at(self.folder().join("audit.log"))
+        AuditLog::new(self.folder().join("audit.log"))
     }
 
     /// Runs the kubectl that was built with the control plane, as the administrator.
@@ -96,7 +94,8 @@ impl ControlPlane {
         self.kubectl_as(&self.kubeconfig(User::Administrator), &arguments, documents).await
     }
 
-    /// Runs kubectl with this kubeconfig and this standard input; an exit code other than 0 is an error with its words.
+    /// Runs kubectl with a kubeconfig and standard input. Returns its output; an exit code other
+    /// than 0 is an error with what it wrote to stderr.
     pub async fn kubectl_as(
         &self,
         kubeconfig: &Path,
@@ -112,9 +111,9 @@ impl ControlPlane {
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .context("kubectl did not start")?;
-        let mut stdin = child.stdin.take().expect("stdin was asked to be a pipe");
-        // A kubectl that reads nothing may be gone already; its exit code tells.
+            .context("failed to start kubectl")?;
+        let mut stdin = child.stdin.take().expect("stdin is a pipe");
+        // A kubectl that reads no input may have exited already; its exit code decides.
         let _ = stdin.write_all(input.as_bytes()).await;
         drop(stdin);
         let output = child.wait_with_output().await?;
@@ -127,17 +126,17 @@ impl ControlPlane {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// The processes by name and id, for a story that measures or disturbs them.
+    /// Returns the names and ids of the processes.
     pub fn processes(&self) -> Vec<(String, u32)> {
         self.processes.ids()
     }
 
-    /// The address of the API server.
+    /// Returns the URL of the API server.
     pub fn server(&self) -> &str {
         self.credentials.server()
     }
 
-    /// Ends everything, in the reverse order of starting. Dropping does the same.
+    /// Ends all processes, in reverse order of their start. Dropping does the same.
     pub fn stop(self) {
         drop(self);
     }

@@ -1,7 +1,8 @@
-//! The processes of a control plane: started with a log file each, ended by their ids in the reverse order of starting.
+//! The processes of a control plane: each starts with its own log file, and they end by their ids
+//! in reverse order of their start.
 //!
-//! Drop ends them when a story returns or panics. A test process that is killed runs no drop, so a guardian, a small
-//! shell process, waits for its end on a pipe and then does the same.
+//! Dropping [`Processes`] ends them when a test returns or panics. Nothing is dropped when the test
+//! process is killed, so a guardian, a small shell process, notices that on a pipe and ends them.
 
 use std::fs::File;
 use std::io::Write;
@@ -10,7 +11,8 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-/// Learns ids, one a line; on `dismissed` it goes, at the end of its input it ends what it knows and removes the folder.
+/// Reads process ids, one per line. `dismissed` ends the guardian; at the end of its input it kills
+/// the processes and removes the directory.
 const GUARDIAN: &str = r#"
 trap '' INT TERM HUP
 while read -r line; do
@@ -21,11 +23,11 @@ for pid in $pids; do kill -KILL "$pid"; done
 rm -rf "$1"
 "#;
 
-/// The variables of the environment that would send loopback traffic elsewhere.
+/// The environment variables that would send loopback traffic to a proxy.
 pub const PROXIES: [&str; 6] =
     ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
 
-/// Processes in the order in which they were started.
+/// Processes in order of their start.
 pub struct Processes {
     running: Vec<Process>,
     guardian: Child,
@@ -39,8 +41,8 @@ struct Process {
 }
 
 impl Processes {
-    /// No process yet; their logs and whatever they leave go to this folder.
-    pub fn in_folder(folder: &Path) -> Result<Processes> {
+    /// Starts with no process. Their logs and other files go to `folder`.
+    pub fn new(folder: &Path) -> Result<Processes> {
         let guardian = Command::new("sh")
             .args(["-c", GUARDIAN, "guardian"])
             .arg(folder)
@@ -48,11 +50,11 @@ impl Processes {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .context("sh did not start; it guards the control plane")?;
+            .context("failed to start sh as the guardian of the control plane")?;
         Ok(Processes { running: Vec::new(), guardian, folder: folder.to_path_buf() })
     }
 
-    /// Starts a program with these arguments and these variables.
+    /// Starts a program with arguments and environment variables.
     pub fn start(
         &mut self,
         program: &Path,
@@ -76,33 +78,33 @@ impl Processes {
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()
-            .with_context(|| format!("{name} did not start"))?;
-        self.tell(&child.id().to_string());
+            .with_context(|| format!("failed to start {name}"))?;
+        self.notify_guardian(&child.id().to_string());
         self.running.push(Process { name, child, log });
         Ok(())
     }
 
-    /// An error with the last words of a process that has ended, if one has.
-    pub fn all_alive(&mut self) -> Result<()> {
+    /// Returns an error with the last log lines of a process that has exited, if one has.
+    pub fn ensure_running(&mut self) -> Result<()> {
         for process in &mut self.running {
             if let Some(status) = process.child.try_wait()? {
                 let log = std::fs::read_to_string(&process.log).unwrap_or_default();
                 let start = log.lines().count().saturating_sub(5);
-                let words: Vec<&str> = log.lines().skip(start).collect();
-                bail!("{} ended by itself ({status}): {}", process.name, words.join("\n"));
+                let last: Vec<&str> = log.lines().skip(start).collect();
+                bail!("{} exited ({status}): {}", process.name, last.join("\n"));
             }
         }
         Ok(())
     }
 
-    /// The ids of the running processes with their names, for a story that measures them.
+    /// Returns the names and ids of the processes.
     pub fn ids(&self) -> Vec<(String, u32)> {
         self.running.iter().map(|process| (process.name.clone(), process.child.id())).collect()
     }
 
-    fn tell(&mut self, line: &str) {
+    fn notify_guardian(&mut self, line: &str) {
         if let Some(pipe) = &mut self.guardian.stdin {
-            // A guardian that is gone guards nothing; drop still does its part.
+            // Without a guardian, dropping still ends the processes.
             let _ = writeln!(pipe, "{line}");
         }
     }
@@ -110,12 +112,12 @@ impl Processes {
 
 impl Drop for Processes {
     fn drop(&mut self) {
-        // Killed, not asked: an API server that is asked lingers for its watches, and nobody reads this store again.
+        // SIGKILL: with SIGTERM, the API server waits for its watches, and the data is not needed.
         while let Some(mut process) = self.running.pop() {
             let _ = process.child.kill();
             let _ = process.child.wait();
         }
-        self.tell("dismissed");
+        self.notify_guardian("dismissed");
         let _ = self.guardian.wait();
     }
 }
@@ -127,33 +129,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_guardian_ends_what_a_test_process_leaves_behind() {
+    fn the_guardian_kills_the_processes_of_a_killed_test() {
         let folder = tempfile::tempdir().unwrap();
-        let mut processes = Processes::in_folder(folder.path()).unwrap();
+        let mut processes = Processes::new(folder.path()).unwrap();
         processes.start(Path::new("/bin/sleep"), &["600".to_owned()], &[]).unwrap();
-        processes.all_alive().unwrap();
-        // What the guardian sees when the test process is killed.
+        processes.ensure_running().unwrap();
+        // The guardian sees the same when the test process is killed.
         drop(processes.guardian.stdin.take());
         let began = Instant::now();
         while processes.running[0].child.try_wait().unwrap().is_none() || folder.path().exists() {
-            assert!(began.elapsed() < Duration::from_secs(10), "the guardian let it run");
+            assert!(began.elapsed() < Duration::from_secs(10), "the guardian did not kill it");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 
     #[test]
-    fn a_process_that_ends_by_itself_is_told_with_its_last_words() {
+    fn a_process_that_exits_is_reported_with_its_last_log_lines() {
         let folder = tempfile::tempdir().unwrap();
-        let mut processes = Processes::in_folder(folder.path()).unwrap();
-        let words = "echo no such store >&2; exit 3".to_owned();
-        processes.start(Path::new("/bin/sh"), &["-c".to_owned(), words], &[]).unwrap();
+        let mut processes = Processes::new(folder.path()).unwrap();
+        let script = "echo no such store >&2; exit 3".to_owned();
+        processes.start(Path::new("/bin/sh"), &["-c".to_owned(), script], &[]).unwrap();
         let began = Instant::now();
-        let told = loop {
-            match processes.all_alive() {
-                Err(told) => break told.to_string(),
-                Ok(()) => assert!(began.elapsed() < Duration::from_secs(10), "it was not noticed"),
+        let error = loop {
+            match processes.ensure_running() {
+                Err(error) => break error.to_string(),
+                Ok(()) => {
+                    assert!(began.elapsed() < Duration::from_secs(10), "the exit was not noticed")
+                }
             }
         };
-        assert!(told.contains("no such store") && told.contains("sh ended by itself"), "{told}");
+        assert!(error.contains("no such store") && error.contains("sh exited"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! Starting a control plane: which program with which arguments, and what is waited for.
+//! Starts a control plane: its programs with their arguments, and the conditions to wait for.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -11,65 +11,65 @@ use tokio::sync::Mutex;
 use super::cluster::Cluster;
 use super::credentials::{Credentials, User};
 use super::process::Processes;
-use super::{ControlPlane, built, eventually, kinds};
+use super::{ControlPlane, Paths, eventually, kinds};
 
-/// How long any step of the start may take on a machine that is busy with something else.
+/// The limit for each step of the start, on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(90);
 
-/// The pretended nodes.
+/// The simulated nodes.
 const NODES: [&str; 2] = ["node-1", "node-2"];
 
-/// Set to anything, it keeps the folder with the logs when a story is over.
+/// The environment variable that keeps the directory with the logs after a test.
 const KEEP: &str = "SALVE_KEEP_CONTROL_PLANE";
 
-/// Whose turn it is to have a control plane.
-static TURN: Mutex<()> = Mutex::const_new(());
+/// Locked by the running control plane of this process.
+static LOCK: Mutex<()> = Mutex::const_new(());
 
-/// A port of the loopback that nobody listens on.
+/// Returns an unused port on loopback.
 pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// Starts everything and waits until it is of use.
+/// Starts all processes and waits until the control plane is usable.
 pub async fn start() -> Result<ControlPlane> {
-    let paths = built().map_err(|reason| anyhow!(reason))?;
-    let turn = TURN.lock().await;
+    let paths = Paths::find().map_err(|reason| anyhow!(reason))?;
+    let lock = LOCK.lock().await;
     let mut folder = tempfile::Builder::new().prefix("salve-control-plane-").tempdir()?;
     if std::env::var_os(KEEP).is_some() {
         folder.disable_cleanup(true);
-        eprintln!("the logs of this control plane stay in {}", folder.path().display());
+        eprintln!("keeping the logs of this control plane in {}", folder.path().display());
     }
     let (server_port, kwok_port) = (free_port()?, free_port()?);
     let credentials = Credentials::write(folder.path(), server_port)?;
-    let processes = Processes::in_folder(folder.path())?;
-    let mut plane = ControlPlane { processes, paths, credentials, folder, _turn: turn };
+    let processes = Processes::new(folder.path())?;
+    let mut plane = ControlPlane { processes, paths, credentials, folder, _lock: lock };
 
-    plane.start_store_and_server(server_port)?;
+    plane.start_etcd_and_api_server(server_port)?;
     let credentials = &plane.credentials;
-    eventually("the API server makes its certificate", TIMEOUT, async || {
-        plane.processes.all_alive()?;
+    eventually("the API server creates its certificate", TIMEOUT, async || {
+        plane.processes.ensure_running()?;
         ensure!(credentials.certificate().is_file(), "no certificate yet");
         Ok(())
     })
     .await?;
     let cluster = plane.cluster(User::Administrator).await?;
     eventually("the API server is ready", TIMEOUT, async || {
-        plane.processes.all_alive()?;
-        cluster.text("/readyz").await
+        plane.processes.ensure_running()?;
+        cluster.get_text("/readyz").await
     })
     .await?;
     plane.start_controllers()?;
-    plane.install_kinds().await?;
+    plane.install_crds().await?;
     plane.start_nodes(kwok_port)?;
-    plane.wait_until_of_use(&cluster).await?;
+    plane.wait_until_usable(&cluster).await?;
     Ok(plane)
 }
 
 impl ControlPlane {
-    fn start_store_and_server(&mut self, server_port: u16) -> Result<()> {
-        let (store, peer) = (local(free_port()?), local(free_port()?));
+    fn start_etcd_and_api_server(&mut self, server_port: u16) -> Result<()> {
+        let (store, peer) = (loopback_url(free_port()?), loopback_url(free_port()?));
         let data = self.folder.path().join("etcd");
-        self.run(
+        self.start_process(
             "etcd",
             &[
                 ("data-dir", path(&data)),
@@ -78,7 +78,7 @@ impl ControlPlane {
                 ("listen-peer-urls", peer.clone()),
                 ("initial-advertise-peer-urls", peer.clone()),
                 ("initial-cluster", format!("default={peer}")),
-                // Nothing here outlives the story.
+                // The data is not needed after the test.
                 ("unsafe-no-fsync", "true".into()),
             ],
         )?;
@@ -98,7 +98,7 @@ impl ControlPlane {
             ("audit-policy-file", path(&self.paths.configuration("audit.yaml"))),
             ("audit-log-path", path(&self.folder.path().join("audit.log"))),
         ];
-        self.run("kube-apiserver", &arguments)
+        self.start_process("kube-apiserver", &arguments)
     }
 
     fn start_controllers(&mut self) -> Result<()> {
@@ -110,11 +110,11 @@ impl ControlPlane {
             ("service-account-private-key-file", path(&self.credentials.signing_key())),
             ("root-ca-file", path(&self.credentials.certificate())),
             ("secure-port", "0".into()),
-            // The pretended nodes send no heartbeats.
+            // The simulated nodes send no heartbeats.
             ("node-monitor-grace-period", "24h".into()),
         ];
-        self.run("kube-controller-manager", &arguments)?;
-        self.run(
+        self.start_process("kube-controller-manager", &arguments)?;
+        self.start_process(
             "kube-scheduler",
             &[
                 ("kubeconfig", kubeconfig),
@@ -124,13 +124,13 @@ impl ControlPlane {
         )
     }
 
-    async fn install_kinds(&self) -> Result<()> {
-        let (generated, written) =
-            (path(&self.paths.generated_crds()), path(&self.paths.written_crds()));
-        // Too big for the annotation of a client-side apply.
-        self.kubectl(&["apply", "--server-side", "-f", &generated, "-f", &written])
+    async fn install_crds(&self) -> Result<()> {
+        let (generated, handwritten) =
+            (path(&self.paths.generated_crds()), path(&self.paths.handwritten_crds()));
+        // Server-side: they are too big for the annotation of a client-side apply.
+        self.kubectl(&["apply", "--server-side", "-f", &generated, "-f", &handwritten])
             .await
-            .context("the custom resource definitions are refused")?;
+            .context("failed to install the CRDs")?;
         self.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"])
             .await?;
         Ok(())
@@ -148,46 +148,52 @@ impl ControlPlane {
             ("tls-cert-file", path(&self.credentials.certificate())),
             ("tls-private-key-file", path(&self.credentials.certificate_key())),
         ];
-        self.run("kwok", &arguments)
+        self.start_process("kwok", &arguments)
     }
 
-    async fn wait_until_of_use(&mut self, cluster: &Cluster) -> Result<()> {
+    async fn wait_until_usable(&mut self, cluster: &Cluster) -> Result<()> {
         for name in NODES {
             let labels = json!({"kubernetes.io/hostname": name, "kubernetes.io/os": "linux"});
-            let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}});
+            let metadata = json!({"name": name, "labels": labels});
+            let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": metadata});
             cluster.apply(&node).await?;
         }
         for name in NODES {
             eventually("a node becomes ready", TIMEOUT, async || {
-                self.processes.all_alive()?;
+                self.processes.ensure_running()?;
                 let node = cluster.get(&kinds::NODES, "", name).await?;
-                ensure!(is_true(&node, "Ready"), "{name}: {}", node["status"]["conditions"]);
+                ensure!(
+                    has_true_condition(&node, "Ready"),
+                    "{name}: {}",
+                    node["status"]["conditions"]
+                );
                 Ok(())
             })
             .await?;
         }
-        eventually("the controllers work", TIMEOUT, async || {
-            self.processes.all_alive()?;
+        eventually("the controllers are running", TIMEOUT, async || {
+            self.processes.ensure_running()?;
             cluster.get(&kinds::SERVICE_ACCOUNTS, "default", "default").await
         })
         .await?;
         Ok(())
     }
 
-    fn run(&mut self, name: &str, arguments: &[(&str, String)]) -> Result<()> {
+    fn start_process(&mut self, name: &str, arguments: &[(&str, String)]) -> Result<()> {
         let arguments: Vec<String> =
             arguments.iter().map(|(name, value)| format!("--{name}={value}")).collect();
         self.processes.start(&self.paths.program(name), &arguments, &[])
     }
 }
 
-/// Whether the condition of this type is true.
-pub fn is_true(object: &serde_json::Value, condition: &str) -> bool {
+/// Returns whether the condition of this type has status `True`.
+pub fn has_true_condition(object: &serde_json::Value, condition: &str) -> bool {
     let conditions = object["status"]["conditions"].as_array();
-    conditions.into_iter().flatten().any(|one| one["type"] == condition && one["status"] == "True")
+    let mut conditions = conditions.into_iter().flatten();
+    conditions.any(|found| found["type"] == condition && found["status"] == "True")
 }
 
-fn local(port: u16) -> String {
+fn loopback_url(port: u16) -> String {
     format!("http://127.0.0.1:{port}")
 }
 

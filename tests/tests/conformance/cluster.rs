@@ -1,4 +1,4 @@
-//! One API server, simulated or real, seen through `kube::Client` as bare requests and answers.
+//! A simulated or real API server, used through `kube::Client` with plain requests and responses.
 
 use http::Request;
 use http_body_util::BodyExt;
@@ -12,21 +12,21 @@ pub const MERGE: &str = "application/merge-patch+json";
 pub const STRATEGIC: &str = "application/strategic-merge-patch+json";
 pub const JSON_PATCH: &str = "application/json-patch+json";
 
-/// How long anything may take.
+/// The limit for a condition to become true.
 const TIMEOUT: Duration = Duration::from_secs(90);
 
 #[derive(Clone)]
 pub struct Cluster {
     client: kube::Client,
-    place: Place,
-    /// The story's own.
+    server: Server,
+    /// The namespace of the test.
     pub namespace: String,
 }
 
 #[derive(Clone)]
-enum Place {
+enum Server {
     Simulated(Simulator),
-    /// With the folder of the control plane.
+    /// With the directory of the control plane.
     Real(PathBuf),
 }
 
@@ -34,116 +34,123 @@ impl Cluster {
     pub fn simulated(simulator: Simulator, namespace: &str) -> Self {
         Self {
             client: kube::Client::new(simulator.clone(), "default"),
-            place: Place::Simulated(simulator),
+            server: Server::Simulated(simulator),
             namespace: namespace.into(),
         }
     }
 
     pub fn real(client: kube::Client, folder: &Path, namespace: &str) -> Self {
-        Self { client, place: Place::Real(folder.to_owned()), namespace: namespace.into() }
+        Self { client, server: Server::Real(folder.to_owned()), namespace: namespace.into() }
     }
 
-    /// Makes the story's namespace, with the ServiceAccount that a pod of it needs.
-    pub async fn open(&self) {
-        let made = self.post("/api/v1/namespaces", &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}})).await;
-        assert_eq!(made.0, 201, "{}", made.1);
-        if let Place::Real(_) = self.place {
+    /// Creates the namespace of the test and waits for the ServiceAccount that its pods need.
+    pub async fn create_namespace(&self) {
+        let namespace = json!({
+            "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace},
+        });
+        self.create("/api/v1/namespaces", &namespace).await;
+        if let Server::Real(_) = self.server {
             let account = format!("/api/v1/namespaces/{}/serviceaccounts/default", self.namespace);
-            self.eventually("the namespace has its account", async || {
+            self.eventually("the namespace has its ServiceAccount", async || {
                 self.get(&account).await.0 == 200
             })
             .await;
         }
     }
 
-    /// The story's collection of a kind: `v1/configmaps`, `apps/v1/deployments`.
-    pub fn path(&self, kind: &str) -> String {
-        let (version, plural) = kind.rsplit_once('/').unwrap();
+    /// Returns the path of a resource in the namespace of the test: `v1/configmaps`,
+    /// `apps/v1/deployments`.
+    pub fn path(&self, resource: &str) -> String {
+        let (version, plural) = resource.rsplit_once('/').unwrap();
         let root = if version.contains('/') { "apis" } else { "api" };
         format!("/{root}/{version}/namespaces/{}/{plural}", self.namespace)
     }
 
     pub async fn get(&self, path: &str) -> (u16, Value) {
-        self.ask(Request::get(path), Vec::new()).await
+        self.send(Request::get(path), Vec::new()).await
     }
 
-    /// What has to be there.
-    pub async fn found(&self, path: &str) -> Value {
-        let (code, found) = self.get(path).await;
-        assert_eq!(code, 200, "GET {path}: {found}");
-        found
+    /// Gets an object. Panics unless the response is 200.
+    pub async fn get_ok(&self, path: &str) -> Value {
+        let (code, object) = self.get(path).await;
+        assert_eq!(code, 200, "GET {path}: {object}");
+        object
     }
 
     pub async fn post(&self, path: &str, document: &Value) -> (u16, Value) {
-        self.ask(
+        self.send(
             Request::post(path).header("content-type", "application/json"),
             document.to_string().into(),
         )
         .await
     }
 
-    /// What has to be created.
-    pub async fn made(&self, path: &str, document: &Value) -> Value {
-        let (code, made) = self.post(path, document).await;
-        assert_eq!(code, 201, "POST {path}: {made}");
-        made
+    /// Creates an object. Panics unless the response is 201.
+    pub async fn create(&self, path: &str, document: &Value) -> Value {
+        let (code, object) = self.post(path, document).await;
+        assert_eq!(code, 201, "POST {path}: {object}");
+        object
     }
 
-    pub async fn patch(&self, path: &str, form: &str, patch: &Value) -> (u16, Value) {
-        self.ask(Request::patch(path).header("content-type", form), patch.to_string().into()).await
+    pub async fn patch(&self, path: &str, content_type: &str, patch: &Value) -> (u16, Value) {
+        self.send(
+            Request::patch(path).header("content-type", content_type),
+            patch.to_string().into(),
+        )
+        .await
     }
 
-    /// What has to be merged.
-    pub async fn merged(&self, path: &str, patch: &Value) -> Value {
-        let (code, merged) = self.patch(path, MERGE, patch).await;
-        assert_eq!(code, 200, "PATCH {path}: {merged}");
-        merged
+    /// Applies a merge patch. Panics unless the response is 200.
+    pub async fn merge(&self, path: &str, patch: &Value) -> Value {
+        let (code, object) = self.patch(path, MERGE, patch).await;
+        assert_eq!(code, 200, "PATCH {path}: {object}");
+        object
     }
 
     pub async fn delete(&self, path: &str, options: &Value) -> (u16, Value) {
-        self.ask(
+        self.send(
             Request::delete(path).header("content-type", "application/json"),
             options.to_string().into(),
         )
         .await
     }
 
-    /// Sends a request; the answer is a document, or else its text.
-    pub async fn ask(&self, request: http::request::Builder, body: Vec<u8>) -> (u16, Value) {
-        let answer = self.client.send(request.body(Body::from(body)).unwrap()).await.unwrap();
-        let code = answer.status().as_u16();
-        (code, document(&answer.into_body().collect().await.unwrap().to_bytes()))
+    /// Sends a request. Returns the status code and the body: a JSON document or a string.
+    pub async fn send(&self, request: http::request::Builder, body: Vec<u8>) -> (u16, Value) {
+        let response = self.client.send(request.body(Body::from(body)).unwrap()).await.unwrap();
+        let code = response.status().as_u16();
+        (code, document(&response.into_body().collect().await.unwrap().to_bytes()))
     }
 
-    /// The events of a watch that is asked for some seconds.
+    /// Returns the events of a watch with a timeout of two seconds.
     pub async fn watch(&self, path: &str) -> Vec<Value> {
         let request = Request::get(format!("{path}&watch=true&timeoutSeconds=2"))
             .body(Body::empty())
             .unwrap();
         let body = self.client.send(request).await.unwrap().into_body().collect();
-        if let Place::Simulated(simulator) = &self.place {
-            // The watch ends in its time, which somebody has to move.
+        if let Server::Simulated(simulator) = &self.server {
+            // The watch ends in virtual time.
             simulator.clock().advance(Duration::from_secs(2));
         }
         let bytes = body.await.unwrap().to_bytes();
         bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(document).collect()
     }
 
-    /// Looks until it is so.
-    pub async fn eventually(&self, what: &str, mut look: impl AsyncFnMut() -> bool) {
+    /// Polls until `check` returns true.
+    pub async fn eventually(&self, what: &str, mut check: impl AsyncFnMut() -> bool) {
         let began = Instant::now();
-        let mut looks = 0;
-        while !look().await {
-            looks += 1;
-            match &self.place {
-                Place::Simulated(simulator) => {
+        let mut checks = 0;
+        while !check().await {
+            checks += 1;
+            match &self.server {
+                Server::Simulated(simulator) => {
                     assert!(
-                        looks < TIMEOUT.as_secs(),
-                        "{what}: not within {TIMEOUT:?} of the simulator's time"
+                        checks < TIMEOUT.as_secs(),
+                        "{what}: not within {TIMEOUT:?} of virtual time"
                     );
                     simulator.clock().advance(Duration::from_secs(1));
                 }
-                Place::Real(_) => {
+                Server::Real(_) => {
                     assert!(began.elapsed() < TIMEOUT, "{what}: not within {TIMEOUT:?}");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
@@ -151,27 +158,36 @@ impl Cluster {
         }
     }
 
-    /// The path of the log of a pod that has written some lines over some seconds.
-    pub async fn log(&self) -> String {
-        let Place::Real(folder) = &self.place else {
+    /// Returns the path of the log of a pod that has written lines over several seconds.
+    pub async fn log_path(&self) -> String {
+        let Server::Real(folder) = &self.server else {
             let pods =
-                self.found("/api/v1/namespaces/media/pods?labelSelector=app%3Dimporter").await;
+                self.get_ok("/api/v1/namespaces/media/pods?labelSelector=app%3Dimporter").await;
             return format!(
                 "/api/v1/namespaces/media/pods/{}/log",
                 pods["items"][0]["metadata"]["name"].as_str().unwrap()
             );
         };
-        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "talker"}, "spec": {"containers": [{"name": "talker", "image": "talker"}]}});
-        self.made(&self.path("v1/pods"), &pod).await;
-        let file = folder.join("talker.log");
+        let pod = json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "logger"},
+            "spec": {"containers": [{"name": "logger", "image": "logger"}]},
+        });
+        self.create(&self.path("v1/pods"), &pod).await;
+        let file = folder.join("logger.log");
         let lines: String = (0..9)
             .map(|n| format!("2026-08-20T10:00:0{n}.5{n}0000000Z stderr F line {n}\n"))
             .collect();
         std::fs::write(&file, lines).unwrap();
-        let logs = json!({"apiVersion": "kwok.x-k8s.io/v1alpha1", "kind": "Logs", "metadata": {"name": "talker"},
-            "spec": {"logs": [{"containers": ["talker"], "logsFile": file}]}});
-        self.made(&self.path("kwok.x-k8s.io/v1alpha1/logs"), &logs).await;
-        let path = format!("{}/talker/log", self.path("v1/pods"));
+        let logs = json!({
+            "apiVersion": "kwok.x-k8s.io/v1alpha1",
+            "kind": "Logs",
+            "metadata": {"name": "logger"},
+            "spec": {"logs": [{"containers": ["logger"], "logsFile": file}]},
+        });
+        self.create(&self.path("kwok.x-k8s.io/v1alpha1/logs"), &logs).await;
+        let path = format!("{}/logger/log", self.path("v1/pods"));
         self.eventually("the log is served", async || self.get(&path).await.0 == 200).await;
         path
     }
@@ -187,13 +203,41 @@ pub fn config_map(name: &str) -> Value {
 }
 
 pub fn kustomization(name: &str) -> Value {
-    let spec = json!({"interval": "1h0m0s", "prune": true, "path": "./apps", "sourceRef": {"kind": "GitRepository", "name": "absent"}});
-    json!({"apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization", "metadata": {"name": name}, "spec": spec})
+    json!({
+        "apiVersion": "kustomize.toolkit.fluxcd.io/v1",
+        "kind": "Kustomization",
+        "metadata": {"name": name},
+        "spec": {
+            "interval": "1h0m0s",
+            "prune": true,
+            "path": "./apps",
+            "sourceRef": {"kind": "GitRepository", "name": "absent"},
+        },
+    })
 }
 
 pub const KUSTOMIZATIONS: &str = "kustomize.toolkit.fluxcd.io/v1/kustomizations";
 pub const SOURCES: &str = "volsync.backube/v1alpha1/replicationsources";
 
 pub fn source(name: &str) -> Value {
-    json!({"apiVersion": "volsync.backube/v1alpha1", "kind": "ReplicationSource", "metadata": {"name": name}, "spec": {"sourcePVC": name, "paused": true}})
+    json!({
+        "apiVersion": "volsync.backube/v1alpha1",
+        "kind": "ReplicationSource",
+        "metadata": {"name": name},
+        "spec": {"sourcePVC": name, "paused": true},
+    })
+}
+
+/// Returns the `Status` document of a failed request.
+pub fn failure(code: u16, reason: &str, message: &str, details: &Value) -> Value {
+    json!({
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Failure",
+        "reason": reason,
+        "code": code,
+        "message": message,
+        "details": details,
+    })
 }

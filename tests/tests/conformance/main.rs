@@ -1,5 +1,5 @@
-//! One list of stories about the API server, told to the simulated one and to the real one: what our `kubernetes`
-//! crate relies on. Where they differ, the simulator is wrong.
+//! Conformance tests of the API server behavior that `salve-kubernetes` relies on. They run against
+//! the simulated and the real API server. Where the two differ, the simulator is wrong.
 
 mod cluster;
 mod deleting;
@@ -14,59 +14,61 @@ use salve_tests::control_plane::{ControlPlane, User};
 use std::pin::Pin;
 use tokio::task::LocalSet;
 
-type Told = Pin<Box<dyn Future<Output = ()>>>;
-type Story = (&'static str, fn(Cluster) -> Told);
+type TestFuture = Pin<Box<dyn Future<Output = ()>>>;
 
-macro_rules! stories {
-    ($($chapter:ident: $($story:ident,)*;)*) => {
-        &[$($((stringify!($story), |cluster| Box::pin($chapter::$story(cluster))),)*)*]
+/// A test with its name.
+type Test = (&'static str, fn(Cluster) -> TestFuture);
+
+macro_rules! tests {
+    ($($module:ident: $($test:ident,)*;)*) => {
+        &[$($((stringify!($test), |cluster| Box::pin($module::$test(cluster))),)*)*]
     };
 }
 
-const STORIES: &[Story] = stories! {
+const TESTS: &[Test] = tests! {
     reading:
-        what_is_not_there_is_not_found,
-        a_path_that_nothing_serves_is_not_found,
-        a_list_says_what_it_is_and_its_items_say_it_where_they_are_custom,
-        a_list_comes_in_pages,
-        labels_and_fields_select,
-        a_watch_tells_what_has_happened_since,
-        discovery_names_versions_and_resources,
-        a_caller_can_ask_who_it_is,
+        a_missing_object_is_not_found,
+        an_unknown_path_is_not_found,
+        items_of_a_list_have_a_kind_only_if_it_is_custom,
+        a_list_is_paginated,
+        label_and_field_selectors_filter_a_list,
+        a_watch_reports_changes_since_a_resource_version,
+        discovery_lists_versions_and_resources,
+        a_caller_can_review_its_identity_and_access,
     ;
     writing:
-        creation_fills_in_what_the_server_knows,
-        a_taken_name_is_refused,
-        a_wrong_document_is_refused,
-        generations_count_changes_of_the_spec,
-        status_is_a_matter_of_its_own,
+        creation_sets_server_side_metadata,
+        a_duplicate_name_is_rejected,
+        an_invalid_document_is_rejected,
+        the_generation_counts_changes_of_the_spec,
+        status_is_only_changed_through_its_subresource,
     ;
     patching:
         a_patch_for_another_version_is_a_conflict,
-        a_patch_for_another_uid_is_refused,
-        a_patch_that_changes_nothing_moves_nothing,
+        a_patch_for_another_uid_is_rejected,
+        a_patch_without_a_change_keeps_the_resource_version,
         suspend_has_three_states,
-        a_patch_leaves_the_name_of_its_manager,
-        a_patch_that_cannot_be_applied_is_refused,
-        a_dry_run_keeps_nothing,
+        a_patch_records_its_field_manager,
+        a_patch_that_cannot_be_applied_is_rejected,
+        a_dry_run_stores_nothing,
     ;
     deleting:
-        deletion_is_held_to_the_uid_and_version_it_names,
-        an_object_stays_until_its_finalizers_are_gone,
-        no_finalizer_is_added_to_what_is_being_deleted,
-        what_a_deleted_object_owned_goes_after_it,
+        a_deletion_checks_its_uid_and_version_preconditions,
+        an_object_exists_until_its_finalizers_are_removed,
+        no_finalizer_can_be_added_during_deletion,
+        dependents_of_a_deleted_object_are_collected,
     ;
     running:
         a_restart_by_annotation_replaces_the_pods,
-        a_log_is_bounded_as_asked,
-        a_log_that_cannot_be_read_says_why,
+        a_log_can_be_limited,
+        an_invalid_log_request_is_rejected,
     ;
 };
 
 #[tokio::test]
-async fn the_simulated_api_server_tells_the_stories() {
+async fn the_simulated_api_server_conforms() {
     LocalSet::new()
-        .run_until(tell(|namespace| {
+        .run_until(run_all(|namespace| {
             Cluster::simulated(Simulator::new(Incident::StuckImporter), namespace)
         }))
         .await;
@@ -74,32 +76,27 @@ async fn the_simulated_api_server_tells_the_stories() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[cfg_attr(not(control_plane), ignore = "needs the control plane: cargo xtask control-plane")]
-async fn the_real_api_server_tells_the_same() {
+async fn the_real_api_server_conforms() {
     let plane = ControlPlane::start().await.unwrap();
     let client = plane.client(User::Administrator).await.unwrap();
     LocalSet::new()
-        .run_until(tell(|namespace| Cluster::real(client.clone(), plane.folder(), namespace)))
+        .run_until(run_all(|namespace| Cluster::real(client.clone(), plane.folder(), namespace)))
         .await;
 }
 
-/// Tells all stories, each in a namespace of its own, and fails with the names of those that came out otherwise.
-async fn tell(cluster: impl Fn(&str) -> Cluster) {
+/// Runs all tests, each in its own namespace. Fails with the names of the failed tests.
+async fn run_all(cluster: impl Fn(&str) -> Cluster) {
     let mut failed = vec![];
-    for (number, (name, story)) in STORIES.iter().enumerate() {
-        let cluster = cluster(&format!("story-{number}"));
-        // A task, so that the panic of one story is no end of the others.
-        let told = tokio::task::spawn_local(async move {
-            cluster.open().await;
-            story(cluster).await;
+    for (number, (name, test)) in TESTS.iter().enumerate() {
+        let cluster = cluster(&format!("test-{number}"));
+        // A separate task, so that the other tests run even if one panics.
+        let result = tokio::task::spawn_local(async move {
+            cluster.create_namespace().await;
+            test(cluster).await;
         });
-        if told.await.is_err() {
+        if result.await.is_err() {
             failed.push(*name);
         }
     }
-    assert!(
-        failed.is_empty(),
-        "{} of {} stories came out otherwise: {failed:#?}",
-        failed.len(),
-        STORIES.len()
-    );
+    assert!(failed.is_empty(), "{} of {} tests failed: {failed:#?}", failed.len(), TESTS.len());
 }

@@ -1,4 +1,4 @@
-//! Workloads and their logs, as far as a pretended kubelet serves them.
+//! Workloads and logs, as far as a simulated kubelet supports them.
 
 use crate::cluster::{Cluster, MERGE};
 use serde_json::{Value, json};
@@ -6,35 +6,47 @@ use std::collections::BTreeSet;
 
 pub async fn a_restart_by_annotation_replaces_the_pods(c: Cluster) {
     let path = c.path("apps/v1/deployments");
-    let spec = json!({"replicas": 2, "selector": {"matchLabels": {"app": "one"}},
-        "template": {"metadata": {"labels": {"app": "one"}}, "spec": {"containers": [{"name": "one", "image": "one"}]}}});
-    let made = c.made(&path, &json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "one"}, "spec": spec})).await;
-    assert_eq!(made["metadata"]["generation"], 1);
+    let deployment = json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "one"},
+        "spec": {
+            "replicas": 2,
+            "selector": {"matchLabels": {"app": "one"}},
+            "template": {
+                "metadata": {"labels": {"app": "one"}},
+                "spec": {"containers": [{"name": "one", "image": "one"}]},
+            },
+        },
+    });
+    let created = c.create(&path, &deployment).await;
+    assert_eq!(created["metadata"]["generation"], 1);
     let path = format!("{path}/one");
     let done = async || {
-        let now = c.found(&path).await;
+        let now = c.get_ok(&path).await;
         let status = &now["status"];
         status["observedGeneration"] == now["metadata"]["generation"]
             && ["replicas", "updatedReplicas", "availableReplicas", "readyReplicas"]
                 .iter()
                 .all(|count| status[*count] == 2)
     };
-    c.eventually("the first pods run", done).await;
+    c.eventually("the first pods are running", done).await;
     let before = pods(&c).await;
     assert_eq!(before.len(), 2);
-    let restart = json!({"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "2026-08-20T10:00:00Z"}}}}});
-    let restarted = c.merged(&path, &restart).await;
+    let annotations = json!({"kubectl.kubernetes.io/restartedAt": "2026-08-20T10:00:00Z"});
+    let restart = json!({"spec": {"template": {"metadata": {"annotations": annotations}}}});
+    let restarted = c.merge(&path, &restart).await;
     assert_eq!(restarted["metadata"]["generation"], 2);
     let progressing =
         async || done().await && pods(&c).await.is_disjoint(&before) && pods(&c).await.len() == 2;
-    c.eventually("other pods run", progressing).await;
-    let now = c.found(&path).await;
+    c.eventually("other pods are running", progressing).await;
+    let now = c.get_ok(&path).await;
     let condition = |kind: &str| {
         now["status"]["conditions"]
             .as_array()
             .unwrap()
             .iter()
-            .find(|one| one["type"] == kind)
+            .find(|condition| condition["type"] == kind)
             .unwrap()["reason"]
             .clone()
     };
@@ -42,12 +54,12 @@ pub async fn a_restart_by_annotation_replaces_the_pods(c: Cluster) {
         (condition("Available"), condition("Progressing")),
         (json!("MinimumReplicasAvailable"), json!("NewReplicaSetAvailable"))
     );
-    // From pod to ReplicaSet to Deployment by owner references.
-    let pods = c.found(&format!("{}?labelSelector=app%3Done", c.path("v1/pods"))).await;
+    // Owner references lead from the pod to the ReplicaSet and the Deployment.
+    let pods = c.get_ok(&format!("{}?labelSelector=app%3Done", c.path("v1/pods"))).await;
     let owner = &pods["items"][0]["metadata"]["ownerReferences"][0];
     assert_eq!((&owner["kind"], &owner["controller"]), (&json!("ReplicaSet"), &json!(true)));
     let set = c
-        .found(&format!("{}/{}", c.path("apps/v1/replicasets"), owner["name"].as_str().unwrap()))
+        .get_ok(&format!("{}/{}", c.path("apps/v1/replicasets"), owner["name"].as_str().unwrap()))
         .await;
     assert_eq!(set["metadata"]["ownerReferences"][0]["uid"], now["metadata"]["uid"]);
     assert!(
@@ -62,12 +74,12 @@ pub async fn a_restart_by_annotation_replaces_the_pods(c: Cluster) {
     assert_eq!(
         c.patch(&path, MERGE, &restart).await.1["metadata"]["generation"],
         2,
-        "the same restart twice is one"
+        "repeating a restart changes nothing"
     );
 }
 
 async fn pods(c: &Cluster) -> BTreeSet<String> {
-    let list = c.found(&format!("{}?labelSelector=app%3Done", c.path("v1/pods"))).await;
+    let list = c.get_ok(&format!("{}?labelSelector=app%3Done", c.path("v1/pods"))).await;
     list["items"]
         .as_array()
         .unwrap()
@@ -76,8 +88,8 @@ async fn pods(c: &Cluster) -> BTreeSet<String> {
         .collect()
 }
 
-pub async fn a_log_is_bounded_as_asked(c: Cluster) {
-    let path = c.log().await;
+pub async fn a_log_can_be_limited(c: Cluster) {
+    let path = c.log_path().await;
     let read = async |query: &str| match c.get(&format!("{path}?{query}")).await {
         (200, Value::String(text)) => text,
         (code, other) => panic!("{query}: {code} {other}"),
@@ -99,7 +111,7 @@ pub async fn a_log_is_bounded_as_asked(c: Cluster) {
     assert_eq!(read("tailLines=0").await, "");
     let bytes = read("timestamps=true&limitBytes=50").await;
     assert_eq!(bytes, all[..50]);
-    // Fractions of a second are dropped, so that lines of that very second are told again.
+    // The API server drops fractions of a second, so lines of the same second are repeated.
     let third = at(lines[2]);
     let since = read(&format!("timestamps=true&sinceTime={third}")).await;
     assert_eq!(since.lines().next(), Some(lines[2]));
@@ -107,8 +119,8 @@ pub async fn a_log_is_bounded_as_asked(c: Cluster) {
     assert_eq!(read(&format!("timestamps=true&sinceTime={second}")).await, since);
 }
 
-pub async fn a_log_that_cannot_be_read_says_why(c: Cluster) {
-    let path = c.log().await;
+pub async fn an_invalid_log_request_is_rejected(c: Cluster) {
+    let path = c.log_path().await;
     for (query, code, reason) in [
         ("container=absent", 400, "BadRequest"),
         ("tailLines=-1", 422, "Invalid"),

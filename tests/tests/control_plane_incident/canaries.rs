@@ -1,30 +1,31 @@
-//! Two hundred canaries where secrets are kept: in Secrets and annotations as in every scene, in environments, the kubeconfig and what its plugin
-//! is given. None of them sings in anything that the program says or writes, however it is asked.
+//! Plants 200 canaries wherever a secret could be: in the Secrets and annotations of the fixture,
+//! in environment variables, in the kubeconfig, and in the environment of its exec plugin. No
+//! command prints or writes one.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use salve_tests::canary;
-use salve_tests::control_plane::actors::Manner;
-use salve_tests::control_plane::{Cluster, PROXIES, User, kind, scene};
+use salve_tests::control_plane::actors::CephCsiOptions;
+use salve_tests::control_plane::{Cluster, PROXIES, User, fixture, kinds};
 use salve_tests::salve::program;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::fixture::{Stage, guest};
+use crate::environment::{Environment, guest};
 
-/// How many there are: those of every scene, those in the driver's environment and in the kubeconfig, and the token.
+/// The canaries of the fixture, of the environment of the driver, of the kubeconfig, and the token.
 const CANARIES: usize = 200;
 
 #[tokio::test(flavor = "multi_thread")]
 #[cfg_attr(not(control_plane), ignore = "needs the control plane: cargo xtask control-plane")]
-async fn no_canary_sings_in_anything_that_is_said_or_written() -> Result<()> {
-    let stage = Stage::healthy(Manner::default()).await?;
-    let mut planted = scene::PLANTED;
-    in_the_driver(&stage.cluster, &mut planted).await?;
-    // The driver's pods were replaced, for its environment is another one.
-    let rolled_out = [
+async fn no_output_and_no_file_contains_a_canary() -> Result<()> {
+    let env = Environment::healthy(CephCsiOptions::default()).await?;
+    let mut planted = fixture::PLANTED_CANARIES;
+    plant_in_driver(&env.cluster, &mut planted).await?;
+    // The new environment replaces the pods of the driver.
+    let rollout_status = [
         "rollout",
         "status",
         "deployment",
@@ -32,100 +33,110 @@ async fn no_canary_sings_in_anything_that_is_said_or_written() -> Result<()> {
         "--namespace=rook-ceph",
         "--timeout=90s",
     ];
-    stage.plane.kubectl(&rolled_out).await?;
-    stage.scene.strike().await?;
-    let (kubeconfig, token) = in_the_kubeconfig(&stage, &mut planted)?;
+    env.plane.kubectl(&rollout_status).await?;
+    env.fixture.start_incident().await?;
+    let (kubeconfig, token) = plant_in_kubeconfig(&env, &mut planted)?;
     ensure!(planted + 1 == CANARIES, "{planted} canaries and a token");
     let home = tempfile::tempdir()?;
-    let mut said = vec![];
+    let mut outputs = vec![];
     for command in [
         &["check", "-vv"][..],
         &["plan", "-vv"],
         &["run", "--yes", "-vv", "--config", "mode=all"],
         &["check", "--output", "json"],
     ] {
-        let (command, flags) = command.split_first().context("a command has a name")?;
+        let (command, flags) = command.split_first().context("the command is empty")?;
         let arguments: Vec<&str> = guest(&[]).into_iter().chain(flags.iter().copied()).collect();
-        said.push((*command, salve(home.path(), &kubeconfig, command, &arguments).await?));
+        outputs.push((*command, salve(home.path(), &kubeconfig, command, &arguments).await?));
     }
     ensure!(
-        said.iter().any(|(_, said)| said.contains("FIXED")),
-        "the run was not fixed: {said:#?}"
+        outputs.iter().any(|(_, output)| output.contains("FIXED")),
+        "the incident was not fixed: {outputs:#?}"
     );
-    said.push((
+    outputs.push((
         "doctor",
-        salve(home.path(), &stage.plane.kubeconfig(User::Administrator), "doctor", &[]).await?,
+        salve(home.path(), &env.plane.kubeconfig(User::Administrator), "doctor", &[]).await?,
     ));
     let runs: Vec<PathBuf> = files(home.path())?
         .into_iter()
-        .filter(|file| file.extension().is_some_and(|end| end == "jsonl"))
+        .filter(|file| file.extension().is_some_and(|extension| extension == "jsonl"))
         .collect();
-    ensure!(runs.len() >= 2, "a plan and a run leave a file each: {runs:?}");
-    for (run, form) in runs.iter().flat_map(|run| {
-        ["terminal", "json", "markdown", "html"].map(|form| (run.display().to_string(), form))
+    ensure!(runs.len() >= 2, "expected a run file of the plan and of the run: {runs:?}");
+    for (run, format) in runs.iter().flat_map(|run| {
+        ["terminal", "json", "markdown", "html"].map(|format| (run.display().to_string(), format))
     }) {
-        said.push(("report", clean(home.path(), &["report", &run, "--as", form]).await?));
+        outputs.push(("report", execute(home.path(), &["report", &run, "--as", format]).await?));
     }
-    for (command, said) in &said {
-        canary::listen(command, said)?;
-        ensure!(!said.contains(&token), "{command} says the token");
+    for (command, output) in &outputs {
+        canary::ensure_none_in(command, output)?;
+        ensure!(!output.contains(&token), "{command} prints the token");
     }
     let files = files(home.path())?;
     ensure!(
-        files.len() >= 3 && canary::listen_below(home.path())? == files.len(),
-        "it keeps files: {files:?}"
+        files.len() >= 3 && canary::ensure_none_in_dir(home.path())? == files.len(),
+        "expected run files and state: {files:?}"
     );
     for file in &files {
         ensure!(
             !String::from_utf8_lossy(&std::fs::read(file)?).contains(&token),
-            "{} holds the token",
+            "{} contains the token",
             file.display()
         );
     }
-    println!("{CANARIES} canaries, {} outputs, {} files", said.len(), files.len());
+    println!("{CANARIES} canaries, {} outputs, {} files", outputs.len(), files.len());
     Ok(())
 }
 
-/// The next canary.
+/// Returns the next canary.
 fn next(planted: &mut usize) -> String {
     *planted += 1;
-    canary::word(*planted - 1)
+    canary::nth(*planted - 1)
 }
 
-/// In the environment of the containers whose logs a run reads.
-async fn in_the_driver(cluster: &Cluster, planted: &mut usize) -> Result<()> {
+/// Plants canaries in the environment of the containers whose logs a run reads.
+async fn plant_in_driver(cluster: &Cluster, planted: &mut usize) -> Result<()> {
     let environment: Vec<Value> =
         (0..10).map(|n| json!({"name": format!("TOKEN_{n}"), "value": next(planted)})).collect();
-    let driver = cluster.get(&kind::DEPLOYMENTS, "rook-ceph", "csi-rbdplugin-provisioner").await?;
+    let driver = cluster.get(&kinds::DEPLOYMENTS, "rook-ceph", "csi-rbdplugin-provisioner").await?;
     let mut containers = driver["spec"]["template"]["spec"]["containers"].clone();
     containers[0]["env"] = environment.into();
     let patch = json!({"spec": {"template": {"spec": {"containers": containers}}}});
-    cluster.merge(&kind::DEPLOYMENTS, "rook-ceph", "csi-rbdplugin-provisioner", &patch).await?;
+    cluster.merge(&kinds::DEPLOYMENTS, "rook-ceph", "csi-rbdplugin-provisioner", &patch).await?;
     Ok(())
 }
 
-/// The account's token, given by a plugin that has canaries around it; other users with tokens of theirs. The file, and the token.
-fn in_the_kubeconfig(stage: &Stage, planted: &mut usize) -> Result<(PathBuf, String)> {
-    let mut kubeconfig: Value = serde_json::from_str(&std::fs::read_to_string(&stage.kubeconfig)?)?;
+/// Writes a kubeconfig with an exec plugin that prints the token of the ServiceAccount, and with
+/// canaries in the environment of the plugin and as the tokens of other users. Returns the path and
+/// the token.
+fn plant_in_kubeconfig(env: &Environment, planted: &mut usize) -> Result<(PathBuf, String)> {
+    let mut kubeconfig: Value = serde_json::from_str(&std::fs::read_to_string(&env.kubeconfig)?)?;
     let token = kubeconfig
         .pointer("/users/0/user/token")
         .and_then(Value::as_str)
         .context("the kubeconfig has no token")?
         .to_owned();
-    let credential = json!({"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": token}});
-    let file = stage.plane.folder().join("credential.json");
+    let credential = json!({
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "kind": "ExecCredential",
+        "status": {"token": token},
+    });
+    let file = env.plane.folder().join("credential.json");
     std::fs::write(&file, credential.to_string())?;
     let environment: Vec<Value> = (0..4)
         .map(|n| json!({"name": format!("PLUGIN_SECRET_{n}"), "value": next(planted)}))
         .collect();
     kubeconfig["users"][0]["user"] = json!({"exec": {
-        "apiVersion": "client.authentication.k8s.io/v1", "command": "cat", "args": [file, "--", "/dev/null"], "env": environment, "interactiveMode": "Never",
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "command": "cat",
+        "args": [file, "--", "/dev/null"],
+        "env": environment,
+        "interactiveMode": "Never",
     }});
-    let users = kubeconfig["users"].as_array_mut().context("users are a list")?;
+    let users = kubeconfig["users"].as_array_mut().context("the kubeconfig has no users")?;
     for n in 0..3 {
         users.push(json!({"name": format!("other-{n}"), "user": {"token": next(planted)}}));
     }
-    let path = stage.plane.folder().join("canaries.kubeconfig");
+    let path = env.plane.folder().join("canaries.kubeconfig");
     std::fs::write(&path, kubeconfig.to_string())?;
     Ok((path, token))
 }
@@ -140,11 +151,11 @@ async fn salve(
     let mut all = vec![command];
     all.extend(arguments);
     all.extend(["--kubeconfig", &kubeconfig, "--context", "control-plane"]);
-    clean(home, &all).await
+    execute(home, &all).await
 }
 
-/// Runs the program, and gives back all that it says.
-async fn clean(home: &Path, arguments: &[&str]) -> Result<String> {
+/// Runs the program and returns its stdout and stderr.
+async fn execute(home: &Path, arguments: &[&str]) -> Result<String> {
     let mut process = Command::new(program()?);
     for proxy in PROXIES {
         process.env_remove(proxy);
@@ -158,21 +169,21 @@ async fn clean(home: &Path, arguments: &[&str]) -> Result<String> {
         .env_remove("KUBECONFIG")
         .stdin(Stdio::null());
     let output = process.output().await?;
-    let said = format!(
+    let text = format!(
         "{}{}",
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
     ensure!(
         output.status.code().is_some_and(|code| code < 2),
-        "salve {} ended with {}: {said}",
+        "salve {} exited with {}: {text}",
         arguments.join(" "),
         output.status
     );
-    Ok(said)
+    Ok(text)
 }
 
-/// Every file below a folder.
+/// Returns all files below a directory.
 fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = vec![];
     for entry in std::fs::read_dir(folder)? {

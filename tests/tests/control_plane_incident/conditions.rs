@@ -1,16 +1,17 @@
-//! What a document says of the objects themselves, on the real API server: labels and movers as they are right before a change.
+//! Conditions of a grant on the objects themselves, on the real API server: labels and movers are
+//! checked right before a change.
 
 use anyhow::{Result, ensure};
-use salve_tests::control_plane::{kind, scene};
+use salve_tests::control_plane::{fixture, kinds};
 use serde_json::json;
 
-use crate::account::mutations;
-use crate::fixture::{Stage, guest};
+use crate::environment::{Environment, guest};
+use crate::run_audit::mutations;
 
-/// As the shipped document grants, but for what may be deleted.
+/// The grants of the shipped document, with a condition on what may be deleted.
 const POLICY: &str = "
 apiVersion: salve.dev/v1alpha1
-kind: Policy
+kind: RemediationPolicy
 metadata: {name: careful}
 spec:
   grants:
@@ -24,41 +25,45 @@ spec:
   - {capability: suspend-flux, namespaces: [\"*\"]}
   - {capability: reconcile-flux, namespaces: [\"*\"]}
   - {capability: restart-deployment, namespaces: [rook-ceph]}
-  - {capability: delete-replicationsources, namespaces: [\"*\"], labelSelector: \"!keep\", movers: [restic]}
+  - capability: delete-replicationsources
+    namespaces: [\"*\"]
+    labelSelector: \"!keep\"
+    movers: [restic]
 ";
 
-/// A label that somebody has put on an orphan keeps it: a run under such a policy is denied before anything is deleted, and gives back what it held.
-pub async fn a_label_keeps_its_object(stage: &Stage) -> Result<()> {
-    let file = stage.plane.folder().join("careful.yaml");
+/// Labels an orphan so that the policy excludes it: the run is denied before anything is deleted,
+/// and resumes what it suspended.
+pub async fn a_label_prevents_deletion(env: &Environment) -> Result<()> {
+    let file = env.plane.folder().join("careful.yaml");
     std::fs::write(&file, POLICY)?;
-    let (namespace, name) = scene::ORPHANS[0];
+    let (namespace, name) = fixture::ORPHANS[0];
     let label = |value: serde_json::Value| json!({"metadata": {"labels": {"keep": value}}});
-    stage.cluster.merge(&kind::REPLICATION_SOURCES, namespace, name, &label("yes".into())).await?;
-    let (flux, sources, since) = (stage.suspensions().await?, stage.sources().await?, stage.now()?);
+    env.cluster.merge(&kinds::REPLICATION_SOURCES, namespace, name, &label("yes".into())).await?;
+    let (flux, sources, since) =
+        (env.suspend_states().await?, env.sources().await?, env.audit_position()?);
     let file = file.display().to_string();
-    let told = stage.salve.tell("run", &[guest(&[]), vec!["--policy", &file]].concat()).await?;
-    told.is(3, "denied")?;
-    let words = told.report["sentence"].as_str().unwrap_or_default();
+    let output = env.salve.run("run", &[guest(&[]), vec!["--policy", &file]].concat()).await?;
+    output.ensure_verdict(3, "denied")?;
+    let summary = output.report["summary"].as_str().unwrap_or_default();
     ensure!(
-        words.contains(&format!("{namespace}/{name}"))
-            && words.contains("keep")
-            && words.contains("careful.yaml"),
-        "{words}"
+        summary.contains(&format!("{namespace}/{name}"))
+            && summary.contains("keep")
+            && summary.contains("careful.yaml"),
+        "{summary}"
     );
-    let asked = stage.asked_since(since)?;
-    let deleted: Vec<&str> = mutations(&asked)
+    let requests = env.requests_since(since)?;
+    let deleted: Vec<&str> = mutations(&requests)
         .filter(|entry| entry.resource == "replicationsources")
         .map(|entry| entry.uri.as_str())
         .collect();
-    ensure!(deleted.is_empty(), "deleted all the same: {deleted:?}");
-    ensure!(stage.sources().await? == sources, "a source is gone");
+    ensure!(deleted.is_empty(), "deleted despite the policy: {deleted:?}");
+    ensure!(env.sources().await? == sources, "a ReplicationSource was deleted");
     ensure!(
-        stage.suspensions().await? == flux && stage.marked().await?.is_empty(),
-        "Flux is not as it was"
+        env.suspend_states().await? == flux && env.marked_flux_objects().await?.is_empty(),
+        "Flux was not resumed"
     );
-    stage
-        .cluster
-        .merge(&kind::REPLICATION_SOURCES, namespace, name, &label(serde_json::Value::Null))
+    env.cluster
+        .merge(&kinds::REPLICATION_SOURCES, namespace, name, &label(serde_json::Value::Null))
         .await?;
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! The process is killed at random moments, its recoveries too, and whoever takes the run up last comes to its end.
+//! A run is killed at random moments, and so are its recoveries, until one of them finishes.
 //!
-//! `cargo xtask killed 500` kills more often, and leaves its report in docs/killed.md.
+//! `cargo xtask killed 500` kills more often and writes its report to docs/killed.md.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -8,126 +8,126 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use salve_core::report::Verdict;
-use salve_tests::control_plane::actors::Manner;
-use salve_tests::control_plane::{eventually, scene};
+use salve_tests::control_plane::actors::CephCsiOptions;
+use salve_tests::control_plane::{eventually, fixture};
 
-use crate::account::{Account, mutations};
-use crate::fixture::{Stage, TIMEOUT, guest};
+use crate::environment::{Environment, TIMEOUT, guest};
+use crate::run_audit::{RunAudit, mutations};
 
-/// So many kills in one control plane: its audit log is read anew for each run.
-const ON_ONE: usize = 40;
+/// The number of kills per control plane. The audit log is read completely for each run, so it must
+/// not become too long.
+const KILLS_PER_PLANE: usize = 40;
 
-/// Everything that is there, each time: the incident stands in the first run only.
-const KEYS: [&str; 4] = ["mode=all", "evidence=waived", "settle=1", "restore-wait=0"];
+/// Deletes all ReplicationSources without evidence, because only the first run finds the incident.
+const CONFIGURATION: [&str; 4] =
+    ["mode=all", "evidence=waived", "stabilizationWindowSeconds=1", "restoreTimeoutSeconds=0"];
 
-/// What came of it.
 #[derive(Debug, Default)]
 struct Tally {
     kills: usize,
     runs: usize,
     verdicts: BTreeMap<&'static str, usize>,
-    /// How long a run took that was not killed.
-    span: Duration,
-    longest: usize,
+    /// The duration of a run that was not killed.
+    run_time: Duration,
+    most_kills: usize,
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[cfg_attr(not(control_plane), ignore = "needs the control plane: cargo xtask control-plane")]
-async fn whenever_it_is_killed_a_run_is_taken_up_and_comes_to_its_end() -> Result<()> {
+async fn a_killed_run_is_recovered_and_finishes() -> Result<()> {
     let wanted = std::env::var("SALVE_KILLS")
-        .map_or(Ok(ON_ONE), |kills| kills.parse())
-        .context("SALVE_KILLS is no number")?;
+        .map_or(Ok(KILLS_PER_PLANE), |kills| kills.parse())
+        .context("SALVE_KILLS is not a number")?;
     let seed = std::env::var("SALVE_SEED").map_or_else(
         |_| Ok(jiff::Timestamp::now().as_millisecond() as u64 ^ u64::from(std::process::id())),
         |seed| seed.parse(),
     )?;
     println!("report: seed {seed} (SALVE_SEED)");
     let mut random = Random(seed.max(1));
-    let mut tally = Tally { span: Duration::from_secs(15), ..Tally::default() };
+    let mut tally = Tally { run_time: Duration::from_secs(15), ..Tally::default() };
     while tally.kills < wanted {
-        let stage = Stage::healthy(Manner::default()).await?;
-        stage.scene.strike().await?;
-        let until = wanted.min(tally.kills + ON_ONE);
+        let env = Environment::healthy(CephCsiOptions::default()).await?;
+        env.fixture.start_incident().await?;
+        let until = wanted.min(tally.kills + KILLS_PER_PLANE);
         while tally.kills < until {
-            run(&stage, &mut tally, &mut random).await.with_context(|| {
+            run(&env, &mut tally, &mut random).await.with_context(|| {
                 format!("seed {seed}, run {}, after {} kills", tally.runs, tally.kills)
             })?;
         }
     }
     println!(
         "report: {} kills in {} runs, at most {} in one",
-        tally.kills, tally.runs, tally.longest
+        tally.kills, tally.runs, tally.most_kills
     );
-    println!("report: how the runs came out: {:?}", tally.verdicts);
+    println!("report: verdicts: {:?}", tally.verdicts);
     ensure!(
         tally.verdicts.get("fixed").is_some_and(|fixed| fixed * 2 > tally.runs),
-        "hardly a run was finished: {tally:?}"
+        "less than half of the runs fixed the incident: {tally:?}"
     );
     Ok(())
 }
 
-/// One run, killed and taken up until it ends.
-async fn run(stage: &Stage, tally: &mut Tally, random: &mut Random) -> Result<()> {
-    let (flux, since, before) = (stage.suspensions().await?, stage.now()?, files(stage)?);
+/// Starts a run, and kills and recovers it until it finishes.
+async fn run(env: &Environment, tally: &mut Tally, random: &mut Random) -> Result<()> {
+    let (flux, since, before) = (env.suspend_states().await?, env.audit_position()?, files(env)?);
     tally.runs += 1;
     let mut kills = 0;
-    let mut attempt = stage.salve.start("run", &guest(&KEYS))?;
+    let mut attempt = env.salve.start("run", &guest(&CONFIGURATION))?;
     let file = loop {
-        // The first half of a run is where everything is sent; its beginning is drawn as often as its middle.
-        let ended = attempt.live(random.below(tally.span)).await?;
-        let file = files(stage)?.difference(&before).next().cloned();
-        match (ended, file) {
-            (Some(told), file) => {
-                ensure!(told.code != Some(6), "it broke: {told}");
+        let output = attempt.kill_after(random.below(tally.run_time)).await?;
+        let file = files(env)?.difference(&before).next().cloned();
+        match (output, file) {
+            (Some(output), file) => {
+                ensure!(output.code != Some(6), "internal error: {output}");
                 if kills == 0 {
-                    tally.span = told.took;
+                    tally.run_time = output.elapsed;
                 }
-                break file.with_context(|| format!("it left no file: {told}"))?;
+                break file.with_context(|| format!("no run file: {output}"))?;
             }
             (None, None) => {
-                // It died before its header stood, so nothing may have been sent.
+                // Killed before it wrote the header, so nothing may have been sent.
                 tally.kills += 1;
-                let asked = stage.asked_since(since)?;
+                let requests = env.requests_since(since)?;
                 ensure!(
-                    mutations(&asked).next().is_none(),
-                    "it changed something and wrote nothing"
+                    mutations(&requests).next().is_none(),
+                    "it requested a change without a run file"
                 );
                 return Ok(());
             }
             (None, Some(file)) => {
                 kills += 1;
                 let path = file.display().to_string();
-                attempt = stage.salve.start("recover", &[&path])?;
+                attempt = env.salve.start("recover", &[&path])?;
             }
         }
     };
     tally.kills += kills;
-    tally.longest = tally.longest.max(kills);
+    tally.most_kills = tally.most_kills.max(kills);
 
-    let account = Account::of(stage.asked_since(since)?, &file)?;
-    account.is_sound()?;
-    let closing = account.closing();
-    *tally.verdicts.entry(closing.verdict.word()).or_default() += 1;
+    let audit = RunAudit::new(env.requests_since(since)?, &file)?;
+    audit.ensure_sound()?;
+    let result = audit.result();
+    *tally.verdicts.entry(result.verdict.as_str()).or_default() += 1;
     println!(
         "run {}, killed {kills} times, {} kills so far: {}",
         tally.runs,
         tally.kills,
-        closing.verdict.word()
+        result.verdict.as_str()
     );
     ensure!(
-        closing.verdict != Verdict::ActionRequired && closing.is_whole(),
-        "nothing stood in its way: {closing:?}"
+        result.verdict != Verdict::ActionRequired && result.open.is_empty(),
+        "nothing prevented the cleanup: {result:?}"
     );
-    assert_eq!(stage.suspensions().await?, flux, "Flux is as it was: {closing:?}");
-    assert_eq!(stage.marked().await?, Vec::<String>::new(), "{closing:?}");
-    let doctor = stage.administrator().tell("doctor", &[]).await?;
+    assert_eq!(env.suspend_states().await?, flux, "Flux was not resumed: {result:?}");
+    assert_eq!(env.marked_flux_objects().await?, Vec::<String>::new(), "{result:?}");
+    let doctor = env.salve_as_administrator().run("doctor", &[]).await?;
     ensure!(doctor.code == Some(0), "{doctor}");
-    if closing.verdict == Verdict::Fixed {
-        stage.scene.until_bound(&scene::STUCK).await?;
+    if result.verdict == Verdict::Fixed {
+        env.fixture.wait_until_bound(&fixture::PENDING_APPS).await?;
     }
-    eventually("Flux brings back what Git declares", TIMEOUT, async || {
-        let sources = stage.sources().await?;
-        let missing: Vec<_> = scene::APPS
+    eventually("Flux has recreated what is in Git", TIMEOUT, async || {
+        let sources = env.sources().await?;
+        let missing: Vec<_> = fixture::APPS
             .iter()
             .filter(|(namespace, name)| !sources.contains_key(&format!("{namespace}/{name}")))
             .collect();
@@ -137,8 +137,8 @@ async fn run(stage: &Stage, tally: &mut Tally, random: &mut Random) -> Result<()
     .await
 }
 
-fn files(stage: &Stage) -> Result<BTreeSet<PathBuf>> {
-    let runs = stage.salve.runs();
+fn files(env: &Environment) -> Result<BTreeSet<PathBuf>> {
+    let runs = env.salve.runs();
     if !runs.is_dir() {
         return Ok(BTreeSet::new());
     }
@@ -146,11 +146,11 @@ fn files(stage: &Stage) -> Result<BTreeSet<PathBuf>> {
         std::fs::read_dir(runs)?.map(|entry| Ok(entry?.path())).collect::<Result<BTreeSet<_>>>()?;
     Ok(files
         .into_iter()
-        .filter(|path| path.extension().is_some_and(|ending| ending == "jsonl"))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"))
         .collect())
 }
 
-/// Xorshift: moments that a seed brings back.
+/// A xorshift generator: reproducible with its seed.
 struct Random(u64);
 
 impl Random {

@@ -1,174 +1,190 @@
-//! The incident on a real API server with the real Flux: the `salve` program under the account that its Role describes.
-//! The audit log says what it asked; the run file has to say the same.
+//! The incident on a real API server with the real Flux: the `salve` binary with a ServiceAccount
+//! that has the shipped Role. The audit log of the API server has to match the run file.
 
-mod account;
 mod canaries;
 mod conditions;
-mod fixture;
+mod environment;
 mod killed;
-mod narrow;
+mod pattern_grants;
 mod permission;
 mod role;
-mod undone;
+mod run_audit;
+mod undo;
 
 use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
-use salve_tests::control_plane::actors::{BY_OPERATOR, HelmController, Manner};
-use salve_tests::control_plane::{Entry, User, eventually, flux, kind, scene};
-use salve_tests::salve::Told;
+use salve_tests::control_plane::actors::{CephCsiOptions, HelmController, OPERATOR_DEPLOYMENT};
+use salve_tests::control_plane::{AuditEntry, User, eventually, fixture, flux, kinds};
+use salve_tests::salve::CommandOutput;
 use serde_json::{Value, json};
 
-use account::mutations;
-use fixture::{Stage, TIMEOUT, guest};
+use environment::{Environment, TIMEOUT, guest};
+use run_audit::mutations;
 
 #[tokio::test(flavor = "multi_thread")]
 #[cfg_attr(not(control_plane), ignore = "needs the control plane: cargo xtask control-plane")]
 async fn the_whole_incident_is_fixed_and_nothing_else_is_changed() -> Result<()> {
-    let stage = Stage::healthy(Manner::default()).await?;
-    let healthy = stage.looks("check", &[]).await?;
-    healthy.is(0, "nothing-to-do")?;
-    as_the_account(&stage).await?;
-    by_a_token_of_the_account(&stage).await?;
-    stage.looks("run", &[]).await?.is(0, "nothing-to-do")?;
-    nothing_is_left(&stage).await?;
+    let env = Environment::healthy(CephCsiOptions::default()).await?;
+    let healthy = env.run_without_writes("check", &[]).await?;
+    healthy.ensure_verdict(0, "nothing-to-do")?;
+    by_impersonation(&env).await?;
+    by_service_account_token(&env).await?;
+    env.run_without_writes("run", &[]).await?.ensure_verdict(0, "nothing-to-do")?;
+    doctor_finds_leftovers(&env).await?;
 
-    // The house has an owner that a person holds, and it owns a source that hangs.
-    stage.scene.flux.suspend(&kind::KUSTOMIZATIONS, "selfhosted", scene::OWNER, true).await?;
-    stage.scene.strike().await?;
-    conditions::a_label_keeps_its_object(&stage).await?;
-    let (flux, sources) = (stage.suspensions().await?, stage.sources().await?);
-    stage.looks("check", &[]).await?.is(1, "not-fixed")?;
-    let plan = stage.looks("plan", &[]).await?;
-    plan.is(0, "planned")?;
+    // A user has suspended the owner of a ReplicationSource with a stuck backup.
+    env.fixture
+        .flux
+        .set_suspend(&kinds::KUSTOMIZATIONS, "selfhosted", fixture::OWNER, true)
+        .await?;
+    env.fixture.start_incident().await?;
+    conditions::a_label_prevents_deletion(&env).await?;
+    let (flux, sources) = (env.suspend_states().await?, env.sources().await?);
+    env.run_without_writes("check", &[]).await?.ensure_verdict(1, "not-fixed")?;
+    let plan = env.run_without_writes("plan", &[]).await?;
+    plan.ensure_verdict(0, "planned")?;
 
-    let (told, account) = stage.carry_out(&plan).await?;
-    println!("the run took {:.1} s", told.took.as_secs_f64());
-    told.is(0, "fixed")?;
-    account.is_whole()?;
+    let (output, audit) = env.run_plan(&plan).await?;
+    println!("the run took {:.1} s", output.elapsed.as_secs_f64());
+    output.ensure_verdict(0, "fixed")?;
+    audit.ensure_complete()?;
     for effect in
         ["suspend-flux.suspend", "delete-replicationsources.delete", "restart-deployment.restart"]
     {
-        let (planned, done) = (targets(&plan, effect), targets(&told, effect));
+        let (planned, done) = (targets(&plan, effect), targets(&output, effect));
         ensure!(
             !done.is_empty() && planned == done,
-            "{effect}: planned was {planned:?}, done was {done:?}"
+            "{effect}: planned {planned:?}, done {done:?}"
         );
     }
-    assert_eq!(stage.suspensions().await?, flux, "Flux is as it was");
-    assert_eq!(stage.marked().await?, Vec::<String>::new());
-    stage.scene.until_bound(&scene::STUCK).await?;
-    stage.until_apps_run().await?;
+    assert_eq!(env.suspend_states().await?, flux, "Flux changed");
+    assert_eq!(env.marked_flux_objects().await?, Vec::<String>::new());
+    env.fixture.wait_until_bound(&fixture::PENDING_APPS).await?;
+    env.wait_until_apps_run().await?;
 
-    let after = stage.sources().await?;
-    for (namespace, name) in scene::ORPHANS {
+    let after = env.sources().await?;
+    for (namespace, name) in fixture::ORPHANS {
         ensure!(
             !after.contains_key(&format!("{namespace}/{name}")),
-            "the orphan {namespace}/{name} is still there"
+            "the orphan {namespace}/{name} still exists"
         );
     }
-    for (namespace, name) in scene::APPS {
-        let place = format!("{namespace}/{name}");
-        let (before, now) = (sources.get(&place), after.get(&place));
-        match (scene::WEDGED.contains(&(namespace, name)), namespace) {
-            (false, _) => assert_eq!(before, now, "{place} was healthy"),
-            (true, "selfhosted") => assert_eq!(
-                now, None,
-                "{place} comes back when its owner is resumed, and not before"
-            ),
-            (true, _) => ensure!(now.is_some() && before != now, "{place} was not made anew"),
+    for (namespace, name) in fixture::APPS {
+        let source = format!("{namespace}/{name}");
+        let (before, now) = (sources.get(&source), after.get(&source));
+        match (fixture::STUCK_BACKUPS.contains(&(namespace, name)), namespace) {
+            (false, _) => assert_eq!(before, now, "{source} was healthy"),
+            (true, "selfhosted") => {
+                assert_eq!(now, None, "{source} must not be recreated before its owner is resumed")
+            }
+            (true, _) => ensure!(now.is_some() && before != now, "{source} was not recreated"),
         }
     }
-    let left = told.report["left"].to_string();
-    ensure!(left.contains("selfhosted/immich stays away until a person resumes"), "{left}");
-    nothing_is_left(&stage).await?;
-    undone::an_orphan_comes_back(&stage, &told).await
+    let remaining = output.report["remaining"].to_string();
+    ensure!(
+        remaining.contains("selfhosted/immich was deleted: Flux will recreate it if"),
+        "{remaining}"
+    );
+    doctor_finds_leftovers(&env).await?;
+    undo::an_orphan_is_restored(&env, &output).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[cfg_attr(not(control_plane), ignore = "needs the control plane: cargo xtask control-plane")]
-async fn the_literal_playbook_is_played_and_flux_brings_back_what_git_declares() -> Result<()> {
-    let stage = Stage::healthy(Manner { deployment: BY_OPERATOR, ..Manner::default() }).await?;
-    stage.scene.strike().await?;
-    let _helm = HelmController::start(&stage.plane).await?;
+async fn the_literal_playbook_fixes_the_incident_and_flux_recreates_what_is_in_git() -> Result<()> {
+    let env = Environment::healthy(CephCsiOptions {
+        deployment: OPERATOR_DEPLOYMENT,
+        ..CephCsiOptions::default()
+    })
+    .await?;
+    env.fixture.start_incident().await?;
+    let _helm = HelmController::start(&env.plane).await?;
     let release = ("media", "tautulli");
-    stage.scene.orphan_of_a_release(release.0, release.1).await?;
-    let (flux, sources) = (stage.suspensions().await?, stage.sources().await?);
-    let (told, account) = stage.run(&["mode=all"]).await?;
-    println!("the literal run took {:.1} s", told.took.as_secs_f64());
-    told.is(0, "fixed")?;
-    account.is_whole()?;
-    let deletions = account
+    env.fixture.create_release_orphan(release.0, release.1).await?;
+    let (flux, sources) = (env.suspend_states().await?, env.sources().await?);
+    let (output, audit) = env.run(&["mode=all"]).await?;
+    println!("the run took {:.1} s", output.elapsed.as_secs_f64());
+    output.ensure_verdict(0, "fixed")?;
+    audit.ensure_complete()?;
+    let deletions = audit
         .mutations()
         .iter()
         .filter(|entry| entry.verb == "delete" && entry.resource == "replicationsources")
         .count();
-    assert_eq!(deletions, sources.len(), "all of them, and each once");
-    assert_eq!(stage.suspensions().await?, flux, "Flux is as it was");
-    assert_eq!(stage.marked().await?, Vec::<String>::new());
-    let after = stage.sources().await?;
-    assert_eq!(after.len(), scene::APPS.len(), "{after:?}");
+    assert_eq!(deletions, sources.len(), "each source must be deleted once");
+    assert_eq!(env.suspend_states().await?, flux, "Flux changed");
+    assert_eq!(env.marked_flux_objects().await?, Vec::<String>::new());
+    let after = env.sources().await?;
+    assert_eq!(after.len(), fixture::APPS.len(), "{after:?}");
     ensure!(
-        after.iter().all(|(place, uid)| sources.get(place).is_some_and(|before| before != uid)),
-        "all were made anew"
+        after.iter().all(|(name, uid)| sources.get(name).is_some_and(|before| before != uid)),
+        "a source was not recreated"
     );
-    stage.scene.until_bound(&scene::STUCK).await?;
-    stage.until_apps_run().await?;
+    env.fixture.wait_until_bound(&fixture::PENDING_APPS).await?;
+    env.wait_until_apps_run().await?;
 
-    let left = told.report["left"].to_string();
+    let remaining = output.report["remaining"].to_string();
     ensure!(
-        left.contains("media/tautulli stays away until HelmRelease media/tautulli is upgraded"),
-        "{left}"
+        remaining.contains(
+            "media/tautulli was deleted: Flux will recreate it at the next upgrade of HelmRelease \
+             media/tautulli"
+        ),
+        "{remaining}"
     );
 
-    let asked = stage.asked_since(0)?;
+    let requests = env.requests_since(0)?;
     ensure!(
-        asked.iter().any(|one| one.resource == "pods" && one.verb == "delete"),
-        "an operator would undo an annotation"
+        requests.iter().any(|entry| entry.resource == "pods" && entry.verb == "delete"),
+        "the operator would revert an annotation, so pods have to be deleted"
     );
-    // Of the three sources of Flux, this house has the first.
-    let other = ["get", "patch"]
+    // Of the three kinds of Flux sources, this cluster has only a GitRepository.
+    let unused = ["get", "patch"]
         .into_iter()
         .flat_map(|verb| ["buckets", "ocirepositories"].map(|kind| format!("{verb} {kind}")));
-    // An operator's Deployment is not annotated; the other stories do so to Rook's. A pod is looked at where the answer to
-    // its deletion never came.
-    let elsewhere = ["patch deployments", "get pods"].map(String::from);
+    // Other tests annotate the Deployment of Rook. A pod is only read if the response to its
+    // deletion was lost.
+    let other_tests = ["patch deployments", "get pods"].map(String::from);
     assert_eq!(
-        role::unused(&asked)?,
-        other.chain(elsewhere).collect(),
-        "the Role grants what nobody needs"
+        role::unused(&requests)?,
+        unused.chain(other_tests).collect(),
+        "the Role grants more than needed"
     );
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[cfg_attr(not(control_plane), ignore = "needs the control plane: cargo xtask control-plane")]
-async fn however_a_run_is_stopped_flux_is_given_back() -> Result<()> {
-    let stage = Stage::healthy(Manner::default()).await?;
-    stage.scene.strike().await?;
-    let flux = stage.suspensions().await?;
+async fn flux_is_resumed_however_a_run_is_stopped() -> Result<()> {
+    let env = Environment::healthy(CephCsiOptions::default()).await?;
+    env.fixture.start_incident().await?;
+    let flux = env.suspend_states().await?;
 
-    a_stranger_is_told_so(&stage).await?;
-    the_cluster_refuses(&stage).await?;
-    assert_eq!(stage.suspensions().await?, flux);
-    let declared = scene::APPS.len();
+    invalid_credentials_are_reported(&env).await?;
+    a_denied_deletion_is_reported(&env).await?;
+    assert_eq!(env.suspend_states().await?, flux);
+    let declared = fixture::APPS.len();
     for (signals, resource, mode) in [
         (&["INT"][..], "kustomizations", "mode=evidence"),
         (&["TERM"], "replicationsources", "mode=all"),
         (&["INT", "INT"], "replicationsources", "mode=all"),
     ] {
-        let told = stopped(&stage, signals, resource, mode).await?;
+        let output = stop(&env, signals, resource, mode).await?;
         println!(
-            "SIG{signals:?}: over after {:.1} s in all: {}",
-            told.took.as_secs_f64(),
-            told.report["sentence"]
+            "SIG{signals:?}: exited after {:.1} s: {}",
+            output.elapsed.as_secs_f64(),
+            output.report["summary"]
         );
-        assert_eq!(stage.suspensions().await?, flux, "after {signals:?}: {told}");
-        assert_eq!(stage.marked().await?, Vec::<String>::new(), "after {signals:?}: {told}");
-        eventually("Flux works again", TIMEOUT, async || {
-            let sources = stage.sources().await?;
+        assert_eq!(env.suspend_states().await?, flux, "after {signals:?}: {output}");
+        assert_eq!(
+            env.marked_flux_objects().await?,
+            Vec::<String>::new(),
+            "after {signals:?}: {output}"
+        );
+        eventually("Flux has recreated all sources", TIMEOUT, async || {
+            let sources = env.sources().await?;
             ensure!(
-                scene::APPS
+                fixture::APPS
                     .iter()
                     .all(|(namespace, name)| sources.contains_key(&format!("{namespace}/{name}"))),
                 "{} of {declared}",
@@ -179,139 +195,155 @@ async fn however_a_run_is_stopped_flux_is_given_back() -> Result<()> {
         .await?;
     }
 
-    let since = stage.now()?;
-    stage
-        .plane
+    let since = env.audit_position()?;
+    env.plane
         .kubectl(&["delete", "deployment", "csi-rbdplugin-provisioner", "--namespace=rook-ceph"])
         .await?;
-    let told = stage.looks("run", &["evidence=waived"]).await?;
+    let output = env.run_without_writes("run", &["evidence=waived"]).await?;
     ensure!(
-        told.code == Some(1)
-            && told.report["sentence"]
+        output.code == Some(1)
+            && output.report["summary"]
                 .as_str()
-                .is_some_and(|said| said.contains("no controller Deployment")),
-        "{told}"
+                .is_some_and(|summary| summary.contains("no controller Deployment")),
+        "{output}"
     );
-    stage.plane.kubectl(&["delete", "crd", "replicationsources.volsync.backube"]).await?;
-    let told = stage.looks("run", &["evidence=waived"]).await?;
+    env.plane.kubectl(&["delete", "crd", "replicationsources.volsync.backube"]).await?;
+    let output = env.run_without_writes("run", &["evidence=waived"]).await?;
     ensure!(
-        told.code == Some(1)
-            && told.report["sentence"].as_str().is_some_and(|said| said.contains("VolSync")),
-        "{told}"
+        output.code == Some(1)
+            && output.report["summary"].as_str().is_some_and(|summary| summary.contains("VolSync")),
+        "{output}"
     );
-    ensure!(stage.now()? > since);
+    ensure!(env.audit_position()? > since);
     Ok(())
 }
 
-/// A run that is told to stop once its first change of such an object is seen.
-async fn stopped(stage: &Stage, signals: &[&str], resource: &str, mode: &str) -> Result<Told> {
-    let since = stage.now()?;
-    // Slow enough that it cannot be through before the signal arrives.
-    let running =
-        stage.salve.start("run", &guest(&[mode, "deletions-at-once=1", "deletion-pause=700"]))?;
-    eventually("a change is seen", TIMEOUT, async || {
-        let asked = stage.asked_since(since)?;
+/// Sends signals to a run after its first change of an object of `resource`.
+async fn stop(
+    env: &Environment,
+    signals: &[&str],
+    resource: &str,
+    mode: &str,
+) -> Result<CommandOutput> {
+    let since = env.audit_position()?;
+    // Slow enough that it cannot finish before the signal arrives.
+    let command =
+        env.salve.start("run", &guest(&[mode, "deletionBatchSize=1", "deletionIntervalMs=700"]))?;
+    eventually("the run changes an object", TIMEOUT, async || {
+        let requests = env.requests_since(since)?;
         ensure!(
-            mutations(&asked).any(|entry| entry.resource == resource && entry.is_granted()),
+            mutations(&requests).any(|entry| entry.resource == resource && entry.is_success()),
             "none yet"
         );
         Ok(())
     })
     .await?;
     for signal in signals {
-        running.signal(signal).await?;
+        command.signal(signal).await?;
     }
-    let told = running.end().await?;
-    told.is(1, "not-fixed")?;
-    let summary = told.report["sentence"].as_str().unwrap_or_default();
-    ensure!(summary.starts_with("stopped by you"), "{told}");
-    let account = stage.account(&told, since)?;
-    account.is_whole()?;
-    let changes = account.mutations();
-    ensure!(changes.iter().all(|entry| entry.resource != "deployments"), "it went on: {told}");
+    let output = command.wait().await?;
+    output.ensure_verdict(1, "not-fixed")?;
+    let summary = output.report["summary"].as_str().unwrap_or_default();
+    ensure!(summary.starts_with("stopped by you"), "{output}");
+    let audit = env.audit_run(&output, since)?;
+    audit.ensure_complete()?;
+    let changes = audit.mutations();
+    ensure!(
+        changes.iter().all(|entry| entry.resource != "deployments"),
+        "the run went on: {output}"
+    );
     let suspended = changes.iter().filter(|entry| entry.request["spec"]["suspend"] == true).count();
-    ensure!(suspended > 0, "it froze nothing: {told}");
+    ensure!(suspended > 0, "nothing was suspended: {output}");
     if signals.len() > 1 {
         let deleted = changes.iter().filter(|entry| entry.verb == "delete").count();
         ensure!(
-            deleted < scene::APPS.len(),
-            "it deleted all {deleted} in spite of the signals: {told}"
+            deleted < fixture::APPS.len(),
+            "all {deleted} were deleted despite the signals: {output}"
         );
     }
-    Ok(told)
+    Ok(output)
 }
 
-/// An account that may not delete learns it from the cluster, and gives Flux back.
-async fn the_cluster_refuses(stage: &Stage) -> Result<()> {
+/// Runs with a ServiceAccount that may not delete: the run reports the denial and resumes Flux.
+async fn a_denied_deletion_is_reported(env: &Environment) -> Result<()> {
     let kubeconfig =
-        stage.plane.service_account("salve", "lesser", &role::without_deletion("lesser")?).await?;
-    let sources = stage.sources().await?;
-    let (told, asked) = stage.run_as("system:serviceaccount:salve:lesser", &kubeconfig).await?;
-    told.is(4, "failed")?;
-    let summary = told.report["sentence"].as_str().unwrap_or_default();
+        env.plane.service_account("salve", "lesser", &role::without_deletion("lesser")?).await?;
+    let sources = env.sources().await?;
+    let (output, requests) = env.run_as("system:serviceaccount:salve:lesser", &kubeconfig).await?;
+    output.ensure_verdict(4, "failed")?;
+    let summary = output.report["summary"].as_str().unwrap_or_default();
     ensure!(
         summary.contains("the cluster's own RBAC")
             && summary.contains("cannot delete resource \"replicationsources\""),
-        "{told}"
+        "{output}"
     );
-    let refused: BTreeSet<&str> =
-        asked.iter().filter(|entry| entry.code == 403).map(|entry| entry.verb.as_str()).collect();
-    assert_eq!(refused, BTreeSet::from(["delete"]), "{told}");
-    ensure!(mutations(&asked).any(Entry::is_granted), "it has frozen something first: {told}");
+    let denied: BTreeSet<&str> = requests
+        .iter()
+        .filter(|entry| entry.code == 403)
+        .map(|entry| entry.verb.as_str())
+        .collect();
+    assert_eq!(denied, BTreeSet::from(["delete"]), "{output}");
+    ensure!(mutations(&requests).any(AuditEntry::is_success), "nothing was suspended: {output}");
     ensure!(
-        asked.iter().all(|entry| entry.resource != "deployments" || entry.verb != "patch"),
-        "it must not restart: {told}"
+        requests.iter().all(|entry| entry.resource != "deployments" || entry.verb != "patch"),
+        "the Deployment was restarted: {output}"
     );
-    let deletion = told.report["effects"]
+    let deletion = output.report["effects"]
         .as_array()
         .into_iter()
         .flatten()
-        .find(|one| one["effect"] == "delete-replicationsources.delete");
-    let outcome = deletion.and_then(|one| one["outcome"].as_str()).unwrap_or_default();
+        .find(|effect| effect["effect"] == "delete-replicationsources.delete");
+    let outcome =
+        deletion.and_then(|effect| effect["outcome"]["message"].as_str()).unwrap_or_default();
     ensure!(
         outcome.starts_with("0 of 7 deleted") && outcome.contains("RBAC"),
-        "the report tells the deletion as {outcome:?}"
+        "the report describes the deletion as {outcome:?}"
     );
-    assert_eq!(stage.sources().await?, sources);
-    assert_eq!(stage.marked().await?, Vec::<String>::new());
+    assert_eq!(env.sources().await?, sources);
+    assert_eq!(env.marked_flux_objects().await?, Vec::<String>::new());
     Ok(())
 }
 
-/// The targets of one kind of touch, as the report tells them.
-fn targets(told: &Told, effect: &str) -> BTreeSet<String> {
-    let effects = told.report["effects"]
+/// Returns the targets of an effect in the report.
+fn targets(output: &CommandOutput, effect: &str) -> BTreeSet<String> {
+    let effects = output.report["effects"]
         .as_array()
         .into_iter()
         .flatten()
-        .filter(|one| one["effect"] == effect);
+        .filter(|reported| reported["effect"] == effect);
     effects
-        .flat_map(|one| one["targets"].as_array().into_iter().flatten())
+        .flat_map(|reported| reported["targets"].as_array().into_iter().flatten())
         .map(Value::to_string)
         .collect()
 }
 
-/// Credentials that are worth nothing are told as such.
-async fn a_stranger_is_told_so(stage: &Stage) -> Result<()> {
-    let mut kubeconfig: Value = serde_json::from_str(&std::fs::read_to_string(
-        stage.plane.kubeconfig(User::Administrator),
-    )?)?;
-    kubeconfig["users"][0]["user"]["token"] = json!("worthless");
-    let file = stage.plane.folder().join("stranger.kubeconfig");
+/// Runs with an invalid token.
+async fn invalid_credentials_are_reported(env: &Environment) -> Result<()> {
+    let mut kubeconfig: Value =
+        serde_json::from_str(&std::fs::read_to_string(env.plane.kubeconfig(User::Administrator))?)?;
+    kubeconfig["users"][0]["user"]["token"] = json!("invalid");
+    let file = env.plane.folder().join("invalid.kubeconfig");
     std::fs::write(&file, kubeconfig.to_string())?;
-    let told = stage.salve.with(&file).tell("run", &guest(&[])).await?;
-    ensure!(told.code == Some(4) && told.stderr.contains("refuses these credentials"), "{told}");
+    let output = env.salve.with_kubeconfig(&file).run("run", &guest(&[])).await?;
+    ensure!(
+        output.code == Some(4) && output.stderr.contains("rejected the credentials"),
+        "{output}"
+    );
     Ok(())
 }
 
-/// An administrator who acts as the account asks nothing in a name of their own.
-async fn as_the_account(stage: &Stage) -> Result<()> {
-    let since = stage.now()?;
+/// Checks with `--as`: every request impersonates the ServiceAccount.
+async fn by_impersonation(env: &Environment) -> Result<()> {
+    let since = env.audit_position()?;
     let mut arguments = guest(&[]);
     arguments.extend(["--as", role::USER]);
-    stage.administrator().tell("check", &arguments).await?.is(0, "nothing-to-do")?;
-    let asked = stage.asked_by(User::Administrator.name(), since)?;
-    let ours: Vec<&Entry> =
-        asked.iter().filter(|entry| entry.user_agent.starts_with("salve")).collect();
+    env.salve_as_administrator()
+        .run("check", &arguments)
+        .await?
+        .ensure_verdict(0, "nothing-to-do")?;
+    let requests = env.requests_by(User::Administrator.name(), since)?;
+    let ours: Vec<&AuditEntry> =
+        requests.iter().filter(|entry| entry.user_agent.starts_with("salve")).collect();
     ensure!(
         !ours.is_empty()
             && ours.iter().all(|entry| entry.impersonated.as_deref() == Some(role::USER)),
@@ -320,112 +352,121 @@ async fn as_the_account(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-/// An administrator asks for a token of the account, and for nothing else; what holds the account is said, and what does not hold the administrator.
-async fn by_a_token_of_the_account(stage: &Stage) -> Result<()> {
-    let since = stage.now()?;
+/// Runs with `--service-account`: the administrator only requests a token. The report shows which
+/// enforcement layers apply to the ServiceAccount, and that none but the host applies to the
+/// administrator.
+async fn by_service_account_token(env: &Environment) -> Result<()> {
+    let since = env.audit_position()?;
     let mut arguments = guest(&[]);
     arguments.extend(["--service-account", "salve/volsync-unlock"]);
-    let told = stage.administrator().tell("run", &arguments).await?;
-    told.is(0, "nothing-to-do")?;
-    assert_eq!(told.report["cluster"]["user"], role::USER);
-    assert_eq!(enforcement(&told), [("host", true), ("role", true), ("admission", true)], "{told}");
-    let asked = stage.asked_by(User::Administrator.name(), since)?;
-    let ours: Vec<String> = asked
+    let output = env.salve_as_administrator().run("run", &arguments).await?;
+    output.ensure_verdict(0, "nothing-to-do")?;
+    assert_eq!(output.report["cluster"]["user"], role::USER);
+    assert_eq!(
+        enforcement(&output),
+        [("host", true), ("role", true), ("admission", true)],
+        "{output}"
+    );
+    let requests = env.requests_by(User::Administrator.name(), since)?;
+    let ours: Vec<String> = requests
         .iter()
         .filter(|entry| entry.user_agent.starts_with("salve"))
-        .map(account::words)
+        .map(run_audit::describe)
         .collect();
     ensure!(
-        ours.iter().filter(|words| words.contains("serviceaccounts/volsync-unlock/token")).count()
-            == 1
+        ours.iter().filter(|uri| uri.contains("serviceaccounts/volsync-unlock/token")).count() == 1
             && ours.len() <= 2,
-        "the administrator's credentials asked for more than the version and a token: {ours:#?}"
+        "the administrator requested more than the version and a token: {ours:#?}"
     );
-    ensure!(!stage.asked_since(since)?.is_empty(), "the account asked nothing");
+    ensure!(!env.requests_since(since)?.is_empty(), "the ServiceAccount sent no request");
 
-    // A policy of the right name that never holds anybody is noticed.
+    // A policy with the right name that applies to no user is detected.
     let policy = "salve-volsync-unlock-patch-helmreleases";
-    for (operation, held) in [
+    for (operation, enforced) in [
         (r#"{"op": "add", "value": {"name": "never", "expression": "false"}"#, false),
         (r#"{"op": "remove""#, true),
     ] {
         let patch = format!(r#"[{operation}, "path": "/spec/matchConditions/1"}}]"#);
-        stage
-            .plane
+        env.plane
             .kubectl(&["patch", "validatingadmissionpolicy", policy, "--type=json", "-p", &patch])
             .await?;
-        let told = stage.administrator().tell("run", &arguments).await?;
+        let output = env.salve_as_administrator().run("run", &arguments).await?;
         assert_eq!(
-            enforcement(&told),
-            [("host", true), ("role", true), ("admission", held)],
-            "{told}"
+            enforcement(&output),
+            [("host", true), ("role", true), ("admission", enforced)],
+            "{output}"
         );
-        let why = told.report["cluster"]["rings"][2]["why"].as_str().unwrap_or_default();
-        ensure!(held || why.contains(&format!("no {policy} as these documents make it")), "{why}");
+        let admission = &output.report["cluster"]["enforcement"][2];
+        let reason = admission["reason"].as_str().unwrap_or_default();
+        ensure!(enforced || reason.contains(policy), "{reason}");
     }
 
-    let told = stage.administrator().tell("run", &guest(&[])).await?;
-    told.is(0, "nothing-to-do")?;
+    let output = env.salve_as_administrator().run("run", &guest(&[])).await?;
+    output.ensure_verdict(0, "nothing-to-do")?;
     assert_eq!(
-        enforcement(&told),
+        enforcement(&output),
         [("host", true), ("role", false), ("admission", false)],
-        "{told}"
+        "{output}"
     );
     ensure!(
-        told.report["cluster"]["rings"][1]["why"]
+        output.report["cluster"]["enforcement"][1]["reason"]
             .as_str()
-            .is_some_and(|why| why.contains("get secrets")),
-        "{told}"
+            .is_some_and(|reason| reason.contains("get secrets")),
+        "{output}"
     );
     let mut arguments = guest(&[]);
-    arguments.extend(["--service-account", "salve/nobody"]);
-    let told = stage.administrator().tell("check", &arguments).await?;
+    arguments.extend(["--service-account", "salve/missing"]);
+    let output = env.salve_as_administrator().run("check", &arguments).await?;
     ensure!(
-        told.code == Some(4)
-            && told.stderr.contains("salve/nobody")
-            && told.stderr.contains("serviceaccounts/token"),
-        "{told}"
+        output.code == Some(4)
+            && output.stderr.contains("salve/missing")
+            && output.stderr.contains("serviceaccounts/token"),
+        "{output}"
     );
     Ok(())
 }
 
-fn enforcement(told: &Told) -> Vec<(&str, bool)> {
-    let enforcement = told.report["cluster"]["rings"].as_array().into_iter().flatten();
-    enforcement
-        .map(|ring| (ring["name"].as_str().unwrap_or_default(), ring["holds"] == true))
+fn enforcement(output: &CommandOutput) -> Vec<(&str, bool)> {
+    let layers = output.report["cluster"]["enforcement"].as_array().into_iter().flatten();
+    layers
+        .map(|layer| (layer["name"].as_str().unwrap_or_default(), layer["enforced"] == true))
         .collect()
 }
 
-/// `salve doctor`: before and after a leftover that a dead run might have left.
-async fn nothing_is_left(stage: &Stage) -> Result<()> {
-    let doctor = stage.administrator();
-    let told = doctor.tell("doctor", &[]).await?;
-    ensure!(told.code == Some(0), "{told}");
-    let mark = |run: Value| json!({"metadata": {"annotations": {"salve.dev/run": run}}});
-    stage
-        .cluster
-        .merge(&kind::KUSTOMIZATIONS, flux::NAMESPACE, scene::ROOT, &mark(json!("0badcafe")))
+/// Runs `salve doctor` without and with an annotation that a crashed run could have left.
+async fn doctor_finds_leftovers(env: &Environment) -> Result<()> {
+    let doctor = env.salve_as_administrator();
+    let output = doctor.run("doctor", &[]).await?;
+    ensure!(output.code == Some(0), "{output}");
+    let annotation = |run: Value| json!({"metadata": {"annotations": {"salve.dev/run": run}}});
+    env.cluster
+        .merge(
+            &kinds::KUSTOMIZATIONS,
+            flux::NAMESPACE,
+            fixture::ROOT,
+            &annotation(json!("0badcafe")),
+        )
         .await?;
-    let told = doctor.tell("doctor", &["--output", "human"]).await?;
+    let output = doctor.run("doctor", &["--output", "human"]).await?;
     ensure!(
-        told.code == Some(5)
-            && told.stdout.contains("by run 0badcafe")
-            && told.stdout.contains(scene::ROOT),
-        "{told}"
+        output.code == Some(5)
+            && output.stdout.contains("by run 0badcafe")
+            && output.stdout.contains(fixture::ROOT),
+        "{output}"
     );
-    // It is not suspended, so there is only the mark to take off.
+    // The object is not suspended, so only the annotation has to be removed.
     ensure!(
-        told.stdout
+        output
+            .stdout
             .contains("kubectl annotate kustomizations cluster-apps -n flux-system salve.dev/run-")
-            && !told.stdout.contains("flux resume"),
-        "{told}"
+            && !output.stdout.contains("flux resume"),
+        "{output}"
     );
-    stage
-        .cluster
-        .merge(&kind::KUSTOMIZATIONS, flux::NAMESPACE, scene::ROOT, &mark(Value::Null))
+    env.cluster
+        .merge(&kinds::KUSTOMIZATIONS, flux::NAMESPACE, fixture::ROOT, &annotation(Value::Null))
         .await?;
-    // It looks everywhere, which the account of a run may not.
-    let told = stage.salve.tell("doctor", &[]).await?;
-    ensure!(told.code == Some(4) && told.stderr.contains("the cluster's own RBAC"), "{told}");
+    // It reads the whole cluster, which the ServiceAccount of a run may not.
+    let output = env.salve.run("doctor", &[]).await?;
+    ensure!(output.code == Some(4) && output.stderr.contains("the cluster's own RBAC"), "{output}");
     Ok(())
 }

@@ -1,17 +1,18 @@
-//! The Role and the admission policies against whoever holds the credential: kubectl in the place of Salve.
+//! The Role and the admission policies against a stolen credential: kubectl with the token of a
+//! run.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use salve_tests::control_plane::actors::Manner;
-use salve_tests::control_plane::{eventually, kind, scene};
+use salve_tests::control_plane::actors::CephCsiOptions;
+use salve_tests::control_plane::{eventually, fixture, kinds};
 use serde_json::{Value, json};
 
-use crate::fixture::{Stage, TIMEOUT};
+use crate::environment::{Environment, TIMEOUT};
 use crate::role;
 
-/// Changes of a Kustomization that would be a way to more: none of them is a suspend.
+/// Changes of a Kustomization that would escalate privileges. None only changes `suspend`.
 const KUSTOMIZATION: [(&str, &str); 12] = [
     ("sourceRef", r#"{"spec": {"sourceRef": {"name": "elsewhere"}}}"#),
     ("path", r#"{"spec": {"path": "./elsewhere"}}"#),
@@ -21,11 +22,11 @@ const KUSTOMIZATION: [(&str, &str); 12] = [
     ),
     ("prune", r#"{"spec": {"prune": false}}"#),
     ("serviceAccountName", r#"{"spec": {"serviceAccountName": "cluster-admin"}}"#),
-    ("a field taken away", r#"{"spec": {"path": null}}"#),
-    ("suspend, and something beside it", r#"{"spec": {"suspend": true, "force": true}}"#),
+    ("a removed field", r#"{"spec": {"path": null}}"#),
+    ("suspend and another field", r#"{"spec": {"suspend": true, "force": true}}"#),
     ("a label", r#"{"metadata": {"labels": {"a": "b"}}}"#),
     (
-        "an annotation of others",
+        "an annotation of Flux",
         r#"{"metadata": {"annotations": {"kustomize.toolkit.fluxcd.io/reconcile": "disabled"}}}"#,
     ),
     (
@@ -36,13 +37,13 @@ const KUSTOMIZATION: [(&str, &str); 12] = [
     ("no finalizer", r#"{"metadata": {"finalizers": null}}"#),
 ];
 
-/// The same of the GitRepository that all of it comes from.
+/// The same for the GitRepository of the Kustomizations.
 const SOURCE: [(&str, &str); 8] = [
     ("url", r#"{"spec": {"url": "https://example.com/evil"}}"#),
     ("ref", r#"{"spec": {"ref": {"branch": "evil"}}}"#),
     ("secretRef", r#"{"spec": {"secretRef": {"name": "others"}}}"#),
     ("ignore", r#"{"spec": {"ignore": "/*"}}"#),
-    ("suspend, and something beside it", r#"{"spec": {"suspend": true, "interval": "1s"}}"#),
+    ("suspend and another field", r#"{"spec": {"suspend": true, "interval": "1s"}}"#),
     ("a label", r#"{"metadata": {"labels": {"a": "b"}}}"#),
     (
         "an owner reference",
@@ -51,7 +52,7 @@ const SOURCE: [(&str, &str); 8] = [
     ("a finalizer", r#"{"metadata": {"finalizers": ["example.com/never"]}}"#),
 ];
 
-/// The same of the driver's Deployment: none of them is a restart.
+/// The same for the Deployment of the driver. None is a restart.
 const DEPLOYMENT: [(&str, &str); 8] = [
     ("replicas", r#"{"spec": {"replicas": 0}}"#),
     (
@@ -79,13 +80,12 @@ const DRIVER: &str = "csi-rbdplugin-provisioner";
 
 #[tokio::test(flavor = "multi_thread")]
 #[cfg_attr(not(control_plane), ignore = "needs the control plane: cargo xtask control-plane")]
-async fn with_the_same_credential_kubectl_can_do_no_more() -> Result<()> {
-    let stage = Stage::healthy(Manner::default()).await?;
-    let hand = Hand { stage: &stage, kubeconfig: &stage.kubeconfig };
-    policies_hold(&hand).await?;
+async fn the_credential_of_a_run_allows_kubectl_nothing_more() -> Result<()> {
+    let env = Environment::healthy(CephCsiOptions::default()).await?;
+    let kubectl = Kubectl { env: &env, kubeconfig: &env.kubeconfig };
+    wait_for_policies(&kubectl).await?;
 
-    stage
-        .plane
+    env.plane
         .kubectl(&[
             "create",
             "deployment",
@@ -95,44 +95,64 @@ async fn with_the_same_credential_kubectl_can_do_no_more() -> Result<()> {
         ])
         .await?;
     for (what, patch) in KUSTOMIZATION {
-        for (namespace, name) in [("flux-system", scene::ROOT), ("media", scene::OWNER)] {
-            hand.refused(
-                &["patch", "kustomization", name, "-n", namespace, "--type=merge", "-p", patch],
-                "ValidatingAdmissionPolicy",
-            )
-            .await
-            .with_context(|| format!("{what} of a Kustomization"))?;
+        for (namespace, name) in [("flux-system", fixture::ROOT), ("media", fixture::OWNER)] {
+            kubectl
+                .ensure_denied(
+                    &["patch", "kustomization", name, "-n", namespace, "--type=merge", "-p", patch],
+                    "ValidatingAdmissionPolicy",
+                )
+                .await
+                .with_context(|| format!("{what} of a Kustomization"))?;
         }
     }
     for (what, patch) in DEPLOYMENT {
-        hand.refused(
-            &["patch", "deployment", DRIVER, "-n", "rook-ceph", "--type=strategic", "-p", patch],
-            "ValidatingAdmissionPolicy",
-        )
-        .await
-        .with_context(|| format!("{what} of a Deployment"))?;
+        kubectl
+            .ensure_denied(
+                &[
+                    "patch",
+                    "deployment",
+                    DRIVER,
+                    "-n",
+                    "rook-ceph",
+                    "--type=strategic",
+                    "-p",
+                    patch,
+                ],
+                "ValidatingAdmissionPolicy",
+            )
+            .await
+            .with_context(|| format!("{what} of a Deployment"))?;
     }
     for (what, patch) in SOURCE {
-        hand.refused(
-            &[
-                "patch",
-                "gitrepository",
-                "flux-system",
-                "-n",
-                "flux-system",
-                "--type=merge",
-                "-p",
-                patch,
-            ],
-            "ValidatingAdmissionPolicy",
-        )
-        .await
-        .with_context(|| format!("{what} of a GitRepository"))?;
+        kubectl
+            .ensure_denied(
+                &[
+                    "patch",
+                    "gitrepository",
+                    "flux-system",
+                    "-n",
+                    "flux-system",
+                    "--type=merge",
+                    "-p",
+                    patch,
+                ],
+                "ValidatingAdmissionPolicy",
+            )
+            .await
+            .with_context(|| format!("{what} of a GitRepository"))?;
     }
     let manifest = json!({
-        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "another", "namespace": "salve"}, "spec": {},
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": "another", "namespace": "salve"},
+        "spec": {},
     });
-    hand.refused_with(&["create", "-f", "-"], &manifest, "the only Lease to be made is salve")
+    kubectl
+        .ensure_denied_with_input(
+            &["create", "-f", "-"],
+            &manifest,
+            "only the Lease salve may be created",
+        )
         .await?;
     for (field, value) in [
         ("finalizers", json!(["example.com/never"])),
@@ -144,13 +164,24 @@ async fn with_the_same_credential_kubectl_can_do_no_more() -> Result<()> {
         let mut lease = manifest.clone();
         lease["metadata"]["name"] = "salve".into();
         lease["metadata"][field] = value;
-        hand.refused_with(&["create", "-f", "-"], &lease, &format!("a new object has no {field}"))
+        kubectl
+            .ensure_denied_with_input(
+                &["create", "-f", "-"],
+                &lease,
+                &format!("a new object must not have {field}"),
+            )
             .await?;
     }
-    for (arguments, words) in [
-        // By name alone, as a person deletes; the run deletes by uid.
-        (&["delete", "replicationsource", "plex", "-n", "media", "--wait=false"][..], "by its uid"),
-        (&["delete", "replicationsource", "--all", "-n", "media", "--wait=false"], "by its uid"),
+    for (arguments, message) in [
+        // By name alone; a run deletes by UID.
+        (
+            &["delete", "replicationsource", "plex", "-n", "media", "--wait=false"][..],
+            "UID as a precondition",
+        ),
+        (
+            &["delete", "replicationsource", "--all", "-n", "media", "--wait=false"],
+            "UID as a precondition",
+        ),
         (
             &["delete", "pods", "--all", "-n", "rook-ceph", "--wait=false"],
             "ValidatingAdmissionPolicy",
@@ -159,16 +190,16 @@ async fn with_the_same_credential_kubectl_can_do_no_more() -> Result<()> {
             &["scale", "deployment", DRIVER, "-n", "rook-ceph", "--replicas=0"],
             "cannot patch resource \"deployments/scale\"",
         ),
-        // Its field, and no Deployment of the driver.
+        // The granted field, but not the Deployment of the driver.
         (
             &["rollout", "restart", "deployment", "bystander", "-n", "rook-ceph"],
-            "of deployments only those called *-ctrlplugin, *-provisioner",
+            "only deployments named *-ctrlplugin, *-provisioner",
         ),
         (
-            &["annotate", "kustomization", scene::ROOT, "-n", "flux-system", "a=b"],
+            &["annotate", "kustomization", fixture::ROOT, "-n", "flux-system", "a=b"],
             "ValidatingAdmissionPolicy",
         ),
-        // What the Role never names.
+        // Not in the Role.
         (&["get", "secrets", "-n", "flux-system"], "cannot list resource \"secrets\""),
         (&["get", "secrets", "-A"], "cannot list resource \"secrets\""),
         (&["get", "pods", "-n", "kube-system"], "cannot list resource \"pods\""),
@@ -177,7 +208,7 @@ async fn with_the_same_credential_kubectl_can_do_no_more() -> Result<()> {
             "cannot delete resource \"persistentvolumeclaims\"",
         ),
         (
-            &["delete", "kustomization", scene::ROOT, "-n", "flux-system", "--wait=false"],
+            &["delete", "kustomization", fixture::ROOT, "-n", "flux-system", "--wait=false"],
             "cannot delete resource \"kustomizations\"",
         ),
         (
@@ -194,73 +225,86 @@ async fn with_the_same_credential_kubectl_can_do_no_more() -> Result<()> {
             "cannot list resource \"validatingadmissionpolicybindings\"",
         ),
     ] {
-        hand.refused(arguments, words).await.with_context(|| arguments.join(" "))?;
+        kubectl.ensure_denied(arguments, message).await.with_context(|| arguments.join(" "))?;
     }
-    pods_of_the_driver_alone(&hand).await?;
-    // What a run does by these fields it may do.
+    only_pods_of_the_driver_can_be_deleted(&kubectl).await?;
+    // The changes of a run are allowed.
     for suspend in ["true", "false"] {
         let patch = format!(
             r#"{{"metadata": {{"annotations": {{"salve.dev/run": "0badcafe"}}}}, "spec": {{"suspend": {suspend}}}}}"#
         );
-        hand.kubectl(&[
+        kubectl
+            .run(&[
+                "patch",
+                "kustomization",
+                fixture::OWNER,
+                "-n",
+                "media",
+                "--type=merge",
+                "-p",
+                &patch,
+            ])
+            .await?;
+    }
+    let patch =
+        r#"{"metadata": {"annotations": {"salve.dev/run": null}}, "spec": {"suspend": null}}"#;
+    kubectl
+        .run(&[
             "patch",
             "kustomization",
-            scene::OWNER,
+            fixture::OWNER,
             "-n",
             "media",
             "--type=merge",
             "-p",
-            &patch,
+            patch,
         ])
         .await?;
-    }
-    let patch =
-        r#"{"metadata": {"annotations": {"salve.dev/run": null}}, "spec": {"suspend": null}}"#;
-    hand.kubectl(&[
-        "patch",
-        "kustomization",
-        scene::OWNER,
-        "-n",
-        "media",
-        "--type=merge",
-        "-p",
-        patch,
-    ])
-    .await?;
-    hand.kubectl(&["rollout", "restart", "deployment", DRIVER, "-n", "rook-ceph"]).await?;
+    kubectl.run(&["rollout", "restart", "deployment", DRIVER, "-n", "rook-ceph"]).await?;
     Ok(())
 }
 
-/// By uid, as a run deletes: pods of the granted Deployments, and no others.
-async fn pods_of_the_driver_alone(hand: &Hand<'_>) -> Result<()> {
-    let pod = async |of: &str| {
-        let pods = hand.stage.cluster.list(&kind::PODS, "rook-ceph").await?;
-        let pod = pods
-            .into_iter()
-            .find(|pod| pod["metadata"]["name"].as_str().is_some_and(|name| name.starts_with(of)));
-        pod.with_context(|| format!("no pod of {of} is there"))
+/// Deletes pods by UID, as a run does: it is only allowed for pods of the granted Deployments.
+async fn only_pods_of_the_driver_can_be_deleted(kubectl: &Kubectl<'_>) -> Result<()> {
+    let pod = async |prefix: &str| {
+        let pods = kubectl.env.cluster.list(&kinds::PODS, "rook-ceph").await?;
+        let pod = pods.into_iter().find(|pod| {
+            pod["metadata"]["name"].as_str().is_some_and(|name| name.starts_with(prefix))
+        });
+        pod.with_context(|| format!("no pod {prefix}* exists"))
     };
     eventually("the bystander has a pod", TIMEOUT, async || pod("bystander").await.map(drop))
         .await?;
-    for (of, refused) in [
-        ("bystander", Some("of pods only those of Deployments called *-ctrlplugin, *-provisioner")),
+    for (prefix, denied) in [
+        ("bystander", Some("only pods of Deployments named *-ctrlplugin, *-provisioner")),
         (DRIVER, None),
     ] {
-        let pod = pod(of).await?;
+        let pod = pod(prefix).await?;
         let path = format!(
             "/api/v1/namespaces/rook-ceph/pods/{}",
             pod["metadata"]["name"].as_str().unwrap_or_default()
         );
-        let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": pod["metadata"]["uid"]}});
-        match refused {
-            Some(words) => {
-                hand.refused_with(&["delete", "--raw", &path, "-f", "-"], &options, words).await?
+        let options = json!({
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "preconditions": {"uid": pod["metadata"]["uid"]},
+        });
+        match denied {
+            Some(message) => {
+                kubectl
+                    .ensure_denied_with_input(
+                        &["delete", "--raw", &path, "-f", "-"],
+                        &options,
+                        message,
+                    )
+                    .await?
             }
             None => drop(
-                hand.stage
+                kubectl
+                    .env
                     .plane
                     .kubectl_as(
-                        hand.kubeconfig,
+                        kubectl.kubeconfig,
                         &["delete", "--raw", &path, "-f", "-"],
                         &options.to_string(),
                     )
@@ -271,61 +315,65 @@ async fn pods_of_the_driver_alone(hand: &Hand<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Each rule is asked about, and its absence is named before anything is touched.
+/// `salve rbac --check` detects each missing rule, and only reads.
 #[tokio::test(flavor = "multi_thread")]
 #[cfg_attr(not(control_plane), ignore = "needs the control plane: cargo xtask control-plane")]
-async fn a_rule_that_is_missing_is_named() -> Result<()> {
-    let stage = Stage::healthy(Manner::default()).await?;
-    let since = stage.now()?;
-    let told = stage.salve.tell("rbac", &["volsync-unlock", "--check"]).await?;
+async fn a_missing_rule_is_reported() -> Result<()> {
+    let env = Environment::healthy(CephCsiOptions::default()).await?;
+    let since = env.audit_position()?;
+    let output = env.salve.run("rbac", &["volsync-unlock", "--check"]).await?;
     ensure!(
-        told.code == Some(0)
-            && told.report["missing"] == json!([])
-            && told.report["user"] == role::USER,
-        "{told}"
+        output.code == Some(0)
+            && output.report["missing"] == json!([])
+            && output.report["user"] == role::USER,
+        "{output}"
     );
-    let asked = stage.asked_since(since)?;
+    let sent = env.requests_since(since)?;
     ensure!(
-        asked.iter().all(|one| one.verb == "get" || one.resource.starts_with("selfsubject")),
-        "it asks, and touches nothing: {asked:#?}"
+        sent.iter().all(|entry| entry.verb == "get" || entry.resource.starts_with("selfsubject")),
+        "--check must only read: {sent:#?}"
     );
 
     let mut rules = 0;
-    for role in role::documents()?.iter().filter(|one| one["rules"].is_array()) {
+    for role in role::documents()?.iter().filter(|document| document["rules"].is_array()) {
         for n in 0..role["rules"].as_array().map_or(0, Vec::len) {
-            let mut less = role.clone();
-            let rule = less["rules"].as_array_mut().context("rules are a list")?.remove(n);
-            stage.cluster.apply(&less).await?;
-            let wanted = requests(role, &rule);
-            eventually("what is missing is named", TIMEOUT, async || {
-                let told = stage.salve.tell("rbac", &["volsync-unlock", "--check"]).await?;
-                let missing: BTreeSet<String> =
-                    told.report["missing"].as_array().into_iter().flatten().map(request).collect();
-                ensure!(told.code == Some(4) && missing == wanted, "without {rule}: {told}");
+            let mut reduced = role.clone();
+            let rule = reduced["rules"].as_array_mut().context("the Role has no rules")?.remove(n);
+            env.cluster.apply(&reduced).await?;
+            let expected = requests(role, &rule);
+            eventually("the missing rule is reported", TIMEOUT, async || {
+                let output = env.salve.run("rbac", &["volsync-unlock", "--check"]).await?;
+                let missing: BTreeSet<String> = output.report["missing"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .map(request)
+                    .collect();
+                ensure!(output.code == Some(4) && missing == expected, "without {rule}: {output}");
                 Ok(())
             })
             .await?;
             rules += 1;
         }
-        stage.cluster.apply(role).await?;
+        env.cluster.apply(role).await?;
     }
-    println!("{rules} rules were taken away, one at a time, and each was missed");
+    println!("{rules} rules were removed, one at a time, and each was reported");
     ensure!(rules > 20, "{rules}");
-    eventually("nothing is missing any more", TIMEOUT, async || {
-        let told =
-            stage.salve.tell("rbac", &["volsync-unlock", "--check", "--output", "human"]).await?;
+    eventually("no rule is missing", TIMEOUT, async || {
+        let output =
+            env.salve.run("rbac", &["volsync-unlock", "--check", "--output", "human"]).await?;
         ensure!(
-            told.code == Some(0)
-                && told.stdout.contains("ALLOWED")
-                && told.stdout.contains(role::USER),
-            "{told}"
+            output.code == Some(0)
+                && output.stdout.contains("ALLOWED")
+                && output.stdout.contains(role::USER),
+            "{output}"
         );
         Ok(())
     })
     .await
 }
 
-/// What `--check` has to name where this rule is gone.
+/// Returns the requests that `--check` has to report without this rule.
 fn requests(role: &Value, rule: &Value) -> BTreeSet<String> {
     let list = |field: &str| rule[field].as_array().cloned().unwrap_or_default();
     let names =
@@ -335,14 +383,18 @@ fn requests(role: &Value, rule: &Value) -> BTreeSet<String> {
         .iter()
         .flat_map(|resource| list("verbs").into_iter().map(move |verb| (resource.clone(), verb)))
     {
-        let word = resource.as_str().unwrap_or_default();
-        let (plain, below) = word
+        let resource = resource.as_str().unwrap_or_default();
+        let (resource, subresource) = resource
             .split_once('/')
-            .map_or((word, Value::Null), |(plain, below)| (plain, json!(below)));
+            .map_or((resource, Value::Null), |(resource, below)| (resource, json!(below)));
         for name in &names {
             requests.insert(request(&json!({
-                "verb": verb, "group": rule["apiGroups"][0], "resource": plain, "subresource": below,
-                "namespace": role["metadata"]["namespace"], "name": name,
+                "verb": verb,
+                "group": rule["apiGroups"][0],
+                "resource": resource,
+                "subresource": subresource,
+                "namespace": role["metadata"]["namespace"],
+                "name": name,
             })));
         }
     }
@@ -355,29 +407,34 @@ fn request(request: &Value) -> String {
         .join(" ")
 }
 
-/// A person with the credential of a run and kubectl.
-struct Hand<'a> {
-    stage: &'a Stage,
+/// kubectl with the credential of a run.
+struct Kubectl<'a> {
+    env: &'a Environment,
     kubeconfig: &'a Path,
 }
 
-impl Hand<'_> {
-    async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
-        self.stage.plane.kubectl_as(self.kubeconfig, arguments, "").await
+impl Kubectl<'_> {
+    async fn run(&self, arguments: &[&str]) -> Result<String> {
+        self.env.plane.kubectl_as(self.kubeconfig, arguments, "").await
     }
 
-    async fn refused(&self, arguments: &[&str], words: &str) -> Result<()> {
-        self.refused_with(arguments, &Value::Null, words).await
+    async fn ensure_denied(&self, arguments: &[&str], message: &str) -> Result<()> {
+        self.ensure_denied_with_input(arguments, &Value::Null, message).await
     }
 
-    async fn refused_with(&self, arguments: &[&str], input: &Value, words: &str) -> Result<()> {
-        match self.stage.plane.kubectl_as(self.kubeconfig, arguments, &input.to_string()).await {
-            Ok(said) => anyhow::bail!("kubectl {} was allowed: {said}", arguments.join(" ")),
+    async fn ensure_denied_with_input(
+        &self,
+        arguments: &[&str],
+        input: &Value,
+        message: &str,
+    ) -> Result<()> {
+        match self.env.plane.kubectl_as(self.kubeconfig, arguments, &input.to_string()).await {
+            Ok(output) => anyhow::bail!("kubectl {} was allowed: {output}", arguments.join(" ")),
             Err(error) => {
-                let said = format!("{error:#}");
+                let error = format!("{error:#}");
                 ensure!(
-                    said.contains(words),
-                    "kubectl {} was refused, but not with {words:?}: {said}",
+                    error.contains(message),
+                    "kubectl {} was denied, but not with {message:?}: {error}",
                     arguments.join(" ")
                 );
                 Ok(())
@@ -386,45 +443,47 @@ impl Hand<'_> {
     }
 }
 
-/// A policy holds a moment after it is made: the API server hears of it like everybody else.
-async fn policies_hold(hand: &Hand<'_>) -> Result<()> {
+/// Waits until the policies are in effect: the API server watches them like any other object.
+async fn wait_for_policies(kubectl: &Kubectl<'_>) -> Result<()> {
     let policies = role::documents()?
         .into_iter()
-        .filter(|one| one["kind"] == "ValidatingAdmissionPolicyBinding")
+        .filter(|document| document["kind"] == "ValidatingAdmissionPolicyBinding")
         .count();
     ensure!(policies > 0, "no admission policy is shipped");
-    eventually("the policies hold", TIMEOUT, async || {
+    eventually("the policies are in effect", TIMEOUT, async || {
         let patch = r#"{"metadata": {"labels": {"a": "b"}}}"#;
-        hand.refused(
-            &[
-                "patch",
-                "kustomization",
-                scene::ROOT,
-                "-n",
-                "flux-system",
-                "--type=merge",
-                "--dry-run=server",
-                "-p",
-                patch,
-            ],
-            "Admission",
-        )
-        .await?;
-        hand.refused(
-            &[
-                "patch",
-                "deployment",
-                DRIVER,
-                "-n",
-                "rook-ceph",
-                "--type=merge",
-                "--dry-run=server",
-                "-p",
-                patch,
-            ],
-            "Admission",
-        )
-        .await
+        kubectl
+            .ensure_denied(
+                &[
+                    "patch",
+                    "kustomization",
+                    fixture::ROOT,
+                    "-n",
+                    "flux-system",
+                    "--type=merge",
+                    "--dry-run=server",
+                    "-p",
+                    patch,
+                ],
+                "Admission",
+            )
+            .await?;
+        kubectl
+            .ensure_denied(
+                &[
+                    "patch",
+                    "deployment",
+                    DRIVER,
+                    "-n",
+                    "rook-ceph",
+                    "--type=merge",
+                    "--dry-run=server",
+                    "-p",
+                    patch,
+                ],
+                "Admission",
+            )
+            .await
     })
     .await
 }

@@ -1,8 +1,8 @@
-//! The process dies before each line that it writes, each sync and each request that it sends, once or twice, and is taken up.
+//! The process crashes before each append, sync, and request, once or twice, and is recovered.
 
-use crate::fixture::{Came, House, SHORT, SHORTEST, at_once, keeping};
-use crate::interceptor::{Moment, Snapshot};
-use crate::oracle::{Allowed, judge};
+use crate::fixture::{EndState, Fixture, SHORT, SHORTEST, run_concurrently, snapshot_recorder};
+use crate::interceptor::{Operation, Snapshot};
+use crate::oracle::{Allowed, check};
 use bytes::Bytes;
 use http::{Method, Request};
 use salve_core::report::Verdict;
@@ -10,243 +10,254 @@ use salve_simulator::Incident;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// What of the run file outlives a crash.
+/// The kind of a crash. It decides which part of the run file survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Loss {
-    /// The process died: every line that was written is there.
+pub enum Crash {
+    /// The process crashed: every line that was written survives.
     Process,
-    /// The machine died: lines that were not brought to the disk are gone.
+    /// The machine crashed: only synced lines survive.
     Machine,
 }
 
-const LOSSES: [Loss; 2] = [Loss::Process, Loss::Machine];
+const CRASHES: [Crash; 2] = [Crash::Process, Crash::Machine];
 
-/// A run to its end, with the world at each of its moments.
-pub struct Watched {
-    whole: Came,
-    pub moments: Vec<Arc<Snapshot>>,
+/// A run that finished undisturbed, with a snapshot before each of its operations.
+pub struct RecordedRun {
+    end: EndState,
+    pub snapshots: Vec<Arc<Snapshot>>,
 }
 
-pub async fn watched(house: &House) -> Watched {
-    let (with, kept) = keeping();
-    let whole = house.run(&house.before.fork(), with).await;
-    let moments = std::mem::take(&mut *kept.lock().unwrap());
-    Watched { whole, moments: moments.into_iter().map(Arc::new).collect() }
+/// Runs undisturbed and takes a snapshot before each operation.
+pub async fn record_run(fixture: &Fixture) -> RecordedRun {
+    let (setup, snapshots) = snapshot_recorder();
+    let end = fixture.run(&fixture.initial.fork(), setup).await;
+    let snapshots = std::mem::take(&mut *snapshots.lock().unwrap());
+    RecordedRun { end, snapshots: snapshots.into_iter().map(Arc::new).collect() }
 }
 
-impl Watched {
-    pub fn surviving(&self, snapshot: &Snapshot, loss: Loss) -> Bytes {
-        surviving(&self.whole.written.bytes, snapshot, loss)
+impl RecordedRun {
+    /// Returns the part of the run file that survives a crash at this snapshot.
+    pub fn surviving(&self, snapshot: &Snapshot, crash: Crash) -> Bytes {
+        surviving(&self.end.disk.bytes, snapshot, crash)
     }
 }
 
-fn surviving(bytes: &[u8], snapshot: &Snapshot, loss: Loss) -> Bytes {
-    let end = match loss {
-        Loss::Process => snapshot.written,
-        Loss::Machine => snapshot.synced,
+fn surviving(bytes: &[u8], snapshot: &Snapshot, crash: Crash) -> Bytes {
+    let end = match crash {
+        Crash::Process => snapshot.written,
+        Crash::Machine => snapshot.synced,
     };
     Bytes::copy_from_slice(&bytes[..end])
 }
 
-pub fn describe(at: usize, snapshot: &Snapshot) -> String {
-    match &snapshot.moment {
-        Moment::Line => format!("moment {at}, before a line"),
-        Moment::Sync => format!("moment {at}, before a sync"),
-        Moment::Request(request) => {
-            format!("moment {at}, before {} {}", request.method(), request.uri())
+pub fn describe(index: usize, snapshot: &Snapshot) -> String {
+    match &snapshot.operation {
+        Operation::Append => format!("crash point {index}, before an append"),
+        Operation::Sync => format!("crash point {index}, before a sync"),
+        Operation::Request(request) => {
+            format!("crash point {index}, before {} {}", request.method(), request.uri())
         }
     }
 }
 
-pub fn write(snapshot: &Snapshot) -> Option<&Request<Bytes>> {
-    match &snapshot.moment {
-        Moment::Request(request) if request.method() != Method::GET => Some(request),
-        Moment::Request(_) | Moment::Line | Moment::Sync => None,
+/// Returns the request before which the snapshot was taken if it is a write.
+pub fn write_request(snapshot: &Snapshot) -> Option<&Request<Bytes>> {
+    match &snapshot.operation {
+        Operation::Request(request) if request.method() != Method::GET => Some(request),
+        Operation::Request(_) | Operation::Append | Operation::Sync => None,
     }
 }
 
-/// Between two reads of one look nothing has changed but three milliseconds of the clock: of those, the first alone is a moment of its own.
-fn is_distinct(moments: &[Arc<Snapshot>], at: usize) -> bool {
-    let reads = |snapshot: &Snapshot| {
-        matches!(snapshot.moment, Moment::Request(_)) && write(snapshot).is_none()
+/// Returns whether the snapshot differs from the previous one. Between two consecutive GETs only
+/// the clock moves, by three milliseconds, so only the first of them counts.
+fn is_distinct(snapshots: &[Arc<Snapshot>], index: usize) -> bool {
+    let is_get = |snapshot: &Snapshot| {
+        matches!(snapshot.operation, Operation::Request(_)) && write_request(snapshot).is_none()
     };
-    !reads(&moments[at]) || at == 0 || !reads(&moments[at - 1])
+    !is_get(&snapshots[index]) || index == 0 || !is_get(&snapshots[index - 1])
 }
 
-fn after(losses: &[Loss]) -> Allowed {
-    Allowed { lost: losses.contains(&Loss::Machine), ..Allowed::default() }
+fn allowed_after(crashes: &[Crash]) -> Allowed {
+    Allowed { lost_lines: crashes.contains(&Crash::Machine), ..Allowed::default() }
 }
 
-fn is_fixed(came: &Came, moment: &str) {
-    if let Some(over) = &came.over {
-        assert_eq!(over.closing.verdict, Verdict::Fixed, "{moment}: {}", over.closing.summary);
+fn assert_fixed(end: &EndState, context: &str) {
+    if let Some(finished) = &end.finished {
+        let result = &finished.result;
+        assert_eq!(result.verdict, Verdict::Fixed, "{context}: {}", result.summary);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_run_that_dies_at_any_moment_is_finished() {
-    let house = Arc::new(House::new(Incident::Playbook, SHORT).await);
-    let watched = watched(&house).await;
-    is_fixed(&watched.whole, "undisturbed");
-    judge(&house, &watched.whole, &Allowed::default(), "undisturbed").await;
+async fn a_run_that_crashes_at_any_point_is_completed_by_recovery() {
+    let fixture = Arc::new(Fixture::new(Incident::Playbook, SHORT).await);
+    let recorded = record_run(&fixture).await;
+    assert_fixed(&recorded.end, "undisturbed");
+    check(&fixture, &recorded.end, &Allowed::default(), "undisturbed").await;
     let began = Instant::now();
-    let crashes = watched
-        .moments
+    let cases = recorded
+        .snapshots
         .iter()
         .enumerate()
-        .flat_map(|(at, snapshot)| LOSSES.map(|loss| (at, snapshot.clone(), loss)));
-    let crashes = crashes.map(|(at, snapshot, loss)| {
-        let (house, bytes) = (house.clone(), watched.surviving(&snapshot, loss));
+        .flat_map(|(index, snapshot)| CRASHES.map(|crash| (index, snapshot.clone(), crash)));
+    let cases = cases.map(|(index, snapshot, crash)| {
+        let (fixture, bytes) = (fixture.clone(), recorded.surviving(&snapshot, crash));
         async move {
-            let moment = format!("{}, {loss:?}", describe(at, &snapshot));
-            let came = house.recover(&snapshot.simulator.fork(), &bytes, false, |_| {}).await;
-            judge(&house, &came, &after(&[loss]), &moment).await;
-            is_fixed(&came, &moment);
+            let context = format!("{}, {crash:?}", describe(index, &snapshot));
+            let end = fixture.recover(&snapshot.simulator.fork(), &bytes, false, |_| {}).await;
+            check(&fixture, &end, &allowed_after(&[crash]), &context).await;
+            assert_fixed(&end, &context);
         }
     });
-    let told = at_once(crashes).await;
+    let count = run_concurrently(cases).await;
     println!(
-        "report: {told} crashes at {} moments in {:.0} s",
-        watched.moments.len(),
+        "report: {count} crashes at {} crash points in {:.0} s",
+        recorded.snapshots.len(),
         began.elapsed().as_secs_f64()
     );
 }
 
-/// Of a plan that was approved, what is left of it is carried out, and nothing else.
+/// Recovery performs the rest of the approved plan and nothing else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_run_under_a_plan_that_dies_is_finished() {
-    let house = Arc::new(House::under_a_plan(Incident::Playbook, SHORTEST).await);
-    let watched = watched(&house).await;
-    is_fixed(&watched.whole, "undisturbed");
-    let (began, stride) = (Instant::now(), pairs());
-    let distinct = (0..watched.moments.len()).filter(|at| is_distinct(&watched.moments, *at));
-    let crashes = distinct
+async fn a_crashed_run_with_a_plan_is_completed_by_recovery() {
+    let fixture = Arc::new(Fixture::with_plan(Incident::Playbook, SHORTEST).await);
+    let recorded = record_run(&fixture).await;
+    assert_fixed(&recorded.end, "undisturbed");
+    let (began, stride) = (Instant::now(), pair_stride());
+    let distinct =
+        (0..recorded.snapshots.len()).filter(|index| is_distinct(&recorded.snapshots, *index));
+    let cases = distinct
         .step_by(stride.div_ceil(2))
-        .flat_map(|at| LOSSES.map(|loss| (at, loss)))
-        .map(|(at, loss)| {
-            let snapshot = watched.moments[at].clone();
-            let (house, bytes) = (house.clone(), watched.surviving(&snapshot, loss));
+        .flat_map(|index| CRASHES.map(|crash| (index, crash)))
+        .map(|(index, crash)| {
+            let snapshot = recorded.snapshots[index].clone();
+            let (fixture, bytes) = (fixture.clone(), recorded.surviving(&snapshot, crash));
             async move {
-                let moment = format!("under a plan, {}, {loss:?}", describe(at, &snapshot));
-                let came = house.recover(&snapshot.simulator.fork(), &bytes, false, |_| {}).await;
-                judge(&house, &came, &after(&[loss]), &moment).await;
-                is_fixed(&came, &moment);
+                let context = format!("with a plan, {}, {crash:?}", describe(index, &snapshot));
+                let end = fixture.recover(&snapshot.simulator.fork(), &bytes, false, |_| {}).await;
+                check(&fixture, &end, &allowed_after(&[crash]), &context).await;
+                assert_fixed(&end, &context);
             }
         });
-    let told = at_once(crashes).await;
+    let count = run_concurrently(cases).await;
     println!(
-        "report: {told} crashes of a run under a plan in {:.0} s",
+        "report: {count} crashes of a run with a plan in {:.0} s",
         began.elapsed().as_secs_f64()
     );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_run_that_dies_at_any_moment_can_be_released_without_its_component() {
-    let house = Arc::new(House::new(Incident::Playbook, SHORT).await);
-    let watched = watched(&house).await;
-    let distinct = (0..watched.moments.len()).filter(|at| is_distinct(&watched.moments, *at));
-    let crashes = distinct.flat_map(|at| LOSSES.map(|loss| (at, loss))).map(|(at, loss)| {
-        let snapshot = watched.moments[at].clone();
-        let (house, bytes) = (house.clone(), watched.surviving(&snapshot, loss));
+async fn a_run_that_crashes_at_any_point_can_be_released_without_its_component() {
+    let fixture = Arc::new(Fixture::new(Incident::Playbook, SHORT).await);
+    let recorded = record_run(&fixture).await;
+    let distinct =
+        (0..recorded.snapshots.len()).filter(|index| is_distinct(&recorded.snapshots, *index));
+    let cases = distinct.flat_map(|index| CRASHES.map(|crash| (index, crash)));
+    let cases = cases.map(|(index, crash)| {
+        let snapshot = recorded.snapshots[index].clone();
+        let (fixture, bytes) = (fixture.clone(), recorded.surviving(&snapshot, crash));
         async move {
-            let moment = format!("{}, {loss:?}, released", describe(at, &snapshot));
-            let came = house.recover(&snapshot.simulator.fork(), &bytes, true, |_| {}).await;
-            judge(&house, &came, &after(&[loss]), &moment).await;
-            assert!(came.over.is_none_or(|over| over.closing.open.is_empty()), "{moment}");
+            let context = format!("{}, {crash:?}, release only", describe(index, &snapshot));
+            let end = fixture.recover(&snapshot.simulator.fork(), &bytes, true, |_| {}).await;
+            check(&fixture, &end, &allowed_after(&[crash]), &context).await;
+            let released = end.finished.is_none_or(|finished| finished.result.open.is_empty());
+            assert!(released, "{context}");
         }
     });
-    at_once(crashes).await;
+    run_concurrently(cases).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_that_arrives_after_its_sender_died_harms_nothing() {
-    let house = Arc::new(House::new(Incident::Playbook, SHORT).await);
-    let watched = watched(&house).await;
-    let mut crashes = vec![];
-    for (at, snapshot) in watched.moments.iter().enumerate() {
-        let Some(twin) = write(snapshot) else { continue };
-        let leases = twin.uri().path().ends_with("/leases");
-        // After so many requests of whoever takes it up; the last comes when all is over.
-        for late in [0, 1, 2, 5, 20, 100, usize::MAX / 2] {
-            for (loss, release_only) in
-                [(Loss::Process, false), (Loss::Machine, false), (Loss::Process, true)]
+async fn a_request_that_arrives_after_its_process_crashed_does_no_harm() {
+    let fixture = Arc::new(Fixture::new(Incident::Playbook, SHORT).await);
+    let recorded = record_run(&fixture).await;
+    let mut cases = vec![];
+    for (index, snapshot) in recorded.snapshots.iter().enumerate() {
+        let Some(request) = write_request(snapshot) else { continue };
+        let acquires_lease = request.uri().path().ends_with("/leases");
+        // The late request arrives after this many requests of the recovery; the last, after all.
+        for delay in [0, 1, 2, 5, 20, 100, usize::MAX / 2] {
+            for (crash, release_only) in
+                [(Crash::Process, false), (Crash::Machine, false), (Crash::Process, true)]
             {
-                let (house, bytes, snapshot, twin) = (
-                    house.clone(),
-                    watched.surviving(snapshot, loss),
+                let (fixture, bytes, snapshot, request) = (
+                    fixture.clone(),
+                    recorded.surviving(snapshot, crash),
                     snapshot.clone(),
-                    twin.clone(),
+                    request.clone(),
                 );
-                crashes.push(async move {
-                    let moment = format!(
-                        "{}, {loss:?}, arrives after {late}, release only: {release_only}",
-                        describe(at, &snapshot)
+                cases.push(async move {
+                    let context = format!(
+                        "{}, {crash:?}, arrives after {delay}, release only: {release_only}",
+                        describe(index, &snapshot)
                     );
-                    let came = house
-                        .recover(&snapshot.simulator.fork(), &bytes, release_only, |gate| {
-                            gate.expect_twin(late, twin)
+                    let end = fixture
+                        .recover(&snapshot.simulator.fork(), &bytes, release_only, |interceptor| {
+                            interceptor.deliver_after(delay, request)
                         })
                         .await;
-                    let leased = late > 0 && leases && (release_only || late > 100);
-                    judge(&house, &came, &Allowed { leased, ..after(&[loss]) }, &moment).await;
+                    let late_lease = delay > 0 && acquires_lease && (release_only || delay > 100);
+                    let allowed = Allowed { late_lease, ..allowed_after(&[crash]) };
+                    check(&fixture, &end, &allowed, &context).await;
                     if !release_only {
-                        is_fixed(&came, &moment);
+                        assert_fixed(&end, &context);
                     }
                 });
             }
         }
     }
-    let told = at_once(crashes.into_iter()).await;
-    println!("report: {told} late requests");
+    let count = run_concurrently(cases.into_iter()).await;
+    println!("report: {count} late requests");
 }
 
-/// Every how many-th moment stands first in a pair of crashes, and second. `SALVE_PAIRS=1` tells all pairs: `cargo xtask survive`.
-fn pairs() -> usize {
+/// Returns the stride between the crash points that are tried as the first and as the second of two
+/// crashes. `cargo xtask survive` sets `SALVE_PAIRS=1` to try all pairs.
+fn pair_stride() -> usize {
     std::env::var("SALVE_PAIRS").ok().and_then(|n| n.parse().ok()).unwrap_or(11)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_run_that_dies_twice_is_finished() {
-    let house = Arc::new(House::new(Incident::Playbook, SHORTEST).await);
-    let watched = watched(&house).await;
-    is_fixed(&watched.whole, "undisturbed");
-    let (began, stride, mut told) = (Instant::now(), pairs(), 0);
-    let distinct = |moments: &[Arc<Snapshot>]| {
-        (0..moments.len()).filter(|at| is_distinct(moments, *at)).collect::<Vec<_>>()
+async fn a_run_that_crashes_twice_is_completed_by_recovery() {
+    let fixture = Arc::new(Fixture::new(Incident::Playbook, SHORTEST).await);
+    let recorded = record_run(&fixture).await;
+    assert_fixed(&recorded.end, "undisturbed");
+    let (began, stride, mut count) = (Instant::now(), pair_stride(), 0);
+    let distinct = |snapshots: &[Arc<Snapshot>]| {
+        (0..snapshots.len()).filter(|index| is_distinct(snapshots, *index)).collect::<Vec<_>>()
     };
-    let firsts = distinct(&watched.moments);
-    for (index, at) in firsts.iter().enumerate().step_by(stride) {
-        for first_loss in LOSSES {
-            let bytes = watched.surviving(&watched.moments[*at], first_loss);
-            let (with, kept) = keeping();
-            let once =
-                house.recover(&watched.moments[*at].simulator.fork(), &bytes, false, with).await;
-            let moments: Vec<_> =
-                std::mem::take(&mut *kept.lock().unwrap()).into_iter().map(Arc::new).collect();
+    let firsts = distinct(&recorded.snapshots);
+    for (position, first) in firsts.iter().enumerate().step_by(stride) {
+        for first_crash in CRASHES {
+            let snapshot = &recorded.snapshots[*first];
+            let bytes = recorded.surviving(snapshot, first_crash);
+            let (setup, snapshots) = snapshot_recorder();
+            let recovered = fixture.recover(&snapshot.simulator.fork(), &bytes, false, setup).await;
+            let snapshots = std::mem::take(&mut *snapshots.lock().unwrap());
+            let snapshots: Vec<_> = snapshots.into_iter().map(Arc::new).collect();
             let seconds =
-                distinct(&moments).into_iter().skip(index / stride % stride).step_by(stride);
-            let crashes =
-                seconds.flat_map(|again| LOSSES.map(|loss| (again, loss))).map(|(again, loss)| {
-                    let (house, snapshot, bytes) = (
-                        house.clone(),
-                        moments[again].clone(),
-                        surviving(&once.written.bytes, &moments[again], loss),
-                    );
-                    let first = format!("first at {at}, {first_loss:?}");
-                    async move {
-                        let moment =
-                            format!("{first}; then {}, {loss:?}", describe(again, &snapshot));
-                        let came =
-                            house.recover(&snapshot.simulator.fork(), &bytes, false, |_| {}).await;
-                        judge(&house, &came, &after(&[first_loss, loss]), &moment).await;
-                        is_fixed(&came, &moment);
-                    }
-                });
-            told += at_once(crashes).await;
+                distinct(&snapshots).into_iter().skip(position / stride % stride).step_by(stride);
+            let cases = seconds.flat_map(|second| CRASHES.map(|crash| (second, crash)));
+            let cases = cases.map(|(second, crash)| {
+                let (fixture, snapshot, bytes) = (
+                    fixture.clone(),
+                    snapshots[second].clone(),
+                    surviving(&recovered.disk.bytes, &snapshots[second], crash),
+                );
+                let first = format!("first at {first}, {first_crash:?}");
+                async move {
+                    let context =
+                        format!("{first}; then {}, {crash:?}", describe(second, &snapshot));
+                    let end =
+                        fixture.recover(&snapshot.simulator.fork(), &bytes, false, |_| {}).await;
+                    check(&fixture, &end, &allowed_after(&[first_crash, crash]), &context).await;
+                    assert_fixed(&end, &context);
+                }
+            });
+            count += run_concurrently(cases).await;
         }
     }
     println!(
-        "report: {told} pairs of crashes, {} moments first, every {stride}th, in {:.0} s",
+        "report: {count} pairs of crashes, {} first crash points, every {stride}th, in {:.0} s",
         firsts.len(),
         began.elapsed().as_secs_f64()
     );
@@ -254,9 +265,9 @@ async fn a_run_that_dies_twice_is_finished() {
 
 #[tokio::test]
 async fn a_run_syncs_at_most_twelve_times() {
-    for config in [&[][..], SHORT, &["mode=all", "deletions-at-once=1"]] {
-        let house = House::new(Incident::Playbook, config).await;
-        let came = house.run(&house.before.fork(), |_| {}).await;
-        assert!((3..=12).contains(&came.written.syncs), "{config:?}: {} syncs", came.written.syncs);
+    for config in [&[][..], SHORT, &["mode=all", "deletionBatchSize=1"]] {
+        let fixture = Fixture::new(Incident::Playbook, config).await;
+        let end = fixture.run(&fixture.initial.fork(), |_| {}).await;
+        assert!((3..=12).contains(&end.disk.syncs), "{config:?}: {} syncs", end.disk.syncs);
     }
 }

@@ -1,5 +1,5 @@
-//! What an API server, or whatever stands before it, can do to one request. HTTP/2's own faults come down to these: a connection
-//! that ends before or after the request took effect.
+//! Faults that an API server, or a proxy in front of it, can cause for one request. HTTP/2 faults
+//! reduce to these: the connection ends before or after the request took effect.
 
 use crate::interceptor::BoxError;
 use bytes::Bytes;
@@ -12,82 +12,81 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-/// What happens to one request.
+/// A fault of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It is refused with this code and does not take effect.
-    Refused { code: u16, retry_after: Option<u32> },
-    /// It takes effect, and is answered with this code.
-    Applied { code: u16 },
-    /// The connection ends before it arrives, or before its answer does.
-    Dropped { applied: bool },
-    /// The answer breaks off in its middle.
+    /// The request is rejected with this status code and does not take effect.
+    Rejected { code: u16, retry_after: Option<u32> },
+    /// The request takes effect, but the response has this status code.
+    AppliedWithError { code: u16 },
+    /// The connection ends before the request arrives or before its response does.
+    ConnectionLost { applied: bool },
+    /// The response body ends in the middle.
     Truncated,
-    /// The answer is another one.
-    Garbled { applied: bool, body: &'static str },
-    /// The answer has the wrong media type.
-    OfAnotherType,
-    /// The answer takes this many seconds.
+    /// The response has another body.
+    WrongBody { applied: bool, body: &'static str },
+    /// The response has the wrong media type.
+    WrongContentType,
+    /// The response takes this many seconds.
     Slow { seconds: u64 },
-    /// Nothing comes.
+    /// No response arrives.
     Hang { applied: bool },
 }
 
-const fn refused(code: u16) -> Fault {
-    Fault::Refused { code, retry_after: None }
+const fn rejected(code: u16) -> Fault {
+    Fault::Rejected { code, retry_after: None }
 }
 
-/// All of them.
 pub const FAULTS: &[Fault] = &[
-    refused(400),
-    refused(401),
-    refused(403),
-    refused(404),
-    refused(409),
-    refused(410),
-    refused(422),
-    refused(429),
-    Fault::Refused { code: 429, retry_after: Some(2) },
-    refused(500),
-    refused(502),
-    refused(503),
-    Fault::Refused { code: 503, retry_after: Some(2) },
-    refused(504),
-    Fault::Applied { code: 500 },
-    Fault::Applied { code: 502 },
-    Fault::Applied { code: 504 },
-    Fault::Dropped { applied: false },
-    Fault::Dropped { applied: true },
+    rejected(400),
+    rejected(401),
+    rejected(403),
+    rejected(404),
+    rejected(409),
+    rejected(410),
+    rejected(422),
+    rejected(429),
+    Fault::Rejected { code: 429, retry_after: Some(2) },
+    rejected(500),
+    rejected(502),
+    rejected(503),
+    Fault::Rejected { code: 503, retry_after: Some(2) },
+    rejected(504),
+    Fault::AppliedWithError { code: 500 },
+    Fault::AppliedWithError { code: 502 },
+    Fault::AppliedWithError { code: 504 },
+    Fault::ConnectionLost { applied: false },
+    Fault::ConnectionLost { applied: true },
     Fault::Truncated,
-    Fault::Garbled { applied: false, body: "<html>Sign in to continue</html>" },
-    Fault::Garbled { applied: true, body: "<html>Sign in to continue</html>" },
-    Fault::Garbled { applied: true, body: "" },
-    Fault::Garbled { applied: true, body: "{\"kind\":\"Status\"" },
-    Fault::Garbled { applied: false, body: "[]" },
-    Fault::OfAnotherType,
+    Fault::WrongBody { applied: false, body: "<html>Sign in to continue</html>" },
+    Fault::WrongBody { applied: true, body: "<html>Sign in to continue</html>" },
+    Fault::WrongBody { applied: true, body: "" },
+    Fault::WrongBody { applied: true, body: "{\"kind\":\"Status\"" },
+    Fault::WrongBody { applied: false, body: "[]" },
+    Fault::WrongContentType,
     Fault::Slow { seconds: 30 },
     Fault::Hang { applied: false },
     Fault::Hang { applied: true },
 ];
 
 impl Fault {
-    /// Strikes a request.
-    pub async fn strike<F>(
+    /// Sends the request with this fault and returns the response that the client sees.
+    pub async fn inject<F>(
         self,
         request: Request<Bytes>,
         send: impl FnOnce(Request<Bytes>) -> F,
         simulator: &Simulator,
-    ) -> Result<Response<Answer>, BoxError>
+    ) -> Result<Response<ResponseBody>, BoxError>
     where
         F: Future<Output = Result<Response<Body>, BoxError>>,
     {
         match self {
-            Self::Refused { code, retry_after } => Ok(status(code, retry_after)),
-            Self::Applied { code } => {
+            Self::Rejected { code, retry_after } => Ok(status(code, retry_after)),
+            Self::AppliedWithError { code } => {
                 send(request).await?;
                 Ok(status(code, None))
             }
-            Self::Dropped { applied } => {
+            Self::ConnectionLost { applied } => {
                 if applied {
                     send(request).await?;
                 }
@@ -95,17 +94,18 @@ impl Fault {
             }
             Self::Truncated => {
                 let (head, body) = send(request).await?.into_parts();
-                let whole = body.collect().await?.to_bytes();
-                Ok(Response::from_parts(head, Answer::Broken(Some(whole.slice(..whole.len() / 2)))))
+                let body = body.collect().await?.to_bytes();
+                let half = body.slice(..body.len() / 2);
+                Ok(Response::from_parts(head, ResponseBody::Truncated(Some(half))))
             }
-            Self::Garbled { applied, body } => {
+            Self::WrongBody { applied, body } => {
                 if applied {
                     send(request).await?;
                 }
-                Ok(Response::new(Answer::other(Bytes::from_static(body.as_bytes()))))
+                Ok(Response::new(ResponseBody::replaced(Bytes::from_static(body.as_bytes()))))
             }
-            Self::OfAnotherType => {
-                let mut response = send(request).await?.map(Answer::Whole);
+            Self::WrongContentType => {
+                let mut response = send(request).await?.map(ResponseBody::Complete);
                 response
                     .headers_mut()
                     .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/html"));
@@ -114,7 +114,7 @@ impl Fault {
             Self::Slow { seconds } => {
                 let response = send(request).await?;
                 simulator.clock().advance(Duration::from_secs(seconds));
-                Ok(response.map(Answer::Whole))
+                Ok(response.map(ResponseBody::Complete))
             }
             Self::Hang { applied } => {
                 if applied {
@@ -126,13 +126,21 @@ impl Fault {
     }
 }
 
-fn status(code: u16, retry_after: Option<u32>) -> Response<Answer> {
-    // Gateways answer with pages of their own.
+fn status(code: u16, retry_after: Option<u32>) -> Response<ResponseBody> {
+    // Gateways respond with their own pages.
     let body = match code {
         502 => Bytes::from_static(b"<html><h1>502 Bad Gateway</h1></html>"),
-        code => json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": format!("a fault: {code}"), "code": code}).to_string().into(),
+        code => json!({
+            "kind": "Status",
+            "apiVersion": "v1",
+            "status": "Failure",
+            "message": format!("a fault: {code}"),
+            "code": code,
+        })
+        .to_string()
+        .into(),
     };
-    let mut response = Response::new(Answer::other(body));
+    let mut response = Response::new(ResponseBody::replaced(body));
     *response.status_mut() = http::StatusCode::from_u16(code).unwrap();
     if let Some(seconds) = retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
@@ -140,20 +148,20 @@ fn status(code: u16, retry_after: Option<u32>) -> Response<Answer> {
     response
 }
 
-/// The body that comes back: the simulator's, another, or one that breaks off.
-pub enum Answer {
-    Whole(Body),
-    Other(Full<Bytes>),
-    Broken(Option<Bytes>),
+/// The body of a response: the simulator's, a replacement, or a truncated one.
+pub enum ResponseBody {
+    Complete(Body),
+    Replaced(Full<Bytes>),
+    Truncated(Option<Bytes>),
 }
 
-impl Answer {
-    fn other(bytes: Bytes) -> Self {
-        Self::Other(Full::new(bytes))
+impl ResponseBody {
+    fn replaced(bytes: Bytes) -> Self {
+        Self::Replaced(Full::new(bytes))
     }
 }
 
-impl http_body::Body for Answer {
+impl http_body::Body for ResponseBody {
     type Data = Bytes;
     type Error = BoxError;
 
@@ -162,13 +170,13 @@ impl http_body::Body for Answer {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         Poll::Ready(match &mut *self {
-            Self::Whole(body) => {
+            Self::Complete(body) => {
                 ready!(Pin::new(body).poll_frame(context)).map(|frame| frame.map_err(Into::into))
             }
-            Self::Other(body) => {
+            Self::Replaced(body) => {
                 ready!(Pin::new(body).poll_frame(context)).map(|frame| frame.map_err(Into::into))
             }
-            Self::Broken(part) => {
+            Self::Truncated(part) => {
                 Some(part.take().map(Frame::data).ok_or_else(|| "the connection ended".into()))
             }
         })
@@ -176,9 +184,9 @@ impl http_body::Body for Answer {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Whole(body) => body.size_hint(),
-            Self::Other(body) => body.size_hint(),
-            Self::Broken(_) => SizeHint::default(),
+            Self::Complete(body) => body.size_hint(),
+            Self::Replaced(body) => body.size_hint(),
+            Self::Truncated(_) => SizeHint::default(),
         }
     }
 }

@@ -1,146 +1,151 @@
-//! One fault of the API server, at every request of a run: survived, or said; never silently wrong.
+//! A single API server fault at each request: the run survives or reports it, and is never silently
+//! wrong.
 
-use crate::crashes::{Loss, describe, watched, write};
+use crate::crashes::{Crash, describe, record_run, write_request};
 use crate::fault::{FAULTS, Fault};
-use crate::fixture::{House, SHORTEST, on_threads};
-use crate::interceptor::{Gate, Snapshot};
-use crate::oracle::{Allowed, judge};
+use crate::fixture::{Fixture, SHORTEST, run_on_threads};
+use crate::interceptor::{Interceptor, Operation, Snapshot};
+use crate::oracle::{Allowed, check};
 use bytes::Bytes;
 use salve_core::report::Verdict;
 use salve_simulator::Incident;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-/// Of the requests that only read, every how many-th is told with each fault. `SALVE_FAULTS=1` tells all of them: `cargo xtask survive`.
-fn reads() -> usize {
+/// Returns the stride between the reads that are tried with a given fault; writes are tried with
+/// all. `cargo xtask survive` sets `SALVE_FAULTS=1` to try all reads.
+fn read_stride() -> usize {
     std::env::var("SALVE_FAULTS").ok().and_then(|n| n.parse().ok()).unwrap_or(24)
 }
 
-/// For each request of an undisturbed run, whether it writes.
-async fn requests(house: &House) -> Vec<bool> {
-    let seen: Arc<Mutex<Vec<bool>>> = Arc::default();
-    let sees = seen.clone();
-    house
-        .run(&house.before.fork(), |gate: &Gate| {
-            gate.observe(Box::new(move |moment, _, _| {
-                if let crate::interceptor::Moment::Request(request) = moment {
-                    sees.lock().unwrap().push(request.method() != http::Method::GET);
+/// Returns for each request of an undisturbed run whether it is a write.
+async fn requests(fixture: &Fixture) -> Vec<bool> {
+    let requests: Arc<Mutex<Vec<bool>>> = Arc::default();
+    let recorded = requests.clone();
+    fixture
+        .run(&fixture.initial.fork(), |interceptor: &Interceptor| {
+            interceptor.observe(Box::new(move |operation, _, _| {
+                if let Operation::Request(request) = operation {
+                    recorded.lock().unwrap().push(request.method() != http::Method::GET);
                 }
             }));
         })
         .await;
-    std::mem::take(&mut *seen.lock().unwrap())
+    std::mem::take(&mut *requests.lock().unwrap())
 }
 
 #[tokio::test]
-async fn any_single_fault_is_survived_or_said() {
-    let house = Arc::new(House::new(Incident::Playbook, SHORTEST).await);
-    let requests = requests(&house).await;
-    let (began, stride) = (Instant::now(), reads());
-    let mut jobs = vec![];
-    for (at, writes) in requests.iter().enumerate() {
+async fn any_single_fault_is_survived_or_reported() {
+    let fixture = Arc::new(Fixture::new(Incident::Playbook, SHORTEST).await);
+    let requests = requests(&fixture).await;
+    let (began, stride) = (Instant::now(), read_stride());
+    let mut cases = vec![];
+    for (index, is_write) in requests.iter().enumerate() {
         for (kind, fault) in FAULTS.iter().enumerate() {
-            if *writes || (at + kind * 5).is_multiple_of(stride) {
-                jobs.push((at + 1, *fault));
+            if *is_write || (index + kind * 5).is_multiple_of(stride) {
+                cases.push((index + 1, *fault));
             }
         }
     }
-    let told = on_threads(jobs, {
-        let house = house.clone();
+    let count = run_on_threads(cases, {
+        let fixture = fixture.clone();
         move |(number, fault)| {
-            let house = house.clone();
-            async move { strike(&house, number, fault).await }
+            let fixture = fixture.clone();
+            async move { check_fault(&fixture, number, fault).await }
         }
     });
     println!(
-        "report: {told} faults, {} kinds, at {} requests in {:.0} s",
+        "report: {count} faults, {} kinds, at {} requests in {:.0} s",
         FAULTS.len(),
         requests.len(),
         began.elapsed().as_secs_f64()
     );
 }
 
-async fn strike(house: &House, number: usize, fault: Fault) {
-    let came = house.run(&house.before.fork(), |gate| gate.strike(number, fault)).await;
-    let moment = format!("{fault:?} at request {number}");
-    judge(house, &came, &Allowed::default(), &moment).await;
-    let closing = &came.over.as_ref().unwrap().closing;
+async fn check_fault(fixture: &Fixture, number: usize, fault: Fault) {
+    let end =
+        fixture.run(&fixture.initial.fork(), |interceptor| interceptor.inject(number, fault)).await;
+    let context = format!("{fault:?} at request {number}");
+    check(fixture, &end, &Allowed::default(), &context).await;
+    let result = &end.finished.as_ref().unwrap().result;
     assert!(
-        closing.open.is_empty(),
-        "{moment}: one fault leaves nothing open: {}",
-        closing.summary
+        result.open.is_empty(),
+        "{context}: a single fault leaves nothing suspended: {}",
+        result.summary
     );
-    let known = matches!(
-        closing.verdict,
+    let expected = matches!(
+        result.verdict,
         Verdict::Fixed
             | Verdict::NotFixed
             | Verdict::DifferentProblem
             | Verdict::Failed(_)
             | Verdict::Denied
     );
-    assert!(known, "{moment}: {:?} {}", closing.verdict, closing.summary);
+    assert!(expected, "{context}: {:?} {}", result.verdict, result.summary);
 }
 
-/// So many requests of whoever takes a run up are struck: the settling of what was in doubt, and what follows it.
-const FIRST: usize = 12;
+/// Number of requests of a recovery that are tried with faults: those that resolve what was in
+/// doubt, and the next ones.
+const FIRST_REQUESTS: usize = 12;
 
-/// A run that died before one of its writes is taken up, and a fault strikes the recovery.
+/// A run that crashed before a write is recovered, and the recovery meets a fault.
 #[tokio::test]
-async fn a_fault_of_a_recovery_is_survived_or_said() {
-    let house = Arc::new(House::new(Incident::Playbook, SHORTEST).await);
-    let watched = watched(&house).await;
-    let (began, stride) = (Instant::now(), reads());
-    let mut jobs = vec![];
-    for (at, snapshot) in
-        watched.moments.iter().enumerate().filter(|(_, snapshot)| write(snapshot).is_some())
-    {
-        for (number, (kind, fault)) in (1..=FIRST)
+async fn a_fault_during_recovery_is_survived_or_reported() {
+    let fixture = Arc::new(Fixture::new(Incident::Playbook, SHORTEST).await);
+    let recorded = record_run(&fixture).await;
+    let (began, stride) = (Instant::now(), read_stride());
+    let mut cases = vec![];
+    let writes = recorded.snapshots.iter().enumerate();
+    for (index, snapshot) in writes.filter(|(_, snapshot)| write_request(snapshot).is_some()) {
+        for (number, (kind, fault)) in (1..=FIRST_REQUESTS)
             .flat_map(|number| FAULTS.iter().enumerate().map(move |fault| (number, fault)))
         {
-            if (at + number * 7 + kind * 5).is_multiple_of(stride) {
-                jobs.push(Struck {
-                    at,
+            if (index + number * 7 + kind * 5).is_multiple_of(stride) {
+                cases.push(FaultDuringRecovery {
+                    index,
                     snapshot: snapshot.clone(),
-                    bytes: watched.surviving(snapshot, Loss::Process),
+                    bytes: recorded.surviving(snapshot, Crash::Process),
                     number,
                     fault: *fault,
                 });
             }
         }
     }
-    let told = on_threads(jobs, {
-        let house = house.clone();
-        move |struck| {
-            let house = house.clone();
-            async move { struck.tell(&house).await }
+    let count = run_on_threads(cases, {
+        let fixture = fixture.clone();
+        move |case| {
+            let fixture = fixture.clone();
+            async move { case.check(&fixture).await }
         }
     });
-    println!("report: {told} faults of recoveries in {:.0} s", began.elapsed().as_secs_f64());
+    println!("report: {count} faults during recovery in {:.0} s", began.elapsed().as_secs_f64());
 }
 
-/// A fault of a recovery.
-struct Struck {
-    at: usize,
+struct FaultDuringRecovery {
+    /// The crash point.
+    index: usize,
     snapshot: Arc<Snapshot>,
+    /// The run file after the crash.
     bytes: Bytes,
+    /// The request of the recovery that meets the fault.
     number: usize,
     fault: Fault,
 }
 
-impl Struck {
-    async fn tell(self, house: &House) {
-        let Self { at, snapshot, bytes, number, fault } = self;
-        // One goes on, the next only gives back.
+impl FaultDuringRecovery {
+    async fn check(self, fixture: &Fixture) {
+        let Self { index, snapshot, bytes, number, fault } = self;
+        // Alternates between completing the run and only releasing what it suspended.
         let release_only = number % 2 == 0;
-        let moment = format!(
+        let context = format!(
             "{}, {fault:?} at request {number} of the recovery, release only: {release_only}",
-            describe(at, &snapshot)
+            describe(index, &snapshot)
         );
-        let came = house
-            .recover(&snapshot.simulator.fork(), &bytes, release_only, |gate| {
-                gate.strike(number, fault)
+        let end = fixture
+            .recover(&snapshot.simulator.fork(), &bytes, release_only, |interceptor| {
+                interceptor.inject(number, fault)
             })
             .await;
-        judge(house, &came, &Allowed::default(), &moment).await;
+        check(fixture, &end, &Allowed::default(), &context).await;
     }
 }

@@ -1,181 +1,192 @@
-//! The shipped guest on a simulated cluster, run and taken up again as often as it dies.
+//! The shipped guest on a simulated cluster, run and recovered after crashes.
 
-use crate::interceptor::{Gate, Moment, Snapshot, Virtual, Written};
+use crate::interceptor::{DiskState, Interceptor, Operation, Snapshot, VirtualClock};
 use futures::StreamExt;
 use salve::arguments::GuestOptions;
 use salve::cluster::ClusterSession;
 use salve::guest::ResolvedGuest;
 use salve::plans::Plan;
-use salve::session::{FinishedRun, InterruptedRun, PreparedRun};
+use salve::session::{FinishedRun, Frontend, InterruptedRun, PreparedRun};
 use salve_core::grants::Grants;
 use salve_core::journal::Entry;
 use salve_kubernetes::Cluster;
-use salve_run::{Mode, NoObserver, RunFile};
+use salve_run::{Mode, RunFile};
 use salve_simulator::{Incident, Simulator};
 use salve_tests::canary;
 use std::sync::{Arc, Mutex};
 
-/// The playbook's incident where it is worst, with shorter waits: each look that is left out is one of many alike.
-pub const SHORT: &[&str] =
-    &["namespaces=media,home-automation", "settle=10", "restore-wait=10", "log-window=120"];
-
-/// The same with hardly a wait: few enough moments that each can be paired with each.
-pub const SHORTEST: &[&str] = &[
+/// The playbook's incident where it is worst, with shorter waits: the polls left out are all alike.
+pub const SHORT: &[&str] = &[
     "namespaces=media,home-automation",
-    "settle=0",
-    "snapshot-wait=10",
-    "restore-wait=0",
-    "resume-at-once=9",
-    "log-window=60",
+    "stabilizationWindowSeconds=10",
+    "restoreTimeoutSeconds=10",
+    "logWindowSeconds=120",
 ];
 
-/// The guest, ready for any number of runs, and the cluster as it is before them.
-pub struct House {
-    pub ready: PreparedRun,
-    pub before: Simulator,
+/// The same with hardly any waits: few enough crash points to try all pairs.
+pub const SHORTEST: &[&str] = &[
+    "namespaces=media,home-automation",
+    "stabilizationWindowSeconds=0",
+    "snapshotTimeoutSeconds=10",
+    "restoreTimeoutSeconds=0",
+    "resumeBatchSize=9",
+    "logWindowSeconds=60",
+];
+
+/// The guest, ready for any number of runs, and the cluster before them.
+pub struct Fixture {
+    pub prepared: PreparedRun,
+    pub initial: Simulator,
 }
 
-/// How it came out.
-pub struct Came {
+/// The cluster, the disk, and the result after a run or its recovery.
+pub struct EndState {
     pub simulator: Simulator,
-    pub written: Written,
-    /// None where the record held nothing to take up.
-    pub over: Option<FinishedRun>,
+    pub disk: DiskState,
+    /// `None` if the run file had no header, so that there was nothing to recover.
+    pub finished: Option<FinishedRun>,
 }
 
-impl House {
+impl Fixture {
     pub async fn new(incident: Incident, config: &[&str]) -> Self {
-        let terms = GuestOptions {
+        let options = GuestOptions {
             config: config.iter().map(ToString::to_string).collect(),
             ..GuestOptions::default()
         };
-        let ready =
-            PreparedRun::prepare(ResolvedGuest::find("volsync-unlock", &terms).unwrap(), &terms)
-                .await
-                .unwrap();
-        let before = Simulator::new(incident);
-        assert!(canary::plant(&before) >= 200);
-        Self { ready, before }
+        let guest = ResolvedGuest::resolve("volsync-unlock", &options).unwrap();
+        let prepared = PreparedRun::prepare(guest, &options).await.unwrap();
+        let initial = Simulator::new(incident);
+        assert!(canary::plant(&initial) >= 200);
+        Self { prepared, initial }
     }
 
-    /// The same, bound by a plan that was made and kept before.
-    pub async fn under_a_plan(incident: Incident, config: &[&str]) -> Self {
-        let Self { ready, before } = Self::new(incident, config).await;
+    /// Makes a plan first and binds the runs to it.
+    pub async fn with_plan(incident: Incident, config: &[&str]) -> Self {
+        let Self { prepared, initial } = Self::new(incident, config).await;
         let runs = tempfile::tempdir().unwrap();
-        let made = ready
+        let planned = prepared
             .run(
                 Mode::Plan,
-                &ClusterSession::simulated(before.clone()).await.unwrap(),
+                &ClusterSession::simulated(initial.clone()).await.unwrap(),
                 Some(runs.path()),
-                Box::new(NoObserver),
+                Frontend::none(),
             )
             .await
             .unwrap();
-        let plan = Plan::open(runs.path(), &made.report.run).unwrap();
-        let terms = GuestOptions {
+        let plan = Plan::open(runs.path(), &planned.report.run).unwrap();
+        let options = GuestOptions {
             config: config.iter().map(ToString::to_string).collect(),
             ..GuestOptions::default()
         };
-        let ready = PreparedRun::prepare(plan.chosen().unwrap(), &terms)
+        let prepared = PreparedRun::prepare(plan.resolve_guest().unwrap(), &options)
             .await
             .unwrap()
-            .under(plan)
+            .bound_to(plan)
             .unwrap();
-        Self { ready, before }
+        Self { prepared, initial }
     }
 
-    /// A run on `simulator`, with its gate prepared by `with` once it has connected.
-    pub async fn run(&self, simulator: &Simulator, with: impl FnOnce(&Gate)) -> Came {
-        let gate = Gate::new(simulator, vec![]);
-        let open = open(&gate, simulator).await;
-        with(&gate);
-        let over = self
-            .ready
+    /// Runs on `simulator`. Calls `setup` with the interceptor once the run has connected.
+    pub async fn run(&self, simulator: &Simulator, setup: impl FnOnce(&Interceptor)) -> EndState {
+        let interceptor = Interceptor::new(simulator, vec![]);
+        let session = connect(&interceptor, simulator).await;
+        setup(&interceptor);
+        let finished = self
+            .prepared
             .run_on(
                 Mode::Live,
-                &open,
+                &session,
                 "7c1d03fe",
-                Some(RunFile::over(Box::new(gate.clone()))),
-                Box::new(NoObserver),
+                Some(RunFile::with_disk(Box::new(interceptor.clone()))),
+                Frontend::none(),
             )
             .await
             .unwrap();
-        gate.deliver_twin().await;
-        Came { simulator: simulator.clone(), written: gate.written(), over: Some(over) }
+        interceptor.deliver_late_request().await;
+        let disk = interceptor.disk();
+        EndState { simulator: simulator.clone(), disk, finished: Some(finished) }
     }
 
-    /// Takes up a run of which the disk holds `bytes`.
+    /// Recovers a run whose file contains `bytes`; with `release_only`, only releases what it
+    /// suspended.
     pub async fn recover(
         &self,
         simulator: &Simulator,
         bytes: &[u8],
         release_only: bool,
-        with: impl FnOnce(&Gate),
-    ) -> Came {
-        let gate = Gate::new(simulator, bytes.to_vec());
-        let (file, entries) = RunFile::take_up_over(Box::new(gate.clone()), bytes).unwrap();
+        setup: impl FnOnce(&Interceptor),
+    ) -> EndState {
+        let interceptor = Interceptor::new(simulator, bytes.to_vec());
+        let (file, entries) =
+            RunFile::resume_with_disk(Box::new(interceptor.clone()), bytes).unwrap();
         let Some(Entry::Header(header)) = entries.first() else {
             // Nothing was recorded, so nothing may have been sent.
-            with(&gate);
-            gate.deliver_twin().await;
-            return Came { simulator: simulator.clone(), written: gate.written(), over: None };
+            setup(&interceptor);
+            interceptor.deliver_late_request().await;
+            let disk = interceptor.disk();
+            return EndState { simulator: simulator.clone(), disk, finished: None };
         };
-        let dead = InterruptedRun { header: (**header).clone(), file, entries };
-        let open = open(&gate, simulator).await;
-        with(&gate);
-        let over = if release_only {
-            dead.release(Grants::default(), &open, Box::new(NoObserver)).await.unwrap()
+        let interrupted = InterruptedRun { header: (**header).clone(), file, entries };
+        let session = connect(&interceptor, simulator).await;
+        setup(&interceptor);
+        let (current, frontend) = (Grants::default(), Frontend::none());
+        let finished = if release_only {
+            interrupted.release(current, &session, frontend).await.unwrap()
         } else {
-            dead.recover(self.ready.guest(), Grants::default(), &open, Box::new(NoObserver))
-                .await
-                .unwrap()
+            let guest = self.prepared.guest();
+            interrupted.recover(guest, current, &session, frontend).await.unwrap()
         };
-        gate.deliver_twin().await;
-        Came { simulator: simulator.clone(), written: gate.written(), over: Some(over) }
+        interceptor.deliver_late_request().await;
+        let disk = interceptor.disk();
+        EndState { simulator: simulator.clone(), disk, finished: Some(finished) }
     }
 }
 
-async fn open(gate: &Gate, simulator: &Simulator) -> ClusterSession {
-    ClusterSession::greet(Cluster::over(
-        gate.clone(),
-        Arc::new(Virtual(simulator.clock())),
+async fn connect(interceptor: &Interceptor, simulator: &Simulator) -> ClusterSession {
+    ClusterSession::from_cluster(Cluster::over(
+        interceptor.clone(),
+        Arc::new(VirtualClock(simulator.clock())),
         "simulated",
     ))
     .await
     .unwrap()
 }
 
-/// Carries out all of them, some at once, and says how many there were. The first that fails fails the test.
-pub async fn at_once(
-    all: impl Iterator<Item = impl Future<Output = ()> + Send + 'static>,
+/// Runs all cases, four at a time, and returns how many there were. The first failure fails the
+/// test.
+pub async fn run_concurrently(
+    cases: impl Iterator<Item = impl Future<Output = ()> + Send + 'static>,
 ) -> usize {
-    let tasks = futures::stream::iter(all.map(tokio::spawn)).buffer_unordered(4);
+    let tasks = futures::stream::iter(cases.map(tokio::spawn)).buffer_unordered(4);
     tasks
-        .fold(0, |told, ended| async move {
-            ended.map_or_else(|panic| std::panic::resume_unwind(panic.into_panic()), |()| told + 1)
+        .fold(0, |count, joined| async move {
+            joined
+                .map_or_else(|panic| std::panic::resume_unwind(panic.into_panic()), |()| count + 1)
         })
         .await
 }
 
-/// Carries out all of them on two threads. Each has a runtime of its own, whose time passes at once where nobody works: a request that
-/// hangs is given up without anybody waiting for it. The first that fails fails the test.
-pub fn on_threads<T: Send + 'static, F: Future<Output = ()>>(
-    jobs: Vec<T>,
-    told: impl Fn(T) -> F + Clone + Send + 'static,
+/// Runs all cases on two threads and returns how many there were. The first failure fails the test.
+///
+/// Each case has its own runtime with paused time, which advances whenever the case is idle: a
+/// request that hangs times out without any real waiting.
+pub fn run_on_threads<T: Send + 'static, F: Future<Output = ()>>(
+    cases: Vec<T>,
+    run: impl Fn(T) -> F + Clone + Send + 'static,
 ) -> usize {
-    let count = jobs.len();
-    let jobs = Arc::new(Mutex::new(jobs.into_iter()));
+    let count = cases.len();
+    let cases = Arc::new(Mutex::new(cases.into_iter()));
     let worker = || {
-        let (jobs, told) = (jobs.clone(), told.clone());
+        let (cases, run) = (cases.clone(), run.clone());
         std::thread::spawn(move || {
             loop {
-                let Some(job) = jobs.lock().unwrap().next() else { return };
+                let Some(case) = cases.lock().unwrap().next() else { return };
                 let runtime = tokio::runtime::Builder::new_current_thread()
                     .enable_all()
                     .start_paused(true)
                     .build()
                     .unwrap();
-                runtime.block_on(told(job));
+                runtime.block_on(run(case));
             }
         })
     };
@@ -187,20 +198,22 @@ pub fn on_threads<T: Send + 'static, F: Future<Output = ()>>(
     count
 }
 
-/// Keeps the world at every moment.
-pub fn keeping() -> (impl FnOnce(&Gate), Arc<Mutex<Vec<Snapshot>>>) {
-    let kept: Arc<Mutex<Vec<Snapshot>>> = Arc::default();
-    let keep = kept.clone();
-    let with = move |gate: &Gate| {
-        gate.observe(Box::new(move |moment: &Moment, simulator: &Simulator, written: &Written| {
-            let snapshot = Snapshot {
-                simulator: simulator.fork(),
-                written: written.bytes.len(),
-                synced: written.synced,
-                moment: moment.clone(),
-            };
-            keep.lock().unwrap().push(snapshot);
-        }));
+/// Returns a setup that takes a snapshot before each operation, and the snapshots.
+pub fn snapshot_recorder() -> (impl FnOnce(&Interceptor), Arc<Mutex<Vec<Snapshot>>>) {
+    let snapshots: Arc<Mutex<Vec<Snapshot>>> = Arc::default();
+    let recorded = snapshots.clone();
+    let setup = move |interceptor: &Interceptor| {
+        interceptor.observe(Box::new(
+            move |operation: &Operation, simulator: &Simulator, disk: &DiskState| {
+                let snapshot = Snapshot {
+                    simulator: simulator.fork(),
+                    written: disk.bytes.len(),
+                    synced: disk.synced,
+                    operation: operation.clone(),
+                };
+                recorded.lock().unwrap().push(snapshot);
+            },
+        ));
     };
-    (with, kept)
+    (setup, snapshots)
 }

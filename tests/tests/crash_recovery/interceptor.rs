@@ -1,7 +1,7 @@
-//! What stands between a process and its world: every line that it writes and every request that it sends passes here, so
-//! that it can be seen at each moment, and die there.
+//! Intercepts every append, sync, and request of a process, so that a test can take a snapshot,
+//! inject a fault, or interfere just before it.
 
-use crate::fault::{Answer, Fault};
+use crate::fault::{Fault, ResponseBody};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{Request, Response};
@@ -17,171 +17,175 @@ use tower::Service;
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What the run file holds, and how much of it survives the machine.
+/// The run file on a simulated disk.
 #[derive(Clone, Debug, Default)]
-pub struct Written {
+pub struct DiskState {
     pub bytes: Vec<u8>,
+    /// Length of the prefix of `bytes` that survives a machine crash.
     pub synced: usize,
+    /// Number of syncs so far.
     pub syncs: usize,
 }
 
-/// A moment at which a process can die: just before this.
+/// An operation of a process. The process can crash just before it.
 #[derive(Clone, Debug)]
-pub enum Moment {
-    /// Before a line is written.
-    Line,
-    /// Before the lines are brought to the disk.
+pub enum Operation {
+    /// Appends a line to the run file.
+    Append,
+    /// Syncs the run file to the disk.
     Sync,
-    /// Before a request is sent.
+    /// Sends a request to the API server.
     Request(Box<Request<Bytes>>),
 }
 
-/// The world at a moment.
+/// The cluster and the disk just before an operation.
 #[derive(Clone)]
 pub struct Snapshot {
     pub simulator: Simulator,
-    /// How much of the run file was written, and how much of that was on the disk.
+    /// Length of the run file in bytes.
     pub written: usize,
+    /// Length of its synced prefix in bytes.
     pub synced: usize,
-    pub moment: Moment,
+    pub operation: Operation,
 }
 
-/// Sees each moment, before it happens.
-pub type Observer = Box<dyn FnMut(&Moment, &Simulator, &Written) + Send>;
+/// Called before each operation.
+pub type OnOperation = Box<dyn FnMut(&Operation, &Simulator, &DiskState) + Send>;
 
-/// What one process passes through. Clones are of the same process.
+/// The disk and the API server of one process. Clones belong to the same process.
 #[derive(Clone)]
-pub struct Gate {
+pub struct Interceptor {
     simulator: Simulator,
     inner: Arc<Mutex<Inner>>,
 }
 
 struct Inner {
-    written: Written,
-    observer: Option<Observer>,
-    /// A request of a process that died, which arrives after so many of this one.
-    twin: Option<(usize, Request<Bytes>)>,
-    /// What strikes a request of this process, by its number.
+    disk: DiskState,
+    on_operation: Option<OnOperation>,
+    /// A request of a crashed process that arrives once this process has sent this many requests.
+    late_request: Option<(usize, Request<Bytes>)>,
+    /// A fault of the request with this number.
     fault: Option<(usize, Fault)>,
     requests: usize,
 }
 
-impl Gate {
-    /// A process on this cluster, whose run file holds `bytes`.
+impl Interceptor {
+    /// Creates the interceptor of a process on this cluster, whose run file contains `bytes`.
     pub fn new(simulator: &Simulator, bytes: Vec<u8>) -> Self {
         let synced = bytes.len();
-        let written = Written { bytes, synced, syncs: 0 };
+        let disk = DiskState { bytes, synced, syncs: 0 };
         Self {
             simulator: simulator.clone(),
             inner: Arc::new(Mutex::new(Inner {
-                written,
-                observer: None,
-                twin: None,
+                disk,
+                on_operation: None,
+                late_request: None,
                 fault: None,
                 requests: 0,
             })),
         }
     }
 
-    /// The same, with somebody who sees each moment from now on.
-    pub fn observe(&self, observer: Observer) {
-        self.inner.lock().unwrap().observer = Some(observer);
+    /// Calls `on_operation` before each operation from now on.
+    pub fn observe(&self, on_operation: OnOperation) {
+        self.inner.lock().unwrap().on_operation = Some(on_operation);
     }
 
-    /// Has a request of a dead process arrive after `requests` of this one.
-    pub fn expect_twin(&self, requests: usize, twin: Request<Bytes>) {
+    /// Delivers a request of a crashed process after `requests` more requests of this process.
+    pub fn deliver_after(&self, requests: usize, late_request: Request<Bytes>) {
         let mut inner = self.inner.lock().unwrap();
-        inner.twin = Some((inner.requests + requests, twin));
+        inner.late_request = Some((inner.requests + requests, late_request));
     }
 
-    /// Has it arrive now, if it is still on its way.
-    pub async fn deliver_twin(&self) {
-        let twin = self.inner.lock().unwrap().twin.take();
-        if let Some((_, twin)) = twin {
-            drop(self.simulator.clone().call(twin.map(Full::new)).await);
+    /// Delivers the late request now if it has not arrived yet.
+    pub async fn deliver_late_request(&self) {
+        let late_request = self.inner.lock().unwrap().late_request.take();
+        if let Some((_, request)) = late_request {
+            drop(self.simulator.clone().call(request.map(Full::new)).await);
         }
     }
 
-    /// Has a fault strike the request of this number, counted from one from now on.
-    pub fn strike(&self, number: usize, fault: Fault) {
+    /// Injects a fault into the request with this number, counted from one from now on.
+    pub fn inject(&self, number: usize, fault: Fault) {
         let mut inner = self.inner.lock().unwrap();
         inner.fault = Some((inner.requests + number, fault));
     }
 
-    /// The run file.
-    pub fn written(&self) -> Written {
-        self.inner.lock().unwrap().written.clone()
+    /// Returns the current state of the disk.
+    pub fn disk(&self) -> DiskState {
+        self.inner.lock().unwrap().disk.clone()
     }
 
-    fn pass(&self, moment: &Moment) {
+    fn before(&self, operation: &Operation) {
         let mut inner = self.inner.lock().unwrap();
-        let Inner { written, observer, .. } = &mut *inner;
-        if let Some(observer) = observer {
-            observer(moment, &self.simulator, written);
+        let Inner { disk, on_operation, .. } = &mut *inner;
+        if let Some(on_operation) = on_operation {
+            on_operation(operation, &self.simulator, disk);
         }
     }
 }
 
-impl Disk for Gate {
+impl Disk for Interceptor {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.pass(&Moment::Line);
-        self.inner.lock().unwrap().written.bytes.extend_from_slice(bytes);
+        self.before(&Operation::Append);
+        self.inner.lock().unwrap().disk.bytes.extend_from_slice(bytes);
         Ok(())
     }
     fn sync(&mut self) -> io::Result<()> {
-        self.pass(&Moment::Sync);
+        self.before(&Operation::Sync);
         let mut inner = self.inner.lock().unwrap();
-        inner.written.synced = inner.written.bytes.len();
-        inner.written.syncs += 1;
+        inner.disk.synced = inner.disk.bytes.len();
+        inner.disk.syncs += 1;
         Ok(())
     }
 }
 
-impl<B> Service<Request<B>> for Gate
+impl<B> Service<Request<B>> for Interceptor
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    type Response = Response<Answer>;
+    type Response = Response<ResponseBody>;
     type Error = BoxError;
-    type Future = BoxFuture<'static, Result<Response<Answer>, BoxError>>;
+    type Future = BoxFuture<'static, Result<Response<ResponseBody>, BoxError>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let gate = self.clone();
+        let interceptor = self.clone();
         Box::pin(async move {
             let (parts, body) = request.into_parts();
             let body = body.collect().await.map_err(Into::into)?.to_bytes();
             let request = Request::from_parts(parts, body);
-            let (due, fault) = {
-                let mut inner = gate.inner.lock().unwrap();
+            let (late_request_due, fault) = {
+                let mut inner = interceptor.inner.lock().unwrap();
                 inner.requests += 1;
                 let requests = inner.requests;
                 let fault =
                     inner.fault.filter(|(number, _)| *number == requests).map(|(_, fault)| fault);
-                (inner.twin.as_ref().is_some_and(|(after, _)| requests > *after), fault)
+                (inner.late_request.as_ref().is_some_and(|(after, _)| requests > *after), fault)
             };
-            if due {
-                gate.deliver_twin().await;
+            if late_request_due {
+                interceptor.deliver_late_request().await;
             }
-            gate.pass(&Moment::Request(Box::new(request.clone())));
-            let answer =
-                |request: Request<Bytes>| gate.simulator.clone().call(request.map(Full::new));
+            interceptor.before(&Operation::Request(Box::new(request.clone())));
+            let send = |request: Request<Bytes>| {
+                interceptor.simulator.clone().call(request.map(Full::new))
+            };
             match fault {
-                None => Ok(answer(request).await?.map(Answer::Whole)),
-                Some(fault) => fault.strike(request, answer, &gate.simulator).await,
+                None => Ok(send(request).await?.map(ResponseBody::Complete)),
+                Some(fault) => fault.inject(request, send, &interceptor.simulator).await,
             }
         })
     }
 }
 
-/// Virtual time as a run's clock.
-pub struct Virtual(pub salve_simulator::Clock);
+/// The simulator's virtual time as a run's clock.
+pub struct VirtualClock(pub salve_simulator::Clock);
 
-impl Clock for Virtual {
+impl Clock for VirtualClock {
     fn now(&self) -> Millis {
         u64::try_from(self.0.now().as_millisecond()).unwrap()
     }

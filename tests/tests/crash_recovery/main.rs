@@ -1,9 +1,10 @@
-//! A run survives: crashes before and after each line and each request, faults of the API server, and people who meddle.
+//! Runs survive crashes before each append, sync, and request, API server faults, and interference
+//! by other users.
 
-mod adversaries;
 mod crashes;
 mod fault;
 mod faults;
 mod fixture;
 mod interceptor;
+mod interference;
 mod oracle;

@@ -1,10 +1,11 @@
-//! What has to hold however a run came out, judged by the cluster's own record of requests and by the run file, never by a word of ours.
+//! Invariants that hold however a run ended. They are checked against the API server's log of
+//! requests and the run file, not against what the run reports about itself.
 
-use crate::fixture::{Came, House};
-use salve_core::effect::{Effect, Write};
+use crate::fixture::{EndState, Fixture};
+use salve_core::capability::{Effect, Function, Write};
 use salve_core::footprint::{Asked, Footprint, Verb};
 use salve_core::journal::{Entry, Opened};
-use salve_core::report::{Report, Verdict};
+use salve_core::report::{ReportBuilder, Verdict};
 use salve_run::RunFile;
 use salve_simulator::{Exchange, Simulator};
 use salve_tests::canary;
@@ -18,123 +19,135 @@ const FLUX: [(&str, &str); 3] = [
     ("source.toolkit.fluxcd.io", "gitrepositories"),
 ];
 
-/// How Flux stands: `spec.suspend` of each object, absent being none, and the marks of runs.
-pub fn flux(simulator: &Simulator) -> BTreeMap<String, (Value, Vec<String>)> {
-    let all = FLUX.iter().flat_map(|(group, plural)| simulator.objects(group, plural, None));
-    all.map(|object| {
-        let annotations = object["metadata"]["annotations"].as_object();
-        let marks = annotations
-            .into_iter()
-            .flatten()
-            .map(|(key, _)| key.clone())
-            .filter(|key| key.starts_with("salve.dev/"))
-            .collect();
-        let place = format!(
-            "{} {}/{}",
-            text(&object, "/kind"),
-            text(&object, "/metadata/namespace"),
-            text(&object, "/metadata/name")
-        );
-        (place, (object["spec"].get("suspend").cloned().unwrap_or_default(), marks))
-    })
-    .collect()
+/// Returns `spec.suspend` (null if absent) and the `salve.dev/` annotations of each Flux object.
+pub fn flux_state(simulator: &Simulator) -> BTreeMap<String, (Value, Vec<String>)> {
+    let objects = FLUX.iter().flat_map(|(group, plural)| simulator.objects(group, plural, None));
+    objects
+        .map(|object| {
+            let run_annotations = object["metadata"]["annotations"]
+                .as_object()
+                .into_iter()
+                .flatten()
+                .map(|(key, _)| key.clone())
+                .filter(|key| key.starts_with("salve.dev/"))
+                .collect();
+            let name = format!(
+                "{} {}/{}",
+                text(&object, "/kind"),
+                text(&object, "/metadata/namespace"),
+                text(&object, "/metadata/name")
+            );
+            (name, (object["spec"].get("suspend").cloned().unwrap_or_default(), run_annotations))
+        })
+        .collect()
 }
 
-/// As whom those who meddle ask.
-pub const ADVERSARY: &str = "adversary";
+/// The user agent of requests by another user.
+pub const OTHER_USER: &str = "other-user";
 
-/// What may be otherwise.
+/// Deviations that a scenario allows.
 #[derive(Clone, Debug, Default)]
 pub struct Allowed {
-    /// Objects of Flux that somebody else has meddled with.
-    pub theirs: Vec<String>,
-    /// A machine has died: lines that were not on the disk are gone. Only of releases and of requests to reconcile
-    /// may there be none then, for what they do follows from what is on the disk.
-    pub lost: bool,
-    /// The Lease was asked for by a process that died, and that request arrived when all was over.
-    pub leased: bool,
+    /// Flux objects that another user changed.
+    pub changed_by_others: Vec<String>,
+    /// A machine crashed, so lines that were not synced are lost. Only releases and reconcile
+    /// requests may be missing then, because they follow from synced lines.
+    pub lost_lines: bool,
+    /// A crashed process requested the Lease, and the request arrived after the recovery ended.
+    pub late_lease: bool,
 }
 
-/// Panics with `moment` unless all of it holds.
-pub async fn judge(house: &House, came: &Came, allowed: &Allowed, moment: &str) {
-    let ours = |one: &Exchange| one.applied && one.user_agent.as_deref() != Some(ADVERSARY);
-    let mutations: Vec<Exchange> = came.simulator.mutations().into_iter().filter(ours).collect();
-    let Some(over) = &came.over else {
-        assert!(
-            mutations.is_empty(),
-            "{moment}: nothing is recorded, and this was sent: {mutations:#?}"
-        );
+/// Checks all invariants. Panics with `context` if one is violated.
+pub async fn check(fixture: &Fixture, end: &EndState, allowed: &Allowed, context: &str) {
+    let by_run = |exchange: &Exchange| {
+        exchange.applied && exchange.user_agent.as_deref() != Some(OTHER_USER)
+    };
+    let writes: Vec<Exchange> = end.simulator.mutations().into_iter().filter(by_run).collect();
+    let Some(finished) = &end.finished else {
+        assert!(writes.is_empty(), "{context}: sent although nothing is recorded: {writes:#?}");
         return;
     };
-    let entries = written(&came.written.bytes);
+    let entries = read_entries(&end.disk.bytes);
     let opened: Vec<&Opened> = entries.iter().filter_map(Entry::opened).collect();
-    let recorded: Vec<&Effect> = entries.iter().filter_map(has_writes).collect();
-    let lost =
-        |one: &Exchange| allowed.lost && opened.iter().any(|opened| asks_to_reconcile(opened, one));
-    for one in mutations.iter().filter(|one| !lost(one)) {
+    let recorded: Vec<&Effect> = entries.iter().filter_map(recorded_write).collect();
+    let may_be_lost = |exchange: &Exchange| {
+        allowed.lost_lines && opened.iter().any(|opened| is_reconcile_request(opened, exchange))
+    };
+    for exchange in writes.iter().filter(|exchange| !may_be_lost(exchange)) {
         assert!(
-            recorded.iter().any(|effect| covers(effect, &opened, one)),
-            "{moment}: no entry of the run file covers {} {}",
-            one.method,
-            one.uri
+            recorded.iter().any(|effect| covers(effect, &opened, exchange)),
+            "{context}: no entry of the run file covers {} {}",
+            exchange.method,
+            exchange.uri
         );
     }
-    nothing_twice(&mutations, moment);
-    let frozen: BTreeSet<&str> = opened.iter().flat_map(|opened| uids(&opened.effect)).collect();
-    for one in mutations
-        .iter()
-        .filter(|one| one.verb == "delete" && one.uri.contains("/replicationsources/"))
-    {
-        let uid = one.body.as_ref().map_or("", |body| text(body, "/preconditions/uid"));
-        assert!(frozen.contains(uid), "{moment}: {uid} was deleted and is in no frozen set");
+    check_nothing_applied_twice(&writes, context);
+    let targets: BTreeSet<&str> =
+        opened.iter().flat_map(|opened| deletion_uids(&opened.effect)).collect();
+    for exchange in writes.iter().filter(|exchange| {
+        exchange.verb == "delete" && exchange.uri.contains("/replicationsources/")
+    }) {
+        let uid = exchange.body.as_ref().map_or("", |body| text(body, "/preconditions/uid"));
+        assert!(targets.contains(uid), "{context}: {uid} was deleted but is not a deletion target");
     }
-    let leases = came.simulator.objects("coordination.k8s.io", "leases", None);
-    let held: Vec<_> =
+    let leases = end.simulator.objects("coordination.k8s.io", "leases", None);
+    let cluster_locks: Vec<_> =
         leases.iter().filter(|lease| text(lease, "/metadata/name") == "salve").collect();
+    let reported = finished.result.open.iter();
+    let lease_reported =
+        reported.map(|open| open.reversal.function()).any(|open| open == Function::ReleaseLease);
     assert!(
-        held.is_empty() || allowed.leased || over.closing.lease.is_some(),
-        "{moment}: the Lease is left: {held:?}"
+        cluster_locks.is_empty() || allowed.late_lease || lease_reported,
+        "{context}: the Lease was not released: {cluster_locks:?}"
     );
-    flux_is_as_it_was(house, came, &allowed.theirs, moment);
-    let report = serde_json::to_string(&over.report).unwrap();
+    check_flux_restored(fixture, end, &allowed.changed_by_others, context);
+    let report = serde_json::to_string(&finished.report).unwrap();
     assert_eq!(
         report,
-        serde_json::to_string(&Report::of(&entries).unwrap()).unwrap(),
-        "{moment}: the report is not what the file says"
+        serde_json::to_string(ReportBuilder::of(&entries).unwrap().report()).unwrap(),
+        "{context}: the report differs from the run file"
     );
-    canary::listen(moment, &report).unwrap();
-    canary::listen(moment, &String::from_utf8_lossy(&came.written.bytes)).unwrap();
-    if over.closing.verdict == Verdict::Fixed {
+    canary::ensure_none_in(context, &report).unwrap();
+    canary::ensure_none_in(context, &String::from_utf8_lossy(&end.disk.bytes)).unwrap();
+    if finished.result.verdict == Verdict::Fixed {
         assert!(
-            came.simulator.locks().is_empty(),
-            "{moment}: called fixed with locks held: {:?}",
-            came.simulator.locks()
+            end.simulator.locks().is_empty(),
+            "{context}: reported as fixed, but volumes are locked: {:?}",
+            end.simulator.locks()
         );
     }
-    replay_agrees(house, entries, moment).await;
+    check_replay(fixture, entries, context).await;
 }
 
-/// The entries of a run file's bytes.
-pub fn written(bytes: &[u8]) -> Vec<Entry> {
+/// Reads the entries of a run file from its bytes.
+pub fn read_entries(bytes: &[u8]) -> Vec<Entry> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run.jsonl");
     std::fs::write(&path, bytes).unwrap();
     RunFile::read(Path::new(&path)).unwrap()
 }
 
-/// A touch that the file holds. One that lost its first entry with the machine is recorded as settled when it is asked for again.
-fn has_writes(entry: &Entry) -> Option<&Effect> {
+/// Returns the effect of an entry that records a write. A write whose first entry was lost with the
+/// machine is recorded as done when the recovery requests it again.
+fn recorded_write(entry: &Entry) -> Option<&Effect> {
     match entry {
         Entry::Opened(opened) => Some(&opened.effect),
         Entry::Done(done) => Some(&done.effect),
-        _ => None,
+        Entry::Header(_)
+        | Entry::Approved(_)
+        | Entry::Recovery(_)
+        | Entry::Closed(_)
+        | Entry::Planned(_)
+        | Entry::GuestExited(_)
+        | Entry::Verdict(_) => None,
     }
 }
 
-/// Whether an effect allows a request: its kind of request, its object, its fields. The pods of a restart stand in its entries.
-fn covers(effect: &Effect, opened: &[&Opened], one: &Exchange) -> bool {
-    let path: Vec<&str> =
-        one.uri.split('?').next().unwrap_or_default().trim_start_matches('/').split('/').collect();
+/// Returns whether an effect allows a request: its verb, object, and fields. The pods of a restart
+/// are named in its entries.
+fn covers(effect: &Effect, opened: &[&Opened], exchange: &Exchange) -> bool {
+    let path = exchange.uri.split('?').next().unwrap_or_default();
+    let path: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     let (group, rest) = match path.as_slice() {
         ["api", _, rest @ ..] => ("", rest),
         ["apis", group, _, rest @ ..] => (*group, rest),
@@ -145,155 +158,153 @@ fn covers(effect: &Effect, opened: &[&Opened], one: &Exchange) -> bool {
         ["namespaces", namespace, resource, name] => (Some(*namespace), *resource, Some(*name)),
         _ => return false,
     };
-    let verb = match one.verb {
+    let verb = match exchange.verb {
         "create" => Verb::Create,
         "patch" => Verb::Patch,
         "delete" => Verb::Delete,
         _ => return false,
     };
-    // No namespace is followed by a write.
+    // The footprint of a write contains no namespaces that were discovered at run time.
     let footprint = Footprint::new(effect, vec![]);
-    let of_prior = |name: &str| {
+    let is_observed = |name: &str| {
         opened.iter().any(|opened| {
             opened.effect == *effect
                 && opened.observed.objects.iter().any(|o| text(o, "/metadata/name") == name)
         })
     };
-    let known = name.is_none_or(|name| {
-        of_prior(name) || effect.targets().iter().any(|target| target.name.as_deref() == Some(name))
+    let object_covered = name.is_none_or(|name| {
+        is_observed(name)
+            || effect.targets().iter().any(|target| target.name.as_deref() == Some(name))
     });
-    let fields = verb != Verb::Patch
-        || one.body.as_ref().is_some_and(|body| footprint.covers_patch(body).is_ok());
-    known
-        && fields
+    let fields_covered = verb != Verb::Patch
+        || exchange.body.as_ref().is_some_and(|body| footprint.covers_patch(body).is_ok());
+    object_covered
+        && fields_covered
         && footprint
             .covers(&Asked { verb, group, resource, subresource: None, namespace, name })
             .is_ok()
 }
 
-/// Whether this asks an object to reconcile, and nothing else, that the run file says was suspended.
-fn asks_to_reconcile(opened: &Opened, one: &Exchange) -> bool {
-    let asked = one
+/// Returns whether a request only requests the reconciliation of an object that was suspended
+/// according to the run file.
+fn is_reconcile_request(opened: &Opened, exchange: &Exchange) -> bool {
+    let annotations = exchange
         .body
         .as_ref()
         .and_then(|body| body.pointer("/metadata/annotations"))
         .and_then(Value::as_object);
-    let only = asked.is_some_and(|all| {
+    let only_reconcile_annotations = annotations.is_some_and(|all| {
         !all.is_empty() && all.keys().all(|key| key.starts_with("reconcile.fluxcd.io/"))
     });
-    let plain = one.body.as_ref().is_some_and(|body| body.get("spec").is_none());
+    let no_spec = exchange.body.as_ref().is_some_and(|body| body.get("spec").is_none());
     let Effect::Write(Write::Suspend(suspend)) = &opened.effect else { return false };
-    let path = one.uri.split('?').next().unwrap_or_default();
-    only && plain
+    let path = exchange.uri.split('?').next().unwrap_or_default();
+    only_reconcile_annotations
+        && no_spec
         && suspend.targets.iter().any(|t| {
             path.ends_with(&format!("/namespaces/{}/{}/{}", t.namespace, t.kind.plural(), t.name))
         })
 }
 
-fn uids(effect: &Effect) -> Vec<&str> {
-    match effect {
-        Effect::Write(Write::Delete(delete)) => {
-            delete.set.iter().map(|frozen| frozen.uid.as_str()).collect()
-        }
-        Effect::Write(
-            Write::AcquireLease(_)
-            | Write::ReleaseLease(_)
-            | Write::Suspend(_)
-            | Write::Resume(_)
-            | Write::Reconcile(_)
-            | Write::Recreate(_)
-            | Write::Restart(_),
-        )
-        | Effect::Read(_)
-        | Effect::Local(_) => vec![],
-    }
+fn deletion_uids(effect: &Effect) -> Vec<&str> {
+    let Effect::Write(Write::Delete(delete)) = effect else { return vec![] };
+    delete.set.iter().map(|target| target.uid.as_str()).collect()
 }
 
-fn nothing_twice(mutations: &[Exchange], moment: &str) {
-    let mut seen = BTreeSet::new();
-    let mut once =
-        |what: String| assert!(seen.insert(what.clone()), "{moment}: {what} was applied twice");
-    let mut held: BTreeMap<&str, bool> = BTreeMap::new();
+fn check_nothing_applied_twice(writes: &[Exchange], context: &str) {
+    let mut deletions = BTreeSet::new();
+    let mut suspended: BTreeMap<&str, bool> = BTreeMap::new();
     let mut restarts = 0;
-    let mut reconciled: BTreeMap<&str, &Value> = BTreeMap::new();
-    for one in mutations {
-        let path = one.uri.split('?').next().unwrap_or_default();
-        let body = one.body.as_ref();
+    let mut reconcile_requests: BTreeMap<&str, &Value> = BTreeMap::new();
+    for exchange in writes {
+        let path = exchange.uri.split('?').next().unwrap_or_default();
+        let body = exchange.body.as_ref();
         let field = |pointer: &str| body.and_then(|body| body.pointer(pointer));
-        if one.verb == "delete" {
-            once(format!(
-                "delete {path} of {}",
-                body.map_or("", |body| text(body, "/preconditions/uid"))
-            ));
+        if exchange.verb == "delete" {
+            let uid = body.map_or("", |body| text(body, "/preconditions/uid"));
+            assert!(deletions.insert((path, uid)), "{context}: {path} ({uid}) was deleted twice");
         }
         if path.contains("/deployments/") {
             restarts += 1;
-            assert!(restarts == 1, "{moment}: restarted {restarts} times");
+            assert!(restarts == 1, "{context}: restarted {restarts} times");
         }
-        if let Some(at) = field("/metadata/annotations/reconcile.fluxcd.io~1requestedAt") {
-            // The same request once more is the same request: Flux handles a value once.
-            let before = reconciled.insert(path, at);
+        if let Some(value) = field("/metadata/annotations/reconcile.fluxcd.io~1requestedAt") {
+            // Flux handles a value once, so the same value is the same request.
+            let previous = reconcile_requests.insert(path, value);
             assert!(
-                before.is_none_or(|before| before == at),
-                "{moment}: {path} was asked to reconcile twice"
+                previous.is_none_or(|previous| previous == value),
+                "{context}: reconciliation of {path} was requested twice"
             );
         }
         match field("/metadata/annotations/salve.dev~1run") {
             Some(Value::String(_)) => assert!(
-                held.insert(path, true) != Some(true),
-                "{moment}: {path} was suspended twice"
+                suspended.insert(path, true) != Some(true),
+                "{context}: {path} was suspended twice"
             ),
             Some(_) => assert!(
-                held.insert(path, false) != Some(false),
-                "{moment}: {path} was resumed twice"
+                suspended.insert(path, false) != Some(false),
+                "{context}: {path} was resumed twice"
             ),
             None => {}
         }
     }
 }
 
-fn flux_is_as_it_was(house: &House, came: &Came, theirs: &[String], moment: &str) {
-    let over = came.over.as_ref().expect("only a run that was recorded is judged so far");
-    let said: BTreeSet<String> =
-        over.closing.open.iter().map(|open| open.target.to_string()).collect();
-    if !said.is_empty() {
-        assert_eq!(over.closing.verdict, Verdict::ActionRequired, "{moment}");
-        let told = serde_json::to_string(&over.report).unwrap();
-        assert!(
-            said.iter().all(|one| told.contains(&format!("{one} is still suspended by this run")))
-                && told.contains("flux resume"),
-            "{moment}: {told}"
-        );
+fn check_flux_restored(
+    fixture: &Fixture,
+    end: &EndState,
+    changed_by_others: &[String],
+    context: &str,
+) {
+    let finished = end.finished.as_ref().expect("the caller checked that the run is recorded");
+    let open = &finished.result.open;
+    let targets = open.iter().flat_map(|open| open.reversal.targets());
+    let reported: BTreeSet<String> = targets.map(|target| target.to_string()).collect();
+    if !open.is_empty() {
+        assert_eq!(finished.result.verdict, Verdict::ActionRequired, "{context}");
+        let report = serde_json::to_string(&finished.report).unwrap();
+        for open in open {
+            let still_active = open.reversal.still_active(open.in_doubt);
+            let commands = open.reversal.commands();
+            assert!(
+                report.contains(&still_active) && commands.iter().all(|line| report.contains(line)),
+                "{context}: {still_active} {commands:?}: {report}"
+            );
+        }
     }
-    let before = flux(&house.before);
-    for (place, now) in flux(&came.simulator) {
-        if said.contains(&place) || theirs.contains(&place) {
+    let initial = flux_state(&fixture.initial);
+    for (name, state) in flux_state(&end.simulator) {
+        if reported.contains(&name) || changed_by_others.contains(&name) {
             continue;
         }
         assert_eq!(
-            Some(&now),
-            before.get(&place),
-            "{moment}: {place} is not as it was, and nobody says so: {}",
-            over.closing.summary
+            Some(&state),
+            initial.get(&name),
+            "{context}: {name} was not restored, and the report does not say so: {}",
+            finished.result.summary
         );
     }
 }
 
-/// The same component over the same file, offline: the same end, the same verdict.
-async fn replay_agrees(house: &House, entries: Vec<Entry>, moment: &str) {
-    let ended = entries.iter().rev().find_map(Entry::ending).cloned();
-    let closing = entries.iter().rev().find_map(Entry::verdict).cloned();
-    let again = salve::session::replay(house.ready.guest(), entries, None).await.unwrap();
-    assert!(again.parts.is_none(), "{moment}: {:?}", again.parts);
-    let shown =
-        |ending: &dyn std::fmt::Debug| format!("{ending:?}").chars().take(300).collect::<String>();
+/// Checks that an offline replay of the file with the same component has the same result.
+async fn check_replay(fixture: &Fixture, entries: Vec<Entry>, context: &str) {
+    let exit = entries.iter().rev().find_map(Entry::guest_exit).cloned();
+    let result = entries.iter().rev().find_map(Entry::verdict).cloned();
+    let replayed = salve::session::replay(fixture.prepared.guest(), entries, None).await.unwrap();
+    assert!(replayed.divergence.is_none(), "{context}: {:?}", replayed.divergence);
+    let shortened =
+        |exit: &dyn std::fmt::Debug| format!("{exit:?}").chars().take(300).collect::<String>();
     assert!(
-        Some(&again.ending) == ended.as_ref(),
-        "{moment}: the replay ends otherwise: {} and not {}",
-        shown(&again.ending),
-        shown(&ended)
+        Some(&replayed.exit) == exit.as_ref(),
+        "{context}: the guest's exit differs in the replay: {} instead of {}",
+        shortened(&replayed.exit),
+        shortened(&exit)
     );
-    assert_eq!(Some(&again.closing), closing.as_ref(), "{moment}: the replay judges otherwise");
+    assert_eq!(
+        Some(&replayed.result),
+        result.as_ref(),
+        "{context}: the result differs in the replay"
+    );
 }
 
 fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {

@@ -1,13 +1,14 @@
-//! The same attacks on a real API server, each by a process of the program under the ServiceAccount that `salve rbac` makes for it. The oracle is
-//! the audit log, and what the operating system lets the process have.
+//! The same attacks on a real API server. Each runs in its own `salve` process, with the
+//! ServiceAccount that `salve rbac` generates for it and with resource limits of the operating
+//! system. The audit log shows what the attack requested.
 
-use super::shapes::{Shape, bomb, shapes};
+use super::malformed::{MalformedGuest, compiler_bomb, guests};
 use super::{REMEDIATION, component};
 use anyhow::{Context, Result, ensure};
 use salve_tests::canary;
-use salve_tests::control_plane::actors::Manner;
-use salve_tests::control_plane::fixture::{self, Scene};
-use salve_tests::control_plane::{ControlPlane, PROXIES, User, kind};
+use salve_tests::control_plane::actors::CephCsiOptions;
+use salve_tests::control_plane::fixture::{self, Fixture};
+use salve_tests::control_plane::{ControlPlane, PROXIES, User, kinds};
 use salve_tests::salve::program;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -16,16 +17,17 @@ use tokio::process::Command;
 
 const USER: &str = "system:serviceaccount:salve:hostile";
 
-/// So much memory the process may write to, KiB: more, and the operating system ends it. Compiling a guest has a process of its own.
-const MEMORY: u64 = 768 << 10;
+/// Limit of the data segment of each process, in KiB. Compiling a guest has its own process.
+const MEMORY_LIMIT: u64 = 768 << 10;
 
-/// So many seconds of a processor each of its processes may have, the one that compiles too.
-const PROCESSOR: u64 = 30;
+/// Limit of the CPU time of each process, including the one that compiles, in seconds.
+const CPU_LIMIT: u64 = 30;
 
-/// So long an attack may take in all, on a slow machine with an unoptimised host.
+/// Limit for an attack, on a slow machine with an unoptimized host.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Each attack, and the exit codes that its end may have: denied or not fixed for those that only ask, broken for those that break.
+/// Each attack with its exit code: 1 (not fixed) if it only makes denied calls, 6 (internal error)
+/// if it breaks the guest.
 const ATTACKS: [(&str, i32); 21] = [
     ("forget", 0),
     ("panic", 6),
@@ -52,9 +54,9 @@ const ATTACKS: [(&str, i32); 21] = [
 
 #[tokio::test(flavor = "multi_thread")]
 #[cfg_attr(not(control_plane), ignore = "needs the control plane: cargo xtask control-plane")]
-async fn the_audit_log_of_a_real_api_server_shows_nothing_ungranted() -> Result<()> {
+async fn the_audit_log_of_a_real_api_server_shows_no_request_without_a_grant() -> Result<()> {
     let plane = ControlPlane::start().await?;
-    let _scene = Scene::healthy(&plane, Manner::default()).await?;
+    let _fixture = Fixture::healthy(&plane, CephCsiOptions::default()).await?;
     let folder = tempfile::tempdir()?;
     let document = document(folder.path(), component())?;
     let role =
@@ -65,7 +67,7 @@ async fn the_audit_log_of_a_real_api_server_shows_nothing_ungranted() -> Result<
     let kubeconfig =
         plane.service_account("salve", "hostile", &String::from_utf8(role.stdout)?).await?;
     let cluster = plane.cluster(User::Administrator).await?;
-    let before = cluster.get(&kind::KUSTOMIZATIONS, "media", fixture::OWNER).await?;
+    let before = cluster.get(&kinds::KUSTOMIZATIONS, "media", fixture::OWNER).await?;
 
     let mut attacks = vec![];
     for (how, code) in ATTACKS {
@@ -76,28 +78,28 @@ async fn the_audit_log_of_a_real_api_server_shows_nothing_ungranted() -> Result<
             config: config.to_vec(),
             code,
             suspends: true,
-            words: "",
+            expected: "",
         });
     }
-    let bomb = Shape {
-        name: "a bomb for the compiler",
-        component: bomb(),
+    let compiler_bomb = MalformedGuest {
+        name: "compiler bomb",
+        component: compiler_bomb(),
         code: 2,
-        words: "cannot be compiled",
+        expected: "cannot be compiled",
         suspends: false,
     };
-    for shape in shapes(fixture::OWNER).into_iter().chain([bomb]) {
-        let local = folder.path().join(shape.name.replace(' ', "-"));
-        std::fs::create_dir(&local)?;
-        std::fs::write(local.join("guest.wasm"), &shape.component)?;
-        let document = self::document(&local, &local.join("guest.wasm"))?;
+    for guest in guests(fixture::OWNER).into_iter().chain([compiler_bomb]) {
+        let guest_folder = folder.path().join(guest.name.replace(' ', "-"));
+        std::fs::create_dir(&guest_folder)?;
+        std::fs::write(guest_folder.join("guest.wasm"), &guest.component)?;
+        let document = self::document(&guest_folder, &guest_folder.join("guest.wasm"))?;
         attacks.push(Attack {
-            how: shape.name,
+            how: guest.name,
             document,
             config: vec![],
-            code: shape.code,
-            suspends: shape.suspends,
-            words: shape.words,
+            code: guest.code,
+            suspends: guest.suspends,
+            expected: guest.expected,
         });
     }
     for attack in attacks {
@@ -107,57 +109,57 @@ async fn the_audit_log_of_a_real_api_server_shows_nothing_ungranted() -> Result<
         let output = limited(folder.path(), &kubeconfig, &attack)
             .output()
             .await
-            .context("salve did not start")?;
-        let told = format!(
+            .context("failed to start salve")?;
+        let text = format!(
             "{}{}",
             String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr)
         );
-        ensure!(output.status.code() == Some(code), "{how} ended with {:?}: {told}", output.status);
+        ensure!(output.status.code() == Some(code), "{how} ended with {:?}: {text}", output.status);
         ensure!(began.elapsed() < TIMEOUT, "{how} took {:.0} s", began.elapsed().as_secs_f64());
-        ensure!(!told.contains("GOT") && told.contains(attack.words), "{how}: {told}");
-        canary::listen(how, &told)?;
+        ensure!(!text.contains("GOT") && text.contains(attack.expected), "{how}: {text}");
+        canary::ensure_none_in(how, &text)?;
 
-        let mut asked = plane.audit().entries()?.split_off(since);
-        asked.retain(|entry| entry.user == USER);
+        let mut requests = plane.audit().entries()?.split_off(since);
+        requests.retain(|entry| entry.user == USER);
         ensure!(
-            !attack.suspends || asked.iter().any(|entry| entry.is_mutation()),
-            "{how} did not come so far that it suspends"
+            !attack.suspends || requests.iter().any(|entry| entry.is_mutation()),
+            "{how} did not get to suspend its target"
         );
-        for entry in &asked {
-            // Its Role is its grants: what RBAC had to refuse had left its grants.
+        for entry in &requests {
+            // The Role equals the grants, so a request that RBAC denies was not granted.
             ensure!(
                 entry.code != 403 && entry.code != 401,
-                "{how}: RBAC had to refuse {} {}",
+                "{how}: RBAC denied {} {}",
                 entry.verb,
                 entry.uri
             );
-            let strange = ["secrets", "exec", "kube-system/", "watch=", "limit=9999", "proxy"]
+            let forbidden = ["secrets", "exec", "kube-system/", "watch=", "limit=9999", "proxy"]
                 .iter()
-                .any(|word| entry.uri.contains(word));
-            ensure!(!strange, "{how} reached {} {}", entry.verb, entry.uri);
-            let local = entry.uri.contains(&format!("/media/kustomizations/{}", fixture::OWNER))
+                .any(|part| entry.uri.contains(part));
+            ensure!(!forbidden, "{how} reached {} {}", entry.verb, entry.uri);
+            let allowed = entry.uri.contains(&format!("/media/kustomizations/{}", fixture::OWNER))
                 || entry.resource == "leases"
                 || entry.resource.starts_with("selfsubject");
-            ensure!(!entry.is_mutation() || local, "{how} changed {} {}", entry.verb, entry.uri);
+            ensure!(!entry.is_mutation() || allowed, "{how} changed {} {}", entry.verb, entry.uri);
         }
-        let after = cluster.get(&kind::KUSTOMIZATIONS, "media", fixture::OWNER).await?;
+        let after = cluster.get(&kinds::KUSTOMIZATIONS, "media", fixture::OWNER).await?;
         ensure!(
             after["spec"] == before["spec"]
                 && !after["metadata"]["annotations"].to_string().contains("salve.dev"),
             "{how} left {after:#}"
         );
-        println!("{how}: {} requests, {:.1} s", asked.len(), began.elapsed().as_secs_f64());
+        println!("{how}: {} requests, {:.1} s", requests.len(), began.elapsed().as_secs_f64());
     }
-    canary::listen_below(&folder.path().join("runs"))?;
+    canary::ensure_none_in_dir(&folder.path().join("runs"))?;
     Ok(())
 }
 
 fn salve(home: &Path, arguments: &[&str]) -> Command {
-    clean(Command::new(program().expect("it is built beside this test")), home, arguments)
+    clean(Command::new(program().expect("salve was built with this test")), home, arguments)
 }
 
-/// A Remediation for a component. In this cluster the app's Kustomization has another name.
+/// Writes a Remediation for a component. The Kustomization has another name in this cluster.
 fn document(folder: &Path, component: &Path) -> Result<PathBuf> {
     let document = folder.join("remediation.yaml");
     let text = REMEDIATION
@@ -172,22 +174,22 @@ struct Attack {
     document: PathBuf,
     config: Vec<String>,
     code: i32,
-    /// Whether it comes so far that it suspends its victim.
+    /// Whether it gets to suspend its target.
     suspends: bool,
-    /// Something that is said of its end.
-    words: &'static str,
+    /// A part of the expected output.
+    expected: &'static str,
 }
 
-/// The program with no more memory and time than it may have.
+/// Returns the command with resource limits.
 fn limited(home: &Path, kubeconfig: &Path, attack: &Attack) -> Command {
-    let program = program().expect("it is built beside this test").display().to_string();
+    let program = program().expect("salve was built with this test").display().to_string();
     let mut command = Command::new("sh");
     command.args([
         "-c",
         r#"ulimit -d "$1" && ulimit -t "$2" && shift 2 && exec "$@""#,
         "sh",
-        &MEMORY.to_string(),
-        &PROCESSOR.to_string(),
+        &MEMORY_LIMIT.to_string(),
+        &CPU_LIMIT.to_string(),
         &program,
     ]);
     let (document, kubeconfig, runs) = (

@@ -1,26 +1,26 @@
-//! A guest that suspends and then attacks as badly as it can: what it suspended is given back, whose fault it
-//! was is told, and nothing ungranted has reached the cluster.
+//! Guests that suspend an object and then attack the host: the suspension is released, the fault is
+//! attributed, and no request without a grant reaches the cluster.
 
+mod concurrent;
 mod control_plane;
 #[path = "../../../host/sandbox/tests/sandbox/guests.rs"]
 mod guests;
-mod shapes;
-mod stopping;
-mod together;
+mod interrupt;
+mod malformed;
 
 use guests::Guest;
 use salve::arguments::GuestOptions;
 use salve::cluster::ClusterSession;
 use salve::guest::ResolvedGuest;
-use salve::output::Failed;
-use salve::session::{FinishedRun, InterruptedRun, PreparedRun, load, replay};
-use salve_core::document::Limits;
+use salve::output::CommandError;
+use salve::session::{FinishedRun, Frontend, InterruptedRun, PreparedRun, load, replay};
+use salve_core::document::{Limits, Remediation};
 use salve_core::grants::Grants;
 use salve_core::journal::Entry;
 use salve_core::outcome::Fault;
 use salve_core::report::Verdict;
 use salve_guest_builder::Project;
-use salve_run::{Mode, NoObserver, RunFile};
+use salve_run::{Mode, RunFile};
 use salve_simulator::{Exchange, Incident, Simulator};
 use salve_tests::canary;
 use serde_json::Value;
@@ -32,16 +32,16 @@ apiVersion: salve.dev/v1alpha1
 kind: Remediation
 metadata: {name: hostile}
 spec:
-  component: COMPONENT
+  guest: {path: COMPONENT}
   grants:
-  - {capability: suspend-flux, kinds: [kustomization], namespaces: [media], names: [plex]}
+  - {capability: suspend-flux, kinds: [kustomizations.kustomize.toolkit.fluxcd.io], namespaces: [media], names: [plex]}
   - {capability: query-pvcs, namespaces: [media]}
   - {capability: query-objects, kinds: [configmaps], namespaces: [media]}
   - {capability: delete-replicationsources, namespaces: [media], names: [sonarr]}
   - {capability: restart-deployment, namespaces: [rook-ceph]}
-  - {capability: reconcile-flux, kinds: [kustomization], namespaces: [media], names: [plex]}
+  - {capability: reconcile-flux, kinds: [kustomizations.kustomize.toolkit.fluxcd.io], namespaces: [media], names: [plex]}
   - {capability: tail-logs, namespaces: [rook-ceph]}
-  limits: {memoryMib: 16, fuelBillions: 1}
+  limits: {memoryMib: 16, fuelBillions: 1, deadlineSeconds: 86400}
 ";
 
 fn component() -> &'static PathBuf {
@@ -54,238 +54,272 @@ fn component() -> &'static PathBuf {
     })
 }
 
-struct GuestExited {
-    over: FinishedRun,
-    _runs: tempfile::TempDir,
+struct CompletedRun {
+    finished: FinishedRun,
     simulator: Simulator,
+    _runs: tempfile::TempDir,
 }
 
-async fn end(how: &str, mode: Mode) -> GuestExited {
+/// Runs the hostile guest with this attack.
+async fn attack(how: &str, mode: Mode) -> CompletedRun {
     run(&std::fs::read(component()).unwrap(), &[format!("how={how}")], mode).await.unwrap()
 }
 
-/// Runs a component under [`REMEDIATION`] in a cluster of its own.
-async fn run(component: &[u8], config: &[String], mode: Mode) -> Result<GuestExited, Failed> {
+/// Runs a component with [`REMEDIATION`] on a new simulated cluster.
+async fn run(
+    component: &[u8],
+    config: &[String],
+    mode: Mode,
+) -> Result<CompletedRun, CommandError> {
     let folder = tempfile::tempdir().unwrap();
     let (document, file) =
         (folder.path().join("remediation.yaml"), folder.path().join("guest.wasm"));
     std::fs::write(&file, component).unwrap();
     std::fs::write(&document, REMEDIATION.replace("COMPONENT", &file.display().to_string()))
         .unwrap();
-    let terms = GuestOptions { config: config.to_vec(), ..GuestOptions::default() };
-    let ready =
-        PreparedRun::prepare(ResolvedGuest::find(&document.display().to_string(), &terms)?, &terms)
-            .await?;
+    let options = GuestOptions { config: config.to_vec(), ..GuestOptions::default() };
+    let prepared = PreparedRun::prepare(
+        ResolvedGuest::resolve(&document.display().to_string(), &options)?,
+        &options,
+    )
+    .await?;
     let simulator = Simulator::new(Incident::Playbook);
     canary::plant(&simulator);
-    let open = ClusterSession::simulated(simulator.clone()).await?;
-    let over = ready.run(mode, &open, Some(folder.path()), Box::new(NoObserver)).await?;
-    canary::listen("the report", &serde_json::to_string(&over.report).unwrap()).unwrap();
-    canary::listen("the run file", &std::fs::read_to_string(over.file.as_ref().unwrap()).unwrap())
+    let session = ClusterSession::simulated(simulator.clone()).await?;
+    let finished = prepared.run(mode, &session, Some(folder.path()), Frontend::none()).await?;
+    canary::ensure_none_in("the report", &serde_json::to_string(&finished.report).unwrap())
         .unwrap();
-    // The record can be read back, whatever the guest put into it.
-    assert!(RunFile::read(over.file.as_ref().unwrap()).unwrap().len() > 2);
-    Ok(GuestExited { over, _runs: folder, simulator })
+    canary::ensure_none_in(
+        "the run file",
+        &std::fs::read_to_string(finished.file.as_ref().unwrap()).unwrap(),
+    )
+    .unwrap();
+    // The run file is readable, whatever the guest wrote to it.
+    assert!(RunFile::read(finished.file.as_ref().unwrap()).unwrap().len() > 2);
+    Ok(CompletedRun { finished, simulator, _runs: folder })
 }
 
 fn plex(simulator: &Simulator) -> Value {
     simulator.object("kustomize.toolkit.fluxcd.io", "kustomizations", "media", "plex").unwrap()
 }
 
-/// What the guest brought about. The Lease around it is the host's.
-fn of_the_guest(simulator: &Simulator) -> Vec<Exchange> {
-    simulator.mutations().into_iter().filter(|one| !one.uri.contains("/leases")).collect()
+/// Returns the writes of the guest, without those of the host to its Lease.
+fn guest_writes(simulator: &Simulator) -> Vec<Exchange> {
+    simulator.mutations().into_iter().filter(|exchange| !exchange.uri.contains("/leases")).collect()
 }
 
-fn is_as_before(simulator: &Simulator) -> bool {
+fn is_restored(simulator: &Simulator) -> bool {
     let plex = plex(simulator);
     plex["spec"].get("suspend").is_none()
         && !plex["metadata"]["annotations"].to_string().contains("salve.dev")
 }
 
 #[tokio::test]
-async fn what_it_suspended_is_given_back_and_the_fault_is_told() {
+async fn every_attack_is_attributed_and_its_suspension_is_released() {
     let guest = Verdict::Failed(Fault::Guest);
-    for (how, verdict, words) in [
+    for (how, verdict, expected) in [
         ("return", Verdict::NothingToDo, "done"),
         ("forget", Verdict::NothingToDo, "done"),
         ("error", Verdict::Failed(Fault::Cluster), "what I was looking for"),
         ("panic", guest, "asked to panic"),
-        ("loop", guest, "fuel"),
-        ("recurse", guest, "stack"),
+        // A trap shows the guest's stack; the sandbox's tests have a guest without an SDK.
+        ("loop", guest, "spec.limits.fuelBillions; stack: hostile::cpu::spin <- "),
+        ("recurse", guest, "recursing without end; stack: hostile::cpu::deep (64 times)"),
         ("copy", guest, "fuel"),
-        ("sleep", guest, "the guest was not through after 1450 min"),
-        ("calls", guest, "floods the record"),
-        ("flood", guest, "floods the record"),
-        ("pattern", Verdict::NotFixed, "no regular expression"),
-        ("hoard", guest, "memory"),
-        ("handles", Verdict::NotFixed, "4095 cursors, then: 4096"),
+        ("sleep", guest, "the guest was not finished after 1450 min"),
+        ("calls", guest, "made more calls than one run may record"),
+        ("flood", guest, "made more calls than one run may record"),
+        ("pattern", Verdict::NotFixed, "not a valid regular expression"),
+        ("hoard", guest, " <- hostile::memory::hoard <- "),
+        ("handles", Verdict::NotFixed, "4095 cursors, then: at most 4096"),
         ("shout", guest, "1024 KiB in one call"),
         ("list", guest, "1024 KiB in one call"),
         ("beyond", guest, ""),
-        ("lines", guest, "at most 16384"),
+        ("lines", guest, "the maximum is 16384"),
         ("forge", Verdict::NotFixed, "forged"),
         ("everything", guest, "fuel"),
     ] {
-        let ended = end(how, Mode::Live).await;
-        let closing = &ended.over.closing;
-        assert_eq!(closing.verdict, verdict, "{how}: {}", closing.summary);
-        assert!(closing.summary.contains(words), "{how}: {}", closing.summary);
-        assert!(is_as_before(&ended.simulator), "{how}: {:#}", plex(&ended.simulator));
-        let patches = of_the_guest(&ended.simulator);
+        let completed = attack(how, Mode::Live).await;
+        let result = &completed.finished.result;
+        assert_eq!(result.verdict, verdict, "{how}: {}", result.summary);
+        assert!(result.summary.contains(expected), "{how}: {}", result.summary);
+        assert!(is_restored(&completed.simulator), "{how}: {:#}", plex(&completed.simulator));
+        let patches = guest_writes(&completed.simulator);
         assert_eq!(patches.len(), 2, "{how}: one suspend and one release: {patches:#?}");
     }
 }
 
 #[tokio::test]
-async fn a_diagnosis_that_touches_is_denied() {
-    let ended = end("return", Mode::Diagnosis).await;
-    assert_eq!(ended.over.closing.verdict, Verdict::Denied, "{}", ended.over.closing.summary);
-    assert_eq!(ended.simulator.mutations(), vec![]);
-}
-
-#[tokio::test]
-async fn it_cannot_give_itself_more_than_a_day() {
-    for config in [
-        vec!["how=return".to_owned()],
-        vec!["how=return".to_owned(), format!("timeout={}", u64::MAX)],
-    ] {
-        let ended = run(&std::fs::read(component()).unwrap(), &config, Mode::Live).await.unwrap();
-        let entries = RunFile::read(ended.over.file.as_ref().unwrap()).unwrap();
-        let Some(Entry::Header(header)) = entries.first() else { panic!("no header") };
-        assert_eq!(header.deadline - header.at, 86_400_000, "{config:?}");
-    }
-}
-
-#[tokio::test]
-async fn it_is_not_believed() {
-    let ended = end("lie", Mode::Live).await;
-    assert_eq!(ended.over.closing.verdict, Verdict::NotFixed);
-    assert!(
-        ended.over.closing.summary.contains("trust me")
-            && ended.over.closing.summary.contains("proof"),
+async fn a_write_during_a_diagnosis_is_denied() {
+    let completed = attack("return", Mode::Diagnosis).await;
+    assert_eq!(
+        completed.finished.result.verdict,
+        Verdict::Denied,
         "{}",
-        ended.over.closing.summary
+        completed.finished.result.summary
+    );
+    assert_eq!(completed.simulator.mutations(), vec![]);
+}
+
+#[tokio::test]
+async fn a_guest_cannot_run_longer_than_24_hours() {
+    let completed = attack("return", Mode::Live).await;
+    let entries = RunFile::read(completed.finished.file.as_ref().unwrap()).unwrap();
+    let Some(Entry::Header(header)) = entries.first() else { panic!("no header") };
+    assert_eq!(header.deadline - header.at, 86_400_000);
+
+    let longer = REMEDIATION.replace("deadlineSeconds: 86400", "deadlineSeconds: 86401");
+    assert!(Remediation::read(REMEDIATION, "remediation.yaml").is_ok());
+    assert!(Remediation::read(&longer, "remediation.yaml").is_err());
+}
+
+#[tokio::test]
+async fn a_guest_that_claims_success_without_proof_is_not_believed() {
+    let completed = attack("lie", Mode::Live).await;
+    assert_eq!(completed.finished.result.verdict, Verdict::NotFixed);
+    assert!(
+        completed.finished.result.summary.contains("trust me")
+            && completed.finished.result.summary.contains("proof"),
+        "{}",
+        completed.finished.result.summary
     );
 }
 
 #[tokio::test]
-async fn it_reaches_nothing_beyond_its_grants() {
+async fn a_guest_cannot_exceed_its_grants() {
     for (how, answers) in
         [("secrets", 22), ("names", 18), ("selectors", 8), ("others", 12), ("marks", 7)]
     {
-        let ended = end(how, Mode::Live).await;
-        let told = &ended.over.closing.summary;
-        assert!(!told.contains("GOT"), "{told}");
-        assert_eq!(told.lines().count(), answers, "{told}");
-        let mutations = of_the_guest(&ended.simulator);
+        let completed = attack(how, Mode::Live).await;
+        let summary = &completed.finished.result.summary;
+        assert!(!summary.contains("GOT"), "{summary}");
+        assert_eq!(summary.lines().count(), answers, "{summary}");
+        let mutations = guest_writes(&completed.simulator);
         assert!(
             mutations.iter().all(|m| m.uri.contains("/namespaces/media/kustomizations/plex")),
             "{mutations:#?}"
         );
-        let asked = ended.simulator.exchanges().into_iter().map(|exchange| exchange.uri);
-        let strange: Vec<_> = asked
+        let uris = completed.simulator.exchanges().into_iter().map(|exchange| exchange.uri);
+        let forbidden: Vec<_> = uris
             .filter(|uri| {
                 ["secret", "exec", "token", "kube-system/", "watch=", "limit=9999", "User:"]
                     .iter()
-                    .any(|word| uri.contains(word))
+                    .any(|part| uri.contains(part))
             })
             .collect();
-        assert_eq!(strange, Vec::<String>::new(), "{how}");
+        assert_eq!(forbidden, Vec::<String>::new(), "{how}");
     }
 }
 
 #[tokio::test]
-async fn its_record_replays_to_the_same_end() {
-    let (local, _) =
-        load(&std::fs::read(component()).unwrap(), "its own", Limits::default()).await.unwrap();
-    for how in ["random", "forge", "lines", "paint", "names", "marks", "forget", "panic"] {
-        let ended = end(how, Mode::Live).await;
-        let again = replay(&local, RunFile::read(ended.over.file.as_ref().unwrap()).unwrap(), None)
+async fn the_run_file_of_an_attack_replays_to_the_same_result() {
+    let (same, _) =
+        load(&std::fs::read(component()).unwrap(), "the guest of the run", Limits::default())
             .await
             .unwrap();
-        assert_eq!(again.parts, None, "{how}");
+    for how in ["random", "forge", "lines", "paint", "names", "marks", "forget", "panic"] {
+        let completed = attack(how, Mode::Live).await;
+        let replayed =
+            replay(&same, RunFile::read(completed.finished.file.as_ref().unwrap()).unwrap(), None)
+                .await
+                .unwrap();
+        assert_eq!(replayed.divergence, None, "{how}");
         assert_eq!(
-            (again.closing.verdict, &again.closing.summary),
-            (ended.over.closing.verdict, &ended.over.closing.summary),
+            (replayed.result.verdict, &replayed.result.summary),
+            (completed.finished.result.verdict, &completed.finished.result.summary),
             "{how}"
         );
     }
 }
 
 #[tokio::test]
-async fn nothing_that_could_differ_the_next_time_does() {
-    let once = end("random", Mode::Live).await.over.closing.summary;
+async fn a_guest_has_no_source_of_nondeterminism() {
+    let once = attack("random", Mode::Live).await.finished.result.summary;
     assert_eq!(
-        end("random", Mode::Live).await.over.closing.summary,
+        attack("random", Mode::Live).await.finished.result.summary,
         once,
-        "two runs, two processes of thought, one outcome"
+        "two runs have different results"
     );
     assert!(once.contains("7ff8000000000000") || once.contains("7ff8"), "{once}");
 }
 
-/// Another component under the record of a run: it ends before its time, and that is no agreement.
+/// Another component that returns before it has made all recorded calls does not agree with the run
+/// file.
 #[tokio::test]
-async fn a_guest_that_leaves_out_what_the_run_did_parts_from_its_record() {
-    let ended = end("return", Mode::Live).await;
-    let path = ended.over.file.as_ref().unwrap();
+async fn a_guest_that_omits_recorded_calls_diverges_from_the_run_file() {
+    let completed = attack("return", Mode::Live).await;
+    let path = completed.finished.file.as_ref().unwrap();
     let (other, _) =
-        load(&Guest::default().component(), "another", Limits::default()).await.unwrap();
-    let (local, _) =
-        load(&std::fs::read(component()).unwrap(), "its own", Limits::default()).await.unwrap();
-    // Of the whole run, and of what is there of it when it dies once it has suspended.
+        load(&Guest::default().component(), "another guest", Limits::default()).await.unwrap();
+    let (same, _) =
+        load(&std::fs::read(component()).unwrap(), "the guest of the run", Limits::default())
+            .await
+            .unwrap();
+    // Both for the complete run and for one that crashed after the suspend.
     let text = std::fs::read_to_string(path).unwrap();
     let opened = text
         .lines()
         .position(|line| line.contains("\"opened\"") && line.contains("suspend-flux.suspend"))
         .unwrap();
-    let died: String = text.split_inclusive('\n').take(opened + 2).collect();
-    let file = path.with_file_name("died.jsonl");
-    std::fs::write(&file, died).unwrap();
+    let crashed: String = text.split_inclusive('\n').take(opened + 2).collect();
+    let file = path.with_file_name("crashed.jsonl");
+    std::fs::write(&file, crashed).unwrap();
     for path in [path, &file] {
         let entries = RunFile::read(path).unwrap();
         assert_eq!(
-            replay(&local, entries.clone(), None).await.unwrap().parts,
+            replay(&same, entries.clone(), None).await.unwrap().divergence,
             None,
             "{}",
             path.display()
         );
-        let parts =
-            replay(&other, entries, None).await.unwrap().parts.expect("it does nothing of that");
-        assert!(parts.entry.is_some() && parts.expected.contains("suspend-flux"), "{parts:?}");
+        let divergence = replay(&other, entries, None)
+            .await
+            .unwrap()
+            .divergence
+            .expect("it makes none of the recorded calls");
+        assert!(
+            divergence.entry.is_some() && divergence.expected.contains("suspend-flux"),
+            "{divergence:?}"
+        );
     }
-    let (taken, entries) = RunFile::take_up(&file).unwrap();
+    let (run_file, entries) = RunFile::resume(&file).unwrap();
     let Some(Entry::Header(header)) = entries.first() else { panic!("no header") };
-    let dead = InterruptedRun { header: (**header).clone(), file: taken, entries };
-    let open = ClusterSession::simulated(ended.simulator.clone()).await.unwrap();
-    let over = dead.recover(&other, Grants::default(), &open, Box::new(NoObserver)).await.unwrap();
-    assert_eq!(over.closing.verdict, Verdict::Failed(Fault::Guest), "{}", over.closing.summary);
+    let interrupted = InterruptedRun { header: (**header).clone(), file: run_file, entries };
+    let session = ClusterSession::simulated(completed.simulator.clone()).await.unwrap();
+    let finished =
+        interrupted.recover(&other, Grants::default(), &session, Frontend::none()).await.unwrap();
+    assert_eq!(
+        finished.result.verdict,
+        Verdict::Failed(Fault::Guest),
+        "{}",
+        finished.result.summary
+    );
     assert!(
-        over.parts.is_some_and(|parts| parts.expected.contains("suspend-flux"))
-            && over.closing.open.is_empty()
+        finished.divergence.is_some_and(|divergence| divergence.expected.contains("suspend-flux"))
+            && finished.result.open.is_empty()
     );
 }
 
 #[tokio::test]
-async fn what_looks_like_a_line_of_the_record_is_none() {
-    let ended = end("forge", Mode::Live).await;
-    let text = std::fs::read_to_string(ended.over.file.as_ref().unwrap()).unwrap();
-    let entries = RunFile::read(ended.over.file.as_ref().unwrap()).unwrap();
-    assert_eq!(text.lines().count(), entries.len(), "one line an entry");
+async fn a_guest_cannot_forge_entries_of_the_run_file() {
+    let completed = attack("forge", Mode::Live).await;
+    let text = std::fs::read_to_string(completed.finished.file.as_ref().unwrap()).unwrap();
+    let entries = RunFile::read(completed.finished.file.as_ref().unwrap()).unwrap();
+    assert_eq!(text.lines().count(), entries.len(), "one line per entry");
     assert_eq!(entries.iter().filter(|entry| entry.verdict().is_some()).count(), 1);
-    assert_eq!(ended.over.closing.verdict, Verdict::NotFixed);
+    assert_eq!(completed.finished.result.verdict, Verdict::NotFixed);
 }
 
 #[tokio::test]
-async fn what_it_says_cannot_paint() {
-    let ended = end("paint", Mode::Live).await;
-    // What a person sees goes through `sanitized`; what stands in the file is JSON, one line a fact.
-    let text = std::fs::read_to_string(ended.over.file.as_ref().unwrap()).unwrap();
+async fn control_sequences_of_a_guest_are_escaped_in_the_run_file() {
+    let completed = attack("paint", Mode::Live).await;
+    // Output goes through `sanitized`; the run file is JSON, which escapes control characters.
+    let text = std::fs::read_to_string(completed.finished.file.as_ref().unwrap()).unwrap();
     assert!(text.contains("owned") && !text.contains('\u{1b}') && !text.contains('\r'));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_guest_paints_is_shown_as_text_by_the_program() {
+async fn control_sequences_of_a_guest_are_printed_as_text() {
     let folder = tempfile::tempdir().unwrap();
     let (document, kubeconfig) =
         (folder.path().join("remediation.yaml"), folder.path().join("kubeconfig"));
@@ -294,7 +328,7 @@ async fn what_a_guest_paints_is_shown_as_text_by_the_program() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     std::fs::write(&kubeconfig, salve_simulator::kubeconfig(listener.local_addr().unwrap()))
         .unwrap();
-    // Ends with the test's runtime.
+    // Stops with the runtime of the test.
     tokio::spawn(salve_simulator::serve(Simulator::new(Incident::Playbook), listener, 1.0));
     let mut command = tokio::process::Command::new(salve_tests::salve::program().unwrap());
     command
@@ -306,49 +340,51 @@ async fn what_a_guest_paints_is_shown_as_text_by_the_program() {
         .arg(folder.path().join("runs"));
     let output =
         command.env("HOME", folder.path()).env("CLICOLOR_FORCE", "1").output().await.unwrap();
-    let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    let output = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     assert!(
-        told.contains("owned") && told.contains("FIXED  all is well"),
-        "its words are shown: {told}"
+        output.contains("owned") && output.contains("FIXED  all is well"),
+        "its text is printed: {output}"
     );
-    let painted = ["\u{1b}[2J", "\u{1b}]", "\u{7}", "\u{202e}"]
+    let unescaped = ["\u{1b}[2J", "\u{1b}]", "\u{7}", "\u{202e}"]
         .into_iter()
-        .filter(|sequence| told.contains(sequence))
+        .filter(|sequence| output.contains(sequence))
         .collect::<Vec<_>>();
-    assert!(painted.is_empty(), "{painted:?} in {told:?}");
-    assert!(!told.lines().any(|line| line.starts_with("FIXED")), "no line is the guest's: {told}");
+    assert!(unescaped.is_empty(), "{unescaped:?} in {output:?}");
+    assert!(
+        !output.lines().any(|line| line.starts_with("FIXED")),
+        "the guest controls no line: {output}"
+    );
 }
 
-/// Before anything runs, a person is told what cannot.
 #[test]
-fn inspect_says_of_each_shape_that_cannot_run_why() {
+fn inspect_explains_why_a_malformed_guest_cannot_run() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("guest.wasm");
-    let mut told = 0;
-    for shape in shapes::shapes("plex").into_iter().filter(|shape| shape.code == 2) {
-        std::fs::write(&file, &shape.component).unwrap();
-        let program = salve_tests::salve::program().expect("it is built beside this test");
+    let mut count = 0;
+    for guest in malformed::guests("plex").into_iter().filter(|guest| guest.code == 2) {
+        std::fs::write(&file, &guest.component).unwrap();
+        let program = salve_tests::salve::program().expect("salve was built with this test");
         let output = std::process::Command::new(program)
             .arg("inspect")
             .arg(&file)
             .env("HOME", folder.path())
             .output()
             .unwrap();
-        let said = format!(
+        let text = format!(
             "{}{}",
             String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr)
         );
-        assert_eq!(output.status.code(), Some(2), "{}: {said}", shape.name);
-        let heads = [
-            ("an interface that nobody has", "unknown"),
+        assert_eq!(output.status.code(), Some(2), "{}: {text}", guest.name);
+        let statuses = [
+            ("unknown interface", "unknown"),
             ("another version", "wrong version"),
-            ("two versions at once", "wrong version"),
+            ("two versions", "wrong version"),
         ];
-        let head =
-            heads.iter().find(|(name, _)| *name == shape.name).map_or("error ", |(_, head)| head);
-        assert!(said.contains(shape.words) && said.contains(head), "{}: {said}", shape.name);
-        told += 1;
+        let status = statuses.iter().find(|(name, _)| *name == guest.name);
+        let status = status.map_or("error ", |(_, status)| status);
+        assert!(text.contains(guest.expected) && text.contains(status), "{}: {text}", guest.name);
+        count += 1;
     }
-    assert!(told >= 7, "{told}");
+    assert!(count >= 7, "{count}");
 }

@@ -1,17 +1,19 @@
-//! `salve check`: is it this incident here? Looks, and changes nothing.
+//! `salve check`: diagnoses the cluster without changing it.
 
 use super::print_json;
 use crate::arguments::{ClusterArguments, GuestArguments, Output, OutputArguments};
 use crate::cluster::ClusterSession;
 use crate::guest::ResolvedGuest;
-use crate::output::{self, Detail, Failed};
-use crate::session::{PreparedRun, quiet_watcher};
+use crate::output::{self, CommandError, Detail};
+use crate::session::{Frontend, PreparedRun};
 use clap::Args;
 use salve_run::Mode;
 
-/// Is it this incident here? Read-only: evidence for and against, and what it is instead.
+/// Diagnose the cluster, read-only: does it have the incident that this guest repairs?
 ///
-/// Exit code 0: healthy. 1: the incident is here, or another trouble is.
+/// Prints the evidence for and against the incident, what was ruled out, and other problems found.
+///
+/// Exit code 0: healthy. 1: the incident, or another problem, was found.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  salve check volsync-unlock --context home")]
 pub struct Check {
@@ -24,21 +26,24 @@ pub struct Check {
 }
 
 impl Check {
-    /// Runs `diagnose`.
-    pub async fn execute(self, verbose: u8) -> Result<u8, Failed> {
-        let ready = PreparedRun::prepare(
-            ResolvedGuest::find(&self.guest.guest, &self.guest.terms)?,
-            &self.guest.terms,
+    /// Runs the guest's `diagnose`, prints the diagnosis, and returns the exit code.
+    pub async fn execute(self, verbose: u8) -> Result<u8, CommandError> {
+        let prepared = PreparedRun::prepare(
+            ResolvedGuest::resolve(&self.guest.guest, &self.guest.options)?,
+            &self.guest.options,
         )
         .await?;
-        let open = ClusterSession::live(&self.cluster).await?;
-        let over = ready.run(Mode::Diagnosis, &open, None, quiet_watcher(true)).await?;
+        let cluster = ClusterSession::live(&self.cluster).await?;
+        let finished =
+            prepared.run(Mode::Diagnosis, &cluster, None, Frontend::progress(true)).await?;
         match self.output.output {
-            Output::Human => {
-                output::diagnosis(&over.report, &self.guest.guest, Detail::of(verbose))
-            }
-            Output::Json => print_json(&over.report)?,
+            Output::Human => output::diagnosis(
+                &finished.report,
+                &self.guest.guest,
+                Detail::from_verbosity(verbose),
+            ),
+            Output::Json => print_json(&finished.report)?,
         }
-        Ok(over.closing.exit_code())
+        Ok(finished.result.exit_code())
     }
 }

@@ -1,125 +1,129 @@
-//! `salve demo`: the incident in the simulated cluster, start to end; and the process that runs the remediation is killed
-//! in the middle of it.
+//! `salve demo`: the incident in a simulated cluster, from diagnosis to recovery. The process of
+//! the remediation is killed halfway through.
 
 mod process;
 
-use super::recover;
+use super::{plan, recover};
 use crate::arguments::GuestOptions;
 use crate::cluster::ClusterSession;
 use crate::guest::ResolvedGuest;
-use crate::output::{self, Detail, ERROR, Failed, HEADING, MUTED, count};
+use crate::output::{self, CommandError, Detail, ERROR, HEADING, MUTED, plural};
 use crate::runs;
-use crate::session::{PreparedRun, quiet_watcher, watcher};
+use crate::session::{Frontend, PreparedRun};
 use clap::Args;
-use salve_core::effect::host::FindLeftovers;
+use salve_core::capability::host::FindLeftovers;
 use salve_core::grants::Grants;
 use salve_run::Mode;
 use salve_simulator::{Incident, Simulator};
 use std::path::{Path, PathBuf};
 
-/// The incident in a simulated cluster: diagnosis, plan, remediation, a process killed in the middle of it, recovery,
-/// proof. No cluster, no account, under a minute.
+/// Watch Salve repair a simulated cluster. Needs no cluster and no account.
+///
+/// Runs check, plan, run, and recover against a simulated cluster with the incident that
+/// `volsync-unlock` repairs, and kills the run in the middle of its deletions. Takes less than a
+/// minute.
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  salve demo --runs demo      # then: salve runs --runs demo")]
 pub struct Demo {
     /// Keep the plan and the run file in this folder.
     #[arg(long, value_name = "DIR")]
     runs: Option<PathBuf>,
     #[command(flatten)]
-    doomed: process::Arguments,
+    child: process::Arguments,
 }
 
 impl Demo {
-    /// Tells the story.
-    pub async fn execute(self, verbose: u8) -> Result<u8, Failed> {
+    /// Plays the demo; in the child process, only the run that is going to be killed.
+    pub async fn execute(self, verbose: u8) -> Result<u8, CommandError> {
         let scratch = Scratch::new()?;
         let folder = self.runs.as_deref().unwrap_or(&scratch.0);
-        match self.doomed.cluster() {
-            Some(remote) => process::run(remote, folder, self.doomed.plan(), verbose).await,
-            None => tell_all(folder, self.runs.is_some(), verbose).await,
+        match self.child.cluster() {
+            Some(remote) => process::run(remote, folder, self.child.plan(), verbose).await,
+            None => play(folder, self.runs.is_some(), verbose).await,
         }
     }
 }
 
-async fn tell_all(folder: &Path, kept: bool, verbose: u8) -> Result<u8, Failed> {
-    let terms = GuestOptions::default();
-    let ready =
-        PreparedRun::prepare(ResolvedGuest::find("volsync-unlock", &terms)?, &terms).await?;
-    ready.refuse_ungranted()?;
-    let detail = if verbose > 0 { Detail::All } else { Detail::Sentences };
+async fn play(folder: &Path, keeps_runs: bool, verbose: u8) -> Result<u8, CommandError> {
+    let options = GuestOptions::default();
+    let prepared =
+        PreparedRun::prepare(ResolvedGuest::resolve("volsync-unlock", &options)?, &options).await?;
+    prepared.require_grants()?;
+    let detail = if verbose > 0 { Detail::All } else { Detail::SummaryOnly };
     let simulator = Simulator::new(Incident::Playbook);
-    let open = ClusterSession::simulated(simulator.clone()).await?;
+    let cluster = ClusterSession::simulated(simulator.clone()).await?;
 
-    heading("It is 3 a.m.: restores hang, claims stay Pending");
-    say(
-        "VolSync backs up claims that are gone or going. Their snapshots never finish, and the storage driver",
+    heading("3 a.m.: restores hang and PVCs stay Pending");
+    explain("VolSync backs up PVCs that are deleted or terminating. Their snapshots never finish,");
+    explain("and the CSI driver's pods hold an operation lock in memory for each of them. Every");
+    explain("other operation on the same volume waits for that lock indefinitely.");
+    explain("Restarting the driver is not enough: the same ReplicationSources lock it again.");
+    explain(
+        "Suspending the Git source is not enough: Flux keeps applying what it already fetched.",
     );
-    say(
-        "holds a lock for each of them in the memory of its pods: whoever waits for that lock waits for ever.",
-    );
-    say("A restart alone does not help: the sources that caused the locks cause them again.");
-    say("Suspending the Git source alone does not help: Flux applies what it has already fetched.");
 
-    heading("1. Is it this incident?                        salve check volsync-unlock");
-    let check = ready.run(Mode::Diagnosis, &open, None, quiet_watcher(false)).await?;
+    step("1. Is it this incident?", "salve check volsync-unlock");
+    let check = prepared.run(Mode::Diagnosis, &cluster, None, Frontend::progress(false)).await?;
     output::diagnosis(&check.report, "volsync-unlock", detail);
 
-    heading("2. What would be done?                         salve plan volsync-unlock");
-    let plan = ready.run(Mode::Plan, &open, Some(folder), quiet_watcher(false)).await?;
+    step("2. What would Salve do?", "salve plan volsync-unlock");
+    let plan = prepared.run(Mode::Plan, &cluster, Some(folder), Frontend::progress(false)).await?;
     let id = &plan.report.run;
-    output::plan(
-        &plan.report,
-        &ready.layers(),
-        detail,
-        &format!("salve run --plan {id}        does this, and stops before anything that differs"),
-    );
+    output::plan(&plan.report, &prepared.grant_sources(), detail, &plan::next_step(id));
 
-    heading(&format!("3. Do it                                       salve run --plan {id}"));
-    let file = process::killed(&simulator, folder, id, verbose).await?;
-    let suspended = open.ask(FindLeftovers {}).await?.iter().filter(|left| left.suspended).count();
+    step("3. Apply the plan", &format!("salve run --plan {id}"));
+    let file = process::run_and_kill(&simulator, folder, id, verbose).await?;
+    let leftovers = cluster.read(FindLeftovers {}).await?;
+    let active = leftovers.iter().filter(|leftover| leftover.active).count();
     anstream::println!(
-        "\n{ERROR}Killed{ERROR:#}  kill -9 while a deletion was on its way: it arrived, and nobody has heard the answer."
+        "\n{ERROR}Killed (SIGKILL){ERROR:#} mid-deletion: the request reached the API server, the \
+         response was never read."
     );
-    say(&format!(
-        "No process is left that could clean up: {} stay suspended. This run's Lease keeps others off.",
-        count(suspended, "Flux object")
+    explain(&format!(
+        "No process is left to clean up: {} stay suspended. The run's Lease blocks other runs.",
+        plural(active, "Flux object")
     ));
-    say("A wiki page ends here. What was done, and what was meant, stands in the run file.");
+    explain("With a runbook you would be on your own now. The run file records every change that");
+    explain("was made or about to be made.");
 
-    let recovered = recover::open(&file)?;
-    heading(&format!(
-        "4. Finish it                                   salve recover {}",
-        recovered.header.run
-    ));
-    let run =
-        recovered.recover(ready.guest(), Grants::default(), &open, watcher(verbose, false)).await?;
-    output::report(&run.report, run.file.as_deref().filter(|_| kept), detail);
+    let interrupted = recover::open(&file)?;
+    step("4. Finish the run", &format!("salve recover {}", interrupted.header.run));
+    let run = interrupted
+        .recover(prepared.guest(), Grants::default(), &cluster, Frontend::terminal(verbose, false))
+        .await?;
+    output::report(&run.report, run.file.as_deref().filter(|_| keeps_runs), detail);
 
-    heading("That was a simulated cluster. Yours:");
-    say("salve check volsync-unlock        read-only: is it this incident on your cluster?");
-    say("salve inspect volsync-unlock      what this guest can ask for, and what it cannot");
-    Ok(run.closing.exit_code())
+    heading("That was a simulated cluster. Next, on your own:");
+    explain("salve check volsync-unlock        read-only: does your cluster have this incident?");
+    explain("salve inspect volsync-unlock      what this guest can and cannot do");
+    Ok(run.result.exit_code())
 }
 
 fn heading(text: &str) {
     anstream::println!("\n{HEADING}{text}{HEADING:#}\n");
 }
 
-fn say(text: &str) {
+/// Prints a heading and the command that does the same outside the demo.
+fn step(title: &str, command: &str) {
+    heading(&format!("{title:<46} {command}"));
+}
+
+fn explain(text: &str) {
     anstream::println!("{MUTED}{text}{MUTED:#}");
 }
 
-/// Where run files lie that nobody wants to keep.
+/// A temporary folder for run files, deleted on drop.
 struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new() -> Result<Self, Failed> {
-        Ok(Self(std::env::temp_dir().join(format!("salve-demo-{}", runs::id()?))))
+    fn new() -> Result<Self, CommandError> {
+        Ok(Self(std::env::temp_dir().join(format!("salve-demo-{}", runs::new_id()?))))
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // Where nothing was written, nothing is there.
+        // The folder is missing if nothing was written to it.
         drop(std::fs::remove_dir_all(&self.0));
     }
 }

@@ -1,27 +1,32 @@
-//! `salve doctor`: what earlier runs left behind, from whatever machine, and which backups will bite.
+//! `salve doctor`: finds what earlier runs left behind, and backups that are about to hang.
 
 use super::print_json;
 use crate::arguments::{ClusterArguments, Output, OutputArguments};
 use crate::cluster::ClusterSession;
-use crate::output::{ERROR, Failed, MUTED, OK, WARN, ago, count, moment};
+use crate::output::{CommandError, ERROR, MUTED, OK, WARN, elapsed, plural, timestamp};
 use clap::Args;
 use salve_core::Millis;
-use salve_core::effect::Write;
-use salve_core::effect::host::{FindLeftovers, Holder, LEASE, Lease, Leftover};
-use salve_core::effect::query_objects::{Kind, ListObjects};
-use salve_core::effect::query_replicationsources::{Health, ListSources, Source};
-use salve_core::effect::suspend_flux::Resume;
-use salve_core::equivalent;
+use salve_core::capability::cluster_lock::{GetHolder, Holder, LEASE, ReleaseLease};
+use salve_core::capability::host::{FindLeftovers, Leftover};
+use salve_core::capability::query_objects::{Kind, ListObjects};
+use salve_core::capability::query_replicationsources::{Health, ListSources, Source};
+use salve_core::capability::{Reversal, Target};
+use salve_core::document::API_VERSION;
 use salve_core::sanitize::sanitized;
 use serde_json::{Value, json};
 
-/// What earlier runs left behind, and which backups lock claims one day. Read-only, over all namespaces.
+/// Find what earlier runs left behind, and backups that are about to hang. Read-only.
 ///
-/// Runs of any machine are found by what they set in the cluster: their marks on Flux objects, and the Lease. A
-/// ReplicationSource whose claim is gone hangs with its next backup, and others with it: it is named before it does.
+/// Looks in all namespaces for what runs of any machine changed temporarily, such as suspended Flux
+/// objects, and for the cluster lock (the Lease `salve`). Prints the commands that clean up each of
+/// them.
 ///
-/// Exit code 0: no run has left anything. 5: one has, or is at work; what to type stands beside it.
+/// Also lists ReplicationSources whose PVC is deleted or terminating: their next backup hangs and
+/// holds CSI operation locks.
+///
+/// Exit code 0: no run left anything. 5: a run left something behind, or is still running.
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  salve doctor --context home")]
 pub struct Doctor {
     #[command(flatten)]
     cluster: ClusterArguments,
@@ -29,33 +34,32 @@ pub struct Doctor {
     output: OutputArguments,
 }
 
-/// What was found.
-struct Found {
+struct Findings {
     leftovers: Vec<Leftover>,
     holder: Option<Holder>,
-    /// Sources whose claim is gone or going; or why nobody knows.
+    /// ReplicationSources whose PVC is deleted or terminating, or why they could not be listed.
     orphans: Result<Vec<Source>, String>,
 }
 
 impl Doctor {
-    /// Looks.
-    pub async fn execute(self) -> Result<u8, Failed> {
-        let open = ClusterSession::live(&self.cluster).await?;
-        let found = Found {
-            leftovers: open.ask(FindLeftovers {}).await?,
-            holder: open.ask(Lease {}).await?,
-            orphans: orphans(&open).await,
+    /// Reads the cluster and prints the findings.
+    pub async fn execute(self) -> Result<u8, CommandError> {
+        let cluster = ClusterSession::live(&self.cluster).await?;
+        let findings = Findings {
+            leftovers: cluster.read(FindLeftovers {}).await?,
+            holder: cluster.read(GetHolder {}).await?,
+            orphans: orphans(&cluster).await,
         };
-        let now = open.clock().now();
+        let now = cluster.clock().now();
         match self.output.output {
-            Output::Json => print_json(&found.document(now))?,
-            Output::Human => found.tell(now),
+            Output::Json => print_json(&findings.document(now))?,
+            Output::Human => findings.print(now),
         }
-        Ok(if found.is_clean() { 0 } else { 5 })
+        Ok(if findings.is_clean() { 0 } else { 5 })
     }
 }
 
-impl Found {
+impl Findings {
     fn is_clean(&self) -> bool {
         // mutant doctor-clean-despite-lease: () && self.holder.is_none() ~> ()
         self.leftovers.is_empty() && self.holder.is_none()
@@ -65,18 +69,29 @@ impl Found {
         let items: Vec<_> = self
             .leftovers
             .iter()
-            .map(|left| json!({"leftover": left, "commands": commands(left)}))
+            .map(|leftover| {
+                json!({
+                    "targets": targets(leftover),
+                    "leftover": leftover,
+                    "commands": commands(leftover),
+                })
+            })
             .collect();
         let lease = self
             .holder
             .as_ref()
-            .map(|holder| json!({"holder": holder, "commands": free(holder, now)}));
-        let mut document = json!({"apiVersion": "salve.dev/v1alpha1", "kind": "Leftovers", "items": items, "lease": lease});
+            .map(|holder| json!({"holder": holder, "commands": unlock_commands(holder, now)}));
+        let mut document = json!({
+            "apiVersion": API_VERSION,
+            "kind": "Leftovers",
+            "items": items,
+            "lease": lease,
+        });
         match &self.orphans {
             Ok(sources) => {
                 document["orphans"] = sources
                     .iter()
-                    .map(|source| json!({"source": source, "commands": [deletion(source)]}))
+                    .map(|source| json!({"source": source, "commands": [delete_command(source)]}))
                     .collect()
             }
             Err(why) => document["orphansUnknown"] = why.as_str().into(),
@@ -84,111 +99,116 @@ impl Found {
         document
     }
 
-    fn tell(&self, now: Millis) {
+    fn print(&self, now: Millis) {
         if self.is_clean() {
             anstream::println!(
-                "{OK}NOTHING LEFT{OK:#}  no Flux object bears the mark of a run, and no run holds the cluster"
+                "{OK}CLEAN{OK:#}  no object is changed or marked by a run; the cluster lock is free"
             );
         } else {
-            let marked = count(self.leftovers.len(), "Flux object");
-            let lease = if self.holder.is_some() { ", and the Lease of one" } else { "" };
+            let objects = plural(self.leftovers.len(), "object");
+            let lock = if self.holder.is_some() { "; the cluster lock is held" } else { "" };
             anstream::println!(
-                "{ERROR}LEFT OPEN{ERROR:#}  {marked} with the mark of a run{lease}\n"
+                "{ERROR}NOT CLEAN{ERROR:#}  {objects} changed or marked by a run{lock}\n"
             );
         }
-        for left in &self.leftovers {
-            let state = if left.suspended { "suspended" } else { "not suspended, but marked" };
+        for leftover in &self.leftovers {
+            let capability = leftover.reversal.function().capability();
+            let run = sanitized(&leftover.run);
+            let state = if leftover.active {
+                format!("{capability} by run {run} is still in effect")
+            } else {
+                format!("marked by run {run}, {capability} is no longer in effect")
+            };
             anstream::println!(
-                "{}  {state} by run {}: {}",
-                left.target,
-                sanitized(&left.run),
-                sanitized(&left.reason)
+                "{}  {state}: {}",
+                sanitized(&targets(leftover).join(", ")),
+                sanitized(&leftover.reason)
             );
-            match left.deadline {
-                Some(deadline) if deadline < now => {
-                    anstream::println!(
-                        "{MUTED}  the run meant to be through by {}: it has died or hangs{MUTED:#}",
-                        moment(deadline)
-                    )
-                }
+            match leftover.deadline {
+                Some(deadline) if deadline < now => anstream::println!(
+                    "{MUTED}  deadline {} has passed; the run probably crashed{MUTED:#}",
+                    timestamp(deadline)
+                ),
                 Some(deadline) => anstream::println!(
-                    "{MUTED}  the run may still be at work, until {}{MUTED:#}",
-                    moment(deadline)
+                    "{MUTED}  the run may still be running, until {}{MUTED:#}",
+                    timestamp(deadline)
                 ),
                 None => {}
             }
-            for command in commands(left) {
-                anstream::println!("  type    {}", sanitized(&command));
+            for command in commands(leftover) {
+                anstream::println!("  run: {}", sanitized(&command));
             }
         }
         if let Some(holder) = &self.holder {
             anstream::println!(
                 "Lease {}/{LEASE}  {}",
                 sanitized(&holder.namespace),
-                sanitized(&holder.told(now))
+                sanitized(&holder.conflict_message(now))
             );
-            for command in free(holder, now) {
-                anstream::println!("  type    {}", sanitized(&command));
+            for command in unlock_commands(holder, now) {
+                anstream::println!("  run: {}", sanitized(&command));
             }
         }
-        self.tell_orphans(now);
+        self.print_orphans(now);
     }
 
-    fn tell_orphans(&self, now: Millis) {
+    fn print_orphans(&self, now: Millis) {
         let sources = match &self.orphans {
             Ok(sources) if sources.is_empty() => return,
             Ok(sources) => sources,
             Err(why) => {
                 return anstream::println!(
-                    "\n{MUTED}whether ReplicationSources have lost their claims is not known: {}{MUTED:#}",
+                    "\n{MUTED}cannot check whether ReplicationSources have lost their PVCs: \
+                     {}{MUTED:#}",
                     sanitized(why)
                 );
             }
         };
-        let what = if sources.len() == 1 {
-            "ReplicationSource backs up a claim that is"
-        } else {
-            "ReplicationSources back up claims that are"
+        let summary = match sources.len() {
+            1 => "1 ReplicationSource backs up a PVC that is deleted or terminating: its next \
+                  backup hangs and holds locks"
+                .to_owned(),
+            n => format!(
+                "{n} ReplicationSources back up PVCs that are deleted or terminating: their next \
+                 backups hang and hold locks"
+            ),
         };
-        anstream::println!(
-            "\n{WARN}WATCH OUT{WARN:#}  {} {what} gone or going: the next backup hangs, and holds locks\n",
-            sources.len()
-        );
+        anstream::println!("\n{WARN}WARNING{WARN:#}  {summary}\n");
         for source in sources {
             let last = source.last_sync.map_or_else(
                 || "never backed up".into(),
-                |at| format!("last backup {} ago", ago(at, now)),
+                |at| format!("last backup {} ago", elapsed(at, now)),
             );
-            let whose = source
+            let owner = source
                 .labelled_owner
                 .as_ref()
-                .map(|owner| format!(", labelled as of {owner}: remove it from Git first"))
+                .map(|owner| format!(", managed by {owner}: remove it from Git first"))
                 .unwrap_or_default();
             let pvc = source.pvc.as_deref().unwrap_or("-");
             let state = if source.health == Health::TerminatingSource {
-                "is being deleted"
+                "is terminating"
             } else {
-                "is gone"
+                "does not exist"
             };
             anstream::println!(
-                "{}  claim {} {state}, {last}{}",
+                "{}  PVC {} {state}, {last}{}",
                 sanitized(&source.object.to_string()),
                 sanitized(pvc),
-                sanitized(&whose)
+                sanitized(&owner)
             );
-            anstream::println!("  type    {}", sanitized(&deletion(source)));
+            anstream::println!("  run: {}", sanitized(&delete_command(source)));
         }
     }
 }
 
-/// The ReplicationSources of all namespaces whose claim is gone or going.
-async fn orphans(open: &ClusterSession) -> Result<Vec<Source>, String> {
+/// Lists the ReplicationSources of all namespaces whose PVC is deleted or terminating.
+async fn orphans(cluster: &ClusterSession) -> Result<Vec<Source>, String> {
     let mut namespaces = vec![];
     let mut next = None;
     loop {
         let kind = Kind { group: String::new(), resource: "namespaces".into() };
-        let page = open
-            .ask(ListObjects { kind, namespace: None, label_selector: None, limit: 500, next })
+        let page = cluster
+            .read(ListObjects { kind, namespace: None, label_selector: None, limit: 500, next })
             .await
             .map_err(|e| e.to_string())?;
         let names = page.objects.iter().filter_map(|text| {
@@ -202,34 +222,36 @@ async fn orphans(open: &ClusterSession) -> Result<Vec<Source>, String> {
             break;
         }
     }
-    let mut sources = open.ask(ListSources { namespaces }).await.map_err(|e| e.to_string())?;
+    let mut sources = cluster.read(ListSources { namespaces }).await.map_err(|e| e.to_string())?;
     // mutant doctor-misses-orphans: Orphan | Health:: ~>
     sources.retain(|source| matches!(source.health, Health::Orphan | Health::TerminatingSource));
     Ok(sources)
 }
 
-/// What a person types to give it back, and to take the mark off.
-fn commands(left: &Leftover) -> Vec<String> {
-    let release = Write::Resume(Resume {
-        target: left.target.clone(),
-        uid: String::new(),
-        previous: left.previous,
-    });
-    let resume = if left.suspended { equivalent::commands(&release) } else { vec![] };
-    resume.into_iter().chain([equivalent::unmark(&left.target)]).collect()
+/// Returns the objects that a leftover concerns.
+fn targets(leftover: &Leftover) -> Vec<String> {
+    leftover.reversal.targets().iter().map(Target::to_string).collect()
 }
 
-/// What frees the cluster where the run cannot be at work any more.
-fn free(holder: &Holder, now: Millis) -> Vec<String> {
-    let over = holder.until.is_some_and(|until| until < now);
-    if over {
-        vec![format!("kubectl delete lease {LEASE} -n {}", holder.namespace)]
-    } else {
-        vec![]
+/// Returns the commands that take a leftover back, if it is still in effect, and remove its mark.
+fn commands(leftover: &Leftover) -> Vec<String> {
+    let mut commands = if leftover.active { leftover.reversal.commands() } else { vec![] };
+    commands.extend(leftover.reversal.cleanup_commands());
+    commands
+}
+
+/// Returns the command that releases the cluster lock; none before the deadline of the run that
+/// holds it, which may still be running.
+fn unlock_commands(holder: &Holder, now: Millis) -> Vec<String> {
+    let expired = holder.until.is_some_and(|until| until < now);
+    if !expired {
+        return vec![];
     }
+    let (namespace, run) = (holder.namespace.clone(), holder.run.clone());
+    Reversal::from(ReleaseLease { namespace, run }).commands()
 }
 
-fn deletion(source: &Source) -> String {
+fn delete_command(source: &Source) -> String {
     format!(
         "kubectl delete replicationsource {} -n {}",
         source.object.name, source.object.namespace

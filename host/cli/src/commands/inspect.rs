@@ -1,52 +1,56 @@
-//! `salve inspect`: what a component can ask for, read from its bytes, beside what its documents grant. Nothing of the cluster is reachable.
+//! `salve inspect`: compares what a component imports with what its documents grant. Reads files
+//! only; no cluster is contacted.
 
 use super::print_json;
 use crate::arguments::{GuestOptions, Output, OutputArguments};
 use crate::configuration::Schema;
 use crate::guest::{self, ResolvedGuest};
-use crate::output::{ERROR, Failed, HEADING, MUTED, WARN, count};
+use crate::output::{CommandError, ERROR, HEADING, MUTED, WARN, duration, plural};
 use crate::session::load;
+use anstyle::Style;
 use clap::Args;
-use salve_core::document::Limits;
-use salve_core::effect::{Access, CAPABILITIES};
+use salve_core::capability::{Access, Capability};
+use salve_core::document::{API_VERSION, Limits};
 use salve_core::grants::Grants;
 use salve_core::journal::Document;
-use salve_core::permission::imports::{Comparison, Row, compare, words};
+use salve_core::permission::imports::{Comparison, Row, compare, describe};
 use salve_core::report::Description;
 use salve_core::sanitize::sanitized;
 use salve_sandbox::{Inspection, UpperBound, contract};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
-/// What a guest can and cannot touch: its imports beside its grants, on one screen that a reviewer can sign.
+/// Show what a guest can and cannot do: its imports next to its grants, for review.
 ///
-/// Imports bound the verbs: what the component can ask for at all, read from its bytes, in every language. Grants bound the targets: on
-/// which objects that is allowed. Only what stands in both can happen. Runs nothing but `describe`, with every capability out of reach.
+/// Imports limit the verbs: what the component can ask for at all, read from its bytes, whatever
+/// language it was written in. Grants limit the targets: on which objects that is allowed. Only
+/// what both allow can happen. Runs only the guest's `describe`, without any capability.
 ///
-/// Exit code 0: all that it imports is granted somewhere. 2: it cannot run here (unknown imports, another version). 3: something that it
-/// imports is granted nowhere.
+/// Exit code 0: everything that is imported is granted. 2: the component cannot run here (unknown
+/// imports, or another contract version). 3: an import is not granted.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  salve inspect volsync-unlock --policy policy.yaml\n  salve inspect ./fix-it.wasm --output json | jq .permission"
-)]
+#[command(after_help = "Examples:\n  \
+    salve inspect volsync-unlock --policy policy.yaml\n  \
+    salve inspect ./fix-it.wasm --output json | jq .permission")]
 pub struct Inspect {
-    /// A shipped guest (`volsync-unlock`), a component's path, or a Remediation document's path.
+    /// Shipped guest (`volsync-unlock`), or path of a component or a Remediation document.
     guest: String,
-    /// The Remediation document that says what the guest may ask for, in place of its own.
+    /// Remediation document to use instead of the guest's own.
     #[arg(long, value_name = "FILE")]
     remediation: Option<PathBuf>,
-    /// The operator's ceiling: a Policy document. What holds is the intersection.
+    /// RemediationPolicy document that limits the guest further. Only what both documents grant is
+    /// allowed.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     #[command(flatten)]
     output: OutputArguments,
 }
 
-/// All that is known of it.
-struct Seen {
+/// Everything that is known about a guest.
+struct Inspected {
     origin: String,
     inspection: Inspection,
-    /// None where it cannot run here.
+    /// None if the component cannot run here.
     description: Option<(Description, Schema)>,
     documents: Vec<Document>,
     comparison: Comparison,
@@ -54,157 +58,196 @@ struct Seen {
 }
 
 impl Inspect {
-    /// Reads it and tells.
-    pub async fn execute(self) -> Result<u8, Failed> {
-        let seen = self.look().await?;
+    /// Inspects the guest, prints the result, and returns the exit code.
+    pub async fn execute(self) -> Result<u8, CommandError> {
+        let inspected = self.inspect().await?;
         match self.output.output {
-            Output::Json => print_json(&seen.document())?,
-            Output::Human => seen.print(),
+            Output::Json => print_json(&inspected.document())?,
+            Output::Human => inspected.print(),
         }
-        Ok(seen.code())
+        Ok(inspected.exit_code())
     }
 
-    async fn look(&self) -> Result<Seen, Failed> {
-        let guest::Component { bytes, origin, remediation } = guest::component(&self.guest)?;
+    async fn inspect(&self) -> Result<Inspected, CommandError> {
+        let guest::Component { bytes, origin, remediation } = guest::find_component(&self.guest)?;
         let inspection = salve_sandbox::inspect(&bytes)
-            .map_err(|error| Failed::document(format!("{}: {error}", sanitized(&origin))))?;
-        let bare = remediation.is_none() && self.remediation.is_none() && self.policy.is_none();
-        let (grants, documents, limits) = if bare {
-            (Grants::default(), vec![], Limits::default())
-        } else {
-            let terms = GuestOptions {
+            .map_err(|error| CommandError::document(format!("{}: {error}", sanitized(&origin))))?;
+        let has_documents =
+            remediation.is_some() || self.remediation.is_some() || self.policy.is_some();
+        let (grants, documents, limits) = if has_documents {
+            let options = GuestOptions {
                 config: vec![],
                 config_file: None,
                 remediation: self.remediation.clone(),
                 policy: self.policy.clone(),
             };
-            let chosen = ResolvedGuest::find(&self.guest, &terms)?;
-            (chosen.grants, chosen.documents, chosen.limits)
+            let guest = ResolvedGuest::resolve(&self.guest, &options)?;
+            (guest.grants, guest.documents, guest.limits)
+        } else {
+            (Grants::default(), vec![], Limits::default())
         };
         let comparison = compare(inspection.imported(), &grants);
-        let mut seen =
-            Seen { origin, inspection, description: None, documents, comparison, limits };
-        if !seen.cannot_run() {
-            let (_, description) = load(&bytes, &seen.origin, limits).await?;
-            let schema = Schema::read(&description.configuration)?;
-            seen.description = Some((description, schema));
+        let mut inspected =
+            Inspected { origin, inspection, description: None, documents, comparison, limits };
+        if !inspected.cannot_run() {
+            let (_, description) = load(&bytes, &inspected.origin, limits).await?;
+            let schema = Schema::parse(&description.configuration)?;
+            inspected.description = Some((description, schema));
         }
-        Ok(seen)
+        Ok(inspected)
     }
 }
 
-impl Seen {
-    /// Another version, or what nobody here gives.
+impl Inspected {
+    /// Returns true if the component imports something that this version does not provide.
     fn cannot_run(&self) -> bool {
-        let strange =
+        let missing =
             [self.inspection.wasi(), self.inspection.other_version(), self.inspection.unknown()];
-        strange.iter().any(|names| !names.is_empty())
+        missing.iter().any(|names| !names.is_empty())
             || !self.inspection.unknown_functions().is_empty()
     }
 
-    fn code(&self) -> u8 {
+    fn exit_code(&self) -> u8 {
         match (
             self.cannot_run(),
             self.documents.is_empty(),
             self.comparison.rows.iter().any(Row::is_missing),
         ) {
             (true, _, _) => 2,
-            // A bare component asks for nothing yet.
+            // A component without documents is not compared with any grants.
             (false, false, true) => 3,
             (false, _, _) => 0,
         }
     }
 
     fn not_imported(&self) -> Vec<&'static str> {
-        let imported = |name: &str| self.comparison.rows.iter().any(|row| row.capability == name);
-        CAPABILITIES
-            .iter()
-            .filter(|(name, access_of)| *access_of != Access::Builtin && !imported(name))
-            .map(|(name, _)| *name)
-            .collect()
+        let is_imported = |capability: &Capability| {
+            self.comparison.rows.iter().any(|row| row.capability == *capability)
+        };
+        Capability::grantable().filter(|one| !is_imported(one)).map(Capability::name).collect()
     }
 
-    fn of(&self, access_of: Access) -> Vec<&Row> {
-        self.comparison.rows.iter().filter(|row| row.access_of == access_of).collect()
+    fn rows(&self, access: Access) -> Vec<&Row> {
+        self.comparison.rows.iter().filter(|row| row.capability.access() == access).collect()
     }
 
     fn document(&self) -> Value {
         let Inspection { digest, size, imports, made_by, .. } = &self.inspection;
-        let described = self.description.as_ref();
-        let names = |access_of: Access| {
-            self.of(access_of).iter().map(|row| row.capability.clone()).collect::<Vec<_>>()
-        };
-        let permission = self.comparison.rows.iter().filter(|row| row.access_of != Access::Builtin).map(|row| {
-            json!({
-                "capability": row.capability, "reach": if row.access_of == Access::Write { "touch" } else { "look" },
-                "functions": row.functions, "notImported": left(row), "grants": row.grants, "missing": row.is_missing(), "deniedBy": row.denied_by,
-            })
+        let description = self.description.as_ref().map(|(description, _)| description);
+        let names =
+            |access: Access| self.rows(access).iter().map(|row| row.capability).collect::<Vec<_>>();
+        let permission = self.comparison.rows.iter().filter_map(|row| {
+            let access = match row.capability.access() {
+                Access::Builtin | Access::Internal => return None,
+                Access::Read => "read",
+                Access::Write => "write",
+            };
+            Some(json!({
+                "capability": row.capability,
+                "access": access,
+                "functions": row.functions,
+                "notImported": functions_not_imported(row),
+                "grants": row.grants,
+                "missing": row.is_missing(),
+                "deniedBy": row.denied_by,
+            }))
         });
+        let imports = imports.iter().map(|i| json!({"name": i.name, "functions": i.functions}));
+        let unused =
+            self.comparison.unused.iter().map(
+                |(document, capability)| json!({"document": document, "capability": capability}),
+            );
         let bound = self.inspection.upper_bound();
         let interpreter =
             if let Some(UpperBound::Interpreter(maker)) = bound { Some(maker) } else { None };
+        let configuration =
+            description.and_then(|d| serde_json::from_str::<Value>(&d.configuration).ok());
         json!({
-            "apiVersion": "salve.dev/v1alpha1", "kind": "Inspection",
+            "apiVersion": API_VERSION,
+            "kind": "Inspection",
             "guest": {
-                "name": described.map(|(d, _)| &d.name), "version": described.map(|(d, _)| &d.version), "fixes": described.map(|(d, _)| &d.fixes),
-                "digest": digest, "size": size, "origin": self.origin, "madeBy": made_by, "interpreter": interpreter,
+                "name": description.map(|d| &d.name),
+                "version": description.map(|d| &d.version),
+                "fixes": description.map(|d| &d.fixes),
+                "digest": digest,
+                "size": size,
+                "origin": self.origin,
+                "madeBy": made_by,
+                "interpreter": interpreter,
             },
             "documents": self.documents,
             "limits": self.limits,
-            "imports": imports.iter().map(|i| json!({"name": i.name, "functions": i.functions})).collect::<Vec<_>>(),
+            "imports": imports.collect::<Vec<_>>(),
             "upperBound": bound.is_some(),
-            "look": names(Access::Read), "touch": names(Access::Write), "notImported": self.not_imported(),
+            "reads": names(Access::Read),
+            "writes": names(Access::Write),
+            "notImported": self.not_imported(),
             "permission": permission.collect::<Vec<_>>(),
-            "unused": self.comparison.unused.iter().map(|(source, capability)| json!({"document": source, "capability": capability})).collect::<Vec<_>>(),
-            "unknown": self.inspection.unknown(), "unknownFunctions": self.inspection.unknown_functions(),
-            "otherVersion": self.inspection.other_version(), "wasi": self.inspection.wasi(),
-            "configuration": described.and_then(|(d, _)| serde_json::from_str::<Value>(&d.configuration).ok()),
+            "unused": unused.collect::<Vec<_>>(),
+            "unknown": self.inspection.unknown(),
+            "unknownFunctions": self.inspection.unknown_functions(),
+            "otherVersion": self.inspection.other_version(),
+            "wasi": self.inspection.wasi(),
+            "configuration": configuration,
         })
     }
 
     fn print(&self) {
         self.print_head();
         if self.cannot_run() {
-            self.print_strange();
+            self.print_unsupported_imports();
         }
-        for (access_of, title, style) in
-            [(Access::Read, "looks", HEADING), (Access::Write, "touches", WARN)]
+        for (access, title, style) in
+            [(Access::Read, "Reads", HEADING), (Access::Write, "Writes", WARN)]
         {
-            let rows = self.of(access_of);
+            let rows = self.rows(access);
             anstream::println!(
                 "\n{style}{title}{style:#}{}",
-                if rows.is_empty() { "  nothing" } else { "" }
+                if rows.is_empty() { "  none" } else { "" }
             );
             rows.iter().for_each(|row| self.print_row(row));
         }
-        anstream::println!("\n{MUTED}not imported{MUTED:#}    {}", listed(&self.not_imported()));
-        anstream::println!(
-            "{MUTED}never{MUTED:#}           reach the network, read files, read Secrets, run commands, know the time but by asking"
+        anstream::println!();
+        print_field("Not imported", MUTED, &list(&self.not_imported()));
+        print_field(
+            "Never",
+            MUTED,
+            "accesses the network, files, or Secrets, runs commands, or reads the clock except \
+             through the host",
         );
-        for (source, capability) in &self.comparison.unused {
-            anstream::println!(
-                "{MUTED}unused{MUTED:#}          {} grants {capability}, and the component does not import it",
-                sanitized(source)
-            );
+        for (document, capability) in &self.comparison.unused {
+            let document = sanitized(document);
+            let unused = format!("{document} grants {capability}, which is not imported");
+            print_field("Unused", MUTED, &unused);
         }
         let bound = self.inspection.upper_bound().map(|bound| match bound {
-            UpperBound::Interpreter(maker) => format!("its code runs in an interpreter ({}), which imports whatever it could need", sanitized(maker)),
-            UpperBound::Everything => "it imports every function that there is, as a component with an interpreter inside does".into(),
+            UpperBound::Interpreter(maker) => format!(
+                "the code runs in an interpreter ({}), which imports everything it could need",
+                sanitized(maker)
+            ),
+            UpperBound::Everything => {
+                "every existing function is imported, as by a component with an interpreter inside"
+                    .into()
+            }
         });
         if let Some(bound) = bound {
-            anstream::println!(
-                "{WARN}upper bound{WARN:#}     {bound}: what the code asks for may be less"
-            );
+            print_field("Upper bound", WARN, &format!("{bound}; the code itself may use less"));
         }
         let Limits { memory_mib, fuel_billions, deadline_seconds } = self.limits;
-        let deadline = deadline_seconds / 60;
-        anstream::println!(
-            "{MUTED}limits{MUTED:#}          {memory_mib} MiB of memory, {fuel_billions} billion instructions, {deadline} min"
+        let deadline = duration(deadline_seconds.saturating_mul(1000));
+        print_field(
+            "Limits",
+            MUTED,
+            &format!("memory {memory_mib} MiB, {fuel_billions} billion instructions, {deadline}"),
         );
         if let Some((description, _)) = &self.description {
-            anstream::println!(
-                "{MUTED}of itself{MUTED:#}       \"{}\" {MUTED}(its own words, unchecked){MUTED:#}",
-                sanitized(&description.fixes)
+            print_field(
+                "Self-description",
+                MUTED,
+                &format!(
+                    "\"{}\" {MUTED}(by the guest, not verified){MUTED:#}",
+                    sanitized(&description.fixes)
+                ),
             );
         }
         self.print_digests();
@@ -218,23 +261,24 @@ impl Seen {
             .description
             .as_ref()
             .map_or((self.origin.as_str(), ""), |(d, _)| (d.name.as_str(), d.version.as_str()));
-        let foreign = if self.cannot_run() {
-            "it CANNOT RUN here"
+        let imports = if self.cannot_run() {
+            "CANNOT RUN here"
         } else {
             "imports salve:cluster, no WASI, nothing else"
         };
         anstream::println!(
-            "{HEADING}{} {}{HEADING:#}   {} KB   {foreign}",
+            "{HEADING}{} {}{HEADING:#}   {} KB   {imports}",
             sanitized(name),
             sanitized(version),
             self.inspection.size.div_ceil(1024)
         );
         anstream::println!(
-            "{MUTED}Imports bound what it can ask for; grants bound on which objects. Only what stands in both can happen.{MUTED:#}"
+            "{MUTED}Imports limit what the guest can ask for; grants limit on which objects. Only \
+             what both allow can happen.{MUTED:#}"
         );
     }
 
-    fn print_strange(&self) {
+    fn print_unsupported_imports(&self) {
         let unknown_functions = self.inspection.unknown_functions();
         let all: [(&str, Vec<&str>); 4] = [
             ("wrong version", self.inspection.other_version()),
@@ -246,7 +290,7 @@ impl Seen {
             anstream::println!("{ERROR}{what}{ERROR:#}  {}", sanitized(&names.join(", ")));
         }
         anstream::println!(
-            "{MUTED}this Salve has {}@{}: `salve wit` prints it{MUTED:#}",
+            "{MUTED}this version of Salve provides {}@{}; `salve wit` prints it{MUTED:#}",
             contract::PACKAGE,
             contract::VERSION
         );
@@ -254,77 +298,87 @@ impl Seen {
 
     fn print_row(&self, row: &Row) {
         let functions = sanitized(&row.functions.join(", "));
-        let head = format!("  {:<26} {functions:<26}", row.capability);
+        let head = format!("  {:<26} {functions:<26}", row.capability.name());
         if row.grants.is_empty() {
-            let who = if row.denied_by.is_empty() {
-                "no document".to_owned()
-            } else {
-                row.denied_by.join(", ")
-            };
-            let verb = if self.documents.is_empty() {
-                "there is none: give --remediation or --policy"
-            } else {
-                "each of its calls is denied"
-            };
-            anstream::println!("{head} {ERROR}MISSING{ERROR:#} in {}: {verb}", sanitized(&who));
-            if !self.documents.is_empty() {
-                anstream::println!(
-                    "{:56}{MUTED}to grant it  - {{capability: {}, namespaces: […]}}{MUTED:#}",
-                    "",
-                    row.capability
-                );
-            }
+            self.print_missing(&head, row);
             return;
         }
         for (n, grant) in row.grants.iter().enumerate() {
             let head = if n == 0 { head.clone() } else { " ".repeat(head.chars().count()) };
-            anstream::println!("{head} {}", sanitized(&words(grant)));
+            anstream::println!("{head} {}", sanitized(&describe(grant)));
         }
-        let unused = left(row);
+        let unused = functions_not_imported(row);
         if !unused.is_empty() {
             anstream::println!(
-                "{:56}{MUTED}granted with it, and not imported: {}{MUTED:#}",
+                "{:56}{MUTED}also granted, but not imported: {}{MUTED:#}",
                 "",
                 unused.join(", ")
             );
         }
     }
 
-    /// What a signature is for: these bytes under these documents.
-    fn print_digests(&self) {
-        anstream::println!(
-            "\n{HEADING}to sign{HEADING:#}         component    sha256:{}",
-            self.inspection.digest
-        );
-        for document in &self.documents {
+    fn print_missing(&self, head: &str, row: &Row) {
+        if self.documents.is_empty() {
             anstream::println!(
-                "{:16}{:<12} sha256:{}  {MUTED}{}{MUTED:#}",
-                "",
-                document.kind.to_lowercase(),
+                "{head} {ERROR}MISSING{ERROR:#}: no document grants it; pass --remediation or \
+                 --policy"
+            );
+            return;
+        }
+        if row.denied_by.is_empty() {
+            anstream::println!(
+                "{head} {ERROR}MISSING{ERROR:#}: the grants of the documents do not overlap; \
+                 every call is denied"
+            );
+        } else {
+            anstream::println!(
+                "{head} {ERROR}MISSING{ERROR:#} in {}: every call is denied",
+                sanitized(&row.denied_by.join(", "))
+            );
+        }
+        anstream::println!(
+            "{:56}{MUTED}to allow  - {{capability: {}, namespaces: […]}}{MUTED:#}",
+            "",
+            row.capability
+        );
+    }
+
+    /// Prints the digests to sign: these bytes under these documents.
+    fn print_digests(&self) {
+        anstream::println!();
+        let digest = format!("{:<17} sha256:{}", "component", self.inspection.digest);
+        print_field("Digests", HEADING, &digest);
+        for document in &self.documents {
+            let digest = format!(
+                "{:<17} sha256:{}  {MUTED}{}{MUTED:#}",
+                document.kind.as_str().to_lowercase(),
                 document.digest,
                 sanitized(&document.source)
             );
+            print_field("", MUTED, &digest);
         }
     }
 }
 
-/// Functions of a capability that the component does not import.
-fn left(row: &Row) -> Vec<String> {
-    contract::functions()[&row.capability]
-        .iter()
-        .filter(|name| !row.functions.contains(name))
-        .cloned()
-        .collect()
+/// Prints a label and a value that is already sanitized.
+fn print_field(label: &str, style: Style, value: &str) {
+    anstream::println!("{style}{label:<16}{style:#}  {value}");
+}
+
+/// Returns the functions of a capability that the component does not import.
+fn functions_not_imported(row: &Row) -> Vec<String> {
+    let functions = contract::functions().get(row.capability.name()).into_iter().flatten();
+    functions.filter(|name| !row.functions.contains(name)).cloned().collect()
 }
 
 fn print_configuration(schema: &Schema) {
     anstream::println!(
-        "\n{HEADING}configuration{HEADING:#} {MUTED}({}, --config KEY=VALUE){MUTED:#}",
-        count(schema.keys().len(), "key")
+        "\n{HEADING}Configuration{HEADING:#} {MUTED}({}, --config KEY=VALUE){MUTED:#}",
+        plural(schema.keys().len(), "key")
     );
     for key in schema.keys() {
         let unit = if key.unit.is_empty() { String::new() } else { format!(" {}", key.unit) };
-        let (name, default) = (sanitized(&key.name), sanitized(&plain(&key.default)));
+        let (name, default) = (sanitized(&key.name), sanitized(&flag_value(&key.default)));
         anstream::println!(
             "  {HEADING}{name}{HEADING:#} {MUTED}[{default}{}]{MUTED:#} {}",
             sanitized(&unit),
@@ -333,14 +387,15 @@ fn print_configuration(schema: &Schema) {
     }
 }
 
-fn listed(names: &[&str]) -> String {
+fn list(names: &[&str]) -> String {
     if names.is_empty() { "nothing".into() } else { names.join(", ") }
 }
 
-fn plain(value: &Value) -> String {
+/// Formats a value as `--config` takes it.
+fn flag_value(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
-        Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(","),
+        Value::Array(items) => items.iter().map(flag_value).collect::<Vec<_>>().join(","),
         other => other.to_string(),
     }
 }

@@ -1,4 +1,4 @@
-//! One file a command: its arguments, its help, and what it does.
+//! One file per command: its arguments, its help, and its implementation.
 
 pub mod check;
 pub mod completions;
@@ -16,12 +16,11 @@ pub mod sim;
 pub mod undo;
 pub mod wit;
 
-use crate::output::Failed;
+use crate::output::CommandError;
 use clap::Subcommand;
 
-/// Everything that can be typed after `salve`.
+/// The subcommands of `salve`. Each is documented on its own struct, which clap shows as help.
 #[derive(Debug, Subcommand)]
-#[allow(missing_docs, reason = "what a command is stands on its own struct, which clap shows")]
 pub enum Command {
     Demo(demo::Demo),
     Check(check::Check),
@@ -41,8 +40,8 @@ pub enum Command {
 }
 
 impl Command {
-    /// Does it, and says the exit code.
-    pub async fn execute(self, verbose: u8) -> Result<u8, Failed> {
+    /// Executes the command and returns its exit code.
+    pub async fn execute(self, verbose: u8) -> Result<u8, CommandError> {
         match self {
             Self::Demo(demo) => demo.execute(verbose).await,
             Self::Check(check) => check.execute(verbose).await,
@@ -63,10 +62,10 @@ impl Command {
     }
 }
 
-/// Prints the one JSON document of a command.
-pub fn print_json(document: &impl serde::Serialize) -> Result<(), Failed> {
+/// Prints the JSON document that a command returns with `--output json`.
+pub fn print_json(document: &impl serde::Serialize) -> Result<(), CommandError> {
     let text = serde_json::to_string_pretty(document)
-        .map_err(|e| Failed::host(format!("the result is no JSON: {e}")))?;
+        .map_err(|e| CommandError::host(format!("failed to serialize the result: {e}")))?;
     anstream::println!("{text}");
     Ok(())
 }

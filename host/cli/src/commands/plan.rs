@@ -1,12 +1,12 @@
-//! `salve plan`: what would be done. Real reads, writes recorded and not sent.
+//! `salve plan`: shows what a run would do. Reads are real; writes are recorded and not sent.
 
 use super::print_json;
 use crate::arguments::{ClusterArguments, GuestArguments, Output, OutputArguments, RunsArguments};
 use crate::cluster::ClusterSession;
 use crate::guest::ResolvedGuest;
-use crate::output::{self, Detail, Failed};
+use crate::output::{self, CommandError, Detail};
 use crate::runs;
-use crate::session::{PreparedRun, quiet_watcher};
+use crate::session::{Frontend, PreparedRun};
 use clap::Args;
 use salve_core::report::Verdict;
 use salve_run::Mode;
@@ -15,11 +15,14 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// What would be done: the real guest against real reads, with every change recorded and none sent.
+/// Show what a run would change, without changing anything.
 ///
-/// `exact` lines are what would be sent against what was read. The plan ends where the guest first
-/// waits for what only a change could bring; what follows is `predicted`. It is kept: `salve run --plan`
-/// does what it says, and stops before anything that differs.
+/// Runs the guest against the cluster: reads are real, every write is recorded and none is sent.
+/// `exact` lines are requests that would be sent as shown. The plan ends where the guest waits for
+/// the effect of a write; the lines after that are `predicted`.
+///
+/// The plan is saved. `salve run --plan ID` applies exactly this plan and stops before anything
+/// that differs from it.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  salve plan volsync-unlock --config namespaces=media,ai")]
 pub struct Plan {
@@ -27,7 +30,7 @@ pub struct Plan {
     guest: GuestArguments,
     #[command(flatten)]
     cluster: ClusterArguments,
-    /// Write the plan to this file, too, for somebody else to approve.
+    /// Also write the plan to this file, for someone else to approve. Never overwrites a file.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     #[command(flatten)]
@@ -37,32 +40,33 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Runs `remediate` without its writes.
-    pub async fn execute(self, verbose: u8) -> Result<u8, Failed> {
-        let ready = PreparedRun::prepare(
-            ResolvedGuest::find(&self.guest.guest, &self.guest.terms)?,
-            &self.guest.terms,
+    /// Runs the guest's `remediate` without sending writes, and prints the plan.
+    pub async fn execute(self, verbose: u8) -> Result<u8, CommandError> {
+        let prepared = PreparedRun::prepare(
+            ResolvedGuest::resolve(&self.guest.guest, &self.guest.options)?,
+            &self.guest.options,
         )
         .await?;
-        ready.refuse_ungranted()?;
+        prepared.require_grants()?;
         let folder = runs::folder(self.runs.runs.as_ref())?;
-        let open = ClusterSession::live(&self.cluster).await?;
-        let over = ready.run(Mode::Plan, &open, Some(&folder), quiet_watcher(true)).await?;
-        let planned = over.closing.verdict == Verdict::Planned;
-        if let (Some(out), Some(file), true) = (&self.out, &over.file, planned) {
-            copy(file, out).map_err(|e| Failed::host(format!("{}: {e}", out.display())))?;
+        let cluster = ClusterSession::live(&self.cluster).await?;
+        let finished =
+            prepared.run(Mode::Plan, &cluster, Some(&folder), Frontend::progress(true)).await?;
+        let planned = finished.result.verdict == Verdict::Planned;
+        if let (Some(out), Some(file), true) = (&self.out, &finished.file, planned) {
+            copy(file, out).map_err(|e| {
+                CommandError::host(format!("failed to write the plan to {}: {e}", out.display()))
+            })?;
         }
-        match (self.output.output, over.closing.verdict) {
-            (Output::Json, _) => print_json(&over.report)?,
+        let detail = Detail::from_verbosity(verbose);
+        match (self.output.output, finished.result.verdict) {
+            (Output::Json, _) => print_json(&finished.report)?,
             (
                 Output::Human,
                 Verdict::Planned | Verdict::NothingToDo | Verdict::DifferentProblem,
             ) => {
-                let next = format!(
-                    "salve run --plan {}        does this, and stops before anything that differs",
-                    over.report.run
-                );
-                output::plan(&over.report, &ready.layers(), Detail::of(verbose), &next);
+                let next = next_step(&finished.report.run);
+                output::plan(&finished.report, &prepared.grant_sources(), detail, &next);
             }
             (
                 Output::Human,
@@ -71,14 +75,21 @@ impl Plan {
                 | Verdict::Denied
                 | Verdict::Failed(_)
                 | Verdict::ActionRequired
-                | Verdict::Undone,
-            ) => output::report(&over.report, over.file.as_deref(), Detail::of(verbose)),
+                | Verdict::Restored,
+            ) => output::report(&finished.report, finished.file.as_deref(), detail),
         }
-        Ok(over.closing.exit_code())
+        Ok(finished.result.exit_code())
     }
 }
 
-/// It holds what a run file holds: for its owner alone, until its owner hands it on. Nothing is overwritten.
+/// Returns the hint below a plan: the command that applies it.
+pub(super) fn next_step(run: &str) -> String {
+    format!(
+        "salve run --plan {run}        applies exactly this plan; aborts if anything has changed"
+    )
+}
+
+/// Copies a plan, readable by the owner only like every run file. Fails if `out` exists.
 fn copy(file: &Path, out: &Path) -> std::io::Result<()> {
     let bytes = std::fs::read(file)?;
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(out)?.write_all(&bytes)

@@ -1,36 +1,38 @@
-//! `salve recover`: finishes a run whose process has died, or gives back what it holds.
+//! `salve recover`: finishes a run whose process died, or only resumes what it suspended.
 
 use super::print_json;
 use crate::arguments::{ClusterArguments, Output, OutputArguments, RunsArguments};
 use crate::cluster::ClusterSession;
 use crate::guest;
-use crate::output::{self, Detail, Failed, moment};
-use crate::session::{InterruptedRun, load, watcher};
+use crate::output::{self, CommandError, Detail, timestamp};
+use crate::session::{Frontend, InterruptedRun, load};
 use crate::{components, runs};
 use clap::Args;
 use salve_core::grants::Grants;
-use salve_core::journal::{Entry, Header, RunResult};
+use salve_core::journal::{Command, DocumentKind, Entry, Header, RunResult};
 use salve_core::sanitize::sanitized;
 use salve_run::RunFile;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// Finishes a run whose process has died: replays the guest over its run file, and goes on where that ends.
+/// Finish a run whose process died: replay its run file, then continue from there.
 ///
-/// Nothing is done twice: what was recorded is answered from the record, and a change whose end is not recorded is
-/// looked up in the cluster first. What is done anew has to be allowed by what held then and by today's policy.
-/// After the run's own time is over, only what it suspended is given back.
+/// No change is made twice: recorded calls are answered from the run file, and a change whose
+/// outcome was not recorded is looked up in the cluster first. New changes must be allowed by the
+/// grants of the run and by today's policy. After the deadline of the run, Salve only resumes what
+/// the run suspended.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  salve recover 7c1d03fe\n  salve recover 7c1d03fe --release      # only resume what it suspended"
-)]
+#[command(after_help = "Examples:\n  \
+    salve recover 7c1d03fe\n  \
+    salve recover 7c1d03fe --release      # only resume what it suspended")]
 pub struct Recover {
-    /// A run's id or the beginning of it, or the path of a run file [default: the one run that has no end].
+    /// ID of the run (or a unique prefix), or path of its run file [default: the only unfinished
+    /// run].
     run: Option<String>,
-    /// Only give back what it suspended. Needs no component.
+    /// Only resume what the run suspended. Does not need the component.
     #[arg(long)]
     release: bool,
-    /// Today's policy [default: the file that held then, as it is today].
+    /// Policy that limits the recovery [default: the policy file of the run, as it is today].
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     #[command(flatten)]
@@ -42,92 +44,102 @@ pub struct Recover {
 }
 
 impl Recover {
-    /// Takes the run up.
-    pub async fn execute(self, verbose: u8) -> Result<u8, Failed> {
+    /// Recovers the run and prints its report.
+    pub async fn execute(self, verbose: u8) -> Result<u8, CommandError> {
         let folder = runs::folder(self.runs.runs.as_ref())?;
         let path = match &self.run {
-            Some(run) => runs::given(&folder, run)?,
+            Some(run) => runs::resolve(&folder, run)?,
             None => only_unfinished(&folder)?,
         };
         if !self.release && self.policy.is_none() && runs::is_foreign(&path, &folder) {
             let path = path.display();
-            return Err(Failed::usage(format!(
-                "{path} is not from this machine's own folder of runs: whoever wrote it wrote its grants, too
-go on under a ceiling of yours: --policy FILE
-or only give back what it suspended: --release"
+            return Err(CommandError::usage(format!(
+                "{path} is not a private file in this machine's folder of runs, so the grants \
+                 recorded in it cannot be trusted\n\
+                 limit them with a policy of yours: --policy FILE\n\
+                 or only resume what the run suspended: --release"
             )));
         }
-        let dead = open(&path)?;
-        if let Some(closing) = ended(&dead.entries).filter(|closing| closing.is_whole()) {
+        let interrupted = open(&path)?;
+        let id = sanitized(&interrupted.header.run);
+        let result = latest_result(&interrupted.entries);
+        if let Some(result) = result.filter(|result| result.open.is_empty()) {
             anstream::eprintln!(
-                "run {} has ended ({}): there is nothing to recover",
-                sanitized(&dead.header.run),
-                closing.verdict.word()
+                "run {id} has completed ({}): nothing to recover",
+                result.verdict.as_str()
             );
             return Ok(0);
         }
-        if dead.header.command == "undo" && !self.release {
-            let run = sanitized(&dead.header.run);
-            return Err(Failed::usage(format!(
-                "{run} is an undo: give its Lease back with `salve recover {run} --release`, and undo again what is missing"
+        if interrupted.header.command == Command::Undo && !self.release {
+            return Err(CommandError::usage(format!(
+                "{id} is an undo: release its Lease with `salve recover {id} --release`, then run \
+                 `salve undo` again for what is missing"
             )));
         }
-        let cluster = self.cluster.or_context(&dead.header.context);
+        let cluster = self.cluster.or_context(&interrupted.header.context);
         let cluster = ClusterSession::live(&cluster).await?;
-        match cluster.is_that_of(&dead.header) {
-            // What is given back bears this run's mark and has the uid that it had: elsewhere there is no such thing.
-            Err(failed) if self.release && cluster.identity.uid.is_none() => {
-                anstream::eprintln!("{failed}")
+        match cluster.check_same_cluster(&interrupted.header) {
+            // Only objects with this run's mark and the recorded uid are resumed: another cluster
+            // has none.
+            Err(error) if self.release && cluster.identity.uid.is_none() => {
+                anstream::eprintln!("{error}")
             }
             other => other?,
         }
-        let today = self.today(&dead.header)?;
-        let over = if self.release || is_over(&dead, &cluster) {
-            dead.release(today, &cluster, watcher(verbose, true)).await?
+        let policy = self.current_policy(&interrupted.header)?;
+        let frontend = Frontend::terminal(verbose, true);
+        let finished = if self.release || is_past_deadline(&interrupted, &cluster) {
+            interrupted.release(policy, &cluster, frontend).await?
         } else {
-            let component = components::find(path.parent().unwrap_or(&folder), &dead.header.digest).map_err(|e| {
-                Failed::document(format!("{e}\nwithout it, what the run suspended can be given back: salve recover {} --release", dead.header.run))
+            let folder = path.parent().unwrap_or(&folder);
+            let component = components::load(folder, &interrupted.header.digest).map_err(|e| {
+                CommandError::document(format!(
+                    "{e}\nto only resume what the run suspended, which needs no component: salve \
+                     recover {id} --release"
+                ))
             })?;
-            let (guest, _) =
-                load(&component, "the component of this run", dead.header.limits).await?;
-            dead.recover(&guest, today, &cluster, watcher(verbose, true)).await?
+            let limits = interrupted.header.limits;
+            let (guest, _) = load(&component, "the component of this run", limits).await?;
+            interrupted.recover(&guest, policy, &cluster, frontend).await?
         };
-        if let (Some(parts), Output::Human) = (&over.parts, self.output.output) {
-            output::divergence(parts);
+        if let (Some(divergence), Output::Human) = (&finished.divergence, self.output.output) {
+            output::divergence(divergence);
         }
         match self.output.output {
-            Output::Human => {
-                output::report(&over.report, over.file.as_deref(), Detail::of(verbose))
-            }
-            Output::Json => print_json(&over.report)?,
+            Output::Human => output::report(
+                &finished.report,
+                finished.file.as_deref(),
+                Detail::from_verbosity(verbose),
+            ),
+            Output::Json => print_json(&finished.report)?,
         }
-        Ok(over.closing.exit_code())
+        Ok(finished.result.exit_code())
     }
 
-    /// What holds today above what held then.
-    fn today(&self, header: &Header) -> Result<Grants, Failed> {
-        let then = header
+    /// Returns the grants of today's policy, which limit those of the run.
+    fn current_policy(&self, header: &Header) -> Result<Grants, CommandError> {
+        let recorded = header
             .documents
             .iter()
-            .find(|document| document.kind == "Policy")
+            .find(|document| document.kind == DocumentKind::RemediationPolicy)
             .map(|document| PathBuf::from(&document.source));
         // mutant recover-reads-no-policy: else ~> .filter(|_| self.release) else
-        let Some(path) = self.policy.clone().or(then) else { return Ok(Grants::default()) };
+        let Some(path) = self.policy.clone().or(recorded) else { return Ok(Grants::default()) };
         let (policy, _) = guest::read_policy(&path).map_err(|e| {
-            let way = if self.policy.is_some() {
+            let remedy = if self.policy.is_some() {
                 ""
             } else {
-                "\nit held when the run began; give today's with --policy FILE"
+                "\nthe run used this policy; pass its current file with --policy FILE"
             };
-            Failed::document(format!("{e}{way}"))
+            CommandError::document(format!("{e}{remedy}"))
         })?;
         let source = path.display().to_string();
-        // What was suspended is given back whichever components may run today.
+        // What was suspended is resumed even if this component may not run any more.
         // mutant recovery-ignores-admission: !self ~> self
         if !self.release {
-            guest::admits(&policy, &source, &header.digest).map_err(|e| {
-                e.with(&format!(
-                    "or only give back what the run suspended: salve recover {} --release",
+            guest::check_digest(&policy, &source, &header.digest).map_err(|e| {
+                e.with_hint(&format!(
+                    "or only resume what the run suspended: salve recover {} --release",
                     sanitized(&header.run)
                 ))
             })?;
@@ -136,66 +148,80 @@ or only give back what it suspended: --release"
     }
 }
 
-/// Takes up the file of a run that can be recovered.
-pub(super) fn open(path: &Path) -> Result<InterruptedRun, Failed> {
-    let (file, entries) = RunFile::take_up(path).map_err(|e| match e.kind() {
-        ErrorKind::WouldBlock => Failed::usage(format!("{e}: let it end, or stop it first")),
-        _ => Failed::document(e.to_string()),
+/// Opens the file of an interrupted run and locks it.
+///
+/// # Errors
+/// A process is still running it, the file is damaged, or the run makes no changes.
+pub(super) fn open(path: &Path) -> Result<InterruptedRun, CommandError> {
+    let (file, entries) = RunFile::resume(path).map_err(|e| match e.kind() {
+        ErrorKind::WouldBlock => {
+            CommandError::usage(format!("{e}: wait until it ends, or stop it first"))
+        }
+        _ => CommandError::document(e.to_string()),
     })?;
     let header = runs::header(&entries, path)?.clone();
-    if header.command != "run" && header.command != "undo" {
-        return Err(Failed::usage(format!(
-            "{} is a {}: it changes nothing, so run it again",
+    if !changes_cluster(header.command) {
+        return Err(CommandError::usage(format!(
+            "{} is a {}: it changes nothing and cannot be recovered; run it again",
             sanitized(&header.run),
-            sanitized(&header.command)
+            header.command.as_str()
         )));
     }
     Ok(InterruptedRun { header, file, entries })
 }
 
-/// The last verdict, if the run has come to one.
-fn ended(entries: &[Entry]) -> Option<&RunResult> {
+/// Returns whether runs of a command can change the cluster.
+fn changes_cluster(command: Command) -> bool {
+    match command {
+        Command::Run | Command::Undo => true,
+        Command::Check | Command::Plan => false,
+    }
+}
+
+/// Returns the latest result of the run, if it has one.
+fn latest_result(entries: &[Entry]) -> Option<&RunResult> {
     entries.last()?.verdict()
 }
 
-/// Whether the run's own time is over: its evidence is too old to go on with.
-fn is_over(dead: &InterruptedRun, cluster: &ClusterSession) -> bool {
-    // mutant recover-ignores-deadline: deadline ~> deadline && dead.entries.is_empty()
-    let over = cluster.clock().now() > dead.header.deadline;
-    if over {
-        let deadline = moment(dead.header.deadline);
+/// Returns true, and prints so, if the evidence of the run is too old to continue with.
+fn is_past_deadline(interrupted: &InterruptedRun, cluster: &ClusterSession) -> bool {
+    // mutant recover-ignores-deadline: deadline ~> deadline && interrupted.entries.is_empty()
+    let has_passed = cluster.clock().now() > interrupted.header.deadline;
+    if has_passed {
         anstream::eprintln!(
-            "the run meant to be through by {deadline}: what it suspended is given back, and nothing else is done; run it anew"
+            "the run's deadline ({}) has passed: only resuming what it suspended. Start a new run \
+             to remediate.",
+            timestamp(interrupted.header.deadline)
         );
     }
-    over
+    has_passed
 }
 
-/// The one run of this folder that has no end and no process.
-fn only_unfinished(folder: &Path) -> Result<PathBuf, Failed> {
-    let mut found = vec![];
+/// Returns the file of the only run in the folder that is unfinished and has no process.
+fn only_unfinished(folder: &Path) -> Result<PathBuf, CommandError> {
+    let mut unfinished = vec![];
     for path in runs::all(folder)? {
-        if RunFile::is_at_work(&path).unwrap_or(false) {
+        if RunFile::is_running(&path).unwrap_or(false) {
             continue;
         }
-        // What is damaged is told by `salve runs`.
+        // `salve runs` reports damaged files.
         let Ok(entries) = RunFile::read(&path) else { continue };
         let Some(Entry::Header(header)) = entries.first() else { continue };
-        if matches!(header.command.as_str(), "run" | "undo")
-            && ended(&entries).is_none_or(|closing| !closing.is_whole())
+        if changes_cluster(header.command)
+            && latest_result(&entries).is_none_or(|result| !result.open.is_empty())
         {
-            found.push((header.run.clone(), path));
+            unfinished.push((header.run.clone(), path));
         }
     }
-    match found.as_slice() {
+    match unfinished.as_slice() {
         [(_, path)] => Ok(path.clone()),
-        [] => Err(Failed::usage(format!("every run in {} has come to its end", folder.display()))),
+        [] => Err(CommandError::usage(format!("no unfinished run in {}", folder.display()))),
         several => {
-            let names: Vec<_> = several.iter().map(|(run, _)| sanitized(run)).collect();
-            Err(Failed::usage(format!(
-                "{} runs have no end: say which: {}",
+            let ids: Vec<_> = several.iter().map(|(run, _)| sanitized(run)).collect();
+            Err(CommandError::usage(format!(
+                "{} runs are unfinished; name one of them: {}",
                 several.len(),
-                names.join(", ")
+                ids.join(", ")
             )))
         }
     }

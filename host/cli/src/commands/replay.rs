@@ -1,40 +1,45 @@
-//! `salve replay`: a run told again from its file, offline: by the same guest, by another version of it, under other grants.
+//! `salve replay`: replays a run offline, with the same guest and grants or with others.
 
 use super::print_json;
 use crate::arguments::{Output, OutputArguments, RunsArguments};
 use crate::guest::{self, read_policy, read_remediation};
-use crate::output::{self, ERROR, Failed, MUTED, OK, count};
+use crate::output::{self, CommandError, ERROR, MUTED, OK, plural};
+use crate::session::replay::has_no_guest;
 use crate::session::{Replayed, load, replay};
 use crate::{components, runs};
 use clap::Args;
+use salve_core::document::API_VERSION;
 use salve_core::grants::Grants;
-use salve_core::journal::{Entry, GuestExited, Header, RunResult};
-use salve_core::report::Report;
+use salve_core::journal::{Command, Entry, GuestExited, Header, RunResult};
+use salve_core::report::ReportBuilder;
 use salve_core::sanitize::sanitized;
 use salve_run::RunFile;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
-/// Runs the guest over a run file again, with no cluster: every call is answered from the record.
+/// Replay a run offline: every call of the guest is answered from the run file.
 ///
-/// The same guest under the same grants comes to the same verdict, byte for byte. Another version of it (`--guest`), or
-/// other grants (`--policy`, `--remediation`), are shown where they would part from what happened.
+/// The same guest with the same grants must reach the same verdict and report. With another guest
+/// (`--guest`) or other grants (`--policy`, `--remediation`), shows where the replay diverges from
+/// what happened.
 ///
-/// Exit code 0: the same. 1: it parts. 2: the file, the guest or a document is broken.
+/// Exit code 0: identical. 1: diverged, or another verdict. 2: the run file, the guest, or a
+/// document is invalid.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  salve replay 7c1d03fe\n  salve replay 7c1d03fe --policy stricter.yaml      # what would this policy have stopped?"
-)]
+#[command(after_help = "Examples:\n  \
+    salve replay 7c1d03fe\n  \
+    salve replay 7c1d03fe --policy stricter.yaml      # what would this policy have denied?")]
 pub struct Replay {
-    /// A run's id or the beginning of it, or the path of a run file.
+    /// ID of the run (or a unique prefix), or path of its run file.
     run: String,
-    /// Another guest in place of the one that ran: a shipped name, a component, or a Remediation document.
+    /// Guest to replay instead of the one that ran: a shipped guest, or path of a component or a
+    /// Remediation document.
     #[arg(long, value_name = "GUEST")]
     guest: Option<String>,
-    /// Another Remediation in place of the grants that held.
+    /// Remediation document to use instead of the recorded grants.
     #[arg(long, value_name = "FILE")]
     remediation: Option<PathBuf>,
-    /// A Policy above the grants that held.
+    /// RemediationPolicy document that further limits the recorded grants.
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     #[command(flatten)]
@@ -44,41 +49,43 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Replays it.
-    pub async fn execute(self) -> Result<u8, Failed> {
+    /// Replays the run, prints whether it is identical, and returns the exit code.
+    pub async fn execute(self) -> Result<u8, CommandError> {
         let folder = runs::folder(self.runs.runs.as_ref())?;
-        let path = runs::given(&folder, &self.run)?;
-        let entries = RunFile::read(&path).map_err(|e| Failed::document(e.to_string()))?;
+        let path = runs::resolve(&folder, &self.run)?;
+        let entries = RunFile::read(&path).map_err(|e| CommandError::document(e.to_string()))?;
         let header = runs::header(&entries, &path)?.clone();
-        if header.command == "undo" {
-            return Err(Failed::usage(format!(
-                "{} is an undo: no guest took part in it that could be run again",
-                sanitized(&header.run)
-            )));
+        if header.command == Command::Undo {
+            return Err(has_no_guest(&header));
         }
         let component = match &self.guest {
-            Some(other) => guest::component(other)?.bytes,
-            None => components::find(path.parent().unwrap_or(Path::new(".")), &header.digest)
-                .map_err(|e| Failed::document(format!("{e}\ngive it with --guest")))?,
+            Some(other) => guest::find_component(other)?.bytes,
+            None => components::load(path.parent().unwrap_or(Path::new(".")), &header.digest)
+                .map_err(|e| CommandError::document(format!("{e}\npass it with --guest")))?,
         };
-        let other = self.grants(&header)?;
+        let other_grants = self.grants(&header)?;
         let (guest, _) = load(&component, "the guest", header.limits).await?;
-        let again = replay(&guest, entries.clone(), other).await?;
-        let same = again.parts.is_none() && told_again(&entries, &again) == told(&entries);
+        let replayed = replay(&guest, entries.clone(), other_grants).await?;
+        let identical = replayed.divergence.is_none()
+            && replayed_report(&entries, &replayed) == report(&entries);
         if self.output.output == Output::Json {
-            let closing = &again.closing;
             print_json(&json!({
-                "apiVersion": "salve.dev/v1alpha1", "kind": "Replay", "run": header.run, "same": same,
-                "parts": again.parts, "verdict": closing.verdict.word(), "sentence": closing.summary,
+                "apiVersion": API_VERSION,
+                "kind": "Replay",
+                "run": header.run,
+                "identical": identical,
+                "divergence": replayed.divergence,
+                "verdict": replayed.result.verdict.as_str(),
+                "summary": replayed.result.summary,
             }))?;
         } else {
-            say(&again, same, entries.len());
+            print(&replayed, identical, entries.len());
         }
-        Ok(if same { 0 } else { 1 })
+        Ok(if identical { 0 } else { 1 })
     }
 
-    /// The grants to compare with, where others are asked about.
-    fn grants(&self, header: &Header) -> Result<Option<Grants>, Failed> {
+    /// Returns the grants to replay with, or None for the recorded ones.
+    fn grants(&self, header: &Header) -> Result<Option<Grants>, CommandError> {
         if self.remediation.is_none() && self.policy.is_none() {
             return Ok(None);
         }
@@ -93,50 +100,48 @@ impl Replay {
     }
 }
 
-fn say(again: &Replayed, same: bool, entries: usize) {
-    let closing = &again.closing;
-    match &again.parts {
-        None if same => {
-            let what = count(entries, "recorded line");
+fn print(replayed: &Replayed, identical: bool, entries: usize) {
+    let verdict = replayed.result.verdict.as_str();
+    let summary = sanitized(&replayed.result.summary);
+    match &replayed.divergence {
+        Some(divergence) => output::divergence(divergence),
+        None if identical => {
+            let entries = plural(entries, "recorded line");
             anstream::println!(
-                "{OK}THE SAME{OK:#}  {}: {}   {MUTED}{what}, byte for byte{MUTED:#}",
-                closing.verdict.word(),
-                sanitized(&closing.summary)
+                "{OK}IDENTICAL{OK:#}  {verdict}: {summary}   {MUTED}{entries}, byte for \
+                 byte{MUTED:#}"
             );
         }
-        None => anstream::println!(
-            "{ERROR}JUDGED OTHERWISE{ERROR:#}  {}: {}",
-            closing.verdict.word(),
-            sanitized(&closing.summary)
-        ),
-        Some(divergence) => output::divergence(divergence),
+        None => {
+            anstream::println!("{ERROR}VERDICT CHANGED{ERROR:#}  {verdict}: {summary}")
+        }
     }
 }
 
-/// The run as its file tells it.
-fn told(entries: &[Entry]) -> Option<String> {
-    Report::of(entries).and_then(|report| serde_json::to_string(&report).ok())
+/// Returns the report of the recorded entries as JSON.
+fn report(entries: &[Entry]) -> Option<String> {
+    serde_json::to_string(ReportBuilder::of(entries)?.report()).ok()
 }
 
-/// The run as its file would tell it, had it ended as the replay does.
-fn told_again(entries: &[Entry], again: &Replayed) -> Option<String> {
+/// Returns the report of the recorded entries as JSON, with the replayed exit and result.
+fn replayed_report(entries: &[Entry], replayed: &Replayed) -> Option<String> {
     let replaced: Vec<Entry> = entries
         .iter()
         .map(|entry| match entry {
-            Entry::GuestExited(ended) => Entry::GuestExited(Box::new(GuestExited {
-                at: ended.at,
-                ending: again.ending.clone(),
+            Entry::GuestExited(exited) => Entry::GuestExited(Box::new(GuestExited {
+                at: exited.at,
+                exit: replayed.exit.clone(),
             })),
-            // Of several the last is what holds: before a run was taken up, another may have been written.
-            Entry::Verdict(closing) if is_last(entries, closing) => {
-                Entry::Verdict(Box::new(again.closing.clone()))
+            // A recovered run may have several results, of which the last one counts.
+            Entry::Verdict(result) if is_last(entries, result) => {
+                Entry::Verdict(Box::new(replayed.result.clone()))
             }
             other => other.clone(),
         })
         .collect();
-    told(&replaced)
+    report(&replaced)
 }
 
-fn is_last(entries: &[Entry], closing: &RunResult) -> bool {
-    matches!(entries.last(), Some(Entry::Verdict(last)) if std::ptr::eq(&raw const **last, closing))
+fn is_last(entries: &[Entry], result: &RunResult) -> bool {
+    entries.last().and_then(Entry::verdict).is_some_and(|last| std::ptr::eq(last, result))
 }

@@ -1,71 +1,73 @@
-//! `salve report`: how a run came out, from its file alone.
+//! `salve report`: renders the report of a run from its run file.
 
 use super::print_json;
 use crate::arguments::RunsArguments;
-use crate::output::{self, Detail, Failed};
+use crate::output::{self, CommandError, Detail};
 use crate::runs;
 use clap::{Args, ValueEnum};
-use salve_core::report::{Report as ReportingJournal, Verdict};
+use salve_core::report::{ReportBuilder, Verdict};
 use salve_run::RunFile;
 
-/// Tells a run from its file: on the terminal, as JSON, as Markdown, or as one HTML file.
+/// Show the report of a run: on the terminal, or as JSON, Markdown, or HTML.
 ///
-/// Needs no cluster. Exit code 0, whatever the run came to; 2 for a file that is damaged or none.
+/// Reads only the run file; needs no cluster.
+///
+/// Exit code 0, whatever the verdict of the run. 2: the run file is missing or damaged.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  salve report 7c1d03fe --as html > incident.html")]
 pub struct Report {
-    /// A run's id or the beginning of it, or the path of a run file.
+    /// ID of the run (or a unique prefix), or path of its run file.
     run: String,
-    /// The form.
-    #[arg(long = "as", value_enum, default_value_t = Form::Terminal)]
-    form: Form,
+    /// Output format.
+    #[arg(long = "as", value_enum, default_value_t = Format::Terminal)]
+    format: Format,
     #[command(flatten)]
     runs: RunsArguments,
 }
 
-/// How a report is told.
+/// The output format of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Form {
-    /// For this terminal.
+enum Format {
+    /// Text for this terminal.
     Terminal,
     /// One document, `kind: Report`.
     Json,
-    /// To paste into an incident.
+    /// Text to paste into an issue.
     Markdown,
-    /// One file that needs nothing else.
+    /// One self-contained page.
     Html,
 }
 
 impl Report {
-    /// Tells it.
-    pub fn execute(self, verbose: u8) -> Result<u8, Failed> {
-        let path = runs::given(&runs::folder(self.runs.runs.as_ref())?, &self.run)?;
-        let entries = RunFile::read(&path).map_err(|e| Failed::document(e.to_string()))?;
-        let report = ReportingJournal::of(&entries).ok_or_else(|| {
-            Failed::document(format!("{}: it does not begin with a run's header", path.display()))
-        })?;
-        match self.form {
-            Form::Terminal if report.diagnosis.is_some() => {
-                output::diagnosis(&report, &report.guest.name, Detail::of(verbose))
+    /// Prints the report to stdout.
+    pub fn execute(self, verbose: u8) -> Result<u8, CommandError> {
+        let path = runs::resolve(&runs::folder(self.runs.runs.as_ref())?, &self.run)?;
+        let entries = RunFile::read(&path).map_err(|e| CommandError::document(e.to_string()))?;
+        let header = runs::header(&entries, &path)?;
+        let report =
+            ReportBuilder::of(&entries).unwrap_or_else(|| ReportBuilder::new(header)).into_report();
+        let detail = Detail::from_verbosity(verbose);
+        match self.format {
+            Format::Terminal if report.diagnosis.is_some() => {
+                output::diagnosis(&report, &report.guest.name, detail)
             }
-            Form::Terminal if report.verdict == Verdict::Planned.word() => {
-                let header = runs::header(&entries, &path)?;
+            Format::Terminal if report.verdict == Verdict::Planned => {
                 let layers: Vec<_> =
                     header.grants.layers.iter().map(|layer| layer.source.as_str()).collect();
                 output::plan(
                     &report,
                     &layers.join(" and "),
-                    Detail::of(verbose),
+                    detail,
                     &format!("salve run --plan {}", path.display()),
                 );
             }
-            Form::Terminal => {
-                output::report(&report, Some(&path), Detail::of(verbose));
-                output::record(&report, Detail::of(verbose));
+            Format::Terminal => {
+                output::report(&report, Some(&path), detail);
+                output::timeline(&report, detail);
             }
-            Form::Json => print_json(&report)?,
-            Form::Markdown => anstream::print!("{}", output::markdown(&report)),
-            Form::Html => anstream::print!("{}", output::page(&report)),
+            Format::Json => print_json(&report)?,
+            Format::Markdown => anstream::print!("{}", output::markdown(&report)),
+            Format::Html => anstream::print!("{}", output::html(&report)),
         }
         Ok(0)
     }

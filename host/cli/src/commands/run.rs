@@ -1,41 +1,43 @@
-//! `salve run`: does it.
+//! `salve run`: runs a remediation.
 
 use super::print_json;
 use crate::arguments::{ClusterArguments, GuestOptions, Output, OutputArguments, RunsArguments};
 use crate::cluster::ClusterSession;
 use crate::guest::ResolvedGuest;
-use crate::output::{self, Detail, Failed};
+use crate::output::{self, CommandError, Detail};
 use crate::plans::Plan;
 use crate::runs;
-use crate::session::{PreparedRun, quiet_watcher, watcher};
+use crate::session::{Frontend, PreparedRun};
 use clap::Args;
-use salve_core::effect::host::Lease;
+use salve_core::capability::cluster_lock::GetHolder;
 use salve_core::report::Verdict;
 use salve_core::sanitize::sanitized;
 use salve_run::Mode;
 use std::io::{self, IsTerminal};
 
-/// Does it: shows the plan, asks for the context's name, then runs the guest.
+/// Show the plan, confirm it, and run the remediation.
 ///
-/// Every change is shown with the kubectl or flux command that does the same. Ctrl-C once stops at the
-/// next safe point and gives back what is suspended; twice stops at once.
+/// Every change is printed with the equivalent kubectl or flux command. Ctrl-C stops at the next
+/// safe point and resumes what the run suspended; a second Ctrl-C does not wait for a safe point.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  salve run volsync-unlock --context home --yes\n  salve run --plan 7c1d03fe      # what that plan says, and nothing else"
-)]
+#[command(after_help = "Examples:\n  \
+    salve run volsync-unlock --context home --yes\n  \
+    salve run --plan 7c1d03fe      # applies exactly this plan")]
 pub struct RunGuest {
-    /// A shipped guest (`volsync-unlock`), a component's path, or a Remediation document's path [default with --plan: the plan's].
+    /// Shipped guest (`volsync-unlock`), or path of a component or a Remediation document [default
+    /// with --plan: the plan's guest].
     #[arg(required_unless_present = "plan")]
     guest: Option<String>,
-    /// A plan that you approve: its id or the beginning of it, or its file. Component, documents, configuration, cluster and
-    /// every object have to be as they were; any difference stops the run before it is sent. Asks nothing more.
+    /// Approve and apply this plan: its ID (or a unique prefix), or the path of its file. Does not
+    /// prompt. The component, documents, configuration, cluster, and all objects must be unchanged;
+    /// the run stops before it sends anything that differs from the plan.
     #[arg(long, value_name = "PLAN")]
     plan: Option<String>,
     #[command(flatten)]
-    terms: GuestOptions,
+    options: GuestOptions,
     #[command(flatten)]
     cluster: ClusterArguments,
-    /// Do not ask for the context's name.
+    /// Skip the confirmation prompt. Does not satisfy policies that require approval.
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
@@ -45,43 +47,37 @@ pub struct RunGuest {
 }
 
 impl RunGuest {
-    /// Runs `remediate`.
-    pub async fn execute(self, verbose: u8) -> Result<u8, Failed> {
+    /// Runs the guest's `remediate` after confirmation, and prints the report.
+    pub async fn execute(self, verbose: u8) -> Result<u8, CommandError> {
         let folder = runs::folder(self.runs.runs.as_ref())?;
         let plan = self.plan.as_deref().map(|named| Plan::open(&folder, named)).transpose()?;
         // mutant run-skips-confirmation: is_none() ~> is_none() && self.guest.is_none()
-        let asks = !self.yes && plan.is_none();
-        let then = plan.as_ref().map(|plan| plan.header().clone());
-        let ready = self.ready(plan).await?;
-        ready.refuse_ungranted()?;
-        if asks && (!io::stdin().is_terminal() || self.output.output == Output::Json) {
-            return Err(Failed::usage(
-                "run shows its plan and asks for the context's name, which a program cannot answer: give --yes",
-            ));
+        let prompts = !self.yes && plan.is_none();
+        let plan_header = plan.as_ref().map(|plan| plan.header().clone());
+        let prepared = self.prepare(plan).await?;
+        prepared.require_grants()?;
+        if prompts && (!io::stdin().is_terminal() || self.output.output == Output::Json) {
+            return Err(CommandError::usage(CANNOT_PROMPT));
         }
-        let open = match &then {
+        let cluster = match &plan_header {
             Some(header) => ClusterSession::live(&self.cluster.or_context(&header.context)).await?,
             None => ClusterSession::live(&self.cluster).await?,
         };
-        if let Some(header) = &then {
-            open.is_that_of(header)?;
+        if let Some(header) = &plan_header {
+            cluster.check_same_cluster(header)?;
         }
-        if let Some(holder) = open.ask(Lease {}).await? {
-            return Err(Failed::cluster(format!(
-                "nothing was begun: {}",
-                sanitized(&holder.told(open.clock().now()))
-            )));
-        }
-        if asks {
-            let plan = ready.run(Mode::Plan, &open, None, quiet_watcher(true)).await?;
-            match plan.closing.verdict {
+        require_unlocked(&cluster).await?;
+        let detail = Detail::from_verbosity(verbose);
+        if prompts {
+            let plan = prepared.run(Mode::Plan, &cluster, None, Frontend::progress(true)).await?;
+            match plan.result.verdict {
                 Verdict::Planned => output::plan(
                     &plan.report,
-                    &ready.layers(),
-                    Detail::of(verbose),
-                    "type the name of the context below, or anything else to leave it",
+                    &prepared.grant_sources(),
+                    detail,
+                    "type the context name below to apply this plan; anything else aborts",
                 ),
-                // Nothing to change, or nothing that could be: the answer is the plan's.
+                // There is nothing to confirm: the verdict of the plan is the verdict of the run.
                 Verdict::Fixed
                 | Verdict::NothingToDo
                 | Verdict::DifferentProblem
@@ -89,57 +85,78 @@ impl RunGuest {
                 | Verdict::Denied
                 | Verdict::Failed(_)
                 | Verdict::ActionRequired
-                | Verdict::Undone => {
-                    output::report(&plan.report, None, Detail::of(verbose));
-                    return Ok(plan.closing.exit_code());
+                | Verdict::Restored => {
+                    output::report(&plan.report, None, detail);
+                    return Ok(plan.result.exit_code());
                 }
             }
-            confirm(&open.context).await?;
+            confirm(&cluster.context).await?;
         }
-        let over = ready.run(Mode::Live, &open, Some(&folder), watcher(verbose, true)).await?;
+        let frontend = Frontend::terminal(verbose, true);
+        let finished = prepared.run(Mode::Live, &cluster, Some(&folder), frontend).await?;
         match self.output.output {
-            Output::Human => {
-                output::report(&over.report, over.file.as_deref(), Detail::of(verbose))
-            }
-            Output::Json => print_json(&over.report)?,
+            Output::Human => output::report(&finished.report, finished.file.as_deref(), detail),
+            Output::Json => print_json(&finished.report)?,
         }
-        Ok(over.closing.exit_code())
+        Ok(finished.result.exit_code())
     }
 
-    /// The guest, bound to the plan where there is one: what is not given is the plan's.
-    async fn ready(&self, plan: Option<Plan>) -> Result<PreparedRun, Failed> {
+    /// Loads the guest, and binds it to the plan if one is given. What the flags do not name is
+    /// taken from the plan.
+    async fn prepare(&self, plan: Option<Plan>) -> Result<PreparedRun, CommandError> {
         let Some(plan) = plan else {
             let guest = self
                 .guest
                 .as_deref()
-                .ok_or_else(|| Failed::usage("a guest is wanted, or a plan"))?;
-            return PreparedRun::prepare(ResolvedGuest::find(guest, &self.terms)?, &self.terms)
-                .await;
+                .ok_or_else(|| CommandError::usage("name a guest, or pass --plan"))?;
+            return PreparedRun::prepare(
+                ResolvedGuest::resolve(guest, &self.options)?,
+                &self.options,
+            )
+            .await;
         };
-        let mut chosen = match &self.guest {
-            Some(guest) => ResolvedGuest::find(guest, &self.terms)?,
-            None if self.terms.remediation.is_some() || self.terms.policy.is_some() => {
-                return Err(Failed::usage(
-                    "documents are given for a guest: name it, or leave both to the plan",
+        let mut guest = match &self.guest {
+            Some(guest) => ResolvedGuest::resolve(guest, &self.options)?,
+            None if self.options.remediation.is_some() || self.options.policy.is_some() => {
+                return Err(CommandError::usage(
+                    "--remediation and --policy require a guest: name it, or omit them to use \
+                     those of the plan",
                 ));
             }
-            None => plan.chosen()?,
+            None => plan.resolve_guest()?,
         };
-        chosen.configuration = plan.header().configuration.clone();
-        PreparedRun::prepare(chosen, &self.terms).await?.under(plan)
+        guest.configuration = plan.header().configuration.clone();
+        PreparedRun::prepare(guest, &self.options).await?.bound_to(plan)
     }
 }
 
-/// The context's name, typed: a `y` is too quickly typed into the wrong window.
-pub(super) async fn confirm(context: &str) -> Result<(), Failed> {
-    anstream::eprint!("\ntype the context's name ({}) to do this: ", sanitized(context));
+/// The error of a command that would have to prompt a program.
+pub(super) const CANNOT_PROMPT: &str = "cannot prompt for confirmation: stdin is not a terminal \
+     (or --output json is set). Pass --yes to skip the prompt.";
+
+/// Fails if another run holds the cluster lock.
+pub(super) async fn require_unlocked(cluster: &ClusterSession) -> Result<(), CommandError> {
+    match cluster.read(GetHolder {}).await? {
+        Some(holder) => Err(CommandError::cluster(format!(
+            "not started: {}",
+            sanitized(&holder.conflict_message(cluster.clock().now()))
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Prompts for the context name. A plain `y` is too easily typed into the wrong terminal.
+pub(super) async fn confirm(context: &str) -> Result<(), CommandError> {
+    anstream::eprint!("\nType the context name ({}) to continue: ", sanitized(context));
     let typed = tokio::select! {
-        typed = output::typed_line() => typed,
+        typed = output::read_line() => typed,
         _ = tokio::signal::ctrl_c() => None,
     };
     match typed {
         Some(typed) if typed.trim() == context => Ok(()),
-        Some(_) => Err(Failed::usage("that is not its name: nothing was changed")),
-        None => Err(Failed::usage("nobody typed it: nothing was changed")),
+        Some(_) => {
+            Err(CommandError::usage("context name does not match; aborted, nothing was changed"))
+        }
+        None => Err(CommandError::usage("not confirmed; aborted, nothing was changed")),
     }
 }

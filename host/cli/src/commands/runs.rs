@@ -1,12 +1,13 @@
-//! `salve runs`: what was run from this machine, and what of it is kept.
+//! `salve runs`: lists the runs of this machine, and prunes old ones.
 
 use super::print_json;
 use crate::arguments::{Output, OutputArguments, RunsArguments};
-use crate::output::{ERROR, Failed, MUTED, count, moment};
+use crate::output::{CommandError, ERROR, MUTED, plural, timestamp};
 use crate::{components, runs};
 use clap::{Args, Subcommand};
 use salve_core::Millis;
-use salve_core::journal::{Entry, Header, RunResult};
+use salve_core::document::API_VERSION;
+use salve_core::journal::{Command, Entry, Header, RunResult};
 use salve_core::sanitize::sanitized;
 use salve_run::RunFile;
 use serde_json::json;
@@ -14,10 +15,13 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Lists the runs of this machine, the newest last: how each ended, and which have no end.
+/// List the runs of this machine, newest last, with their verdicts.
 ///
-/// They are kept until they are pruned.
+/// A run without a verdict is `running` or `crashed`; one that `needs action` left something
+/// suspended or locked. The command that finishes such a run is printed next to it. Runs are kept
+/// until they are pruned.
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  salve runs --output json | jq '.items[].state'")]
 pub struct Runs {
     #[command(subcommand)]
     command: Option<RunsCommand>,
@@ -32,127 +36,125 @@ enum RunsCommand {
     Prune(Prune),
 }
 
-/// Removes old runs, and the components that no run needs any more.
+/// Delete old runs, and components that no remaining run needs.
 ///
-/// Never a run that is at work, has no end, or left something open; never a file that is damaged.
+/// Never deletes a run that is running, is unfinished, or needs action, nor a damaged run file.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  salve runs prune --older-than 30 --dry-run")]
 struct Prune {
-    /// Only what began so many days ago or earlier.
+    /// Delete only runs that started at least this many days ago.
     #[arg(long, value_name = "DAYS", default_value_t = 90)]
     older_than: u64,
-    /// So many of the newest stay, however old.
+    /// Keep this many of the newest runs, whatever their age.
     #[arg(long, value_name = "N", default_value_t = 20)]
     keep: usize,
-    /// Say what would be removed, and remove nothing.
+    /// Print what would be deleted, and delete nothing.
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
     runs: RunsArguments,
 }
 
-/// One file of the folder.
-struct Kept {
+/// A run file of the folder.
+struct ListedRun {
     path: PathBuf,
-    state: State,
+    content: Content,
 }
 
-enum State {
+enum Content {
     Damaged(String),
-    Run { header: Box<Header>, closing: Option<RunResult>, at_work: bool },
+    Run { header: Box<Header>, result: Option<RunResult>, is_running: bool },
 }
 
-impl Kept {
+impl ListedRun {
     fn read(path: PathBuf) -> Self {
-        let state = match RunFile::read(&path) {
-            Err(error) => State::Damaged(error.to_string()),
-            Ok(entries) => match entries.first() {
-                Some(Entry::Header(header)) => {
-                    let closing = entries.last().and_then(Entry::verdict).cloned();
-                    State::Run {
-                        header: header.clone(),
-                        closing,
-                        at_work: RunFile::is_at_work(&path).unwrap_or(false),
-                    }
-                }
-                Some(_) | None => State::Damaged("it holds no header".into()),
+        let content = match RunFile::read(&path) {
+            Err(error) => Content::Damaged(error.to_string()),
+            Ok(entries) => match entries.first().and_then(Entry::header) {
+                Some(header) => Content::Run {
+                    header: Box::new(header.clone()),
+                    result: entries.last().and_then(Entry::verdict).cloned(),
+                    is_running: RunFile::is_running(&path).unwrap_or(false),
+                },
+                None => Content::Damaged("it does not start with a header".into()),
             },
         };
-        Self { path, state }
+        Self { path, content }
     }
 
-    /// What became of it, in a word and what helps.
-    fn word(&self) -> (String, Option<String>) {
-        match &self.state {
-            State::Damaged(why) => ("damaged".into(), Some(why.clone())),
-            State::Run { at_work: true, .. } => ("at work".into(), None),
-            State::Run { header, closing: None, .. } => ("died".into(), Some(recovery(header))),
-            State::Run { header, closing: Some(closing), .. } if !closing.is_whole() => {
-                (closing.verdict.word().into(), Some(recovery(header)))
+    /// Returns the state of the run and, if there is something to do, the next step.
+    fn state(&self) -> (String, Option<String>) {
+        match &self.content {
+            Content::Damaged(why) => ("damaged".into(), Some(why.clone())),
+            Content::Run { is_running: true, .. } => ("running".into(), None),
+            Content::Run { header, result: None, .. } => {
+                ("crashed".into(), Some(next_step(header)))
             }
-            State::Run { closing: Some(closing), .. } => (closing.verdict.word().into(), None),
+            Content::Run { header, result: Some(result), .. } if !result.open.is_empty() => {
+                ("needs action".into(), Some(next_step(header)))
+            }
+            Content::Run { result: Some(result), .. } => (result.verdict.as_str().into(), None),
         }
     }
 
-    fn may_go(&self, before: Millis) -> bool {
-        match &self.state {
-            State::Run { header, closing: Some(closing), at_work: false } => {
-                closing.is_whole() && header.at <= before
+    fn can_be_pruned(&self, before: Millis) -> bool {
+        match &self.content {
+            Content::Run { header, result: Some(result), is_running: false } => {
+                result.open.is_empty() && header.at <= before
             }
-            // What changes nothing leaves nothing.
-            // mutant prune-removes-unfinished: command == "plan" && header.at ~> at
-            State::Run { header, closing: None, at_work: false } => {
-                header.command == "plan" && header.at <= before
+            // A plan changes nothing, so an unfinished one leaves nothing to clean up.
+            // mutant prune-removes-unfinished: command == Command::Plan && header.at ~> at
+            Content::Run { header, result: None, is_running: false } => {
+                header.command == Command::Plan && header.at <= before
             }
-            State::Run { .. } | State::Damaged(_) => false,
+            Content::Run { .. } | Content::Damaged(_) => false,
         }
     }
 }
 
-fn recovery(header: &Header) -> String {
-    match header.command.as_str() {
-        "run" => format!("salve recover {}", header.run),
-        "undo" => format!("salve recover {} --release", header.run),
-        _ => "it changed nothing".into(),
+/// Returns the command that finishes or cleans up a run.
+fn next_step(header: &Header) -> String {
+    match header.command {
+        Command::Run => format!("salve recover {}", header.run),
+        Command::Undo => format!("salve recover {} --release", header.run),
+        Command::Check | Command::Plan => "it changed nothing".into(),
     }
 }
 
 impl Runs {
-    /// Lists them.
-    pub fn execute(self) -> Result<u8, Failed> {
+    /// Prints the list, or prunes.
+    pub fn execute(self) -> Result<u8, CommandError> {
         if let Some(RunsCommand::Prune(prune)) = self.command {
             return prune.execute();
         }
         let folder = runs::folder(self.runs.runs.as_ref())?;
-        let all: Vec<Kept> = runs::all(&folder)?.into_iter().map(Kept::read).collect();
+        let all: Vec<ListedRun> = runs::all(&folder)?.into_iter().map(ListedRun::read).collect();
         if self.output.output == Output::Json {
             let items: Vec<_> = all.iter().map(document).collect();
-            print_json(
-                &json!({"apiVersion": "salve.dev/v1alpha1", "kind": "Runs", "items": items}),
-            )?;
+            print_json(&json!({"apiVersion": API_VERSION, "kind": "Runs", "items": items}))?;
             return Ok(0);
         }
-        for kept in &all {
-            let (word, help) = kept.word();
-            match &kept.state {
-                State::Damaged(why) => anstream::println!(
+        for run in &all {
+            let (state, next) = run.state();
+            match &run.content {
+                Content::Damaged(why) => anstream::println!(
                     "{ERROR}damaged{ERROR:#}   {}: {}",
-                    sanitized(&file_name(&kept.path)),
+                    sanitized(&file_name(&run.path)),
                     sanitized(why)
                 ),
-                State::Run { header, .. } => anstream::println!(
+                Content::Run { header, .. } => anstream::println!(
                     "{}  {:<5} {:<12} {:<24} {:<18} {MUTED}{}{MUTED:#}{}",
                     sanitized(&header.run),
-                    sanitized(&header.command),
+                    header.command.as_str(),
                     sanitized(&header.context),
                     format!(
                         "{} {}",
                         sanitized(&header.guest.name),
                         sanitized(&header.guest.version)
                     ),
-                    word,
-                    moment(header.at),
-                    help.map(|help| format!("   {ERROR}{}{ERROR:#}", sanitized(&help)))
+                    state,
+                    timestamp(header.at),
+                    next.map(|next| format!("   {ERROR}{}{ERROR:#}", sanitized(&next)))
                         .unwrap_or_default(),
                 ),
             }
@@ -161,13 +163,21 @@ impl Runs {
     }
 }
 
-fn document(kept: &Kept) -> serde_json::Value {
-    let (word, help) = kept.word();
-    match &kept.state {
-        State::Damaged(why) => json!({"file": kept.path, "damage": why}),
-        State::Run { header, closing, .. } => json!({
-            "file": kept.path, "run": header.run, "command": header.command, "guest": header.guest.name, "cluster": header.context, "began": header.at,
-            "verdict": closing.as_ref().map(|c| c.verdict.word()), "sentence": closing.as_ref().map(|c| c.summary.clone()), "state": word, "next": help,
+fn document(run: &ListedRun) -> serde_json::Value {
+    let (state, next) = run.state();
+    match &run.content {
+        Content::Damaged(why) => json!({"file": run.path, "damage": why}),
+        Content::Run { header, result, .. } => json!({
+            "file": run.path,
+            "run": header.run,
+            "command": header.command,
+            "guest": header.guest.name,
+            "cluster": header.context,
+            "began": header.at,
+            "verdict": result.as_ref().map(|result| result.verdict.as_str()),
+            "summary": result.as_ref().map(|result| result.summary.clone()),
+            "state": state,
+            "next": next,
         }),
     }
 }
@@ -177,52 +187,54 @@ fn file_name(path: &Path) -> String {
 }
 
 impl Prune {
-    fn execute(self) -> Result<u8, Failed> {
+    fn execute(self) -> Result<u8, CommandError> {
         let folder = runs::folder(self.runs.runs.as_ref())?;
         let now =
             SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as Millis);
         let before = now.saturating_sub(self.older_than.saturating_mul(86_400_000));
-        let mut all: Vec<Kept> = runs::all(&folder)?.into_iter().map(Kept::read).collect();
-        all.sort_by_key(|kept| match &kept.state {
-            State::Run { header, .. } => header.at,
-            State::Damaged(_) => 0,
+        let mut all: Vec<ListedRun> =
+            runs::all(&folder)?.into_iter().map(ListedRun::read).collect();
+        all.sort_by_key(|run| match &run.content {
+            Content::Run { header, .. } => header.at,
+            Content::Damaged(_) => 0,
         });
         // mutant prune-keeps-none: ().saturating_sub(self.keep) ~> ()
-        let spared = all.len().saturating_sub(self.keep);
-        let (gone, stays): (Vec<_>, Vec<_>) = all
+        let candidates = all.len().saturating_sub(self.keep);
+        let (pruned, kept): (Vec<_>, Vec<_>) = all
             .into_iter()
             .enumerate()
-            .partition(|(index, kept)| *index < spared && kept.may_go(before));
-        let needed: BTreeSet<&str> = stays
+            .partition(|(index, run)| *index < candidates && run.can_be_pruned(before));
+        let needed: BTreeSet<&str> = kept
             .iter()
-            .filter_map(|(_, kept)| match &kept.state {
-                State::Run { header, .. } => Some(header.digest.as_str()),
-                State::Damaged(_) => None,
+            .filter_map(|(_, run)| match &run.content {
+                Content::Run { header, .. } => Some(header.digest.as_str()),
+                Content::Damaged(_) => None,
             })
             .collect();
-        // Which component a damaged file needs, nobody can tell.
-        let unsure = stays.iter().any(|(_, kept)| matches!(kept.state, State::Damaged(_)));
-        // mutant prune-removes-needed-component: (digest, _)| !unsure &&
-        //     !needed.contains(digest.as_str()) ~> _| !unsure
+        // A damaged file may need any component.
+        let any_damaged = kept.iter().any(|(_, run)| matches!(run.content, Content::Damaged(_)));
+        // mutant prune-removes-needed-component: (digest, _)| !any_damaged &&
+        //     !needed.contains(digest.as_str()) ~> _| !any_damaged
         let unneeded: Vec<_> = components::all(&folder)
             .into_iter()
-            .filter(|(digest, _)| !unsure && !needed.contains(digest.as_str()))
+            .filter(|(digest, _)| !any_damaged && !needed.contains(digest.as_str()))
             .collect();
-        let word = if self.dry_run { "would remove" } else { "removed" };
+        let action = if self.dry_run { "would remove" } else { "removed" };
         for path in
-            gone.iter().map(|(_, kept)| &kept.path).chain(unneeded.iter().map(|(_, path)| path))
+            pruned.iter().map(|(_, run)| &run.path).chain(unneeded.iter().map(|(_, path)| path))
         {
             if !self.dry_run {
-                std::fs::remove_file(path)
-                    .map_err(|e| Failed::host(format!("{}: {e}", path.display())))?;
+                std::fs::remove_file(path).map_err(|e| {
+                    CommandError::host(format!("failed to remove {}: {e}", path.display()))
+                })?;
             }
-            anstream::println!("{word}  {}", sanitized(&path.display().to_string()));
+            anstream::println!("{action}  {}", sanitized(&path.display().to_string()));
         }
         anstream::println!(
-            "{word} {} and {}; {} stay",
-            count(gone.len(), "run"),
-            count(unneeded.len(), "component"),
-            count(stays.len(), "run")
+            "{action} {} and {}; {} kept",
+            plural(pruned.len(), "run"),
+            plural(unneeded.len(), "component"),
+            plural(kept.len(), "run")
         );
         Ok(0)
     }

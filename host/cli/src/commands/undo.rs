@@ -1,22 +1,25 @@
-//! `salve undo`: makes anew what a run deleted, from the manifests in its file.
+//! `salve undo`: recreates what a run deleted, from the manifests in its run file.
 
 use super::print_json;
+use super::run::{CANNOT_PROMPT, confirm, require_unlocked};
 use crate::arguments::{ClusterArguments, Output, OutputArguments, RunsArguments};
 use crate::cluster::ClusterSession;
 use crate::guest::{self, read_policy, read_remediation};
-use crate::output::{self, Detail, Failed, HEADING, MUTED, OK, WARN, count};
+use crate::output::{self, CommandError, Detail, HEADING, MUTED, OK, WARN, plural};
 use crate::runs;
-use crate::session::{FinishedRun, begin, machine, watcher};
+use crate::session::run::create;
+use crate::session::{FinishedRun, Frontend, machine, start_run};
 use clap::Args;
-use salve_core::effect::delete_replicationsources::{
-    Creation, CreationOutcome, DeletionOutcome, Manifest, Recreate,
+use salve_core::capability::delete_replicationsources::{
+    Creation, CreationOutcome, Deletion, DeletionOutcome, Manifest, Recreate,
 };
-use salve_core::effect::host::Lease;
-use salve_core::effect::query_pvcs::ListPvcs;
-use salve_core::effect::query_replicationsources::ListSources;
-use salve_core::effect::{Answer, Effect, Write};
+use salve_core::capability::query_pvcs::ListPvcs;
+use salve_core::capability::query_replicationsources::ListSources;
+use salve_core::capability::{Answer, Effect, Write};
 use salve_core::grants::Grants;
-use salve_core::journal::{Document, Entry, FORMAT, Failure, GuestExit, Header};
+use salve_core::journal::{
+    AnswerReader, Command, Document, DocumentKind, Entry, FORMAT, Failure, GuestExit, Header,
+};
 use salve_core::outcome::{Error, Fault};
 use salve_core::report::{Concluded, Conclusion, Description, Finding};
 use salve_core::sanitize::sanitized;
@@ -26,28 +29,30 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
-/// Makes anew the ReplicationSources that a run deleted, from the manifests that it saved before.
+/// Recreate the ReplicationSources that a run deleted, from the manifests it saved.
 ///
-/// Never over one that bears the name, never more than today's documents grant (`delete-replicationsources`, with its
-/// `max.deletions`), and never a field that would act by itself. What cannot come back is said. A run file that is not
-/// from this machine's own folder is shown whole, and needs a observer who has read it.
+/// Never overwrites an existing object, never creates more than today's documents grant
+/// (`delete-replicationsources`, with its `max.deletions`), and never sets a field that triggers
+/// anything by itself. Prints what cannot be restored. The manifests of a run file from elsewhere
+/// are printed in full and must be confirmed at a terminal.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  salve undo 7c1d03fe\n  salve undo 7c1d03fe --only media/sonarr --only media/plex"
-)]
+#[command(after_help = "Examples:\n  \
+    salve undo 7c1d03fe\n  \
+    salve undo 7c1d03fe --only media/sonarr --only media/plex")]
 pub struct Undo {
-    /// A run's id or the beginning of it, or the path of a run file.
+    /// ID of the run (or a unique prefix), or path of its run file.
     run: String,
-    /// Only this one; repeatable.
+    /// Recreate only this ReplicationSource; repeatable.
     #[arg(long = "only", value_name = "NAMESPACE/NAME")]
     only: Vec<String>,
-    /// Today's Remediation [default: the one that held then, as it is today].
+    /// Remediation document that limits the undo [default: the run's document, as it is today].
     #[arg(long, value_name = "FILE")]
     remediation: Option<PathBuf>,
-    /// Today's Policy [default: the one that held then, as it is today].
+    /// RemediationPolicy document that further limits the undo [default: the run's document, as it
+    /// is today].
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// Do not ask for the context's name.
+    /// Skip the confirmation prompt.
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
@@ -58,116 +63,123 @@ pub struct Undo {
     output: OutputArguments,
 }
 
-/// What a run deleted.
+/// What a run deleted, from its run file.
 struct Deleted {
     manifests: Vec<Manifest>,
-    /// Its mover knows peers by keys that went with it.
-    identities: BTreeSet<String>,
-    /// What cannot be used of the file, with why.
+    /// Names of sources whose mover had keys that its peers know; they were deleted with it.
+    with_keys: BTreeSet<String>,
+    /// Why a saved manifest cannot be used.
     unusable: Vec<Finding>,
 }
 
-/// What stands where it would be made.
-struct Seen {
-    /// Names that are taken.
-    taken: BTreeSet<String>,
-    /// Those whose claim is not there.
+/// The state of the cluster before the undo. Objects are named `NAMESPACE/NAME`.
+struct Observed {
+    /// ReplicationSources that exist.
+    existing: BTreeSet<String>,
+    /// ReplicationSources whose PVC does not exist.
     orphans: BTreeSet<String>,
 }
 
 impl Undo {
-    /// Does it.
-    pub async fn execute(self, verbose: u8) -> Result<u8, Failed> {
+    /// Recreates the objects after confirmation, and prints the report.
+    pub async fn execute(self, verbose: u8) -> Result<u8, CommandError> {
         let folder = runs::folder(self.runs.runs.as_ref())?;
-        let path = runs::given(&folder, &self.run)?;
-        let entries = RunFile::read(&path).map_err(|e| Failed::document(e.to_string()))?;
+        let path = runs::resolve(&folder, &self.run)?;
+        let entries = RunFile::read(&path).map_err(|e| CommandError::document(e.to_string()))?;
         let header = runs::header(&entries, &path)?;
-        let strange = runs::is_foreign(&path, &folder);
-        if strange && self.policy.is_none() {
-            let path = path.display();
-            return Err(Failed::usage(format!(
-                "{path} is not from this machine's own folder of runs, and says itself under which documents it ran\ngive the ceiling that holds today: --policy FILE"
+        let is_foreign = runs::is_foreign(&path, &folder);
+        if is_foreign && self.policy.is_none() {
+            return Err(CommandError::usage(format!(
+                "{} is not a private file in this machine's folder of runs, so the documents \
+                 named in it cannot be trusted\n\
+                 limit the undo with a policy of yours: --policy FILE",
+                path.display()
             )));
         }
-        if strange && (self.yes || !io::stdin().is_terminal()) {
-            let why = "it is not from this machine's own folder of runs: what it would make is anybody's, and a observer has to read it first";
-            return Err(Failed::usage(format!(
-                "{}: {why} (at a terminal, without --yes)",
+        if is_foreign && (self.yes || !io::stdin().is_terminal()) {
+            return Err(CommandError::usage(format!(
+                "{} is not a private file in this machine's folder of runs: you must review its \
+                 manifests before they are created (run from a terminal, without --yes)",
                 path.display()
             )));
         }
         if !self.yes && (!io::stdin().is_terminal() || self.output.output == Output::Json) {
-            return Err(Failed::usage(
-                "undo shows what it makes and asks for the context's name, which a program cannot answer: give --yes",
-            ));
+            return Err(CommandError::usage(CANNOT_PROMPT));
         }
         let mut deleted = deleted(&entries);
-        self.narrow(&mut deleted)?;
-        let (documents, grants) = self.today(header, strange)?;
-        let open = ClusterSession::live(&self.cluster.or_context(&header.context)).await?;
-        open.is_that_of(header)?;
-        if let Some(holder) = open.ask(Lease {}).await? {
-            return Err(Failed::cluster(format!(
-                "nothing was begun: {}",
-                sanitized(&holder.told(open.clock().now()))
-            )));
-        }
-        let seen = look(&open, &deleted.manifests).await?;
+        self.select(&mut deleted)?;
+        let (documents, grants) = self.current_grants(header, is_foreign)?;
+        let cluster = ClusterSession::live(&self.cluster.or_context(&header.context)).await?;
+        cluster.check_same_cluster(header)?;
+        require_unlocked(&cluster).await?;
+        let observed = observe(&cluster, &deleted.manifests).await?;
         if self.output.output == Output::Human {
-            show(&deleted, &seen, strange);
+            print(&deleted, &observed, is_foreign);
         }
-        deleted.manifests.retain(|one| !seen.taken.contains(&one.object.to_string()));
+        deleted.manifests.retain(|m| !observed.existing.contains(&m.object.to_string()));
         if !self.yes && !deleted.manifests.is_empty() {
-            super::run::confirm(&open.context).await?;
+            confirm(&cluster.context).await?;
         }
-        let new = self.header(header, documents, grants, &open)?;
-        let over = make(&folder, &open, new, deleted, &seen, watcher(verbose, true)).await?;
+        let undo = self.header(header, documents, grants, &cluster)?;
+        let frontend = Frontend::terminal(verbose, true);
+        let finished = recreate(&folder, &cluster, undo, deleted, &observed, frontend).await?;
         match self.output.output {
-            Output::Human => {
-                output::report(&over.report, over.file.as_deref(), Detail::of(verbose))
-            }
-            Output::Json => print_json(&over.report)?,
+            Output::Human => output::report(
+                &finished.report,
+                finished.file.as_deref(),
+                Detail::from_verbosity(verbose),
+            ),
+            Output::Json => print_json(&finished.report)?,
         }
-        Ok(over.closing.exit_code())
+        Ok(finished.result.exit_code())
     }
 
-    fn narrow(&self, deleted: &mut Deleted) -> Result<(), Failed> {
+    /// Keeps only the objects that `--only` names, if it is given.
+    fn select(&self, deleted: &mut Deleted) -> Result<(), CommandError> {
         if let Some(unknown) = self
             .only
             .iter()
-            .find(|only| !deleted.manifests.iter().any(|one| one.object.to_string() == **only))
+            .find(|only| !deleted.manifests.iter().any(|m| m.object.to_string() == **only))
         {
-            return Err(Failed::usage(format!(
+            return Err(CommandError::usage(format!(
                 "--only {}: the run deleted no such ReplicationSource",
                 sanitized(unknown)
             )));
         }
         if !self.only.is_empty() {
-            deleted.manifests.retain(|one| self.only.contains(&one.object.to_string()));
+            deleted.manifests.retain(|m| self.only.contains(&m.object.to_string()));
         }
         Ok(())
     }
 
-    /// What holds today: never what a run file says of itself, and of a strange one not even where that stands.
-    fn today(&self, header: &Header, strange: bool) -> Result<(Vec<Document>, Grants), Failed> {
-        let known = if strange { &[] } else { header.documents.as_slice() };
-        let then = |kind: &str| {
-            known
+    /// Returns the documents that apply today and their grants.
+    ///
+    /// Grants recorded in a run file are never used, and of a foreign file not even the paths of
+    /// its documents.
+    fn current_grants(
+        &self,
+        header: &Header,
+        is_foreign: bool,
+    ) -> Result<(Vec<Document>, Grants), CommandError> {
+        let trusted = if is_foreign { &[] } else { header.documents.as_slice() };
+        let recorded = |kind: DocumentKind| {
+            trusted
                 .iter()
                 .find(|document| document.kind == kind)
                 .map(|document| document.source.clone())
         };
         let (mut documents, mut layers) = (vec![], vec![]);
-        let remediation = match (&self.remediation, then("Remediation")) {
+        let remediation = match (&self.remediation, recorded(DocumentKind::Remediation)) {
             (Some(path), _) => Some(read_remediation(path)?),
-            (None, Some(source)) => Some(guest::todays(&source).map_err(|e| {
-                Failed::document(format!("{e}\ngive today's with --remediation FILE"))
+            (None, Some(source)) => Some(guest::current_remediation(&source).map_err(|e| {
+                CommandError::document(format!("{e}\npass the current one with --remediation FILE"))
             })?),
-            // The policy that was given is all that holds.
-            (None, None) if strange => None,
+            // Only the given policy applies.
+            (None, None) if is_foreign => None,
             (None, None) => {
-                return Err(Failed::usage(
-                    "the run had no Remediation: say with --remediation FILE what holds today",
+                return Err(CommandError::usage(
+                    "the run had no Remediation document: pass the one that applies today with \
+                     --remediation FILE",
                 ));
             }
         };
@@ -175,11 +187,12 @@ impl Undo {
             layers.push(remediation.layer(&document.source));
             documents.push(document);
         }
-        // mutant undo-reads-no-policy: or_else(|| then("Policy").map(PathBuf::from)) ~> filter(|_|
-        //     self.run.is_empty())
-        if let Some(path) = self.policy.clone().or_else(|| then("Policy").map(PathBuf::from)) {
-            let (policy, document) = read_policy(&path)
-                .map_err(|e| Failed::document(format!("{e}\ngive today's with --policy FILE")))?;
+        let policy = || recorded(DocumentKind::RemediationPolicy).map(PathBuf::from);
+        // mutant undo-reads-no-policy: or_else(policy) ~> or_else(|| policy().filter(|_| false))
+        if let Some(path) = self.policy.clone().or_else(policy) {
+            let (policy, document) = read_policy(&path).map_err(|e| {
+                CommandError::document(format!("{e}\npass the current one with --policy FILE"))
+            })?;
             layers.push(policy.layer(&document.source));
             documents.push(document);
         }
@@ -191,14 +204,14 @@ impl Undo {
         undone: &Header,
         documents: Vec<Document>,
         grants: Grants,
-        open: &ClusterSession,
-    ) -> Result<Header, Failed> {
-        let at = open.clock().now();
+        cluster: &ClusterSession,
+    ) -> Result<Header, CommandError> {
+        let at = cluster.clock().now();
         Ok(Header {
             format: FORMAT,
-            run: runs::id()?,
+            run: runs::new_id()?,
             at,
-            command: "undo".into(),
+            command: Command::Undo,
             salve: env!("CARGO_PKG_VERSION").into(),
             guest: Description {
                 name: "undo".into(),
@@ -212,163 +225,161 @@ impl Undo {
             grants,
             limits: undone.limits,
             deadline: at + 600_000,
-            context: open.context.clone(),
-            cluster: open.identity.uid.clone(),
-            user: open.identity.user.clone(),
+            context: cluster.context.clone(),
+            cluster: cluster.identity.uid.clone(),
+            user: cluster.identity.user.clone(),
             machine: machine(),
             enforcement: None,
         })
     }
 }
 
-/// What the file says was deleted, each once: the manifest that was saved last before.
+/// The movers whose keys VolSync generates and their peers know, as the spec of a ReplicationSource
+/// names them.
+const MOVERS_WITH_KEYS: [&str; 3] = ["rsync", "rsyncTLS", "syncthing"];
+
+/// Returns whether a deletion may have removed its object.
+fn may_be_gone(deletion: &Deletion) -> bool {
+    match deletion.outcome {
+        DeletionOutcome::Deleted | DeletionOutcome::Unknown => true,
+        DeletionOutcome::AlreadyGone
+        | DeletionOutcome::Replaced
+        | DeletionOutcome::Changed
+        | DeletionOutcome::Rejected => false,
+    }
+}
+
+/// Returns what a run deleted, or may have deleted, each with the manifest saved last.
 fn deleted(entries: &[Entry]) -> Deleted {
     let mut saved: BTreeMap<&str, &Value> = BTreeMap::new();
-    let mut deletions: BTreeMap<u64, Effect> = BTreeMap::new();
-    let mut gone: Vec<String> = vec![];
+    let mut opened_before: BTreeSet<u64> = BTreeSet::new();
+    let mut deleted_uids: Vec<String> = vec![];
+    let mut answers = AnswerReader::default();
     for entry in entries {
-        match entry {
-            Entry::Opened(opened) => {
-                if let Effect::Write(Write::Delete(delete)) = &opened.effect {
-                    for object in &opened.observed.objects {
-                        saved
-                            .insert(object["metadata"]["uid"].as_str().unwrap_or_default(), object);
-                    }
-                    let known = deletions.insert(opened.n, opened.effect.clone());
-                    // Until it is closed, all of it may be gone.
-                    if known.is_none() {
-                        gone.extend(delete.set.iter().map(|frozen| frozen.uid.clone()));
-                    }
-                }
+        let answer = answers.read(entry);
+        if let Some(opened) = entry.opened()
+            && let Effect::Write(Write::Delete(delete)) = &opened.effect
+        {
+            for object in &opened.observed.objects {
+                saved.insert(object["metadata"]["uid"].as_str().unwrap_or_default(), object);
             }
-            Entry::Closed(closed) if closed.conflict.is_none() => {
-                let Some(effect) = deletions.get(&closed.n) else { continue };
-                if let Some(Answer::Delete(ends)) = closed
-                    .outcome
-                    .as_ref()
-                    .and_then(|o| o.ok())
-                    .and_then(|raw| effect.decode(raw).ok())
-                {
-                    gone.retain(|uid| {
-                        !ends.iter().any(|end| {
-                            end.uid == *uid
-                                && !matches!(
-                                    end.outcome,
-                                    DeletionOutcome::Deleted | DeletionOutcome::Unknown
-                                )
-                        })
-                    });
-                }
+            // Until the entry is closed, all of them may be deleted.
+            if opened_before.insert(opened.n) {
+                deleted_uids.extend(delete.set.iter().map(|target| target.uid.clone()));
             }
-            _ => {}
+        }
+        if let (Entry::Closed(closed), Some(Answer::Delete(deletions))) = (entry, answer)
+            && closed.conflict.is_none()
+        {
+            let left_alone = |uid: &str| {
+                deletions.iter().any(|deletion| deletion.uid == uid && !may_be_gone(deletion))
+            };
+            deleted_uids.retain(|uid| !left_alone(uid));
         }
     }
-    let mut found = Deleted { manifests: vec![], identities: BTreeSet::new(), unusable: vec![] };
-    for uid in gone {
-        let Some(manifest) = saved.get(uid.as_str()) else { continue };
-        match Manifest::of(manifest) {
-            Ok(one) if !found.manifests.iter().any(|known| known.object == one.object) => {
-                if ["rsync", "rsyncTLS", "syncthing"]
-                    .iter()
-                    .any(|mover| one.manifest["spec"].get(mover).is_some())
-                {
-                    found.identities.insert(one.object.to_string());
+    let mut deleted = Deleted { manifests: vec![], with_keys: BTreeSet::new(), unusable: vec![] };
+    for uid in deleted_uids {
+        let Some(saved) = saved.get(uid.as_str()) else { continue };
+        match Manifest::of(saved) {
+            Ok(new) if !deleted.manifests.iter().any(|known| known.object == new.object) => {
+                let spec = &new.manifest["spec"];
+                if MOVERS_WITH_KEYS.iter().any(|mover| spec.get(mover).is_some()) {
+                    deleted.with_keys.insert(new.object.to_string());
                 }
-                found.manifests.push(one);
+                deleted.manifests.push(new);
             }
             Ok(_) => {}
-            Err(why) => found.unusable.push(Finding {
+            Err(why) => deleted.unusable.push(Finding {
                 text: format!("the saved manifest of {} cannot be used: {why}", sanitized(&uid)),
                 details: vec![],
             }),
         }
     }
-    found
+    deleted
 }
 
-async fn look(open: &ClusterSession, manifests: &[Manifest]) -> Result<Seen, Failed> {
+async fn observe(
+    cluster: &ClusterSession,
+    manifests: &[Manifest],
+) -> Result<Observed, CommandError> {
     let namespaces: Vec<String> = manifests
         .iter()
-        .map(|one| one.object.namespace.clone())
+        .map(|m| m.object.namespace.clone())
         .collect::<BTreeSet<_>>()
         .into_iter()
         .collect();
     if namespaces.is_empty() {
-        return Ok(Seen { taken: BTreeSet::new(), orphans: BTreeSet::new() });
+        return Ok(Observed { existing: BTreeSet::new(), orphans: BTreeSet::new() });
     }
-    let sources = open.ask(ListSources { namespaces: namespaces.clone() }).await?;
-    let pvcs = open.ask(ListPvcs { namespaces }).await?;
-    let is_there = |one: &Manifest| {
-        let wanted = one.manifest["spec"]["sourcePVC"].as_str();
-        wanted.is_none_or(|wanted| {
-            pvcs.iter().any(|pvc| {
-                pvc.object.namespace == one.object.namespace && pvc.object.name == wanted
-            })
+    let sources = cluster.read(ListSources { namespaces: namespaces.clone() }).await?;
+    let pvcs = cluster.read(ListPvcs { namespaces }).await?;
+    let has_pvc = |m: &Manifest| {
+        let name = m.manifest["spec"]["sourcePVC"].as_str();
+        name.is_none_or(|name| {
+            pvcs.iter()
+                .any(|pvc| pvc.object.namespace == m.object.namespace && pvc.object.name == name)
         })
     };
-    Ok(Seen {
-        taken: manifests
+    Ok(Observed {
+        existing: manifests
             .iter()
-            .filter(|one| sources.iter().any(|source| source.object == one.object))
-            .map(|one| one.object.to_string())
+            .filter(|m| sources.iter().any(|source| source.object == m.object))
+            .map(|m| m.object.to_string())
             .collect(),
-        orphans: manifests
-            .iter()
-            .filter(|one| !is_there(one))
-            .map(|one| one.object.to_string())
-            .collect(),
+        orphans: manifests.iter().filter(|m| !has_pvc(m)).map(|m| m.object.to_string()).collect(),
     })
 }
 
-fn show(deleted: &Deleted, seen: &Seen, strange: bool) {
-    for one in &deleted.manifests {
-        let name = one.object.to_string();
-        if seen.taken.contains(&name) {
-            anstream::println!("{MUTED}leave{MUTED:#}  {name}  it is there again");
-        } else if seen.orphans.contains(&name) {
+/// Prints what would be recreated; manifests in full if they are from a foreign run file.
+fn print(deleted: &Deleted, observed: &Observed, is_foreign: bool) {
+    for manifest in &deleted.manifests {
+        let name = manifest.object.to_string();
+        if observed.existing.contains(&name) {
+            anstream::println!("{MUTED}keep{MUTED:#}    {name}  already exists");
+        } else if observed.orphans.contains(&name) {
             anstream::println!(
-                "{OK}make{OK:#}   {name}  {WARN}its claim is gone: it jams the driver again, once it is due{WARN:#}"
+                "{OK}create{OK:#}  {name}  {WARN}its PVC no longer exists: it will lock the driver \
+                 again at its next schedule{WARN:#}"
             );
         } else {
-            anstream::println!("{OK}make{OK:#}   {name}");
+            anstream::println!("{OK}create{OK:#}  {name}");
         }
-        if strange {
+        if is_foreign {
             anstream::println!(
-                "{HEADING}       exactly this, from a file that is not of this machine:{HEADING:#}"
+                "{HEADING}        the exact manifest, from a run file of unknown origin:{HEADING:#}"
             );
-            for line in serde_json::to_string_pretty(&one.manifest).unwrap_or_default().lines() {
-                anstream::println!("       {}", sanitized(line));
+            let text = serde_json::to_string_pretty(&manifest.manifest).unwrap_or_default();
+            for line in text.lines() {
+                anstream::println!("        {}", sanitized(line));
             }
         }
     }
     for finding in &deleted.unusable {
-        anstream::println!("{WARN}skip{WARN:#}   {}", sanitized(&finding.text));
+        anstream::println!("{WARN}skip{WARN:#}    {}", sanitized(&finding.text));
     }
 }
 
-/// Makes them through the door, as a run of its own.
-async fn make(
+/// Creates the objects in a run of its own, subject to its grants and recorded in its journal.
+async fn recreate(
     folder: &Path,
-    open: &ClusterSession,
+    cluster: &ClusterSession,
     header: Header,
     deleted: Deleted,
-    seen: &Seen,
-    observer: Box<dyn salve_run::Observer>,
-) -> Result<FinishedRun, Failed> {
-    let file = RunFile::create(folder, &runs::file_name(header.at, &open.context, &header.run))
-        .map_err(|e| {
-            Failed::host(format!("the run file cannot be made in {}: {e}", folder.display()))
-        })?;
-    let (underway, mut run) = begin(open, header, Some(file), observer, Mode::Live)?;
-    let ending = if deleted.manifests.is_empty() {
-        GuestExit::Undone(concluded(&deleted, seen, &[]))
+    observed: &Observed,
+    frontend: Frontend,
+) -> Result<FinishedRun, CommandError> {
+    let name = runs::file_name(header.at, &cluster.context, &header.run);
+    let file = Some(create(folder, &name)?);
+    let (active, mut run) = start_run(cluster, header, file, frontend, Mode::Live)?;
+    let exit = if deleted.manifests.is_empty() {
+        GuestExit::Restored(conclusion(&deleted, observed, &[]))
     } else {
         match run.call(Recreate { set: deleted.manifests.clone() }).await {
-            Ok(Ok(made)) => GuestExit::Undone(concluded(&deleted, seen, &made)),
+            Ok(Ok(creations)) => GuestExit::Restored(conclusion(&deleted, observed, &creations)),
             Ok(Err(error @ Error::Denied(_))) => {
                 GuestExit::Failed(Failure { fault: Fault::Grant, text: error.to_string() })
             }
-            Ok(Err(error)) => run.ending_of_error(&error),
+            Ok(Err(error)) => run.exit_of_error(&error),
             Err(Halt::Stopped) => GuestExit::Stopped(None),
             Err(halt @ Halt::ClusterLocked(_)) => {
                 GuestExit::Failed(Failure { fault: Fault::Cluster, text: halt.to_string() })
@@ -376,61 +387,71 @@ async fn make(
             Err(halt) => GuestExit::Failed(Failure { fault: Fault::Host, text: halt.to_string() }),
         }
     };
-    underway.finish(run, ending).await
+    active.finish(run, exit).await
 }
 
-fn concluded(deleted: &Deleted, seen: &Seen, made: &[Creation]) -> Conclusion {
-    let new: Vec<String> = made
+fn conclusion(deleted: &Deleted, observed: &Observed, creations: &[Creation]) -> Conclusion {
+    let created: Vec<String> = creations
         .iter()
-        .filter(|one| one.outcome == CreationOutcome::Created)
-        .map(|one| one.object.to_string())
+        .filter(|creation| creation.outcome == CreationOutcome::Created)
+        .map(|creation| creation.object.to_string())
         .collect();
-    let refused: Vec<String> = made
+    let rejected: Vec<String> = creations
         .iter()
-        .filter(|one| one.outcome == CreationOutcome::Rejected)
-        .map(|one| format!("{}: {}", one.object, one.message.as_deref().unwrap_or("refused")))
+        .filter(|creation| creation.outcome == CreationOutcome::Rejected)
+        .map(|creation| {
+            let why = creation.message.as_deref().unwrap_or("rejected");
+            format!("{}: {why}", creation.object)
+        })
         .collect();
-    let late = made
+    let occupied = creations
         .iter()
-        .filter(|one| one.outcome == CreationOutcome::Occupied)
-        .map(|one| one.object.to_string());
-    let there: Vec<String> = seen.taken.iter().cloned().chain(late).collect();
-    let verdict = match (new.is_empty(), refused.is_empty()) {
+        .filter(|creation| creation.outcome == CreationOutcome::Occupied)
+        .map(|creation| creation.object.to_string());
+    let existing: Vec<String> = observed.existing.iter().cloned().chain(occupied).collect();
+    let verdict = match (created.is_empty(), rejected.is_empty()) {
         (_, false) => Concluded::NotFixed,
         (true, true) => Concluded::NothingToDo,
         (false, true) => Concluded::Fixed,
     };
     let summary = match verdict {
-        Concluded::NothingToDo => "nothing is missing that the run had deleted".to_owned(),
-        _ => format!("{} made anew", count(new.len(), "ReplicationSource")),
-    };
-    let mut left = deleted.unusable.clone();
-    let mut say = |text: &str, details: Vec<String>| {
-        if !details.is_empty() {
-            left.push(Finding { text: text.into(), details });
+        Concluded::NothingToDo => "everything that the run deleted exists".to_owned(),
+        Concluded::Fixed | Concluded::NotFixed | Concluded::DifferentProblem => {
+            format!("{} recreated", plural(created.len(), "ReplicationSource"))
         }
     };
-    say("were refused", refused);
-    say("were there again already, and are left as they are", there);
-    let of_new = |set: &BTreeSet<String>| {
-        new.iter().filter(|name| set.contains(*name)).cloned().collect::<Vec<_>>()
+    let mut remaining = deleted.unusable.clone();
+    let mut add = |text: &str, details: Vec<String>| {
+        if !details.is_empty() {
+            remaining.push(Finding { text: text.into(), details });
+        }
     };
-    say(
-        "back up a claim that no longer exists: they jam the driver again once they are due",
-        of_new(&seen.orphans),
+    add("rejected by the cluster", rejected);
+    add("already exist and were left unchanged", existing);
+    let created_of = |set: &BTreeSet<String>| {
+        created.iter().filter(|name| set.contains(*name)).cloned().collect::<Vec<_>>()
+    };
+    add(
+        "back up a PVC that no longer exists: they will lock the driver again at their next \
+         schedule",
+        created_of(&observed.orphans),
     );
-    say(
-        "had keys that their peers know: those are made anew, and the peers have to learn them",
-        of_new(&deleted.identities),
+    add(
+        "had keys that their peers know: they get new keys, which the peers need",
+        created_of(&deleted.with_keys),
     );
-    if !new.is_empty() {
-        say(
-            "what cannot come back",
+    if !created.is_empty() {
+        add(
+            "cannot be restored",
             vec![
-                "their status: each begins with a first synchronization, and no history".into(),
-                "the VolumeSnapshots and cache volumes that went with them; what is in a backup repository is still there".into(),
-                "annotations that steer no controller: they can hold anything, and were not saved".into(),
-                "the driver's restart, which lost nothing".into(),
+                "their status: each starts with a first sync and no history".into(),
+                "VolumeSnapshots and cache volumes that were deleted with them; the contents of \
+                 backup repositories are still there"
+                    .into(),
+                "annotations that no controller acts on: they can contain anything and were not \
+                 saved"
+                    .into(),
+                "the restart of the driver, which lost no data".into(),
             ],
         );
     }
@@ -439,7 +460,7 @@ fn concluded(deleted: &Deleted, seen: &Seen, made: &[Creation]) -> Conclusion {
         summary,
         figures: vec![],
         evidence: vec![],
-        left,
+        remaining,
         prevention: vec![],
         proof: vec![],
     }

@@ -1,10 +1,12 @@
-//! What a check says.
+//! The result of `salve check`.
 
-use super::{Detail, ERROR, HEADING, MUTED, OK, duration, findings};
-use salve_core::report::{Report, State};
+use super::{
+    Detail, ERROR, HEADING, MUTED, OK, duration, print_findings, print_labeled, verdict_heading,
+};
+use salve_core::report::{Report, State, Verdict};
 use salve_core::sanitize::sanitized;
 
-/// Prints the answer first, then what it rests on.
+/// Prints the diagnosis, then the evidence for and against it.
 pub fn diagnosis(report: &Report, guest: &str, detail: Detail) {
     let Some(diagnosis) = &report.diagnosis else {
         super::report(report, None, detail);
@@ -21,29 +23,38 @@ pub fn diagnosis(report: &Report, guest: &str, detail: Detail) {
         sanitized(&report.cluster.context)
     );
     let took = duration(report.ended.saturating_sub(report.began));
-    let (style, word) = match diagnosis.state {
-        State::Incident => (ERROR, "INCIDENT"),
-        State::DifferentProblem => (HEADING, "NOT THIS INCIDENT"),
-        State::Healthy => (OK, "HEALTHY"),
+    let (style, heading) = match diagnosis.state {
+        State::Incident => (ERROR, "INCIDENT".to_owned()),
+        State::DifferentProblem => (HEADING, verdict_heading(Verdict::DifferentProblem)),
+        State::Healthy => (OK, "HEALTHY".to_owned()),
     };
     anstream::println!(
-        "{style}{word}{style:#}  {}   {MUTED}{took}{MUTED:#}\n",
+        "{style}{heading}{style:#}  {}   {MUTED}{took}{MUTED:#}\n",
         sanitized(&diagnosis.summary)
     );
-    findings("for", &diagnosis.evidence_for, detail);
+    print_findings("Evidence for", &diagnosis.evidence_for, detail);
     match (diagnosis.evidence_against.is_empty(), diagnosis.state) {
-        (true, State::Incident) => anstream::println!("{MUTED}{:<10}{MUTED:#}nothing", "against"),
+        (true, State::Incident) => print_labeled("Evidence against", "none"),
         (true, State::DifferentProblem | State::Healthy) => {}
-        (false, _) => findings("against", &diagnosis.evidence_against, detail),
+        (false, _) => print_findings("Evidence against", &diagnosis.evidence_against, detail),
     }
-    let label = match diagnosis.state {
-        State::Incident => "not this",
-        State::DifferentProblem | State::Healthy => "instead",
-    };
-    findings(label, &diagnosis.ruled_out, detail);
+    print_findings(ruled_out_label(diagnosis.state), &diagnosis.ruled_out, detail);
     if diagnosis.state == State::Incident {
-        anstream::println!(
-            "\n{MUTED}next{MUTED:#}      salve plan {guest}        what would be done, nothing is changed"
+        anstream::println!();
+        print_labeled(
+            "Next",
+            &format!(
+                "salve plan {}        show what a run would change; changes nothing",
+                sanitized(guest)
+            ),
         );
+    }
+}
+
+/// Returns the label of the findings that do not indicate the incident.
+pub(super) fn ruled_out_label(state: State) -> &'static str {
+    match state {
+        State::Incident => "Ruled out",
+        State::DifferentProblem | State::Healthy => "Other problems",
     }
 }

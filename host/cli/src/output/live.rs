@@ -1,98 +1,96 @@
-//! A run as it happens: steps, what is said in them, and every touch with the command that does the same.
-//! On a terminal a line below shows what is waited for; elsewhere there are plain lines only.
+//! Shows a run on stderr as it happens: steps, notes, and every change with its equivalent command.
+//! A terminal also gets a progress line; without one, the output is plain lines.
 
-use super::{ERROR, HEADING, MUTED, WARN};
-use futures::future::BoxFuture;
+use super::{ERROR, HEADING, MUTED, TerminalPrompt, WARN, duration};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use salve_core::effect::delete_replicationsources::DeletionOutcome;
-use salve_core::effect::run::Level;
-use salve_core::effect::{Answer, Effect, Local, Read, Write};
-use salve_core::equivalent;
-use salve_core::journal::{Done, Entry, Opened};
+use salve_core::capability::run::Level;
+use salve_core::capability::{Answer, Effect, Local, Summary, Target, Write};
+use salve_core::journal::{Closed, Done, Entry, ObservedState, Opened, Recorded};
 use salve_core::outcome::Outcome;
 use salve_core::sanitize::sanitized;
 use salve_run::Observer;
-use std::io::{self, IsTerminal, Write as _};
+use std::collections::HashMap;
+use std::io::Write as _;
 use std::time::Duration;
 
-/// So many commands are shown of one touch, unless one asks for all.
-const COMMANDS: usize = 6;
+/// How many commands of a change are shown without `-v`.
+const MAX_COMMANDS: usize = 6;
 
-/// Tells a run on stderr.
+/// An observer that prints a run to stderr.
 pub struct Live {
     bar: ProgressBar,
     steps: usize,
     verbose: bool,
-    may_ask: bool,
     quiet: bool,
-    /// The deletion that is under way.
-    deleting: Option<(u64, Effect)>,
+    /// Changes without an outcome yet, as they were asked for, by entry number.
+    opened: HashMap<u64, Effect>,
 }
 
 impl Live {
-    /// Ready to tell every step. `may_ask`: a person sits here.
-    pub fn new(verbose: bool, may_ask: bool) -> Self {
+    /// Creates an observer that prints every step.
+    pub fn new(verbose: bool) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         bar.set_style(
             ProgressStyle::with_template("    {spinner} {wide_msg} {elapsed}")
                 .unwrap_or_else(|_| ProgressStyle::default_spinner()),
         );
-        Self {
-            bar,
-            steps: 0,
-            verbose,
-            may_ask: may_ask && io::stdin().is_terminal(),
-            quiet: false,
-            deleting: None,
-        }
+        Self { bar, steps: 0, verbose, quiet: false, opened: HashMap::new() }
     }
 
-    /// Tells only what is waited for: the answer follows whole.
+    /// Shows only the progress line, for commands that print the complete result at the end.
     pub fn quiet(self) -> Self {
         Self { quiet: true, ..self }
     }
 
-    fn say(&self, line: &str) {
+    /// Returns a prompt for the same terminal.
+    pub fn prompt(&self) -> TerminalPrompt {
+        TerminalPrompt::new(self.bar.clone())
+    }
+
+    fn print(&self, line: &str) {
         if self.quiet {
             return;
         }
-        // A terminal that has gone is no reason to leave anything suspended.
+        // A closed terminal must not stop the run before it releases what it changed.
         self.bar.suspend(|| drop(writeln!(anstream::stderr(), "{line}")));
     }
 
-    fn commands(&self, write: &Write) {
-        let commands = equivalent::commands(write);
-        let shown = if self.verbose { commands.len() } else { commands.len().min(COMMANDS) };
+    fn print_commands(&self, commands: &[String]) {
+        let shown = if self.verbose { commands.len() } else { commands.len().min(MAX_COMMANDS) };
         for command in &commands[..shown] {
-            self.say(&format!("{:14}{MUTED}$ {}{MUTED:#}", "", sanitized(command)));
+            self.print(&format!("{:14}{MUTED}$ {}{MUTED:#}", "", sanitized(command)));
         }
         if shown < commands.len() {
-            self.say(&format!("{:14}{MUTED}… {} more: -v{MUTED:#}", "", commands.len() - shown));
+            self.print(&format!("{:14}{MUTED}… {} more: -v{MUTED:#}", "", commands.len() - shown));
         }
     }
 
-    fn opened(&mut self, opened: &Opened) {
-        let Effect::Write(write) = &opened.effect else { return };
-        if let Write::Delete(_) = write
-            && opened.attempt == 1
-        {
-            self.deleting = Some((opened.n, opened.effect.clone()));
-        }
+    fn on_opened(&mut self, opened: &Opened) {
         if opened.attempt == 1 {
-            self.commands(write);
+            self.opened.insert(opened.n, opened.effect.clone());
+            self.print_commands(&commands(&opened.effect, Some(&opened.observed)));
         } else {
-            self.say(&format!(
-                "{:14}{WARN}what is left of it is tried again: attempt {}{WARN:#}",
+            self.print(&format!(
+                "{:14}{WARN}retrying what remains: attempt {}{WARN:#}",
                 "", opened.attempt
             ));
         }
     }
 
-    fn done(&mut self, done: &Done) {
+    fn on_closed(&mut self, closed: &Closed, answer: Option<&Answer>) {
+        let (None, Some(outcome)) = (&closed.conflict, &closed.outcome) else { return };
+        self.print_error(outcome);
+        if let (Some(Effect::Write(write)), Some(answer)) = (self.opened.remove(&closed.n), answer)
+        {
+            self.print_summary(&write, answer);
+        }
+    }
+
+    fn on_done(&mut self, done: &Done, answer: Option<&Answer>) {
         match &done.effect {
             Effect::Local(Local::Step(step)) => {
                 self.steps += 1;
-                self.say(&format!(
+                self.print(&format!(
                     "{HEADING}{:>3} {:<10}{HEADING:#}{}",
                     self.steps,
                     sanitized(&step.name),
@@ -102,110 +100,94 @@ impl Live {
             Effect::Local(Local::Note(note)) => {
                 // mutant guest-text-unescaped: sanitized(&note.text) ~> note.text.clone()
                 let text = sanitized(&note.text);
-                self.say(&match note.level {
+                self.print(&match note.level {
                     Level::Info => format!("{:14}{text}", ""),
                     Level::Warning => format!("{:14}{WARN}{text}{WARN:#}", ""),
                 });
             }
             Effect::Local(Local::Now(_) | Local::Sleep(_) | Local::AskUser(_)) => {}
-            Effect::Read(_) => self.trouble(&done.outcome),
-            Effect::Write(write) => {
+            Effect::Read(_) => self.print_error(&done.outcome),
+            Effect::Write(_) | Effect::Reversal(_) => {
                 if let Outcome::Error(_) = done.outcome {
-                    self.commands(write);
+                    self.print_commands(&commands(&done.effect, done.observed.as_ref()));
                 }
-                self.trouble(&done.outcome);
+                self.print_error(&done.outcome);
+                if let (Effect::Write(write), Some(answer)) = (&done.effect, answer) {
+                    self.print_summary(write, answer);
+                }
             }
         }
     }
 
-    /// What a deletion did not delete, and why.
-    fn left_alone(&mut self, n: u64, outcome: &Outcome) {
-        let Some((_, effect)) = self.deleting.take_if(|(m, _)| *m == n) else { return };
-        let Some(Answer::Delete(all)) = outcome.ok().and_then(|raw| effect.decode(raw).ok()) else {
-            return;
-        };
-        for one in all.iter().filter(|d| {
-            !matches!(d.outcome, DeletionOutcome::Deleted | DeletionOutcome::AlreadyGone)
-        }) {
-            let why = one.message.as_deref().unwrap_or("left alone");
-            self.say(&format!(
-                "{:14}{WARN}{} was not deleted: {}{WARN:#}",
-                "",
-                one.object,
-                sanitized(why)
-            ));
+    /// Prints what a write did not do although it has an answer.
+    fn print_summary(&self, write: &Write, answer: &Answer) {
+        match write.summary(answer) {
+            Summary::Ok => {}
+            Summary::Partial(text) => {
+                self.print(&format!("{:14}{WARN}{}{WARN:#}", "", sanitized(&text)));
+            }
+            Summary::Failed(text) => {
+                self.print(&format!("{:14}{ERROR}{}{ERROR:#}", "", sanitized(&text)));
+            }
         }
     }
 
-    fn trouble(&self, outcome: &Outcome) {
+    fn print_error(&self, outcome: &Outcome) {
         if let Outcome::Error(error) = outcome {
-            self.say(&format!("{:14}{ERROR}{}{ERROR:#}", "", sanitized(&error.to_string())));
+            self.print(&format!("{:14}{ERROR}{}{ERROR:#}", "", sanitized(&error.to_string())));
         }
     }
 }
 
 impl Observer for Live {
     fn on_start(&mut self, effect: &Effect) {
-        let phrase = match effect {
-            Effect::Local(Local::Sleep(sleep)) => {
-                format!("waiting {}", super::duration(sleep.milliseconds))
-            }
-            Effect::Local(Local::Now(_) | Local::Step(_) | Local::Note(_) | Local::AskUser(_)) => {
-                return;
-            }
-            Effect::Read(Read::AwaitRollout(a)) => {
-                format!(
-                    "waiting for {} and its leases, at most {}",
-                    a.target,
-                    super::duration(u64::from(a.wait_seconds) * 1000)
-                )
-            }
-            Effect::Read(look) => format!("looking: {}", look.name()),
-            Effect::Write(write) => format!(
-                "{} {}",
-                write.name(),
-                write.targets().first().map(ToString::to_string).unwrap_or_default()
-            ),
-        };
-        self.bar.set_message(sanitized(&phrase));
+        let Some(message) = progress(effect) else { return };
+        self.bar.set_message(sanitized(&message));
         self.bar.enable_steady_tick(Duration::from_millis(120));
     }
 
-    fn on_entry(&mut self, entry: &Entry) {
-        match entry {
+    fn on_entry(&mut self, recorded: Recorded<'_>) {
+        match recorded.entry {
             Entry::Header(_) | Entry::Approved(_) => {}
             Entry::Recovery(_) => {
-                self.say(&format!("{MUTED}taking it up where its process died{MUTED:#}"))
+                self.print(&format!("{MUTED}resuming the run where its process died{MUTED:#}"))
             }
-            Entry::Opened(opened) => self.opened(opened),
-            Entry::Closed(closed) => {
-                if let (None, Some(outcome)) = (&closed.conflict, &closed.outcome) {
-                    self.trouble(outcome);
-                    self.left_alone(closed.n, outcome);
-                }
-            }
-            Entry::Done(done) => self.done(done),
-            // A plan is told whole, at its end.
+            Entry::Opened(opened) => self.on_opened(opened),
+            Entry::Closed(closed) => self.on_closed(closed, recorded.answer),
+            Entry::Done(done) => self.on_done(done, recorded.answer),
+            // A plan is printed completely at its end.
             Entry::Planned(_) => {}
             Entry::GuestExited(_) | Entry::Verdict(_) => self.bar.finish_and_clear(),
         }
     }
+}
 
-    fn ask(&mut self, question: &str) -> BoxFuture<'static, Option<bool>> {
-        if !self.may_ask {
-            return Box::pin(async { None });
+/// Returns the commands that a person would type instead of a change.
+fn commands(effect: &Effect, observed: Option<&ObservedState>) -> Vec<String> {
+    match effect {
+        Effect::Local(_) | Effect::Read(_) => vec![],
+        Effect::Write(write) => write.commands(observed),
+        Effect::Reversal(reversal) => reversal.commands(),
+    }
+}
+
+/// Returns the text of the progress line during a call, if the call may take a while.
+fn progress(effect: &Effect) -> Option<String> {
+    let first = |targets: Vec<Target>| targets.first().map(Target::to_string).unwrap_or_default();
+    match effect {
+        Effect::Local(Local::Sleep(sleep)) => {
+            Some(format!("waiting {}", duration(sleep.milliseconds)))
         }
-        self.bar.suspend(|| {
-            drop(write!(
-                anstream::stderr(),
-                "{:14}{HEADING}{}{HEADING:#} [y/N] ",
-                "",
-                sanitized(question)
-            ))
-        });
-        Box::pin(async {
-            let answer = super::typed_line().await?;
-            Some(matches!(answer.trim(), "y" | "Y" | "yes"))
-        })
+        Effect::Local(Local::Now(_) | Local::Step(_) | Local::Note(_) | Local::AskUser(_)) => None,
+        Effect::Read(read) if effect.waits() > Duration::ZERO => Some(format!(
+            "waiting for {}, at most {}",
+            first(read.targets()),
+            duration(u64::try_from(effect.waits().as_millis()).unwrap_or(u64::MAX))
+        )),
+        Effect::Read(read) => Some(format!("reading: {}", read.name())),
+        Effect::Write(write) => Some(format!("{} {}", write.name(), first(write.targets()))),
+        Effect::Reversal(reversal) => {
+            Some(format!("{} {}", reversal.name(), first(reversal.targets())))
+        }
     }
 }

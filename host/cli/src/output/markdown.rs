@@ -1,43 +1,39 @@
 //! A report as Markdown, to paste into an incident.
 
-use super::{duration, moment};
-use salve_core::report::{Finding, RecoverySummary, Report};
+use super::diagnosis::ruled_out_label;
+use super::{describe_outcome, duration, timestamp, verdict_heading};
+use salve_core::report::{Finding, RecoverySummary, Report, State};
 use salve_core::sanitize::sanitized;
 use std::fmt::Write;
 
-/// The whole report.
+/// Renders a report as Markdown.
 pub fn markdown(report: &Report) -> String {
     let mut out = String::new();
-    write(report, &mut out).expect("a String takes every write");
+    write(report, &mut out).expect("writing to a String cannot fail");
     out
 }
 
 fn write(report: &Report, out: &mut String) -> std::fmt::Result {
-    writeln!(
-        out,
-        "# {}: {}\n",
-        report.verdict.to_uppercase().replace('-', " "),
-        plain(&report.summary)
-    )?;
+    writeln!(out, "# {}: {}\n", verdict_heading(report.verdict), escape(&report.summary))?;
     writeln!(out, "| | |\n|---|---|")?;
     for (name, value) in facts(report) {
-        writeln!(out, "| {name} | {} |", plain(&value))?;
+        writeln!(out, "| {name} | {} |", escape(&value))?;
     }
     if !report.figures.is_empty() {
-        writeln!(out, "\n| | before | after |\n|---|---|---|")?;
+        writeln!(out, "\n| | Before | After |\n|---|---|---|")?;
         for figure in &report.figures {
             let number = |n: Option<u64>| n.map_or("-".to_owned(), |n| n.to_string());
             writeln!(
                 out,
                 "| {} | {} | {} |",
-                plain(&figure.name),
+                escape(&figure.name),
                 number(figure.before),
                 number(figure.after)
             )?;
         }
     }
-    for (heading, all) in sections(report) {
-        section(out, heading, all)?;
+    for (heading, findings) in sections(report) {
+        write_section(out, heading, findings)?;
     }
     if !report.steps.is_empty() {
         writeln!(out, "\n## Steps\n")?;
@@ -46,120 +42,128 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
                 out,
                 "{}. **{}** {} ({})",
                 n + 1,
-                plain(&step.name),
-                plain(&step.title),
+                escape(&step.name),
+                escape(&step.title),
                 duration(step.ended.saturating_sub(step.began))
             )?;
             for note in &step.notes {
-                writeln!(out, "   - {}", plain(note))?;
+                writeln!(out, "   - {}", escape(note))?;
             }
         }
     }
     if !report.effects.is_empty() {
         writeln!(
             out,
-            "\n## What was changed\n\n| step | what | the same by hand | outcome |\n|---|---|---|---|"
+            "\n## Changes\n\n\
+             | Step | Change | Equivalent command | Outcome |\n|---|---|---|---|"
         )?;
-        for told in &report.effects {
-            let targets: Vec<_> = told.targets.iter().map(|t| plain(t)).collect();
+        for effect in &report.effects {
+            let targets: Vec<_> = effect.targets.iter().map(|target| escape(target)).collect();
             let commands: Vec<_> =
-                told.commands.iter().map(|c| format!("`{}`", plain(c).replace('`', "'"))).collect();
+                effect.commands.iter().map(|command| table_code(command)).collect();
             writeln!(
                 out,
                 "| {} | {} {} | {} | {} |",
-                plain(told.step.as_deref().unwrap_or("")),
-                told.effect,
+                escape(effect.step.as_deref().unwrap_or("")),
+                effect.effect.name(),
                 targets.join(", "),
                 commands.join("<br>"),
-                plain(&told.outcome)
+                escape(describe_outcome(&effect.outcome))
             )?;
         }
     }
     Ok(())
 }
 
-/// What stands at the head of a report, whoever renders it.
-pub fn facts(report: &Report) -> Vec<(&'static str, String)> {
+/// Returns the facts at the head of a report, as names and values that are not escaped yet.
+pub(super) fn facts(report: &Report) -> Vec<(&'static str, String)> {
     let mut facts = vec![
-        ("run", report.run.clone()),
+        ("Run", report.run.clone()),
         (
-            "guest",
+            "Guest",
             format!(
                 "{} {} (sha256:{})",
                 report.guest.name, report.guest.version, report.guest.digest
             ),
         ),
         (
-            "cluster",
+            "Cluster",
             format!(
                 "{} (kube-system {})",
                 report.cluster.context,
                 report.cluster.uid.as_deref().unwrap_or("unknown")
             ),
         ),
-        ("as", report.cluster.user.clone().unwrap_or_else(|| "unknown".into())),
-        ("held by", held_by(report)),
-        ("began", moment(report.began)),
-        ("took", duration(report.ended.saturating_sub(report.began))),
+        ("Account", report.cluster.user.clone().unwrap_or_else(|| "unknown".into())),
+        ("Limited by", limited_by(report)),
+        ("Started", timestamp(report.began)),
+        ("Duration", duration(report.ended.saturating_sub(report.began))),
     ];
-    facts.extend(report.recoveries.iter().map(|one| ("taken up", taken_up(one))));
+    facts.extend(report.recoveries.iter().map(|summary| ("Recovered", recovery(summary))));
     facts
 }
 
-/// When, where and as whom a run was taken up, whoever renders it.
-pub fn taken_up(one: &RecoverySummary) -> String {
-    let machine = one.machine.as_ref().map(|machine| format!(" on {machine}")).unwrap_or_default();
-    let user = one.user.as_ref().map(|user| format!(" as {user}")).unwrap_or_default();
-    let only = if one.release_only { ", only to give back what was suspended" } else { "" };
+/// Describes when, where, and as which user a run was recovered.
+pub(super) fn recovery(summary: &RecoverySummary) -> String {
+    let machine =
+        summary.machine.as_ref().map(|machine| format!(" on {machine}")).unwrap_or_default();
+    let user = summary.user.as_ref().map(|user| format!(" as {user}")).unwrap_or_default();
+    let scope =
+        if summary.release_only { ", only to release what the run had changed" } else { "" };
     format!(
-        "{} after its process had died{machine}{user}, by Salve {}{only}",
-        moment(one.at),
-        one.salve
+        "{}, after its process died,{machine}{user} with salve {}{scope}",
+        timestamp(summary.at),
+        summary.salve
     )
 }
 
-/// The rings that hold its credential, and those that do not.
-fn held_by(report: &Report) -> String {
-    let enforcement = &report.cluster.enforcement;
-    if enforcement.is_empty() {
-        return "the host; nobody asked about its Role and its admission policies".into();
+/// Describes the enforcement layers that limited the account of the run, and those that did not.
+fn limited_by(report: &Report) -> String {
+    let layers = &report.cluster.enforcement;
+    if layers.is_empty() {
+        return "host; the account's Role and admission policies were not checked".into();
     }
-    let said = enforcement.iter().map(|ring| {
-        if ring.holds { ring.name.to_owned() } else { format!("NOT {}: {}", ring.name, ring.why) }
+    let descriptions = layers.iter().map(|layer| {
+        if layer.enforced {
+            layer.name.to_owned()
+        } else {
+            format!("NOT {}: {}", layer.name, layer.reason)
+        }
     });
-    said.collect::<Vec<_>>().join("; ")
+    descriptions.collect::<Vec<_>>().join("; ")
 }
 
-/// The findings of a report under their headings, whoever renders them.
-pub fn sections(report: &Report) -> Vec<(&'static str, &[Finding])> {
+/// Returns the findings of a report with their headings.
+pub(super) fn sections(report: &Report) -> Vec<(&'static str, &[Finding])> {
     let none: &[Finding] = &[];
     let diagnosis = report.diagnosis.as_ref();
+    let state = diagnosis.map_or(State::Incident, |d| d.state);
     vec![
-        ("What speaks for it", diagnosis.map_or(none, |d| &d.evidence_for)),
-        ("What speaks against it", diagnosis.map_or(none, |d| &d.evidence_against)),
-        ("What it is instead", diagnosis.map_or(none, |d| &d.ruled_out)),
+        ("Evidence for", diagnosis.map_or(none, |d| &d.evidence_for)),
+        ("Evidence against", diagnosis.map_or(none, |d| &d.evidence_against)),
+        (ruled_out_label(state), diagnosis.map_or(none, |d| &d.ruled_out)),
         ("Evidence", &report.evidence),
-        ("What is left", &report.left),
-        ("So that it does not come back", &report.prevention),
+        ("Remaining", &report.remaining),
+        ("Prevention", &report.prevention),
     ]
 }
 
-fn section(out: &mut String, heading: &str, all: &[Finding]) -> std::fmt::Result {
-    if all.is_empty() {
+fn write_section(out: &mut String, heading: &str, findings: &[Finding]) -> std::fmt::Result {
+    if findings.is_empty() {
         return Ok(());
     }
     writeln!(out, "\n## {heading}\n")?;
-    for finding in all {
-        writeln!(out, "- {}", plain(&finding.text))?;
+    for finding in findings {
+        writeln!(out, "- {}", escape(&finding.text))?;
         for line in &finding.details {
-            writeln!(out, "  - {}", plain(line))?;
+            writeln!(out, "  - {}", escape(line))?;
         }
     }
     Ok(())
 }
 
-/// Text that Markdown takes for text.
-fn plain(text: &str) -> String {
+/// Escapes text so that Markdown renders it literally. Not for code spans: see [`table_code`].
+fn escape(text: &str) -> String {
     let mut out = String::new();
     for c in sanitized(text).chars() {
         // mutant markdown-report-unescaped: matches ~> c.is_control() && matches
@@ -172,12 +176,41 @@ fn plain(text: &str) -> String {
     out
 }
 
+/// Renders text as a code span in a table cell. Backslashes are literal in code spans, so nothing
+/// is escaped except `|`, which would end the cell. The delimiter is longer than any sequence of
+/// backticks in the text.
+fn table_code(text: &str) -> String {
+    let text = sanitized(text).replace('|', "\\|");
+    let longest = text.split(|c: char| c != '`').map(str::len).max().unwrap_or(0);
+    let delimiter = "`".repeat(longest + 1);
+    // One space on each side is removed when the span is rendered.
+    let pad = if text.starts_with(['`', ' ']) || text.ends_with(['`', ' ']) { " " } else { "" };
+    format!("{delimiter}{pad}{text}{pad}{delimiter}")
+}
+
 #[cfg(test)]
 mod tests {
-    use super::plain;
+    use super::{escape, table_code};
 
     #[test]
-    fn what_a_cluster_says_is_no_markup() {
-        assert_eq!(plain("[x](http://e) <b> |\n`"), r"\[x\](http://e) \<b\> \|\\u{a}\`");
+    fn cluster_text_is_escaped() {
+        assert_eq!(escape("[x](http://e) <b> |\n`"), r"\[x\](http://e) \<b\> \|\\u{a}\`");
+    }
+
+    #[test]
+    fn only_pipes_are_escaped_in_code_spans_in_tables() {
+        assert_eq!(
+            table_code(r#"echo '{"schedule":"0 * * * *"}' | kubectl create -f -"#),
+            r#"`echo '{"schedule":"0 * * * *"}' \| kubectl create -f -`"#
+        );
+        assert_eq!(table_code(r"kubectl get a_b <c> \d"), r"`kubectl get a_b <c> \d`");
+    }
+
+    #[test]
+    fn the_fence_of_a_code_span_is_longer_than_backticks_in_the_text() {
+        assert_eq!(table_code("a `b` c"), "``a `b` c``");
+        assert_eq!(table_code("a ``b c"), "```a ``b c```");
+        assert_eq!(table_code("`a"), "`` `a ``");
+        assert_eq!(table_code("a\nb"), r"`a\u{a}b`");
     }
 }

@@ -1,125 +1,126 @@
-//! What a person sees. Results go to stdout, everything else to stderr; colour only marks what the words
-//! already say, and whatever comes from a cluster or a guest is made inert first.
+//! Everything that users see. Results go to stdout, everything else to stderr. Color only
+//! emphasizes what the text already says. Text from a cluster or a guest is sanitized first.
 
 mod diagnosis;
 mod divergence;
+mod format;
+mod html;
 mod live;
 pub mod manifest;
 mod markdown;
-mod page;
 mod plan;
-mod record;
+mod prompt;
 mod report;
-mod words;
+mod timeline;
 
 pub use diagnosis::diagnosis;
 pub use divergence::divergence;
+pub use format::{duration, elapsed, plural, timestamp};
+pub use html::html;
 pub use live::Live;
 pub use markdown::markdown;
-pub use page::page;
 pub use plan::plan;
-pub use record::record;
+pub use prompt::{TerminalPrompt, read_line};
 pub use report::report;
-pub use words::{ago, count, duration, moment};
+pub use timeline::timeline;
 
 use anstyle::{AnsiColor, Style};
-use salve_core::report::Finding;
+use salve_core::report::{EffectOutcome, Finding, Verdict};
 use salve_core::sanitize::sanitized;
 use std::fmt;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
-/// Why a command ended before it had a result.
+/// An error that ends a command before it has a result.
 #[derive(Debug)]
-pub struct Failed {
+pub struct CommandError {
     code: u8,
     text: String,
 }
 
-impl Failed {
-    /// The person asked for what cannot be.
+impl CommandError {
+    /// Creates an error about the usage of the command.
     pub fn usage(text: impl Into<String>) -> Self {
         Self { code: 2, text: text.into() }
     }
-    /// A document or component is broken.
+    /// Creates an error about an invalid document, run file, or component.
     pub fn document(text: impl Into<String>) -> Self {
         Self { code: 2, text: text.into() }
     }
-    /// A policy forbids it.
+    /// Creates an error about something that the grants or a policy deny.
     pub fn denied(text: impl Into<String>) -> Self {
         Self { code: 3, text: text.into() }
     }
-    /// The cluster refused, or is silent.
+    /// Creates an error about a cluster that rejected a request or did not respond.
     pub fn cluster(text: impl Into<String>) -> Self {
         Self { code: 4, text: text.into() }
     }
-    /// The guest broke.
+    /// Creates an error about a failure of the guest.
     pub fn guest(text: impl Into<String>) -> Self {
         Self { code: 6, text: text.into() }
     }
-    /// The same, with what else would help.
-    #[must_use]
-    pub fn with(self, way: &str) -> Self {
-        Self { text: format!("{}\n{way}", self.text), ..self }
-    }
-    /// Salve or its machine broke.
+    /// Creates an error about a failure of salve or its machine.
     pub fn host(text: impl Into<String>) -> Self {
         Self { code: 6, text: text.into() }
     }
+    /// Appends a line that says what else would help.
+    #[must_use]
+    pub fn with_hint(self, hint: &str) -> Self {
+        Self { text: format!("{}\n{hint}", self.text), ..self }
+    }
 }
 
-impl fmt::Display for Failed {
+impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
 }
 
-/// Says why a command failed. Lines stay lines; everything else is inert.
-pub fn failed(failed: &Failed) -> ExitCode {
-    let mut lines = failed.text.lines();
+/// Prints an error to stderr and returns its exit code. Line breaks are kept; all other control
+/// characters are escaped.
+pub fn print_error(error: &CommandError) -> ExitCode {
+    let mut lines = error.text.lines();
     anstream::eprintln!("{ERROR}error{ERROR:#} {}", sanitized(lines.next().unwrap_or_default()));
     for line in lines {
         anstream::eprintln!("      {}", sanitized(line));
     }
-    ExitCode::from(failed.code)
+    ExitCode::from(error.code)
 }
 
-/// Traces of the host, for who asks twice. Ours alone: what the client library says may hold credentials.
-pub fn trace(verbose: u8) {
+/// Logs what the host does to stderr with `-vv`: each request with its method, path, status, and
+/// duration. Only salve's own crates are logged: the logs of the client library may contain
+/// credentials.
+pub fn init_tracing(verbose: u8) {
     if verbose >= 2 {
         let filter = "off,salve=debug,salve_run=debug,salve_sandbox=debug,salve_kubernetes=debug";
-        // A second subscriber would be our own mistake, and no reason to fail a run.
+        // Fails only if a subscriber is already set, which must not fail a run.
         let _ = tracing_subscriber::fmt()
             .with_env_filter(filter)
+            .with_ansi(std::io::stderr().is_terminal())
             .with_writer(std::io::stderr)
             .try_init();
     }
 }
 
-/// What a person types, waited for on a thread of its own, so that signals are heard meanwhile.
-pub async fn typed_line() -> Option<String> {
-    let read = || {
-        let mut line = String::new();
-        std::io::stdin().read_line(&mut line).ok().filter(|n| *n > 0).map(|_| line)
-    };
-    tokio::task::spawn_blocking(read).await.ok().flatten()
-}
-
-/// What holds and is well.
+/// The style of good results.
 pub const OK: Style = AnsiColor::Green.on_default().bold();
-/// What is wrong.
+/// The style of failures.
 pub const ERROR: Style = AnsiColor::Red.on_default().bold();
-/// What wants a look.
+/// The style of what needs attention.
 pub const WARN: Style = AnsiColor::Yellow.on_default();
-/// What can be skipped.
+/// The style of secondary text.
 pub const MUTED: Style = Style::new().dimmed();
-/// A heading.
+/// The style of headings.
 pub const HEADING: Style = Style::new().bold();
 
-/// How much of the lines behind a finding is shown.
+/// The width of the column of labels in reports.
+const LABEL_WIDTH: usize = 18;
+
+/// How many detail lines of a finding are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detail {
-    /// None: the sentences tell enough.
-    Sentences,
+    /// None, only the finding itself.
+    SummaryOnly,
     /// The first few.
     Some,
     /// All.
@@ -127,36 +128,77 @@ pub enum Detail {
 }
 
 impl Detail {
-    /// As `-v` says.
-    pub fn of(verbose: u8) -> Self {
+    /// Returns the level for a number of `-v` flags.
+    pub fn from_verbosity(verbose: u8) -> Self {
         if verbose > 0 { Self::All } else { Self::Some }
     }
-    /// How many of `lines`.
+    /// Returns how many of `lines` detail lines to show.
     fn shown(self, lines: usize) -> usize {
         match self {
-            Self::Sentences => 0,
+            Self::SummaryOnly => 0,
             Self::Some => lines.min(4),
             Self::All => lines,
         }
     }
 }
 
-/// One labelled block of findings: the label once, the findings below each other.
-pub fn findings(label: &str, findings: &[Finding], detail: Detail) {
+/// Returns the heading for a verdict: `FIXED`, `ACTION REQUIRED`.
+fn verdict_heading(verdict: Verdict) -> String {
+    verdict.as_str().to_uppercase().replace('-', " ")
+}
+
+/// Returns the style of a verdict.
+fn verdict_style(verdict: Verdict) -> Style {
+    match verdict {
+        Verdict::Fixed | Verdict::NothingToDo | Verdict::Restored => OK,
+        Verdict::Planned | Verdict::DifferentProblem => HEADING,
+        Verdict::NotFixed | Verdict::Denied | Verdict::Failed(_) | Verdict::ActionRequired => ERROR,
+    }
+}
+
+/// Describes the outcome of a change.
+fn describe_outcome(outcome: &EffectOutcome) -> &str {
+    match outcome {
+        EffectOutcome::Ok => "ok",
+        EffectOutcome::Planned => "planned",
+        EffectOutcome::InDoubt => "no outcome was recorded: it may have been applied",
+        EffectOutcome::Partial(text) | EffectOutcome::Failed(text) => text,
+    }
+}
+
+/// Prints a label and a line of text.
+fn print_labeled(label: &str, text: &str) {
+    anstream::println!("{MUTED}{label:<LABEL_WIDTH$}{MUTED:#}{text}");
+}
+
+/// Prints a block of findings: the label once, the findings below each other.
+fn print_findings(label: &str, findings: &[Finding], detail: Detail) {
+    let indent = LABEL_WIDTH + 2;
     let mut label = label;
     for finding in findings {
-        anstream::println!("{MUTED}{label:<10}{MUTED:#}{}", sanitized(&finding.text));
+        print_labeled(label, &sanitized(&finding.text));
         label = "";
         let shown = detail.shown(finding.details.len());
         for line in &finding.details[..shown] {
-            anstream::println!("{:12}{MUTED}{}{MUTED:#}", "", sanitized(line));
+            anstream::println!("{:indent$}{MUTED}{}{MUTED:#}", "", sanitized(line));
         }
         if detail == Detail::Some && shown < finding.details.len() {
             anstream::println!(
-                "{:12}{MUTED}… {} more: -v{MUTED:#}",
+                "{:indent$}{MUTED}… {} more: -v{MUTED:#}",
                 "",
                 finding.details.len() - shown
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verdicts_have_readable_headings() {
+        assert_eq!(verdict_heading(Verdict::NothingToDo), "NOTHING TO DO");
+        assert_eq!(verdict_heading(Verdict::ActionRequired), "ACTION REQUIRED");
     }
 }

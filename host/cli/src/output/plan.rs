@@ -1,136 +1,130 @@
-//! What a run would do.
+//! The plan of a run: what it would change.
 
-use super::{Detail, HEADING, MUTED, OK, WARN, ago, findings};
+use super::{Detail, HEADING, MUTED, OK, WARN, elapsed, plural, print_findings, print_labeled};
 use salve_core::Millis;
-use salve_core::effect::shared::FluxKind;
-use salve_core::report::{About, EffectSummary, Report};
+use salve_core::capability::ObjectDetails;
+use salve_core::report::{Certainty, EffectSummary, Report};
 use salve_core::sanitize::sanitized;
 
-/// So many lines of one step are shown, unless one asks for all.
-const LINES: usize = 12;
+/// How many lines of a step are shown without `-v`.
+const MAX_LINES: usize = 12;
 
-/// So many characters wide is the column of names at most.
-const WIDE: usize = 48;
+/// Maximum width of the column of object names, in characters.
+const MAX_NAME_WIDTH: usize = 48;
 
-/// Prints step by step what would be sent, then what follows that nobody can know yet.
-pub fn plan(report: &Report, layers: &str, detail: Detail, next: &str) {
+/// Prints the writes that would be sent, step by step, then what is expected afterwards.
+pub fn plan(report: &Report, grant_sources: &str, detail: Detail, next: &str) {
     let digest: String = report.guest.digest.chars().take(8).collect();
     anstream::println!(
         "{HEADING}{} {}{HEADING:#} {MUTED}(sha256:{digest}…)   grants: {}   cluster {}{MUTED:#}\n",
         sanitized(&report.guest.name),
         sanitized(&report.guest.version),
-        sanitized(layers),
+        sanitized(grant_sources),
         sanitized(&report.cluster.context)
     );
     let planned: Vec<&EffectSummary> =
-        report.effects.iter().filter(|t| t.certainty.is_some()).collect();
+        report.effects.iter().filter(|effect| effect.certainty.is_some()).collect();
     if planned.is_empty() {
-        anstream::println!("nothing would be changed: {}", sanitized(&report.summary));
-        findings("why", &report.evidence, detail);
+        anstream::println!("no changes: {}", sanitized(&report.summary));
+        print_findings("Evidence", &report.evidence, detail);
         return;
     }
     let (exact, predicted): (Vec<&EffectSummary>, Vec<&EffectSummary>) =
-        planned.into_iter().partition(|told| told.certainty == Some("exact"));
+        planned.into_iter().partition(|effect| effect.certainty == Some(Certainty::Exact));
     for (n, step) in exact.chunk_by(|a, b| a.step == b.step).enumerate() {
-        let name = step[0].step.as_deref().unwrap_or("");
-        let targets: Vec<String> =
-            step.iter().flat_map(|t| t.targets.iter().map(|target| kinded(target))).collect();
-        anstream::println!(
-            "{HEADING}{:>3} {:<9}{HEADING:#}{OK}exact{OK:#}      {}",
-            n + 1,
-            sanitized(name),
-            sanitized(&summary(&targets))
-        );
-        let about: Vec<&About> = step.iter().flat_map(|told| &told.about).collect();
-        let same = about
-            .first()
-            .filter(|first| about.iter().all(|one| one.why == first.why))
-            .map(|first| first.why.as_str());
-        if let Some(why) = same {
-            anstream::println!("{:24}{MUTED}{}{MUTED:#}", "", sanitized(why));
-        }
-        let wide = about
-            .iter()
-            .map(|one| kinded(&one.target).chars().count())
-            .max()
-            .unwrap_or(0)
-            .min(WIDE);
-        let lines: Vec<String> = about
-            .iter()
-            .map(|one| {
-                format!(
-                    "{:<wide$}  {}",
-                    kinded(&one.target),
-                    told(one, same.is_none(), report.ended)
-                )
-            })
-            .collect();
-        folded(&lines, "", detail);
-        let commands: Vec<String> = step.iter().flat_map(|t| t.commands.clone()).collect();
-        folded(&commands, "$ ", detail);
+        print_step(n + 1, step, detail, report.ended);
     }
-    anstream::println!("\n    {WARN}predicted{WARN:#}  {}", sanitized(&report.summary));
-    for told in predicted {
-        for target in &told.targets {
+    anstream::println!("\n    {WARN}{}{WARN:#}", sanitized(&report.summary));
+    for effect in predicted {
+        // `suspend-flux.resume` is `resume`.
+        let name = effect.effect.name();
+        let verb = name.rsplit('.').next().unwrap_or(name);
+        for target in &effect.targets {
             anstream::println!(
-                "    {WARN}predicted{WARN:#}  resume {}, as it was before",
-                sanitized(&kinded(target))
+                "    {WARN}expected afterwards{WARN:#}  {verb} {}, restoring its previous state",
+                sanitized(target)
             );
         }
     }
-    let mut label = "notes";
+    let mut label = "Notes";
     anstream::println!();
     for note in report.steps.iter().flat_map(|step| &step.notes) {
-        anstream::println!("{MUTED}{label:<10}{MUTED:#}{}", sanitized(note));
+        print_labeled(label, &sanitized(note));
         label = "";
     }
-    anstream::println!("\n{MUTED}next{MUTED:#}      {}", sanitized(next));
+    anstream::println!();
+    print_labeled("Next", &sanitized(next));
 }
 
-/// Why it, how old, whose, when backed up last, and what brings it back.
-fn told(about: &About, with_why: bool, now: Millis) -> String {
-    let created = about
+fn print_step(n: usize, step: &[&EffectSummary], detail: Detail, now: Millis) {
+    let name = step[0].step.as_deref().unwrap_or("");
+    let targets: Vec<&str> =
+        step.iter().flat_map(|effect| &effect.targets).map(String::as_str).collect();
+    anstream::println!(
+        "{HEADING}{n:>3} {:<9}{HEADING:#}{OK}will do{OK:#}    {}",
+        sanitized(name),
+        sanitized(&summarize_targets(&targets))
+    );
+    let objects: Vec<&ObjectDetails> = step.iter().flat_map(|effect| &effect.details).collect();
+    let common_reason = objects
+        .first()
+        .filter(|first| objects.iter().all(|object| object.reason == first.reason))
+        .map(|first| first.reason.as_str());
+    if let Some(reason) = common_reason {
+        anstream::println!("{:24}{MUTED}{}{MUTED:#}", "", sanitized(reason));
+    }
+    let width = objects
+        .iter()
+        .map(|object| object.target.chars().count())
+        .max()
+        .unwrap_or(0)
+        .min(MAX_NAME_WIDTH);
+    let lines: Vec<String> = objects
+        .iter()
+        .map(|object| {
+            format!("{:<width$}  {}", object.target, describe(object, common_reason.is_none(), now))
+        })
+        .collect();
+    print_truncated(&lines, "", detail);
+    let commands: Vec<String> = step.iter().flat_map(|effect| effect.commands.clone()).collect();
+    print_truncated(&commands, "$ ", detail);
+}
+
+/// Describes an object: why it was chosen, its age, its owner, its last backup, and what recreates
+/// it.
+fn describe(object: &ObjectDetails, with_reason: bool, now: Millis) -> String {
+    let created = object
         .created
         .as_deref()
         .and_then(|text| text.parse::<jiff::Timestamp>().ok())
         .and_then(|t| Millis::try_from(t.as_millisecond()).ok());
-    // Who brings it back is said with that.
-    let owner = about
+    // `returns` may name the owner already.
+    let owner = object
         .owner
         .as_ref()
-        .filter(|owner| !about.returns.as_ref().is_some_and(|returns| returns.contains(*owner)));
+        .filter(|owner| !object.returns.as_ref().is_some_and(|returns| returns.contains(*owner)));
     let parts = [
-        with_why.then(|| about.why.clone()),
-        created.map(|at| format!("{} old", ago(at, now))),
-        owner.map(|owner| format!("of {owner}")),
-        about.last_backup.map(|at| format!("last backup {} ago", ago(at, now))),
-        about.returns.clone(),
+        with_reason.then(|| object.reason.clone()),
+        created.map(|at| format!("{} old", elapsed(at, now))),
+        owner.map(|owner| format!("managed by {owner}")),
+        object.last_backup.map(|at| format!("last backup {} ago", elapsed(at, now))),
+        object.returns.clone(),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-/// One object by its name, several by their number.
-fn summary(targets: &[String]) -> String {
+/// Returns the name of a single object, or the number of objects.
+fn summarize_targets(targets: &[&str]) -> String {
     match targets {
-        [one] => one.clone(),
-        several => format!("{} objects", several.len()),
+        [target] => (*target).to_owned(),
+        several => plural(several.len(), "object"),
     }
 }
 
-/// Kinds as manifests spell them.
-fn kinded(target: &str) -> String {
-    FluxKind::ALL
-        .iter()
-        .find_map(|kind| {
-            target.strip_prefix(kind.word()).map(|rest| format!("{}{rest}", kind.kind()))
-        })
-        .unwrap_or_else(|| target.into())
-}
-
-fn folded(lines: &[String], mark: &str, detail: Detail) {
-    let shown = if detail == Detail::All { lines.len() } else { lines.len().min(LINES) };
+fn print_truncated(lines: &[String], prefix: &str, detail: Detail) {
+    let shown = if detail == Detail::All { lines.len() } else { lines.len().min(MAX_LINES) };
     for line in &lines[..shown] {
-        anstream::println!("{:24}{MUTED}{mark}{}{MUTED:#}", "", sanitized(line));
+        anstream::println!("{:24}{MUTED}{prefix}{}{MUTED:#}", "", sanitized(line));
     }
     if shown < lines.len() {
         anstream::println!("{:24}{MUTED}… {} more: -v{MUTED:#}", "", lines.len() - shown);

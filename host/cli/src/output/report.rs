@@ -1,77 +1,74 @@
-//! How a run came out.
+//! The report of a finished run.
 
-use super::{Detail, ERROR, HEADING, MUTED, OK, WARN, duration, findings};
-use crate::output::markdown::taken_up;
-use salve_core::report::Report;
+use super::{
+    Detail, LABEL_WIDTH, MUTED, WARN, duration, markdown, print_findings, print_labeled,
+    verdict_heading, verdict_style,
+};
+use salve_core::report::{Figure, Report};
 use salve_core::sanitize::sanitized;
 use std::path::Path;
 
-/// Prints the verdict first, then before and after, what is left, and where the record lies.
+/// Prints the verdict first, then the figures, what remains to be done, and the path of the run
+/// file.
 pub fn report(report: &Report, file: Option<&Path>, detail: Detail) {
-    let word = report.verdict.to_uppercase().replace('-', " ");
-    let style = match report.verdict {
-        "fixed" | "nothing-to-do" | "undone" => OK,
-        "planned" | "not-this-incident" => HEADING,
-        _ => ERROR,
-    };
+    let heading = verdict_heading(report.verdict);
+    let style = verdict_style(report.verdict);
     let took = duration(report.ended.saturating_sub(report.began));
     anstream::println!(
-        "\n{style}{word}{style:#}  {}   {MUTED}{took}{MUTED:#}\n",
+        "\n{style}{heading}{style:#}  {}   {MUTED}{took}{MUTED:#}\n",
         sanitized(&report.summary)
     );
-    figures(report);
-    for one in &report.recoveries {
-        anstream::println!("{MUTED}{:<10}{MUTED:#}{}", "taken up", sanitized(&taken_up(one)));
+    print_figures("Before", report, |figure| figure.before);
+    print_figures("After", report, |figure| figure.after);
+    for recovery in &report.recoveries {
+        print_labeled("Recovered", &sanitized(&markdown::recovery(recovery)));
     }
-    findings("why", &report.evidence, detail);
-    findings("left", &report.left, detail);
-    findings("prevent", &report.prevention, detail);
-    enforcement(report);
+    print_findings("Evidence", &report.evidence, detail);
+    print_findings("Remaining", &report.remaining, detail);
+    print_findings("Prevention", &report.prevention, detail);
+    print_enforcement(report);
     if let Some(file) = file {
         anstream::println!(
-            "{MUTED}{:<10}{}{MUTED:#}",
-            "run",
+            "{MUTED}{:<LABEL_WIDTH$}{}{MUTED:#}",
+            "Run file",
             sanitized(&file.display().to_string())
         );
     }
 }
 
-/// As whom it ran, and what held that credential.
-fn enforcement(report: &Report) {
-    let enforcement = &report.cluster.enforcement;
-    if enforcement.is_empty() {
+/// Prints the account of the run and what limits it.
+fn print_enforcement(report: &Report) {
+    let layers = &report.cluster.enforcement;
+    if layers.is_empty() {
         return;
     }
-    let names = |holds: bool| {
-        enforcement
-            .iter()
-            .filter(|ring| ring.holds == holds)
-            .map(|ring| ring.name)
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    anstream::println!(
-        "{MUTED}{:<10}{MUTED:#}{}, held by {}",
-        "as",
-        sanitized(report.cluster.user.as_deref().unwrap_or("unknown")),
-        names(true)
-    );
-    for ring in enforcement.iter().filter(|ring| !ring.holds) {
-        anstream::println!("{:10}{WARN}not by {}{WARN:#}: {}", "", ring.name, sanitized(&ring.why));
+    let limiting: Vec<&str> =
+        layers.iter().filter(|layer| layer.enforced).map(|layer| layer.name).collect();
+    let user = sanitized(report.cluster.user.as_deref().unwrap_or("unknown"));
+    print_labeled("Account", &format!("{user}, limited by {}", limiting.join(", ")));
+    for layer in layers.iter().filter(|layer| !layer.enforced) {
+        anstream::println!(
+            "{:LABEL_WIDTH$}{WARN}not by {}{WARN:#}: {}",
+            "",
+            layer.name,
+            sanitized(&layer.reason)
+        );
+    }
+    if limiting == ["host"] {
+        print_labeled(
+            "",
+            "only salve's own checks limited this run; `salve rbac` generates a restricted account",
+        );
     }
 }
 
-fn figures(report: &Report) {
-    let line = |label: &str, of: fn(&salve_core::report::Figure) -> Option<u64>| {
-        let told: Vec<_> = report
-            .figures
-            .iter()
-            .filter_map(|f| of(f).map(|n| format!("{n} {}", sanitized(&f.name))))
-            .collect();
-        if !told.is_empty() {
-            anstream::println!("{MUTED}{label:<10}{MUTED:#}{}", told.join(", "));
-        }
-    };
-    line("before", |f| f.before);
-    line("after", |f| f.after);
+fn print_figures(label: &str, report: &Report, value: fn(&Figure) -> Option<u64>) {
+    let figures: Vec<_> = report
+        .figures
+        .iter()
+        .filter_map(|figure| value(figure).map(|n| format!("{}: {n}", sanitized(&figure.name))))
+        .collect();
+    if !figures.is_empty() {
+        print_labeled(label, &figures.join(", "));
+    }
 }

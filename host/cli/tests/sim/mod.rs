@@ -1,4 +1,4 @@
-//! The simulated cluster on loopback, and the binary beside it.
+//! The simulated cluster on loopback, and the program that uses it.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ pub fn salve(home: &Path) -> Command {
     command
 }
 
-/// A served cluster. Dropping ends it.
+/// A running `salve sim`. Dropping it stops the process.
 pub struct Sim {
     pub child: Child,
     pub home: tempfile::TempDir,
@@ -32,7 +32,7 @@ impl Sim {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        // It says that it serves once it does.
+        // The first line is printed once it serves.
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
         Self { child, home, kubeconfig }
     }
@@ -48,25 +48,26 @@ impl Sim {
         self.salve(&["run", "volsync-unlock", "--yes", "--runs", &runs])
     }
 
-    /// The folder of its runs.
+    /// Returns the folder of run files.
     pub fn runs(&self) -> PathBuf {
         self.home.path().join("runs")
     }
 
-    /// What `doctor` says: 5 while something bears a run's mark, or a run holds the cluster.
+    /// Runs `salve doctor`. Its exit code is 5 while an object is marked by a run or the cluster
+    /// lock is held.
     pub fn doctor(&self) -> Output {
         self.salve(&["doctor"]).output().unwrap()
     }
 
-    pub fn until(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
-        let began = Instant::now();
-        while !holds(self) {
-            assert!(began.elapsed() < Duration::from_secs(60), "{what} never came");
+    pub fn wait_until(&self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
+        let started = Instant::now();
+        while !condition(self) {
+            assert!(started.elapsed() < Duration::from_secs(60), "timed out waiting for {what}");
         }
     }
 
-    pub fn until_suspended(&self, run: &mut Child) {
-        self.until("a suspension", |sim| {
+    pub fn wait_until_suspended(&self, run: &mut Child) {
+        self.wait_until("a suspension", |sim| {
             assert!(run.try_wait().unwrap().is_none(), "the run has ended without one");
             let found: serde_json::Value = serde_json::from_slice(
                 &sim.salve(&["doctor", "--output", "json"]).output().unwrap().stdout,

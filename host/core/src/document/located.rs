@@ -1,4 +1,4 @@
-//! A YAML document that knows on which line each of its parts stands.
+//! A YAML document with the line of each of its nodes.
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
@@ -9,37 +9,36 @@ use std::fmt;
 /// A document, and the line of each JSON pointer into it.
 #[derive(Debug)]
 pub(super) struct Located {
-    /// The document.
     pub value: Value,
     lines: BTreeMap<String, u64>,
 }
 
 impl Located {
-    /// Reads YAML, of which JSON is a part.
+    /// Reads YAML or JSON.
     pub fn read(text: &str) -> Result<Self, serde_saphyr::Error> {
         let node: Spanned<Node> = serde_saphyr::from_str_with_options(
             text,
             serde_saphyr::options! { strict_booleans: true },
         )?;
         let mut lines = BTreeMap::new();
-        let value = node.value.place(&mut String::new(), &mut lines);
+        let value = node.value.locate(&mut String::new(), &mut lines);
         Ok(Self { value, lines })
     }
 
-    /// The line of a pointer, or of the nearest part around it that has one.
+    /// Returns the line of a JSON pointer, or of the nearest node around it.
     pub fn line(&self, pointer: &str) -> u64 {
         let mut pointer = pointer;
         loop {
             match (self.lines.get(pointer), pointer.rsplit_once('/')) {
                 (Some(line), _) => return *line,
-                (None, Some((around, _))) => pointer = around,
+                (None, Some((parent, _))) => pointer = parent,
                 (None, None) => return 1,
             }
         }
     }
 }
 
-/// One part of it.
+/// A node of a document.
 enum Node {
     Scalar(Value),
     List(Vec<Spanned<Self>>),
@@ -47,8 +46,9 @@ enum Node {
 }
 
 impl Node {
-    /// The plain value; notes the line of each part on the way. A key's line is the key's, not that of what follows it.
-    fn place(self, pointer: &mut String, lines: &mut BTreeMap<String, u64>) -> Value {
+    /// Returns the plain value, and records the line of each node below it. The line of an entry is
+    /// that of its key.
+    fn locate(self, pointer: &mut String, lines: &mut BTreeMap<String, u64>) -> Value {
         let length = pointer.len();
         match self {
             Self::Scalar(value) => value,
@@ -57,7 +57,7 @@ impl Node {
                 for (n, item) in items.into_iter().enumerate() {
                     *pointer += &format!("/{n}");
                     lines.insert(pointer.clone(), item.referenced.line());
-                    list.push(item.value.place(pointer, lines));
+                    list.push(item.value.locate(pointer, lines));
                     pointer.truncate(length);
                 }
                 Value::Array(list)
@@ -67,7 +67,7 @@ impl Node {
                 for (key, node) in entries {
                     *pointer += &format!("/{}", key.value.replace('~', "~0").replace('/', "~1"));
                     lines.insert(pointer.clone(), key.referenced.line());
-                    map.insert(key.value, node.value.place(pointer, lines));
+                    map.insert(key.value, node.value.locate(pointer, lines));
                     pointer.truncate(length);
                 }
                 Value::Object(map)
@@ -78,17 +78,17 @@ impl Node {
 
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Reading)
+        deserializer.deserialize_any(NodeVisitor)
     }
 }
 
-struct Reading;
+struct NodeVisitor;
 
-impl<'de> Visitor<'de> for Reading {
+impl<'de> Visitor<'de> for NodeVisitor {
     type Value = Node;
 
-    fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        to.write_str("a YAML value")
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a YAML value")
     }
     fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
         Ok(Node::Scalar(value.into()))
@@ -102,7 +102,7 @@ impl<'de> Visitor<'de> for Reading {
     fn visit_f64<E: Error>(self, value: f64) -> Result<Node, E> {
         serde_json::Number::from_f64(value)
             .map(|number| Node::Scalar(Value::Number(number)))
-            .ok_or_else(|| E::custom(format!("{value} is no number here")))
+            .ok_or_else(|| E::custom(format!("{value} is not a valid number")))
     }
     fn visit_str<E>(self, value: &str) -> Result<Node, E> {
         Ok(Node::Scalar(value.into()))
@@ -138,12 +138,19 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn each_part_has_its_line_and_the_value_is_what_yaml_says() {
-        let text = "a: 1\nb:\n- x: yes\n  y: [1.5,\n    null]\n- {k/~: \"2\"}\n# no part\nc: |\n  two\n  lines\n";
+    fn every_node_has_a_value_and_a_line() {
+        let text = concat!(
+            "a: 1\nb:\n- x: yes\n  y: [1.5,\n    null]\n- {k/~: \"2\"}\n",
+            "# comment\nc: |\n  two\n  lines\n"
+        );
         let located = Located::read(text).unwrap();
         assert_eq!(
             located.value,
-            json!({"a": 1, "b": [{"x": "yes", "y": [1.5, null]}, {"k/~": "2"}], "c": "two\nlines\n"})
+            json!({
+                "a": 1,
+                "b": [{"x": "yes", "y": [1.5, null]}, {"k/~": "2"}],
+                "c": "two\nlines\n"
+            })
         );
         for (pointer, line) in [
             ("", 1),

@@ -1,75 +1,101 @@
-//! `Remediation` and `Policy`: where grants come from.
+//! `Remediation` and `RemediationPolicy`: the documents that grants come from.
 //!
-//! Both are held to a schema that is published in `schemas/`; what a schema cannot say is checked here.
+//! A document is validated against its schema, which [`crate::schema`] generates from the types
+//! here. What a schema cannot express is validated afterwards.
 
 mod located;
-mod schema;
+mod renamed;
+mod validate;
 
 use crate::grants::{Grant, Layer};
+use crate::journal::DocumentKind;
 use crate::sanitize::sanitized;
 use located::Located;
-use schema::Schema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use validate::dotted;
 
-/// The only version there is.
 pub const API_VERSION: &str = "salve.dev/v1alpha1";
 
-/// What is broken about a document, each fault with its line.
+/// What is wrong with a document, one line per fault: `policy.yaml:6: spec: grants is missing`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .faults.join("\n"))]
-pub struct Broken {
+pub struct DocumentError {
     faults: Vec<String>,
 }
 
-/// A guest, the grants that it asks for, and its default configuration.
+/// A guest, the grants that it requests, and its default configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Remediation {
-    /// Its name.
     pub metadata: Metadata,
-    /// The rest.
     pub spec: RemediationSpec,
 }
 
-/// The part of a Remediation that decides.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RemediationSpec {
-    /// Where the component lies, seen from the document's folder. None: it comes with the document.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub component: Option<String>,
-    /// SHA-256 that the component must have.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub digest: Option<String>,
-    /// What it asks for.
-    #[serde(default)]
+    /// Where the guest's component is. Without it, the component comes with the document.
+    #[serde(default, skip_serializing_if = "GuestSource::is_empty")]
+    pub guest: GuestSource,
+    /// The permissions that the guest requests. A RemediationPolicy can only narrow them.
     pub grants: Vec<Grant>,
-    /// What it gets unless the person says otherwise.
+    /// The guest's default configuration. The guest's own schema defines the keys.
     #[serde(default, skip_serializing_if = "Value::is_null")]
+    #[schemars(schema_with = "configuration_schema")]
     pub configuration: Value,
-    /// What it may use of this machine.
+    /// What the guest may use of the machine that runs it.
     #[serde(default)]
     pub limits: Limits,
 }
 
-/// What a guest may use of this machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Where a guest's component is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GuestSource {
+    /// Path of the component, relative to the document.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub path: Option<String>,
+    /// Reference of an OCI image. Not supported yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub image: Option<String>,
+    /// SHA-256 that the component must have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^(sha256:)?[0-9a-f]{64}$"))]
+    pub digest: Option<String>,
+}
+
+impl GuestSource {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What a guest may use of the machine that runs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "camelCase")]
 pub struct Limits {
-    /// Linear memory, MiB.
+    /// Linear memory, in MiB.
+    #[schemars(range(min = 1, max = 1024))]
     pub memory_mib: u32,
-    /// Wasm instructions, in billions.
+    /// WebAssembly instructions, in billions.
+    #[schemars(range(min = 1, max = 1000))]
     pub fuel_billions: u32,
-    /// How long a run may take before it has to clean up, at most [`MAX_DEADLINE_SECONDS`].
+    /// Time until a run has to clean up, in seconds.
+    // Other runs wait for the cluster lock until a run's deadline.
+    // mutant guest-deadline-unbounded: , max = MAX_DEADLINE_SECONDS ~>
+    #[schemars(range(min = 60, max = MAX_DEADLINE_SECONDS))]
     pub deadline_seconds: u64,
 }
 
-/// Other runs wait for the cluster lock until a run's deadline, so a deadline has an upper bound.
+/// 24 h.
 pub const MAX_DEADLINE_SECONDS: u64 = 86_400;
 
 impl Limits {
-    /// The limits of a Remediation that names none.
+    /// The limits of a Remediation without `spec.limits`.
     pub const DEFAULT: Self = Self { memory_mib: 64, fuel_billions: 10, deadline_seconds: 3600 };
 }
 
@@ -79,39 +105,36 @@ impl Default for Limits {
     }
 }
 
-/// An operator's ceiling.
+/// An operator's limits for guests.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Policy {
-    /// Its name.
+pub struct RemediationPolicy {
     pub metadata: Metadata,
-    /// The rest.
-    pub spec: PolicySpec,
+    pub spec: RemediationPolicySpec,
 }
 
-/// The part of a Policy that decides.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct PolicySpec {
-    /// What anybody may do under it.
-    #[serde(default)]
+pub struct RemediationPolicySpec {
+    /// What a guest may do if its Remediation grants it as well.
     pub grants: Vec<Grant>,
-    /// SHA-256 of the components that may run. None: any.
+    /// SHA-256 of the components that may run. Without it: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(inner(regex(pattern = r"^(sha256:)?[0-9a-f]{64}$")))]
     pub digests: Option<Vec<String>>,
 }
 
-/// A document's name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Metadata {
-    /// The name.
+    /// Name of the document, for people.
+    #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Whole<S> {
+struct Document<S> {
     #[serde(rename = "apiVersion")]
     _api_version: String,
     #[serde(rename = "kind")]
@@ -120,157 +143,202 @@ struct Whole<S> {
     spec: S,
 }
 
+fn configuration_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object", "nullable": true, crate::schema::PRESERVE_UNKNOWN: true})
+}
+
 impl Remediation {
-    /// Reads a Remediation; `source` names it in errors and reports.
-    pub fn read(text: &str, source: &str) -> Result<Self, Broken> {
-        let (document, Whole { metadata, spec, .. }) =
-            whole::<RemediationSpec>(text, source, "Remediation", &schema::REMEDIATION)?;
-        check_grants(&spec.grants, &document, source)?;
-        check_limits(spec.limits, &document, source)?;
-        Ok(Self { metadata, spec })
-    }
-    /// Its grants, to be held.
-    pub fn layer(&self, source: &str) -> Layer {
-        Layer { source: source.into(), grants: self.spec.grants.clone() }
-    }
-}
-
-impl Policy {
-    /// Reads a Policy; `source` names it in errors and reports.
-    pub fn read(text: &str, source: &str) -> Result<Self, Broken> {
-        let (document, Whole { metadata, spec, .. }) =
-            whole::<PolicySpec>(text, source, "Policy", &schema::POLICY)?;
-        check_grants(&spec.grants, &document, source)?;
-        Ok(Self { metadata, spec })
-    }
-    /// Its grants, to be held.
-    pub fn layer(&self, source: &str) -> Layer {
-        Layer { source: source.into(), grants: self.spec.grants.clone() }
-    }
-}
-
-fn whole<S: for<'de> Deserialize<'de>>(
-    text: &str,
-    source: &str,
-    kind: &str,
-    schema: &Schema,
-) -> Result<(Located, Whole<S>), Broken> {
-    let one = |line: u64, fault: String| Broken { faults: vec![fault_at(source, line, &fault)] };
-    let document = Located::read(text).map_err(|error| no_yaml(source, &error))?;
-    // A document of another kind has nothing right by this one's schema; that alone is worth saying.
-    let head = |key: &str| document.value.get(key).and_then(Value::as_str);
-    if head("apiVersion") != Some(API_VERSION) {
-        let text =
-            format!("apiVersion is {}, this Salve reads {API_VERSION}", shown(head("apiVersion")));
-        return Err(one(document.line("/apiVersion"), text));
-    }
-    if head("kind") != Some(kind) {
-        return Err(one(
-            document.line("/kind"),
-            format!("kind is {}, a {kind} is wanted here", shown(head("kind"))),
-        ));
-    }
-    let complaints = schema.complaints(&document);
-    if !complaints.is_empty() {
-        return Err(Broken {
-            faults: complaints.iter().map(|(line, text)| fault_at(source, *line, text)).collect(),
-        });
-    }
-    // By its text, not by the value that was checked: what is refused here has a place there.
-    let whole = serde_saphyr::from_str(text).map_err(|error| no_yaml(source, &error))?;
-    Ok((document, whole))
-}
-
-fn shown(value: Option<&str>) -> String {
-    value.map_or("missing".into(), |v| format!("{:?}", sanitized(v)))
-}
-
-fn fault_at(source: &str, line: u64, fault: &str) -> String {
-    format!("{source}:{line}: {}", sanitized(fault))
-}
-
-/// The reader's own words, which show the lines around the fault.
-fn no_yaml(source: &str, error: &serde_saphyr::Error) -> Broken {
-    // mutant document-error-unescaped: sanitized ~> str::to_owned
-    let lines: Vec<String> = error.to_string().lines().map(sanitized).collect();
-    Broken { faults: vec![format!("{source}: {}", lines.join("\n"))] }
-}
-
-fn check_limits(limits: Limits, document: &Located, source: &str) -> Result<(), Broken> {
-    // mutant guest-deadline-unbounded: > MAX_DEADLINE_SECONDS ~> > u64::MAX
-    if limits.deadline_seconds > MAX_DEADLINE_SECONDS {
-        let at = "/spec/limits/deadlineSeconds";
-        let fault = format!("{}: the maximum is {MAX_DEADLINE_SECONDS}", schema::words(at));
-        return Err(Broken { faults: vec![fault_at(source, document.line(at), &fault)] });
-    }
-    Ok(())
-}
-
-/// What a schema cannot say of a grant.
-fn check_grants(grants: &[Grant], document: &Located, source: &str) -> Result<(), Broken> {
-    let mut faults = vec![];
-    for (i, grant) in grants.iter().enumerate() {
-        let at = format!("/spec/grants/{i}");
-        if let Err(text) = grant.check() {
-            faults.push(fault_at(
+    /// Reads a Remediation. `source` names it in errors and reports.
+    ///
+    /// # Errors
+    /// The document is invalid.
+    pub fn read(text: &str, source: &str) -> Result<Self, DocumentError> {
+        let (located, Document { metadata, spec, .. }) =
+            read::<RemediationSpec>(text, source, DocumentKind::Remediation)?;
+        validate_grants(&spec.grants, &located, source)?;
+        if spec.guest.image.is_some() {
+            let line = located.line("/spec/guest/image");
+            return Err(error_at(
                 source,
-                document.line(&at),
-                &format!("{}: {text}", schema::words(&at)),
+                line,
+                "spec.guest.image is not supported yet; use spec.guest.path",
             ));
         }
+        Ok(Self { metadata, spec })
     }
-    if faults.is_empty() { Ok(()) } else { Err(Broken { faults }) }
+
+    /// Returns its grants as a layer.
+    pub fn layer(&self, source: &str) -> Layer {
+        Layer { source: source.into(), grants: self.spec.grants.clone() }
+    }
+}
+
+impl RemediationPolicy {
+    /// Reads a RemediationPolicy. `source` names it in errors and reports.
+    ///
+    /// # Errors
+    /// The document is invalid.
+    pub fn read(text: &str, source: &str) -> Result<Self, DocumentError> {
+        let (located, Document { metadata, spec, .. }) =
+            read::<RemediationPolicySpec>(text, source, DocumentKind::RemediationPolicy)?;
+        validate_grants(&spec.grants, &located, source)?;
+        Ok(Self { metadata, spec })
+    }
+
+    /// Returns its grants as a layer.
+    pub fn layer(&self, source: &str) -> Layer {
+        Layer { source: source.into(), grants: self.spec.grants.clone() }
+    }
+}
+
+fn read<S: for<'de> Deserialize<'de>>(
+    text: &str,
+    source: &str,
+    kind: DocumentKind,
+) -> Result<(Located, Document<S>), DocumentError> {
+    let located = Located::read(text).map_err(|error| yaml_error(source, &error))?;
+    validate_head(&located, source, kind)?;
+    let faults = validate::Schema::of(kind).faults(&located);
+    if !faults.is_empty() {
+        let faults = faults.iter().map(|(line, text)| fault(source, *line, text)).collect();
+        return Err(DocumentError { faults });
+    }
+    // Deserialized from the text, not from the validated value: its errors have positions.
+    let document = serde_saphyr::from_str(text).map_err(|error| yaml_error(source, &error))?;
+    Ok((located, document))
+}
+
+/// Checks version and kind first: another kind of document would have a fault in every line.
+fn validate_head(located: &Located, source: &str, kind: DocumentKind) -> Result<(), DocumentError> {
+    let head = |key: &str| located.value.get(key).and_then(Value::as_str);
+    let error =
+        |key: &str, text: String| Err(error_at(source, located.line(&format!("/{key}")), &text));
+    match head("apiVersion") {
+        Some(API_VERSION) => {}
+        Some(found) => {
+            let found = sanitized(found);
+            return error("apiVersion", format!("expected {API_VERSION}, found {found:?}"));
+        }
+        None => {
+            return error("apiVersion", format!("apiVersion is missing; expected {API_VERSION}"));
+        }
+    }
+    let expected = kind.as_str();
+    match head("kind") {
+        Some(found) if found == expected => Ok(()),
+        Some(found) if renamed::renamed_kind(found) == Some(kind) => {
+            error("kind", format!("kind is {found:?}; it is now {expected}"))
+        }
+        Some(found) => {
+            error("kind", format!("expected a {expected}, found {:?}", sanitized(found)))
+        }
+        None => error("kind", format!("kind is missing; expected {expected}")),
+    }
+}
+
+fn fault(source: &str, line: u64, text: &str) -> String {
+    format!("{source}:{line}: {}", sanitized(text))
+}
+
+fn error_at(source: &str, line: u64, text: &str) -> DocumentError {
+    DocumentError { faults: vec![fault(source, line, text)] }
+}
+
+/// Returns the parser's message, which shows the lines around the fault.
+fn yaml_error(source: &str, error: &serde_saphyr::Error) -> DocumentError {
+    // mutant document-error-unescaped: sanitized ~> str::to_owned
+    let lines: Vec<String> = error.to_string().lines().map(sanitized).collect();
+    DocumentError { faults: vec![format!("{source}: {}", lines.join("\n"))] }
+}
+
+/// Checks what a schema cannot express about grants.
+fn validate_grants(grants: &[Grant], located: &Located, source: &str) -> Result<(), DocumentError> {
+    let faults: Vec<String> = grants
+        .iter()
+        .enumerate()
+        .filter_map(|(i, grant)| {
+            let pointer = format!("/spec/grants/{i}");
+            let text = format!("{}: {}", dotted(&pointer), grant.validate().err()?);
+            Some(fault(source, located.line(&pointer), &text))
+        })
+        .collect();
+    if faults.is_empty() { Ok(()) } else { Err(DocumentError { faults }) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::effect::{Access, CAPABILITIES};
-    use std::collections::BTreeSet;
 
-    const OK: &str = "apiVersion: salve.dev/v1alpha1\nkind: Policy\nmetadata: {name: p}\nspec:\n  grants:\n  - {capability: delete-replicationsources, namespaces: [media], max: {deletions: 3}}\n";
+    const OK: &str = "apiVersion: salve.dev/v1alpha1\nkind: RemediationPolicy\n\
+        metadata: {name: p}\nspec:\n  grants:\n  \
+        - {capability: delete-replicationsources, namespaces: [media], max: {deletions: 3}}\n";
+
+    const REMEDIATION: &str = "apiVersion: salve.dev/v1alpha1\nkind: Remediation\n\
+        metadata: {name: r}\nspec:\n  guest:\n    path: guest.wasm\n  grants: []\n  \
+        configuration:\n  limits: {deadlineSeconds: 60}\n";
 
     #[test]
     fn a_policy_is_read() {
-        let policy = Policy::read(OK, "policy.yaml").unwrap();
-        assert_eq!(policy.spec.grants[0].max.deletions, Some(3));
+        let policy = RemediationPolicy::read(OK, "policy.yaml").unwrap();
+        let max: Vec<String> = policy.spec.grants[0].max.describe().collect();
+        assert_eq!(max, ["at most 3 deletions per run"]);
     }
 
     #[test]
-    fn what_is_misspelt_is_refused_with_its_line_and_what_was_meant() {
-        let plain = |kind: &str| {
+    fn a_remediation_is_read() {
+        let remediation = Remediation::read(REMEDIATION, "remediation.yaml").unwrap();
+        assert_eq!(remediation.spec.guest.path.as_deref(), Some("guest.wasm"));
+        let limits = Limits { deadline_seconds: 60, ..Limits::DEFAULT };
+        assert_eq!(remediation.spec.limits, limits);
+    }
+
+    #[test]
+    fn a_fault_is_reported_with_its_line_and_a_suggestion() {
+        let query_objects = |kind: &str| {
             OK.replace(
                 "delete-replicationsources, namespaces: [media], max: {deletions: 3}",
                 &format!("query-objects, kinds: [\"{kind}\"]"),
             )
         };
-        for (wrong, says) in [
+        for (invalid, expected) in [
             (
                 OK.replace("deletions", "deletion"),
-                "policy.yaml:6: spec.grants[0].max: there is no key \"deletion\"; did you mean \"deletions\"?",
+                "policy.yaml:6: spec.grants[0].max: unknown key \"deletion\"; did you mean \
+                 \"deletions\"?",
             ),
             (
                 OK.replace("namespaces", "namespace"),
-                "policy.yaml:6: spec.grants[0]: there is no key \"namespace\"; did you mean \"namespaces\"?",
+                "policy.yaml:6: spec.grants[0]: unknown key \"namespace\"; did you mean \
+                 \"namespaces\"?",
             ),
             (
                 OK.replace("grants", "Grants"),
-                "policy.yaml:5: spec: there is no key \"Grants\"; did you mean \"grants\"?",
+                "policy.yaml:5: spec: unknown key \"Grants\"; did you mean \"grants\"?",
             ),
             (
                 OK.replace("delete-replicationsources", "delete-replicationsource"),
-                "policy.yaml:6: spec.grants[0].capability: \"delete-replicationsource\" is not known here; did you mean \"delete-replicationsources\"?",
+                "policy.yaml:6: spec.grants[0].capability: unknown value \
+                 \"delete-replicationsource\"; did you mean \"delete-replicationsources\"?",
             ),
-            (OK.replace("delete-replicationsources", "mow-lawn"), "there are query-flux, "),
             (
-                OK.replace("Policy", "Remediation"),
-                "policy.yaml:2: kind is \"Remediation\", a Policy is wanted here",
+                OK.replace("delete-replicationsources", "mow-lawn"),
+                "unknown value \"mow-lawn\"; known values: query-flux, ",
+            ),
+            (OK.replace("delete-replicationsources", "run"), "unknown value \"run\""),
+            (OK.replace("delete-replicationsources", "host"), "unknown value \"host\""),
+            (
+                OK.replace("RemediationPolicy", "Remediation"),
+                "policy.yaml:2: expected a RemediationPolicy, found \"Remediation\"",
+            ),
+            (
+                OK.replace("kind: RemediationPolicy\n", ""),
+                "policy.yaml:1: kind is missing; expected RemediationPolicy",
             ),
             (
                 OK.replace("v1alpha1", "v9"),
-                "policy.yaml:1: apiVersion is \"salve.dev/v9\", this Salve reads salve.dev/v1alpha1",
+                "policy.yaml:1: expected salve.dev/v1alpha1, found \"salve.dev/v9\"",
             ),
-            (OK.replace("[media]", "['[']"), "is no glob"),
+            (OK.replace("[media]", "['[']"), "is not a valid glob"),
             (
                 OK.replace("[media]", "media"),
                 "policy.yaml:6: spec.grants[0].namespaces: \"media\" is not of type \"array\"",
@@ -285,54 +353,113 @@ mod tests {
             ),
             (
                 OK.replace("delete-replicationsources", "restart-deployment"),
-                "policy.yaml:6: spec.grants[0]: `max.deletions` means something for",
+                "policy.yaml:6: spec.grants[0]: `max.deletions` applies to \
+                 delete-replicationsources only",
             ),
             (
                 OK.replace("namespaces: [media], ", ""),
                 "policy.yaml:6: spec.grants[0]: `namespaces` is missing: ",
             ),
             (
-                plain("secrets"),
-                "policy.yaml:6: spec.grants[0]: `kinds`: invalid: Secrets cannot be read through Salve",
+                query_objects("secrets"),
+                "policy.yaml:6: spec.grants[0]: `kinds`: invalid: Secrets can never be read",
             ),
-            (plain("pods/exec"), "policy.yaml:6: spec.grants[0]: `kinds`: "),
-            (plain("nodes.\u{200b}"), "policy.yaml:6: spec.grants[0]: `kinds`: "),
-            (OK.replace("metadata", "\"meta\\e[31mdata\""), "there is no key \"meta"),
+            (query_objects("pods/exec"), "policy.yaml:6: spec.grants[0]: `kinds`: "),
+            (query_objects("nodes.\u{200b}"), "policy.yaml:6: spec.grants[0]: `kinds`: "),
+            (OK.replace("metadata", "\"meta\\e[31mdata\""), "unknown key \"meta"),
             ("{".into(), "policy.yaml"),
             (String::new(), "policy.yaml"),
             ("[]".into(), "policy.yaml:1: apiVersion is missing"),
         ] {
-            let error = Policy::read(&wrong, "policy.yaml").unwrap_err().to_string();
-            assert!(error.contains(says), "{error}");
+            let error = RemediationPolicy::read(&invalid, "policy.yaml").unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
             assert!(!error.contains('\u{1b}'), "{error}");
         }
     }
 
     #[test]
-    fn each_fault_is_told_not_the_first_alone() {
-        let wrong = OK.replace("namespaces", "namespace").replace("name: p", "nam: p");
-        let error = Policy::read(&wrong, "p").unwrap_err().to_string();
-        assert_eq!(error.lines().count(), 3, "{error}");
-        assert!(error.contains("p:3: metadata: name is missing"), "{error}");
+    fn limits_are_bounded() {
+        for (valid, invalid, expected) in [
+            (
+                "deadlineSeconds: 86400",
+                "deadlineSeconds: 86401",
+                "86401 is greater than the maximum of 86400",
+            ),
+            ("deadlineSeconds: 60", "deadlineSeconds: 59", "59 is less than the minimum of 60"),
+            ("memoryMib: 1024", "memoryMib: 1025", "1025 is greater than the maximum of 1024"),
+            ("fuelBillions: 1", "fuelBillions: 0", "0 is less than the minimum of 1"),
+        ] {
+            let with = |limit: &str| REMEDIATION.replace("deadlineSeconds: 60", limit);
+            assert!(Remediation::read(&with(valid), "r").is_ok(), "{valid}");
+            let error = Remediation::read(&with(invalid), "r").unwrap_err().to_string();
+            let key = invalid.split(':').next().unwrap();
+            assert_eq!(error, format!("r:9: spec.limits.{key}: {expected}"));
+        }
     }
 
     #[test]
-    fn both_schemas_have_the_same_grants_which_name_every_capability() {
-        let read =
-            |text: &str| serde_json::from_str::<Value>(text).unwrap()["$defs"]["grant"].clone();
-        let grant = read(include_str!("../../../../schemas/policy.json"));
-        assert_eq!(grant, read(include_str!("../../../../schemas/remediation.json")));
-        let named: Vec<&str> = grant["properties"]["capability"]["enum"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter_map(Value::as_str)
-            .collect();
-        let known: Vec<&str> = CAPABILITIES
-            .iter()
-            .filter(|(_, access_of)| *access_of != Access::Builtin)
-            .map(|(name, _)| *name)
-            .collect();
-        assert_eq!(named.iter().collect::<BTreeSet<_>>(), known.iter().collect::<BTreeSet<_>>());
+    fn a_renamed_name_is_one_fault_that_names_the_new_one() {
+        let evidence = |text: &str| OK.replace("max: {deletions: 3}", &format!("evidence: {text}"));
+        let kinds = |kind: &str| {
+            OK.replace(
+                "delete-replicationsources, namespaces: [media], max: {deletions: 3}",
+                &format!("query-flux, namespaces: [media], kinds: [{kind}]"),
+            )
+        };
+        for (old, expected) in [
+            (
+                OK.replace("RemediationPolicy", "Policy"),
+                "x:2: kind is \"Policy\"; it is now RemediationPolicy",
+            ),
+            (
+                evidence("{pendingClaims: 1}"),
+                "x:6: spec.grants[0].evidence: pendingClaims is now pendingPvcs",
+            ),
+            (
+                evidence("{logLines: [{like: \"*locked*\"}]}"),
+                "x:6: spec.grants[0].evidence.logLines[0]: like is now pattern",
+            ),
+            (
+                evidence("{logLines: [{pattern: \"*locked*\", least: 2}]}"),
+                "x:6: spec.grants[0].evidence.logLines[0]: least is now min",
+            ),
+            (
+                kinds("helm-release"),
+                "x:6: spec.grants[0]: `kinds`: \"helm-release\" is written \
+                 `helmreleases.helm.toolkit.fluxcd.io`",
+            ),
+        ] {
+            let error = RemediationPolicy::read(&old, "x").unwrap_err().to_string();
+            assert_eq!(error, expected);
+        }
+        for (old, expected) in [
+            (
+                REMEDIATION.replace("guest:\n    path: guest.wasm", "component: guest.wasm"),
+                "x:5: spec.component is now spec.guest.path",
+            ),
+            (
+                REMEDIATION.replace("guest:\n    path: guest.wasm", "digest: abc"),
+                "x:5: spec.digest is now spec.guest.digest",
+            ),
+            (
+                REMEDIATION.replace("path: guest.wasm", "image: ghcr.io/example/guest:1"),
+                "x:6: spec.guest.image is not supported yet; use spec.guest.path",
+            ),
+            (
+                REMEDIATION.replace("kind: Remediation", "kind: Policy"),
+                "x:2: expected a Remediation, found \"Policy\"",
+            ),
+        ] {
+            let error = Remediation::read(&old, "x").unwrap_err().to_string();
+            assert_eq!(error, expected);
+        }
+    }
+
+    #[test]
+    fn all_faults_are_reported() {
+        let invalid = OK.replace("namespaces", "namespace").replace("name: p", "nam: p");
+        let error = RemediationPolicy::read(&invalid, "p").unwrap_err().to_string();
+        assert_eq!(error.lines().count(), 3, "{error}");
+        assert!(error.contains("p:3: metadata: name is missing"), "{error}");
     }
 }

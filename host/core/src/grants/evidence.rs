@@ -1,112 +1,115 @@
-//! What a run has found out, by its own recorded outcomes: a grant can ask for so much before it holds.
+//! Evidence: what a run has journaled, which a grant can require before it applies.
 
-use crate::Millis;
-use crate::effect::query_pvcs::{ListPvcs, Phase, Waiting};
-use crate::effect::tail_logs::NextPage;
-use crate::effect::{Effect, TypedCall};
+use crate::capability::{Answer, Read};
 use crate::glob::Glob;
-use crate::outcome::Outcome;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
 
-const CLAIMS: &str = "claims that wait for the driver";
-
-/// The least that has to be recorded before.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// The evidence that a grant requires.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(extend("minProperties" = 1))]
 pub struct Evidence {
-    /// Claims that `query-pvcs` found waiting for the driver.
+    /// Number of Pending PVCs that `query-pvcs` found waiting for their driver.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pending_claims: Option<u32>,
-    /// Lines that `tail-logs` found, of each of these.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub pending_pvcs: Option<u32>,
+    /// Log lines that `tail-logs` found.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1))]
     pub log_lines: Vec<LogLines>,
 }
 
-/// Lines of a log. What they are like the document says: what a guest looks for is its own choice, and no evidence.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Log lines that a document describes. The guest's own pattern proves nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LogLines {
-    /// A pattern over the whole line.
-    pub like: Glob,
-    /// So many of them.
+    /// A glob over the whole line, such as `*an operation with the given Volume ID*`.
+    #[schemars(length(max = 4096))]
+    pub pattern: Glob,
+    /// Number of different lines.
     #[serde(default = "one")]
-    pub least: u32,
+    #[schemars(range(min = 1, max = 100_000))]
+    pub min: u32,
 }
 
 fn one() -> u32 {
     1
 }
 
-/// What was recorded. The guest's words are no part of it: they are no outcome.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct RecordedEvidence {
-    pvcs: BTreeSet<String>,
-    /// Pod, time and text.
-    lines: BTreeSet<(String, Millis, String)>,
+/// Something that a read found.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EvidenceItem {
+    kind: &'static str,
+    /// The same item counts once.
+    key: String,
+    text: String,
 }
 
+impl EvidenceItem {
+    pub const PENDING_PVC: &'static str = "pendingPvcs";
+    pub const LOG_LINE: &'static str = "logLines";
+
+    pub fn new(kind: &'static str, key: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { kind, key: key.into(), text: text.into() }
+    }
+}
+
+/// What the reads of a run found. What the guest says is not part of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RecordedEvidence(BTreeSet<EvidenceItem>);
+
 impl RecordedEvidence {
-    /// Takes in an outcome. The same claim, and the same line, counts once.
-    pub fn apply(&mut self, effect: &Effect, outcome: &Outcome) {
-        let Some(answer) = outcome.ok().and_then(|raw| effect.decode(raw).ok()) else { return };
-        if let Some(pvcs) = ListPvcs::take(answer.clone()) {
-            let waits = |waiting: Option<Waiting>| {
-                matches!(waiting, Some(Waiting::CsiLocked | Waiting::CsiSlow))
-            };
-            self.pvcs.extend(
-                pvcs.into_iter()
-                    .filter(|pvc| pvc.phase == Phase::Pending && waits(pvc.waiting))
-                    .map(|pvc| pvc.uid),
-            );
-        }
-        if let Some(page) = NextPage::take(answer) {
-            self.lines.extend(page.lines.into_iter().map(|line| (line.pod, line.time, line.text)));
-        }
+    pub fn record(&mut self, read: &Read, answer: &Answer) {
+        self.0.extend(read.evidence(answer));
+    }
+
+    fn count(&self, kind: &str, matches: impl Fn(&str) -> bool) -> usize {
+        self.0.iter().filter(|item| item.kind == kind && matches(&item.text)).count()
     }
 }
 
 impl Evidence {
-    /// Both.
+    /// Requires both.
+    #[must_use]
     pub fn and(self, other: Self) -> Self {
         let log_lines = self.log_lines.into_iter().chain(other.log_lines).collect();
-        Self { pending_claims: self.pending_claims.max(other.pending_claims), log_lines }
+        Self { pending_pvcs: self.pending_pvcs.max(other.pending_pvcs), log_lines }
     }
 
-    /// What is missing still, in words.
-    pub fn missing(&self, evidence: &RecordedEvidence) -> Option<String> {
-        let pvcs = self.pending_claims.map(|least| (least, evidence.pvcs.len(), CLAIMS.to_owned()));
-        let lines = self.log_lines.iter().map(|lines| {
-            let found =
-                evidence.lines.iter().filter(|(_, _, text)| lines.like.matches(text)).count();
-            (lines.least, found, lines.words())
+    /// Returns what is still missing.
+    pub fn missing(&self, recorded: &RecordedEvidence) -> Option<String> {
+        let pvcs = self.pending_pvcs.map(|min| {
+            let found = recorded.count(EvidenceItem::PENDING_PVC, |_| true);
+            (min, found, "pendingPvcs".to_owned())
         });
-        let wanted = pvcs.into_iter().chain(lines);
+        let lines = self.log_lines.iter().map(|lines| {
+            let found = recorded.count(EvidenceItem::LOG_LINE, |text| lines.pattern.matches(text));
+            (lines.min, found, lines.describe())
+        });
+        let required = pvcs.into_iter().chain(lines);
         // mutant evidence-from-guest-claims: found < ~> found >
-        let missing: Vec<String> = wanted
-            .filter(|(least, found, _)| usize::try_from(*least).is_ok_and(|least| *found < least))
-            .map(|(least, found, what)| {
-                format!("{least} {what}, and this run has recorded {found}")
-            })
+        let missing: Vec<String> = required
+            .filter(|(min, found, _)| usize::try_from(*min).is_ok_and(|min| *found < min))
+            .map(|(min, found, what)| format!("{what} ≥ {min}, recorded so far: {found}"))
             .collect();
         (!missing.is_empty()).then(|| missing.join("; "))
     }
 }
 
 impl LogLines {
-    fn words(&self) -> String {
-        format!("log lines like {:?}", self.like.as_str())
+    fn describe(&self) -> String {
+        format!("log lines matching {:?}", self.pattern.as_str())
     }
 }
 
 impl fmt::Display for Evidence {
-    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let pvcs = self.pending_claims.map(|least| format!("{least} {CLAIMS}"));
-        let said: Vec<String> = pvcs
-            .into_iter()
-            .chain(self.log_lines.iter().map(|lines| format!("{} {}", lines.least, lines.words())))
-            .collect();
-        to.write_str(&said.join(", "))
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pvcs = self.pending_pvcs.map(|min| format!("pendingPvcs ≥ {min}"));
+        let lines =
+            self.log_lines.iter().map(|lines| format!("{} ≥ {}", lines.describe(), lines.min));
+        f.write_str(&pvcs.into_iter().chain(lines).collect::<Vec<_>>().join(", "))
     }
 }

@@ -1,52 +1,61 @@
-//! One permission of a document: a capability, which objects, how often, and under which conditions.
+//! A permission: a capability, which objects, how often, and under which conditions.
 
-use super::{Evidence, Selector};
-use crate::effect::query_flux::SubjectKind;
-use crate::effect::query_objects::Kind;
-use crate::effect::shared::FluxKind;
-use crate::effect::{Access, CAPABILITIES, Effect, Target, Write, access_of};
+use super::{Evidence, Selector, schema};
+use crate::capability::call::Limit;
+use crate::capability::query_objects::Kind;
+use crate::capability::{Access, Capability, Function, GrantKinds, Target};
 use crate::glob::Glob;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// One permission: a capability, and the objects that it may concern.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// A permission to use a capability on some objects. What no grant allows is denied.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Grant {
     /// The WIT interface.
-    pub capability: String,
-    /// Flux kinds (`kustomization`), for `query-flux` also the kinds whose owner is asked for (`replication-source`), or `resource.group` for
-    /// `query-objects`. None: every kind, but for `query-objects` none.
+    pub capability: Capability,
+    /// Kinds, written `resource.group` (core kinds: `resource`), by name or glob pattern. Without
+    /// it: all kinds of the capability.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1), transform = schema::describe_kinds)]
     pub kinds: Option<Vec<Glob>>,
-    /// Namespaces. None, for `query-objects` only: objects without one.
+    /// Namespaces, by name or glob pattern; `*` for all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1), transform = schema::describe_namespaces)]
     pub namespaces: Vec<Glob>,
-    /// Names. None: every name.
+    /// Object names, by name or glob pattern. Without it: all names.
     #[serde(default = "every", skip_serializing_if = "is_every")]
+    #[schemars(length(min = 1))]
     pub names: Vec<Glob>,
-    /// Only objects with such labels, as they are right before the change.
+    /// Only objects with these labels, in the syntax of `kubectl -l`, such as
+    /// `app=plex,tier!=cache,env in (a,b),!keep`. Compared with an object right before it is
+    /// changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::describe_writes)]
     pub label_selector: Option<Selector>,
-    /// Only ReplicationSources of these movers (`restic`).
+    /// Only ReplicationSources with these movers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::movers", transform = schema::describe_movers)]
     pub movers: Option<Vec<String>>,
-    /// How often in one run.
+    /// Maxima per run. Attempts count, also those before a recovery.
     #[serde(default, skip_serializing_if = "Max::is_empty")]
     pub max: Max,
-    /// Whether a person has to say yes to each effect, or to the plan that is carried out.
+    /// Requires approval by a person: at a terminal, or of a plan (`salve run --plan`). `--yes`
+    /// does not count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::describe_writes)]
     pub approval: Option<Approval>,
-    /// What this run has to have found out before.
+    /// What the reads of the run must have found first, whatever the guest says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = schema::describe_writes)]
     pub evidence: Option<Evidence>,
 }
 
-/// Who has to say yes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Approval {
-    /// A person, at a terminal or by a plan. `--yes` is none.
     Required,
 }
 
@@ -58,72 +67,78 @@ fn is_every(names: &[Glob]) -> bool {
     names.iter().any(Glob::is_every)
 }
 
-/// Maxima of one run. Attempts count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Max {
-    /// Objects that `delete-replicationsources` may delete.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deletions: Option<u32>,
-    /// Restarts of `restart-deployment`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub restarts: Option<u32>,
-    /// Objects that `suspend-flux` may suspend.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub suspensions: Option<u32>,
-}
+/// Maxima per run, by the key of a capability's [`Limit`]. Attempts count.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Max(BTreeMap<String, u32>);
 
 impl Max {
-    /// The lower of each.
-    pub fn least(self, other: Self) -> Self {
-        let least = |one: Option<u32>, other: Option<u32>| one.into_iter().chain(other).min();
-        Self {
-            deletions: least(self.deletions, other.deletions),
-            restarts: least(self.restarts, other.restarts),
-            suspensions: least(self.suspensions, other.suspensions),
+    /// Returns the lower of each.
+    #[must_use]
+    pub fn least(mut self, other: &Self) -> Self {
+        for (key, max) in &other.0 {
+            let least = self.0.entry(key.clone()).or_insert(*max);
+            *least = (*least).min(*max);
         }
+        self
     }
-    /// In words: `at most 1 restart in a run`.
-    pub fn words(self) -> impl Iterator<Item = String> {
-        let all = [
-            (self.deletions, "deletion"),
-            (self.suspensions, "suspension"),
-            (self.restarts, "restart"),
-        ];
-        all.into_iter().filter_map(|(max, what)| {
-            max.map(|max| {
-                format!("at most {max} {what}{} in a run", if max == 1 { "" } else { "s" })
-            })
-        })
+
+    pub fn of(&self, limit: Limit) -> Option<u32> {
+        self.0.get(limit.key).copied()
     }
-    fn is_empty(&self) -> bool {
-        *self == Self::default()
+
+    pub fn set(&mut self, key: &str, max: u32) {
+        self.0.insert(key.to_owned(), max);
     }
-    pub(super) fn of(&self, effect: &Effect) -> Option<(u32, &'static str)> {
-        let (max, what) = match effect {
-            // Who may delete so many may bring so many back.
-            // mutant deletions-uncounted: self.deletions ~> None
-            Effect::Write(Write::Delete(_) | Write::Recreate(_)) => (self.deletions, "deletions"),
-            Effect::Write(Write::Restart(_)) => (self.restarts, "restarts"),
-            Effect::Write(Write::Suspend(_)) => (self.suspensions, "suspensions"),
-            Effect::Write(
-                Write::AcquireLease(_)
-                | Write::ReleaseLease(_)
-                | Write::Resume(_)
-                | Write::Reconcile(_),
-            )
-            | Effect::Read(_)
-            | Effect::Local(_) => (None, ""),
+
+    /// Describes each maximum: `at most 1 restart per run`.
+    pub fn describe(&self) -> impl Iterator<Item = String> {
+        let known: BTreeMap<&str, Limit> = Function::ALL
+            .iter()
+            .filter_map(|function| function.limit())
+            .map(|limit| (limit.key, limit))
+            .collect();
+        let describe = move |(key, max): (&String, &u32)| {
+            let noun = match known.get(key.as_str()) {
+                Some(limit) if *max == 1 => limit.noun,
+                Some(_) | None => key,
+            };
+            format!("at most {max} {noun} per run")
         };
-        max.map(|m| (m, what))
+        self.0.iter().map(describe).collect::<Vec<_>>().into_iter()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// # Errors
+    /// A key is not one of this capability's.
+    fn validate(&self, capability: Capability) -> Result<(), String> {
+        let keys: BTreeSet<&str> = capability
+            .functions()
+            .filter_map(|function| function.limit())
+            .map(|limit| limit.key)
+            .collect();
+        match self.0.keys().find(|key| !keys.contains(key.as_str())) {
+            None => Ok(()),
+            Some(key) => {
+                let owner = Capability::grantable().find(|other| {
+                    other.functions().any(|f| f.limit().is_some_and(|limit| limit.key == key))
+                });
+                Err(match owner {
+                    Some(owner) => format!("`max.{key}` applies to {owner} only"),
+                    None => format!("unknown key `max.{}`", crate::sanitize::sanitized(key)),
+                })
+            }
+        }
     }
 }
 
 impl Grant {
-    /// A capability for everything that it could concern, as often as one likes.
-    pub fn whole(capability: &str) -> Self {
+    /// Creates a grant of a capability for everything, any number of times.
+    pub fn whole(capability: Capability) -> Self {
         Self {
-            capability: capability.into(),
+            capability,
             kinds: None,
             namespaces: every(),
             names: every(),
@@ -135,134 +150,107 @@ impl Grant {
         }
     }
 
-    /// Whether this grant can be: a known capability, and nothing beside it that means nothing there.
-    pub fn check(&self) -> Result<(), String> {
-        let Some(access_of) = access_of(&self.capability) else {
-            let known: Vec<_> = CAPABILITIES
-                .iter()
-                .filter(|(_, r)| *r != Access::Builtin)
-                .map(|(n, _)| *n)
-                .collect();
-            return Err(format!(
-                "there is no capability {:?}; there are {}",
-                crate::sanitize::sanitized(&self.capability),
-                known.join(", ")
-            ));
-        };
-        if access_of == Access::Builtin {
-            return Err("`run` is given to every guest and needs no grant".into());
+    /// Checks what a schema cannot express.
+    ///
+    /// # Errors
+    /// A key is missing or does not apply to the capability.
+    pub fn validate(&self) -> Result<(), String> {
+        let capability = self.capability;
+        if capability.access() == Access::Builtin {
+            return Err(format!("every guest has `{capability}`; it needs no grant"));
         }
-        if self.capability == "query-objects" && self.kinds.is_none() {
-            return Err("`query-objects` needs `kinds`, e.g. [jobs.batch]".into());
-        }
-        if self.capability != "query-objects" && self.namespaces.is_empty() {
+        let shape = capability.grant_shape();
+        self.validate_kinds(&shape.kinds)?;
+        if shape.namespaced && self.namespaces.is_empty() {
             return Err(format!(
-                "`namespaces` is missing: what {} is about lives in namespaces; `[\"*\"]` means all of them",
-                self.capability
+                "`namespaces` is missing: {capability} works on namespaced objects; use `[\"*\"]` \
+                 for all namespaces"
             ));
         }
-        self.check_kinds()?;
-        for (given, key, owner) in [
-            (self.max.deletions, "deletions", "delete-replicationsources"),
-            (self.max.restarts, "restarts", "restart-deployment"),
-            (self.max.suspensions, "suspensions", "suspend-flux"),
-        ] {
-            if given.is_some() && self.capability != owner {
-                return Err(format!("`max.{key}` means something for {owner} only"));
-            }
+        self.max.validate(capability)?;
+        if self.movers.is_some() && !shape.movers {
+            let all = Capability::grantable().filter(|other| other.grant_shape().movers);
+            let all: Vec<&str> = all.map(Capability::name).collect();
+            return Err(format!("`movers` applies to {} only", all.join(", ")));
         }
-        if self.movers.is_some() && self.capability != "delete-replicationsources" {
-            return Err("`movers` means something for delete-replicationsources only".into());
-        }
-        let for_touches = [
+        let for_writes = [
             (self.label_selector.is_some(), "labelSelector"),
             (self.approval.is_some(), "approval"),
             (self.evidence.is_some(), "evidence"),
         ];
-        if let Some((_, key)) =
-            for_touches.iter().find(|(given, _)| *given && access_of != Access::Write)
+        match for_writes.iter().find(|(is_set, _)| *is_set && capability.access() != Access::Write)
         {
-            return Err(format!(
-                "`{key}` means something for what changes the cluster only, and {} looks",
-                self.capability
-            ));
+            Some((_, key)) => {
+                Err(format!("`{key}` applies to writes only, and {capability} only reads"))
+            }
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    /// Whether an object that is about to be changed is as this grant wants it; if not, what is not, and what would fit.
+    /// Checks the labels and the mover of an object before it is changed.
+    ///
+    /// # Errors
+    /// What does not match, and what would.
     pub(super) fn matches_object(&self, object: &Value) -> Result<(), (String, String)> {
         if let Some(selector) =
             self.label_selector.as_ref().filter(|selector| !selector.matches(object))
         {
-            // Which it bears the guest need not know: a denial is its answer, and it may not be granted to look.
-            let word =
+            // The guest sees the denial, and may not be granted to read the labels.
+            let text =
                 |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
             let (kind, namespace, name) =
-                (word("/kind").to_lowercase(), word("/metadata/namespace"), word("/metadata/name"));
+                (text("/kind").to_lowercase(), text("/metadata/namespace"), text("/metadata/name"));
             let matches = format!(
-                "a `labelSelector` that fits what `kubectl get {kind} {name} -n {namespace} --show-labels` shows"
+                "a `labelSelector` that matches what `kubectl get {kind} {name} -n {namespace} \
+                 --show-labels` prints"
             );
-            return Err((format!("it does not bear the labels {:?}", selector.as_str()), matches));
+            return Err((format!("labels do not match selector {:?}", selector.as_str()), matches));
         }
         if let Some(movers) = &self.movers {
-            // As VolSync spells them: `rsyncTLS` is `rsync-tls`.
-            let keys: Vec<String> = object["spec"]
-                .as_object()
-                .into_iter()
-                .flatten()
-                .map(|(key, _)| key.to_lowercase())
-                .collect();
-            let borne: Vec<&str> =
-                MOVERS.into_iter().filter(|mover| keys.contains(&mover.replace('-', ""))).collect();
-            if borne.is_empty()
-                || !borne.iter().all(|mover| movers.iter().any(|granted| granted == mover))
+            let sections = object["spec"].as_object().into_iter().flatten();
+            let found: Vec<&str> = sections.filter_map(|(key, _)| mover_of_section(key)).collect();
+            if found.is_empty()
+                || !found.iter().all(|mover| movers.iter().any(|granted| granted == mover))
             {
                 return Err((
-                    format!("its mover is none of {}", movers.join(", ")),
-                    format!("`movers: [{}]`", borne.join(", ")),
+                    format!("its mover is not one of {}", movers.join(", ")),
+                    format!("`movers: [{}]`", found.join(", ")),
                 ));
             }
         }
         Ok(())
     }
 
-    /// Kinds that could never fit would be a grant that silently grants nothing.
-    fn check_kinds(&self) -> Result<(), String> {
-        let Some(kinds) = &self.kinds else { return Ok(()) };
-        match self.capability.as_str() {
+    /// A kind that can never match would be a grant that silently grants nothing.
+    fn validate_kinds(&self, shape: &GrantKinds) -> Result<(), String> {
+        let capability = self.capability;
+        match (shape, &self.kinds) {
+            (GrantKinds::None, None) | (GrantKinds::Known(_), None) => Ok(()),
+            (GrantKinds::None, Some(_)) => Err(format!("`kinds` does not apply to {capability}")),
+            (GrantKinds::Any, None) => {
+                Err(format!("`kinds` is missing: {capability} needs it, such as [jobs.batch]"))
+            }
             // mutant secrets-in-generated-role: is_plain ~> is_every
-            "query-objects" => kinds.iter().filter(|kind| kind.is_plain()).try_for_each(|kind| {
-                match Kind::spelt(kind.as_str()) {
+            (GrantKinds::Any, Some(kinds)) => kinds
+                .iter()
+                .filter(|kind| kind.is_plain())
+                .try_for_each(|kind| match Kind::parse(kind.as_str()) {
                     Ok(_) => Ok(()),
                     Err(error) => Err(format!("`kinds`: {error}")),
-                }
-            }),
-            "query-flux" | "suspend-flux" | "reconcile-flux" => {
-                let subjects: &[SubjectKind] =
-                    if self.capability == "query-flux" { &SubjectKind::ALL } else { &[] };
-                let words: Vec<_> = FluxKind::ALL
-                    .iter()
-                    .map(|k| k.word())
-                    .chain(subjects.iter().map(|k| k.word()))
-                    .collect();
-                match kinds.iter().find(|glob| !words.iter().any(|w| glob.matches(w))) {
-                    Some(odd) => Err(format!(
-                        "no kind is called {:?}; there are {}",
-                        crate::sanitize::sanitized(odd.as_str()),
-                        words.join(", ")
-                    )),
+                }),
+            (GrantKinds::Known(known), Some(kinds)) => {
+                match kinds.iter().find(|glob| !known.iter().any(|kind| glob.matches(kind))) {
+                    Some(unknown) => Err(unknown_kind(unknown.as_str(), known)),
                     None => Ok(()),
                 }
             }
-            other => Err(format!("`kinds` means nothing for {other}")),
         }
     }
 
-    pub(super) fn matches(&self, capability: &str, target: &Target) -> bool {
+    pub(super) fn matches(&self, capability: Capability, target: &Target) -> bool {
         let kind = match (&self.kinds, &target.kind) {
-            (None, _) => capability != "query-objects",
-            (Some(kinds), Some(kind)) => kinds.iter().any(|g| g.matches(kind)),
+            (None, _) => !capability.requires_kinds(),
+            (Some(kinds), Some(kind)) => kinds.iter().any(|g| g.matches(&kind.resource)),
             (Some(_), None) => true,
         };
         let namespace = match &target.namespace {
@@ -278,6 +266,69 @@ impl Grant {
     }
 }
 
-/// The movers of VolSync, as grants spell them.
+/// Names the kind that an older spelling means, such as `helm-release`.
+fn unknown_kind(kind: &str, known: &[String]) -> String {
+    let compact = kind.replace('-', "");
+    let meant = known.iter().find(|known| {
+        let plural = known.split('.').next().unwrap_or_default();
+        plural == compact
+            || plural.strip_suffix('s') == Some(compact.as_str())
+            || plural.strip_suffix("ies").is_some_and(|stem| compact == format!("{stem}y"))
+    });
+    let kind = crate::sanitize::sanitized(kind);
+    match meant {
+        Some(meant) => format!("`kinds`: {kind:?} is written `{meant}`"),
+        None => format!("`kinds`: unknown kind {kind:?}; known: {}", known.join(", ")),
+    }
+}
+
+/// The movers of VolSync, as grants write them.
 pub const MOVERS: [&str; 7] =
     ["restic", "rclone", "rsync", "rsync-tls", "syncthing", "kopia", "external"];
+
+/// Returns the mover that a section of a ReplicationSource's spec configures. VolSync writes
+/// `rsyncTLS` for `rsync-tls`.
+pub fn mover_of_section(key: &str) -> Option<&'static str> {
+    let key = key.to_lowercase();
+    MOVERS.into_iter().find(|mover| mover.replace('-', "") == key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_spelling_of_a_kind_is_an_error_that_names_the_new_one() {
+        for (old, new) in [
+            ("kustomization", "kustomizations.kustomize.toolkit.fluxcd.io"),
+            ("helm-release", "helmreleases.helm.toolkit.fluxcd.io"),
+            ("git-repository", "gitrepositories.source.toolkit.fluxcd.io"),
+            ("oci-repository", "ocirepositories.source.toolkit.fluxcd.io"),
+            ("bucket", "buckets.source.toolkit.fluxcd.io"),
+            ("replication-source", "replicationsources.volsync.backube"),
+            ("persistent-volume-claim", "persistentvolumeclaims"),
+            ("deployment", "deployments.apps"),
+        ] {
+            let with_kind = |kind: &str| Grant {
+                kinds: Some(vec![Glob::new(kind).unwrap()]),
+                ..Grant::whole(Capability::QueryFlux)
+            };
+            let error = with_kind(old).validate().unwrap_err();
+            assert_eq!(error, format!("`kinds`: {old:?} is written `{new}`"));
+            assert_eq!(with_kind(new).validate(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_kind_that_the_capability_does_not_have_is_an_error() {
+        let grant = Grant {
+            kinds: Some(vec![Glob::new("deployments.apps").unwrap()]),
+            ..Grant::whole(Capability::SuspendFlux)
+        };
+        let error = grant.validate().unwrap_err();
+        assert!(
+            error.contains("unknown kind \"deployments.apps\"; known: kustomizations."),
+            "{error}"
+        );
+    }
+}

@@ -1,19 +1,19 @@
-//! Whether a run may perform an effect: deny by default, decided before anything happens.
+//! Whether a run may make a call: denied by default, decided before anything happens.
 //!
-//! What a remediation asks for and what an operator's policy allows are two layers; an effect must
-//! pass every layer, so neither can widen the other.
+//! A Remediation and an operator's policy are two layers. A call must pass every layer, so neither
+//! can widen the other.
 
 mod evidence;
 mod grant;
+mod schema;
 mod selector;
 
-pub use evidence::{Evidence, LogLines, RecordedEvidence};
-pub use grant::{Approval, Grant, MOVERS, Max};
+pub use evidence::{Evidence, EvidenceItem, LogLines, RecordedEvidence};
+pub use grant::{Approval, Grant, MOVERS, Max, mover_of_section};
 pub use selector::Selector;
 
-use crate::effect::{Effect, Local, Read, Target, Write};
+use crate::capability::{Answer, Capability, Effect, Read, Target};
 use crate::glob::Glob;
-use crate::outcome::Outcome;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -21,108 +21,137 @@ use std::collections::BTreeMap;
 /// The grants of one document.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Layer {
-    /// Which document, for people.
+    /// The document's path or name, for people.
     pub source: String,
-    /// Its grants.
     pub grants: Vec<Grant>,
 }
 
-/// All that holds for a run.
+/// All grants of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Grants {
-    /// Every effect must pass each of them. No layer allows nothing.
+    /// A call must pass each of them. Without any, nothing is allowed.
     pub layers: Vec<Layer>,
 }
 
-/// What a run has used up, by layer and grant, and what it has found out.
+/// A grant: the number of its layer, and its number in the layer.
+type GrantId = (usize, usize);
+
+/// What a run has used of its grants' maxima, and the evidence that it has recorded.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tally {
-    used: BTreeMap<(usize, usize), u32>,
+    used: BTreeMap<GrantId, u32>,
     evidence: RecordedEvidence,
 }
 
-/// The permission for one effect, to be charged to the tally before it is performed.
-#[derive(Clone, Debug, PartialEq)]
+/// The permission for one call.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Permit {
-    charges: BTreeMap<(usize, usize), u32>,
-    /// The document that wants a person's yes first.
+    charges: BTreeMap<GrantId, u32>,
+    /// The document that requires approval.
     pub approval: Option<String>,
 }
 
-/// By document and grant, what evidence is not there yet.
-type Missing = BTreeMap<(usize, usize), String>;
-
-/// Why a grant that fits does not hold now.
-enum DenialReason {
-    Exhausted(u32, &'static str),
-    Evidence(String),
-    /// The object is not as it wants it: what is not, and what would fit.
-    Unmet(String, String),
+/// What a call has reserved of the maxima. Attempts count, whatever their outcome.
+#[derive(Debug)]
+pub struct Reservation {
+    charges: BTreeMap<GrantId, u32>,
 }
 
-/// Why not, whose word that is, and what would allow it.
+/// By grant, the evidence that is still missing.
+type MissingEvidence = BTreeMap<GrantId, String>;
+
+/// Why a grant that names a target does not apply now.
+enum DenialReason {
+    LimitReached(u32, &'static str),
+    EvidenceMissing(String),
+    /// What about the object does not match, and what would.
+    ObjectMismatch(String, String),
+}
+
+/// Why a call is denied, by which document, and what would allow it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{what}; {document} {remedy}")]
 pub struct Denial {
-    /// What was asked.
     pub what: String,
-    /// The document that forbids it.
     pub document: String,
-    /// What would allow it.
     pub remedy: String,
 }
 
+/// What a decision is based on.
+struct Usage<'a> {
+    tally: &'a Tally,
+    /// Not counted: the call's own reservation.
+    own: Option<&'a Reservation>,
+    missing: MissingEvidence,
+}
+
+impl Usage<'_> {
+    fn used(&self, grant: GrantId) -> u32 {
+        let own = self.own.and_then(|own| own.charges.get(&grant)).unwrap_or(&0);
+        self.tally.used.get(&grant).unwrap_or(&0).saturating_sub(*own)
+    }
+}
+
 impl Grants {
-    /// Decides on an effect of the guest before anything of it is read: what is refused here is asked of nobody.
+    /// Decides on a guest's call before anything is read.
     ///
     /// # Guarantees
     /// Denies what no grant of *every* layer names. More layers never allow more; more grants in a
     /// layer never allow less. The answer depends on the arguments alone.
+    ///
+    /// # Errors
+    /// The call is denied.
     pub fn decide(&self, effect: &Effect, tally: &Tally) -> Result<Permit, Denial> {
-        self.decide_with_objects(effect, &[], tally)
+        self.decide_with_objects(effect, &[], tally, None)
     }
 
-    /// Decides once more when the objects that a touch meets have been read, before anything is sent: now their labels and movers count.
+    /// Decides again once the objects of a write have been read, before anything is sent: now their
+    /// labels and movers count. `own` is the reservation of the first decision.
     ///
     /// # Guarantees
-    /// As [`Grants::decide`], and each object that was read needs one grant of every layer that holds for it in all respects: names, maxima,
-    /// evidence, labels, movers. That grant says whether a person is asked, and its maximum is charged.
+    /// As [`Grants::decide`]. Each object needs one grant per layer that applies in all respects:
+    /// names, maxima, evidence, labels, and movers. That grant decides whether approval is
+    /// required, and its maximum is charged.
+    ///
+    /// # Errors
+    /// The call is denied.
     pub fn decide_with_objects(
         &self,
         effect: &Effect,
         objects: &[Value],
         tally: &Tally,
+        own: Option<&Reservation>,
     ) -> Result<Permit, Denial> {
-        let mut permit = Permit { charges: BTreeMap::new(), approval: None };
-        if !needs_grant(effect) {
+        let mut permit = Permit::default();
+        if !effect.needs_grant() {
             return Ok(permit);
         }
-        let missing = self.missing(effect, tally);
+        let usage = Usage { tally, own, missing: self.missing_evidence(effect, tally) };
         let capability = effect.capability();
         let targets = effect.targets();
         if self.layers.is_empty() {
-            return Err(deny(effect, targets.first(), "no document", capability));
+            return Err(deny(effect, targets.first(), "no document"));
         }
         // mutant second-document-ignored: enumerate() ~> enumerate().take(1)
         for (l, layer) in self.layers.iter().enumerate() {
             if targets.is_empty() && !layer.grants.iter().any(|g| g.capability == capability) {
-                return Err(deny(effect, None, &layer.source, capability));
+                return Err(deny(effect, None, &layer.source));
             }
             for target in &targets {
-                let object = object(effect, target, objects);
-                // Of a set, what is settled already is not met; of one thing, nothing but that thing may be.
+                let object = judged_object(effect, target, objects);
+                // Objects of a set that are already done are not read. A single object must be.
                 if let (None, [only], false) = (object, targets.as_slice(), objects.is_empty()) {
-                    let why = DenialReason::Unmet(
-                        "something else was read in its place".into(),
+                    let reason = DenialReason::ObjectMismatch(
+                        "another object was read in its place".into(),
                         "that object itself".into(),
                     );
-                    return Err(denied_because(effect, only, &layer.source, Some(why)));
+                    return Err(deny_because(effect, only, &layer.source, Some(reason)));
                 }
-                let (g, grant) = self
-                    .applicable_grant(l, effect, target, object, (tally, &missing), &permit)
-                    .map_err(|why| denied_because(effect, target, &layer.source, why))?;
-                *permit.charges.entry((l, g)).or_default() += 1;
-                if grant.approval.is_some() && is_write(effect) {
+                let (id, grant) = self
+                    .applicable_grant(l, effect, target, object, &usage, &permit)
+                    .map_err(|reason| deny_because(effect, target, &layer.source, reason))?;
+                *permit.charges.entry(id).or_default() += 1;
+                if grant.approval.is_some() && effect.changes_cluster() {
                     permit.approval.get_or_insert_with(|| layer.source.clone());
                 }
             }
@@ -130,214 +159,143 @@ impl Grants {
         Ok(permit)
     }
 
-    /// What evidence each grant of this capability lacks: looked for once, whatever the number of targets.
-    fn missing(&self, effect: &Effect, tally: &Tally) -> Missing {
+    /// Returns the evidence that each grant of this capability is missing.
+    fn missing_evidence(&self, effect: &Effect, tally: &Tally) -> MissingEvidence {
+        let requires_evidence = match effect {
+            Effect::Write(write) => write.requires_evidence(),
+            Effect::Local(_) | Effect::Read(_) | Effect::Reversal(_) => false,
+        };
+        if !requires_evidence {
+            return MissingEvidence::new();
+        }
         let all = self.layers.iter().enumerate().flat_map(|(l, layer)| {
             layer.grants.iter().enumerate().map(move |(g, grant)| ((l, g), grant))
         });
-        let wanting = all.filter(|(_, grant)| {
-            requires_evidence(effect) && grant.capability == effect.capability()
-        });
-        wanting
-            .filter_map(|(place, grant)| {
-                Some((place, grant.evidence.as_ref()?.missing(&tally.evidence)?))
+        all.filter(|(_, grant)| grant.capability == effect.capability())
+            .filter_map(|(id, grant)| {
+                Some((id, grant.evidence.as_ref()?.missing(&tally.evidence)?))
             })
             .collect()
     }
 
-    /// The grant of a layer that holds for a target after what `permit` charges already; of several the one that asks nobody. If none
-    /// does, why not the last that names it.
+    /// Returns the grant of a layer that applies to a target after the charges of `permit`,
+    /// preferably one that requires no approval.
+    ///
+    /// # Errors
+    /// Why the last grant that names the target does not apply; none if no grant names it.
     fn applicable_grant(
         &self,
         l: usize,
         effect: &Effect,
         target: &Target,
         object: Option<&Value>,
-        (tally, missing): (&Tally, &Missing),
+        usage: &Usage<'_>,
         permit: &Permit,
-    ) -> Result<(usize, &Grant), Option<DenialReason>> {
-        let fitting = self.layers[l]
-            .grants
-            .iter()
-            .enumerate()
-            .filter(|(_, grant)| grant.matches(effect.capability(), target));
-        let (mut reason, mut asks) = (None, None);
-        for (g, grant) in fitting {
-            let used =
-                tally.used.get(&(l, g)).unwrap_or(&0) + permit.charges.get(&(l, g)).unwrap_or(&0);
-            let missing = missing.get(&(l, g));
-            reason = if let Some((max, what)) = grant.max.of(effect).filter(|(max, _)| used >= *max)
+    ) -> Result<(GrantId, &Grant), Option<DenialReason>> {
+        let limit = effect.function().limit();
+        let (mut reason, mut requires_approval) = (None, None);
+        for (g, grant) in self.layers[l].grants.iter().enumerate() {
+            if !grant.matches(effect.capability(), target) {
+                continue;
+            }
+            let id = (l, g);
+            let used = usage.used(id) + permit.charges.get(&id).unwrap_or(&0);
+            let max = limit.and_then(|limit| Some((grant.max.of(limit)?, limit)));
+            reason = if let Some((max, limit)) = max.filter(|(max, _)| used >= *max) {
+                Some(DenialReason::LimitReached(max, limit.key))
+            } else if let Some(missing) = usage.missing.get(&id) {
+                Some(DenialReason::EvidenceMissing(missing.clone()))
+            // mutant labels-and-movers-ignored: object.map_or ~> object.filter(|_| false).map_or
+            } else if let Err((what, fix)) =
+                object.map_or(Ok(()), |object| grant.matches_object(object))
             {
-                Some(DenialReason::Exhausted(max, what))
-            } else if let Some(missing) = missing {
-                // mutant labels-and-movers-ignored: map_or ~> filter(|_| false).map_or
-                Some(DenialReason::Evidence(missing.clone()))
-            } else if let Err(unmet) = object.map_or(Ok(()), |object| grant.matches_object(object))
-            {
-                Some(DenialReason::Unmet(unmet.0, unmet.1))
-            } else if grant.approval.is_none() || !is_write(effect) {
-                return Ok((g, grant));
+                Some(DenialReason::ObjectMismatch(what, fix))
+            } else if grant.approval.is_none() || !effect.changes_cluster() {
+                return Ok((id, grant));
             } else {
-                asks.get_or_insert((g, grant));
+                requires_approval.get_or_insert((id, grant));
                 reason
             };
         }
-        asks.ok_or(reason)
+        requires_approval.ok_or(reason)
     }
 
-    /// Counts an effect that was performed before, whatever is granted today: attempts count, recovered ones too. `objects` is what it met.
-    pub fn count(&self, effect: &Effect, objects: &[Value], tally: &mut Tally) -> Permit {
-        let mut permit = Permit { charges: BTreeMap::new(), approval: None };
-        if needs_grant(effect) {
-            let missing = self.missing(effect, tally);
+    /// Counts a call that was made before, whatever is granted now. `objects` is what it observed.
+    pub fn count(&self, effect: &Effect, objects: &[Value], tally: &mut Tally) -> Reservation {
+        let mut permit = Permit::default();
+        if effect.needs_grant() {
+            let usage = Usage { tally, own: None, missing: self.missing_evidence(effect, tally) };
             for (l, layer) in self.layers.iter().enumerate() {
                 for target in &effect.targets() {
-                    let applicable_grant = self
-                        .applicable_grant(
-                            l,
-                            effect,
-                            target,
-                            object(effect, target, objects),
-                            (tally, &missing),
-                            &permit,
-                        )
-                        .ok()
-                        .map(|(g, _)| g);
+                    let object = judged_object(effect, target, objects);
+                    let applicable =
+                        self.applicable_grant(l, effect, target, object, &usage, &permit);
                     let named = || {
-                        layer
-                            .grants
-                            .iter()
-                            .position(|grant| grant.matches(effect.capability(), target))
+                        let matches = |grant: &Grant| grant.matches(effect.capability(), target);
+                        layer.grants.iter().position(matches).map(|g| (l, g))
                     };
-                    if let Some(g) = applicable_grant.or_else(named) {
-                        *permit.charges.entry((l, g)).or_default() += 1;
+                    if let Some(id) = applicable.ok().map(|(id, _)| id).or_else(named) {
+                        *permit.charges.entry(id).or_default() += 1;
                     }
                 }
             }
         }
-        tally.charge(&permit);
-        permit
+        tally.reserve(&permit)
     }
 
-    /// The namespaces where every layer grants `capability`, for requests that follow a reference.
-    pub fn granted_namespaces(&self, capability: &str) -> Vec<Glob> {
-        match self.layers.as_slice() {
-            [] => vec![],
-            [first, rest @ ..] => namespaces(first, capability)
-                .into_iter()
-                // A glob passes only if each other layer has the same one or one that fits everything:
-                // an intersection of globs that may be narrower than the truth, never wider.
-                .filter(|glob| {
-                    rest.iter().all(|layer| {
-                        namespaces(layer, capability).iter().any(|o| {
-                            o.is_every()
-                                || o == glob
-                                || (glob.is_plain() && o.matches(glob.as_str()))
-                        })
-                    })
+    /// Returns the namespaces in which every layer grants a capability, for requests that follow a
+    /// reference.
+    pub fn granted_namespaces(&self, capability: Capability) -> Vec<Glob> {
+        let [first, rest @ ..] = self.layers.as_slice() else { return vec![] };
+        let others: Vec<Vec<Glob>> =
+            rest.iter().map(|layer| namespaces(layer, capability)).collect();
+        // A pattern passes only if each other layer has the same one or a wider one that is easy to
+        // compare: an intersection that may be too narrow, never too wide.
+        let covered = |glob: &Glob| {
+            others.iter().all(|layer| {
+                layer.iter().any(|other| {
+                    other.is_every()
+                        || other == glob
+                        || (glob.is_plain() && other.matches(glob.as_str()))
                 })
-                .chain(rest.iter().flat_map(|layer| namespaces(layer, capability)).filter(|glob| {
-                    glob.is_plain()
-                        && self.layers.iter().all(|layer| {
-                            namespaces(layer, capability).iter().any(|o| o.matches(glob.as_str()))
-                        })
-                }))
-                .collect(),
-        }
+            })
+        };
+        let mut granted: Vec<Glob> =
+            namespaces(first, capability).into_iter().filter(covered).collect();
+        let in_every_layer = |glob: &Glob| {
+            self.layers.iter().all(|layer| {
+                namespaces(layer, capability).iter().any(|other| other.matches(glob.as_str()))
+            })
+        };
+        let plain = others.iter().flatten().filter(|glob| glob.is_plain());
+        granted.extend(plain.filter(|glob| in_every_layer(glob)).cloned());
+        granted
     }
 
-    /// Whether some grant of every layer names this capability: what linking asks.
-    pub fn names(&self, capability: &str) -> bool {
+    /// Returns whether every layer has a grant of this capability.
+    pub fn names(&self, capability: Capability) -> bool {
         !self.layers.is_empty()
             && self.layers.iter().all(|l| l.grants.iter().any(|g| g.capability == capability))
     }
 }
 
-fn namespaces(layer: &Layer, capability: &str) -> Vec<Glob> {
-    layer
-        .grants
-        .iter()
-        .filter(|g| g.capability == capability)
-        .flat_map(|g| g.namespaces.clone())
-        .collect()
+fn namespaces(layer: &Layer, capability: Capability) -> Vec<Glob> {
+    let grants = layer.grants.iter().filter(|grant| grant.capability == capability);
+    grants.flat_map(|grant| grant.namespaces.clone()).collect()
 }
 
-/// The object of a target: what it met, or what is made.
-fn object<'a>(effect: &'a Effect, target: &Target, objects: &'a [Value]) -> Option<&'a Value> {
-    if let Effect::Write(Write::Recreate(recreate)) = effect {
-        return recreate.set.iter().map(|one| &one.manifest).find(|manifest| target.is(manifest));
-    }
-    objects.iter().find(|object| target.is(object))
-}
-
-fn is_write(effect: &Effect) -> bool {
+fn judged_object<'a>(
+    effect: &'a Effect,
+    target: &Target,
+    objects: &'a [Value],
+) -> Option<&'a Value> {
     match effect {
-        Effect::Write(_) => true,
-        Effect::Read(_) | Effect::Local(_) => false,
+        Effect::Write(write) => write.judged_object(target, objects),
+        Effect::Local(_) | Effect::Read(_) | Effect::Reversal(_) => None,
     }
 }
 
-fn needs_grant(effect: &Effect) -> bool {
-    match effect {
-        Effect::Local(local) => match local {
-            Local::Now(_)
-            | Local::Sleep(_)
-            | Local::Step(_)
-            | Local::Note(_)
-            | Local::AskUser(_) => false,
-        },
-        Effect::Read(look) => match look {
-            Read::GetIdentity(_)
-            | Read::ReviewAccess(_)
-            | Read::RequestToken(_)
-            | Read::CheckPolicies(_)
-            | Read::Lease(_)
-            | Read::FindLeftovers(_) => false,
-            Read::FindOwners(_)
-            | Read::GetFluxObject(_)
-            | Read::ListSources(_)
-            | Read::ListDestinations(_)
-            | Read::ListPvcs(_)
-            | Read::ListSnapshots(_)
-            | Read::FindDriver(_)
-            | Read::ListPods(_)
-            | Read::ListObjects(_)
-            | Read::GetObject(_)
-            | Read::NextPage(_)
-            | Read::AwaitRollout(_) => true,
-        },
-        Effect::Write(write) => match write {
-            // The host's own, around what it performs for a guest.
-            Write::AcquireLease(_) | Write::ReleaseLease(_) => false,
-            // Giving back what this run suspended was decided when it was suspended.
-            // mutant undo-needs-no-grant: Resume(_) ~> Resume(_) | Write::Recreate(_)
-            Write::Resume(_) => false,
-            Write::Suspend(_)
-            | Write::Reconcile(_)
-            | Write::Delete(_)
-            | Write::Recreate(_)
-            | Write::Restart(_) => true,
-        },
-    }
-}
-
-/// A look needs none, and making anew what a run has deleted needs no trouble that is still there.
-fn requires_evidence(effect: &Effect) -> bool {
-    match effect {
-        Effect::Write(Write::Recreate(_)) | Effect::Read(_) | Effect::Local(_) => false,
-        Effect::Write(
-            Write::AcquireLease(_)
-            | Write::ReleaseLease(_)
-            | Write::Suspend(_)
-            | Write::Resume(_)
-            | Write::Reconcile(_)
-            | Write::Delete(_)
-            | Write::Restart(_),
-        ) => true,
-    }
-}
-
-fn denied_because(
+fn deny_because(
     effect: &Effect,
     target: &Target,
     source: &str,
@@ -345,38 +303,39 @@ fn denied_because(
 ) -> Denial {
     let name = effect.name();
     match reason {
-        None => deny(effect, Some(target), source, effect.capability()),
-        Some(DenialReason::Unmet(why, matches)) => Denial {
-            what: format!("{name} {target} is not granted: {why}"),
+        None => deny(effect, Some(target), source),
+        Some(DenialReason::ObjectMismatch(what, fix)) => Denial {
+            what: format!("{name} {target} is not granted: {what}"),
             document: source.into(),
-            remedy: format!("would allow it with {matches} in that grant"),
+            remedy: format!("would allow it with {fix} in that grant"),
         },
-        Some(DenialReason::Exhausted(max, what)) => Denial {
+        Some(DenialReason::LimitReached(max, key)) => Denial {
             what: format!(
-                "{name} {target}: {source} allows {max} {what} in a run, this would be one more"
+                "{name} {target}: limit reached: {source} allows at most {max} {key} per run"
             ),
             document: source.into(),
-            remedy: format!("would allow it with `max: {{{what}: {}}}`", u64::from(max) + 1),
+            remedy: format!("would allow it with `max: {{{key}: {}}}`", u64::from(max) + 1),
         },
-        Some(DenialReason::Evidence(missing)) => Denial {
-            what: format!("{name} {target}: {source} wants evidence first: {missing}"),
+        Some(DenialReason::EvidenceMissing(missing)) => Denial {
+            what: format!(
+                "{name} {target}: {source} requires evidence before this call: {missing}"
+            ),
             document: source.into(),
-            remedy:
-                "would allow it once that is recorded, or without it under `evidence` in that grant"
-                    .into(),
+            remedy: "would allow it once that is recorded, or without `evidence` in that grant"
+                .into(),
         },
     }
 }
 
-fn deny(effect: &Effect, target: Option<&Target>, source: &str, capability: &str) -> Denial {
+fn deny(effect: &Effect, target: Option<&Target>, source: &str) -> Denial {
     let what = match target {
         Some(target) => format!("{} {target} is not granted", effect.name()),
         None => format!("{} is not granted", effect.name()),
     };
-    let mut line = format!("{{capability: {capability}");
+    let mut line = format!("{{capability: {}", effect.capability());
     if let Some(target) = target {
         if let Some(kind) = &target.kind {
-            line += &format!(", kinds: [{kind}]");
+            line += &format!(", kinds: [{}]", kind.resource);
         }
         if let Some(ns) = &target.namespace {
             line += &format!(", namespaces: [{ns}]");
@@ -393,42 +352,43 @@ fn deny(effect: &Effect, target: Option<&Target>, source: &str, capability: &str
 }
 
 impl Tally {
-    /// Counts an attempt. Attempts count, whatever they come to.
-    pub fn charge(&mut self, permit: &Permit) {
-        for (grant, n) in &permit.charges {
-            // mutant attempts-uncounted: *self.used.entry(*grant).or_default() += n ~> drop((grant,
-            //     n))
-            *self.used.entry(*grant).or_default() += n;
+    /// Reserves what a permit charges.
+    pub fn reserve(&mut self, permit: &Permit) -> Reservation {
+        for (id, n) in &permit.charges {
+            // mutant attempts-uncounted: *self.used.entry(*id).or_default() += n ~> drop((id, n))
+            *self.used.entry(*id).or_default() += n;
         }
+        Reservation { charges: permit.charges.clone() }
     }
 
-    /// Takes back a charge, for one that is known better.
-    pub fn refund(&mut self, permit: &Permit) {
-        for (grant, n) in &permit.charges {
-            if let Some(used) = self.used.get_mut(grant) {
+    /// Replaces a reservation by the charges of a later decision on the same call.
+    pub fn amend(&mut self, reservation: &mut Reservation, permit: &Permit) {
+        for (id, n) in &reservation.charges {
+            if let Some(used) = self.used.get_mut(id) {
                 *used = used.saturating_sub(*n);
             }
         }
+        *reservation = self.reserve(permit);
     }
 
-    /// Takes in what a look came to.
-    pub fn record_evidence(&mut self, effect: &Effect, outcome: &Outcome) {
-        self.evidence.apply(effect, outcome);
+    /// Records what a read contributes as evidence.
+    pub fn record_evidence(&mut self, read: &Read, answer: &Answer) {
+        self.evidence.record(read, answer);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::effect::shared::{FluxKind, FluxRef, ObjectRef};
-    use crate::effect::{
+    use crate::capability::types::{FluxKind, FluxRef, ObjectRef};
+    use crate::capability::{
         TypedCall, delete_replicationsources as del, query_objects, query_pvcs, suspend_flux,
         tail_logs,
     };
     use proptest::prelude::*;
     use serde_json::json;
 
-    fn grant(capability: &str, namespaces: &[&str], names: &[&str]) -> Grant {
+    fn grant(capability: Capability, namespaces: &[&str], names: &[&str]) -> Grant {
         let globs = |list: &[&str]| list.iter().map(|g| Glob::new(g).unwrap()).collect::<Vec<_>>();
         Grant { namespaces: globs(namespaces), names: globs(names), ..Grant::whole(capability) }
     }
@@ -464,55 +424,79 @@ mod tests {
         assert!(!may(&Grants::default(), &delete(&[("media", "a")])));
         assert!(!may(&layers(&[&[]]), &delete(&[("media", "a")])));
         assert!(!may(
-            &layers(&[&[grant("query-pvcs", &["media"], &["*"])]]),
+            &layers(&[&[grant(Capability::QueryPvcs, &["media"], &["*"])]]),
             &delete(&[("media", "a")])
         ));
     }
 
     #[test]
-    fn every_object_of_a_set_has_to_be_granted() {
-        let grants = layers(&[&[grant("delete-replicationsources", &["media"], &["son*"])]]);
+    fn every_object_of_a_set_must_be_granted() {
+        let grants =
+            layers(&[&[grant(Capability::DeleteReplicationsources, &["media"], &["son*"])]]);
         assert!(may(&grants, &delete(&[("media", "sonarr")])));
         assert!(!may(&grants, &delete(&[("media", "sonarr"), ("media", "plex")])));
         assert!(!may(&grants, &delete(&[("media", "sonarr"), ("ai", "sonarr")])));
     }
 
     #[test]
-    fn asking_for_all_of_a_namespace_needs_a_grant_for_every_name() {
+    fn listing_a_namespace_requires_a_grant_for_every_name() {
         let pvcs = query_pvcs::ListPvcs { namespaces: vec!["media".into()] }.effect();
-        assert!(may(&layers(&[&[grant("query-pvcs", &["media"], &["*"])]]), &pvcs));
-        assert!(!may(&layers(&[&[grant("query-pvcs", &["media"], &["plex"])]]), &pvcs));
+        assert!(may(&layers(&[&[grant(Capability::QueryPvcs, &["media"], &["*"])]]), &pvcs));
+        assert!(!may(&layers(&[&[grant(Capability::QueryPvcs, &["media"], &["plex"])]]), &pvcs));
     }
 
     #[test]
-    fn both_layers_have_to_allow_it() {
-        let wide = grant("delete-replicationsources", &["*"], &["*"]);
-        let narrow = grant("delete-replicationsources", &["media"], &["*"]);
+    fn every_layer_must_allow_a_call() {
+        let wide = grant(Capability::DeleteReplicationsources, &["*"], &["*"]);
+        let narrow = grant(Capability::DeleteReplicationsources, &["media"], &["*"]);
         let grants = layers(&[&[wide], &[narrow]]);
         assert!(may(&grants, &delete(&[("media", "a")])));
         assert!(!may(&grants, &delete(&[("ai", "a")])));
     }
 
     #[test]
-    fn attempts_count_towards_a_maximum_and_the_denial_names_it() {
-        let mut ten = grant("delete-replicationsources", &["media"], &["*"]);
-        ten.max.deletions = Some(2);
-        let grants = layers(&[&[ten]]);
+    fn attempts_count_towards_a_maximum_that_the_denial_names() {
+        let mut two = grant(Capability::DeleteReplicationsources, &["media"], &["*"]);
+        two.max.set("deletions", 2);
+        let grants = layers(&[&[two]]);
         let mut tally = Tally::default();
         let permit = grants.decide(&delete(&[("media", "a")]), &tally).unwrap();
-        tally.charge(&permit);
+        tally.reserve(&permit);
         assert!(grants.decide(&delete(&[("media", "b"), ("media", "c")]), &tally).is_err());
         let permit = grants.decide(&delete(&[("media", "b")]), &tally).unwrap();
-        tally.charge(&permit);
+        tally.reserve(&permit);
         let denial = grants.decide(&delete(&[("media", "c")]), &tally).unwrap_err();
         assert!(
-            denial.what.contains("allows 2 deletions") && denial.remedy.contains("deletions: 3"),
+            denial.what.contains("limit reached: policy.yaml allows at most 2 deletions per run")
+                && denial.remedy.contains("`max: {deletions: 3}`"),
             "{denial}"
         );
     }
 
     #[test]
-    fn a_denial_says_the_line_that_would_allow_it() {
+    fn a_second_decision_does_not_count_the_calls_own_reservation() {
+        let mut two = grant(Capability::DeleteReplicationsources, &["media"], &["*"]);
+        two.max.set("deletions", 2);
+        let grants = layers(&[&[two]]);
+        let effect = delete(&[("media", "a"), ("media", "b")]);
+        let objects = [read("media", "a", json!({}), "restic")];
+        let mut tally = Tally::default();
+        let mut own = tally.reserve(&grants.decide(&effect, &tally).unwrap());
+        assert!(grants.decide_with_objects(&effect, &objects, &tally, None).is_err());
+        let permit = grants.decide_with_objects(&effect, &objects, &tally, Some(&own)).unwrap();
+        tally.amend(&mut own, &permit);
+        assert!(grants.decide(&delete(&[("media", "c")]), &tally).is_err(), "it still counts");
+        // The call turns out to need only one of the two.
+        tally.amend(
+            &mut own,
+            &grants.decide(&delete(&[("media", "a")]), &Tally::default()).unwrap(),
+        );
+        assert!(grants.decide(&delete(&[("media", "c")]), &tally).is_ok());
+        assert!(grants.decide(&delete(&[("media", "c"), ("media", "d")]), &tally).is_err());
+    }
+
+    #[test]
+    fn a_denial_names_the_line_that_would_allow_the_call() {
         let target = FluxRef {
             kind: FluxKind::Kustomization,
             namespace: "media".into(),
@@ -524,12 +508,14 @@ mod tests {
         let denial = layers(&[&[]]).decide(&effect, &Tally::default()).unwrap_err();
         assert_eq!(
             denial.remedy,
-            "would allow it with `- {capability: suspend-flux, kinds: [kustomization], namespaces: [media], names: [plex]}` under spec.grants"
+            "would allow it with `- {capability: suspend-flux, \
+             kinds: [kustomizations.kustomize.toolkit.fluxcd.io], namespaces: [media], \
+             names: [plex]}` under spec.grants"
         );
     }
 
     #[test]
-    fn objects_without_a_namespace_are_granted_by_a_rule_without_namespaces() {
+    fn cluster_scoped_objects_are_granted_by_a_grant_without_namespaces() {
         let list = |namespace: Option<&str>, resource: &str| {
             let kind = query_objects::Kind { group: String::new(), resource: resource.into() };
             query_objects::ListObjects {
@@ -541,7 +527,7 @@ mod tests {
             }
             .effect()
         };
-        let mut rule = grant("query-objects", &[], &["*"]);
+        let mut rule = grant(Capability::QueryObjects, &[], &["*"]);
         assert!(!may(&layers(&[&[rule.clone()]]), &list(None, "namespaces")), "no kinds named");
         rule.kinds = Some(vec![Glob::new("namespaces").unwrap()]);
         let grants = layers(&[&[rule]]);
@@ -551,139 +537,155 @@ mod tests {
     }
 
     #[test]
-    fn a_second_layer_narrows_what_may_be_followed() {
+    fn a_second_layer_narrows_the_granted_namespaces() {
         let grants = layers(&[
-            &[grant("query-flux", &["*"], &["*"])],
-            &[grant("query-flux", &["flux-system"], &["*"])],
+            &[grant(Capability::QueryFlux, &["*"], &["*"])],
+            &[grant(Capability::QueryFlux, &["flux-system"], &["*"])],
         ]);
-        let granted_namespaces = grants.granted_namespaces("query-flux");
+        let granted_namespaces = grants.granted_namespaces(Capability::QueryFlux);
         assert!(
             granted_namespaces.iter().any(|g| g.matches("flux-system"))
                 && !granted_namespaces.iter().any(|g| g.matches("media"))
         );
     }
 
-    /// A ReplicationSource as a deletion meets it.
-    fn met(namespace: &str, name: &str, labels: Value, mover: &str) -> Value {
+    /// A ReplicationSource as it is read before its deletion.
+    fn read(namespace: &str, name: &str, labels: Value, mover: &str) -> Value {
         json!({
-            "kind": "ReplicationSource", "metadata": {"namespace": namespace, "name": name, "labels": labels},
-            "spec": {"sourcePVC": name, "trigger": {"schedule": "@daily"}, mover: {"repository": "r"}},
+            "kind": "ReplicationSource",
+            "metadata": {"namespace": namespace, "name": name, "labels": labels},
+            "spec": {
+                "sourcePVC": name,
+                "trigger": {"schedule": "@daily"},
+                mover: {"repository": "r"},
+            },
         })
     }
 
     #[test]
-    fn an_object_has_to_be_as_some_grant_of_each_layer_wants_it() {
-        let mut plex = grant("delete-replicationsources", &["media"], &["*"]);
-        plex.label_selector = Some(Selector::read("app=plex,!keep").unwrap());
-        let mut restic = grant("delete-replicationsources", &["*"], &["*"]);
+    fn an_object_must_match_the_labels_and_movers_of_a_grant_of_each_layer() {
+        let mut plex = grant(Capability::DeleteReplicationsources, &["media"], &["*"]);
+        plex.label_selector = Some(Selector::parse("app=plex,!keep").unwrap());
+        let mut restic = grant(Capability::DeleteReplicationsources, &["*"], &["*"]);
         restic.movers = Some(vec!["restic".into(), "rsync-tls".into()]);
         let effect = delete(&[("media", "a")]);
         let matches_object = |grants: &Grants, labels: Value, mover: &str| {
             let objects =
-                [met("media", "z", json!({}), "external"), met("media", "a", labels, mover)];
-            grants.decide_with_objects(&effect, &objects, &Tally::default())
+                [read("media", "z", json!({}), "external"), read("media", "a", labels, mover)];
+            grants.decide_with_objects(&effect, &objects, &Tally::default(), None)
         };
         let both = layers(&[&[plex.clone()], &[restic.clone()]]);
         assert!(matches_object(&both, json!({"app": "plex"}), "restic").is_ok());
         assert!(matches_object(&both, json!({"app": "plex"}), "rsyncTLS").is_ok());
         for (labels, mover, why) in [
-            (json!({"app": "plex"}), "syncthing", "its mover is none of restic, rsync-tls"),
-            (json!({"app": "plex"}), "rsync", "its mover is none of"),
+            (json!({"app": "plex"}), "syncthing", "its mover is not one of restic, rsync-tls"),
+            (json!({"app": "plex"}), "rsync", "its mover is not one of"),
             (json!({"app": "plex", "keep": ""}), "restic", "app=plex,!keep"),
             (json!(null), "restic", "app=plex,!keep"),
         ] {
             let denial = matches_object(&both, labels, mover).unwrap_err();
             assert!(denial.what.contains(why) && denial.what.contains("media/a"), "{denial}");
         }
-        // One that wants nothing is met by everything.
-        let either = layers(&[&[plex, grant("delete-replicationsources", &["media"], &["*"])]]);
+        // A grant without conditions matches every object.
+        let either =
+            layers(&[&[plex, grant(Capability::DeleteReplicationsources, &["media"], &["*"])]]);
         assert!(matches_object(&either, json!({}), "external").is_ok());
-        // One of two movers is one too many.
-        let two = json!({"kind": "ReplicationSource", "metadata": {"namespace": "media", "name": "a"}, "spec": {"restic": {}, "syncthing": {}}});
+        // Both movers of an object must be granted.
+        let two = json!({
+            "kind": "ReplicationSource",
+            "metadata": {"namespace": "media", "name": "a"},
+            "spec": {"restic": {}, "syncthing": {}},
+        });
         assert!(
-            layers(&[&[restic]]).decide_with_objects(&effect, &[two], &Tally::default()).is_err()
+            layers(&[&[restic]])
+                .decide_with_objects(&effect, &[two], &Tally::default(), None)
+                .is_err()
         );
     }
 
     #[test]
-    fn what_was_read_in_place_of_the_object_vouches_for_nothing() {
-        let grants = layers(&[&[grant("delete-replicationsources", &["media"], &["*"])]]);
-        let (effect, other) = (delete(&[("media", "a")]), met("media", "b", json!({}), "restic"));
+    fn another_object_read_in_place_of_the_target_is_denied() {
+        let grants = layers(&[&[grant(Capability::DeleteReplicationsources, &["media"], &["*"])]]);
+        let (effect, other) = (delete(&[("media", "a")]), read("media", "b", json!({}), "restic"));
         assert!(
             grants
-                .decide_with_objects(&effect, &[other], &Tally::default())
+                .decide_with_objects(&effect, &[other], &Tally::default(), None)
                 .unwrap_err()
                 .what
-                .contains("something else was read")
+                .contains("another object was read in its place")
         );
     }
 
-    /// Two grants that each hold in part are no grant that holds.
+    /// Two grants that each apply in part do not add up to one that applies.
     #[test]
-    fn one_grant_has_to_hold_in_all_respects() {
-        let mut labelled = grant("delete-replicationsources", &["media"], &["*"]);
-        labelled.label_selector = Some(Selector::read("app=plex").unwrap());
+    fn a_single_grant_must_apply_in_all_respects() {
+        let mut labelled = grant(Capability::DeleteReplicationsources, &["media"], &["*"]);
+        labelled.label_selector = Some(Selector::parse("app=plex").unwrap());
         let effect = delete(&[("media", "a")]);
-        let (bears, bare) = (
-            [met("media", "a", json!({"app": "plex"}), "restic")],
-            [met("media", "a", json!({}), "restic")],
+        let (plex, bare) = (
+            [read("media", "a", json!({"app": "plex"}), "restic")],
+            [read("media", "a", json!({}), "restic")],
         );
-        let any = || grant("delete-replicationsources", &["media"], &["*"]);
+        let any = || grant(Capability::DeleteReplicationsources, &["media"], &["*"]);
 
-        let asks =
+        let approval =
             layers(&[&[labelled.clone(), Grant { approval: Some(Approval::Required), ..any() }]]);
         let decided = |objects: &[Value]| {
-            asks.decide_with_objects(&effect, objects, &Tally::default()).unwrap()
+            approval.decide_with_objects(&effect, objects, &Tally::default(), None).unwrap()
         };
         assert_eq!(
-            (decided(&bears).approval, decided(&bare).approval.is_some()),
+            (decided(&plex).approval, decided(&bare).approval.is_some()),
             (None, true),
-            "who is not labelled is asked about"
+            "only the grant without labels requires approval"
         );
 
-        let proven = layers(&[&[
-            labelled.clone(),
-            Grant {
-                evidence: Some(Evidence { pending_claims: Some(1), log_lines: vec![] }),
-                ..any()
-            },
-        ]]);
-        assert!(proven.decide_with_objects(&effect, &bears, &Tally::default()).is_ok());
+        let evidence = Evidence { pending_pvcs: Some(1), log_lines: vec![] };
+        let proven = layers(&[&[labelled.clone(), Grant { evidence: Some(evidence), ..any() }]]);
+        assert!(proven.decide_with_objects(&effect, &plex, &Tally::default(), None).is_ok());
         assert!(
-            proven.decide_with_objects(&effect, &bare, &Tally::default()).is_err(),
-            "the evidence is wanted of it"
+            proven.decide_with_objects(&effect, &bare, &Tally::default(), None).is_err(),
+            "only the grant without labels requires evidence"
         );
 
-        let once = layers(&[&[
-            labelled,
-            Grant { max: Max { deletions: Some(1), ..Max::default() }, ..any() },
-        ]]);
+        let mut limited = any();
+        limited.max.set("deletions", 1);
+        let once = layers(&[&[labelled, limited]]);
         let mut tally = Tally::default();
-        tally.charge(&once.decide_with_objects(&effect, &bare, &tally).unwrap());
+        tally.reserve(&once.decide_with_objects(&effect, &bare, &tally, None).unwrap());
         assert!(
-            once.decide_with_objects(&effect, &bare, &tally).is_err(),
+            once.decide_with_objects(&effect, &bare, &tally, None).is_err(),
             "its own maximum is charged"
         );
-        assert!(once.decide_with_objects(&effect, &bears, &tally).is_ok());
-        // The same where it was done before a crash.
+        assert!(once.decide_with_objects(&effect, &plex, &tally, None).is_ok());
+        // The same for a call that was made before a crash.
         let mut tally = Tally::default();
         once.count(&effect, &bare, &mut tally);
-        assert!(once.decide_with_objects(&effect, &bare, &tally).is_err());
+        assert!(once.decide_with_objects(&effect, &bare, &tally, None).is_err());
     }
 
     #[test]
-    fn evidence_is_what_this_run_has_recorded() {
-        let mut careful = grant("delete-replicationsources", &["*"], &["*"]);
+    fn evidence_is_what_the_reads_of_this_run_found() {
+        let mut careful = grant(Capability::DeleteReplicationsources, &["*"], &["*"]);
         careful.evidence = Some(Evidence {
-            pending_claims: None,
-            log_lines: vec![LogLines { like: Glob::new("*locked*").unwrap(), least: 2 }],
+            pending_pvcs: None,
+            log_lines: vec![LogLines { pattern: Glob::new("*locked*").unwrap(), min: 2 }],
         });
         let grants = layers(&[&[careful]]);
-        let line = |text: &str| json!({"pod": "p", "time": 1, "text": text});
         let page = |lines: &[&str]| {
-            let lines: Vec<Value> = lines.iter().map(|text| line(text)).collect();
-            let page = json!({"lines": lines, "pods": ["p"], "unread": [], "lines_read": 9, "more": false, "newest": null, "position": []});
-            Outcome::Ok(serde_json::value::to_raw_value(&page).unwrap())
+            let line = |text: &&str| tail_logs::Line {
+                pod: "p".into(),
+                time: 1,
+                text: (*text).to_owned(),
+            };
+            tail_logs::NextPage::wrap(tail_logs::Page {
+                lines: lines.iter().map(line).collect(),
+                pods: vec!["p".into()],
+                unreadable: vec![],
+                lines_read: 9,
+                more: false,
+                newest: None,
+                position: vec![],
+            })
         };
         let query = tail_logs::Query {
             deployment: ObjectRef::new("rook-ceph", "d"),
@@ -693,74 +695,71 @@ mod tests {
             limit_bytes: 1,
             pattern: Some("locked".into()),
         };
-        let look = tail_logs::NextPage { query, after: vec![] }.effect();
+        let tail = Read::NextPage(tail_logs::NextPage { query, after: vec![] });
         let mut tally = Tally::default();
-        for (lines, enough) in [
+        for (lines, is_enough) in [
             (&[][..], false),
             (&["locked 1"], false),
             (&["locked 1", "all is well"], false),
             (&["locked 1", "is locked 2"], true),
         ] {
-            tally.record_evidence(&look, &page(lines));
+            tally.record_evidence(&tail, &page(lines));
             let decided = grants.decide(&delete(&[("media", "a")]), &tally);
-            assert_eq!(decided.is_ok(), enough, "{lines:?}: {decided:?}");
+            assert_eq!(decided.is_ok(), is_enough, "{lines:?}: {decided:?}");
             if let Err(denial) = decided {
-                assert!(denial.what.contains("wants evidence first: 2 log lines like \"*locked*\", and this run has recorded"), "{denial}");
+                let missing = "requires evidence before this call: log lines matching \
+                    \"*locked*\" ≥ 2, recorded so far: ";
+                assert!(denial.what.contains(missing), "{denial}");
             }
         }
-        // What is deleted already may come back without any.
-        let back = del::Recreate {
-            set: vec![
-                del::Manifest::of(&with_version(met("media", "a", json!({}), "restic"))).unwrap(),
-            ],
-        }
-        .effect();
-        assert!(grants.decide(&back, &Tally::default()).is_ok());
-    }
-
-    fn with_version(mut object: Value) -> Value {
-        object["apiVersion"] = json!("volsync.backube/v1alpha1");
-        object
+        // Recreating deleted objects requires no evidence.
+        let mut deleted = read("media", "a", json!({}), "restic");
+        deleted["apiVersion"] = json!("volsync.backube/v1alpha1");
+        let recreate = del::Recreate { set: vec![del::Manifest::of(&deleted).unwrap()] };
+        assert!(grants.decide(&recreate.effect(), &Tally::default()).is_ok());
     }
 
     #[test]
-    fn a_person_is_asked_unless_some_grant_of_the_layer_asks_nobody() {
-        let mut asks = grant("delete-replicationsources", &["media"], &["*"]);
-        asks.approval = Some(Approval::Required);
-        let free = grant("delete-replicationsources", &["media"], &["a"]);
-        let who = |grants: &Grants, name: &str| {
+    fn approval_is_required_unless_a_grant_of_the_layer_applies_without_it() {
+        let mut manual = grant(Capability::DeleteReplicationsources, &["media"], &["*"]);
+        manual.approval = Some(Approval::Required);
+        let free = grant(Capability::DeleteReplicationsources, &["media"], &["a"]);
+        let required_by = |grants: &Grants, name: &str| {
             grants.decide(&delete(&[("media", name)]), &Tally::default()).unwrap().approval
         };
-        let alone = layers(&[&[asks.clone()]]);
-        assert_eq!(who(&alone, "a"), Some("policy.yaml".into()));
-        assert_eq!(who(&layers(&[&[asks.clone(), free.clone()]]), "a"), None);
-        assert_eq!(who(&layers(&[&[asks.clone(), free.clone()]]), "b"), Some("policy.yaml".into()));
-        // A layer more never asks less.
-        assert_eq!(who(&layers(&[&[asks], &[free]]), "a"), Some("policy.yaml".into()));
+        let policy = Some("policy.yaml".into());
+        assert_eq!(required_by(&layers(&[&[manual.clone()]]), "a"), policy);
+        assert_eq!(required_by(&layers(&[&[manual.clone(), free.clone()]]), "a"), None);
+        assert_eq!(required_by(&layers(&[&[manual.clone(), free.clone()]]), "b"), policy);
+        // Another layer never lifts the requirement.
+        assert_eq!(required_by(&layers(&[&[manual], &[free]]), "a"), policy);
     }
 
     fn any_grant() -> impl Strategy<Value = Grant> {
         let part = prop::sample::select(vec!["*", "a", "b", "a*", "?"]);
         (
-            prop::sample::select(vec!["delete-replicationsources", "query-pvcs"]),
+            prop::sample::select(vec![Capability::DeleteReplicationsources, Capability::QueryPvcs]),
             prop::collection::vec(part.clone(), 0..3),
             prop::collection::vec(part, 0..3),
         )
-            .prop_map(|(c, ns, names)| grant(c, &ns, &names))
+            .prop_map(|(capability, namespaces, names)| grant(capability, &namespaces, &names))
     }
 
     proptest! {
         #[test]
-        fn a_layer_more_never_widens_and_a_grant_more_never_narrows(
-            one in prop::collection::vec(any_grant(), 0..4), two in prop::collection::vec(any_grant(), 0..4), extra in any_grant(),
-            ns in prop::sample::select(vec!["a", "b", "ab"]), name in prop::sample::select(vec!["a", "b", "ab"]),
+        fn another_layer_never_widens_and_another_grant_never_narrows(
+            one in prop::collection::vec(any_grant(), 0..4),
+            two in prop::collection::vec(any_grant(), 0..4),
+            extra in any_grant(),
+            ns in prop::sample::select(vec!["a", "b", "ab"]),
+            name in prop::sample::select(vec!["a", "b", "ab"]),
         ) {
             let effect = delete(&[(ns, name)]);
-            let alone = may(&layers(&[&one]), &effect);
+            let one_layer = may(&layers(&[&one]), &effect);
             let both = may(&layers(&[&one, &two]), &effect);
-            prop_assert!(!both || alone);
+            prop_assert!(!both || one_layer);
             let more: Vec<_> = one.iter().cloned().chain([extra]).collect();
-            prop_assert!(!alone || may(&layers(&[&more]), &effect));
+            prop_assert!(!one_layer || may(&layers(&[&more]), &effect));
         }
     }
 }

@@ -1,73 +1,80 @@
-//! Labels that an object has to have, as kubectl's `-l` spells it.
+//! Label selectors in the syntax of `kubectl -l`.
 //!
 //! <https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors>
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::fmt;
 
-/// A label selector: all of its parts have to hold.
+/// A label selector: all of its requirements must be met.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selector {
     text: String,
-    parts: Vec<Part>,
+    requirements: Vec<Requirement>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+enum Requirement {
     In(String, Vec<String>),
-    /// Holds without the label, too.
+    /// Also met without the label.
     NotIn(String, Vec<String>),
-    There(String),
-    Absent(String),
+    Exists(String),
+    DoesNotExist(String),
 }
 
 impl Selector {
-    /// Reads a selector: `app=plex`, `tier!=cache`, `env in (a, b)`, `env notin (a)`, `app`, `!keep`, with commas between.
+    /// Parses a selector: `app=plex`, `tier!=cache`, `env in (a, b)`, `env notin (a)`, `app`,
+    /// `!keep`, separated by commas.
     ///
     /// # Errors
-    /// Names the part that is none.
-    pub fn read(text: &str) -> Result<Self, String> {
-        let parts = split(text).into_iter().map(|part| {
-            Part::read(part.trim()).ok_or_else(|| {
-                format!("{:?} is no part of a label selector; those are a=b, a!=b, a in (b, c), a notin (b), a, !a", crate::sanitize::sanitized(part.trim()))
+    /// Names the first invalid requirement.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let requirements = split(text).into_iter().map(|part| {
+            Requirement::parse(part.trim()).ok_or_else(|| {
+                format!(
+                    "{:?} is not a label requirement; expected a=b, a!=b, a in (b, c), \
+                     a notin (b), a, or !a",
+                    crate::sanitize::sanitized(part.trim())
+                )
             })
         });
-        Ok(Self { text: text.into(), parts: parts.collect::<Result<_, _>>()? })
+        Ok(Self { text: text.into(), requirements: requirements.collect::<Result<_, _>>()? })
     }
 
-    /// Both.
+    /// Requires both.
+    #[must_use]
     pub fn and(&self, other: &Self) -> Self {
         Self {
             text: format!("{},{}", self.text, other.text),
-            parts: [self.parts.as_slice(), &other.parts].concat(),
+            requirements: [self.requirements.as_slice(), &other.requirements].concat(),
         }
     }
 
-    /// As it was written.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Whether an object bears such labels.
+    /// Returns whether the labels of an object meet all requirements.
     pub fn matches(&self, object: &Value) -> bool {
         let labels = &object["metadata"]["labels"];
-        self.parts.iter().all(|part| {
+        self.requirements.iter().all(|requirement| {
             let label = |key: &str| labels.get(key).and_then(Value::as_str);
             let one_of = |key: &str, values: &[String]| {
                 label(key).is_some_and(|label| values.iter().any(|value| value == label))
             };
-            match part {
-                Part::In(key, values) => one_of(key, values),
-                Part::NotIn(key, values) => !one_of(key, values),
-                Part::There(key) => label(key).is_some(),
-                Part::Absent(key) => label(key).is_none(),
+            match requirement {
+                Requirement::In(key, values) => one_of(key, values),
+                Requirement::NotIn(key, values) => !one_of(key, values),
+                Requirement::Exists(key) => label(key).is_some(),
+                Requirement::DoesNotExist(key) => label(key).is_none(),
             }
         })
     }
 }
 
-/// At the commas outside of parentheses.
+/// Splits at the commas outside of parentheses.
 fn split(text: &str) -> Vec<&str> {
     let mut depth = 0_i32;
     let is_end = |c: char| {
@@ -77,8 +84,8 @@ fn split(text: &str) -> Vec<&str> {
     text.split(is_end).collect()
 }
 
-impl Part {
-    fn read(text: &str) -> Option<Self> {
+impl Requirement {
+    fn parse(text: &str) -> Option<Self> {
         if let Some((key, set)) = text.split_once('(') {
             let values: Vec<String> =
                 set.strip_suffix(')')?.split(',').map(|value| value.trim().to_owned()).collect();
@@ -88,14 +95,14 @@ impl Part {
             return match (matches && is_key(&key), operator) {
                 (true, "in") => Some(Self::In(key, values)),
                 (true, "notin") => Some(Self::NotIn(key, values)),
-                (true | false, _other_word) => None,
+                (true | false, _) => None,
             };
         }
         if let Some(key) = text.strip_prefix('!') {
-            return is_key(key.trim()).then(|| Self::Absent(key.trim().into()));
+            return is_key(key.trim()).then(|| Self::DoesNotExist(key.trim().into()));
         }
         let (key, value, not) = match text.split_once('=') {
-            None => return is_key(text).then(|| Self::There(text.into())),
+            None => return is_key(text).then(|| Self::Exists(text.into())),
             Some((key, value)) => match key.strip_suffix('!') {
                 Some(key) => (key, value, true),
                 None => (key, value.strip_prefix('=').unwrap_or(value), false),
@@ -110,7 +117,7 @@ impl Part {
     }
 }
 
-/// `name` or `prefix/name`, the prefix being a DNS name.
+/// Checks `name` or `prefix/name`, with a DNS name as prefix.
 fn is_key(key: &str) -> bool {
     let (prefix, name) =
         key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
@@ -134,8 +141,20 @@ fn is_value(value: &str) -> bool {
 }
 
 impl fmt::Display for Selector {
-    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        to.write_str(&self.text)
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl JsonSchema for Selector {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Selector".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "minLength": 1, "maxLength": 1024})
     }
 }
 
@@ -147,7 +166,7 @@ impl Serialize for Selector {
 
 impl<'de> Deserialize<'de> for Selector {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::read(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+        Self::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }
 }
 
@@ -157,8 +176,9 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn it_means_what_kubectl_means() {
-        let object = json!({"metadata": {"labels": {"app": "plex", "example.com/tier": "backend", "empty": ""}}});
+    fn selectors_match_as_in_kubectl() {
+        let labels = json!({"app": "plex", "example.com/tier": "backend", "empty": ""});
+        let object = json!({"metadata": {"labels": labels}});
         for (text, matches) in [
             ("app=plex", true),
             ("app == plex", true),
@@ -177,18 +197,18 @@ mod tests {
             ("app=plex,!none,empty=", true),
             ("app=plex,none", false),
         ] {
-            assert_eq!(Selector::read(text).unwrap().matches(&object), matches, "{text}");
+            assert_eq!(Selector::parse(text).unwrap().matches(&object), matches, "{text}");
         }
         for bare in
             [json!({}), json!({"metadata": null}), json!({"metadata": {"labels": {"app": 1}}})]
         {
-            assert!(!Selector::read("app=plex").unwrap().matches(&bare));
-            assert!(Selector::read("!keep").unwrap().matches(&bare));
+            assert!(!Selector::parse("app=plex").unwrap().matches(&bare));
+            assert!(Selector::parse("!keep").unwrap().matches(&bare));
         }
     }
 
     #[test]
-    fn what_is_no_selector_is_refused() {
+    fn invalid_selectors_are_rejected() {
         for text in [
             "",
             ",",
@@ -207,7 +227,7 @@ mod tests {
             "a=b)",
             "é=b",
         ] {
-            assert!(Selector::read(text).is_err(), "{text:?}");
+            assert!(Selector::parse(text).is_err(), "{text:?}");
         }
     }
 }

@@ -1,194 +1,107 @@
-//! What a Role and an admission policy cannot say: what only the host enforces, and what the Role alone would allow.
+//! What a Role and admission policies cannot express: what only the host enforces, and what the
+//! credential could do beyond it.
 
-use super::needs::{Need, Needs, Place};
-use crate::effect::{Access, Function, access_of};
-use crate::footprint::Verb;
-use crate::grants::Grants;
-use std::collections::{BTreeMap, BTreeSet};
+use super::needs::{Needs, Place};
+use crate::capability::{Access, Capability, Excess, Function};
+use crate::grants::{Grant, Grants};
+use std::collections::BTreeSet;
 
-/// What only the host holds a guest to, a sentence each.
-pub fn of_the_host(functions: &BTreeSet<Function>, grants: &Grants, needs: &Needs) -> Vec<String> {
-    let mut said = vec![];
-    let capabilities: BTreeSet<&str> = functions
-        .iter()
-        .map(|function| function.capability())
-        .filter(|name| access_of(name) == Some(Access::Write))
-        .collect();
-    for capability in &capabilities {
-        for grant in grants
-            .layers
-            .iter()
-            .flat_map(|layer| &layer.grants)
-            .filter(|grant| grant.capability == *capability)
-        {
-            said.extend(grant.max.words());
-            said.extend(grant.label_selector.as_ref().map(|selector| {
-                format!("{capability} only of objects with the labels {selector}")
-            }));
-            said.extend(
-                grant
-                    .movers
-                    .as_ref()
-                    .map(|movers| format!("{capability} only of the movers {}", movers.join(", "))),
-            );
-            said.extend(
-                grant
-                    .evidence
-                    .as_ref()
-                    .map(|evidence| format!("{capability} only after evidence: {evidence}")),
-            );
-            said.extend(grant.approval.map(|_| format!("{capability} only after a person's yes")));
+/// Returns what only the host enforces, one sentence each.
+pub fn enforced_by_host_only(
+    functions: &BTreeSet<Function>,
+    grants: &Grants,
+    needs: &Needs,
+) -> Vec<String> {
+    let capabilities: BTreeSet<Capability> =
+        functions.iter().map(|function| function.capability()).collect();
+    let mut sentences: BTreeSet<String> = BTreeSet::new();
+    for grant in grants.layers.iter().flat_map(|layer| &layer.grants) {
+        if capabilities.contains(&grant.capability) && grant.capability.access() == Access::Write {
+            sentences.extend(conditions(grant));
         }
     }
-    said.sort();
-    said.dedup();
-    if functions.contains(&Function::Suspend) {
-        said.push("what it suspends is given back in every ending, and nothing that somebody else had suspended is resumed".into());
+    let mut sentences: Vec<String> = sentences.into_iter().collect();
+    for capability in &capabilities {
+        sentences.extend(capability.grant_shape().host_only.into_iter().map(str::to_owned));
     }
-    if functions.contains(&Function::Delete) {
-        said.push("only the frozen objects are deleted: by uid and spec, each manifest saved first, at the guest's pace and no faster".into());
-    }
-    if functions.contains(&Function::Restart) {
-        said.push("only the Deployment of the uid that was looked at is restarted".into());
-    }
-    said.push(
-        "what was approved in a plan is what runs; which values the allowed fields get".into(),
-    );
-    let reads = needs.all.iter().filter(|(key, need)| {
-        !key.verb.mutates() && need.names.is_none() && need.patterns().any(|(_, glob)| glob != "*")
-    });
-    let patterns: BTreeSet<&str> =
-        reads.flat_map(|(_, need)| need.patterns().map(|(_, glob)| glob.as_str())).collect();
-    if !patterns.is_empty() {
-        said.push(format!(
-            "reading only objects called {}: a Role knows no patterns",
-            patterns.into_iter().collect::<Vec<_>>().join(", ")
+    sentences
+        .push("a run does what its approved plan says; the values of the allowed fields".into());
+    let unnamed_reads =
+        needs.all.iter().filter(|(key, need)| !key.verb.mutates() && need.names.is_none());
+    let names: BTreeSet<&str> = unnamed_reads
+        .flat_map(|(_, need)| &need.patterns)
+        .map(|(_, name)| name.as_str())
+        .filter(|name| *name != "*")
+        .collect();
+    if !names.is_empty() {
+        sentences.push(format!(
+            "only objects named {} are read: a Role has no patterns",
+            names.into_iter().collect::<Vec<_>>().join(", ")
         ));
     }
-    if functions.contains(&Function::NextPage) {
-        said.push(
-            "of the logs only lines that match what the guest asked for, up to its byte limit"
-                .into(),
-        );
+    sentences.extend(needs.inexpressible.iter().cloned());
+    sentences
+}
+
+/// Describes the conditions of a grant.
+fn conditions(grant: &Grant) -> Vec<String> {
+    let capability = grant.capability;
+    let mut conditions: Vec<String> = grant.max.describe().collect();
+    if let Some(selector) = &grant.label_selector {
+        conditions.push(format!("{capability} only for objects with the labels {selector}"));
     }
-    said.extend(needs.unsayable.iter().cloned());
-    said
+    if let Some(movers) = &grant.movers {
+        conditions.push(format!("{capability} only for the movers {}", movers.join(", ")));
+    }
+    if let Some(evidence) = &grant.evidence {
+        conditions.push(format!("{capability} only after evidence: {evidence}"));
+    }
+    if grant.approval.is_some() {
+        conditions.push(format!("{capability} only after manual approval"));
+    }
+    conditions
 }
 
-/// Where a run may do such a thing, in words; none where it may nowhere.
-fn places(needs: &Needs, group: &str, resource: &str, verb: Verb) -> Option<String> {
-    places_where(needs, group, resource, verb, |_| true)
+/// Returns what the credential could do without admission policies, one sentence each.
+pub fn allowed_by_role_alone(needs: &Needs) -> Vec<String> {
+    describe_excess(needs, |shape| shape.role_excess)
 }
 
-fn places_where(
+/// Returns what the credential could do despite its admission policies, one sentence each.
+pub fn allowed_despite_policies(needs: &Needs) -> Vec<String> {
+    describe_excess(needs, |shape| shape.policy_excess)
+}
+
+fn describe_excess(
     needs: &Needs,
-    group: &str,
-    resource: &str,
-    verb: Verb,
-    wanted: impl Fn(&Need) -> bool,
-) -> Option<String> {
-    let fitting = needs.all.iter().filter(|(key, need)| {
-        key.verb == verb && key.group == group && key.resource == resource && wanted(need)
+    excess: impl Fn(crate::capability::GrantShape) -> Vec<Excess>,
+) -> Vec<String> {
+    let mut sentences: Vec<String> = vec![];
+    for capability in Capability::ALL {
+        for excess in excess(capability.grant_shape()) {
+            let Some(places) = places(needs, *capability, &excess) else { continue };
+            let sentence = format!("{} (in {places})", excess.text);
+            if !sentences.contains(&sentence) {
+                sentences.push(sentence);
+            }
+        }
+    }
+    sentences
+}
+
+/// Returns the places in which functions of a capability need this request.
+fn places(needs: &Needs, capability: Capability, excess: &Excess) -> Option<String> {
+    let matching = needs.all.iter().filter(|(key, need)| {
+        key.verb == excess.verb
+            && key.group == excess.group
+            && key.resource == excess.resource
+            && need.functions.iter().any(|function| function.capability() == capability)
     });
-    let found: BTreeSet<&str> = fitting
+    let places: BTreeSet<&str> = matching
         .map(|(key, _)| match &key.place {
             Place::Cluster | Place::Everywhere => "every namespace",
             Place::Namespace(namespace) => namespace,
         })
         .collect();
-    (!found.is_empty()).then(|| found.into_iter().collect::<Vec<_>>().join(", "))
-}
-
-/// What whoever holds the credential could do where no admission policy holds it, a sentence each.
-pub fn of_the_role_alone(needs: &Needs) -> Vec<String> {
-    let flux = [
-        (
-            "kustomize.toolkit.fluxcd.io",
-            "kustomizations",
-            "point a Kustomization at another source or path, or add patches: with Flux's defaults a way to cluster-admin",
-        ),
-        (
-            "helm.toolkit.fluxcd.io",
-            "helmreleases",
-            "change the chart and the values of a HelmRelease: with Flux's defaults a way to cluster-admin",
-        ),
-        (
-            "source.toolkit.fluxcd.io",
-            "gitrepositories",
-            "point a GitRepository at another repository: with Flux's defaults a way to cluster-admin",
-        ),
-        (
-            "source.toolkit.fluxcd.io",
-            "ocirepositories",
-            "point an OCIRepository at another repository: with Flux's defaults a way to cluster-admin",
-        ),
-        (
-            "source.toolkit.fluxcd.io",
-            "buckets",
-            "point a Bucket at another endpoint: with Flux's defaults a way to cluster-admin",
-        ),
-        (
-            "apps",
-            "deployments",
-            "change the image, the command and the mounts of a Deployment: whatever its ServiceAccount may, and the Secrets of its namespace",
-        ),
-    ];
-    let patched = flux.into_iter().filter_map(|(group, resource, what)| {
-        places(needs, group, resource, Verb::Patch).map(|place| format!("{what} (in {place})"))
-    });
-    let mut said: Vec<String> = patched.collect();
-    said.extend(
-        places(needs, "", "pods", Verb::Delete).map(|place| format!("delete any pod (in {place})")),
-    );
-    said
-}
-
-/// What whoever holds the credential could do in spite of the admission policies, a sentence each.
-pub fn of_the_policies(needs: &Needs) -> Vec<String> {
-    const FLUX: [(&str, &str); 5] = [
-        ("kustomize.toolkit.fluxcd.io", "kustomizations"),
-        ("helm.toolkit.fluxcd.io", "helmreleases"),
-        ("source.toolkit.fluxcd.io", "gitrepositories"),
-        ("source.toolkit.fluxcd.io", "ocirepositories"),
-        ("source.toolkit.fluxcd.io", "buckets"),
-    ];
-    const VOLSYNC: (&str, &str) = ("volsync.backube", "replicationsources");
-    let mut suspended: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    for (group, resource) in FLUX {
-        let suspends = |need: &Need| need.functions.contains(&Function::Suspend);
-        if let Some(place) = places_where(needs, group, resource, Verb::Patch, suspends) {
-            suspended.entry(place).or_default().push(resource);
-        }
-    }
-    let mut said: Vec<String> = suspended
-        .into_iter()
-        .map(|(place, kinds)| format!("suspend and resume the {} that are granted, whoever had suspended them (in {place})", kinds.join(", ")))
-        .collect();
-    let others = [
-        (
-            ("apps", "deployments"),
-            Verb::Patch,
-            "restart the Deployments that are granted, as often as it likes",
-        ),
-        (("", "pods"), Verb::Delete, "delete the pods of those Deployments, each by its uid"),
-        (
-            ("coordination.k8s.io", "leases"),
-            Verb::Delete,
-            "delete the Lease of any run, by its uid: two runs then meet at the marks alone",
-        ),
-        (
-            VOLSYNC,
-            Verb::Delete,
-            "delete the ReplicationSources that are granted, each by its uid, as many as it likes",
-        ),
-        (
-            VOLSYNC,
-            Verb::Create,
-            "make ReplicationSources of its own choice: one that sends what a claim holds to a place of its own, too",
-        ),
-    ];
-    said.extend(others.into_iter().filter_map(|((group, resource), verb, what)| {
-        places(needs, group, resource, verb).map(|place| format!("{what} (in {place})"))
-    }));
-    said
+    (!places.is_empty()).then(|| places.into_iter().collect::<Vec<_>>().join(", "))
 }

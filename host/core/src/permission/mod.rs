@@ -1,8 +1,10 @@
-//! What a run needs of the cluster, worked out from the grants and the footprint table: the least Role, the admission policy that holds
-//! the same credential to the fields, and what neither can say.
+//! What a run needs of the cluster, derived from its grants and the footprints of its functions.
 //!
-//! [`imports`] shows a component's imports beside the grants. [`needs`] is the one list of requests; [`role`] and [`admission`] write it down for Kubernetes, [`limits`] says what only the host enforces;
-//! [`enforcement`] which of them hold a credential that is in use.
+//! - [`needs`]: the requests of a run
+//! - [`role`], [`admission`]: the Role that allows them, and the policies that limit their fields
+//! - [`limits`]: what neither can express
+//! - [`enforcement`]: which of these limit a credential in use
+//! - [`imports`]: what a component imports, next to what its documents grant
 
 pub mod admission;
 pub mod enforcement;
@@ -13,17 +15,18 @@ pub mod role;
 
 use serde_json::{Value, json};
 
-/// The ServiceAccount that all of it is for.
+/// The ServiceAccount that permissions are generated for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
-    /// Its namespace: one of its own, for whoever may edit a namespace may act as its ServiceAccounts.
+    /// Should be used for nothing else: anyone who may edit a namespace may act as its
+    /// ServiceAccounts.
     pub namespace: String,
-    /// Its name; whatever is made for it begins with it.
+    /// Also the prefix of the names of its permissions.
     pub name: String,
 }
 
 impl Account {
-    /// As the API server knows it.
+    /// Returns its user name.
     pub fn user(&self) -> String {
         format!("system:serviceaccount:{}:{}", self.namespace, self.name)
     }

@@ -1,22 +1,24 @@
-//! Documents and calls out of a seed: few words, so that they meet often, and every trick that a name could try.
+//! Documents and calls from a seed: a few names, so that they often match, and every trick that a
+//! name could try.
 
-use salve_core::effect::{Access, CAPABILITIES, Effect};
+use salve_core::capability::{Capability, Effect};
 use salve_core::grants::{Grant, Grants, Layer};
-use salve_core::outcome::Outcome;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Documents as both judges read them, and calls under them.
+/// Documents in the forms of product and oracle, and calls under them.
 pub struct Scene {
     pub grants: Grants,
     pub documents: Value,
     pub calls: Vec<Value>,
 }
 
-/// SplitMix64 (Steele, Lea and Flood, 2014): small, and the same everywhere.
+/// SplitMix64 (Steele, Lea, and Flood, 2014).
 pub struct Generator {
     state: u64,
-    read: BTreeMap<String, Grant>,
+    /// Grants by their JSON.
+    parsed: BTreeMap<String, Grant>,
 }
 
 const WRITES: [&str; 4] =
@@ -43,9 +45,27 @@ const GLOBS: [&str; 10] =
     ["*", "media", "ai", "m*", "?i", "[am]*", "[!m]*", "{ai,media}", "rook-ceph", "flux-*"];
 const NAME_GLOBS: [&str; 8] =
     ["*", "plex", "p*", "s?narr", "*-provisioner", "{plex,a}", "[ap]*", "plex.v1"];
-const FLUX: [&str; 5] =
-    ["kustomization", "helm-release", "git-repository", "oci-repository", "bucket"];
+/// Kinds as calls name them, and as manifests do.
+const FLUX: [(&str, &str); 5] = [
+    ("kustomization", "Kustomization"),
+    ("helm-release", "HelmRelease"),
+    ("git-repository", "GitRepository"),
+    ("oci-repository", "OCIRepository"),
+    ("bucket", "Bucket"),
+];
 const SUBJECTS: [&str; 3] = ["replication-source", "persistent-volume-claim", "deployment"];
+/// Kinds as grants name them.
+const FLUX_GLOBS: [&str; 7] = [
+    "kustomizations.kustomize.toolkit.fluxcd.io",
+    "helmreleases.helm.toolkit.fluxcd.io",
+    "gitrepositories.source.toolkit.fluxcd.io",
+    "ocirepositories.source.toolkit.fluxcd.io",
+    "buckets.source.toolkit.fluxcd.io",
+    "*.source.toolkit.fluxcd.io",
+    "{helmreleases,kustom*}.*",
+];
+const SUBJECT_GLOBS: [&str; 4] =
+    ["replicationsources.volsync.backube", "persistentvolumeclaims", "deployments.apps", "*.apps"];
 const RESOURCES: [(&str, &str); 7] = [
     ("", "namespaces"),
     ("batch", "jobs"),
@@ -59,7 +79,7 @@ const RESOURCE_GLOBS: [&str; 5] = ["namespaces", "jobs.batch", "*", "secrets", "
 
 impl Generator {
     pub fn new(seed: u64) -> Self {
-        Self { state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15), read: BTreeMap::new() }
+        Self { state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15), parsed: BTreeMap::new() }
     }
 
     fn next(&mut self) -> u64 {
@@ -78,11 +98,15 @@ impl Generator {
         of[self.below(of.len() as u64) as usize]
     }
 
+    fn flux_kind(&mut self) -> &'static str {
+        FLUX[self.below(FLUX.len() as u64) as usize].0
+    }
+
     fn some(&mut self, of: &[&'static str], most: u64) -> Vec<&'static str> {
         (0..=self.below(most)).map(|_| self.one(of)).collect()
     }
 
-    /// One in so many.
+    /// Returns true in one of `n` cases.
     fn rarely(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
@@ -105,12 +129,8 @@ impl Generator {
     }
 
     pub fn grant(&mut self) -> (Grant, Value) {
-        let granted: Vec<&str> = CAPABILITIES
-            .iter()
-            .filter(|(_, access_of)| *access_of != Access::Builtin)
-            .map(|(name, _)| *name)
-            .collect();
-        let capability = self.one(&granted);
+        let capabilities: Vec<&str> = Capability::grantable().map(Capability::name).collect();
+        let capability = self.one(&capabilities);
         let mut grant = json!({"capability": capability});
         if !self.rarely(8) {
             grant["namespaces"] = json!(self.some(&GLOBS, 2));
@@ -120,8 +140,12 @@ impl Generator {
         }
         match capability {
             "query-objects" => grant["kinds"] = json!(self.some(&RESOURCE_GLOBS, 2)),
-            "query-flux" | "suspend-flux" | "reconcile-flux" if self.rarely(2) => {
-                grant["kinds"] = json!(self.some(&FLUX, 3))
+            "query-flux" if self.rarely(2) => {
+                let kinds = [FLUX_GLOBS.as_slice(), &SUBJECT_GLOBS].concat();
+                grant["kinds"] = json!(self.some(&kinds, 4))
+            }
+            "suspend-flux" | "reconcile-flux" if self.rarely(2) => {
+                grant["kinds"] = json!(self.some(&FLUX_GLOBS, 3))
             }
             _ => {}
         }
@@ -138,12 +162,12 @@ impl Generator {
             grant["approval"] = json!("required");
         }
         if WRITES.contains(&capability) && self.rarely(5) {
-            let least = if self.rarely(6) {
-                json!({"pendingClaims": 1})
+            grant["evidence"] = if self.rarely(6) {
+                json!({"pendingPvcs": 1})
             } else {
-                json!({"logLines": [{"like": self.one(&["*", "line*", "*1", "line ?", "other"]), "least": 1 + self.below(4)}]})
+                let pattern = self.one(&["*", "line*", "*1", "line ?", "other"]);
+                json!({"logLines": [{"pattern": pattern, "min": 1 + self.below(4)}]})
             };
-            grant["evidence"] = least;
         }
         if WRITES.contains(&capability) && self.rarely(3) {
             grant["labelSelector"] =
@@ -153,11 +177,11 @@ impl Generator {
             grant["movers"] = json!(self.some(&["restic", "rsync-tls", "syncthing"], 2));
         }
         // Compiling globs takes longer than everything else here.
-        let read = self
-            .read
+        let parsed = self
+            .parsed
             .entry(grant.to_string())
             .or_insert_with(|| serde_json::from_value(grant.clone()).expect("it is a grant"));
-        (read.clone(), grant)
+        (parsed.clone(), grant)
     }
 
     fn namespace(&mut self) -> &'static str {
@@ -173,7 +197,7 @@ impl Generator {
     }
 
     fn flux(&mut self) -> Value {
-        json!({"kind": self.one(&FLUX), "namespace": self.namespace(), "name": self.name()})
+        json!({"kind": self.flux_kind(), "namespace": self.namespace(), "name": self.name()})
     }
 
     fn set(&mut self, make: fn(&mut Self) -> Value) -> Vec<Value> {
@@ -187,7 +211,10 @@ impl Generator {
         let namespaces: Vec<&str> = (0..self.below(3)).map(|_| self.namespace()).collect();
         let (call, with) = match self.below(16) {
             0 => {
-                let subject = |generator: &mut Self| json!({"kind": generator.one(&SUBJECTS), "object": generator.object()});
+                let subject = |generator: &mut Self| {
+                    let kind = generator.one(&SUBJECTS);
+                    json!({"kind": kind, "object": generator.object()})
+                };
                 ("query-flux.find-owners", json!({"subjects": self.set(subject)}))
             }
             1 => ("query-flux.get", json!({"target": self.flux()})),
@@ -218,17 +245,24 @@ impl Generator {
             ),
             11 => (
                 "suspend-flux.resume",
-                json!({"target": {"kind": "bucket", "namespace": "media", "name": "a"}, "uid": "u", "prior": "absent"}),
+                json!({
+                    "target": {"kind": "bucket", "namespace": "media", "name": "a"},
+                    "uid": "u",
+                    "previous": "absent",
+                }),
             ),
             12 => (
                 "reconcile-flux.reconcile",
                 json!({"target": self.flux(), "force": false, "wait_seconds": 1}),
             ),
             13 => {
-                let frozen = |generator: &mut Self| json!({"object": generator.object(), "uid": "u", "digest": "d"});
+                let target = |generator: &mut Self| {
+                    let object = generator.object();
+                    json!({"object": object, "uid": "u", "digest": "d"})
+                };
                 (
                     "delete-replicationsources.delete",
-                    json!({"set": self.set(frozen), "pacing": {"batch_size": 1, "interval_ms": 0}}),
+                    json!({"set": self.set(target), "pacing": {"batch_size": 1, "interval_ms": 0}}),
                 )
             }
             14 => (
@@ -239,16 +273,32 @@ impl Generator {
                 let restarted = json!({"at": 1, "old_pods": []});
                 (
                     "restart-deployment.await-rollout",
-                    json!({"target": self.object(), "restarted": restarted, "leases": [], "wait_seconds": 1}),
+                    json!({
+                        "target": self.object(),
+                        "restarted": restarted,
+                        "leases": [],
+                        "wait_seconds": 1,
+                    }),
                 )
             }
         };
         json!({"call": call, "with": with})
     }
 
-    /// What a call meets: most of its objects, with labels and movers of all sorts.
+    /// Returns the objects that are read for a call: most of its targets, with various labels and
+    /// movers.
     pub fn objects(&mut self, call: &Value) -> Vec<Value> {
+        const WITH_OBJECTS: [&str; 4] = [
+            "suspend-flux.suspend",
+            "reconcile-flux.reconcile",
+            "delete-replicationsources.delete",
+            "restart-deployment.restart",
+        ];
         let with = &call["with"];
+        // Only writes read objects before they are sent.
+        if !WITH_OBJECTS.iter().any(|write| call["call"] == *write) {
+            return vec![];
+        }
         let mut places: Vec<Value> = [&with["targets"], &with["set"]]
             .into_iter()
             .filter_map(Value::as_array)
@@ -258,7 +308,7 @@ impl Generator {
         places.extend(with.get("target").cloned());
         let mut objects = vec![];
         for place in places {
-            // Of a set some are settled already; the object of a single touch is always read.
+            // Objects of a set that are already done are not read. A single object always is.
             if with.get("target").is_none()
                 && with.pointer("/set/1").or(with.pointer("/targets/1")).is_some()
                 && self.rarely(8)
@@ -279,9 +329,11 @@ impl Generator {
                     spec[mover] = json!({});
                 }
             }
-            let kind = place["kind"]
-                .as_str()
-                .map_or("Deployment".to_owned(), |kind| kind.replace('-', "").to_uppercase());
+            let kind = match place["kind"].as_str() {
+                Some(kind) => FLUX.iter().find(|(name, _)| *name == kind).expect("a Flux kind").1,
+                None if call["call"] == "delete-replicationsources.delete" => "ReplicationSource",
+                None => "Deployment",
+            };
             let metadata =
                 json!({"namespace": names["namespace"], "name": names["name"], "labels": labels});
             objects.push(json!({"kind": kind, "metadata": metadata, "spec": spec}));
@@ -289,18 +341,29 @@ impl Generator {
         objects
     }
 
-    /// A page of a log with a few lines, some of them seen before: as an outcome, and the lines.
-    pub fn outcome(&mut self) -> (Effect, Outcome, Vec<String>) {
+    /// Returns a read of a log, its answer with a few lines, some of them repeated, and the lines.
+    pub fn log_page(&mut self) -> (Effect, Box<RawValue>, Vec<String>) {
         let lines: Vec<String> =
             (0..self.below(3)).map(|_| format!("line {}", self.below(4))).collect();
-        let query = json!({"deployment": {"namespace": "media", "name": "a"}, "container": "c", "limit_bytes": 1});
+        let query = json!({
+            "deployment": {"namespace": "media", "name": "a"},
+            "container": "c",
+            "limit_bytes": 1,
+        });
         let effect = serde_json::from_value(
             json!({"call": "tail-logs.next", "with": {"query": query, "after": []}}),
         )
         .expect("it is an effect");
-        let told: Vec<Value> =
+        let found: Vec<Value> =
             lines.iter().map(|text| json!({"pod": "p", "time": 1, "text": text})).collect();
-        let page = json!({"lines": told, "pods": ["p"], "unread": [], "lines_read": 9, "more": false, "position": []});
-        (effect, Outcome::Ok(serde_json::value::to_raw_value(&page).expect("it is JSON")), lines)
+        let page = json!({
+            "lines": found,
+            "pods": ["p"],
+            "unreadable": [],
+            "lines_read": 9,
+            "more": false,
+            "position": [],
+        });
+        (effect, serde_json::value::to_raw_value(&page).expect("it is JSON"), lines)
     }
 }

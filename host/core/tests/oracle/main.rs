@@ -1,36 +1,43 @@
-//! Two judges that were written apart: `Grants::decide`, and one so simple that it can be read in a minute. They have to agree on a
-//! million calls, ordinary and adversarial; and neither a grant more nor a document more may turn them the wrong way.
+//! `Grants::decide` against an oracle: a second implementation, simple enough to be read in a
+//! minute. They must agree on a million calls, ordinary and adversarial. Another grant must never
+//! deny a call, and another document must never allow one.
 
 mod generate;
 mod reference;
 
 use generate::{Generator, Scene};
-use reference::{Used, Word, judge};
-use salve_core::effect::Effect;
-use salve_core::grants::{Grants, Layer, Tally};
+use reference::{Decision, Usage, decide};
+use salve_core::capability::{Effect, Read};
+use salve_core::grants::{Grants, Layer, Permit, Tally};
 use serde_json::Value;
 
-/// Documents, and calls under each.
+/// Sets of documents.
 const SCENES: u64 = 10_000;
+/// Calls under each set.
 const CALLS: usize = 100;
 
-/// As the door asks: before anything is read, and once more with what was met.
-fn word(grants: &Grants, tally: &mut Tally, effect: &Effect, objects: &[Value]) -> Word {
-    if effect.check().is_err() {
-        return Word::Invalid;
+/// Decides as a run does: before anything is read, and again with the objects that were read.
+fn product(grants: &Grants, tally: &mut Tally, effect: &Effect, objects: &[Value]) -> Decision {
+    if effect.validate().is_err() {
+        return Decision::Invalid;
     }
-    if grants.decide(effect, tally).is_err() {
+    let Ok(permit) = grants.decide(effect, tally) else {
         assert!(
-            grants.decide_with_objects(effect, objects, tally).is_err(),
-            "what is denied unread is allowed read: {effect:?}"
+            grants.decide_with_objects(effect, objects, tally, None).is_err(),
+            "denied without objects, but allowed with them: {effect:?}"
         );
-        return Word::Denied;
-    }
-    match grants.decide_with_objects(effect, objects, tally) {
-        Err(_) => Word::Denied,
+        return Decision::Denied;
+    };
+    let mut reservation = tally.reserve(&permit);
+    match grants.decide_with_objects(effect, objects, tally, Some(&reservation)) {
+        Err(_) => {
+            // Nothing was sent.
+            tally.amend(&mut reservation, &Permit::default());
+            Decision::Denied
+        }
         Ok(permit) => {
-            tally.charge(&permit);
-            if permit.approval.is_some() { Word::Asked } else { Word::Allowed }
+            tally.amend(&mut reservation, &permit);
+            if permit.approval.is_some() { Decision::RequiresApproval } else { Decision::Allowed }
         }
     }
 }
@@ -40,46 +47,52 @@ fn effect(call: &Value) -> Effect {
 }
 
 #[test]
-fn both_judges_agree_on_a_million_calls() {
-    let mut words = [0_u64; 4];
+fn product_and_oracle_agree_on_a_million_calls() {
+    let mut counts = [0_u64; 4];
     for seed in 0..SCENES {
         let Scene { grants, documents, mut calls } = Generator::new(seed).scene(CALLS);
-        let (mut tally, mut used) = (Tally::default(), Used::default());
+        let (mut tally, mut usage) = (Tally::default(), Usage::default());
         for (n, call) in calls.drain(..).enumerate() {
-            // Some of the way, evidence comes in.
+            // Every 20 calls, evidence is recorded.
             if n % 20 == 10 {
-                let found = Generator::new(seed ^ n as u64).outcome();
-                tally.record_evidence(&found.0, &found.1);
-                used.lines.extend(found.2);
+                let (effect, raw, lines) = Generator::new(seed ^ n as u64).log_page();
+                let answer = effect.decode(&raw).expect("it is an answer");
+                let Effect::Read(read @ Read::NextPage(_)) = &effect else { unreachable!() };
+                tally.record_evidence(read, &answer);
+                usage.lines.extend(lines);
             }
             let objects = Generator::new(seed.rotate_left(32) ^ n as u64).objects(&call);
-            let (ours, theirs) = (
-                word(&grants, &mut tally, &effect(&call), &objects),
-                judge(&documents, &mut used, &call, &objects),
+            let (actual, expected) = (
+                product(&grants, &mut tally, &effect(&call), &objects),
+                decide(&documents, &mut usage, &call, &objects),
             );
             assert_eq!(
-                ours, theirs,
-                "seed {seed}, call {n}: {call}\nof {objects:?}\nunder {documents}"
+                actual, expected,
+                "seed {seed}, call {n}: {call}\nwith {objects:?}\nunder {documents}"
             );
-            words[theirs as usize] += 1;
+            counts[expected as usize] += 1;
         }
     }
-    println!("invalid, denied, allowed, asked: {words:?} of {}", words.iter().sum::<u64>());
-    assert_eq!(words.iter().sum::<u64>(), 1_000_000);
+    println!("invalid, denied, allowed, requires approval: {counts:?}");
+    assert_eq!(counts.iter().sum::<u64>(), 1_000_000);
     assert!(
-        words.iter().all(|count| *count > 5_000),
-        "too few of a kind to mean anything: {words:?}"
+        counts.iter().all(|count| *count > 5_000),
+        "too few of one decision to be meaningful: {counts:?}"
     );
 }
 
 #[test]
-fn a_grant_more_never_denies_and_a_document_more_never_allows() {
-    let mut turned = [0_u64; 2];
+fn another_grant_never_denies_and_another_document_never_allows() {
+    let mut changed = [0_u64; 2];
     for seed in 0..SCENES / 5 {
         let mut generator = Generator::new(seed);
         let Scene { grants, calls, .. } = generator.scene(20);
-        let more = Grants {
-            layers: grants.layers.iter().map(|layer| with(layer, &mut generator)).collect(),
+        let wider = Grants {
+            layers: grants
+                .layers
+                .iter()
+                .map(|layer| with_another_grant(layer, &mut generator))
+                .collect(),
         };
         let narrower =
             Grants { layers: grants.layers.iter().cloned().chain([generator.layer().0]).collect() };
@@ -87,23 +100,26 @@ fn a_grant_more_never_denies_and_a_document_more_never_allows() {
             let effect = effect(call);
             let allowed = |grants: &Grants| grants.decide(&effect, &Tally::default()).is_ok();
             assert!(
-                !allowed(&grants) || allowed(&more),
-                "a grant more denied {call} (seed {seed})"
+                !allowed(&grants) || allowed(&wider),
+                "another grant denied {call} (seed {seed})"
             );
-            // Where there is no document at all, one more can only be the first.
+            // Without any document nothing is allowed, so the first one can allow something.
             assert!(
                 grants.layers.is_empty() || !allowed(&narrower) || allowed(&grants),
-                "a document more allowed {call} (seed {seed})"
+                "another document allowed {call} (seed {seed})"
             );
-            turned[0] += u64::from(!allowed(&grants) && allowed(&more));
-            turned[1] += u64::from(allowed(&grants) && !allowed(&narrower));
+            changed[0] += u64::from(!allowed(&grants) && allowed(&wider));
+            changed[1] += u64::from(allowed(&grants) && !allowed(&narrower));
         }
     }
-    assert!(turned.iter().all(|count| *count > 100), "neither would have been noticed: {turned:?}");
+    assert!(
+        changed.iter().all(|count| *count > 100),
+        "too few changed decisions to be meaningful: {changed:?}"
+    );
 }
 
-/// The same document with one more grant, somewhere.
-fn with(layer: &Layer, generator: &mut Generator) -> Layer {
+/// Returns the document with another grant at a random position.
+fn with_another_grant(layer: &Layer, generator: &mut Generator) -> Layer {
     let mut layer = layer.clone();
     let at = generator.below(layer.grants.len() as u64 + 1) as usize;
     layer.grants.insert(at, generator.grant().0);
@@ -111,8 +127,8 @@ fn with(layer: &Layer, generator: &mut Generator) -> Layer {
 }
 
 #[test]
-fn the_reference_knows_globs() {
-    for (glob, text, fits) in [
+fn the_oracle_matches_globs() {
+    for (glob, text, expected) in [
         ("*", "", true),
         ("a*c", "abbc", true),
         ("a*c", "abb", false),
@@ -123,6 +139,6 @@ fn the_reference_knows_globs() {
         ("{plex,son*}", "sonarr", true),
         ("{plex,son*}", "plexx", false),
     ] {
-        assert_eq!(reference::matches(glob, text), fits, "{glob} {text}");
+        assert_eq!(reference::matches(glob, text), expected, "{glob} {text}");
     }
 }

@@ -1,18 +1,20 @@
-//! `delete-replicationsources`: only what was chosen, and each in its own end.
+//! `delete-replicationsources`: only unchanged chosen objects are deleted, each with its own
+//! outcome.
 
-use crate::fixture::{Stage, VOLSYNC, answered, take, write};
-use salve_core::effect::delete_replicationsources::{
+use crate::fixture::{Fixture, VOLSYNC, answered, take, write};
+use salve_core::capability::delete_replicationsources::{
     CreationOutcome, Delete, DeletionOutcome, DeletionTarget, Manifest, Pacing, Recreate,
 };
-use salve_core::effect::query_replicationsources::ListSources;
-use salve_core::effect::{Answer, Write};
-use salve_run::{ApplyOutcome, Prepared};
+use salve_core::capability::query_replicationsources::ListSources;
+use salve_core::capability::{Answer, Write};
+use salve_run::{ApplyOutcome, Current};
 use salve_simulator::{Fault, Incident};
 
-async fn frozen(stage: &Stage, names: &[&str]) -> Delete {
+/// Builds a deletion of these ReplicationSources as they are now.
+async fn select(fixture: &Fixture, names: &[&str]) -> Delete {
     let namespaces = vec!["media".into(), "security".into()];
-    let all = stage.look(ListSources { namespaces }).await.unwrap();
-    let one = |name: &&str| {
+    let all = fixture.read(ListSources { namespaces }).await.unwrap();
+    let target = |name: &&str| {
         all.iter().find(|source| source.object.name == **name).map(|s| DeletionTarget {
             object: s.object.clone(),
             uid: s.uid.clone(),
@@ -21,43 +23,43 @@ async fn frozen(stage: &Stage, names: &[&str]) -> Delete {
         })
     };
     Delete {
-        set: names.iter().map(|name| one(name).expect("it is there")).collect(),
+        set: names.iter().map(|name| target(name).expect("the source exists")).collect(),
         pacing: Pacing { batch_size: 2, interval_ms: 1000 },
     }
 }
 
-fn ends(
-    answer: &[salve_core::effect::delete_replicationsources::Deletion],
+fn outcomes(
+    answer: &[salve_core::capability::delete_replicationsources::Deletion],
 ) -> Vec<(&str, DeletionOutcome)> {
     answer.iter().map(|deletion| (deletion.object.name.as_str(), deletion.outcome)).collect()
 }
 
-fn is_there(stage: &Stage, name: &str) -> bool {
-    stage.simulator.object(VOLSYNC, "replicationsources", "media", name).is_some()
+fn exists(fixture: &Fixture, name: &str) -> bool {
+    fixture.simulator.object(VOLSYNC, "replicationsources", "media", name).is_some()
 }
 
 #[tokio::test]
-async fn a_set_is_deleted_by_uid_with_its_manifests_saved() {
-    let stage = Stage::new(Incident::Playbook);
-    let ask = frozen(&stage, &["sonarr", "crowdsec", "old-lidarr"]).await;
-    let observed = stage.ready(&write(ask.clone())).await;
+async fn a_deletion_is_sent_with_the_uid_as_precondition_and_saves_the_manifest() {
+    let fixture = Fixture::new(Incident::Playbook);
+    let call = select(&fixture, &["sonarr", "crowdsec", "old-lidarr"]).await;
+    let observed = fixture.observe(&write(call.clone())).await;
     assert_eq!(observed.objects.len(), 3);
     assert!(
         observed.objects.iter().all(|object| object["spec"].is_object()
             && object["metadata"].get("managedFields").is_none())
     );
-    let answer = answered::<Delete>(stage.act(&write(ask), &observed).await);
+    let answer = answered::<Delete>(fixture.apply(&write(call), &observed).await);
     assert_eq!(
-        ends(&answer),
+        outcomes(&answer),
         [
             ("sonarr", DeletionOutcome::Deleted),
             ("crowdsec", DeletionOutcome::Deleted),
             ("old-lidarr", DeletionOutcome::Deleted)
         ]
     );
-    let written = stage.written("DELETE");
-    assert_eq!(written.len(), 3);
-    for (body, object) in written.iter().zip(&observed.objects) {
+    let request_bodies = fixture.request_bodies("DELETE");
+    assert_eq!(request_bodies.len(), 3);
+    for (body, object) in request_bodies.iter().zip(&observed.objects) {
         assert_eq!(
             (&body["preconditions"]["uid"], &body["preconditions"]["resourceVersion"]),
             (&object["metadata"]["uid"], &object["metadata"]["resourceVersion"])
@@ -67,37 +69,37 @@ async fn a_set_is_deleted_by_uid_with_its_manifests_saved() {
 }
 
 #[tokio::test]
-async fn a_namesake_and_a_changed_one_are_left_alone() {
-    let stage = Stage::new(Incident::Playbook);
-    let ask = frozen(&stage, &["sonarr", "old-lidarr", "crowdsec"]).await;
-    let observed = stage.ready(&write(ask.clone())).await;
-    // Between the choice and the deletion: one is made anew, one gets another spec, one goes.
-    let mut anew =
-        stage.simulator.object(VOLSYNC, "replicationsources", "media", "sonarr").unwrap();
-    stage.simulator.remove(VOLSYNC, "replicationsources", "media", "sonarr");
-    anew["metadata"]
+async fn replaced_and_changed_objects_are_not_deleted() {
+    let fixture = Fixture::new(Incident::Playbook);
+    let call = select(&fixture, &["sonarr", "old-lidarr", "crowdsec"]).await;
+    let observed = fixture.observe(&write(call.clone())).await;
+    // Between choosing and deleting, one object is replaced, one is changed, and one is deleted.
+    let mut replacement =
+        fixture.simulator.object(VOLSYNC, "replicationsources", "media", "sonarr").unwrap();
+    fixture.simulator.remove(VOLSYNC, "replicationsources", "media", "sonarr");
+    replacement["metadata"]
         .as_object_mut()
         .unwrap()
         .retain(|key, _| ["name", "namespace", "labels"].contains(&key.as_str()));
-    assert!(stage.simulator.insert(anew).unwrap());
-    stage.simulator.edit(VOLSYNC, "replicationsources", "media", "old-lidarr", |object| {
+    assert!(fixture.simulator.insert(replacement).unwrap());
+    fixture.simulator.edit(VOLSYNC, "replicationsources", "media", "old-lidarr", |object| {
         object["spec"]["paused"] = true.into()
     });
-    stage.simulator.remove(VOLSYNC, "replicationsources", "security", "crowdsec");
-    let answer = answered::<Delete>(stage.act(&write(ask.clone()), &observed).await);
+    fixture.simulator.remove(VOLSYNC, "replicationsources", "security", "crowdsec");
+    let answer = answered::<Delete>(fixture.apply(&write(call.clone()), &observed).await);
     assert_eq!(
-        ends(&answer),
+        outcomes(&answer),
         [
             ("sonarr", DeletionOutcome::Replaced),
             ("old-lidarr", DeletionOutcome::Changed),
             ("crowdsec", DeletionOutcome::AlreadyGone)
         ]
     );
-    assert!(is_there(&stage, "sonarr") && is_there(&stage, "old-lidarr"));
-    match stage.prepare(&write(ask), None).await.unwrap() {
-        Prepared::AlreadyDone(answer) => {
+    assert!(exists(&fixture, "sonarr") && exists(&fixture, "old-lidarr"));
+    match fixture.read_current(&write(call), None).await.unwrap() {
+        Current::AlreadyDone(answer) => {
             assert_eq!(
-                ends(&take::<Delete>(answer)),
+                outcomes(&take::<Delete>(answer)),
                 [
                     ("sonarr", DeletionOutcome::Replaced),
                     ("old-lidarr", DeletionOutcome::Changed),
@@ -105,97 +107,104 @@ async fn a_namesake_and_a_changed_one_are_left_alone() {
                 ]
             )
         }
-        Prepared::Ready(observed) => panic!("{observed:?}"),
+        Current::Ready(observed) => panic!("{observed:?}"),
     }
 }
 
 #[tokio::test]
-async fn what_was_settled_before_is_answered_in_the_sets_order() {
-    let stage = Stage::new(Incident::Playbook);
-    let ask = frozen(&stage, &["crowdsec", "sonarr"]).await;
-    stage.simulator.remove(VOLSYNC, "replicationsources", "security", "crowdsec");
+async fn objects_that_are_already_gone_are_reported_in_the_order_of_the_set() {
+    let fixture = Fixture::new(Incident::Playbook);
+    let call = select(&fixture, &["crowdsec", "sonarr"]).await;
+    fixture.simulator.remove(VOLSYNC, "replicationsources", "security", "crowdsec");
     assert_eq!(
-        ends(&stage.write(ask).await.unwrap()),
+        outcomes(&fixture.write(call).await.unwrap()),
         [("crowdsec", DeletionOutcome::AlreadyGone), ("sonarr", DeletionOutcome::Deleted)]
     );
 }
 
 #[tokio::test]
-async fn a_status_that_moved_is_tried_again_and_the_rest_is_answered() {
-    let stage = Stage::new(Incident::Playbook);
-    let ask = frozen(&stage, &["sonarr", "old-lidarr"]).await;
-    let observed = stage.ready(&write(ask.clone())).await;
-    stage.simulator.edit(VOLSYNC, "replicationsources", "media", "sonarr", |object| {
+async fn an_object_whose_status_changed_is_retried_and_the_others_are_deleted() {
+    let fixture = Fixture::new(Incident::Playbook);
+    let call = select(&fixture, &["sonarr", "old-lidarr"]).await;
+    let observed = fixture.observe(&write(call.clone())).await;
+    fixture.simulator.edit(VOLSYNC, "replicationsources", "media", "sonarr", |object| {
         object["status"]["nextSyncTime"] = "2026-08-20T12:00:00Z".into()
     });
     let ApplyOutcome::Conflict {
         completed: Some(Answer::Delete(completed)),
-        rest: Write::Delete(rest),
+        remaining: Write::Delete(remaining),
         ..
-    } = stage.act(&write(ask), &observed).await
+    } = fixture.apply(&write(call), &observed).await
     else {
-        panic!("no conflict")
+        panic!("expected a conflict")
     };
-    assert_eq!(ends(&completed), [("old-lidarr", DeletionOutcome::Deleted)]);
-    assert_eq!(rest.set.len(), 1);
-    assert_eq!(ends(&stage.write(rest).await.unwrap()), [("sonarr", DeletionOutcome::Deleted)]);
+    assert_eq!(outcomes(&completed), [("old-lidarr", DeletionOutcome::Deleted)]);
+    assert_eq!(remaining.set.len(), 1);
+    assert_eq!(
+        outcomes(&fixture.write(remaining).await.unwrap()),
+        [("sonarr", DeletionOutcome::Deleted)]
+    );
 }
 
 #[tokio::test]
-async fn a_deletion_whose_answer_got_lost_is_settled_by_reading() {
+async fn a_deletion_with_a_lost_response_is_resolved_by_reading() {
     for fault in [Fault::status(504), Fault::dropped(), Fault::garbage()] {
-        let stage = Stage::new(Incident::Playbook);
-        let ask = frozen(&stage, &["sonarr"]).await;
-        let observed = stage.ready(&write(ask.clone())).await;
-        stage.simulator.fault(fault.clone().on("delete").first(1).after_applying());
-        let answer = answered::<Delete>(stage.act(&write(ask), &observed).await);
-        assert_eq!(ends(&answer), [("sonarr", DeletionOutcome::Deleted)]);
-        assert_eq!(stage.written("DELETE").len(), 1, "it was not sent again");
+        let fixture = Fixture::new(Incident::Playbook);
+        let call = select(&fixture, &["sonarr"]).await;
+        let observed = fixture.observe(&write(call.clone())).await;
+        fixture.simulator.fault(fault.clone().on("delete").first(1).after_applying());
+        let answer = answered::<Delete>(fixture.apply(&write(call), &observed).await);
+        assert_eq!(outcomes(&answer), [("sonarr", DeletionOutcome::Deleted)]);
+        assert_eq!(fixture.request_bodies("DELETE").len(), 1, "it was not sent again");
 
-        let stage = Stage::new(Incident::Playbook);
-        let ask = frozen(&stage, &["sonarr"]).await;
-        let observed = stage.ready(&write(ask.clone())).await;
-        stage.simulator.fault(fault.on("delete").first(1));
+        let fixture = Fixture::new(Incident::Playbook);
+        let call = select(&fixture, &["sonarr"]).await;
+        let observed = fixture.observe(&write(call.clone())).await;
+        fixture.simulator.fault(fault.on("delete").first(1));
         assert!(matches!(
-            stage.act(&write(ask.clone()), &observed).await,
+            fixture.apply(&write(call.clone()), &observed).await,
             ApplyOutcome::Conflict { completed: None, .. }
         ));
-        assert_eq!(ends(&stage.write(ask).await.unwrap()), [("sonarr", DeletionOutcome::Deleted)]);
+        assert_eq!(
+            outcomes(&fixture.write(call).await.unwrap()),
+            [("sonarr", DeletionOutcome::Deleted)]
+        );
     }
 }
 
-/// Whoever undoes the run has to know that it may be gone.
+/// The outcome must not be reported as rejected, because `undo` has to know that the object may be
+/// gone.
 #[tokio::test]
-async fn a_deletion_of_which_nothing_more_is_heard_is_unknown() {
-    let stage = Stage::new(Incident::Playbook);
-    let ask = frozen(&stage, &["sonarr"]).await;
-    let observed = stage.ready(&write(ask.clone())).await;
-    stage.simulator.fault(Fault::dropped().on("delete").after_applying());
-    stage.simulator.fault(Fault::dropped().on("get").at("/replicationsources/"));
-    let answer = answered::<Delete>(stage.act(&write(ask), &observed).await);
-    assert_eq!(ends(&answer), [("sonarr", DeletionOutcome::Unknown)]);
-    assert!(!is_there(&stage, "sonarr"));
+async fn a_deletion_that_cannot_be_resolved_is_unknown() {
+    let fixture = Fixture::new(Incident::Playbook);
+    let call = select(&fixture, &["sonarr"]).await;
+    let observed = fixture.observe(&write(call.clone())).await;
+    fixture.simulator.fault(Fault::dropped().on("delete").after_applying());
+    fixture.simulator.fault(Fault::dropped().on("get").at("/replicationsources/"));
+    let answer = answered::<Delete>(fixture.apply(&write(call), &observed).await);
+    assert_eq!(outcomes(&answer), [("sonarr", DeletionOutcome::Unknown)]);
+    assert!(!exists(&fixture, "sonarr"));
 }
 
 #[tokio::test]
-async fn what_rbac_refuses_is_refused_and_the_others_go_on() {
-    let stage = Stage::new(Incident::Playbook);
-    let ask = frozen(&stage, &["crowdsec", "sonarr"]).await;
-    stage.simulator.fault(Fault::status(403).on("delete").at("/namespaces/security/"));
-    let answer = stage.write(ask).await.unwrap();
+async fn an_object_rejected_by_rbac_does_not_stop_the_others() {
+    let fixture = Fixture::new(Incident::Playbook);
+    let call = select(&fixture, &["crowdsec", "sonarr"]).await;
+    fixture.simulator.fault(Fault::status(403).on("delete").at("/namespaces/security/"));
+    let answer = fixture.write(call).await.unwrap();
     assert_eq!(
-        ends(&answer),
+        outcomes(&answer),
         [("crowdsec", DeletionOutcome::Rejected), ("sonarr", DeletionOutcome::Deleted)]
     );
     assert!(answer[0].message.as_ref().unwrap().contains("RBAC"));
 }
 
 #[tokio::test]
-async fn what_was_deleted_is_made_anew_and_never_over_a_namesake() {
-    let stage = Stage::new(Incident::Playbook);
-    let ask = frozen(&stage, &["sonarr", "old-lidarr"]).await;
-    let observed = stage.ready(&write(ask.clone())).await;
-    stage.write(ask.clone()).await.unwrap();
+async fn deleted_objects_are_recreated_and_existing_ones_are_not_overwritten() {
+    let fixture = Fixture::new(Incident::Playbook);
+    let call = select(&fixture, &["sonarr", "old-lidarr"]).await;
+    let observed = fixture.observe(&write(call.clone())).await;
+    fixture.write(call.clone()).await.unwrap();
     let manifest = |object: &serde_json::Value| {
         let mut object = object.clone();
         object["metadata"]
@@ -205,82 +214,94 @@ async fn what_was_deleted_is_made_anew_and_never_over_a_namesake() {
         object.as_object_mut().unwrap().remove("status");
         object
     };
-    let set = ask
+    let set = call
         .set
         .iter()
         .zip(&observed.objects)
-        .map(|(one, object)| Manifest { object: one.object.clone(), manifest: manifest(object) })
+        .map(|(target, object)| Manifest {
+            object: target.object.clone(),
+            manifest: manifest(object),
+        })
         .collect();
     let mut other = manifest(&observed.objects[0]);
     other["spec"]["paused"] = true.into();
-    assert!(stage.simulator.insert(other.clone()).unwrap());
-    let made: Vec<_> = stage.write(Recreate { set }).await.unwrap();
-    let end =
-        |name: &str| made.iter().find(|made| made.object.name == name).map(|made| made.outcome);
+    assert!(fixture.simulator.insert(other.clone()).unwrap());
+    let creations: Vec<_> = fixture.write(Recreate { set }).await.unwrap();
+    let outcome = |name: &str| {
+        creations
+            .iter()
+            .find(|creation| creation.object.name == name)
+            .map(|creation| creation.outcome)
+    };
     assert_eq!(
-        (end("old-lidarr"), end("sonarr")),
+        (outcome("old-lidarr"), outcome("sonarr")),
         (Some(CreationOutcome::Created), Some(CreationOutcome::Occupied))
     );
-    assert!(is_there(&stage, "old-lidarr"));
-    let namesake =
-        stage.simulator.object(VOLSYNC, "replicationsources", "media", "sonarr").unwrap();
-    assert_eq!(namesake["spec"], other["spec"], "it stands there as it stood");
-    // All of them taken: nothing is sent.
+    assert!(exists(&fixture, "old-lidarr"));
+    let existing =
+        fixture.simulator.object(VOLSYNC, "replicationsources", "media", "sonarr").unwrap();
+    assert_eq!(existing["spec"], other["spec"], "not overwritten");
+    // If every object exists, nothing is sent.
     let all = Recreate {
-        set: ask
+        set: call
             .set
             .iter()
             .zip(&observed.objects)
-            .map(|(one, object)| Manifest {
-                object: one.object.clone(),
+            .map(|(target, object)| Manifest {
+                object: target.object.clone(),
                 manifest: manifest(object),
             })
             .collect(),
     };
-    let Prepared::AlreadyDone(answer) = stage.prepare(&write(all), None).await.unwrap() else {
-        panic!("there is nothing to make")
+    let Current::AlreadyDone(answer) = fixture.read_current(&write(all), None).await.unwrap()
+    else {
+        panic!("nothing to create")
     };
-    assert!(take::<Recreate>(answer).iter().all(|made| made.outcome == CreationOutcome::Occupied
-        && made.message.as_ref().unwrap().contains("bears its name")));
+    assert!(take::<Recreate>(answer).iter().all(|creation| {
+        creation.outcome == CreationOutcome::Occupied
+            && creation.message.as_ref().unwrap().contains("already exists")
+    }));
 }
 
-/// Its answer got lost: what stands there is ours, and no namesake.
 #[tokio::test]
-async fn what_was_made_without_an_answer_is_made() {
-    for unread in [0, 4] {
-        let stage = Stage::new(Incident::Playbook);
-        let ask = frozen(&stage, &["old-lidarr"]).await;
-        let mut manifest = stage.ready(&write(ask.clone())).await.objects[0].clone();
+async fn an_object_created_with_a_lost_response_counts_as_created() {
+    for failed_reads in [0, 4] {
+        let fixture = Fixture::new(Incident::Playbook);
+        let call = select(&fixture, &["old-lidarr"]).await;
+        let mut manifest = fixture.observe(&write(call.clone())).await.objects[0].clone();
         manifest["metadata"]
             .as_object_mut()
             .unwrap()
             .retain(|key, _| ["name", "namespace", "labels"].contains(&key.as_str()));
         manifest.as_object_mut().unwrap().remove("status");
-        stage.write(ask.clone()).await.unwrap();
-        let set = vec![Manifest { object: ask.set[0].object.clone(), manifest }];
-        let observed = stage.ready(&write(Recreate { set: set.clone() })).await;
-        stage.simulator.fault(Fault::dropped().on("create").first(1).after_applying());
-        stage.simulator.fault(Fault::dropped().on("get").at("/replicationsources/").first(unread));
-        // It is read at once; where that fails too, before the next attempt.
-        match stage.act(&write(Recreate { set }), &observed).await {
-            ApplyOutcome::Done(answer) if unread == 0 => {
+        fixture.write(call.clone()).await.unwrap();
+        let set = vec![Manifest { object: call.set[0].object.clone(), manifest }];
+        let observed = fixture.observe(&write(Recreate { set: set.clone() })).await;
+        fixture.simulator.fault(Fault::dropped().on("create").first(1).after_applying());
+        fixture
+            .simulator
+            .fault(Fault::dropped().on("get").at("/replicationsources/").first(failed_reads));
+        // The object is read at once or, if that fails too, before the next attempt.
+        match fixture.apply(&write(Recreate { set }), &observed).await {
+            ApplyOutcome::Done(answer) if failed_reads == 0 => {
                 assert_eq!(take::<Recreate>(answer.unwrap())[0].outcome, CreationOutcome::Created)
             }
-            ApplyOutcome::Conflict { rest, .. } if unread > 0 => {
-                let Prepared::AlreadyDone(answer) =
-                    stage.prepare(&rest, Some(&observed)).await.unwrap()
+            ApplyOutcome::Conflict { remaining, .. } if failed_reads > 0 => {
+                let Current::AlreadyDone(answer) =
+                    fixture.read_current(&remaining, Some(&observed)).await.unwrap()
                 else {
-                    panic!("it is there")
+                    panic!("the object exists")
                 };
                 assert_eq!(take::<Recreate>(answer)[0].outcome, CreationOutcome::Created);
-                // Whoever has not asked for it has not made it.
-                let Prepared::AlreadyDone(answer) = stage.prepare(&rest, None).await.unwrap()
+                // Without an earlier attempt, an existing object was not created by this run.
+                let Current::AlreadyDone(answer) =
+                    fixture.read_current(&remaining, None).await.unwrap()
                 else {
-                    panic!("it is there")
+                    panic!("the object exists")
                 };
                 assert_eq!(take::<Recreate>(answer)[0].outcome, CreationOutcome::Occupied);
             }
-            other => panic!("{unread}: {other:?}"),
+            other => panic!("{failed_reads}: {other:?}"),
         }
     }
 }

@@ -1,17 +1,18 @@
-//! A run on a simulated cluster, without the door: footprints as the door would make them, conflicts tried again as it would.
+//! The backend of a run on a simulated cluster. Footprints and retries after a conflict are those
+//! of a real run.
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use salve_core::Millis;
-use salve_core::effect::shared::{FluxKind, FluxRef};
-use salve_core::effect::suspend_flux::{Suspend, SuspendOutcome, SuspendResult, Suspended};
-use salve_core::effect::{Answer, Effect, TypedCall, Write};
+use salve_core::capability::suspend_flux::{Suspend, SuspendOutcome, SuspendResult, Suspended};
+use salve_core::capability::types::{FluxKind, FluxRef};
+use salve_core::capability::{Answer, Effect, Released, Reversal, TypedCall, Write};
 use salve_core::footprint::Footprint;
 use salve_core::glob::Glob;
 use salve_core::journal::ObservedState;
 use salve_core::outcome::Error;
 use salve_kubernetes::{Cluster, ClusterBackend};
-use salve_run::{ApplyOutcome, Backend, Clock, Prepared};
+use salve_run::{ApplyOutcome, Backend, Clock, Current, ReleaseOutcome};
 use salve_simulator::{Incident, Simulator};
 use serde_json::Value;
 use std::sync::Arc;
@@ -21,14 +22,14 @@ pub const RUN: &str = "run-1";
 pub const KUSTOMIZE: &str = "kustomize.toolkit.fluxcd.io";
 pub const VOLSYNC: &str = "volsync.backube";
 
-pub struct Stage {
+pub struct Fixture {
     pub simulator: Simulator,
     pub backend: ClusterBackend,
 }
 
-struct Virtual(salve_simulator::Clock);
+struct VirtualClock(salve_simulator::Clock);
 
-impl Clock for Virtual {
+impl Clock for VirtualClock {
     fn now(&self) -> Millis {
         u64::try_from(self.0.now().as_millisecond()).unwrap()
     }
@@ -38,10 +39,10 @@ impl Clock for Virtual {
     }
 }
 
-impl Stage {
+impl Fixture {
     pub fn new(incident: Incident) -> Self {
         let simulator = Simulator::new(incident);
-        let clock = Arc::new(Virtual(simulator.clock()));
+        let clock = Arc::new(VirtualClock(simulator.clock()));
         let deadline = clock.now() + 3_600_000;
         let backend = ClusterBackend::new(
             Cluster::over(simulator.clone(), clock, "simulated"),
@@ -51,80 +52,99 @@ impl Stage {
         Self { simulator, backend }
     }
 
-    pub async fn look<A: TypedCall>(&self, ask: A) -> Result<A::Answer, Error> {
-        let effect = ask.effect();
+    pub async fn read<A: TypedCall>(&self, call: A) -> Result<A::Answer, Error> {
+        let effect = call.effect();
         let footprint = Footprint::new(&effect, vec![Glob::every()]);
-        let Effect::Read(look) = &effect else { panic!("{} is no look", effect.name()) };
-        Ok(A::take(self.backend.look(look, &footprint).await?).expect("the answer of this look"))
+        let Effect::Read(read) = &effect else { panic!("{} is not a read", effect.name()) };
+        A::unwrap(self.backend.read(read, &footprint).await?)
     }
 
-    pub async fn prepare(
+    pub async fn read_current(
         &self,
         write: &Write,
         before: Option<&ObservedState>,
-    ) -> Result<Prepared, Error> {
+    ) -> Result<Current<Answer>, Error> {
         let footprint = Footprint::new(&Effect::Write(write.clone()), vec![Glob::every()]);
-        self.backend.prepare(write, before, &footprint).await
+        self.backend.read_current(write, before, &footprint).await
     }
 
-    pub async fn settle(&self, write: &Write, observed: &ObservedState) -> ApplyOutcome {
+    pub async fn resolve(&self, write: &Write, observed: &ObservedState) -> ApplyOutcome {
         let footprint = Footprint::new(&Effect::Write(write.clone()), vec![Glob::every()]);
-        self.backend.settle(write, observed, &footprint).await
+        self.backend.resolve(write, observed, &footprint).await
     }
 
-    pub async fn ready(&self, write: &Write) -> ObservedState {
-        match self.prepare(write, None).await.unwrap() {
-            Prepared::Ready(observed) => observed,
-            Prepared::AlreadyDone(answer) => panic!("settled already: {answer:?}"),
+    /// Reads the state that a write is applied to.
+    pub async fn observe(&self, write: &Write) -> ObservedState {
+        match self.read_current(write, None).await.unwrap() {
+            Current::Ready(observed) => observed,
+            Current::AlreadyDone(answer) => panic!("already done: {answer:?}"),
         }
     }
 
-    pub async fn act(&self, write: &Write, observed: &ObservedState) -> ApplyOutcome {
+    pub async fn apply(&self, write: &Write, observed: &ObservedState) -> ApplyOutcome {
         let footprint = Footprint::new(&Effect::Write(write.clone()), vec![Glob::every()]);
-        self.backend.act(write, observed, &footprint).await
+        self.backend.apply(write, observed, &footprint).await
     }
 
-    /// Prepares and acts, and after a conflict once more, as the door does. The answer is that of the last attempt.
-    pub async fn write<A: TypedCall>(&self, ask: A) -> Result<A::Answer, Error> {
-        self.touch_after(ask, None).await
-    }
-
-    /// The same, knowing what went before.
-    pub async fn touch_after<A: TypedCall>(
-        &self,
-        ask: A,
-        before: Option<&ObservedState>,
-    ) -> Result<A::Answer, Error> {
-        let mut write = write(ask);
+    /// Performs a write, retrying it after conflicts. Returns the answer of the last attempt.
+    pub async fn write<A: TypedCall>(&self, call: A) -> Result<A::Answer, Error> {
+        let mut write = write(call);
         for _ in 0..5 {
-            let answer = match self.prepare(&write, before).await? {
-                Prepared::AlreadyDone(answer) => answer,
-                Prepared::Ready(observed) => match self.act(&write, &observed).await {
+            let answer = match self.read_current(&write, None).await? {
+                Current::AlreadyDone(answer) => answer,
+                Current::Ready(observed) => match self.apply(&write, &observed).await {
                     ApplyOutcome::Done(answer) => answer?,
-                    ApplyOutcome::Conflict { rest, .. } => {
-                        write = rest;
+                    ApplyOutcome::Conflict { remaining, .. } => {
+                        write = remaining;
                         continue;
                     }
                 },
             };
-            return Ok(A::take(answer).expect("the answer of this touch"));
+            return A::unwrap(answer);
         }
         panic!("five conflicts")
     }
 
-    /// Suspends one object: what became of it, or why not.
-    pub async fn suspend(&self, ask: Suspend) -> Result<Suspended, Error> {
-        one(self.write(ask).await?)
+    /// Performs a reversal, retrying it after conflicts.
+    pub async fn release(&self, call: impl Into<Reversal>) -> Result<Released, Error> {
+        self.release_after(call, None).await
+    }
+
+    /// Like `release`, with the observed state of the write in doubt.
+    pub async fn release_after(
+        &self,
+        call: impl Into<Reversal>,
+        in_doubt: Option<&ObservedState>,
+    ) -> Result<Released, Error> {
+        let reversal = call.into();
+        let footprint = Footprint::new(&Effect::Reversal(reversal.clone()), vec![Glob::every()]);
+        for _ in 0..5 {
+            match self.backend.read_reversal(&reversal, in_doubt, &footprint).await? {
+                Current::AlreadyDone(released) => return Ok(released),
+                Current::Ready(observed) => {
+                    match self.backend.release(&reversal, &observed, &footprint).await {
+                        ReleaseOutcome::Done(released) => return released,
+                        ReleaseOutcome::Conflict(_) => {}
+                    }
+                }
+            }
+        }
+        panic!("five conflicts")
+    }
+
+    /// Suspends one object.
+    pub async fn suspend(&self, call: Suspend) -> Result<Suspended, Error> {
+        single_result(self.write(call).await?)
     }
 
     pub fn kustomization(&self, namespace: &str, name: &str) -> Value {
         self.simulator
             .object(KUSTOMIZE, "kustomizations", namespace, name)
-            .expect("the Kustomization is there")
+            .expect("the Kustomization exists")
     }
 
-    /// What its writes were answered with, by method.
-    pub fn written(&self, method: &str) -> Vec<Value> {
+    /// Returns the bodies of the requests with this method.
+    pub fn request_bodies(&self, method: &str) -> Vec<Value> {
         self.simulator
             .exchanges()
             .into_iter()
@@ -134,33 +154,33 @@ impl Stage {
     }
 }
 
-/// What became of a set of one.
-pub fn one(mut holds: Vec<SuspendResult>) -> Result<Suspended, Error> {
-    assert_eq!(holds.len(), 1, "{holds:?}");
-    match holds.remove(0).outcome {
+/// Returns the result of a set with one object.
+pub fn single_result(mut results: Vec<SuspendResult>) -> Result<Suspended, Error> {
+    assert_eq!(results.len(), 1, "{results:?}");
+    match results.remove(0).outcome {
         SuspendOutcome::Suspended(suspended) => Ok(suspended),
         SuspendOutcome::AlreadySuspended(why) => Err(Error::Conflict(why)),
         SuspendOutcome::Failed { error, .. } => Err(error),
-        SuspendOutcome::NotTried => panic!("the first of a set is tried"),
+        SuspendOutcome::NotTried => panic!("the first object of a set is always tried"),
     }
 }
 
-pub fn write<A: TypedCall>(ask: A) -> Write {
-    match ask.effect() {
+pub fn write<A: TypedCall>(call: A) -> Write {
+    match call.effect() {
         Effect::Write(write) => write,
-        other => panic!("{} is no touch", other.name()),
+        other => panic!("{} is not a write", other.name()),
     }
 }
 
-pub fn answered<A: TypedCall>(acted: ApplyOutcome) -> A::Answer {
-    match acted {
+pub fn answered<A: TypedCall>(outcome: ApplyOutcome) -> A::Answer {
+    match outcome {
         ApplyOutcome::Done(Ok(answer)) => take::<A>(answer),
         other => panic!("{other:?}"),
     }
 }
 
 pub fn take<A: TypedCall>(answer: Answer) -> A::Answer {
-    A::take(answer).expect("the answer of this call")
+    A::unwrap(answer).expect("the answer of this call")
 }
 
 pub fn app(namespace: &str, name: &str) -> FluxRef {

@@ -1,57 +1,107 @@
-//! The cluster's Lease: one run at a time, and nobody's by waiting.
+//! The cluster lock: one run at a time, and an expired lock is not taken over. An acquisition whose
+//! response was lost stays in doubt.
 
-use crate::fixture::{RUN, Stage};
-use salve_core::effect::host::{AcquireLease, Lease, ReleaseLease};
+use crate::fixture::{Fixture, RUN, answered, write};
+use salve_core::capability::Released;
+use salve_core::capability::cluster_lock::{AcquireLease, GetHolder, ReleaseLease};
 use salve_core::outcome::Error;
-use salve_simulator::Incident;
+use salve_run::ApplyOutcome;
+use salve_simulator::{Fault, Incident};
 use std::time::Duration;
 
-fn take(run: &str) -> AcquireLease {
+fn acquire(run: &str) -> AcquireLease {
     AcquireLease { run: run.into(), reason: "volsync-unlock by jane on desk".into(), seconds: 3600 }
 }
 
 #[tokio::test]
-async fn the_cluster_is_taken_by_one_run_and_kept_from_every_other() {
-    let stage = Stage::new(Incident::Playbook);
-    let ours = stage.write(take(RUN)).await.unwrap();
-    assert_eq!(stage.write(take(RUN)).await.unwrap(), ours, "our own is ours still");
-    let refused = |error: Error| match error {
+async fn the_cluster_lock_is_held_by_one_run_and_rejects_every_other() {
+    let fixture = Fixture::new(Incident::Playbook);
+    let ours = fixture.write(acquire(RUN)).await.unwrap();
+    assert_eq!(fixture.write(acquire(RUN)).await.unwrap(), ours, "acquired again by the same run");
+    let conflict_message = |error: Error| match error {
         Error::Conflict(text) => text,
         other => panic!("{other:?}"),
     };
-    let told = refused(stage.write(take("run-2")).await.unwrap_err());
+    let message = conflict_message(fixture.write(acquire("run-2")).await.unwrap_err());
     assert!(
-        told.contains(RUN) && told.contains("jane on desk") && told.contains("let it end"),
-        "{told}"
+        message.contains(RUN)
+            && message.contains("jane on desk")
+            && message.contains("wait until it finishes"),
+        "{message}"
     );
 
-    stage
-        .write(ReleaseLease { namespace: ours.namespace.clone(), uid: "another".into() })
-        .await
-        .unwrap();
+    let release = |run: &str| ReleaseLease { namespace: ours.namespace.clone(), run: run.into() };
+    assert_eq!(fixture.release(release("run-2")).await, Ok(Released { taken_over: None }));
     assert_eq!(
-        stage.look(Lease {}).await.unwrap().map(|held| held.uid),
+        fixture.read(GetHolder {}).await.unwrap().map(|holder| holder.uid),
         Some(ours.uid.clone()),
-        "another's is not ours to give back"
+        "the lock of another run is not released"
     );
-    stage.write(ReleaseLease { namespace: ours.namespace, uid: ours.uid }).await.unwrap();
-    assert_eq!(stage.look(Lease {}).await.unwrap(), None);
-    stage.write(take("run-2")).await.unwrap();
+    assert!(fixture.request_bodies("DELETE").is_empty());
+    assert_eq!(fixture.release(release(RUN)).await, Ok(Released { taken_over: None }));
+    assert_eq!(fixture.request_bodies("DELETE")[0]["preconditions"]["uid"], ours.uid.as_str());
+    assert_eq!(fixture.read(GetHolder {}).await.unwrap(), None);
+    fixture.write(acquire("run-2")).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_lease_whose_time_is_over_is_shown_with_its_run_and_not_broken() {
-    let stage = Stage::new(Incident::Playbook);
-    let ours = stage.write(take(RUN)).await.unwrap();
-    stage.simulator.clock().advance(Duration::from_secs(7200));
-    let error = stage.write(take("run-2")).await.unwrap_err();
-    let told = error.text();
+async fn an_expired_lock_is_reported_with_its_run_and_not_taken_over() {
+    let fixture = Fixture::new(Incident::Playbook);
+    let ours = fixture.write(acquire(RUN)).await.unwrap();
+    fixture.simulator.clock().advance(Duration::from_secs(7200));
+    let error = fixture.write(acquire("run-2")).await.unwrap_err();
+    let message = error.text();
     assert!(matches!(error, Error::Conflict(_)), "{error:?}");
     assert!(
-        told.contains("its time is over")
-            && told.contains(&format!("salve recover {RUN}"))
-            && told.contains("kubectl delete lease salve -n default"),
-        "{told}"
+        message.contains("is past its deadline")
+            && message.contains(&format!("salve recover {RUN}"))
+            && message.contains("kubectl delete lease salve -n default"),
+        "{message}"
     );
-    assert_eq!(stage.look(Lease {}).await.unwrap().map(|held| held.uid), Some(ours.uid));
+    assert_eq!(fixture.read(GetHolder {}).await.unwrap().map(|holder| holder.uid), Some(ours.uid));
+}
+
+#[tokio::test]
+async fn a_lock_acquired_with_a_lost_response_is_resolved_by_reading() {
+    for applied in [true, false] {
+        for fault in [Fault::status(504), Fault::dropped(), Fault::garbage()] {
+            let fixture = Fixture::new(Incident::Playbook);
+            let call = write(acquire(RUN));
+            let observed = fixture.observe(&call).await;
+            let fault = fault.on("create").at("/leases").first(1);
+            fixture.simulator.fault(if applied { fault.after_applying() } else { fault });
+            let ApplyOutcome::Conflict { completed: None, remaining, in_doubt: true, .. } =
+                fixture.apply(&call, &observed).await
+            else {
+                panic!("the creation is in doubt")
+            };
+            assert_eq!(remaining, call);
+            let resolved = fixture.resolve(&call, &observed).await;
+            if applied {
+                let ours = answered::<AcquireLease>(resolved);
+                assert_eq!(fixture.write(acquire(RUN)).await.unwrap(), ours);
+                let release = ReleaseLease { namespace: ours.namespace, run: RUN.into() };
+                fixture.release_after(release, Some(&observed)).await.unwrap();
+                assert_eq!(fixture.read(GetHolder {}).await.unwrap(), None);
+            } else {
+                // It may still be created, so it stays in doubt.
+                assert!(matches!(resolved, ApplyOutcome::Conflict { in_doubt: true, .. }));
+                assert_eq!(fixture.read(GetHolder {}).await.unwrap(), None);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_lock_released_with_a_lost_response_is_released_once() {
+    for applied in [true, false] {
+        let fixture = Fixture::new(Incident::Playbook);
+        let ours = fixture.write(acquire(RUN)).await.unwrap();
+        let fault = Fault::dropped().on("delete").first(1);
+        fixture.simulator.fault(if applied { fault.after_applying() } else { fault });
+        let release = ReleaseLease { namespace: ours.namespace, run: RUN.into() };
+        assert_eq!(fixture.release(release).await, Ok(Released { taken_over: None }));
+        assert_eq!(fixture.read(GetHolder {}).await.unwrap(), None);
+        assert_eq!(fixture.request_bodies("DELETE").len(), if applied { 1 } else { 2 });
+    }
 }

@@ -1,4 +1,5 @@
-//! The performer against the simulated cluster: what it reads, what it writes, and what becomes of writes that fail in every way.
+//! The backend against the simulated cluster: what it reads and writes, and how it resolves writes
+//! that fail in every way.
 
 mod fixture;
 

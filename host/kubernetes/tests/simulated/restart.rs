@@ -1,27 +1,27 @@
-//! `restart-deployment`: every pod a new one, every lease taken anew.
+//! `restart-deployment`: every pod is replaced, and every lease is acquired again.
 
-use crate::fixture::{Stage, answered, write};
-use salve_core::effect::query_drivers::{Controller, Driver, FindDriver, Selector};
-use salve_core::effect::restart_deployment::{AwaitRollout, Restart, Strategy};
+use crate::fixture::{Fixture, answered, write};
+use salve_core::capability::query_drivers::{Controller, Driver, FindDriver, Selector};
+use salve_core::capability::restart_deployment::{AwaitRollout, Restart, Strategy};
 use salve_core::outcome::Error;
 use salve_run::ApplyOutcome;
 use salve_simulator::{Fault, Incident};
 
-async fn driver(stage: &Stage) -> (Driver, Controller) {
-    let found = stage
-        .look(FindDriver {
+async fn driver(fixture: &Fixture) -> (Driver, Controller) {
+    let found = fixture
+        .read(FindDriver {
             selector: Selector::StorageClass("ceph-block".into()),
             namespace: "rook-ceph".into(),
         })
         .await
         .unwrap();
-    let controller = found.controller.clone().expect("it has a controller");
+    let controller = found.controller.clone().expect("the driver has a controller");
     (found, controller)
 }
 
-async fn restarted(stage: &Stage, strategy: Strategy) {
-    let (driver, controller) = driver(stage).await;
-    let restarted = stage
+async fn restart_and_await(fixture: &Fixture, strategy: Strategy) {
+    let (driver, controller) = driver(fixture).await;
+    let restarted = fixture
         .write(Restart {
             target: controller.deployment.clone(),
             uid: controller.uid.clone(),
@@ -31,33 +31,33 @@ async fn restarted(stage: &Stage, strategy: Strategy) {
         .unwrap();
     assert_eq!(restarted.old_pods.len(), controller.pods.len());
     let leases: Vec<String> = driver.leases.iter().map(|lease| lease.name.clone()).collect();
-    let ask = |wait_seconds| AwaitRollout {
+    let call = |wait_seconds| AwaitRollout {
         target: controller.deployment.clone(),
         restarted: restarted.clone(),
         leases: leases.clone(),
         wait_seconds,
     };
-    let early = stage.look(ask(0)).await.unwrap();
+    let early = fixture.read(call(0)).await.unwrap();
     assert!(!early.done && early.waiting_for.is_some(), "{early:?}");
-    let rollout = stage.look(ask(900)).await.unwrap();
+    let rollout = fixture.read(call(900)).await.unwrap();
     assert!(rollout.done, "{:?}", rollout.waiting_for);
     assert!(rollout.pods.iter().all(|pod| pod.ready && !restarted.old_pods.contains(&pod.uid)));
     assert_eq!(rollout.leases.len(), leases.len());
 }
 
 #[tokio::test]
-async fn an_annotation_restarts_it_and_the_leases_are_waited_for() {
-    restarted(&Stage::new(Incident::Playbook), Strategy::Annotate).await;
+async fn an_annotation_restarts_the_pods_and_the_leases_are_awaited() {
+    restart_and_await(&Fixture::new(Incident::Playbook), Strategy::Annotate).await;
 }
 
 #[tokio::test]
-async fn pods_are_replaced_one_by_one_by_uid() {
-    let stage = Stage::new(Incident::OperatorManaged);
-    let (_, controller) = driver(&stage).await;
+async fn pods_are_replaced_one_after_the_other_by_uid() {
+    let fixture = Fixture::new(Incident::OperatorManaged);
+    let (_, controller) = driver(&fixture).await;
     assert!(controller.operator_managed);
-    restarted(&stage, Strategy::ReplacePods).await;
-    let deleted: Vec<_> = stage
-        .written("DELETE")
+    restart_and_await(&fixture, Strategy::ReplacePods).await;
+    let deleted: Vec<_> = fixture
+        .request_bodies("DELETE")
         .iter()
         .filter_map(|body| body["preconditions"]["uid"].as_str().map(str::to_owned))
         .collect();
@@ -69,42 +69,42 @@ async fn pods_are_replaced_one_by_one_by_uid() {
 }
 
 #[tokio::test]
-async fn another_object_or_a_paused_one_is_not_restarted() {
-    let stage = Stage::new(Incident::Playbook);
-    let (_, controller) = driver(&stage).await;
-    let ask = |uid: &str| Restart {
+async fn a_replaced_or_paused_deployment_is_not_restarted() {
+    let fixture = Fixture::new(Incident::Playbook);
+    let (_, controller) = driver(&fixture).await;
+    let call = |uid: &str| Restart {
         target: controller.deployment.clone(),
         uid: uid.into(),
         strategy: Strategy::Annotate,
     };
-    assert!(matches!(stage.write(ask("another")).await, Err(Error::Conflict(_))));
-    stage.simulator.edit(
+    assert!(matches!(fixture.write(call("another")).await, Err(Error::Conflict(_))));
+    fixture.simulator.edit(
         "apps",
         "deployments",
         "rook-ceph",
         &controller.deployment.name,
         |object| object["spec"]["paused"] = true.into(),
     );
-    assert!(matches!(stage.write(ask(&controller.uid)).await, Err(Error::Invalid(_))));
-    assert!(stage.simulator.mutations().is_empty());
+    assert!(matches!(fixture.write(call(&controller.uid)).await, Err(Error::Invalid(_))));
+    assert!(fixture.simulator.mutations().is_empty());
 }
 
 #[tokio::test]
-async fn a_restart_whose_answer_got_lost_is_settled_by_reading() {
-    let stage = Stage::new(Incident::Playbook);
-    let (_, controller) = driver(&stage).await;
-    let ask = write(Restart {
+async fn a_restart_with_a_lost_response_is_resolved_by_reading() {
+    let fixture = Fixture::new(Incident::Playbook);
+    let (_, controller) = driver(&fixture).await;
+    let call = write(Restart {
         target: controller.deployment.clone(),
         uid: controller.uid.clone(),
         strategy: Strategy::Annotate,
     });
-    let observed = stage.ready(&ask).await;
-    stage.simulator.fault(Fault::dropped().on("patch").first(1).after_applying());
-    assert_eq!(answered::<Restart>(stage.act(&ask, &observed).await).at, observed.at);
-    assert_eq!(stage.written("PATCH").len(), 1);
+    let observed = fixture.observe(&call).await;
+    fixture.simulator.fault(Fault::dropped().on("patch").first(1).after_applying());
+    assert_eq!(answered::<Restart>(fixture.apply(&call, &observed).await).at, observed.at);
+    assert_eq!(fixture.request_bodies("PATCH").len(), 1);
 
-    let stage = Stage::new(Incident::Playbook);
-    let observed = stage.ready(&ask).await;
-    stage.simulator.fault(Fault::dropped().on("patch").first(1));
-    assert!(matches!(stage.act(&ask, &observed).await, ApplyOutcome::Conflict { .. }));
+    let fixture = Fixture::new(Incident::Playbook);
+    let observed = fixture.observe(&call).await;
+    fixture.simulator.fault(Fault::dropped().on("patch").first(1));
+    assert!(matches!(fixture.apply(&call, &observed).await, ApplyOutcome::Conflict { .. }));
 }

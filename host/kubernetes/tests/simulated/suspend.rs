@@ -1,54 +1,54 @@
-//! `suspend-flux` and `reconcile-flux`: given back exactly, whatever got lost on the way.
+//! `suspend-flux` and `reconcile-flux`: exact restoration, even if responses are lost.
 
-use crate::fixture::{KUSTOMIZE, RUN, Stage, answered, app, one, take, write};
-use salve_core::effect::Write;
-use salve_core::effect::host::FindLeftovers;
-use salve_core::effect::query_flux;
-use salve_core::effect::reconcile_flux::Reconcile;
-use salve_core::effect::suspend_flux::{self, PreviousSuspend, Resume, Suspend, SuspendOutcome};
+use crate::fixture::{Fixture, KUSTOMIZE, RUN, answered, app, single_result, take, write};
+use salve_core::capability::host::FindLeftovers;
+use salve_core::capability::query_flux;
+use salve_core::capability::reconcile_flux::Reconcile;
+use salve_core::capability::suspend_flux::{
+    self, PreviousSuspend, Resume, Suspend, SuspendOutcome,
+};
+use salve_core::capability::{Reversal, Write};
 use salve_core::outcome::Error;
 use salve_run::ApplyOutcome;
 use salve_simulator::{Fault, Incident};
 use serde_json::{Value, json};
 
 fn suspend(name: &str) -> Suspend {
-    Suspend { targets: vec![app("media", name)], reason: "mending".into(), drain_seconds: 30 }
+    Suspend { targets: vec![app("media", name)], reason: "repair".into(), drain_seconds: 30 }
 }
 
-fn change(stage: &Stage, name: &str, change: impl FnOnce(&mut Value)) {
-    assert!(stage.simulator.edit(KUSTOMIZE, "kustomizations", "media", name, change));
+fn change(fixture: &Fixture, name: &str, change: impl FnOnce(&mut Value)) {
+    assert!(fixture.simulator.edit(KUSTOMIZE, "kustomizations", "media", name, change));
 }
 
 #[tokio::test]
-async fn three_states_come_back_as_they_were() {
+async fn all_states_of_the_field_are_restored_exactly() {
     for (before, previous) in
         [(Value::Null, PreviousSuspend::Absent), (json!(false), PreviousSuspend::False)]
     {
-        let stage = Stage::new(Incident::Playbook);
-        change(&stage, "plex", |object| {
+        let fixture = Fixture::new(Incident::Playbook);
+        change(&fixture, "plex", |object| {
             if !before.is_null() {
                 object["spec"]["suspend"] = before.clone();
             }
         });
-        let original = stage.kustomization("media", "plex");
-        let suspended = stage.suspend(suspend("plex")).await.unwrap();
+        let original = fixture.kustomization("media", "plex");
+        let suspended = fixture.suspend(suspend("plex")).await.unwrap();
         assert_eq!(
             (suspended.previous, suspended.uid.as_str()),
             (previous, original["metadata"]["uid"].as_str().unwrap())
         );
-        let held = stage.kustomization("media", "plex");
+        let object = fixture.kustomization("media", "plex");
         assert_eq!(
-            (&held["spec"]["suspend"], &held["metadata"]["annotations"][suspend_flux::RUN]),
+            (&object["spec"]["suspend"], &object["metadata"]["annotations"][suspend_flux::RUN]),
             (&json!(true), &json!(RUN))
         );
-        let found = stage.look(FindLeftovers {}).await.unwrap();
-        assert_eq!((found.len(), found[0].run.as_str(), found[0].previous), (1, RUN, previous));
-        let resumed = stage
-            .write(Resume { target: app("media", "plex"), uid: suspended.uid, previous })
-            .await
-            .unwrap();
-        assert_eq!((resumed.restored, resumed.taken_over), (previous, None));
-        let after = stage.kustomization("media", "plex");
+        let resume = Resume { target: app("media", "plex"), uid: suspended.uid, previous };
+        let found = fixture.read(FindLeftovers {}).await.unwrap();
+        assert_eq!((found.len(), found[0].run.as_str(), found[0].active), (1, RUN, true));
+        assert_eq!(found[0].reversal, Reversal::Resume(resume.clone()));
+        assert_eq!(fixture.release(resume).await.unwrap().taken_over, None);
+        let after = fixture.kustomization("media", "plex");
         assert_eq!(
             (
                 after["spec"].clone(),
@@ -56,50 +56,55 @@ async fn three_states_come_back_as_they_were() {
             ),
             (original["spec"].clone(), original["metadata"].get("annotations"))
         );
-        assert!(stage.look(FindLeftovers {}).await.unwrap().is_empty());
+        assert!(fixture.read(FindLeftovers {}).await.unwrap().is_empty());
     }
 }
 
 #[tokio::test]
-async fn what_a_person_suspended_is_left_to_them() {
-    let stage = Stage::new(Incident::Playbook);
-    let error = stage.suspend(suspend("lidarr")).await.unwrap_err();
+async fn a_suspension_by_a_user_is_kept() {
+    let fixture = Fixture::new(Incident::Playbook);
+    let error = fixture.suspend(suspend("lidarr")).await.unwrap_err();
     assert!(matches!(&error, Error::Conflict(text) if text.contains("by flux")), "{error}");
-    let error = stage
+    let error = fixture
         .write(Reconcile { target: app("media", "lidarr"), force: false, wait_seconds: 10 })
         .await
         .unwrap_err();
     assert!(matches!(&error, Error::Conflict(text) if text.contains("suspended")), "{error}");
-    assert!(stage.simulator.mutations().is_empty());
+    assert!(fixture.simulator.mutations().is_empty());
 }
 
 #[tokio::test]
-async fn what_another_run_marked_is_refused_by_its_name() {
-    let stage = Stage::new(Incident::Playbook);
-    change(&stage, "plex", |object| {
+async fn a_suspension_by_another_run_is_a_conflict_that_names_the_run() {
+    let fixture = Fixture::new(Incident::Playbook);
+    change(&fixture, "plex", |object| {
         object["spec"]["suspend"] = true.into();
         object["metadata"]["annotations"] = json!({suspend_flux::RUN: "run-2"});
     });
-    let error = stage.suspend(suspend("plex")).await.unwrap_err();
+    let error = fixture.suspend(suspend("plex")).await.unwrap_err();
     assert!(matches!(&error, Error::Conflict(text) if text.contains("run-2")), "{error}");
 }
 
 #[tokio::test]
-async fn a_parent_is_suspended_first_where_it_would_revert() {
-    let stage = Stage::new(Incident::Playbook);
-    change(&stage, "plex", |object| {
+async fn a_parent_that_would_revert_has_to_be_suspended_first() {
+    let fixture = Fixture::new(Incident::Playbook);
+    change(&fixture, "plex", |object| {
         object["spec"]["suspend"] = false.into();
-        object["metadata"]["managedFields"] = json!([{"manager": "kustomize-controller", "operation": "Apply", "fieldsV1": {"f:spec": {"f:suspend": {}}}}]);
+        object["metadata"]["managedFields"] = json!([{"manager": "kustomize-controller",
+            "operation": "Apply", "fieldsV1": {"f:spec": {"f:suspend": {}}}}]);
     });
     assert!(
-        stage.look(query_flux::Get { target: app("media", "plex") }).await.unwrap().parent_reverts
+        fixture
+            .read(query_flux::GetFluxObject { target: app("media", "plex") })
+            .await
+            .unwrap()
+            .parent_reverts
     );
-    let error = stage.suspend(suspend("plex")).await.unwrap_err();
+    let error = fixture.suspend(suspend("plex")).await.unwrap_err();
     assert!(
         matches!(&error, Error::Conflict(text) if text.contains("flux-system/cluster-apps")),
         "{error}"
     );
-    stage
+    fixture
         .suspend(Suspend {
             targets: vec![app("flux-system", "cluster-apps")],
             reason: String::new(),
@@ -108,287 +113,310 @@ async fn a_parent_is_suspended_first_where_it_would_revert() {
         .await
         .unwrap();
     assert!(
-        !stage.look(query_flux::Get { target: app("media", "plex") }).await.unwrap().parent_reverts
+        !fixture
+            .read(query_flux::GetFluxObject { target: app("media", "plex") })
+            .await
+            .unwrap()
+            .parent_reverts
     );
-    stage.suspend(suspend("plex")).await.unwrap();
+    fixture.suspend(suspend("plex")).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_change_in_between_is_a_conflict_and_applies_nothing() {
-    let stage = Stage::new(Incident::Playbook);
-    let ask = write(suspend("plex"));
-    let previous = stage.ready(&ask).await;
-    change(&stage, "plex", |object| object["metadata"]["labels"]["seen"] = "now".into());
+async fn a_concurrent_change_is_a_conflict_and_nothing_is_applied() {
+    let fixture = Fixture::new(Incident::Playbook);
+    let call = write(suspend("plex"));
+    let previous = fixture.observe(&call).await;
+    change(&fixture, "plex", |object| object["metadata"]["labels"]["seen"] = "now".into());
     assert!(matches!(
-        stage.act(&ask, &previous).await,
+        fixture.apply(&call, &previous).await,
         ApplyOutcome::Conflict { completed: None, .. }
     ));
-    assert!(stage.kustomization("media", "plex")["spec"].get("suspend").is_none());
-    stage.suspend(suspend("plex")).await.unwrap();
+    assert!(fixture.kustomization("media", "plex")["spec"].get("suspend").is_none());
+    fixture.suspend(suspend("plex")).await.unwrap();
 }
 
 #[tokio::test]
-async fn an_answer_that_got_lost_is_settled_by_reading() {
+async fn a_suspend_with_a_lost_response_is_resolved_by_reading() {
     for fault in [Fault::status(504), Fault::dropped(), Fault::garbage()] {
-        let stage = Stage::new(Incident::Playbook);
-        let ask = write(suspend("plex"));
-        let previous = stage.ready(&ask).await;
-        stage.simulator.fault(fault.on("patch").first(1).after_applying());
+        let fixture = Fixture::new(Incident::Playbook);
+        let call = write(suspend("plex"));
+        let previous = fixture.observe(&call).await;
+        fixture.simulator.fault(fault.on("patch").first(1).after_applying());
         assert_eq!(
-            one(answered::<Suspend>(stage.act(&ask, &previous).await)).unwrap().previous,
+            single_result(answered::<Suspend>(fixture.apply(&call, &previous).await))
+                .unwrap()
+                .previous,
             PreviousSuspend::Absent
         );
-        assert_eq!(stage.written("PATCH").len(), 1);
+        assert_eq!(fixture.request_bodies("PATCH").len(), 1);
     }
 }
 
 #[tokio::test]
-async fn a_suspend_that_got_lost_can_no_longer_arrive() {
+async fn a_lost_suspend_is_invalidated() {
     for fault in [Fault::status(504), Fault::status(500), Fault::dropped()] {
-        let stage = Stage::new(Incident::Playbook);
-        let ask = write(suspend("plex"));
-        let previous = stage.ready(&ask).await;
-        stage.simulator.fault(fault.on("patch").first(1));
-        assert!(matches!(stage.act(&ask, &previous).await, ApplyOutcome::Conflict { .. }));
-        let now = stage.kustomization("media", "plex");
+        let fixture = Fixture::new(Incident::Playbook);
+        let call = write(suspend("plex"));
+        let previous = fixture.observe(&call).await;
+        fixture.simulator.fault(fault.on("patch").first(1));
+        assert!(matches!(fixture.apply(&call, &previous).await, ApplyOutcome::Conflict { .. }));
+        let now = fixture.kustomization("media", "plex");
         assert!(now["spec"].get("suspend").is_none());
         assert_ne!(
             now["metadata"]["resourceVersion"], previous.objects[0]["metadata"]["resourceVersion"],
-            "a late twin would find another version"
+            "a late request would fail because of its resourceVersion"
         );
         let annotations = now["metadata"].get("annotations").and_then(Value::as_object);
         assert!(
             annotations.is_none_or(|all| all.keys().all(|key| !key.starts_with("salve.dev/"))),
             "{annotations:?}"
         );
-        stage.suspend(suspend("plex")).await.unwrap();
+        fixture.suspend(suspend("plex")).await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn a_suspend_in_doubt_is_made_impossible_by_its_release() {
-    let stage = Stage::new(Incident::Playbook);
-    let ask = write(suspend("plex"));
-    let previous = stage.ready(&ask).await;
-    stage.simulator.fault(Fault::status(504).on("patch").first(1));
-    stage.simulator.fault(Fault::dropped().on("get").at("/kustomizations/plex").first(4));
-    let hold = answered::<Suspend>(stage.act(&ask, &previous).await).remove(0);
+async fn a_suspend_in_doubt_is_invalidated_by_its_release() {
+    let fixture = Fixture::new(Incident::Playbook);
+    let call = write(suspend("plex"));
+    let previous = fixture.observe(&call).await;
+    fixture.simulator.fault(Fault::status(504).on("patch").first(1));
+    fixture.simulator.fault(Fault::dropped().on("get").at("/kustomizations/plex").first(4));
+    let result = answered::<Suspend>(fixture.apply(&call, &previous).await).remove(0);
     assert!(
-        matches!(&hold.outcome, SuspendOutcome::Failed { error, doubtful: true } if error.text().contains("may yet be")),
-        "{hold:?}"
+        matches!(&result.outcome, SuspendOutcome::Failed { error,
+            doubtful: true } if error.text().contains("now or later")),
+        "{result:?}"
     );
     let uid = previous.objects[0]["metadata"]["uid"].as_str().unwrap().to_owned();
-    let resumed = stage
-        .touch_after(
+    let released = fixture
+        .release_after(
             Resume { target: app("media", "plex"), uid, previous: PreviousSuspend::Absent },
             Some(&previous),
         )
         .await
         .unwrap();
-    assert_eq!((resumed.restored, resumed.taken_over), (PreviousSuspend::Absent, None));
-    let now = stage.kustomization("media", "plex");
+    assert_eq!(released.taken_over, None);
+    let now = fixture.kustomization("media", "plex");
+    assert!(now["spec"].get("suspend").is_none());
     assert_ne!(
         now["metadata"]["resourceVersion"],
         previous.objects[0]["metadata"]["resourceVersion"]
     );
-    assert!(stage.look(FindLeftovers {}).await.unwrap().is_empty());
+    assert!(fixture.read(FindLeftovers {}).await.unwrap().is_empty());
 }
 
 #[tokio::test]
-async fn a_suspend_that_was_abandoned_half_way_is_made_impossible_too() {
-    let stage = Stage::new(Incident::Playbook);
-    let ask = write(suspend("plex"));
-    let previous = stage.ready(&ask).await;
-    // The first poll hands the request over; nobody waits for what comes of it.
-    assert!(futures::poll!(Box::pin(stage.act(&ask, &previous))).is_pending());
+async fn an_abandoned_suspend_is_invalidated_by_its_release() {
+    let fixture = Fixture::new(Incident::Playbook);
+    let call = write(suspend("plex"));
+    let previous = fixture.observe(&call).await;
+    // The first poll sends the request; the response is never awaited.
+    assert!(futures::poll!(Box::pin(fixture.apply(&call, &previous))).is_pending());
     let uid = previous.objects[0]["metadata"]["uid"].as_str().unwrap().to_owned();
-    stage
-        .touch_after(
+    fixture
+        .release_after(
             Resume { target: app("media", "plex"), uid, previous: PreviousSuspend::Absent },
             Some(&previous),
         )
         .await
         .unwrap();
     assert_ne!(
-        stage.kustomization("media", "plex")["metadata"]["resourceVersion"],
+        fixture.kustomization("media", "plex")["metadata"]["resourceVersion"],
         previous.objects[0]["metadata"]["resourceVersion"]
     );
 }
 
 #[tokio::test]
-async fn a_release_whose_answer_got_lost_is_settled_too() {
+async fn a_resume_with_a_lost_response_is_resolved_by_reading() {
     for applied in [true, false] {
-        let stage = Stage::new(Incident::Playbook);
-        let suspended = stage.suspend(suspend("plex")).await.unwrap();
+        let fixture = Fixture::new(Incident::Playbook);
+        let suspended = fixture.suspend(suspend("plex")).await.unwrap();
         let fault = Fault::status(504).on("patch").first(1);
-        stage.simulator.fault(if applied { fault.after_applying() } else { fault });
-        let resumed = stage
-            .write(Resume {
+        fixture.simulator.fault(if applied { fault.after_applying() } else { fault });
+        let released = fixture
+            .release(Resume {
                 target: app("media", "plex"),
                 uid: suspended.uid,
                 previous: PreviousSuspend::Absent,
             })
             .await
             .unwrap();
-        assert_eq!((resumed.restored, resumed.taken_over), (PreviousSuspend::Absent, None));
-        assert!(stage.kustomization("media", "plex")["spec"].get("suspend").is_none());
+        assert_eq!(released.taken_over, None);
+        assert!(fixture.kustomization("media", "plex")["spec"].get("suspend").is_none());
     }
 }
 
 #[tokio::test]
-async fn what_somebody_took_over_is_left_as_they_want_it() {
-    let stage = Stage::new(Incident::Playbook);
-    let suspended = stage.suspend(suspend("plex")).await.unwrap();
-    change(&stage, "plex", |object| object["spec"]["suspend"] = false.into());
+async fn an_object_that_a_user_took_over_is_left_unchanged() {
+    let fixture = Fixture::new(Incident::Playbook);
+    let suspended = fixture.suspend(suspend("plex")).await.unwrap();
+    change(&fixture, "plex", |object| object["spec"]["suspend"] = false.into());
     let resume = Resume {
         target: app("media", "plex"),
         uid: suspended.uid,
         previous: PreviousSuspend::Absent,
     };
-    let resumed = stage.write(resume.clone()).await.unwrap();
+    let released = fixture.release(resume.clone()).await.unwrap();
+    assert!(released.taken_over.is_some(), "{released:?}");
+    assert_eq!(fixture.kustomization("media", "plex")["spec"]["suspend"], false);
     assert!(
-        resumed.restored == PreviousSuspend::False && resumed.taken_over.is_some(),
-        "{resumed:?}"
+        fixture.read(FindLeftovers {}).await.unwrap().is_empty(),
+        "the annotations are removed"
     );
-    assert_eq!(stage.kustomization("media", "plex")["spec"]["suspend"], false);
-    assert!(stage.look(FindLeftovers {}).await.unwrap().is_empty(), "the mark is gone");
-    change(&stage, "plex", |object| object["metadata"]["finalizers"] = json!([]));
-    stage.simulator.remove(KUSTOMIZE, "kustomizations", "media", "plex");
-    let resumed = stage.write(resume).await.unwrap();
-    assert_eq!(resumed.taken_over.as_deref(), Some("it was deleted"));
+    change(&fixture, "plex", |object| object["metadata"]["finalizers"] = json!([]));
+    fixture.simulator.remove(KUSTOMIZE, "kustomizations", "media", "plex");
+    let released = fixture.release(resume).await.unwrap();
+    assert_eq!(released.taken_over.as_deref(), Some("it was deleted"));
 }
 
 #[tokio::test]
-async fn a_drain_that_does_not_end_says_so_and_stays_releasable() {
-    let stage = Stage::new(Incident::Playbook);
-    change(&stage, "plex", |object| {
-        let reconciling = json!({"type": "Reconciling", "status": "True", "reason": "Progressing", "message": "", "lastTransitionTime": "2026-08-20T10:00:00Z"});
+async fn a_drain_that_times_out_is_reported_and_can_be_released() {
+    let fixture = Fixture::new(Incident::Playbook);
+    change(&fixture, "plex", |object| {
+        let reconciling = json!({"type": "Reconciling", "status": "True", "reason": "Progressing",
+            "message": "", "lastTransitionTime": "2026-08-20T10:00:00Z"});
         object["status"]["conditions"].as_array_mut().unwrap().push(reconciling);
     });
-    let ask = write(Suspend { drain_seconds: 10, ..suspend("plex") });
-    let previous = stage.ready(&ask).await;
-    let error = one(answered::<Suspend>(stage.act(&ask, &previous).await)).unwrap_err();
+    let call = write(Suspend { drain_seconds: 10, ..suspend("plex") });
+    let previous = fixture.observe(&call).await;
+    let error =
+        single_result(answered::<Suspend>(fixture.apply(&call, &previous).await)).unwrap_err();
     assert!(matches!(&error, Error::Unavailable(text) if text.contains("10 s")), "{error}");
     let uid = previous.objects[0]["metadata"]["uid"].as_str().unwrap().to_owned();
     assert_eq!(
-        stage
-            .write(Resume { target: app("media", "plex"), uid, previous: PreviousSuspend::Absent })
+        fixture
+            .release(Resume {
+                target: app("media", "plex"),
+                uid,
+                previous: PreviousSuspend::Absent
+            })
             .await
             .unwrap()
             .taken_over,
         None
     );
+    assert!(fixture.kustomization("media", "plex")["spec"].get("suspend").is_none());
 }
 
 #[tokio::test]
-async fn a_reconcile_is_asked_for_and_answered() {
-    let stage = Stage::new(Incident::Playbook);
-    let done = stage
+async fn a_reconcile_request_is_sent_once_and_awaited() {
+    let fixture = Fixture::new(Incident::Playbook);
+    let done = fixture
         .write(Reconcile { target: app("media", "radarr"), force: false, wait_seconds: 120 })
         .await
         .unwrap();
     assert!(done.handled && done.ready, "{done:?}");
-    stage.simulator.fault(Fault::dropped().on("patch").first(1).after_applying());
-    let done = stage
+    fixture.simulator.fault(Fault::dropped().on("patch").first(1).after_applying());
+    let done = fixture
         .write(Reconcile { target: app("media", "radarr"), force: false, wait_seconds: 120 })
         .await
         .unwrap();
     assert!(done.handled && done.ready, "{done:?}");
-    assert_eq!(stage.written("PATCH").len(), 2, "none was sent twice");
+    assert_eq!(fixture.request_bodies("PATCH").len(), 2, "neither was sent twice");
 }
 
 fn set(names: &[&str]) -> Suspend {
     Suspend {
         targets: names.iter().map(|name| app("media", name)).collect(),
-        reason: "mending".into(),
+        reason: "repair".into(),
         drain_seconds: 30,
     }
 }
 
-fn ends(holds: &[suspend_flux::SuspendResult]) -> Vec<&'static str> {
-    let word = |hold: &suspend_flux::SuspendResult| match &hold.outcome {
+fn outcome_names(results: &[suspend_flux::SuspendResult]) -> Vec<&'static str> {
+    let name = |result: &suspend_flux::SuspendResult| match &result.outcome {
         SuspendOutcome::Suspended(_) => "suspended",
-        SuspendOutcome::AlreadySuspended(_) => "left alone",
+        SuspendOutcome::AlreadySuspended(_) => "already suspended",
         SuspendOutcome::Failed { .. } => "failed",
-        SuspendOutcome::NotTried => "untried",
+        SuspendOutcome::NotTried => "not tried",
     };
-    holds.iter().map(word).collect()
+    results.iter().map(name).collect()
 }
 
 #[tokio::test]
-async fn a_set_is_answered_one_by_one_and_what_a_person_holds_stays_theirs() {
-    let stage = Stage::new(Incident::Playbook);
-    let holds = stage.write(set(&["plex", "lidarr", "bazarr"])).await.unwrap();
-    assert_eq!(ends(&holds), ["suspended", "left alone", "suspended"], "{holds:?}");
-    assert_eq!(stage.written("PATCH").len(), 2);
+async fn each_object_of_a_set_has_a_result_and_suspensions_by_users_are_kept() {
+    let fixture = Fixture::new(Incident::Playbook);
+    let results = fixture.write(set(&["plex", "lidarr", "bazarr"])).await.unwrap();
+    assert_eq!(
+        outcome_names(&results),
+        ["suspended", "already suspended", "suspended"],
+        "{results:?}"
+    );
+    assert_eq!(fixture.request_bodies("PATCH").len(), 2);
 }
 
 #[tokio::test]
-async fn after_one_that_fails_none_of_a_set_is_tried() {
-    let stage = Stage::new(Incident::Playbook);
-    stage.simulator.fault(Fault::status(403).on("patch").at("/kustomizations/bazarr"));
-    let holds = stage.write(set(&["plex", "bazarr", "radarr"])).await.unwrap();
-    assert_eq!(ends(&holds), ["suspended", "failed", "untried"], "{holds:?}");
-    assert!(stage.kustomization("media", "radarr")["spec"].get("suspend").is_none());
+async fn after_a_failure_the_rest_of_a_set_is_not_tried() {
+    let fixture = Fixture::new(Incident::Playbook);
+    fixture.simulator.fault(Fault::status(403).on("patch").at("/kustomizations/bazarr"));
+    let results = fixture.write(set(&["plex", "bazarr", "radarr"])).await.unwrap();
+    assert_eq!(outcome_names(&results), ["suspended", "failed", "not tried"], "{results:?}");
+    assert!(fixture.kustomization("media", "radarr")["spec"].get("suspend").is_none());
 }
 
 #[tokio::test]
-async fn a_set_that_changed_in_the_middle_is_prepared_anew_from_there() {
-    let stage = Stage::new(Incident::Playbook);
-    let ask = write(set(&["plex", "bazarr", "radarr"]));
-    let previous = stage.ready(&ask).await;
-    change(&stage, "bazarr", |object| object["metadata"]["labels"]["seen"] = "now".into());
-    let ApplyOutcome::Conflict { completed: Some(completed), rest, .. } =
-        stage.act(&ask, &previous).await
+async fn a_change_within_a_set_is_a_conflict_from_there_on() {
+    let fixture = Fixture::new(Incident::Playbook);
+    let call = write(set(&["plex", "bazarr", "radarr"]));
+    let previous = fixture.observe(&call).await;
+    change(&fixture, "bazarr", |object| object["metadata"]["labels"]["seen"] = "now".into());
+    let ApplyOutcome::Conflict { completed: Some(completed), remaining, .. } =
+        fixture.apply(&call, &previous).await
     else {
-        panic!("it did not notice")
+        panic!("expected a conflict")
     };
-    assert_eq!(ends(&take::<Suspend>(completed)), ["suspended"]);
-    assert_eq!(rest, write(set(&["bazarr", "radarr"])));
+    assert_eq!(outcome_names(&take::<Suspend>(completed)), ["suspended"]);
+    assert_eq!(remaining, write(set(&["bazarr", "radarr"])));
 }
 
 #[tokio::test]
-async fn a_parent_in_the_same_set_goes_first_and_is_enough() {
-    let stage = Stage::new(Incident::Playbook);
-    change(&stage, "plex", |object| {
+async fn a_parent_earlier_in_the_same_set_counts_as_suspended() {
+    let fixture = Fixture::new(Incident::Playbook);
+    change(&fixture, "plex", |object| {
         object["spec"]["suspend"] = false.into();
-        object["metadata"]["managedFields"] = json!([{"manager": "kustomize-controller", "operation": "Apply", "fieldsV1": {"f:spec": {"f:suspend": {}}}}]);
+        object["metadata"]["managedFields"] = json!([{"manager": "kustomize-controller",
+            "operation": "Apply", "fieldsV1": {"f:spec": {"f:suspend": {}}}}]);
     });
     let parent = app("flux-system", "cluster-apps");
     let wrong = Suspend { targets: vec![app("media", "plex"), parent.clone()], ..set(&[]) };
-    assert!(
-        matches!(stage.write(wrong).await, Err(Error::Conflict(text)) if text.contains("cluster-apps"))
-    );
+    assert!(matches!(fixture.write(wrong).await,
+            Err(Error::Conflict(text)) if text.contains("cluster-apps")));
     let right = Suspend { targets: vec![parent, app("media", "plex")], ..set(&[]) };
-    assert_eq!(ends(&stage.write(right).await.unwrap()), ["suspended", "suspended"]);
+    assert_eq!(outcome_names(&fixture.write(right).await.unwrap()), ["suspended", "suspended"]);
 }
 
 #[tokio::test]
-async fn a_set_whose_sender_died_is_settled_by_reading_and_cannot_go_on_by_itself() {
-    // How many of three had arrived when the sender died.
+async fn a_set_in_doubt_is_resolved_by_reading_and_invalidated() {
+    // The number of requests that arrived before the process crashed.
     for arrived in 0..=3 {
-        let stage = Stage::new(Incident::Playbook);
+        let fixture = Fixture::new(Incident::Playbook);
         let names = ["plex", "radarr", "bazarr"];
-        let ask = write(set(&names));
-        let previous = stage.ready(&ask).await;
+        let call = write(set(&names));
+        let previous = fixture.observe(&call).await;
         if arrived > 0 {
-            assert_eq!(ends(&stage.write(set(&names[..arrived])).await.unwrap()).len(), arrived);
+            assert_eq!(
+                outcome_names(&fixture.write(set(&names[..arrived])).await.unwrap()).len(),
+                arrived
+            );
         }
-        let before = stage.written("PATCH").len();
-        let (held, rest) = match stage.settle(&ask, &previous).await {
+        let before = fixture.request_bodies("PATCH").len();
+        let (completed, remaining) = match fixture.resolve(&call, &previous).await {
             ApplyOutcome::Done(answer) => (take::<Suspend>(answer.unwrap()), 0),
-            ApplyOutcome::Conflict { completed, rest, .. } => {
-                let Write::Suspend(rest) = rest else { panic!("{rest:?}") };
-                (completed.map(take::<Suspend>).unwrap_or_default(), rest.targets.len())
+            ApplyOutcome::Conflict { completed, remaining, .. } => {
+                let Write::Suspend(remaining) = remaining else { panic!("{remaining:?}") };
+                (completed.map(take::<Suspend>).unwrap_or_default(), remaining.targets.len())
             }
         };
-        assert_eq!((held.len(), rest), (arrived, 3 - arrived));
-        // A word and its end for the one that might have been under way; nothing for those that were never sent.
-        assert_eq!(stage.written("PATCH").len() - before, if arrived < 3 { 2 } else { 0 });
+        assert_eq!((completed.len(), remaining), (arrived, 3 - arrived));
+        // A note and its removal for the request that may be in flight; nothing for those never
+        // sent.
+        assert_eq!(fixture.request_bodies("PATCH").len() - before, if arrived < 3 { 2 } else { 0 });
         if arrived < 3 {
             let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
             assert_ne!(
-                version(&stage.kustomization("media", names[arrived])),
+                version(&fixture.kustomization("media", names[arrived])),
                 version(&previous.objects[arrived])
             );
         }
@@ -396,18 +424,23 @@ async fn a_set_whose_sender_died_is_settled_by_reading_and_cannot_go_on_by_itsel
 }
 
 #[tokio::test]
-async fn of_a_flux_object_only_an_outline_is_kept() {
-    let stage = Stage::new(Incident::Playbook);
-    change(&stage, "plex", |object| {
+async fn only_some_fields_of_a_flux_object_are_saved() {
+    let fixture = Fixture::new(Incident::Playbook);
+    change(&fixture, "plex", |object| {
         object["spec"]["interval"] = "7m".into();
         object["spec"]["postBuild"] = json!({"substitute": {"PASSWORD": "canary-one"}});
         object["spec"]["values"] = json!({"token": "canary-two"});
-        object["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/last-applied-configuration": "canary-three", "note": "canary-four"});
+        object["metadata"]["annotations"] = json!({
+            "kubectl.kubernetes.io/last-applied-configuration": "canary-three",
+            "note": "canary-four",
+        });
         object["metadata"]["labels"] = json!({"tier": "by which grants select"});
     });
-    let kept = serde_json::to_string(&stage.ready(&write(suspend("plex"))).await).unwrap();
+    let saved = serde_json::to_string(&fixture.observe(&write(suspend("plex"))).await).unwrap();
     assert!(
-        kept.contains("7m") && kept.contains("by which grants select") && !kept.contains("canary"),
-        "{kept}"
+        saved.contains("7m")
+            && saved.contains("by which grants select")
+            && !saved.contains("canary"),
+        "{saved}"
     );
 }

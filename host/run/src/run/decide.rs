@@ -1,131 +1,127 @@
-//! Whether the guest may: by its grants alone, and once more when what a touch meets has been read; by a person where a document wants that.
+//! Decides on a guest's call: by its grants, again once the objects of a write are read, and by the
+//! user where a document requires approval.
 
 use super::{Halt, Mode, Run};
-use salve_core::effect::{Effect, Write};
-use salve_core::grants::{Denial, Permit};
+use salve_core::capability::{Effect, Write};
+use salve_core::grants::{Denial, Reservation};
 use serde_json::Value;
 
-/// So many objects are named in a question.
-const NAMED: usize = 5;
+/// How many objects a question names.
+const NAMED_OBJECTS: usize = 5;
 
-/// What one call was granted: what it is charged with, and whether a person has said yes to it.
+/// What a call was granted.
 pub(super) struct GrantedCall {
-    permit: Permit,
-    asked: bool,
+    reservation: Reservation,
+    /// A person approved it.
+    approved: bool,
 }
 
 impl GrantedCall {
-    /// Of a write that was opened before a crash, and counted. Who said yes to it then is asked again.
-    pub fn counted(permit: Permit) -> Self {
-        Self { permit, asked: false }
+    /// Creates the grant of a write that was counted before a crash. Its approval is asked again.
+    pub fn counted(reservation: Reservation) -> Self {
+        Self { reservation, approved: false }
     }
 }
 
 impl Run {
-    /// Before anything is read. Charges what is allowed: attempts count.
+    /// Decides before anything is read, and reserves what the call uses: attempts count.
     pub(super) async fn decide(
         &mut self,
         effect: &Effect,
     ) -> Result<Result<GrantedCall, Denial>, Halt> {
-        if let (Mode::Diagnosis, Effect::Write(_)) = (self.context.mode, effect) {
+        if self.context.mode == Mode::Diagnosis && effect.changes_cluster() {
             return Ok(Err(Denial {
                 what: format!("{} during a diagnosis", effect.name()),
-                document: "Salve:".into(),
-                remedy: "a diagnosis looks and never touches, whatever is granted".into(),
+                document: "Salve".into(),
+                remedy: "allows only reads in a diagnosis, whatever is granted".into(),
             }));
         }
+        // mutant grants-ignored: self.grants.decide(effect, &self.tally) ~>
+        //     Ok::<_, Denial>(salve_core::grants::Permit::default())
         let permit = match self.grants.decide(effect, &self.tally) {
             Ok(permit) => permit,
-            // mutant grants-ignored: (denial) => return Ok(Err(denial)) ~> (_) =>
-            //     self.grants.count(effect, &[], &mut self.tally)
             Err(denial) => return Ok(Err(denial)),
         };
-        self.tally.charge(&permit);
-        let mut granted = GrantedCall { permit, asked: false };
-        // Whoever is asked now would be asked later too: with the objects fewer grants hold, never more.
-        let document = granted.permit.approval.clone();
-        Ok(self.yes(&mut granted, document, effect).await?.map(|()| granted))
+        let reservation = self.tally.reserve(&permit);
+        let mut granted = GrantedCall { reservation, approved: false };
+        // With the objects fewer grants apply, never more: what requires approval now does so
+        // later.
+        let allowed = self.require_approval(&mut granted, permit.approval, effect).await?;
+        Ok(allowed.map(|()| granted))
     }
 
-    /// When the objects of a touch have been read: the grants that hold for them are charged, in place of those that could have. `rest` is
-    /// what is left of the touch at this attempt.
+    /// Decides again once the objects of a write are read: the grants that apply to them are
+    /// charged instead. `remaining` is what is still to be done. Later attempts keep the first
+    /// one's charges.
     pub(super) async fn decide_with_objects(
         &mut self,
         granted: &mut GrantedCall,
-        rest: &Write,
+        remaining: &Write,
         objects: &[Value],
-        first: bool,
+        is_first: bool,
     ) -> Result<Result<(), Denial>, Halt> {
-        let effect = Effect::Write(rest.clone());
-        self.tally.refund(&granted.permit);
-        let decided = self.grants.decide_with_objects(&effect, objects, &self.tally);
-        // mutant object-approval-skipped: decided.as_ref().ok().and_then(|permit|
-        //     permit.approval.clone()) ~> None
-        let document = decided.as_ref().ok().and_then(|permit| permit.approval.clone());
-        let denied = match decided {
-            // A later attempt is of the same charge.
-            Ok(permit) if first => {
-                // mutant wrong-grant-charged: granted.permit = permit ~> drop(permit)
-                granted.permit = permit;
-                None
-            }
-            Ok(_) => None,
-            Err(denial) => Some(denial),
+        let effect = Effect::Write(remaining.clone());
+        let own = Some(&granted.reservation);
+        let permit = match self.grants.decide_with_objects(&effect, objects, &self.tally, own) {
+            Ok(permit) => permit,
+            Err(denial) => return Ok(Err(denial)),
         };
-        self.tally.charge(&granted.permit);
-        match denied {
-            Some(denial) => Ok(Err(denial)),
-            None => self.yes(granted, document, &effect).await,
+        if is_first {
+            // mutant wrong-grant-charged: self.tally.amend(&mut granted.reservation, &permit) ~> ()
+            self.tally.amend(&mut granted.reservation, &permit);
         }
+        // mutant object-approval-skipped: permit.approval ~> None
+        self.require_approval(granted, permit.approval, &effect).await
     }
 
-    /// The yes that a document wants, once for a call. A plan that is carried out has it; a plan that is made needs none.
-    async fn yes(
+    /// Asks the user if a document requires approval, once per call. An approved plan is approved;
+    /// a plan that is made needs no approval.
+    async fn require_approval(
         &mut self,
         granted: &mut GrantedCall,
         document: Option<String>,
         effect: &Effect,
     ) -> Result<Result<(), Denial>, Halt> {
-        let Some(document) = document.filter(|_| {
-            !granted.asked && self.context.mode == Mode::Live && self.approval.is_none()
-        }) else {
-            return Ok(Ok(()));
-        };
+        let is_open =
+            !granted.approved && self.context.mode == Mode::Live && self.approval.is_none();
+        let Some(document) = document.filter(|_| is_open) else { return Ok(Ok(())) };
         let targets = effect.targets();
-        let named: Vec<String> = targets.iter().take(NAMED).map(ToString::to_string).collect();
-        let more = targets.len().saturating_sub(NAMED);
+        let names: Vec<String> =
+            targets.iter().take(NAMED_OBJECTS).map(ToString::to_string).collect();
+        let more = targets.len().saturating_sub(NAMED_OBJECTS);
         let objects = if more == 0 {
-            named.join(", ")
+            names.join(", ")
         } else {
-            format!("{} and {more} more", named.join(", "))
+            format!("{} and {more} more", names.join(", "))
         };
-        let why = match self
-            .observer(&format!("{document} wants a person's yes: {} {objects}?", effect.name()))
-            .await?
-        {
-            // mutant rejection-ignored: true ~> _
+        let question = format!("{document} requires approval. Allow {} {objects}?", effect.name());
+        let why = match self.ask_user(&question).await? {
+            // mutant rejection-ignored: Some(true) ~> Some(_)
             Some(true) => {
-                granted.asked = true;
+                granted.approved = true;
                 return Ok(Ok(()));
             }
-            Some(false) => "a person said no",
-            None => "nobody is at a terminal to say yes, and --yes is nobody",
+            Some(false) => "the user rejected it",
+            None => "no one is available to approve it at a terminal, and --yes does not count",
         };
         Ok(Err(Denial {
-            what: format!("{} {objects} wants a person's yes: {why}", effect.name()),
-            document: document,
-            remedy: "would allow it at a terminal, or as part of a plan that was approved: salve plan, then salve run --plan".into(),
+            what: format!("{} {objects} requires approval: {why}", effect.name()),
+            document,
+            remedy:
+                "would allow it at a terminal, or as part of an approved plan: run `salve plan`, \
+                     then `salve run --plan`"
+                    .into(),
         }))
     }
 
-    /// Asks whoever is there. Flux may be suspended meanwhile, so this has an end too.
-    pub(super) async fn observer(&mut self, question: &str) -> Result<Option<bool>, Halt> {
-        let asked = self.context.observer.ask(question);
-        let left = self.left();
+    /// Asks the user. Something may be suspended meanwhile, so the deadline applies.
+    pub(super) async fn ask_user(&mut self, question: &str) -> Result<Option<bool>, Halt> {
+        let asked = self.context.prompt.ask(question);
+        let left = self.time_left();
         tokio::select! {
             answer = asked => Ok(answer),
             () = self.context.stop.wait() => Err(Halt::Stopped),
-            () = tokio::time::sleep(left) => Err(self.late()),
+            () = tokio::time::sleep(left) => Err(self.deadline_exceeded()),
         }
     }
 }

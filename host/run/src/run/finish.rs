@@ -1,127 +1,152 @@
-//! How a run ends: what is suspended is given back, then the verdict is found in the run's own record.
+//! How a run ends: everything is taken back, then the verdict is found in the run's own journal.
 
-use super::write::{merge, whole};
-use super::{Mode, Run, recorded_form};
+use super::write::assemble;
+use super::{Mode, Run, journal_form};
 use crate::backend::ApplyOutcome;
-use salve_core::effect::host::{Acquired, LEASE};
-use salve_core::effect::{Effect, TypedCall, Write};
+use salve_core::Millis;
+use salve_core::capability::Effect;
 use salve_core::journal::{
     Closed, Entry, Failure, GuestExit, GuestExited, Opened, Origin, RunResult,
 };
 use salve_core::outcome::{Error, Fault};
 use salve_core::proof;
-use salve_core::report::{Concluded, State, Verdict};
-use std::time::{Duration, Instant};
+use salve_core::report::{Concluded, Conclusion, State, Verdict};
+use std::time::Duration;
+use tokio::time::Instant;
 
-/// How long releases are tried without one of them coming through.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long releases are tried without one of them succeeding.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long one try may take.
-pub(super) const TRY: Duration = Duration::from_secs(10);
-/// And when somebody insists on going.
-pub(super) const HURRY: Duration = Duration::from_secs(2);
+const TRY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same once the user has insisted on stopping, or [`RELEASE_TIMEOUT`] has passed.
+const HURRIED_TRY_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Run {
-    /// Ends the run: gives back what is still suspended, judges, and writes the verdict.
+    /// Ends the run: takes back what is still in effect, and writes the verdict.
     ///
     /// # Guarantees
-    /// Every open suspension is released whatever the ending is, or stands in the closing with the
-    /// verdict `left-open`. `fixed` stands only where this run's own record proves it.
-    pub async fn finish(mut self, ending: GuestExit) -> RunResult {
-        // Of a run that was taken up, whatever it did not come to: what it holds stands there.
-        self.record.pass(&mut self.state);
+    /// Every open reversal is performed in every ending, or is in the result with the verdict
+    /// `action-required`. The verdict is `fixed` only if this run's own journal proves it.
+    pub async fn finish(mut self, exit: GuestExit) -> RunResult {
+        // What a recovered run did not reach: what it has to take back is there.
+        self.cursor.pass(&mut self.state);
         let at = self.context.clock.now();
-        if self.state.ended.is_none() {
-            // A journal that failed cannot keep a release from happening; the closing still tells.
-            let _ = self
-                .append(Entry::GuestExited(Box::new(GuestExited { at, ending: ending.clone() })));
+        if self.state.exit.is_none() {
+            // A failed journal does not prevent releases, and the result says that it failed.
+            let exited = GuestExited { at, exit: exit.clone() };
+            let _ = self.append(Entry::GuestExited(Box::new(exited)), None);
         }
         if self.context.mode == Mode::Live {
-            self.settle().await;
-            // mutant failed-guest-not-released: self.release().await; ~> if !matches!(ending,
-            //     GuestExit::Failed(_)) { self.release().await; }
-            self.release().await;
-            // mutant lease-not-released: self.let_the_cluster_go().await; ~> if self.is_plan {
-            //     self.let_the_cluster_go().await; }
-            self.let_the_cluster_go().await;
+            self.resolve_in_doubt().await;
+            // mutant failed-guest-not-released: self.release_open(Origin::Guest).await; ~>
+            //     if !matches!(exit, GuestExit::Failed(_)) {
+            //     self.release_open(Origin::Guest).await; }
+            self.release_open(Origin::Guest).await;
+            // The cluster lock is last: another run may start once it is released.
+            // mutant lease-not-released: self.release_open(Origin::Host).await; ~>
+            //     if self.is_plan { self.release_open(Origin::Host).await; }
+            self.release_open(Origin::Host).await;
         }
-        let closing = self.judge(&ending);
-        match self.append(Entry::Verdict(Box::new(closing.clone()))).and_then(|()| self.sync()) {
-            Ok(()) => closing,
-            // What the file does not hold is no success.
-            // mutant verdict-survives-failed-write: self.judge(&ending) ~> closing
-            Err(_) => self.judge(&ending),
-        }
+        self.record_result(&exit)
     }
 
-    /// Finds out what became of writes that nobody waited for. What cannot be found out stays in doubt.
-    async fn settle(&mut self) {
+    /// Writes the verdict. One that is not on disk is not a success.
+    fn record_result(&mut self, exit: &GuestExit) -> RunResult {
+        let result = self.result_of(exit);
+        let entry = Entry::Verdict(Box::new(result.clone()));
+        let written = self.context.journal.append(&entry);
+        let written = self.check_journal(written).and_then(|()| self.sync());
+        let result = match written {
+            Ok(()) => result,
+            // mutant verdict-survives-failed-write: self.result_of(exit) ~> result
+            Err(_) => self.result_of(exit),
+        };
+        self.observe(&Entry::Verdict(Box::new(result.clone())), None);
+        result
+    }
+
+    /// Determines the outcome of writes whose response was lost. What cannot be determined stays in
+    /// doubt.
+    async fn resolve_in_doubt(&mut self) {
         for opened in self.state.in_doubt.values().cloned().collect::<Vec<_>>() {
+            // A reversal in doubt is simply performed again.
             let Opened { n, origin, effect: Effect::Write(write), observed, .. } = opened else {
                 continue;
             };
-            // A release that is in doubt is simply made again.
-            if let Write::Resume(_) = write {
-                continue;
-            }
             let footprint = self.footprint(&Effect::Write(write.clone()));
-            let timeout = if self.context.stop.insisted() { HURRY } else { TRY };
+            let limit = self.try_timeout();
             let backend = self.context.backend.clone();
-            let answer =
-                match tokio::time::timeout(timeout, backend.settle(&write, &observed, &footprint))
-                    .await
-                {
-                    Ok(ApplyOutcome::Done(Ok(answer))) => Ok(answer),
-                    Ok(ApplyOutcome::Conflict { completed, message, .. }) => whole(
-                        &write,
-                        merge(&write, None, completed),
-                        Err(Error::Unavailable(format!("nobody waited for it: {message}"))),
-                        true,
-                        false,
-                    ),
-                    Ok(ApplyOutcome::Done(Err(_))) | Err(_) => continue,
-                };
-            if let Ok(outcome) = recorded_form(&answer) {
+            let resolve = backend.resolve(&write, &observed, &footprint);
+            let answer = match tokio::time::timeout(limit, resolve).await {
+                Ok(ApplyOutcome::Done(Ok(answer))) => Ok(answer),
+                Ok(ApplyOutcome::Conflict { completed, message, in_doubt: false, .. }) => {
+                    let error = Error::Unavailable(format!("its response was lost: {message}"));
+                    assemble(&write, completed.into_iter().collect(), Err(error), true, false)
+                }
+                Ok(ApplyOutcome::Conflict { .. } | ApplyOutcome::Done(Err(_))) | Err(_) => continue,
+            };
+            if let Ok(outcome) = journal_form(&answer) {
                 let closed = Closed {
                     n,
                     at: self.context.clock.now(),
                     outcome: Some(outcome),
                     conflict: None,
-                    settled: true,
+                    in_doubt: false,
+                    resolved: true,
                 };
-                drop(self.append_for(origin, Entry::Closed(closed)));
+                drop(self.append_for(origin, Entry::Closed(closed), answer.as_ref().ok()));
             }
         }
     }
 
-    async fn release(&mut self) {
+    fn try_timeout(&self) -> Duration {
+        if self.context.stop.insisted() { HURRIED_TRY_TIMEOUT } else { TRY_TIMEOUT }
+    }
+
+    /// Performs open reversals, newest first, until all are performed, none has succeeded for
+    /// [`RELEASE_TIMEOUT`], or the user insists. Each gets at least one try, if only a short one.
+    ///
+    /// The user can skip them, but not the cluster lock: it would keep every other run from writing.
+    async fn release_open(&mut self, origin: Origin) {
         let stop = self.context.stop.clone();
+        let skip_level = match origin {
+            Origin::Guest => 3,
+            Origin::Host => u8::MAX,
+        };
         let mut pause = Duration::from_secs(1);
-        // Both clocks: a simulated cluster's runs ahead, a silent one's stands still.
-        let (mut began, mut moment) = (Instant::now(), self.context.clock.now());
+        let mut progress = self.moment();
+        let mut is_first_pass = true;
         loop {
-            let hurried = stop.insisted();
-            for id in self.state.suspensions.still_open() {
-                let Some(release) = self.state.suspensions.release(id).cloned() else { continue };
-                let hurry = stop.insisted();
-                let tried = tokio::select! {
-                    tried = tokio::time::timeout(if hurry { HURRY } else { TRY }, self.execute(release.effect(), Origin::Host)) => tried,
-                    // Who insists while this try hangs gets a short one, and then none.
-                    () = stop.reached(if hurry { 3 } else { 2 }) => continue,
+            let insisted_before = stop.insisted();
+            for id in self.state.reversals.open_from(origin) {
+                let Some(reversal) = self.state.reversals.get(id).cloned() else { continue };
+                let insisted = stop.insisted();
+                let limit = if self.has_stalled(progress) {
+                    HURRIED_TRY_TIMEOUT
+                } else {
+                    self.try_timeout()
                 };
-                if let Ok(Ok((_, Ok(_)))) = tried {
-                    (began, moment) = (Instant::now(), self.context.clock.now());
+                let release = self.call_for_host(Effect::Reversal(reversal));
+                let released = tokio::select! {
+                    released = tokio::time::timeout(limit, release) => released,
+                    // A try that hangs while the user insists is replaced by a short one, and then
+                    // ends.
+                    () = stop.reached(if insisted { skip_level } else { 2 }) => continue,
+                };
+                if let Ok(Ok((_, Ok(_)))) = released {
+                    progress = self.moment();
                 }
-                let over = began.elapsed() >= TIMEOUT
-                    || u128::from(self.context.clock.now().saturating_sub(moment))
-                        >= TIMEOUT.as_millis();
-                if over || stop.level() >= 3 {
+                if stop.level() >= 3 || (self.has_stalled(progress) && !is_first_pass) {
                     return;
                 }
             }
-            match (self.state.suspensions.still_open().is_empty(), stop.insisted(), hurried) {
+            is_first_pass = false;
+            let is_done = self.state.reversals.open_from(origin).is_empty();
+            match (is_done, stop.insisted(), insisted_before) {
                 (true, _, _) | (_, true, true) => return,
-                // Somebody insisted during this pass: what it gave up on gets one short try more.
+                // The user insisted during this pass: what it gave up on gets one short try.
                 (false, true, false) => continue,
+                (false, false, _) if self.has_stalled(progress) => return,
                 (false, false, _) => {}
             }
             self.context.clock.sleep(pause).await;
@@ -129,34 +154,64 @@ impl Run {
         }
     }
 
-    pub(super) fn judge(&self, ending: &GuestExit) -> RunResult {
-        let open = if self.is_plan { vec![] } else { self.state.suspensions.releases() };
-        let (mut verdict, mut summary) = match ending {
-            GuestExit::Diagnosed(d) => match d.state {
-                State::Incident => (Verdict::NotFixed, d.summary.clone()),
-                State::DifferentProblem => (Verdict::DifferentProblem, d.summary.clone()),
-                State::Healthy => (Verdict::NothingToDo, d.summary.clone()),
-            },
-            GuestExit::Concluded(c) => match c.verdict {
-                Concluded::Fixed => match proof::holds(&self.state.facts, &c.proof) {
-                    Ok(()) => (Verdict::Fixed, c.summary.clone()),
-                    // mutant fixed-without-proof: Verdict::NotFixed ~> Verdict::Fixed
-                    Err(why) => {
-                        (Verdict::NotFixed, format!("the guest says \"{}\", but {why}", c.summary))
-                    }
-                },
-                Concluded::NothingToDo => (Verdict::NothingToDo, c.summary.clone()),
-                Concluded::DifferentProblem => (Verdict::DifferentProblem, c.summary.clone()),
-                Concluded::NotFixed => (Verdict::NotFixed, c.summary.clone()),
-            },
-            GuestExit::Undone(c) => match c.verdict {
-                Concluded::NothingToDo => (Verdict::NothingToDo, c.summary.clone()),
-                Concluded::Fixed => (Verdict::Undone, c.summary.clone()),
-                Concluded::NotFixed | Concluded::DifferentProblem => {
-                    (Verdict::NotFixed, c.summary.clone())
-                }
-            },
-            GuestExit::PlanEnds(why) => (Verdict::Planned, why.clone()),
+    fn moment(&self) -> (Instant, Millis) {
+        (Instant::now(), self.context.clock.now())
+    }
+
+    /// Returns whether [`RELEASE_TIMEOUT`] has passed since a moment, by either clock: a simulated
+    /// cluster's runs ahead, an unreachable one's stands still.
+    fn has_stalled(&self, (began, moment): (Instant, Millis)) -> bool {
+        let waited = Duration::from_millis(self.context.clock.now().saturating_sub(moment));
+        began.elapsed() >= RELEASE_TIMEOUT || waited >= RELEASE_TIMEOUT
+    }
+
+    /// Returns the result of a run that ends like this, by its journal alone.
+    pub(super) fn result_of(&self, exit: &GuestExit) -> RunResult {
+        let (mut verdict, mut summary) = self.verdict_of(exit);
+        if let Some(broken) = &self.broken {
+            verdict = Verdict::Failed(Fault::Host);
+            summary = format!("{broken}; {summary}");
+        }
+        let open = if self.is_plan { vec![] } else { self.state.reversals.pending() };
+        // mutant open-suspension-not-reported: !open.is_empty() ~> !open.is_empty() && self.is_plan
+        if !open.is_empty() {
+            verdict = Verdict::ActionRequired;
+            let active: Vec<String> =
+                open.iter().map(|open| open.reversal.still_active(open.in_doubt)).collect();
+            summary = format!("{}; {summary}", active.join("; "));
+        }
+        let fault = match exit {
+            GuestExit::Failed(failure) => Some(failure.fault),
+            GuestExit::Diagnosed(_)
+            | GuestExit::Concluded(_)
+            | GuestExit::Restored(_)
+            | GuestExit::PlanEnds(_)
+            | GuestExit::Stopped(_)
+            | GuestExit::Died(_) => None,
+        };
+        RunResult { at: self.context.clock.now(), verdict, summary, fault, open }
+    }
+
+    fn verdict_of(&self, exit: &GuestExit) -> (Verdict, String) {
+        match exit {
+            GuestExit::Diagnosed(diagnosis) => {
+                let verdict = match diagnosis.state {
+                    State::Incident => Verdict::NotFixed,
+                    State::DifferentProblem => Verdict::DifferentProblem,
+                    State::Healthy => Verdict::NothingToDo,
+                };
+                (verdict, diagnosis.summary.clone())
+            }
+            GuestExit::Concluded(conclusion) => self.verdict_of_conclusion(conclusion),
+            GuestExit::Restored(conclusion) => {
+                let verdict = match conclusion.verdict {
+                    Concluded::NothingToDo => Verdict::NothingToDo,
+                    Concluded::Fixed => Verdict::Restored,
+                    Concluded::NotFixed | Concluded::DifferentProblem => Verdict::NotFixed,
+                };
+                (verdict, conclusion.summary.clone())
+            }
+            GuestExit::PlanEnds(why) => (Verdict::Planned, format!("plan ends here: {why}")),
             GuestExit::Stopped(Some(step)) => {
                 (Verdict::NotFixed, format!("stopped by you during `{step}`"))
             }
@@ -164,69 +219,46 @@ impl Run {
             GuestExit::Died(step) => {
                 let during =
                     step.as_ref().map(|step| format!(" during `{step}`")).unwrap_or_default();
-                (
-                    Verdict::NotFixed,
-                    format!(
-                        "its process died{during}; what it had suspended was given back, and nothing else was done"
-                    ),
-                )
+                let summary = format!(
+                    "its process died{during}; its temporary changes were taken back, and nothing \
+                     else was done"
+                );
+                (Verdict::NotFixed, summary)
             }
-            GuestExit::Failed(failure) => (self.verdict_of(failure), failure.text.clone()),
-        };
-        if let Some(broken) = &self.broken {
-            verdict = Verdict::Failed(Fault::Host);
-            summary = format!("{broken}; {summary}");
-        }
-        // mutant open-suspension-not-reported: is_empty() ~> is_empty() && self.is_plan
-        if !open.is_empty() {
-            verdict = Verdict::ActionRequired;
-            let names: Vec<_> = open.iter().map(|o| o.target.to_string()).collect();
-            summary = format!("still suspended by this run: {}; {summary}", names.join(", "));
-        }
-        let asked = self
-            .state
-            .lease_asked
-            .as_ref()
-            .map(|namespace| Acquired { namespace: namespace.clone(), uid: String::new() });
-        let lease = self.state.lease.clone().or(asked).filter(|_| !self.is_plan);
-        if let Some(lease) = &lease {
-            verdict = Verdict::ActionRequired;
-            let holds = if lease.uid.is_empty() { "may still hold" } else { "still holds" };
-            summary = format!(
-                "this run {holds} the cluster by Lease {}/{LEASE}; {summary}",
-                lease.namespace
-            );
-        }
-        let fault = match ending {
-            GuestExit::Failed(failure) => Some(failure.fault),
-            GuestExit::Diagnosed(_)
-            | GuestExit::Concluded(_)
-            | GuestExit::Undone(_)
-            | GuestExit::PlanEnds(_)
-            | GuestExit::Stopped(_)
-            | GuestExit::Died(_) => None,
-        };
-        RunResult { at: self.context.clock.now(), verdict, summary, fault, open, lease }
-    }
-
-    fn verdict_of(&self, failure: &Failure) -> Verdict {
-        match failure.fault {
-            Fault::Grant => Verdict::Denied,
-            Fault::Cluster | Fault::Guest | Fault::Host => Verdict::Failed(failure.fault),
+            GuestExit::Failed(failure) => {
+                let verdict = match failure.fault {
+                    Fault::Grant => Verdict::Denied,
+                    Fault::Cluster | Fault::Guest | Fault::Host => Verdict::Failed(failure.fault),
+                };
+                (verdict, failure.text.clone())
+            }
         }
     }
 
-    /// How a guest's own error ends a run.
-    pub fn ending_of_error(&self, error: &Error) -> GuestExit {
-        let fault = match error.fault() {
-            // Neither a grant nor the fence said so, then the cluster's own RBAC did.
-            Fault::Grant
-                if !(error.text().contains("is not granted")
-                    || self.state.denials.iter().any(|d| error.text().contains(&d.what))) =>
-            {
-                Fault::Cluster
+    fn verdict_of_conclusion(&self, conclusion: &Conclusion) -> (Verdict, String) {
+        let summary = conclusion.summary.clone();
+        match conclusion.verdict {
+            Concluded::Fixed => match proof::check(&self.state.facts, &conclusion.proof) {
+                Ok(()) => (Verdict::Fixed, summary),
+                // mutant fixed-without-proof: Verdict::NotFixed ~> Verdict::Fixed
+                Err(why) => (Verdict::NotFixed, format!("the guest says \"{summary}\", but {why}")),
+            },
+            Concluded::NothingToDo => (Verdict::NothingToDo, summary),
+            Concluded::DifferentProblem => (Verdict::DifferentProblem, summary),
+            Concluded::NotFixed => (Verdict::NotFixed, summary),
+        }
+    }
+
+    /// Returns how a guest ends that returned this error.
+    pub fn exit_of_error(&self, error: &Error) -> GuestExit {
+        let fault = match error {
+            // A guest can only pass on a denial. The latest one says whose it was.
+            Error::Denied(_) | Error::Forbidden(_) => {
+                self.state.last_denial.unwrap_or(Fault::Guest)
             }
-            fault => fault,
+            Error::NotFound(_) | Error::Conflict(_) | Error::Invalid(_) | Error::Unavailable(_) => {
+                error.fault()
+            }
         };
         GuestExit::Failed(Failure { fault, text: error.to_string() })
     }

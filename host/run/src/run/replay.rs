@@ -1,18 +1,18 @@
-//! Replay: a recorded outcome wins over everything. A run that is taken up goes on where its record ends; a replay offline ends there.
+//! Replay: a recorded outcome takes precedence. A recovered run continues where its journal ends;
+//! an offline replay ends there.
 
 use super::decide::GrantedCall;
-use super::write::{Attempts, merge, whole};
+use super::write::{WriteAttempts, assemble};
 use super::{Halt, Mode, Reply, Run, RunContext, timeout};
-use crate::backend::{ApplyOutcome, Backend, Clock, Prepared};
+use crate::backend::{ApplyOutcome, Backend, Clock, Current, ReleaseOutcome};
 use crate::journal::InMemory;
-use crate::observer::NoObserver;
-use crate::replay_cursor::{Answered, Call, InDoubt, ReplayCursor, answer};
+use crate::observer::NoPrompt;
+use crate::replay_cursor::{Answered, InDoubt, RecordedCall, ReplayCursor};
 use crate::stop::Stop;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use salve_core::Millis;
-use salve_core::approval::Approval;
-use salve_core::effect::{Answer, Effect, Local, Read, Write};
+use salve_core::capability::{Answer, Effect, Local, Read, Released, Reversal, Write};
 use salve_core::footprint::Footprint;
 use salve_core::grants::{Grants, Layer};
 use salve_core::journal::{Entry, GuestExit, Header, ObservedState, Origin, Recovery, RunResult};
@@ -21,14 +21,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 impl Run {
-    /// Takes up a run whose process has died: writes the recovery.
+    /// Continues a run whose process died.
     ///
     /// # Guarantees
-    /// The guest is answered from the record as far as it reaches, and nothing of that is performed again. An effect whose
-    /// end is not recorded is settled by reading. What is performed anew is judged by what held then *and* by what holds today.
+    /// The guest is answered from the journal as far as it reaches, and none of that is performed
+    /// again. A write without an outcome is resolved by reading. New calls must pass the grants of
+    /// then *and* of now.
     ///
     /// # Errors
-    /// [`Halt::Broken`] when the entries do not begin with a header, or the journal does not take the recovery.
+    /// [`Halt::Broken`] if the entries do not start with a header, or the journal rejects the
+    /// recovery.
     pub fn recover(
         context: RunContext,
         entries: Vec<Entry>,
@@ -36,266 +38,279 @@ impl Run {
     ) -> Result<Self, Halt> {
         let header = header(&entries)?.clone();
         let mut layers = header.grants.layers.clone();
-        let recovered = entries.iter().filter_map(Entry::recovery).map(|before| &before.today);
-        // mutant current-policy-ignored: chain([&recovery.today]).flat_map ~> flat_map
-        for layer in recovered.chain([&recovery.today]).flat_map(|grants| &grants.layers) {
+        let earlier = entries.iter().filter_map(Entry::recovery).map(|before| &before.current);
+        // mutant current-policy-ignored: earlier.chain([&recovery.current]) ~> earlier
+        for layer in earlier.chain([&recovery.current]).flat_map(|grants| &grants.layers) {
             add(&mut layers, layer);
         }
-        let mut run = Self::with(context, &header, Grants { layers }, ReplayCursor::new(entries));
-        run.append_only(Entry::Recovery(Box::new(recovery)))?;
-        Ok(run)
+        let cursor = ReplayCursor::new(entries);
+        let mut run = Self::with_cursor(context, &header, Grants { layers }, cursor);
+        // Observers see it now; the state applies the entries before it first.
+        let entry = Entry::Recovery(Box::new(recovery));
+        let written = run.context.journal.append(&entry);
+        let written = run.check_journal(written);
+        run.notify(|observer| {
+            observer.on_entry(salve_core::journal::Recorded { entry: &entry, answer: None });
+        });
+        written.map(|()| run)
     }
 
-    /// A replay offline: the guest is answered from the record, and where that ends, it is halted. With `other` grants, the first effect
-    /// on which they decide otherwise halts it.
+    /// Replays offline: the guest is answered from the journal and halted where that ends. With
+    /// `other` grants, the first call on which they decide differently halts it.
     ///
     /// # Errors
-    /// [`Halt::Broken`] when the entries do not begin with a header.
+    /// [`Halt::Broken`] if the entries do not start with a header.
     pub fn replay(entries: Vec<Entry>, other: Option<Grants>) -> Result<Self, Halt> {
         let header = header(&entries)?.clone();
         let context = RunContext {
             backend: Arc::new(Offline),
-            clock: Arc::new(Stopped(header.at)),
+            clock: Arc::new(FixedClock(header.at)),
             journal: Box::new(InMemory::default()),
-            observer: Box::new(NoObserver),
+            observers: vec![],
+            prompt: Box::new(NoPrompt),
             stop: Stop::default(),
             mode: Mode::Replay,
         };
         let compares_decisions = other.is_some();
-        let mut run =
-            Self::with(context, &header, other.unwrap_or_default(), ReplayCursor::new(entries));
+        let cursor = ReplayCursor::new(entries);
+        let mut run = Self::with_cursor(context, &header, other.unwrap_or_default(), cursor);
         run.compares_decisions = compares_decisions;
         Ok(run)
     }
 
-    fn with(context: RunContext, header: &Header, grants: Grants, record: ReplayCursor) -> Self {
-        let mut run = Self::fresh(context, header, grants);
-        run.approval = record.approval().map(|approval| (approval.clone(), 0));
-        (run.record, run.is_recovery) = (record, true);
+    fn with_cursor(
+        context: RunContext,
+        header: &Header,
+        grants: Grants,
+        cursor: ReplayCursor,
+    ) -> Self {
+        let mut run = Self::new(context, header, grants);
+        let approval = cursor.remaining().find_map(Entry::approval);
+        run.approval = approval.map(|approval| (approval.clone(), 0));
+        run.cursor = cursor;
         run
     }
 
-    /// How the guest's part ended, if the record has it. There is nothing to replay then before the run is finished.
-    pub fn recorded_ending(&self) -> Option<GuestExit> {
-        self.record.ending().cloned()
+    /// Returns how the guest ended, if the journal has it. Then there is nothing to replay before
+    /// the run is finished.
+    pub fn recorded_exit(&self) -> Option<GuestExit> {
+        self.cursor.remaining().find_map(Entry::guest_exit).cloned()
     }
 
-    /// The step that the record ends in.
+    /// Returns the step in which the journal ends.
     pub fn recorded_step(&self) -> Option<String> {
-        let steps = self.record.left().filter_map(|entry| match entry {
+        let steps = self.cursor.remaining().filter_map(|entry| match entry {
             Entry::Done(done) => match &done.effect {
                 Effect::Local(Local::Step(step)) => Some(step.name.clone()),
                 Effect::Local(
                     Local::Now(_) | Local::Sleep(_) | Local::Note(_) | Local::AskUser(_),
                 )
                 | Effect::Read(_)
-                | Effect::Write(_) => None,
+                | Effect::Write(_)
+                | Effect::Reversal(_) => None,
             },
-            _ => None,
+            Entry::Header(_)
+            | Entry::Approved(_)
+            | Entry::Recovery(_)
+            | Entry::Opened(_)
+            | Entry::Closed(_)
+            | Entry::Planned(_)
+            | Entry::GuestExited(_)
+            | Entry::Verdict(_) => None,
         });
         steps.last()
     }
 
-    /// Where a guest that ended by itself parts from its record: at a call that it made then, and makes no more.
+    /// Returns where a guest that ended by itself diverged from its journal: at a call that it made
+    /// then and does not make now.
     pub fn diverged_early(&self, end: &str) -> Option<Halt> {
-        // mutant omitted-calls-unnoticed: map ~> filter(|(n, _)| *n == 0).map
-        self.record.rest().map(|(n, effect)| Halt::Diverged {
+        // mutant omitted-calls-unnoticed: self.cursor.next_call() ~>
+        //     self.cursor.next_call().filter(|(n, _)| *n == 0)
+        self.cursor.next_call().map(|(n, effect)| Halt::Diverged {
             n,
-            expected: words(effect),
+            expected: describe(effect),
             got: end.to_owned(),
         })
     }
 
-    /// What holds at the end of a replay that ended so: found in the record alone.
-    pub fn verdict(mut self, ending: &GuestExit) -> RunResult {
-        self.record.pass(&mut self.state);
-        let at = self.state.closing.as_ref().map_or(self.began, |closing| closing.at);
-        RunResult { at, ..self.judge(ending) }
+    /// Returns the result of a replay that ended like this, by the journal alone.
+    pub fn result(mut self, exit: &GuestExit) -> RunResult {
+        self.cursor.pass(&mut self.state);
+        let at = self.state.result.as_ref().map_or(self.began, |result| result.at);
+        RunResult { at, ..self.result_of(exit) }
     }
 
-    pub(super) fn next_call(&mut self) -> Option<Call> {
-        self.record.next(&mut self.state)
-    }
-
-    pub(super) async fn replayed(&mut self, call: Call, effect: Effect) -> Result<Reply, Halt> {
-        // mutant argument-divergence-unnoticed: *call.effect() != effect ~> call.effect().name() !=
-        //     effect.name()
+    /// Answers a call from the journal, or resolves one that has no outcome there.
+    pub(super) async fn replay_call(
+        &mut self,
+        recorded: RecordedCall,
+        effect: Effect,
+    ) -> Result<Reply, Halt> {
+        // mutant argument-divergence-unnoticed: *recorded.effect() != effect ~>
+        //     recorded.effect().name() != effect.name()
         // mutant divergence-unnoticed: != effect ~> != effect && self.compares_decisions
-        if *call.effect() != effect {
+        if *recorded.effect() != effect {
             return Err(Halt::Diverged {
-                n: call.n(),
-                expected: words(call.effect()),
-                got: words(&effect),
+                n: recorded.n(),
+                expected: describe(recorded.effect()),
+                got: describe(&effect),
             });
         }
         if self.compares_decisions {
-            self.still_decided_so(&call)?;
+            self.compare_decision(&recorded)?;
         }
-        match call {
-            // Nobody told the guest.
-            Call::Answered(answered)
-                if answered.settled
-                    && self.context.mode == Mode::Replay
-                    && self.guest_was_gone() =>
+        let is_offline = self.context.mode == Mode::Replay;
+        match recorded {
+            // The guest never got this answer.
+            RecordedCall::Answered(answered)
+                if answered.resolved && is_offline && self.guest_was_gone() =>
             {
-                Err(Halt::RecordEnds { asked: words(&effect) })
+                Err(Halt::JournalEnds { asked: describe(&effect) })
             }
-            Call::Answered(Answered { n, outcome, denied, met, .. }) => {
+            RecordedCall::Answered(answered) => {
+                let Answered { n, answer, denied, observed, .. } = answered;
+                let answer = answer.ok_or_else(|| {
+                    Halt::Broken(format!("the recorded answer of entry {n} cannot be read"))
+                })?;
                 // mutant attempts-before-crash-forgotten: !denied ~> denied
-                if !denied && effect.check().is_ok() {
-                    self.grants.count(
-                        &effect,
-                        met.as_ref().map_or(&[], |met| &met.objects),
-                        &mut self.tally,
-                    );
+                if !denied && effect.validate().is_ok() {
+                    let objects = observed.as_ref().map_or(&[][..], |observed| &observed.objects);
+                    self.grants.count(&effect, objects, &mut self.tally);
                     self.count_approved(&effect);
                 }
-                self.tally.record_evidence(&effect, &outcome);
-                Ok((n, answer(n, &effect, outcome)?))
+                if let (Effect::Read(read), Ok(answer)) = (&effect, &answer) {
+                    self.tally.record_evidence(read, answer);
+                }
+                Ok((n, answer))
             }
-            Call::InDoubt(_) if self.context.mode == Mode::Replay => {
-                Err(Halt::RecordEnds { asked: words(&effect) })
+            RecordedCall::InDoubt(_) if is_offline => {
+                Err(Halt::JournalEnds { asked: describe(&effect) })
             }
-            Call::InDoubt(doubt) => self.resolved(doubt).await,
+            RecordedCall::InDoubt(in_doubt) => self.resolve(in_doubt).await,
         }
     }
 
-    /// A touch that was come to before is one of those that were approved.
+    /// Counts a write that was made before as one of the approved ones.
     fn count_approved(&mut self, effect: &Effect) {
         if let (Effect::Write(_), Some((_, done))) = (effect, &mut self.approval) {
             *done += 1;
         }
     }
 
-    /// Whether nothing of the guest is recorded after what was replayed last, not even how it ended.
+    /// Returns whether nothing of the guest is recorded after the latest replayed call, not even
+    /// how it ended.
     fn guest_was_gone(&self) -> bool {
-        let broke_off = match self.record.ending().or(self.state.ended.as_ref()) {
+        let recorded = self.cursor.remaining().find_map(Entry::guest_exit);
+        let broke_off = match recorded.or(self.state.exit.as_ref()) {
             Some(GuestExit::Died(_) | GuestExit::Stopped(_)) | None => true,
             Some(
                 GuestExit::Diagnosed(_)
                 | GuestExit::Concluded(_)
-                | GuestExit::Undone(_)
+                | GuestExit::Restored(_)
                 | GuestExit::PlanEnds(_)
                 | GuestExit::Failed(_),
             ) => false,
         };
-        broke_off && self.record.is_over()
+        broke_off && self.cursor.is_over()
     }
 
-    /// Whether other grants decide as those of the run did.
-    fn still_decided_so(&mut self, call: &Call) -> Result<(), Halt> {
-        let effect = call.effect();
-        let (denied, met) = match call {
-            Call::Answered(answered) => (answered.denied, answered.met.as_ref()),
-            Call::InDoubt(doubt) => (false, Some(&doubt.last.observed)),
+    /// Checks that other grants decide as those of the run did.
+    fn compare_decision(&mut self, recorded: &RecordedCall) -> Result<(), Halt> {
+        let effect = recorded.effect();
+        let (denied, observed) = match recorded {
+            RecordedCall::Answered(answered) => (answered.denied, answered.observed.as_ref()),
+            RecordedCall::InDoubt(in_doubt) => (false, Some(&in_doubt.last.observed)),
         };
-        if effect.check().is_err() {
+        if effect.validate().is_err() {
             return Ok(());
         }
-        let now = self.grants.decide_with_objects(
-            effect,
-            met.map_or(&[], |met| &met.objects),
-            &self.tally,
-        );
-        let (then, today) = match (denied, now) {
+        let objects = observed.map_or(&[][..], |observed| &observed.objects);
+        let decision = self.grants.decide_with_objects(effect, objects, &self.tally, None);
+        let (then, now) = match (denied, decision) {
             (true, Err(_)) | (false, Ok(_)) => return Ok(()),
-            // A person was asked; nobody knows what they would say today.
+            // A person was asked, and their answer now is unknown.
             (true, Ok(permit)) if permit.approval.is_some() => return Ok(()),
             (true, Ok(_)) => ("denied".to_owned(), "allowed".to_owned()),
             (false, Err(denial)) => ("allowed".to_owned(), format!("denied: {denial}")),
         };
         Err(Halt::Diverged {
-            n: call.n(),
-            expected: format!("{}: {then}", words(effect)),
-            got: format!("{}: {today}", words(effect)),
+            n: recorded.n(),
+            expected: format!("{}: {then}", describe(effect)),
+            got: format!("{}: {now}", describe(effect)),
         })
     }
 
-    /// Settles a write in doubt by reading, and goes on with what of it was not applied, if that is still allowed.
-    async fn resolved(&mut self, doubt: InDoubt) -> Result<Reply, Halt> {
-        let (Effect::Write(write), Effect::Write(rest)) = (doubt.effect, doubt.last.effect) else {
-            return Err(Halt::Broken(format!("entry {} was opened and is no write", doubt.last.n)));
-        };
-        let (n, observed) = (doubt.last.n, doubt.last.observed);
-        let effect = Effect::Write(write.clone());
-        self.count_approved(&effect);
-        let mut completed = None;
-        for outcome in doubt.completed {
-            completed = merge(&write, completed, answer(n, &effect, outcome)?.ok());
+    /// Resolves a call in doubt, and continues with what was not applied, if that is still allowed.
+    async fn resolve(&mut self, in_doubt: InDoubt) -> Result<Reply, Halt> {
+        let n = in_doubt.last.n;
+        match (in_doubt.effect, in_doubt.last.effect) {
+            (Effect::Write(write), Effect::Write(remaining)) => {
+                let attempts = WriteAttempts {
+                    n,
+                    origin: Origin::Guest,
+                    write,
+                    remaining,
+                    parts: in_doubt.completed,
+                    before: None,
+                    opened: Some(in_doubt.last.observed),
+                    attempt: in_doubt.last.attempt + 1,
+                    granted: None,
+                };
+                self.resolve_write(attempts).await
+            }
+            // Performing it again is harmless.
+            (Effect::Reversal(reversal), _) => {
+                let first = in_doubt.last.attempt + 1;
+                self.perform_reversal(n, Origin::Guest, reversal, first).await
+            }
+            (Effect::Local(_) | Effect::Read(_) | Effect::Write(_), _) => {
+                Err(Halt::Broken(format!("entry {n} was opened but is not a write")))
+            }
         }
-        let footprint = self.footprint(&effect);
+    }
+
+    async fn resolve_write(&mut self, mut a: WriteAttempts) -> Result<Reply, Halt> {
+        let (n, effect) = (a.n, Effect::Write(a.write.clone()));
+        let observed = a.opened.clone().unwrap_or_default();
+        self.count_approved(&effect);
+        let (footprint, limit) = (self.footprint(&effect), timeout(&effect));
         let backend = self.context.backend.clone();
-        let acted = tokio::select! {
-            // mutant in-doubt-not-read: tokio::time::timeout(timeout(&effect),
-            //     backend.settle(&rest, &observed, &footprint)) ~> std::future::ready(Ok::<_,
-            //     ()>(ApplyOutcome::Conflict { completed: None, rest: rest.clone(), message: "it was not
-            //     applied".into() }))
-            acted = tokio::time::timeout(timeout(&effect), backend.settle(&rest, &observed, &footprint)) => acted,
+        // mutant in-doubt-not-read: backend.resolve(&a.remaining, &observed, &footprint) ~>
+        //     std::future::ready(ApplyOutcome::Conflict { completed: None,
+        //     remaining: a.remaining.clone(), message: "not applied".into(), in_doubt: false })
+        let resolve = backend.resolve(&a.remaining, &observed, &footprint);
+        let resolved = tokio::select! {
+            resolved = tokio::time::timeout(limit, resolve) => resolved,
             () = self.context.stop.wait_insisted() => return Err(Halt::Stopped),
         };
-        let (rest, message) = match acted {
+        let message = match resolved {
             Ok(ApplyOutcome::Done(answer)) => {
                 self.grants.count(&effect, &observed.objects, &mut self.tally);
                 let unknown = answer.is_err();
-                return self.closed(
-                    n,
-                    Origin::Guest,
-                    whole(&write, completed, answer, true, unknown),
-                );
+                let answer = assemble(&a.write, a.parts, answer, true, unknown);
+                return self.closed(n, Origin::Guest, answer);
             }
-            Ok(ApplyOutcome::Conflict { completed: part, rest, message }) => {
-                self.conflict(n, Origin::Guest, part.clone(), message.clone())?;
-                completed = merge(&write, completed, part);
-                (rest, message)
+            Ok(ApplyOutcome::Conflict { completed, remaining, message, in_doubt }) => {
+                self.conflict(n, a.origin, completed.clone(), message.clone(), in_doubt)?;
+                a.parts.extend(completed);
+                a.remaining = remaining;
+                message
             }
-            Err(_) => (
-                rest,
-                format!(
-                    "no answer within {} s; whether it was applied is not known",
-                    timeout(&effect).as_secs()
-                ),
-            ),
+            Err(_) => format!("no response within {} s; the outcome is unknown", limit.as_secs()),
         };
-        let anew = Effect::Write(rest.clone());
-        let allowed = self.grants.decide(&anew, &self.tally);
+        let allowed = self.grants.decide(&Effect::Write(a.remaining.clone()), &self.tally);
         let counted = self.grants.count(&effect, &observed.objects, &mut self.tally);
         if let Err(denial) = allowed {
-            let error = Error::Denied(format!("{message}; and today {denial}"));
+            let error = Error::Denied(format!("{message}; it is not allowed now: {denial}"));
             self.state.denials.push(denial);
-            return self.closed(
-                n,
-                Origin::Guest,
-                whole(&write, completed, Err(error), true, false),
-            );
+            let answer = assemble(&a.write, a.parts, Err(error), true, false);
+            return self.closed(n, Origin::Guest, answer);
         }
-        self.hold_the_cluster(&write).await?;
-        // mutant restart-resent-with-new-time: Some(observed.clone()) ~> None
-        let before =
-            if let Write::Resume(_) = write { self.before(&write) } else { Some(observed.clone()) };
-        self.attempts(
-            n,
-            Origin::Guest,
-            write,
-            Attempts {
-                rest,
-                completed,
-                before,
-                opened: Some(observed),
-                first: doubt.last.attempt + 1,
-                granted: Some(GrantedCall::counted(counted)),
-            },
-        )
-        .await
-    }
-}
-
-impl ReplayCursor {
-    fn approval(&self) -> Option<&Approval> {
-        self.left().find_map(Entry::approval)
-    }
-
-    fn ending(&self) -> Option<&GuestExit> {
-        self.left().find_map(Entry::ending)
+        self.acquire_lock().await?;
+        // mutant restart-resent-with-new-time: Some(observed) ~> None
+        a.before = Some(observed);
+        a.granted = Some(GrantedCall::counted(counted));
+        self.attempt_write(a).await
     }
 }
 
@@ -303,7 +318,7 @@ fn header(entries: &[Entry]) -> Result<&Header, Halt> {
     entries
         .first()
         .and_then(Entry::header)
-        .ok_or_else(|| Halt::Broken("the run file does not begin with a header".into()))
+        .ok_or_else(|| Halt::Broken("the run file does not start with a header".into()))
 }
 
 fn add(layers: &mut Vec<Layer>, layer: &Layer) {
@@ -312,31 +327,31 @@ fn add(layers: &mut Vec<Layer>, layer: &Layer) {
     }
 }
 
-/// An effect as the file has it, for two to be compared.
-pub(super) fn words(effect: &Effect) -> String {
+/// Returns a call as the journal has it, to compare two of them.
+pub(super) fn describe(effect: &Effect) -> String {
     serde_json::to_string(effect).unwrap_or_else(|_| effect.name().into())
 }
 
-/// Where nothing can be asked.
+/// The backend of an offline replay.
 struct Offline;
 
 fn offline() -> Error {
-    Error::Unavailable("a replay asks no cluster".into())
+    Error::Unavailable("a replay does not use a cluster".into())
 }
 
 impl Backend for Offline {
-    fn look<'a>(&'a self, _: &'a Read, _: &'a Footprint) -> BoxFuture<'a, Result<Answer, Error>> {
+    fn read<'a>(&'a self, _: &'a Read, _: &'a Footprint) -> BoxFuture<'a, Result<Answer, Error>> {
         async { Err(offline()) }.boxed()
     }
-    fn prepare<'a>(
+    fn read_current<'a>(
         &'a self,
         _: &'a Write,
         _: Option<&'a ObservedState>,
         _: &'a Footprint,
-    ) -> BoxFuture<'a, Result<Prepared, Error>> {
+    ) -> BoxFuture<'a, Result<Current<Answer>, Error>> {
         async { Err(offline()) }.boxed()
     }
-    fn act<'a>(
+    fn apply<'a>(
         &'a self,
         _: &'a Write,
         _: &'a ObservedState,
@@ -344,20 +359,36 @@ impl Backend for Offline {
     ) -> BoxFuture<'a, ApplyOutcome> {
         async { ApplyOutcome::Done(Err(offline())) }.boxed()
     }
-    fn settle<'a>(
+    fn resolve<'a>(
         &'a self,
         _: &'a Write,
         _: &'a ObservedState,
         _: &'a Footprint,
     ) -> BoxFuture<'a, ApplyOutcome> {
         async { ApplyOutcome::Done(Err(offline())) }.boxed()
+    }
+    fn read_reversal<'a>(
+        &'a self,
+        _: &'a Reversal,
+        _: Option<&'a ObservedState>,
+        _: &'a Footprint,
+    ) -> BoxFuture<'a, Result<Current<Released>, Error>> {
+        async { Err(offline()) }.boxed()
+    }
+    fn release<'a>(
+        &'a self,
+        _: &'a Reversal,
+        _: &'a ObservedState,
+        _: &'a Footprint,
+    ) -> BoxFuture<'a, ReleaseOutcome> {
+        async { ReleaseOutcome::Done(Err(offline())) }.boxed()
     }
 }
 
-/// A clock that nobody reads: every time is recorded.
-struct Stopped(Millis);
+/// A clock that is never read: every time is in the journal.
+struct FixedClock(Millis);
 
-impl Clock for Stopped {
+impl Clock for FixedClock {
     fn now(&self) -> Millis {
         self.0
     }

@@ -1,166 +1,154 @@
-//! What a grant wants beside names: a person's yes, labels, evidence.
+//! Conditions of a grant beside names: approval, labels, evidence.
 
+use crate::fixture::*;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use salve_core::effect::Effect;
-use salve_core::effect::run::{Level, Note};
+use salve_core::capability::Capability;
+use salve_core::capability::run::{Level, Note};
 use salve_core::glob::Glob;
-use salve_core::grants::{Approval, Evidence, Grant, Grants, Layer, LogLines, Max, Selector};
+use salve_core::grants::{Approval, Evidence, Grant, Grants, LogLines, Selector};
 use salve_core::journal::Entry;
 use salve_core::outcome::Error;
-use salve_run::{Mode, NoObserver, Observer};
+use salve_run::{Mode, NoPrompt, Prompt};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::fixture::*;
+/// A user who gives every question the same answer. Counts the questions.
+struct Answers(bool, Arc<AtomicU64>);
 
-/// Who answers every question alike, and counts them.
-struct Says(bool, Arc<AtomicU64>);
-
-impl Observer for Says {
-    fn on_start(&mut self, _: &Effect) {}
-    fn on_entry(&mut self, _: &Entry) {}
+impl Prompt for Answers {
     fn ask(&mut self, question: &str) -> BoxFuture<'static, Option<bool>> {
-        assert!(
-            question
-                .contains("policy.yaml wants a person's yes: restart-deployment.restart media/x"),
-            "{question}"
+        assert_eq!(
+            question,
+            "policy.yaml requires approval. Allow restart-deployment.restart media/x?"
         );
         self.1.fetch_add(1, Ordering::SeqCst);
-        let said = self.0;
-        async move { Some(said) }.boxed()
+        let answer = self.0;
+        async move { Some(answer) }.boxed()
     }
 }
 
-/// The usual grants, changed.
-fn changed(change: impl Fn(&mut Grant)) -> Grants {
+/// Returns the usual grants with the grants of one capability changed.
+fn changed(capability: Capability, change: impl Fn(&mut Grant)) -> Grants {
     let mut grants = grants();
-    grants.layers[0].grants.iter_mut().for_each(change);
+    grants.layers[0]
+        .grants
+        .iter_mut()
+        .filter(|grant| grant.capability == capability)
+        .for_each(change);
     grants
 }
 
+fn live_with(grants: Grants) -> Fixture {
+    fixture_with(Mode::Live, Scripted::default(), grants, Box::new(NoPrompt))
+}
+
+const RESTART: &str = "apply restart-deployment.restart";
+
 #[tokio::test]
-async fn what_wants_a_persons_yes_is_done_with_it_and_with_nothing_else() {
-    let asks = || {
-        changed(|grant| {
-            grant.approval =
-                Some(Approval::Required).filter(|_| grant.capability == "restart-deployment")
-        })
+async fn a_write_that_requires_approval_needs_a_yes_of_the_user() {
+    let requiring = || {
+        changed(Capability::RestartDeployment, |grant| grant.approval = Some(Approval::Required))
     };
-    for (observer, said, done) in [
-        (Some(true), "", true),
-        (Some(false), "a person said no", false),
-        (None, "nobody is at a terminal to say yes", false),
+    for (answers, why) in [
+        (Some(true), None),
+        (Some(false), Some("the user rejected it")),
+        (None, Some("no one is available to approve it at a terminal")),
     ] {
         let questions = Arc::new(AtomicU64::new(0));
-        let somebody: Box<dyn Observer> = match observer {
-            Some(says) => Box::new(Says(says, questions.clone())),
-            None => Box::new(NoObserver),
+        let prompt: Box<dyn Prompt> = match answers {
+            Some(answer) => Box::new(Answers(answer, questions.clone())),
+            None => Box::new(NoPrompt),
         };
-        let mut told = under(Mode::Live, Scripted::default(), asks(), somebody);
-        // A look of the same capability and a touch of another ask nobody.
-        told.run.call(delete(&["plex"])).await.unwrap().unwrap();
-        let answer = told.run.call(restart("media")).await.unwrap();
-        assert_eq!(answer.is_ok(), done, "{answer:?}");
-        assert!(
-            answer.is_ok()
-                || matches!(&answer, Err(Error::Denied(text)) if text.contains(said) && text.contains("salve run --plan")),
-            "{answer:?}"
-        );
-        assert_eq!(asked(&told).contains(&"act restart-deployment.restart".into()), done);
-        assert_eq!(questions.load(Ordering::SeqCst), u64::from(observer.is_some()));
-        assert!(
-            done || matches!(told.journal.entries().last(), Some(Entry::Done(d)) if d.denial.is_some())
-        );
+        let mut fixture = fixture_with(Mode::Live, Scripted::default(), requiring(), prompt);
+        // A write of another capability requires no approval.
+        fixture.run.call(delete(&["plex"])).await.unwrap().unwrap();
+        assert_eq!(questions.load(Ordering::SeqCst), 0);
+        let answer = fixture.run.call(restart("media")).await.unwrap();
+        match (&answer, why) {
+            (Ok(_), None) => {}
+            (Err(Error::Denied(text)), Some(why)) => {
+                assert!(text.contains(why) && text.contains("salve run --plan"), "{text}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(fixture.has_called(RESTART), answer.is_ok());
+        assert_eq!(questions.load(Ordering::SeqCst), u64::from(answers.is_some()));
+        let entries = fixture.journal.entries();
+        let denied = matches!(entries.last(), Some(Entry::Done(done)) if done.denial.is_some());
+        assert_eq!(denied, answer.is_err());
     }
-    // A plan is what a person says yes to.
-    let mut told = under(Mode::Plan, Scripted::default(), asks(), Box::new(NoObserver));
-    assert!(told.run.call(restart("media")).await.unwrap().is_ok());
+    // A plan is what the user approves.
+    let mut fixture =
+        fixture_with(Mode::Plan, Scripted::default(), requiring(), Box::new(NoPrompt));
+    assert!(fixture.run.call(restart("media")).await.unwrap().is_ok());
 }
 
 #[tokio::test]
-async fn an_object_that_is_not_as_its_grant_wants_it_is_not_touched() {
+async fn an_object_that_does_not_match_its_grant_is_not_changed() {
+    let labeled = |selector: &str| {
+        changed(Capability::SuspendFlux, |grant| {
+            grant.label_selector = Some(Selector::parse(selector).unwrap());
+        })
+    };
     for mode in [Mode::Live, Mode::Plan] {
-        let only = changed(|grant| {
-            grant.label_selector = Some(Selector::read("app=sonarr").unwrap())
-                .filter(|_| grant.capability == "suspend-flux")
-        });
-        let mut told = under(mode, Scripted::default(), only, Box::new(NoObserver));
-        let answer = told.run.suspend(suspend()).await.unwrap();
+        let grants = labeled("app=sonarr");
+        let mut fixture = fixture_with(mode, Scripted::default(), grants, Box::new(NoPrompt));
+        let answer = fixture.run.call_reversible(suspend(&["plex"])).await.unwrap();
         assert!(
-            matches!(&answer, Err(Error::Denied(text)) if text.contains("does not bear the labels \"app=sonarr\"")),
+            matches!(&answer, Err(Error::Denied(text)) if text.contains("labels do not match selector \"app=sonarr\"")),
             "{answer:?}"
         );
-        assert!(!asked(&told).contains(&"act suspend-flux.suspend".into()));
-        let entries = told.journal.entries();
-        // With what it met, so that a replay under other grants can judge it anew.
+        assert!(!fixture.has_called("apply suspend-flux.suspend"));
+        let entries = fixture.journal.entries();
+        // With what was read, so that a replay under other grants can decide again.
         assert!(
             matches!(entries.last(), Some(Entry::Done(d)) if d.denial.is_some() && d.observed.is_some()),
             "{entries:?}"
         );
-        let absent = changed(|grant| {
-            grant.label_selector = Some(Selector::read("!keep").unwrap())
-                .filter(|_| grant.capability == "suspend-flux")
-        });
-        let mut told = under(mode, Scripted::default(), absent, Box::new(NoObserver));
-        assert!(told.run.suspend(suspend()).await.unwrap().is_ok());
+        let grants = labeled("!keep");
+        let mut fixture = fixture_with(mode, Scripted::default(), grants, Box::new(NoPrompt));
+        assert!(fixture.run.call_reversible(suspend(&["plex"])).await.unwrap().is_ok());
     }
 }
 
 #[tokio::test]
-async fn evidence_that_a_document_wants_has_to_be_recorded_first() {
-    let locks = || Evidence {
-        pending_claims: None,
-        log_lines: vec![LogLines { like: Glob::new("*locked*").unwrap(), least: 1 }],
-    };
-    let proven = changed(|grant| {
-        grant.evidence = Some(locks()).filter(|_| grant.capability == "restart-deployment")
+async fn required_evidence_must_be_recorded_first() {
+    let proven = changed(Capability::RestartDeployment, |grant| {
+        let pattern = Glob::new("*locked*").unwrap();
+        grant.evidence =
+            Some(Evidence { pending_pvcs: None, log_lines: vec![LogLines { pattern, min: 1 }] });
     });
-    let mut told = under(Mode::Live, Scripted::default(), proven, Box::new(NoObserver));
-    told.run
-        .call(Note { level: Level::Info, text: "I have seen a thousand locks".into() })
-        .await
-        .unwrap()
-        .unwrap();
-    let answer = told.run.call(restart("media")).await.unwrap();
+    let mut fixture = live_with(proven);
+    let note = Note { level: Level::Info, text: "I have seen a thousand locked volumes".into() };
+    fixture.run.call(note).await.unwrap().unwrap();
+    let answer = fixture.run.call(restart("media")).await.unwrap();
     assert!(
-        matches!(&answer, Err(Error::Denied(text)) if text.contains("1 log lines like \"*locked*\", and this run has recorded 0")),
+        matches!(&answer, Err(Error::Denied(text)) if text.contains("log lines matching \"*locked*\" ≥ 1, recorded so far: 0")),
         "{answer:?}"
     );
-    assert!(!asked(&told).contains(&"act restart-deployment.restart".into()));
+    assert!(!fixture.has_called(RESTART));
 }
 
-/// Two grants fit; which of them holds is known when the object was read.
+/// Two grants match by name. Which of them applies is known once the object is read.
 #[tokio::test]
-async fn the_grant_that_holds_for_the_object_is_charged_and_asks() {
-    let labelled = Grant {
-        label_selector: Some(Selector::read("app=other").unwrap()),
-        ..Grant::whole("restart-deployment")
-    };
-    let others = |other: Grant| Grants {
-        layers: vec![Layer { source: "policy.yaml".into(), grants: vec![labelled.clone(), other] }],
-    };
+async fn the_grant_that_applies_to_the_object_is_charged_and_requires_approval() {
+    let whole = || Grant::whole(Capability::RestartDeployment);
+    let labeled = Grant { label_selector: Some(Selector::parse("app=other").unwrap()), ..whole() };
+    let with =
+        |grant: Grant| Grants { layers: vec![layer("policy.yaml", vec![labeled.clone(), grant])] };
 
-    let asks =
-        others(Grant { approval: Some(Approval::Required), ..Grant::whole("restart-deployment") });
-    let mut told = under(Mode::Live, Scripted::default(), asks, Box::new(NoObserver));
-    let answer = told.run.call(restart("media")).await.unwrap();
+    let mut fixture = live_with(with(Grant { approval: Some(Approval::Required), ..whole() }));
+    let answer = fixture.run.call(restart("media")).await.unwrap();
     assert!(
-        matches!(&answer, Err(Error::Denied(text)) if text.contains("nobody is at a terminal")),
+        matches!(&answer, Err(Error::Denied(text)) if text.contains("no one is available")),
         "{answer:?}"
     );
-    assert!(!asked(&told).contains(&"act restart-deployment.restart".into()));
+    assert!(!fixture.has_called(RESTART));
 
-    let once = others(Grant {
-        max: Max { restarts: Some(1), ..Max::default() },
-        ..Grant::whole("restart-deployment")
-    });
-    let mut told = under(Mode::Live, Scripted::default(), once, Box::new(NoObserver));
-    assert!(told.run.call(restart("media")).await.unwrap().is_ok());
-    let answer = told.run.call(restart("media")).await.unwrap();
+    let mut fixture = live_with(with(Grant { max: max("restarts", 1), ..whole() }));
+    assert!(fixture.run.call(restart("media")).await.unwrap().is_ok());
+    let answer = fixture.run.call(restart("media")).await.unwrap();
     assert!(matches!(&answer, Err(Error::Denied(_))), "{answer:?}");
-    assert_eq!(
-        asked(&told).iter().filter(|one| *one == "act restart-deployment.restart").count(),
-        1
-    );
+    assert_eq!(fixture.calls().iter().filter(|call| *call == RESTART).count(), 1);
 }

@@ -1,188 +1,260 @@
-//! A backend that does as it is told, and what the stories share.
+//! A scripted backend, and what the tests share.
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use salve_core::Millis;
-use salve_core::effect::delete_replicationsources::{
+use salve_core::capability::cluster_lock::Acquired;
+use salve_core::capability::delete_replicationsources::{
     Delete, Deletion, DeletionOutcome, DeletionTarget, Pacing,
 };
-use salve_core::effect::host::Acquired;
-use salve_core::effect::reconcile_flux::{Reconcile, Reconciliation};
-use salve_core::effect::restart_deployment::{Restart, Restarted, Strategy};
-use salve_core::effect::shared::{FluxKind, FluxRef, ObjectRef};
-use salve_core::effect::suspend_flux::{
-    PreviousSuspend, Resumed, Suspend, SuspendOutcome, SuspendResult, Suspended,
+use salve_core::capability::query_pods::ListPods;
+use salve_core::capability::reconcile_flux::{Reconcile, Reconciliation};
+use salve_core::capability::restart_deployment::{Restart, Restarted, Strategy};
+use salve_core::capability::suspend_flux::{
+    PreviousSuspend, Suspend, SuspendOutcome, SuspendResult, Suspended,
 };
-use salve_core::effect::{Answer, Read, Write};
+use salve_core::capability::types::{FluxKind, FluxRef, ObjectRef};
+use salve_core::capability::{Answer, Capability, Read, Released, Reversal, Write};
 use salve_core::footprint::Footprint;
 use salve_core::glob::Glob;
 use salve_core::grants::{Grant, Grants, Layer, Max};
-use salve_core::journal::{FORMAT, GuestExit, Header, ObservedState};
+use salve_core::journal::{Command, Entry, FORMAT, GuestExit, Header, ObservedState, Recovery};
 use salve_core::outcome::Error;
 use salve_core::report::{Concluded, Conclusion};
 use salve_run::{
-    ApplyOutcome, Backend, Clock, GuestSuspension, InMemory, Mode, NoObserver, Observer, Prepared,
-    Run, RunContext, Stop,
+    ApplyOutcome, Backend, Clock, Current, InMemory, Journal, Mode, NoPrompt, Observer, Prompt,
+    ReleaseOutcome, Run, RunContext, Stop,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Answers touches from a script, and writes down what it was asked.
+/// A call that never returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hang {
+    Read,
+    Apply,
+}
+
+/// What the backend says about the cluster lock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lock {
+    /// It can be acquired, and its calls are not logged.
+    #[default]
+    Free,
+    HeldBy(&'static str),
+    /// The request to acquire it gets no response, and then it cannot be read.
+    Lost,
+    /// The same, but a second request conflicts before it cannot be read.
+    LostThenConflict,
+}
+
+/// Answers writes from a script, and logs its calls.
 #[derive(Default)]
 pub struct Scripted {
-    pub acts: Mutex<VecDeque<ApplyOutcome>>,
-    pub settles: Mutex<VecDeque<ApplyOutcome>>,
-    pub asked: Mutex<Vec<String>>,
-    /// The touch whose `act` never answers, because the process dies in it.
+    /// Outcomes of `apply`, in order; afterwards everything succeeds.
+    pub applies: Mutex<VecDeque<ApplyOutcome>>,
+    /// Outcomes of `resolve`, in order; afterwards nothing was applied.
+    pub resolves: Mutex<VecDeque<ApplyOutcome>>,
+    /// Outcomes of `release`, in order; afterwards everything succeeds.
+    pub releases: Mutex<VecDeque<ReleaseOutcome>>,
+    pub calls: Mutex<Vec<String>>,
+    /// What each `read_reversal` got as the state in doubt.
+    pub in_doubt: Mutex<Vec<Option<ObservedState>>>,
+    /// The number of the `apply` or `release` in which the process dies.
     pub dies_at: Mutex<Option<usize>>,
     pub died: Arc<tokio::sync::Notify>,
-    /// Another run that holds the cluster.
-    pub held_by: Option<&'static str>,
-    pub hangs: bool,
-    pub act_hangs: bool,
-    pub silent: AtomicBool,
-    /// The next release asks to stop and then never answers.
-    pub insisted_upon: Mutex<Option<Stop>>,
-    /// uids that `prepare` reads, one after the other; then always `u-1`.
+    pub lock: Lock,
+    pub lock_requests: AtomicU64,
+    pub hang: Option<Hang>,
+    /// Nothing responds any more.
+    pub is_silent: AtomicBool,
+    /// The next release asks this many times to stop, and never returns.
+    pub stop_in_release: Mutex<Option<(Stop, u8)>>,
+    /// UIDs of the objects that `read_current` reads, in order; afterwards `u-1`.
     pub uids: Mutex<VecDeque<&'static str>>,
 }
 
 impl Scripted {
-    /// The Lease is free, and nobody counts who asks for it.
-    fn leased(&self, write: &Write) -> Option<Result<Answer, Error>> {
-        match write {
-            Write::AcquireLease(_) => Some(match &self.held_by {
-                Some(other) => Err(Error::Conflict(format!("run {other} holds this cluster"))),
-                None => Ok(Answer::AcquireLease(Acquired {
-                    namespace: "salve".into(),
-                    uid: "l".into(),
-                })),
-            }),
-            Write::ReleaseLease(_) => Some(Ok(Answer::ReleaseLease(()))),
-            Write::Suspend(_)
-            | Write::Resume(_)
-            | Write::Reconcile(_)
-            | Write::Delete(_)
-            | Write::Recreate(_)
-            | Write::Restart(_) => None,
+    fn log(&self, call: &str, name: &str) {
+        self.calls.lock().unwrap().push(format!("{call} {name}"));
+    }
+
+    fn is_silent(&self) -> bool {
+        self.is_silent.load(Ordering::SeqCst)
+    }
+
+    /// Returns whether the process dies now.
+    fn dies(&self) -> bool {
+        let mut dies_at = self.dies_at.lock().unwrap();
+        let Some(left) = dies_at.as_mut() else { return false };
+        *left -= 1;
+        if *left == 0 {
+            self.died.notify_one();
+        }
+        *left == 0
+    }
+
+    fn read_lock(&self) -> Result<Current<Answer>, Error> {
+        let requests = self.lock_requests.load(Ordering::SeqCst);
+        let lost = || {
+            let object = json!({"kind": "Lease", "metadata": {"namespace": "salve"}});
+            Ok(Current::Ready(ObservedState { objects: vec![object], at: 0 }))
+        };
+        match self.lock {
+            Lock::Free => {
+                let acquired = Acquired { namespace: "salve".into(), uid: "l".into() };
+                Ok(Current::AlreadyDone(Answer::AcquireLease(acquired)))
+            }
+            Lock::HeldBy(run) => {
+                Err(Error::Conflict(format!("another run {run} holds the cluster lock")))
+            }
+            Lock::Lost if requests == 0 => lost(),
+            Lock::LostThenConflict if requests <= 1 => lost(),
+            Lock::Lost | Lock::LostThenConflict => {
+                Err(Error::Unavailable("connection refused".into()))
+            }
         }
     }
 }
 
+fn object(name: &str, uid: &str) -> Value {
+    let metadata = json!({"namespace": "media", "name": name, "uid": uid});
+    json!({"kind": "Kustomization", "metadata": metadata, "spec": {}})
+}
+
 impl Backend for Scripted {
-    fn look<'a>(
+    fn read<'a>(
         &'a self,
-        look: &'a Read,
+        read: &'a Read,
         _: &'a Footprint,
     ) -> BoxFuture<'a, Result<Answer, Error>> {
-        self.asked.lock().unwrap().push(look.name().into());
-        if self.hangs {
+        self.log("read", read.name());
+        if self.hang == Some(Hang::Read) {
             return std::future::pending().boxed();
         }
         async { Ok(Answer::ListPods(vec![])) }.boxed()
     }
-    fn prepare<'a>(
+
+    fn read_current<'a>(
         &'a self,
         write: &'a Write,
         _: Option<&'a ObservedState>,
         _: &'a Footprint,
-    ) -> BoxFuture<'a, Result<Prepared, Error>> {
-        if let Some(settled) = self.leased(write) {
-            return async move { settled.map(Prepared::AlreadyDone) }.boxed();
+    ) -> BoxFuture<'a, Result<Current<Answer>, Error>> {
+        if let Write::AcquireLease(_) = write {
+            return async { self.read_lock() }.boxed();
         }
-        self.asked.lock().unwrap().push(format!("prepare {}", write.name()));
+        self.log("read-current", write.name());
         let uid = self.uids.lock().unwrap().pop_front().unwrap_or("u-1");
-        let object = |name: &str| json!({"kind": "Kustomization", "metadata": {"namespace": "media", "name": name, "uid": uid}, "spec": {}});
         let objects = match write {
-            Write::Suspend(ask) => ask.targets.iter().map(|target| object(&target.name)).collect(),
-            Write::Restart(ask) => {
-                vec![
-                    json!({"kind": "Deployment", "metadata": {"namespace": ask.target.namespace, "name": ask.target.name, "uid": uid}, "spec": {}}),
-                ]
+            Write::Suspend(call) => {
+                call.targets.iter().map(|target| object(&target.name, uid)).collect()
             }
-            Write::Delete(ask) => {
-                ask.set.iter().map(|frozen| object(&frozen.object.name)).collect()
+            Write::Delete(call) => {
+                call.set.iter().map(|target| object(&target.object.name, uid)).collect()
             }
-            Write::Resume(_) | Write::Reconcile(_) | Write::Recreate(_) => vec![object("plex")],
-            Write::AcquireLease(_) | Write::ReleaseLease(_) => {
-                unreachable!("the Lease is settled before")
+            Write::Restart(call) => {
+                let ObjectRef { namespace, name } = &call.target;
+                let metadata = json!({"namespace": namespace, "name": name, "uid": uid});
+                vec![json!({"kind": "Deployment", "metadata": metadata, "spec": {}})]
             }
+            Write::Reconcile(_) => vec![object("plex", uid)],
+            Write::AcquireLease(_) | Write::Recreate(_) => unreachable!("{}", write.name()),
         };
-        // Each reading has a time of its own.
-        let at = self.asked.lock().unwrap().len() as Millis;
-        async move { Ok(Prepared::Ready(ObservedState { objects, at })) }.boxed()
+        // Each read has its own time.
+        let at = self.calls.lock().unwrap().len() as Millis;
+        async move { Ok(Current::Ready(ObservedState { objects, at })) }.boxed()
     }
-    fn settle<'a>(
+
+    fn apply<'a>(
         &'a self,
         write: &'a Write,
         _: &'a ObservedState,
         _: &'a Footprint,
     ) -> BoxFuture<'a, ApplyOutcome> {
-        self.asked.lock().unwrap().push(format!("settle {}", write.name()));
-        let scripted = self.settles.lock().unwrap().pop_front();
-        let usual = ApplyOutcome::Conflict {
-            completed: None,
-            rest: write.clone(),
-            message: "it was not applied".into(),
-        };
-        async move { scripted.unwrap_or(usual) }.boxed()
-    }
-    fn act<'a>(
-        &'a self,
-        write: &'a Write,
-        _: &'a ObservedState,
-        _: &'a Footprint,
-    ) -> BoxFuture<'a, ApplyOutcome> {
-        self.asked.lock().unwrap().push(format!("act {}", write.name()));
-        if let Write::Resume(_) = write
-            && let Some(stop) = self.insisted_upon.lock().unwrap().take()
-        {
-            return async move {
-                stop.request();
-                stop.request();
-                std::future::pending().await
-            }
-            .boxed();
+        if let Write::AcquireLease(_) = write {
+            let in_doubt = self.lock_requests.fetch_add(1, Ordering::SeqCst) == 0;
+            let (remaining, message) = (write.clone(), "no response".into());
+            let outcome = ApplyOutcome::Conflict { completed: None, remaining, message, in_doubt };
+            return async { outcome }.boxed();
         }
-        if self.silent.load(Ordering::SeqCst) {
+        self.log("apply", write.name());
+        if self.is_silent() || self.dies() || self.hang == Some(Hang::Apply) {
             return std::future::pending().boxed();
         }
-        let mut dies_at = self.dies_at.lock().unwrap();
-        if let Some(left) = dies_at.as_mut() {
-            *left -= 1;
-            if *left == 0 {
-                self.died.notify_one();
-                return std::future::pending().boxed();
-            }
-        }
-        drop(dies_at);
-        if self.act_hangs {
-            return std::future::pending().boxed();
-        }
-        let scripted = self.acts.lock().unwrap().pop_front();
-        let usual = match write {
-            Write::Suspend(ask) => Answer::Suspend(ask.targets.iter().map(suspended).collect()),
-            Write::Resume(r) => Answer::Resume(Resumed { restored: r.previous, taken_over: None }),
+        let scripted = self.applies.lock().unwrap().pop_front();
+        let answer = match write {
+            Write::Suspend(call) => Answer::Suspend(call.targets.iter().map(suspended).collect()),
             Write::Restart(_) => Answer::Restart(Restarted { at: 5, old_pods: vec![] }),
-            Write::Delete(d) => Answer::Delete(
-                d.set.iter().map(|f| deletion(f, DeletionOutcome::Deleted)).collect(),
+            Write::Delete(call) => Answer::Delete(
+                call.set.iter().map(|t| deletion(t, DeletionOutcome::Deleted)).collect(),
             ),
             Write::Reconcile(_) => Answer::Reconcile(Reconciliation {
                 handled: true,
                 ready: true,
                 message: String::new(),
             }),
-            Write::Recreate(_) | Write::AcquireLease(_) | Write::ReleaseLease(_) => {
-                unreachable!("no test re-creates, and the Lease is settled before")
-            }
+            Write::AcquireLease(_) | Write::Recreate(_) => unreachable!("{}", write.name()),
         };
-        async move { scripted.unwrap_or(ApplyOutcome::Done(Ok(usual))) }.boxed()
+        async move { scripted.unwrap_or(ApplyOutcome::Done(Ok(answer))) }.boxed()
+    }
+
+    fn resolve<'a>(
+        &'a self,
+        write: &'a Write,
+        _: &'a ObservedState,
+        _: &'a Footprint,
+    ) -> BoxFuture<'a, ApplyOutcome> {
+        self.log("resolve", write.name());
+        if self.is_silent() {
+            return std::future::pending().boxed();
+        }
+        let scripted = self.resolves.lock().unwrap().pop_front();
+        async move { scripted.unwrap_or_else(|| conflict(None, write.clone())) }.boxed()
+    }
+
+    fn read_reversal<'a>(
+        &'a self,
+        reversal: &'a Reversal,
+        in_doubt: Option<&'a ObservedState>,
+        _: &'a Footprint,
+    ) -> BoxFuture<'a, Result<Current<Released>, Error>> {
+        if let (Reversal::ReleaseLease(_), Lock::Free) = (reversal, self.lock) {
+            return async { Ok(Current::AlreadyDone(Released { taken_over: None })) }.boxed();
+        }
+        self.log("read-reversal", reversal.name());
+        self.in_doubt.lock().unwrap().push(in_doubt.cloned());
+        async { Ok(Current::Ready(ObservedState::default())) }.boxed()
+    }
+
+    fn release<'a>(
+        &'a self,
+        reversal: &'a Reversal,
+        _: &'a ObservedState,
+        _: &'a Footprint,
+    ) -> BoxFuture<'a, ReleaseOutcome> {
+        self.log("release", reversal.name());
+        let stop = self.stop_in_release.lock().unwrap().take();
+        if let Some((stop, requests)) = stop {
+            return async move {
+                (0..requests).for_each(|_| stop.request());
+                std::future::pending().await
+            }
+            .boxed();
+        }
+        if self.is_silent() || self.dies() {
+            return std::future::pending().boxed();
+        }
+        let scripted = self.releases.lock().unwrap().pop_front();
+        let done = ReleaseOutcome::Done(Ok(Released { taken_over: None }));
+        async move { scripted.unwrap_or(done) }.boxed()
     }
 }
 
+/// A clock that advances by 1 ms with each call and by each sleep.
 #[derive(Default)]
 pub struct Ticks(AtomicU64);
 
@@ -190,33 +262,142 @@ impl Clock for Ticks {
     fn now(&self) -> Millis {
         self.0.fetch_add(1, Ordering::SeqCst)
     }
+
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
         self.0.fetch_add(duration.as_millis() as u64, Ordering::SeqCst);
         async {}.boxed()
     }
 }
 
-pub struct Told {
+/// A run and what it uses.
+pub struct Fixture {
     pub run: Run,
     pub backend: Arc<Scripted>,
     pub journal: InMemory,
     pub stop: Stop,
 }
 
+impl Fixture {
+    pub fn calls(&self) -> Vec<String> {
+        self.backend.calls.lock().unwrap().clone()
+    }
+
+    pub fn has_called(&self, call: &str) -> bool {
+        self.calls().iter().any(|made| made == call)
+    }
+}
+
+/// Returns the context of a live run without observers.
+pub fn context(backend: &Arc<Scripted>, journal: Box<dyn Journal>) -> RunContext {
+    RunContext {
+        backend: backend.clone(),
+        clock: Arc::new(Ticks::default()),
+        journal,
+        observers: vec![],
+        prompt: Box::new(NoPrompt),
+        stop: Stop::default(),
+        mode: Mode::Live,
+    }
+}
+
+pub fn fixture(mode: Mode, backend: Scripted) -> Fixture {
+    fixture_with(mode, backend, grants(), Box::new(NoPrompt))
+}
+
+pub fn fixture_with(
+    mode: Mode,
+    backend: Scripted,
+    grants: Grants,
+    prompt: Box<dyn Prompt>,
+) -> Fixture {
+    let backend = Arc::new(backend);
+    let journal = InMemory::default();
+    let stop = Stop::default();
+    let context = RunContext {
+        prompt,
+        stop: stop.clone(),
+        mode,
+        ..context(&backend, Box::new(journal.clone()))
+    };
+    let command = if mode == Mode::Plan { Command::Plan } else { Command::Run };
+    let run = Run::begin(context, Header { grants, command, ..header() }).unwrap();
+    Fixture { run, backend, journal, stop }
+}
+
+/// Starts a live run whose writes have these outcomes.
+pub fn live(applies: impl IntoIterator<Item = ApplyOutcome>) -> Fixture {
+    let applies = Mutex::new(applies.into_iter().collect());
+    fixture(Mode::Live, Scripted { applies, ..Scripted::default() })
+}
+
+/// Starts a live run with an observer.
+pub fn observed(observer: Box<dyn Observer>) -> Fixture {
+    let backend = Arc::new(Scripted::default());
+    let journal = InMemory::default();
+    let stop = Stop::default();
+    let context = RunContext {
+        observers: vec![observer],
+        stop: stop.clone(),
+        ..context(&backend, Box::new(journal.clone()))
+    };
+    Fixture { run: Run::begin(context, header()).unwrap(), backend, journal, stop }
+}
+
+/// Returns the entries of a run that dies in its `nth` write or release.
+pub async fn died(nth: usize, calls: impl AsyncFnOnce(&mut Run)) -> Vec<Entry> {
+    let dies_at = Mutex::new(Some(nth));
+    let mut fixture = fixture(Mode::Live, Scripted { dies_at, ..Scripted::default() });
+    let died = fixture.backend.died.clone();
+    tokio::select! {
+        biased;
+        () = died.notified() => {}
+        () = calls(&mut fixture.run) => panic!("it did not die"),
+    }
+    fixture.journal.entries()
+}
+
+/// Recovers a run under the grants `current`.
+pub fn recovered(entries: Vec<Entry>, backend: Scripted, current: Grants) -> Fixture {
+    let backend = Arc::new(backend);
+    let journal = InMemory::default();
+    let stop = Stop::default();
+    let context = RunContext { stop: stop.clone(), ..context(&backend, Box::new(journal.clone())) };
+    let recovery = Recovery {
+        at: 0,
+        salve: "0".into(),
+        user: None,
+        machine: None,
+        release_only: false,
+        current,
+    };
+    Fixture { run: Run::recover(context, entries, recovery).unwrap(), backend, journal, stop }
+}
+
+pub fn layer(source: &str, grants: Vec<Grant>) -> Layer {
+    Layer { source: source.into(), grants }
+}
+
+pub fn max(key: &str, value: u32) -> Max {
+    let mut max = Max::default();
+    max.set(key, value);
+    max
+}
+
+/// Grants everything that the tests do in the namespace `media`: one restart, three deletions.
 pub fn grants() -> Grants {
-    let grant = |capability: &str, max: Max| Grant {
+    let grant = |capability: Capability, max: Max| Grant {
         namespaces: vec![Glob::new("media").unwrap()],
         max,
         ..Grant::whole(capability)
     };
     let grants = vec![
-        grant("suspend-flux", Max::default()),
-        grant("reconcile-flux", Max::default()),
-        grant("query-pods", Max::default()),
-        grant("restart-deployment", Max { restarts: Some(1), ..Max::default() }),
-        grant("delete-replicationsources", Max { deletions: Some(3), ..Max::default() }),
+        grant(Capability::SuspendFlux, Max::default()),
+        grant(Capability::ReconcileFlux, Max::default()),
+        grant(Capability::QueryPods, Max::default()),
+        grant(Capability::RestartDeployment, max("restarts", 1)),
+        grant(Capability::DeleteReplicationsources, max("deletions", 3)),
     ];
-    Grants { layers: vec![Layer { source: "policy.yaml".into(), grants }] }
+    Grants { layers: vec![layer("policy.yaml", grants)] }
 }
 
 pub fn header() -> Header {
@@ -224,7 +405,7 @@ pub fn header() -> Header {
         format: FORMAT,
         run: "r1".into(),
         at: 0,
-        command: "run".into(),
+        command: Command::Run,
         salve: "0".into(),
         guest: Default::default(),
         digest: "d".into(),
@@ -241,69 +422,54 @@ pub fn header() -> Header {
     }
 }
 
-pub fn told(mode: Mode, backend: Scripted) -> Told {
-    under(mode, backend, grants(), Box::new(NoObserver))
+/// Returns the outcome of a write that conflicted.
+pub fn conflict(completed: Option<Answer>, remaining: Write) -> ApplyOutcome {
+    let message = "it was not applied".into();
+    ApplyOutcome::Conflict { completed, remaining, message, in_doubt: false }
 }
 
-pub fn under(mode: Mode, backend: Scripted, grants: Grants, observer: Box<dyn Observer>) -> Told {
-    let backend = Arc::new(backend);
-    let journal = InMemory::default();
-    let stop = Stop::default();
-    let setting = RunContext {
-        backend: backend.clone(),
-        clock: Arc::new(Ticks::default()),
-        journal: Box::new(journal.clone()),
-        observer,
-        stop: stop.clone(),
-        mode,
-    };
-    Told {
-        run: Run::begin(setting, Header { grants, ..header() }).unwrap(),
-        backend,
-        journal,
-        stop,
-    }
+pub fn list_pods() -> ListPods {
+    ListPods { namespaces: vec!["media".into()] }
 }
 
-pub fn live(acts: impl IntoIterator<Item = ApplyOutcome>) -> Told {
-    told(
-        Mode::Live,
-        Scripted { acts: Mutex::new(acts.into_iter().collect()), ..Scripted::default() },
-    )
-}
-
-pub fn app(name: &str) -> FluxRef {
+pub fn kustomization(name: &str) -> FluxRef {
     FluxRef { kind: FluxKind::Kustomization, namespace: "media".into(), name: name.into() }
 }
 
-pub fn suspend() -> Suspend {
-    suspend_all(&["plex"])
-}
-
-pub fn suspend_all(names: &[&str]) -> Suspend {
+pub fn suspend(names: &[&str]) -> Suspend {
     Suspend {
-        targets: names.iter().map(|name| app(name)).collect(),
+        targets: names.iter().map(|name| kustomization(name)).collect(),
         reason: "test".into(),
         drain_seconds: 1,
     }
 }
 
 pub fn suspended(target: &FluxRef) -> SuspendResult {
-    SuspendResult {
-        target: target.clone(),
-        outcome: SuspendOutcome::Suspended(Suspended {
-            uid: "u-1".into(),
-            previous: PreviousSuspend::Absent,
-        }),
+    let suspended = Suspended { uid: "u-1".into(), previous: PreviousSuspend::Absent };
+    SuspendResult { target: target.clone(), outcome: SuspendOutcome::Suspended(suspended) }
+}
+
+pub fn failed(name: &str, error: Error, doubtful: bool) -> SuspendResult {
+    let outcome = SuspendOutcome::Failed { error, doubtful };
+    SuspendResult { target: kustomization(name), outcome }
+}
+
+/// Suspends a Kustomization and returns its handle.
+pub async fn suspend_plex(run: &mut Run) -> u32 {
+    let (_, handles) = run.call_reversible(suspend(&["plex"])).await.unwrap().unwrap();
+    match handles.as_slice() {
+        [(handle, _)] => *handle,
+        other => panic!("{other:?}"),
     }
 }
 
-/// Suspends one, and says its number.
-pub async fn hold(run: &mut Run) -> u32 {
-    match run.suspend(suspend()).await.unwrap().unwrap().as_slice() {
-        [GuestSuspension::Suspended(id)] => *id,
-        other => panic!("{other:?}"),
-    }
+/// Returns the names of the Flux objects that a run still has to resume, newest first.
+pub fn open(run: &Run) -> Vec<String> {
+    let name = |reversal: Reversal| match reversal {
+        Reversal::Resume(resume) => Some(resume.target.name),
+        Reversal::ReleaseLease(_) => None,
+    };
+    run.open_reversals().into_iter().filter_map(name).collect()
 }
 
 pub fn restart(namespace: &str) -> Restart {
@@ -315,12 +481,10 @@ pub fn restart(namespace: &str) -> Restart {
 }
 
 pub fn reconcile() -> Reconcile {
-    let target =
-        FluxRef { kind: FluxKind::Kustomization, namespace: "media".into(), name: "plex".into() };
-    Reconcile { target, force: false, wait_seconds: 1 }
+    Reconcile { target: kustomization("plex"), force: false, wait_seconds: 1 }
 }
 
-pub fn frozen(name: &str) -> DeletionTarget {
+pub fn deletion_target(name: &str) -> DeletionTarget {
     DeletionTarget {
         object: ObjectRef::new("media", name),
         uid: format!("uid-{name}"),
@@ -331,27 +495,29 @@ pub fn frozen(name: &str) -> DeletionTarget {
 
 pub fn delete(names: &[&str]) -> Delete {
     Delete {
-        set: names.iter().map(|n| frozen(n)).collect(),
+        set: names.iter().map(|name| deletion_target(name)).collect(),
         pacing: Pacing { batch_size: 1, interval_ms: 0 },
     }
 }
 
-pub fn deletion(f: &DeletionTarget, outcome: DeletionOutcome) -> Deletion {
-    Deletion { object: f.object.clone(), uid: f.uid.clone(), outcome, message: None }
+pub fn deletion(target: &DeletionTarget, outcome: DeletionOutcome) -> Deletion {
+    let DeletionTarget { object, uid, .. } = target;
+    Deletion { object: object.clone(), uid: uid.clone(), outcome, message: None }
 }
 
 pub fn concluded(verdict: Concluded, proof: Vec<u64>) -> GuestExit {
     GuestExit::Concluded(Conclusion {
         verdict,
-        summary: "so".into(),
+        summary: "summary".into(),
         figures: vec![],
         evidence: vec![],
-        left: vec![],
+        remaining: vec![],
         prevention: vec![],
         proof,
     })
 }
 
-pub fn asked(told: &Told) -> Vec<String> {
-    told.backend.asked.lock().unwrap().clone()
+/// Returns how a run ends that fixed nothing.
+pub fn not_fixed() -> GuestExit {
+    concluded(Concluded::NotFixed, vec![])
 }

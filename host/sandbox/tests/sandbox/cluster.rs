@@ -1,142 +1,157 @@
-//! A cluster that answers from a table and keeps what was sent, and runs on it.
+//! A fake cluster with fixed answers that records what was sent, and runs on it.
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use salve_core::Millis;
-use salve_core::effect::host::Acquired;
-use salve_core::effect::query_pvcs::{Phase, Pvc, Waiting};
-use salve_core::effect::shared::FluxRef;
-use salve_core::effect::shared::ObjectRef;
-use salve_core::effect::suspend_flux::{
-    PreviousSuspend, Resumed, SuspendOutcome, SuspendResult, Suspended,
+use salve_core::capability::cluster_lock::Acquired;
+use salve_core::capability::query_pvcs::{Phase, Pvc, Waiting};
+use salve_core::capability::suspend_flux::{
+    PreviousSuspend, SuspendOutcome, SuspendResult, Suspended,
 };
-use salve_core::effect::tail_logs::{Page, Position};
-use salve_core::effect::{Answer, Read, Write};
+use salve_core::capability::tail_logs::{Page, Position};
+use salve_core::capability::types::{FluxRef, ObjectRef};
+use salve_core::capability::{Answer, Capability, Read, Released, Reversal, Write};
 use salve_core::footprint::Footprint;
 use salve_core::grants::{Grant, Grants, Layer};
-use salve_core::journal::{Header, ObservedState};
+use salve_core::journal::{Command, Header, ObservedState};
 use salve_core::outcome::Error;
 use salve_core::report::Description;
 use salve_run::{
-    ApplyOutcome, Backend, Clock, InMemory, Mode, NoObserver, Prepared, Run, RunContext, Stop,
+    ApplyOutcome, Backend, Clock, Current, InMemory, Mode, NoPrompt, ReleaseOutcome, Run,
+    RunContext, Stop,
 };
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// What this cluster was asked, in order.
+/// A fake cluster. Records its calls in order.
 #[derive(Clone, Default)]
 pub struct Cluster {
-    pub looks: Arc<Mutex<Vec<Read>>>,
-    pub writes: Arc<Mutex<Vec<Write>>>,
-    /// Panics in place of an answer.
+    pub reads: Arc<Mutex<Vec<Read>>>,
+    pub sent: Arc<Mutex<Vec<&'static str>>>,
+    /// Who took over every object that is released.
+    pub taken_over: Option<&'static str>,
+    /// Panics on every read.
     pub broken: bool,
-    /// Never answers a look.
+    /// Never answers a read.
     pub silent: bool,
 }
 
 impl Backend for Cluster {
-    fn look<'a>(
+    fn read<'a>(
         &'a self,
-        look: &'a Read,
+        read: &'a Read,
         _: &'a Footprint,
     ) -> BoxFuture<'a, Result<Answer, Error>> {
-        assert!(!self.broken, "the table is broken");
-        let mut looks = self.looks.lock().unwrap();
-        looks.push(look.clone());
-        let seen = looks.len() as u32;
-        drop(looks);
+        assert!(!self.broken, "the fake cluster is broken");
+        let mut reads = self.reads.lock().unwrap();
+        reads.push(read.clone());
+        let count = reads.len() as u32;
+        drop(reads);
         if self.silent {
             return futures::future::pending().boxed();
         }
-        let answer = match look {
-            Read::ListPvcs(ask) if ask.namespaces == ["gone"] => {
+        let answer = match read {
+            Read::ListPvcs(call) if call.namespaces == ["gone"] => {
                 Err(Error::NotFound("namespace gone".into()))
             }
             Read::ListPvcs(_) => Ok(Answer::ListPvcs(vec![pvc()])),
-            Read::NextPage(_) => Ok(Answer::NextPage(page(seen))),
-            other => panic!("not in the table: {other:?}"),
+            Read::NextPage(_) => Ok(Answer::NextPage(page(count))),
+            other => panic!("unexpected call: {other:?}"),
         };
         async { answer }.boxed()
     }
 
-    fn prepare<'a>(
+    fn read_current<'a>(
         &'a self,
         write: &'a Write,
         _: Option<&'a ObservedState>,
         _: &'a Footprint,
-    ) -> BoxFuture<'a, Result<Prepared, Error>> {
-        match write {
-            Write::AcquireLease(_) => {
-                let acquired =
-                    Answer::AcquireLease(Acquired { namespace: "salve".into(), uid: "l".into() });
-                return async { Ok(Prepared::AlreadyDone(acquired)) }.boxed();
-            }
-            Write::ReleaseLease(_) => {
-                return async { Ok(Prepared::AlreadyDone(Answer::ReleaseLease(()))) }.boxed();
-            }
-            Write::Suspend(_)
-            | Write::Resume(_)
-            | Write::Reconcile(_)
-            | Write::Delete(_)
-            | Write::Recreate(_)
-            | Write::Restart(_) => {}
-        }
-        let object = serde_json::json!({"kind": "Kustomization", "metadata": {"uid": "u1", "name": "media", "namespace": "media"}, "spec": {}});
-        async { Ok(Prepared::Ready(ObservedState { objects: vec![object], at: 1 })) }.boxed()
+    ) -> BoxFuture<'a, Result<Current<Answer>, Error>> {
+        let current = match write {
+            Write::AcquireLease(_) => Current::AlreadyDone(Answer::AcquireLease(Acquired {
+                namespace: "salve".into(),
+                uid: "l".into(),
+            })),
+            Write::Suspend(_) => Current::Ready(kustomization()),
+            other => panic!("unexpected call: {other:?}"),
+        };
+        async { Ok(current) }.boxed()
     }
 
-    fn act<'a>(
+    fn apply<'a>(
         &'a self,
         write: &'a Write,
         _: &'a ObservedState,
         _: &'a Footprint,
     ) -> BoxFuture<'a, ApplyOutcome> {
-        self.writes.lock().unwrap().push(write.clone());
-        let answer = match write {
-            Write::Suspend(ask) => {
-                let held = |target: &FluxRef| SuspendResult {
-                    target: target.clone(),
-                    outcome: SuspendOutcome::Suspended(Suspended {
-                        uid: "u1".into(),
-                        previous: PreviousSuspend::Absent,
-                    }),
-                };
-                Answer::Suspend(ask.targets.iter().map(held).collect())
-            }
-            Write::Resume(_) => {
-                Answer::Resume(Resumed { restored: PreviousSuspend::Absent, taken_over: None })
-            }
-            other => panic!("not in the table: {other:?}"),
+        self.sent.lock().unwrap().push(write.name());
+        let Write::Suspend(call) = write else { panic!("unexpected call: {write:?}") };
+        let suspended = |target: &FluxRef| SuspendResult {
+            target: target.clone(),
+            outcome: SuspendOutcome::Suspended(Suspended {
+                uid: "u1".into(),
+                previous: PreviousSuspend::Absent,
+            }),
         };
+        let answer = Answer::Suspend(call.targets.iter().map(suspended).collect());
         async { ApplyOutcome::Done(Ok(answer)) }.boxed()
     }
 
-    fn settle<'a>(
+    fn resolve<'a>(
         &'a self,
         _: &'a Write,
         _: &'a ObservedState,
         _: &'a Footprint,
     ) -> BoxFuture<'a, ApplyOutcome> {
-        unreachable!("nobody gives up on a write here")
+        unreachable!("every write here has an outcome")
+    }
+
+    fn read_reversal<'a>(
+        &'a self,
+        _: &'a Reversal,
+        _: Option<&'a ObservedState>,
+        _: &'a Footprint,
+    ) -> BoxFuture<'a, Result<Current<Released>, Error>> {
+        async { Ok(Current::Ready(kustomization())) }.boxed()
+    }
+
+    fn release<'a>(
+        &'a self,
+        reversal: &'a Reversal,
+        _: &'a ObservedState,
+        _: &'a Footprint,
+    ) -> BoxFuture<'a, ReleaseOutcome> {
+        self.sent.lock().unwrap().push(reversal.name());
+        let released = Released { taken_over: self.taken_over.map(str::to_owned) };
+        async { ReleaseOutcome::Done(Ok(released)) }.boxed()
     }
 }
 
 impl Cluster {
-    /// Names of the touches sent so far.
+    /// Returns the names of the writes and reversals sent so far.
     pub fn sent(&self) -> Vec<&'static str> {
-        self.writes.lock().unwrap().iter().map(Write::name).collect()
+        self.sent.lock().unwrap().clone()
     }
 }
 
-struct Ownership;
+struct StoppedClock;
 
-impl Clock for Ownership {
+impl Clock for StoppedClock {
     fn now(&self) -> Millis {
         42
     }
     fn sleep(&self, _: Duration) -> BoxFuture<'static, ()> {
         async {}.boxed()
     }
+}
+
+fn kustomization() -> ObservedState {
+    let object = serde_json::json!({
+        "kind": "Kustomization",
+        "metadata": {"uid": "u1", "name": "media", "namespace": "media"},
+        "spec": {},
+    });
+    ObservedState { objects: vec![object], at: 1 }
 }
 
 fn pvc() -> Pvc {
@@ -173,28 +188,29 @@ fn page(n: u32) -> Page {
     }
 }
 
-/// Grants for everything that these capabilities could concern.
-pub fn grants(capabilities: &[&str]) -> Grants {
+/// Grants these capabilities without any restriction.
+pub fn grants(capabilities: &[Capability]) -> Grants {
     Grants {
         layers: vec![Layer {
             source: "test.yaml".into(),
-            grants: capabilities.iter().map(|name| Grant::whole(name)).collect(),
+            grants: capabilities.iter().copied().map(Grant::whole).collect(),
         }],
     }
 }
 
-/// A run on a cluster, seated.
+/// Starts a run on a cluster.
 pub fn run(cluster: &Cluster, mode: Mode, grants: Grants) -> Option<Run> {
     stoppable(cluster, mode, grants, Stop::default())
 }
 
-/// A run that can be stopped.
+/// Starts a run that `stop` can stop.
 pub fn stoppable(cluster: &Cluster, mode: Mode, grants: Grants, stop: Stop) -> Option<Run> {
-    let setting = RunContext {
+    let context = RunContext {
         backend: Arc::new(cluster.clone()),
-        clock: Arc::new(Ownership),
+        clock: Arc::new(StoppedClock),
         journal: Box::new(InMemory::default()),
-        observer: Box::new(NoObserver),
+        observers: vec![],
+        prompt: Box::new(NoPrompt),
         stop,
         mode,
     };
@@ -202,7 +218,7 @@ pub fn stoppable(cluster: &Cluster, mode: Mode, grants: Grants, stop: Stop) -> O
         format: salve_core::journal::FORMAT,
         run: "r1".into(),
         at: 0,
-        command: "run".into(),
+        command: Command::Run,
         salve: "0".into(),
         guest: Description::default(),
         digest: String::new(),
@@ -211,11 +227,11 @@ pub fn stoppable(cluster: &Cluster, mode: Mode, grants: Grants, stop: Stop) -> O
         grants,
         limits: Default::default(),
         deadline: 3_600_000,
-        context: "table".into(),
+        context: "fake".into(),
         cluster: None,
         user: None,
         machine: None,
         enforcement: None,
     };
-    Some(Run::begin(setting, header).unwrap())
+    Some(Run::begin(context, header).unwrap())
 }

@@ -1,4 +1,4 @@
-//! The sandbox from outside: small guests written as core wasm, against a cluster that is a table.
+//! Tests of the sandbox's public API: small guests in WebAssembly text against a fake cluster.
 
 mod calls;
 mod ceilings;

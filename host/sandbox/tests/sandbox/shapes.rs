@@ -1,8 +1,7 @@
-//! Files that are no remediation for this host, each told apart.
+//! Files that are not a remediation for this host, each with its own error.
 
 use crate::guests::{Guest, encode};
-use salve_core::effect::Access;
-use salve_core::effect::CAPABILITIES;
+use salve_core::capability::{Access, Capability};
 use salve_sandbox::{ImportKind, LoadError, Sandbox, UpperBound, contract, inspect};
 
 fn load(bytes: &[u8]) -> Result<(), LoadError> {
@@ -10,10 +9,10 @@ fn load(bytes: &[u8]) -> Result<(), LoadError> {
 }
 
 #[test]
-fn a_file_that_is_no_wasm_is_named_as_such() {
+fn a_file_that_is_not_webassembly_is_rejected() {
     let error = load(b"#!/bin/sh\nrm -rf /").unwrap_err();
     assert!(matches!(error, LoadError::NotWasm { .. }), "{error}");
-    assert!(error.to_string().contains("it begins with \"#!/bin/sh"), "{error}");
+    assert!(error.to_string().contains("starts with \"#!/bin/sh"), "{error}");
     assert!(matches!(load(b"").unwrap_err(), LoadError::NotWasm { .. }));
 }
 
@@ -24,14 +23,14 @@ fn a_core_module_is_not_a_component() {
 }
 
 #[test]
-fn a_component_cut_short_is_damaged() {
+fn a_truncated_component_is_damaged() {
     let whole = Guest::default().component();
     let error = load(&whole[..whole.len() - 7]).unwrap_err();
     assert!(matches!(error, LoadError::Damaged(_)), "{error}");
 }
 
 #[test]
-fn a_component_over_the_size_ceiling_is_not_looked_at() {
+fn a_component_over_the_size_limit_is_not_parsed() {
     let error = inspect(&vec![0; salve_sandbox::SIZE_CEILING + 1]).unwrap_err();
     assert_eq!(error, LoadError::TooLarge { size: salve_sandbox::SIZE_CEILING + 1 });
     assert!(matches!(
@@ -40,19 +39,19 @@ fn a_component_over_the_size_ceiling_is_not_looked_at() {
     ));
 }
 
-/// Each component in the one before, so that `deep` lie in the outermost.
-fn nested(deep: usize) -> Vec<u8> {
-    wat::parse_str("(component ".repeat(deep + 1) + &")".repeat(deep + 1)).unwrap()
+/// Returns a component with `depth` levels of nested components.
+fn nested(depth: usize) -> Vec<u8> {
+    wat::parse_str("(component ".repeat(depth + 1) + &")".repeat(depth + 1)).unwrap()
 }
 
 #[test]
-fn a_component_over_the_depth_ceiling_is_not_looked_at() {
+fn a_component_nested_too_deep_is_rejected() {
     assert!(inspect(&nested(salve_sandbox::DEPTH_CEILING)).is_ok());
     assert_eq!(inspect(&nested(salve_sandbox::DEPTH_CEILING + 1)).unwrap_err(), LoadError::TooDeep);
 }
 
 #[test]
-fn wasi_imports_are_all_named_with_the_remedy() {
+fn the_error_for_wasi_lists_all_imports_and_the_remedy() {
     let component = wat::parse_str(
         r#"(component
             (import "wasi:cli/environment@0.2.0" (instance (export "get-environment" (func))))
@@ -72,13 +71,13 @@ fn wasi_imports_are_all_named_with_the_remedy() {
     assert!(text.contains("wasm32-wasip2") && text.contains("wasm-component-ld"), "{text}");
     assert_eq!(
         inspect(&component).unwrap().capabilities(Access::Builtin),
-        ["run"],
+        [Capability::Run],
         "it can still be inspected"
     );
 }
 
 #[test]
-fn another_version_of_the_contract_is_refused_and_a_compatible_one_is_not() {
+fn only_a_compatible_version_of_the_contract_is_accepted() {
     let guest = Guest {
         imports: r#"(import "salve:cluster/run@0.2.0" "now" (func $now (result i64)))"#,
         diagnose: "(drop (call $now))",
@@ -97,10 +96,11 @@ fn another_version_of_the_contract_is_refused_and_a_compatible_one_is_not() {
 }
 
 #[test]
-fn what_nobody_here_gives_is_refused() {
+fn unknown_imports_are_rejected() {
     let component = wat::parse_str(
         r#"(component
-            (import "salve:cluster/exec@0.1.0" (instance (export "exec" (func (param "command" string)))))
+            (import "salve:cluster/exec@0.1.0"
+                (instance (export "exec" (func (param "command" string)))))
             (import "acme:tools/shell" (instance (export "sh" (func))))
             (import "hook" (func)))"#,
     )
@@ -117,10 +117,12 @@ fn what_nobody_here_gives_is_refused() {
 }
 
 #[test]
-fn a_component_of_another_world_is_told_what_it_lacks() {
+fn the_error_for_another_world_lists_the_missing_exports() {
     let component = encode(
-        "package acme:jobs; world remediation { export run: func(); export describe: func() -> string; }",
-        r#"(module (memory (export "memory") 1) (func (export "run")) (func (export "describe") (result i32) (i32.const 0)))"#,
+        "package acme:jobs;
+        world remediation { export run: func(); export describe: func() -> string; }",
+        r#"(module (memory (export "memory") 1) (func (export "run"))
+                (func (export "describe") (result i32) (i32.const 0)))"#,
     );
     let error = load(&component).unwrap_err();
     let LoadError::OtherWorld { missing, exports } = &error else { panic!("{error}") };
@@ -129,7 +131,7 @@ fn a_component_of_another_world_is_told_what_it_lacks() {
 }
 
 #[test]
-fn right_names_with_other_types_are_refused() {
+fn matching_names_with_other_types_are_rejected() {
     let contract = contract::wit()
         .replace("export describe: func() -> description;", "export describe: func() -> string;");
     let error = load(&Guest::default().component_of(&contract)).unwrap_err();
@@ -146,12 +148,16 @@ fn right_names_with_other_types_are_refused() {
 }
 
 #[test]
-fn an_inspection_lists_functions_and_reach_and_shared_words_give_nothing() {
+fn an_inspection_lists_functions_and_shared_interfaces_grant_nothing() {
     let guest = Guest {
-        imports: r#"(import "salve:cluster/query-pvcs@0.1.0" "claims" (func $claims (param i32 i32 i32)))
-                    (import "salve:cluster/suspend-flux@0.1.0" "[method]suspension.resume" (func $resume (param i32 i32)))"#,
-        diagnose: "(call $claims (i32.const 0) (i32.const 0) (i32.const 512))",
-        remediate: "(call $resume (i32.const 1) (i32.const 512))",
+        imports: r#"(import "salve:cluster/query-pvcs@0.1.0" "list-pvcs"
+                (func $list-pvcs (param i32 i32 i32)))
+                    (import "salve:cluster/suspend-flux@0.1.0" "suspend"
+                        (func $suspend (param i32 i32 i32 i32 i32 i32)))
+                    (import "salve:cluster/reversals@0.1.0" "[method]reversal.release"
+                        (func $release (param i32 i32)))"#,
+        diagnose: "(call $list-pvcs (i32.const 0) (i32.const 0) (i32.const 512))",
+        remediate: "(call $release (i32.const 1) (i32.const 512))",
         ..Guest::default()
     };
     let bytes = guest.component();
@@ -160,30 +166,39 @@ fn an_inspection_lists_functions_and_reach_and_shared_words_give_nothing() {
         (inspection.size, &inspection.digest),
         (bytes.len(), &salve_core::digest::of_bytes(&bytes))
     );
-    assert_eq!(inspection.capabilities(Access::Read), ["query-pvcs"]);
-    assert_eq!(inspection.capabilities(Access::Write), ["suspend-flux"]);
-    assert_eq!(inspection.capabilities(Access::Builtin), [""; 0]);
+    assert_eq!(inspection.capabilities(Access::Read), [Capability::QueryPvcs]);
+    assert_eq!(inspection.capabilities(Access::Write), [Capability::SuspendFlux]);
+    assert_eq!(inspection.capabilities(Access::Builtin), []);
     let import = |name: &str| inspection.imports.iter().find(|i| i.name == name).unwrap();
-    assert_eq!(import("salve:cluster/suspend-flux@0.1.0").functions, ["suspension.resume"]);
-    assert_eq!(import("salve:cluster/query-pvcs@0.1.0").functions, ["claims"]);
-    assert_eq!(import("salve:cluster/types@0.1.0").kind, ImportKind::Words);
+    assert_eq!(import("salve:cluster/suspend-flux@0.1.0").functions, ["suspend"]);
+    assert_eq!(import("salve:cluster/reversals@0.1.0").functions, ["reversal.release"]);
+    assert_eq!(import("salve:cluster/reversals@0.1.0").kind, ImportKind::Shared);
+    assert_eq!(inspection.unknown_functions(), [""; 0]);
+    assert_eq!(import("salve:cluster/query-pvcs@0.1.0").functions, ["list-pvcs"]);
+    assert_eq!(import("salve:cluster/types@0.1.0").kind, ImportKind::Shared);
     assert!(
         inspection.imports.iter().all(|i| i.name.starts_with("salve:cluster/")),
-        "types that the world names are no imports to tell of"
+        "types that the world uses are not listed"
     );
     assert_eq!(inspection.exports, ["describe", "diagnose", "remediate"]);
 }
 
-/// A component that imports these functions, by capability; types are not looked at here.
+/// Returns a component that imports the functions that `wanted` selects, without their real types.
 fn importing(wanted: impl Fn(&str, &str) -> bool) -> Vec<u8> {
     let known = contract::functions();
-    let interface = |capability: &str| {
-        let functions = known[capability].iter().filter(|function| wanted(capability, function)).map(|function| match function.split_once('.') {
-            Some((resource, method)) => format!(
-                r#"(export "{resource}" (type ${resource} (sub resource))) (export "[method]{resource}.{method}" (func (param "self" (borrow ${resource}))))"#
-            ),
-            None => format!(r#"(export "{function}" (func))"#),
-        });
+    let interface = |capability: Capability| {
+        let capability = capability.name();
+        let functions = known[capability]
+            .iter()
+            .filter(|function| wanted(capability, function))
+            .map(|function| match function.split_once('.') {
+                Some((resource, method)) => format!(
+                    r#"(export "{resource}" (type ${resource} (sub resource)))
+                    (export "[method]{resource}.{method}"
+                        (func (param "self" (borrow ${resource}))))"#
+                ),
+                None => format!(r#"(export "{function}" (func))"#),
+            });
         format!(
             r#"(import "{}/{capability}@{}" (instance {}))"#,
             contract::PACKAGE,
@@ -193,17 +208,21 @@ fn importing(wanted: impl Fn(&str, &str) -> bool) -> Vec<u8> {
     };
     wat::parse_str(format!(
         "(component {})",
-        CAPABILITIES.iter().map(|(capability, _)| interface(capability)).collect::<String>()
+        Capability::interfaces().map(interface).collect::<String>()
     ))
     .unwrap()
 }
 
 #[test]
-fn imports_that_say_no_more_than_what_could_be_asked_are_marked() {
+fn imports_that_are_only_an_upper_bound_are_marked() {
     let made_by = |tool: &str, version: &str| {
-        wat::parse_str(format!(r#"(component (core module (@producers (language "Rust" "") (processed-by "{tool}" "{version}"))))"#)).unwrap()
+        wat::parse_str(format!(
+            r#"(component (core module
+                (@producers (language "Rust" "") (processed-by "{tool}" "{version}"))))"#
+        ))
+        .unwrap()
     };
-    // What stands in components that componentize-js 0.23.0 and componentize-py 0.25.1 made.
+    // As in components built by componentize-js 0.23.0 and componentize-py 0.25.1.
     for (tool, version) in [("ComponentizeJS", "0.23.0"), ("component-init-transform", "0.2.0")] {
         let component = made_by(tool, version);
         assert_eq!(
@@ -219,6 +238,6 @@ fn imports_that_say_no_more_than_what_could_be_asked_are_marked() {
     assert_eq!(
         inspect(&importing(|_, function| function != "sleep")).unwrap().upper_bound(),
         None,
-        "somebody left one out"
+        "one function is missing"
     );
 }

@@ -1,5 +1,6 @@
-//! VolSync's ReplicationSources: a new one starts to sync at once, whatever its schedule says.
-//! A sync takes a snapshot, clones it, makes a cache, copies, and clears up.
+//! VolSync's ReplicationSource controller. A new ReplicationSource syncs immediately, regardless of
+//! its schedule. A sync takes a snapshot, clones it, creates a cache, copies the data, and cleans
+//! up.
 
 use std::time::Duration;
 
@@ -7,16 +8,16 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
-use super::Wake;
+use super::Task;
 use crate::kind::{self, Kind};
 use crate::object::{is_terminating, seconds, set, set_condition, text, time, unset};
 use crate::store::{Key, owner_reference};
 use crate::world::World;
 
-const TRANSFER: Duration = Duration::from_secs(20);
-const RETRY: Duration = Duration::from_secs(60);
+const TRANSFER_TIME: Duration = Duration::from_secs(20);
+const RETRY_DELAY: Duration = Duration::from_secs(60);
 
-/// Takes one step for a ReplicationSource.
+/// Reconciles a ReplicationSource.
 pub fn reconcile(world: &mut World, key: &Key) {
     let Some(source) = world.get(key) else { return };
     if is_terminating(&source) || source.pointer("/spec/external").is_some() {
@@ -26,12 +27,12 @@ pub fn reconcile(world: &mut World, key: &Key) {
         synchronize(world, key, &source);
     } else if source.pointer("/status/lastSyncTime").is_none() || is_due(world, key, &source) {
         let now = seconds(world.now);
-        world.amend(key, |source| set(source, &["status", "lastSyncStartTime"], now));
-        phase(world, key, "True", "SyncInProgress", "Synchronization in-progress");
+        world.update(key, |source| set(source, &["status", "lastSyncStartTime"], now));
+        set_synchronizing(world, key, "True", "SyncInProgress", "Synchronization in-progress");
     }
 }
 
-/// Whether an idle source is to sync again; if later, it is looked at then.
+/// Returns whether an idle source is due. If it is due later, schedules that sync.
 fn is_due(world: &mut World, key: &Key, source: &Value) -> bool {
     let manual = text(source, "/spec/trigger/manual");
     if !manual.is_empty() {
@@ -41,29 +42,29 @@ fn is_due(world: &mut World, key: &Key, source: &Value) -> bool {
     if let Ok(wait) = Duration::try_from(next.duration_since(world.now))
         && !wait.is_zero()
     {
-        world.wake_once(wait, Wake::Backup(key.clone()));
+        world.schedule_once(wait, Task::Backup(key.clone()));
         return false;
     }
     true
 }
 
 fn synchronize(world: &mut World, key: &Key, source: &Value) {
-    let claim_name = text(source, "/spec/sourcePVC");
-    let Some(pvc) = world.get(&Key::new(kind::CLAIMS, &key.namespace, claim_name)) else {
-        phase(
+    let pvc_name = text(source, "/spec/sourcePVC");
+    let Some(pvc) = world.get(&Key::new(kind::PVCS, &key.namespace, pvc_name)) else {
+        set_synchronizing(
             world,
             key,
             "False",
             "Error",
-            &format!("PersistentVolumeClaim \"{claim_name}\" not found"),
+            &format!("PersistentVolumeClaim \"{pvc_name}\" not found"),
         );
-        world.wake_once(RETRY, Wake::Backup(key.clone()));
+        world.schedule_once(RETRY_DELAY, Task::Backup(key.clone()));
         return;
     };
-    phase(world, key, "True", "SyncInProgress", "Synchronization in-progress");
+    set_synchronizing(world, key, "True", "SyncInProgress", "Synchronization in-progress");
     let data = format!("volsync-{}-src", key.name);
     let Some(snapshot) =
-        ensure(world, key, kind::SNAPSHOTS, &data, || snapshot(source, claim_name))
+        ensure(world, key, kind::SNAPSHOTS, &data, || snapshot_of(source, pvc_name))
     else {
         return;
     };
@@ -71,13 +72,11 @@ fn synchronize(world: &mut World, key: &Key, source: &Value) {
         return;
     }
     let size = text(&pvc, "/spec/resources/requests/storage");
-    let clone =
-        ensure(world, key, kind::CLAIMS, &data, || temporary_claim(source, size, Some(&data)));
+    let clone = ensure(world, key, kind::PVCS, &data, || mover_pvc(source, size, Some(&data)));
     let cache_name = format!("volsync-src-{}-cache", key.name);
     let cache_size =
         source.pointer("/spec/restic/cacheCapacity").and_then(Value::as_str).unwrap_or("2Gi");
-    let cache =
-        ensure(world, key, kind::CLAIMS, &cache_name, || temporary_claim(source, cache_size, None));
+    let cache = ensure(world, key, kind::PVCS, &cache_name, || mover_pvc(source, cache_size, None));
     let bound = |pvc: &Option<std::sync::Arc<Value>>| {
         pvc.as_ref().is_some_and(|pvc| text(pvc, "/status/phase") == "Bound")
     };
@@ -93,13 +92,13 @@ fn synchronize(world: &mut World, key: &Key, source: &Value) {
         || json!({"spec": {"backoffLimit": 2, "parallelism": 1}}),
     );
     let started = job.and_then(|job| time(&job, "/metadata/creationTimestamp"));
-    let elapsed = started.map_or(Duration::ZERO, |started| world.since(started));
-    if elapsed < TRANSFER {
-        world.wake_once(TRANSFER.saturating_sub(elapsed), Wake::Backup(key.clone()));
+    let elapsed = started.map_or(Duration::ZERO, |started| world.elapsed_since(started));
+    if elapsed < TRANSFER_TIME {
+        world.schedule_once(TRANSFER_TIME.saturating_sub(elapsed), Task::Backup(key.clone()));
         return;
     }
     finish(world, key, source);
-    for (kind, name) in [(kind::JOBS, &mover), (kind::CLAIMS, &data), (kind::SNAPSHOTS, &data)] {
+    for (kind, name) in [(kind::JOBS, &mover), (kind::PVCS, &data), (kind::SNAPSHOTS, &data)] {
         world.delete(&Key::new(kind, &key.namespace, name));
     }
 }
@@ -107,10 +106,10 @@ fn synchronize(world: &mut World, key: &Key, source: &Value) {
 fn finish(world: &mut World, key: &Key, source: &Value) {
     let now = world.now;
     let took = time(source, "/status/lastSyncStartTime")
-        .map_or(Duration::ZERO, |started| world.since(started));
-    let next = next_run(text(source, "/spec/trigger/schedule"), now);
+        .map_or(Duration::ZERO, |started| world.elapsed_since(started));
+    let next = next_sync(text(source, "/spec/trigger/schedule"), now);
     let manual = text(source, "/spec/trigger/manual").to_owned();
-    world.amend(key, |source| {
+    world.update(key, |source| {
         unset(source, &["status", "lastSyncStartTime"]);
         set(source, &["status", "lastSyncTime"], seconds(now));
         set(source, &["status", "lastSyncDuration"], format!("{:.3}s", took.as_secs_f64()));
@@ -127,7 +126,7 @@ fn finish(world: &mut World, key: &Key, source: &Value) {
         }
     });
     if manual.is_empty() {
-        phase(
+        set_synchronizing(
             world,
             key,
             "False",
@@ -135,39 +134,41 @@ fn finish(world: &mut World, key: &Key, source: &Value) {
             "Waiting for next scheduled synchronization",
         );
     } else {
-        phase(world, key, "False", "WaitingForManual", "Waiting for manual trigger");
+        set_synchronizing(world, key, "False", "WaitingForManual", "Waiting for manual trigger");
     }
 }
 
-/// Sets the one condition that VolSync has.
-pub fn phase(world: &mut World, key: &Key, status: &str, reason: &str, message: &str) {
+/// Sets the Synchronizing condition.
+pub fn set_synchronizing(world: &mut World, key: &Key, status: &str, reason: &str, message: &str) {
     let now = world.now;
     let condition =
         json!({"type": "Synchronizing", "status": status, "reason": reason, "message": message});
-    world.amend(key, |object| set_condition(object, condition, now));
+    world.update(key, |object| set_condition(object, condition, now));
 }
 
-/// The object that `owner` needs, made if it is not there; `None` while it is on its way or being deleted.
+/// Returns an object of `owner`, creating it if it does not exist. Returns `None` while an existing
+/// one is terminating.
 pub fn ensure(
     world: &mut World,
     owner: &Key,
     kind: &'static Kind,
     name: &str,
-    make: impl FnOnce() -> Value,
+    build: impl FnOnce() -> Value,
 ) -> Option<std::sync::Arc<Value>> {
     let key = Key::new(kind, &owner.namespace, name);
     if let Some(object) = world.get(&key) {
         return Some(object).filter(|object| !is_terminating(object));
     }
     let owner = world.get(owner)?;
-    let mut object = make();
-    owned_by(&mut object, &owner, name);
+    let mut object = build();
+    set_owner(&mut object, &owner, name);
     world.create(kind, object);
     world.get(&key)
 }
 
-/// Names an object, and marks it as made by VolSync for `owner`. A cache outlives a sync, all else is cleaned up.
-pub fn owned_by(object: &mut Value, owner: &Value, name: &str) {
+/// Sets the name, labels, and owner reference of an object that VolSync creates for `owner`. All
+/// objects except caches get the cleanup label.
+pub fn set_owner(object: &mut Value, owner: &Value, name: &str) {
     set(object, &["metadata", "name"], name);
     set(object, &["metadata", "namespace"], text(owner, "/metadata/namespace"));
     set(object, &["metadata", "labels", "app.kubernetes.io/created-by"], "volsync");
@@ -181,30 +182,33 @@ pub fn owned_by(object: &mut Value, owner: &Value, name: &str) {
     set(object, &["metadata", "ownerReferences"], vec![owner_reference(owner)]);
 }
 
-/// The snapshot that a sync takes.
-pub fn snapshot(source: &Value, pvc: &str) -> Value {
+/// Returns the VolumeSnapshot that a sync creates.
+pub fn snapshot_of(source: &Value, pvc: &str) -> Value {
     json!({"spec": {
         "source": {"persistentVolumeClaimName": pvc},
         "volumeSnapshotClassName": text(source, "/spec/restic/volumeSnapshotClassName"),
     }})
 }
 
-/// A claim that a mover works on.
-pub fn temporary_claim(replication: &Value, size: &str, snapshot: Option<&str>) -> Value {
+/// Returns a PVC for a mover, empty or cloned from a snapshot.
+pub fn mover_pvc(replication: &Value, size: &str, snapshot: Option<&str>) -> Value {
     let mut spec = json!({
         "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}},
-        "storageClassName": text(replication, "/spec/restic/storageClassName"), "volumeMode": "Filesystem",
+        "storageClassName": text(replication, "/spec/restic/storageClassName"),
+        "volumeMode": "Filesystem",
     });
     if let Some(snapshot) = snapshot {
-        let source = json!({"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": snapshot});
+        let source = json!({
+            "apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": snapshot,
+        });
         spec["dataSource"] = source.clone();
         spec["dataSourceRef"] = source;
     }
     json!({"spec": spec})
 }
 
-/// The next time of a cron schedule that fixes the minute, and perhaps the hour.
-fn next_run(schedule: &str, now: Timestamp) -> Option<Timestamp> {
+/// Returns the next time of a cron schedule with a fixed minute and an optional hour.
+fn next_sync(schedule: &str, now: Timestamp) -> Option<Timestamp> {
     let mut fields = schedule.split_whitespace();
     let minute: i8 = fields.next()?.parse().ok()?;
     let hour: Option<i8> = fields.next()?.parse().ok();
@@ -225,9 +229,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn schedules_name_the_next_full_minute() {
-        let now: Timestamp = "2026-08-20T10:00:00Z".parse().expect("a time");
-        let next = |schedule| next_run(schedule, now).map(seconds);
+    fn the_next_sync_is_the_next_scheduled_minute() {
+        let now: Timestamp = "2026-08-20T10:00:00Z".parse().expect("time is valid");
+        let next = |schedule| next_sync(schedule, now).map(seconds);
         assert_eq!(next("0 * * * *").as_deref(), Some("2026-08-20T11:00:00Z"));
         assert_eq!(next("15 3 * * *").as_deref(), Some("2026-08-21T03:15:00Z"));
         assert_eq!(next("30 11 * * *").as_deref(), Some("2026-08-20T11:30:00Z"));

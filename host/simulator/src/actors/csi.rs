@@ -1,42 +1,37 @@
-//! The CSI controller's memory: which sidecar leads in which pod, and which operation locks that pod's plugin holds.
-//! Locks live in a pod's memory and die with it; a pod that holds one hangs every new call.
+//! The in-memory state of the CSI controller: the leader pod of each sidecar, and the operation
+//! locks of each pod's plugin. Locks disappear with their pod. In a pod with a lock, every new call
+//! hangs.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::Wake;
+use super::Task;
 use super::pods::is_ready;
 use crate::kind;
 use crate::object::{is_terminating, label, list, text};
-use crate::random::spread;
+use crate::random::hash_below;
 use crate::store::Key;
 use crate::world::World;
 
-/// The driver that the incident is about.
 pub const DRIVER: &str = "rook-ceph.rbd.csi.ceph.com";
-/// The namespace of Rook.
 pub const NAMESPACE: &str = "rook-ceph";
-/// The plugin's container.
+/// The container of the RBD plugin.
 pub const PLUGIN: &str = "csi-rbdplugin";
-/// After how long a sidecar gives up on a call.
+/// The `--timeout` of the sidecars.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(150);
 
-/// A sidecar that does work for the driver in the pod where it leads.
+/// A sidecar that calls the driver in the pod where it is the leader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sidecar {
-    /// csi-provisioner.
     Provisioner,
-    /// csi-snapshotter.
     Snapshotter,
 }
 
 impl Sidecar {
-    /// Both.
     pub const ALL: [Sidecar; 2] = [Sidecar::Provisioner, Sidecar::Snapshotter];
 
-    /// Its container.
     pub fn container(self) -> &'static str {
         match self {
             Sidecar::Provisioner => "csi-provisioner",
@@ -44,7 +39,6 @@ impl Sidecar {
         }
     }
 
-    /// Its lease.
     pub fn lease(self) -> Key {
         let name = match self {
             Sidecar::Provisioner => "rook-ceph-rbd-csi-ceph-com",
@@ -54,68 +48,64 @@ impl Sidecar {
     }
 }
 
-/// A call that never returned.
+/// The operation lock of a call that never returned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lock {
-    /// The key it is held under.
     pub key: String,
-    /// The uid of the pod in whose memory it is.
+    /// The UID of the pod with the lock.
     pub pod: String,
-    /// Whether the caller's deadline has passed already, so that further calls are refused aloud.
-    pub refusing: bool,
+    /// Whether the first call has timed out, so that further calls are rejected with `Aborted`.
+    pub rejecting: bool,
 }
 
-/// The state of the controller that no object shows.
+/// The state of the CSI controller that no object shows.
 #[derive(Debug, Default, Clone)]
 pub struct Csi {
-    /// The Deployment's name.
+    /// The name of the Deployment.
     pub deployment: String,
-    /// The locks held.
     pub locks: Vec<Lock>,
-    /// Whether Ceph answers nothing.
+    /// Whether Ceph does not respond.
     pub ceph_down: bool,
-    /// Until when the provisioner is busy with calls it has begun.
+    /// The time when the provisioner finishes the calls that it has started.
     pub busy_until: Option<Timestamp>,
-    /// The uid of the pod in which each sidecar leads.
+    /// The UID of the leader pod of each sidecar.
     leaders: [Option<String>; 2],
     calls: u64,
 }
 
 impl Csi {
-    /// The keys of all locks.
+    /// Returns the keys of all locks.
     pub fn keys(&self) -> Vec<String> {
         self.locks.iter().map(|lock| lock.key.clone()).collect()
     }
 
-    /// The lock held under `key`.
     pub fn lock(&self, key: &str) -> Option<&Lock> {
         self.locks.iter().find(|lock| lock.key == key)
     }
 
-    /// Whether the plugin in this pod hangs.
-    pub fn is_jammed(&self, pod: &str) -> bool {
+    /// Returns whether calls to the plugin in the pod with this UID hang.
+    pub fn is_blocked(&self, pod: &str) -> bool {
         self.locks.iter().any(|lock| lock.pod == pod)
     }
 
-    /// Makes a pod the leader.
-    pub fn lead(&mut self, sidecar: Sidecar, pod: &str) {
+    pub fn set_leader(&mut self, sidecar: Sidecar, pod: &str) {
         self.leaders[sidecar as usize] = Some(pod.to_owned());
     }
 
-    /// The uid of the pod that was made leader last, alive or not.
+    /// Returns the UID of the most recent leader pod, which may no longer exist.
     pub fn last_leader(&self, sidecar: Sidecar) -> Option<&str> {
         self.leaders[sidecar as usize].as_deref()
     }
 
-    /// The number of the next call, as the plugin's log counts them.
+    /// Returns the ID of the next call for the plugin's log.
     pub fn next_call(&mut self) -> u64 {
         self.calls += 1;
         90_000 + self.calls
     }
 }
 
-/// The controller's pods that are up and have `container`.
-pub fn pods_with(world: &World, container: &str) -> Vec<(Key, String)> {
+/// Returns the keys and UIDs of the controller's ready pods that have `container`.
+pub fn ready_pods_with(world: &World, container: &str) -> Vec<(Key, String)> {
     world
         .store
         .list(kind::PODS, Some(NAMESPACE))
@@ -125,38 +115,38 @@ pub fn pods_with(world: &World, container: &str) -> Vec<(Key, String)> {
                 && is_ready(pod)
         })
         .filter(|(_, pod)| {
-            list(pod, "/spec/containers").iter().any(|one| text(one, "/name") == container)
+            list(pod, "/spec/containers").iter().any(|object| text(object, "/name") == container)
         })
         .map(|(key, pod)| (key.clone(), text(pod, "/metadata/uid").to_owned()))
         .collect()
 }
 
-/// The pod in which a sidecar leads, if it is alive.
+/// Returns the leader pod of a sidecar, if it is ready.
 pub fn leader(world: &World, sidecar: Sidecar) -> Option<(Key, String)> {
     let uid = world.csi.last_leader(sidecar)?.to_owned();
-    pods_with(world, sidecar.container()).into_iter().find(|(_, pod)| *pod == uid)
+    ready_pods_with(world, sidecar.container()).into_iter().find(|(_, pod)| *pod == uid)
 }
 
-/// A pod is gone, and its memory with it.
-pub fn pod_gone(world: &mut World, uid: &str) {
+/// Drops the locks of a deleted pod.
+pub fn on_pod_deleted(world: &mut World, uid: &str) {
     world.csi.locks.retain(|lock| lock.pod != uid);
 }
 
-/// A pod of the controller has started: its sidecars ask for their leases.
-pub fn pod_started(world: &mut World, pod: &Value) {
+/// Logs the start of a controller pod, whose sidecars try to acquire their Leases.
+pub fn on_pod_started(world: &mut World, pod: &Value) {
     if label(pod, "app") != Some(&world.csi.deployment) {
         return;
     }
     let (uid, now) = (text(pod, "/metadata/uid").to_owned(), world.now);
     for sidecar in Sidecar::ALL {
-        if list(pod, "/spec/containers").iter().any(|one| text(one, "/name") == sidecar.container())
-        {
+        let container = sidecar.container();
+        if list(pod, "/spec/containers").iter().any(|object| text(object, "/name") == container) {
             let line = format!(
                 "attempting to acquire leader lease {NAMESPACE}/{}...",
                 sidecar.lease().name
             );
             let line = klog('I', now, "leaderelection.go:257", &line);
-            world.logs.write(&uid, sidecar.container(), now, line);
+            world.logs.write(&uid, container, now, line);
         }
     }
     world.logs.write(
@@ -167,22 +157,22 @@ pub fn pod_started(world: &mut World, pod: &Value) {
     );
 }
 
-/// A sidecar leads anew: it looks at everything that waits for it.
-pub fn came_up(world: &mut World, sidecar: Sidecar) {
-    let cause = super::lock::cause(world);
+/// Lets a new leader process everything that waits for it.
+pub fn on_leader_elected(world: &mut World, sidecar: Sidecar) {
+    let cause = super::lock::blocking_snapshot(world);
     match sidecar {
         Sidecar::Provisioner => {
             let mut waiting: Vec<Key> = Vec::new();
-            for (key, pvc) in world.all(kind::CLAIMS) {
-                if super::provision::is_ours(world, &pvc) {
+            for (key, pvc) in world.all(kind::PVCS) {
+                if super::provision::is_waiting_for_driver(world, &pvc) {
                     waiting.push(key.clone());
                 }
-                world.wake_once(super::NOTICE, Wake::Pvc(key));
+                world.schedule_once(super::WATCH_LATENCY, Task::Pvc(key));
             }
-            // What jammed the driver jams it again, after a little work got through.
+            // If the cause still exists, the driver locks again after a few successful calls.
             for key in waiting.into_iter().skip(2).filter(|_| cause.is_some()) {
                 if let Some(pvc) = world.get(&key) {
-                    super::lock::hang(
+                    super::lock::hang_call(
                         world,
                         sidecar,
                         &format!("pvc-{}", text(&pvc, "/metadata/uid")),
@@ -192,19 +182,19 @@ pub fn came_up(world: &mut World, sidecar: Sidecar) {
         }
         Sidecar::Snapshotter => {
             if let Some(uid) = cause {
-                super::lock::hang(world, sidecar, &format!("snapshot-{uid}"));
+                super::lock::hang_call(world, sidecar, &format!("snapshot-{uid}"));
             }
             for (key, _) in world.all(kind::SNAPSHOTS) {
-                world.wake_once(
-                    super::NOTICE + Duration::from_millis(spread(&key.name, 3_000)),
-                    Wake::Snapshot(key),
+                world.schedule_once(
+                    super::WATCH_LATENCY + Duration::from_millis(hash_below(&key.name, 3_000)),
+                    Task::Snapshot(key),
                 );
             }
         }
     }
 }
 
-/// A line as klog writes it.
-pub fn klog(severity: char, time: Timestamp, place: &str, text: &str) -> String {
-    format!("{severity}{}       1 {place}] {text}", time.strftime("%m%d %H:%M:%S.%6f"))
+/// Formats a line like klog.
+pub fn klog(severity: char, time: Timestamp, location: &str, text: &str) -> String {
+    format!("{severity}{}       1 {location}] {text}", time.strftime("%m%d %H:%M:%S.%6f"))
 }

@@ -1,4 +1,4 @@
-//! The Git repository behind Flux, as far as controllers see it: a revision, and what each Kustomization or
+//! The Git repository behind Flux: a revision, and the objects that each Kustomization or
 //! HelmRelease declares.
 
 use std::collections::BTreeMap;
@@ -7,21 +7,21 @@ use serde_json::Value;
 
 use crate::store::Key;
 
-/// What is declared in Git.
+/// The content of the Git repository.
 #[derive(Debug, Default, Clone)]
 pub struct Git {
-    /// The head of the branch, as Flux writes it.
+    /// The head of the branch, in Flux's format.
     pub revision: String,
     declared: BTreeMap<Key, Vec<Value>>,
 }
 
 impl Git {
-    /// Declares an object in the folder of `owner`.
+    /// Adds an object to those that `owner` declares.
     pub fn declare(&mut self, owner: &Key, object: Value) {
         self.declared.entry(owner.clone()).or_default().push(object);
     }
 
-    /// What `owner` declares.
+    /// Returns the objects that `owner` declares.
     pub fn declared(&self, owner: &Key) -> Vec<Value> {
         self.declared.get(owner).cloned().unwrap_or_default()
     }

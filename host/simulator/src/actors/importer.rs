@@ -1,42 +1,40 @@
-//! An importer of media: a worker that stands still once its queue is full, until its pod is replaced.
+//! A media importer that gets stuck when its queue is full, until its pod is replaced.
 
 use std::time::Duration;
 
-use super::Wake;
+use super::Task;
 use super::pods::is_ready;
 use crate::kind;
 use crate::object::{is_terminating, label, text};
 use crate::world::World;
 
-/// Its namespace.
 pub const NAMESPACE: &str = "media";
-/// The name of its Deployment, of its container, and the value of its pods' `app` label.
+/// The name of the Deployment and its container, and the value of the pods' `app` label.
 pub const NAME: &str = "importer";
-/// How often it says what it does.
-pub const PACE: Duration = Duration::from_secs(15);
+pub const LOG_INTERVAL: Duration = Duration::from_secs(15);
 
-/// What it says at work.
-pub const WORKS: &str = "imported 12 files, 0 wait";
-/// What it says when it stands still.
-pub const STUCK: &str = "stuck: queue full, 4096 files wait and none is taken";
+/// The log line of a working pod.
+pub const IMPORTED: &str = "imported 12 files, 0 waiting";
+/// The log line of a stuck pod.
+pub const STUCK: &str = "stuck: queue full, 4096 files waiting, none processed";
 
-/// What its pods hold in their memory.
+/// The in-memory state of the importer's pods.
 #[derive(Debug, Default, Clone)]
 pub struct Importer {
-    /// The uid of the pod that stands still.
+    /// The UID of the stuck pod.
     pub stuck: Option<String>,
 }
 
-/// Sets it going where there is one.
+/// Starts the importer if the scenario has one.
 pub fn start(world: &mut World) {
     if world.importer.stuck.is_some() {
-        world.wake(PACE, Wake::Import);
+        world.schedule(LOG_INTERVAL, Task::Import);
     }
 }
 
-/// Every pod that is up says how it fares.
-pub fn work(world: &mut World) {
-    world.wake(PACE, Wake::Import);
+/// Writes a log line for every ready pod.
+pub fn write_logs(world: &mut World) {
+    world.schedule(LOG_INTERVAL, Task::Import);
     let now = world.now;
     for (key, pod) in world.all(kind::PODS) {
         if key.namespace == NAMESPACE
@@ -45,7 +43,7 @@ pub fn work(world: &mut World) {
             && !is_terminating(&pod)
         {
             let uid = text(&pod, "/metadata/uid");
-            let line = if world.importer.stuck.as_deref() == Some(uid) { STUCK } else { WORKS };
+            let line = if world.importer.stuck.as_deref() == Some(uid) { STUCK } else { IMPORTED };
             world.logs.write(uid, NAME, now, line);
         }
     }

@@ -1,62 +1,64 @@
-//! kustomize-controller: applies what Git declares, on its interval, on a change of spec, and on request.
-//! It never reads whether the source is suspended, and a suspension never interrupts what has begun.
+//! kustomize-controller: applies what Git declares, at an interval, after spec changes, and on
+//! request. It ignores whether the source is suspended, and a suspension does not interrupt a
+//! running reconciliation.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::Wake;
+use super::Task;
 use crate::fields;
 use crate::kind::Kind;
 use crate::object::{
     annotation, condition, has_finalizer, is_terminating, label, number, remove_condition,
     remove_finalizers, set, set_condition, text,
 };
-use crate::random::spread;
-use crate::store::{Change, Key, What};
+use crate::random::hash_below;
+use crate::store::{Change, ChangeType, Key};
 use crate::world::World;
 
-/// The annotation that asks a Flux controller to reconcile now.
+/// The annotation that requests a reconciliation from a Flux controller.
 pub const REQUESTED_AT: &str = "reconcile.fluxcd.io/requestedAt";
-/// The manager of the fields that Flux applies.
+/// The field manager of kustomize-controller.
 pub const MANAGER: &str = "kustomize-controller";
 const FINALIZER: &str = "finalizers.fluxcd.io";
 const BUILD_TIME: Duration = Duration::from_millis(1_500);
 
-/// Wakes the controller when a Kustomization is new, or its spec or the request to reconcile has changed.
-pub fn observe(world: &mut World, change: &Change) {
-    let moved = |pointer: &str| {
+/// Schedules a Kustomization that is new, or whose spec or reconcile request changed.
+pub fn on_change(world: &mut World, change: &Change) {
+    let has_changed = |pointer: &str| {
         change
-            .observed
+            .previous
             .as_ref()
-            .is_none_or(|observed| observed.pointer(pointer) != change.object.pointer(pointer))
+            .is_none_or(|previous| previous.pointer(pointer) != change.object.pointer(pointer))
     };
     let requested =
-        change.observed.as_ref().and_then(|observed| annotation(observed, REQUESTED_AT))
+        change.previous.as_ref().and_then(|previous| annotation(previous, REQUESTED_AT))
             != annotation(&change.object, REQUESTED_AT);
-    if moved("/metadata/generation") || requested {
-        world.wake_once(super::NOTICE, Wake::Kustomize(change.key.clone()));
+    if has_changed("/metadata/generation") || requested {
+        world.schedule_once(super::WATCH_LATENCY, Task::Kustomize(change.key.clone()));
     }
-    if change.what == What::Added {
-        schedule(world, &change.key, &change.object);
+    if change.change_type == ChangeType::Added {
+        schedule_interval(world, &change.key, &change.object);
     }
 }
 
-/// Begins the interval of a Kustomization somewhere within it, as a controller that has run for long.
-pub fn schedule(world: &mut World, key: &Key, object: &Value) {
+/// Schedules the interval of a Kustomization at an arbitrary phase, as if the controller had been
+/// running for a long time.
+pub fn schedule_interval(world: &mut World, key: &Key, object: &Value) {
     let interval = interval_of(object);
-    let first = spread(&key.to_string(), interval.as_secs().saturating_sub(60)) + 60;
-    world.wake_once(Duration::from_secs(first), Wake::KustomizeInterval(key.clone()));
+    let phase = hash_below(&key.to_string(), interval.as_secs().saturating_sub(60)) + 60;
+    world.schedule_once(Duration::from_secs(phase), Task::KustomizeInterval(key.clone()));
 }
 
-/// Its interval has passed.
-pub fn interval(world: &mut World, key: &Key) {
+/// Reconciles a Kustomization after its interval.
+pub fn on_interval(world: &mut World, key: &Key) {
     let Some(object) = world.get(key) else { return };
-    world.wake(interval_of(&object), Wake::KustomizeInterval(key.clone()));
+    world.schedule(interval_of(&object), Task::KustomizeInterval(key.clone()));
     reconcile(world, key);
 }
 
-/// Begins a reconciliation.
+/// Starts a reconciliation.
 pub fn reconcile(world: &mut World, key: &Key) {
     let Some(object) = world.get(key) else { return };
     if is_terminating(&object) {
@@ -65,26 +67,28 @@ pub fn reconcile(world: &mut World, key: &Key) {
     }
     let (now, generation) = (world.now, number(&object, "/metadata/generation"));
     if object.pointer("/spec/suspend") == Some(&Value::Bool(true)) {
-        world.amend(key, |object| finalize_status(object, generation));
+        world.update(key, |object| finalize_status(object, generation));
         return;
     }
     if condition(&object, "Reconciling").is_some() {
-        // One at a time; what has changed meanwhile is looked at afterwards.
-        world.wake_once(BUILD_TIME, Wake::Kustomize(key.clone()));
+        // Already reconciling: process the change afterwards.
+        world.schedule_once(BUILD_TIME, Task::Kustomize(key.clone()));
         return;
     }
-    world.amend(key, |object| {
-        let mark = |kind: &str, status: &str| {
-            json!({"type": kind, "status": status, "reason": "Progressing", "observedGeneration": generation,
-                "message": "Reconciliation in progress"})
+    world.update(key, |object| {
+        let progressing = |condition_type: &str, status: &str| {
+            json!({
+                "type": condition_type, "status": status, "reason": "Progressing",
+                "observedGeneration": generation, "message": "Reconciliation in progress",
+            })
         };
-        set_condition(object, mark("Reconciling", "True"), now);
-        set_condition(object, mark("Ready", "Unknown"), now);
+        set_condition(object, progressing("Reconciling", "True"), now);
+        set_condition(object, progressing("Ready", "Unknown"), now);
     });
-    world.wake(BUILD_TIME, Wake::KustomizeApply(key.clone(), generation));
+    world.schedule(BUILD_TIME, Task::KustomizeApply(key.clone(), generation));
 }
 
-/// Applies what Git declares, and says so in the status.
+/// Applies what Git declares and updates the status.
 pub fn apply(world: &mut World, key: &Key, generation: i64) {
     let Some(object) = world.get(key) else { return };
     let mut inventory = Vec::new();
@@ -94,11 +98,11 @@ pub fn apply(world: &mut World, key: &Key, generation: i64) {
         apply_one(world, kind, declared, MANAGER);
     }
     let (now, revision) = (world.now, world.git.revision.clone());
-    world.amend(key, |object| {
+    world.update(key, |object| {
         remove_condition(object, "Reconciling");
         let ready = json!({
-            "type": "Ready", "status": "True", "reason": "ReconciliationSucceeded", "observedGeneration": generation,
-            "message": format!("Applied revision: {revision}"),
+            "type": "Ready", "status": "True", "reason": "ReconciliationSucceeded",
+            "observedGeneration": generation, "message": format!("Applied revision: {revision}"),
         });
         set_condition(object, ready, now);
         set(object, &["status", "inventory"], json!({"entries": inventory}));
@@ -108,30 +112,32 @@ pub fn apply(world: &mut World, key: &Key, generation: i64) {
         finalize_status(object, generation);
     });
     if number(&object, "/metadata/generation") != generation {
-        world.wake_once(super::NOTICE, Wake::Kustomize(key.clone()));
+        world.schedule_once(super::WATCH_LATENCY, Task::Kustomize(key.clone()));
     }
 }
 
-/// Server-side applies one declared object, creating it when it is not there.
+/// Applies one declared object with server-side apply, subject to Flux's opt-out labels and
+/// annotations.
 pub fn apply_one(world: &mut World, kind: &'static Kind, declared: Value, manager: &str) {
     let key =
         Key::new(kind, text(&declared, "/metadata/namespace"), text(&declared, "/metadata/name"));
     let (live, now) = (world.get(&key), world.now);
-    let opted_out = |object: &Value, what: &str, value: &str| {
-        let name = format!("kustomize.toolkit.fluxcd.io/{what}");
-        let given = label(object, &name).or_else(|| annotation(object, &name));
-        given.is_some_and(|given| given.eq_ignore_ascii_case(value))
+    let has_option = |object: &Value, option: &str, value: &str| {
+        let name = format!("kustomize.toolkit.fluxcd.io/{option}");
+        let found = label(object, &name).or_else(|| annotation(object, &name));
+        found.is_some_and(|found| found.eq_ignore_ascii_case(value))
     };
-    let either = |what: &str, value: &str| {
-        opted_out(&declared, what, value)
-            || live.as_ref().is_some_and(|live| opted_out(live, what, value))
+    let either_has = |option: &str, value: &str| {
+        has_option(&declared, option, value)
+            || live.as_ref().is_some_and(|live| has_option(live, option, value))
     };
-    let once = live.is_some() && opted_out(&declared, "ssa", "IfNotPresent");
-    if once || either("reconcile", "disabled") || either("ssa", "Ignore") {
+    let skip_existing = live.is_some() && has_option(&declared, "ssa", "IfNotPresent");
+    if skip_existing || either_has("reconcile", "disabled") || either_has("ssa", "Ignore") {
         return;
     }
-    let absorb = !either("ssa", "Merge");
-    let Ok(applied) = fields::apply(live.as_deref(), &declared, manager, absorb, true, now) else {
+    let adopt_kubectl = !either_has("ssa", "Merge");
+    let Ok(applied) = fields::apply(live.as_deref(), &declared, manager, adopt_kubectl, true, now)
+    else {
         return;
     };
     if live.is_some() {
@@ -141,19 +147,19 @@ pub fn apply_one(world: &mut World, kind: &'static Kind, declared: Value, manage
     }
 }
 
-/// The kind of a declared object.
+/// Returns the kind of an object, if it is served.
 pub fn kind_of(declared: &Value) -> Option<&'static Kind> {
     let group = text(declared, "/apiVersion").split_once('/').map_or("", |(group, _)| group);
     Kind::find(group, text(declared, "/kind"))
 }
 
-/// The entry of an object in an inventory.
+/// Returns the entry of an object in a Kustomization's inventory.
 pub fn inventory_entry(kind: &Kind, object: &Value) -> Value {
     let (namespace, name) = (text(object, "/metadata/namespace"), text(object, "/metadata/name"));
     json!({"id": format!("{namespace}_{name}_{}_{}", kind.group, kind.kind), "v": kind.version})
 }
 
-/// What happens to the status at the end of every reconciliation, suspended ones included.
+/// Updates the status at the end of every reconciliation, also of a suspended Kustomization.
 fn finalize_status(object: &mut Value, generation: i64) {
     if let Some(requested) = annotation(object, REQUESTED_AT).map(str::to_owned) {
         set(object, &["status", "lastHandledReconcileAt"], requested);
@@ -163,7 +169,7 @@ fn finalize_status(object: &mut Value, generation: i64) {
     }
 }
 
-/// A deleted Kustomization prunes what it made, unless it is suspended: then everything is left behind.
+/// Finishes the deletion of a Kustomization: prunes its objects, unless it is suspended.
 fn finish_deletion(world: &mut World, key: &Key, object: &Value) {
     let suspended = object.pointer("/spec/suspend") == Some(&Value::Bool(true));
     let prune = object.pointer("/spec/prune") == Some(&Value::Bool(true));
@@ -179,17 +185,17 @@ fn finish_deletion(world: &mut World, key: &Key, object: &Value) {
             }
         }
     }
-    world.amend(key, |object| remove_finalizers(object, |one| one == FINALIZER));
+    world.update(key, |object| remove_finalizers(object, |finalizer| finalizer == FINALIZER));
 }
 
 fn interval_of(object: &Value) -> Duration {
     duration(text(object, "/spec/interval")).unwrap_or(Duration::from_secs(600))
 }
 
-/// A Go duration of whole hours, minutes and seconds.
-pub fn duration(written: &str) -> Option<Duration> {
+/// Parses a Go duration of whole hours, minutes, and seconds.
+pub fn duration(text: &str) -> Option<Duration> {
     let (mut total, mut digits) = (0u64, String::new());
-    for letter in written.chars() {
+    for letter in text.chars() {
         let unit = match letter {
             '0'..='9' => {
                 digits.push(letter);
@@ -213,7 +219,7 @@ mod tests {
     use crate::kind;
     use crate::object::list;
 
-    /// The Kustomizations that list an object in their inventory.
+    /// Returns the Kustomizations that list an object in their inventory.
     fn owners(world: &World, entry: &Value) -> Vec<Key> {
         world
             .all(kind::KUSTOMIZATIONS)
@@ -228,7 +234,7 @@ mod tests {
         let world = crate::scenario::build(Incident::Playbook);
         for (owner, _) in world.all(kind::KUSTOMIZATIONS) {
             for declared in world.git.declared(&owner) {
-                let kind = kind_of(&declared).expect("Git declares kinds that are served");
+                let kind = kind_of(&declared).expect("kind is served");
                 assert_eq!(
                     owners(&world, &inventory_entry(kind, &declared)),
                     std::slice::from_ref(&owner),
@@ -239,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn go_durations_are_read() {
+    fn go_durations_are_parsed() {
         assert_eq!(duration("1h0m0s"), Some(Duration::from_secs(3_600)));
         assert_eq!(duration("10m"), Some(Duration::from_secs(600)));
         assert_eq!(duration("soon"), None);

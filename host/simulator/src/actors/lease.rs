@@ -1,51 +1,53 @@
-//! Leader election of the sidecars: a lease is not released on exit, so that after a restart its successor waits it out.
+//! Leader election of the sidecars. A Lease is not released on exit, so after a restart the next
+//! leader has to wait until it expires.
 
 use std::time::Duration;
 
-use super::Wake;
+use super::Task;
 use super::csi::{self, Sidecar, klog};
 use crate::object::{micros, number, set, text, time};
 use crate::world::World;
 
-/// How long a lease holds without being renewed.
+/// The time until a Lease that is not renewed expires.
 pub const DURATION: Duration = Duration::from_secs(137);
-/// How often it is renewed, and tried for.
-const RETRY: Duration = Duration::from_secs(26);
+/// The interval between attempts to renew or acquire a Lease.
+const RETRY_PERIOD: Duration = Duration::from_secs(26);
 
-/// Begins the ticking of both leases.
+/// Starts leader election for both sidecars.
 pub fn start(world: &mut World) {
-    world.wake(Duration::from_secs(17), Wake::Lease(Sidecar::Provisioner));
-    world.wake(Duration::from_secs(10), Wake::Lease(Sidecar::Snapshotter));
+    world.schedule(Duration::from_secs(17), Task::Lease(Sidecar::Provisioner));
+    world.schedule(Duration::from_secs(10), Task::Lease(Sidecar::Snapshotter));
 }
 
-/// The leader renews the lease; where there is none, a pod that is up takes it once it has run out.
-pub fn tick(world: &mut World, sidecar: Sidecar) {
-    world.wake(RETRY, Wake::Lease(sidecar));
+/// Renews the Lease of the leader. If there is no leader and the Lease has expired, a ready pod
+/// acquires it.
+pub fn renew_or_acquire(world: &mut World, sidecar: Sidecar) {
+    world.schedule(RETRY_PERIOD, Task::Lease(sidecar));
     let key = sidecar.lease();
     let Some(lease) = world.get(&key) else { return };
     let now = micros(world.now);
     if csi::leader(world, sidecar).is_some() {
-        world.amend(&key, |lease| set(lease, &["spec", "renewTime"], now));
+        world.update(&key, |lease| set(lease, &["spec", "renewTime"], now));
         return;
     }
-    let expired =
-        time(&lease, "/spec/renewTime").is_none_or(|renewed| world.since(renewed) > DURATION);
-    let candidates = csi::pods_with(world, sidecar.container());
+    let expired = time(&lease, "/spec/renewTime")
+        .is_none_or(|renewed| world.elapsed_since(renewed) > DURATION);
+    let candidates = csi::ready_pods_with(world, sidecar.container());
     let successor = match sidecar {
         Sidecar::Provisioner => candidates.first(),
         Sidecar::Snapshotter => candidates.last(),
     };
     let Some((pod, uid)) = successor.filter(|_| expired) else { return };
-    world.csi.lead(sidecar, uid);
+    world.csi.set_leader(sidecar, uid);
     let identity = match sidecar {
-        // csi-provisioner up to version 5 does not name its pod.
+        // csi-provisioner up to version 5 does not include its pod name.
         Sidecar::Provisioner => {
             format!("{}-8081-rook-ceph-rbd-csi-ceph-com", world.now.as_millisecond())
         }
         Sidecar::Snapshotter => pod.name.clone(),
     };
     let transitions = number(&lease, "/spec/leaseTransitions") + 1;
-    world.amend(&key, |lease| {
+    world.update(&key, |lease| {
         set(lease, &["spec", "holderIdentity"], identity);
         set(lease, &["spec", "acquireTime"], now.clone());
         set(lease, &["spec", "renewTime"], now);
@@ -58,5 +60,5 @@ pub fn tick(world: &mut World, sidecar: Sidecar) {
     );
     let line = klog('I', world.now, "leaderelection.go:271", &line);
     world.logs.write(uid, sidecar.container(), world.now, line);
-    csi::came_up(world, sidecar);
+    csi::on_leader_elected(world, sidecar);
 }

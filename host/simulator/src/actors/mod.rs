@@ -1,7 +1,8 @@
-//! The parties of the incident. Each is level-triggered as its real counterpart is: it is woken for an object, looks at
-//! the cluster, does at most one step, and is woken again by what changes or by its own timer.
+//! The simulated controllers. Like real controllers they are level-triggered: a task names an
+//! object, the controller reads the cluster and takes at most one step. Changes and timers schedule
+//! further tasks.
 //!
-//! `observe` says who is woken by a change; `happen` lets a party act.
+//! `on_change` schedules the tasks that follow a change; `dispatch` runs a task.
 
 mod backup;
 mod ceph;
@@ -27,236 +28,242 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-// What the parties make, for a scene that begins with it made.
-pub use backup::{owned_by, snapshot as volsync_snapshot, temporary_claim as volsync_claim};
-pub use kustomize::{inventory_entry, kind_of as kustomize_kind};
-pub use pods::{running as pod_status, wait as pod_waits};
-pub use provision::{bind, is_ours as waits_for_driver, volume as volume_of};
-pub use pvcs::AS_SOURCE;
-pub use restore::prime_claim;
-pub use snapshots::content_of;
-pub use workloads::{pod as replica_pod, replica_set};
+// Constructors of the controllers' objects, for scenarios that start with existing objects.
+pub use backup::{mover_pvc, set_owner, snapshot_of};
+pub use kustomize::{inventory_entry, kind_of};
+pub use pods::{running_status, set_unschedulable};
+pub use provision::{bind, is_waiting_for_driver, volume_for};
+pub use pvcs::AS_SOURCE_PROTECTION;
+pub use restore::prime_pvc;
+pub use snapshots::content_for;
+pub use workloads::{replica_pod, replica_set};
 
 use crate::kind;
 use crate::object::{is_terminating, list, text};
-use crate::store::{Change, Key, What};
+use crate::store::{Change, ChangeType, Key};
 use crate::world::World;
 
-/// Something that is to happen at a moment of virtual time.
+/// A unit of work of a controller, scheduled for a point in virtual time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wake {
-    /// source-controller looks at a source.
+pub enum Task {
+    /// source-controller reconciles a source.
     Source(Key),
-    /// kustomize-controller looks at a Kustomization.
+    /// kustomize-controller reconciles a Kustomization.
     Kustomize(Key),
-    /// kustomize-controller's interval for a Kustomization has passed.
+    /// The interval of a Kustomization has elapsed.
     KustomizeInterval(Key),
-    /// kustomize-controller has built a Kustomization, begun at this generation, and applies it.
+    /// kustomize-controller applies a Kustomization that it began to build at this generation.
     KustomizeApply(Key, i64),
-    /// helm-controller looks at a HelmRelease.
+    /// helm-controller reconciles a HelmRelease.
     Helm(Key),
-    /// helm-controller's interval for a HelmRelease has passed.
+    /// The interval of a HelmRelease has elapsed.
     HelmInterval(Key),
-    /// VolSync looks at a ReplicationSource.
+    /// VolSync reconciles a ReplicationSource.
     Backup(Key),
-    /// VolSync looks at a ReplicationDestination.
+    /// VolSync reconciles a ReplicationDestination.
     Restore(Key),
-    /// VolSync's populator looks at a claim.
+    /// VolSync's volume populator reconciles a PVC.
     Populate(Key),
-    /// The snapshot controller and its sidecar look at a VolumeSnapshot.
+    /// The snapshot controller and csi-snapshotter reconcile a VolumeSnapshot.
     Snapshot(Key),
-    /// The claim protection and the provisioner look at a claim.
+    /// The PVC protection controller and csi-provisioner reconcile a PVC.
     Pvc(Key),
-    /// CreateVolume has returned for a claim.
+    /// CreateVolume returns for a PVC.
     Provisioned(Key),
-    /// The volume controller looks at a PersistentVolume.
+    /// The volume controller reconciles a PersistentVolume.
     Volume(Key),
-    /// A call for this lock key is refused, or times out, once more.
-    LockRefusal(String),
-    /// A sidecar renews its lease or tries to get it.
+    /// A call with this lock key is rejected or times out.
+    RejectCall(String),
+    /// A sidecar renews its Lease or tries to acquire it.
     Lease(csi::Sidecar),
-    /// The Deployment controller looks at a Deployment.
+    /// The Deployment controller reconciles a Deployment.
     Rollout(Key),
-    /// The scheduler and the kubelet look at a pod.
+    /// The scheduler and the kubelet reconcile a pod.
     Pod(Key),
-    /// A pod has started.
+    /// The containers of a pod start.
     PodStarted(Key),
-    /// The operator looks at a Deployment that it owns.
+    /// ceph-csi-operator reconciles a Deployment that it owns.
     Operator(Key),
-    /// The garbage collector looks for what the object of this uid owned.
+    /// The garbage collector processes the dependents of the deleted object with this UID.
     Garbage(String),
-    /// The garbage collector looks at an object that waits for its dependents.
+    /// The garbage collector processes an object in foreground deletion.
     Foreground(Key),
-    /// Rook checks the health of Ceph.
+    /// Rook updates the health of Ceph.
     CephHealth,
-    /// The importer does its work, or says that it cannot.
+    /// The importer writes its next log lines.
     Import,
 }
 
-/// Lets a party act.
-pub fn happen(world: &mut World, wake: Wake) {
-    match wake {
-        Wake::Source(key) => source::reconcile(world, &key),
-        Wake::Kustomize(key) => kustomize::reconcile(world, &key),
-        Wake::KustomizeInterval(key) => kustomize::interval(world, &key),
-        Wake::KustomizeApply(key, generation) => kustomize::apply(world, &key, generation),
-        Wake::Helm(key) => helm::reconcile(world, &key, false),
-        Wake::HelmInterval(key) => helm::reconcile(world, &key, true),
-        Wake::Backup(key) => backup::reconcile(world, &key),
-        Wake::Restore(key) => restore::reconcile(world, &key),
-        Wake::Populate(key) => restore::populate(world, &key),
-        Wake::Snapshot(key) => snapshots::reconcile(world, &key),
-        Wake::Pvc(key) => {
-            pvcs::protect(world, &key);
+/// Runs a task.
+pub fn dispatch(world: &mut World, task: Task) {
+    match task {
+        Task::Source(key) => source::reconcile(world, &key),
+        Task::Kustomize(key) => kustomize::reconcile(world, &key),
+        Task::KustomizeInterval(key) => kustomize::on_interval(world, &key),
+        Task::KustomizeApply(key, generation) => kustomize::apply(world, &key, generation),
+        Task::Helm(key) => helm::reconcile(world, &key, false),
+        Task::HelmInterval(key) => helm::reconcile(world, &key, true),
+        Task::Backup(key) => backup::reconcile(world, &key),
+        Task::Restore(key) => restore::reconcile(world, &key),
+        Task::Populate(key) => restore::populate(world, &key),
+        Task::Snapshot(key) => snapshots::reconcile(world, &key),
+        Task::Pvc(key) => {
+            pvcs::remove_protection(world, &key);
             provision::reconcile(world, &key);
         }
-        Wake::Provisioned(key) => provision::provisioned(world, &key),
-        Wake::Volume(key) => pvcs::reclaim(world, &key),
-        Wake::LockRefusal(key) => lock::refuse(world, &key),
-        Wake::Lease(sidecar) => lease::tick(world, sidecar),
-        Wake::Rollout(key) => workloads::reconcile(world, &key),
-        Wake::Pod(key) => pods::reconcile(world, &key),
-        Wake::PodStarted(key) => pods::started(world, &key),
-        Wake::Operator(key) => operator::reconcile(world, &key),
-        Wake::Garbage(uid) => garbage::collect(world, &uid),
-        Wake::Foreground(key) => garbage::foreground(world, &key),
-        Wake::CephHealth => ceph::check(world),
-        Wake::Import => importer::work(world),
+        Task::Provisioned(key) => provision::finish(world, &key),
+        Task::Volume(key) => pvcs::reclaim(world, &key),
+        Task::RejectCall(key) => lock::reject(world, &key),
+        Task::Lease(sidecar) => lease::renew_or_acquire(world, sidecar),
+        Task::Rollout(key) => workloads::reconcile(world, &key),
+        Task::Pod(key) => pods::reconcile(world, &key),
+        Task::PodStarted(key) => pods::start_containers(world, &key),
+        Task::Operator(key) => operator::reconcile(world, &key),
+        Task::Garbage(uid) => garbage::collect(world, &uid),
+        Task::Foreground(key) => garbage::foreground(world, &key),
+        Task::CephHealth => ceph::check(world),
+        Task::Import => importer::write_logs(world),
     }
 }
 
-/// How long a controller takes to notice a change.
-const NOTICE: Duration = Duration::from_millis(200);
+/// The time until a controller receives a change.
+const WATCH_LATENCY: Duration = Duration::from_millis(200);
 
-/// Wakes those whom a change concerns.
-pub fn observe(world: &mut World, change: &Change) {
+/// Schedules the tasks of the controllers that watch a changed object.
+pub fn on_change(world: &mut World, change: &Change) {
     let (key, object) = (&change.key, &*change.object);
-    garbage::observe(world, change);
-    if key.kind == kind::CLAIMS {
-        observe_claim(world, key, object);
+    garbage::on_change(world, change);
+    if key.kind == kind::PVCS {
+        on_pvc_change(world, key, object);
     } else if key.kind == kind::SNAPSHOTS {
-        world.wake_once(NOTICE, Wake::Snapshot(key.clone()));
-        wake_owner(world, key, object);
-        for pvc in claims_from(world, key) {
-            world.wake_once(NOTICE, Wake::Pvc(pvc));
+        world.schedule_once(WATCH_LATENCY, Task::Snapshot(key.clone()));
+        schedule_owner(world, key, object);
+        for pvc in pvcs_from(world, key) {
+            world.schedule_once(WATCH_LATENCY, Task::Pvc(pvc));
         }
-    } else if key.kind == kind::CONTENTS {
+    } else if key.kind == kind::SNAPSHOT_CONTENTS {
         let (namespace, name) = (
             text(object, "/spec/volumeSnapshotRef/namespace"),
             text(object, "/spec/volumeSnapshotRef/name"),
         );
-        world.wake_once(NOTICE, Wake::Snapshot(Key::new(kind::SNAPSHOTS, namespace, name)));
+        world.schedule_once(
+            WATCH_LATENCY,
+            Task::Snapshot(Key::new(kind::SNAPSHOTS, namespace, name)),
+        );
     } else if key.kind == kind::JOBS {
-        wake_owner(world, key, object);
+        schedule_owner(world, key, object);
     } else if key.kind == kind::PODS {
-        pods::observe(world, change);
+        pods::on_change(world, change);
     } else if key.kind == kind::DEPLOYMENTS {
-        operator::observe(world, key, object);
-        world.wake_once(workloads::NOTICE, Wake::Rollout(key.clone()));
+        operator::on_change(world, key, object);
+        world.schedule_once(workloads::WATCH_LATENCY, Task::Rollout(key.clone()));
     }
-    if change.what == What::Deleted {
+    if change.change_type == ChangeType::Deleted {
         return;
     }
-    if key.kind == kind::SOURCES {
-        world.wake_once(NOTICE, Wake::Backup(key.clone()));
-    } else if key.kind == kind::DESTINATIONS {
-        world.wake_once(NOTICE, Wake::Restore(key.clone()));
-        for (pvc, object) in world.all(kind::CLAIMS) {
+    if key.kind == kind::REPLICATION_SOURCES {
+        world.schedule_once(WATCH_LATENCY, Task::Backup(key.clone()));
+    } else if key.kind == kind::REPLICATION_DESTINATIONS {
+        world.schedule_once(WATCH_LATENCY, Task::Restore(key.clone()));
+        for (pvc, object) in world.all(kind::PVCS) {
             if pvc.namespace == key.namespace
                 && text(&object, "/spec/dataSourceRef/name") == key.name
             {
-                world.wake_once(NOTICE, Wake::Populate(pvc));
+                world.schedule_once(WATCH_LATENCY, Task::Populate(pvc));
             }
         }
     } else if key.kind == kind::KUSTOMIZATIONS {
-        kustomize::observe(world, change);
+        kustomize::on_change(world, change);
     } else if key.kind == kind::HELM_RELEASES {
-        world.wake_once(NOTICE, Wake::Helm(key.clone()));
+        world.schedule_once(WATCH_LATENCY, Task::Helm(key.clone()));
     } else if [kind::GIT_REPOSITORIES, kind::OCI_REPOSITORIES, kind::BUCKETS].contains(&key.kind) {
-        world.wake_once(NOTICE, Wake::Source(key.clone()));
+        world.schedule_once(WATCH_LATENCY, Task::Source(key.clone()));
     }
 }
 
-/// Sets every party going on a freshly built cluster.
+/// Starts all controllers on a newly built cluster.
 pub fn start(world: &mut World) {
     let all: Vec<(Key, std::sync::Arc<Value>)> =
         world.store.all().map(|(key, object)| (key.clone(), object.clone())).collect();
     for (key, object) in all {
         if key.kind == kind::KUSTOMIZATIONS {
-            kustomize::schedule(world, &key, &object);
+            kustomize::schedule_interval(world, &key, &object);
         } else if key.kind == kind::HELM_RELEASES {
-            world.wake(helm::interval(&object), Wake::HelmInterval(key));
-        } else if key.kind == kind::SOURCES {
-            world.wake_once(Duration::from_secs(1), Wake::Backup(key));
-        } else if key.kind == kind::DESTINATIONS {
-            world.wake_once(Duration::from_secs(1), Wake::Restore(key));
+            world.schedule(helm::interval(&object), Task::HelmInterval(key));
+        } else if key.kind == kind::REPLICATION_SOURCES {
+            world.schedule_once(Duration::from_secs(1), Task::Backup(key));
+        } else if key.kind == kind::REPLICATION_DESTINATIONS {
+            world.schedule_once(Duration::from_secs(1), Task::Restore(key));
         } else if key.kind == kind::SNAPSHOTS {
-            world.wake_once(Duration::from_secs(1), Wake::Snapshot(key));
-        } else if key.kind == kind::CLAIMS {
-            observe_claim(world, &key, &object);
+            world.schedule_once(Duration::from_secs(1), Task::Snapshot(key));
+        } else if key.kind == kind::PVCS {
+            on_pvc_change(world, &key, &object);
         } else if key.kind == kind::PODS {
-            world.wake_once(Duration::from_secs(1), Wake::Pod(key));
+            world.schedule_once(Duration::from_secs(1), Task::Pod(key));
         }
     }
     lease::start(world);
     lock::start(world);
     importer::start(world);
-    world.wake(ceph::INTERVAL, Wake::CephHealth);
+    world.schedule(ceph::INTERVAL, Task::CephHealth);
 }
 
-fn observe_claim(world: &mut World, key: &Key, object: &Value) {
-    world.wake_once(NOTICE, Wake::Pvc(key.clone()));
-    wake_owner(world, key, object);
+fn on_pvc_change(world: &mut World, key: &Key, object: &Value) {
+    world.schedule_once(WATCH_LATENCY, Task::Pvc(key.clone()));
+    schedule_owner(world, key, object);
     if text(object, "/spec/dataSourceRef/kind") == "ReplicationDestination" {
-        world.wake_once(NOTICE, Wake::Populate(key.clone()));
+        world.schedule_once(WATCH_LATENCY, Task::Populate(key.clone()));
     }
     let volume = text(object, "/spec/volumeName");
     if !volume.is_empty() {
-        world.wake_once(NOTICE, Wake::Volume(Key::new(kind::VOLUMES, "", volume)));
+        world.schedule_once(WATCH_LATENCY, Task::Volume(Key::new(kind::VOLUMES, "", volume)));
     }
-    for (source, object) in world.all(kind::SOURCES) {
+    for (source, object) in world.all(kind::REPLICATION_SOURCES) {
         if source.namespace == key.namespace && text(&object, "/spec/sourcePVC") == key.name {
-            world.wake_once(NOTICE, Wake::Backup(source));
+            world.schedule_once(WATCH_LATENCY, Task::Backup(source));
         }
     }
     for (snapshot, object) in world.all(kind::SNAPSHOTS) {
         if snapshot.namespace == key.namespace
             && text(&object, "/spec/source/persistentVolumeClaimName") == key.name
         {
-            world.wake_once(NOTICE, Wake::Snapshot(snapshot));
+            world.schedule_once(WATCH_LATENCY, Task::Snapshot(snapshot));
         }
     }
     for (pod, object) in world.all(kind::PODS) {
         if pod.namespace == key.namespace
             && !is_terminating(&object)
-            && pods::pvcs(&object).any(|one| one == key.name)
+            && pods::pvcs(&object).any(|name| name == key.name)
         {
-            world.wake_once(NOTICE, Wake::Pod(pod));
+            world.schedule_once(WATCH_LATENCY, Task::Pod(pod));
         }
     }
 }
 
-/// Wakes the controller of what owns an object.
-fn wake_owner(world: &mut World, key: &Key, object: &Value) {
+/// Schedules the controllers of an object's owners.
+fn schedule_owner(world: &mut World, key: &Key, object: &Value) {
     for owner in list(object, "/metadata/ownerReferences") {
         let (kind, name) = (text(owner, "/kind"), text(owner, "/name"));
         let owner = |kind| Key::new(kind, &key.namespace, name);
         match kind {
-            "ReplicationSource" => world.wake_once(NOTICE, Wake::Backup(owner(kind::SOURCES))),
-            "ReplicationDestination" => {
-                world.wake_once(NOTICE, Wake::Restore(owner(kind::DESTINATIONS)))
+            "ReplicationSource" => {
+                world.schedule_once(WATCH_LATENCY, Task::Backup(owner(kind::REPLICATION_SOURCES)))
             }
-            "PersistentVolumeClaim" => world.wake_once(NOTICE, Wake::Populate(owner(kind::CLAIMS))),
+            "ReplicationDestination" => world
+                .schedule_once(WATCH_LATENCY, Task::Restore(owner(kind::REPLICATION_DESTINATIONS))),
+            "PersistentVolumeClaim" => {
+                world.schedule_once(WATCH_LATENCY, Task::Populate(owner(kind::PVCS)))
+            }
             _ => {}
         }
     }
 }
 
-/// The claims that are to be made from a snapshot.
-fn claims_from(world: &World, snapshot: &Key) -> Vec<Key> {
+/// Returns the PVCs whose data source is a snapshot.
+fn pvcs_from(world: &World, snapshot: &Key) -> Vec<Key> {
     world
         .store
-        .list(kind::CLAIMS, Some(&snapshot.namespace))
+        .list(kind::PVCS, Some(&snapshot.namespace))
         .filter(|(_, pvc)| {
             text(pvc, "/spec/dataSource/kind") == "VolumeSnapshot"
                 && text(pvc, "/spec/dataSource/name") == snapshot.name

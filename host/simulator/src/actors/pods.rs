@@ -1,20 +1,21 @@
-//! The scheduler and the kubelet: a pod starts when its claims are bound, and ends some seconds after its deletion.
+//! The scheduler and the kubelet: a pod starts once its PVCs are bound, and stops a few seconds
+//! after its deletion.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Wake, csi};
+use super::{Task, csi};
 use crate::kind;
 use crate::object::{is_terminating, list, nanos, seconds, set, set_condition, text};
-use crate::random::spread;
-use crate::store::{Change, Key, What};
+use crate::random::hash_below;
+use crate::store::{Change, ChangeType, Key};
 use crate::world::World;
 
-const START: Duration = Duration::from_secs(8);
-const STOP: Duration = Duration::from_secs(2);
+const START_TIME: Duration = Duration::from_secs(8);
+const STOP_TIME: Duration = Duration::from_secs(2);
 
-/// The claims that a pod mounts.
+/// Returns the names of the PVCs that a pod mounts.
 pub fn pvcs(pod: &Value) -> impl Iterator<Item = &str> {
     list(pod, "/spec/volumes")
         .iter()
@@ -22,83 +23,88 @@ pub fn pvcs(pod: &Value) -> impl Iterator<Item = &str> {
         .filter(|name| !name.is_empty())
 }
 
-/// Whether a pod is Running and Ready.
+/// Returns whether a pod is Running and Ready.
 pub fn is_ready(pod: &Value) -> bool {
     text(pod, "/status/phase") == "Running"
-        && crate::object::condition(pod, "Ready").is_some_and(|one| text(one, "/status") == "True")
+        && crate::object::condition(pod, "Ready")
+            .is_some_and(|ready| text(ready, "/status") == "True")
 }
 
-/// Wakes those whom a change of a pod concerns.
-pub fn observe(world: &mut World, change: &Change) {
+/// Schedules the tasks that follow a change of a pod.
+pub fn on_change(world: &mut World, change: &Change) {
     let (key, pod) = (&change.key, &change.object);
-    match change.what {
-        What::Added => world.wake_once(super::NOTICE, Wake::Pod(key.clone())),
-        What::Modified if is_terminating(pod) => world.wake_once(STOP, Wake::Pod(key.clone())),
-        What::Modified => {}
-        What::Deleted => {
-            csi::pod_gone(world, text(pod, "/metadata/uid"));
+    match change.change_type {
+        ChangeType::Added => world.schedule_once(super::WATCH_LATENCY, Task::Pod(key.clone())),
+        ChangeType::Modified if is_terminating(pod) => {
+            world.schedule_once(STOP_TIME, Task::Pod(key.clone()))
+        }
+        ChangeType::Modified => {}
+        ChangeType::Deleted => {
+            csi::on_pod_deleted(world, text(pod, "/metadata/uid"));
             for pvc in pvcs(pod) {
-                world.wake_once(
-                    super::NOTICE,
-                    Wake::Pvc(Key::new(kind::CLAIMS, &key.namespace, pvc)),
+                world.schedule_once(
+                    super::WATCH_LATENCY,
+                    Task::Pvc(Key::new(kind::PVCS, &key.namespace, pvc)),
                 );
             }
         }
     }
     if let Some(deployment) = super::workloads::deployment_of(world, &key.namespace, pod) {
-        world.wake_once(super::workloads::NOTICE, Wake::Rollout(deployment));
+        world.schedule_once(super::workloads::WATCH_LATENCY, Task::Rollout(deployment));
     }
 }
 
-/// Starts or ends a pod.
+/// Schedules, starts, or stops a pod.
 pub fn reconcile(world: &mut World, key: &Key) {
     let Some(pod) = world.get(key) else { return };
     if is_terminating(&pod) {
-        world.amend(key, |pod| set(pod, &["metadata", "deletionGracePeriodSeconds"], 0));
+        world.update(key, |pod| set(pod, &["metadata", "deletionGracePeriodSeconds"], 0));
         return;
     }
     if text(&pod, "/status/phase") != "Pending" {
         return;
     }
     let unbound = pvcs(&pod).any(|pvc| {
-        let pvc = world.get(&Key::new(kind::CLAIMS, &key.namespace, pvc));
+        let pvc = world.get(&Key::new(kind::PVCS, &key.namespace, pvc));
         pvc.is_none_or(|pvc| text(&pvc, "/status/phase") != "Bound")
     });
     let now = world.now;
     if unbound {
-        world.amend(key, |pod| wait(pod, now));
+        world.update(key, |pod| set_unschedulable(pod, now));
         return;
     }
-    world.amend(key, |pod| {
+    world.update(key, |pod| {
         if text(pod, "/spec/nodeName").is_empty() {
-            let node = format!("node-{}", 1 + spread(&key.name, 3));
+            let node = format!("node-{}", 1 + hash_below(&key.name, 3));
             set(pod, &["spec", "nodeName"], node);
         }
         set_condition(pod, json!({"type": "PodScheduled", "status": "True"}), now);
     });
-    world.wake_once(START, Wake::PodStarted(key.clone()));
+    world.schedule_once(START_TIME, Task::PodStarted(key.clone()));
 }
 
-/// Says of a pod that it cannot be scheduled before its claims are bound.
-pub fn wait(pod: &mut Value, now: jiff::Timestamp) {
-    let waiting = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
-        "message": "0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims."});
-    set_condition(pod, waiting, now);
+/// Sets the condition of a pod that waits for its PVCs to be bound.
+pub fn set_unschedulable(pod: &mut Value, now: jiff::Timestamp) {
+    let condition = json!({
+        "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+        "message": "0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims.",
+    });
+    set_condition(pod, condition, now);
 }
 
-/// A pod's containers run.
-pub fn started(world: &mut World, key: &Key) {
+/// Starts the containers of a pod.
+pub fn start_containers(world: &mut World, key: &Key) {
     let Some(pod) = world.get(key) else { return };
     if is_terminating(&pod) || text(&pod, "/status/phase") != "Pending" {
         return;
     }
     let now = world.now;
-    world.amend(key, |pod| set(pod, &["status"], running(pod, now)));
-    csi::pod_started(world, &pod);
+    world.update(key, |pod| set(pod, &["status"], running_status(pod, now)));
+    csi::on_pod_started(world, &pod);
 }
 
-/// The status of a pod whose containers all started at `since`.
-pub fn running(pod: &Value, since: jiff::Timestamp) -> Value {
+/// Returns the status of a pod whose containers all started at `since`.
+pub fn running_status(pod: &Value, since: jiff::Timestamp) -> Value {
     let at = seconds(since);
     let condition = |kind: &str| json!({"type": kind, "status": "True", "lastTransitionTime": at});
     let containers: Vec<Value> = list(pod, "/spec/containers")
@@ -106,14 +112,19 @@ pub fn running(pod: &Value, since: jiff::Timestamp) -> Value {
         .map(|container| {
             json!({
                 "name": text(container, "/name"), "image": text(container, "/image"), "imageID": "",
-                "containerID": format!("containerd://{:016x}", spread(&nanos(since), u64::MAX)),
-                "ready": true, "restartCount": 0, "started": true, "state": {"running": {"startedAt": at}},
+                "containerID": format!("containerd://{:016x}", hash_below(&nanos(since), u64::MAX)),
+                "ready": true, "restartCount": 0, "started": true,
+                "state": {"running": {"startedAt": at}},
             })
         })
         .collect();
     json!({
-        "phase": "Running", "qosClass": "BestEffort", "startTime": at, "podIP": "10.42.0.10", "hostIP": "192.0.2.11",
-        "conditions": [condition("PodScheduled"), condition("Initialized"), condition("ContainersReady"), condition("Ready")],
+        "phase": "Running", "qosClass": "BestEffort", "startTime": at,
+        "podIP": "10.42.0.10", "hostIP": "192.0.2.11",
+        "conditions": [
+            condition("PodScheduled"), condition("Initialized"),
+            condition("ContainersReady"), condition("Ready"),
+        ],
         "containerStatuses": containers,
     })
 }

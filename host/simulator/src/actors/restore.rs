@@ -1,24 +1,24 @@
-//! VolSync's ReplicationDestinations, and the populator that fills claims from them.
-//! A restore publishes its image as soon as the snapshot is bound, ready or not.
+//! VolSync's ReplicationDestination controller, and the volume populator that fills PVCs from them.
+//! A restore publishes its image as soon as the snapshot is bound, even if it is not ready.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::backup::{ensure, phase, temporary_claim};
+use super::backup::{ensure, mover_pvc, set_synchronizing};
 use super::csi::DRIVER;
 use super::events::{self, Event};
-use super::{Wake, provision};
+use super::{Task, provision};
 use crate::kind;
 use crate::object::{is_terminating, micros, number, seconds, set, text, time, unset};
 use crate::store::{Key, owner_reference};
 use crate::world::World;
 
-const TRANSFER: Duration = Duration::from_secs(20);
+const TRANSFER_TIME: Duration = Duration::from_secs(20);
 const CONTROLLER: &str = "volsync-controller";
 const SNAPSHOT_NAME: &str = "volsync.backube/snapname";
 
-/// Takes one step for a ReplicationDestination.
+/// Reconciles a ReplicationDestination.
 pub fn reconcile(world: &mut World, key: &Key) {
     let Some(destination) = world.get(key) else { return };
     let manual = text(&destination, "/spec/trigger/manual");
@@ -28,25 +28,24 @@ pub fn reconcile(world: &mut World, key: &Key) {
     }
     if destination.pointer("/status/lastSyncStartTime").is_none() {
         let now = seconds(world.now);
-        world.amend(key, |destination| set(destination, &["status", "lastSyncStartTime"], now));
-        phase(world, key, "True", "SyncInProgress", "Synchronization in-progress");
+        world.update(key, |destination| set(destination, &["status", "lastSyncStartTime"], now));
+        set_synchronizing(world, key, "True", "SyncInProgress", "Synchronization in-progress");
     }
-    let size = |field: &str, otherwise: &str| {
-        destination.pointer(field).and_then(Value::as_str).unwrap_or(otherwise).to_owned()
+    let size = |field: &str, default: &str| {
+        destination.pointer(field).and_then(Value::as_str).unwrap_or(default).to_owned()
     };
     let (capacity, cache_capacity) =
         (size("/spec/restic/capacity", "10Gi"), size("/spec/restic/cacheCapacity", "2Gi"));
     let (data, cache) =
         (format!("volsync-{}-dest", key.name), format!("volsync-dst-{}-cache", key.name));
-    let claim_of = |world: &mut World, name: &str, size: &str| {
-        let pvc =
-            ensure(world, key, kind::CLAIMS, name, || temporary_claim(&destination, size, None));
+    let bound_pvc = |world: &mut World, name: &str, size: &str| {
+        let pvc = ensure(world, key, kind::PVCS, name, || mover_pvc(&destination, size, None));
         pvc.filter(|pvc| text(pvc, "/status/phase") == "Bound")
     };
-    if claim_of(world, &cache, &cache_capacity).is_none() {
+    if bound_pvc(world, &cache, &cache_capacity).is_none() {
         return;
     }
-    let Some(pvc) = claim_of(world, &data, &capacity) else { return };
+    let Some(pvc) = bound_pvc(world, &data, &capacity) else { return };
     let mover = format!("volsync-dst-{}", key.name);
     let job = ensure(
         world,
@@ -56,26 +55,28 @@ pub fn reconcile(world: &mut World, key: &Key) {
         || json!({"spec": {"backoffLimit": 2, "parallelism": 1}}),
     );
     let started = job.and_then(|job| time(&job, "/metadata/creationTimestamp"));
-    let elapsed = started.map_or(Duration::ZERO, |started| world.since(started));
-    if elapsed < TRANSFER {
-        world.wake_once(TRANSFER.saturating_sub(elapsed), Wake::Restore(key.clone()));
+    let elapsed = started.map_or(Duration::ZERO, |started| world.elapsed_since(started));
+    if elapsed < TRANSFER_TIME {
+        world.schedule_once(TRANSFER_TIME.saturating_sub(elapsed), Task::Restore(key.clone()));
         return;
     }
     publish(world, key, &destination, &pvc, &[&mover, &cache, &data]);
 }
 
-/// Takes a snapshot of the restored data, and publishes it once it is bound.
+/// Takes a snapshot of the restored data and publishes it once it is bound. `temporary` has the
+/// names of the mover Job, its cache PVC, and its data PVC.
 fn publish(world: &mut World, key: &Key, destination: &Value, pvc: &Value, temporary: &[&str; 3]) {
-    let known = crate::object::annotation(pvc, SNAPSHOT_NAME).map(str::to_owned);
-    let name = known.unwrap_or_else(|| {
+    let existing = crate::object::annotation(pvc, SNAPSHOT_NAME).map(str::to_owned);
+    let name = existing.unwrap_or_else(|| {
         let name = format!("volsync-{}-dest-{}", key.name, world.now.strftime("%Y%m%d%H%M%S"));
-        let pvc = Key::new(kind::CLAIMS, &key.namespace, temporary[2]);
-        world
-            .amend(&pvc, |pvc| set(pvc, &["metadata", "annotations", SNAPSHOT_NAME], name.clone()));
+        let pvc = Key::new(kind::PVCS, &key.namespace, temporary[2]);
+        world.update(&pvc, |pvc| {
+            set(pvc, &["metadata", "annotations", SNAPSHOT_NAME], name.clone())
+        });
         name
     });
     let snapshot = ensure(world, key, kind::SNAPSHOTS, &name, || {
-        super::backup::snapshot(destination, temporary[2])
+        super::backup::snapshot_of(destination, temporary[2])
     });
     if snapshot
         .is_none_or(|snapshot| text(&snapshot, "/status/boundVolumeSnapshotContentName").is_empty())
@@ -84,9 +85,9 @@ fn publish(world: &mut World, key: &Key, destination: &Value, pvc: &Value, tempo
     }
     let now = world.now;
     let took = time(destination, "/status/lastSyncStartTime")
-        .map_or(Duration::ZERO, |started| world.since(started));
+        .map_or(Duration::ZERO, |started| world.elapsed_since(started));
     let manual = text(destination, "/spec/trigger/manual").to_owned();
-    world.amend(key, |destination| {
+    world.update(key, |destination| {
         unset(destination, &["status", "lastSyncStartTime"]);
         set(destination, &["status", "lastSyncTime"], seconds(now));
         set(destination, &["status", "lastSyncDuration"], format!("{:.3}s", took.as_secs_f64()));
@@ -95,37 +96,34 @@ fn publish(world: &mut World, key: &Key, destination: &Value, pvc: &Value, tempo
             json!({"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": name});
         set(destination, &["status", "latestImage"], image);
     });
-    phase(world, key, "False", "WaitingForManual", "Waiting for manual trigger");
-    let kinds = [kind::JOBS, kind::CLAIMS, kind::CLAIMS];
+    set_synchronizing(world, key, "False", "WaitingForManual", "Waiting for manual trigger");
+    let kinds = [kind::JOBS, kind::PVCS, kind::PVCS];
     for (kind, name) in kinds.into_iter().zip(temporary) {
         world.delete(&Key::new(kind, &key.namespace, name));
     }
 }
 
-/// Fills a claim from a ReplicationDestination, by way of a prime claim whose volume it takes over.
+/// Fills a PVC from a ReplicationDestination: creates a prime PVC and then moves its volume.
 pub fn populate(world: &mut World, key: &Key) {
     let Some(pvc) = world.get(key) else { return };
     let waiting = text(&pvc, "/status/phase") == "Pending" && !is_terminating(&pvc);
     if !waiting || text(&pvc, "/spec/dataSourceRef/kind") != "ReplicationDestination" {
         return;
     }
-    let prime = Key::new(
-        kind::CLAIMS,
-        &key.namespace,
-        &format!("vs-prime-{}", text(&pvc, "/metadata/uid")),
-    );
+    let prime =
+        Key::new(kind::PVCS, &key.namespace, &format!("vs-prime-{}", text(&pvc, "/metadata/uid")));
     match world.get(&prime) {
         Some(object) if text(&object, "/status/phase") == "Bound" => {
             rebind(world, key, &prime, text(&object, "/spec/volumeName"))
         }
         Some(_) => {}
-        None => begin(world, key, &pvc, &prime),
+        None => create_prime(world, key, &pvc, &prime),
     }
 }
 
-fn begin(world: &mut World, key: &Key, pvc: &Value, prime: &Key) {
+fn create_prime(world: &mut World, key: &Key, pvc: &Value, prime: &Key) {
     let name = text(pvc, "/spec/dataSourceRef/name");
-    let destination = world.get(&Key::new(kind::DESTINATIONS, &key.namespace, name));
+    let destination = world.get(&Key::new(kind::REPLICATION_DESTINATIONS, &key.namespace, name));
     let image = destination
         .as_ref()
         .map_or("", |destination| text(destination, "/status/latestImage/name"));
@@ -135,31 +133,36 @@ fn begin(world: &mut World, key: &Key, pvc: &Value, prime: &Key) {
         } else {
             "VolSyncPopulatorReplicationDestinationMissing"
         };
-        wait_for_image(world, pvc, reason);
-        world.wake_once(Duration::from_secs(300), Wake::Populate(key.clone()));
+        record_waiting_event(world, pvc, reason);
+        world.schedule_once(Duration::from_secs(300), Task::Populate(key.clone()));
         return;
     }
-    let object = prime_claim(pvc, &prime.name, image);
-    world.create(kind::CLAIMS, object);
+    let object = prime_pvc(pvc, &prime.name, image);
+    world.create(kind::PVCS, object);
 }
 
-/// Says that a claim waits for an image. VolSync records through events.k8s.io: the older time fields stay empty.
-fn wait_for_image(world: &mut World, pvc: &Value, reason: &str) {
-    let event =
-        Event { kind: "Warning", reason, message: String::new(), component: CONTROLLER.to_owned() };
-    let (key, mut written) = events::write(pvc, &event, world.now, world.now, 1);
+/// Records an Event that a PVC waits for an image. VolSync uses events.k8s.io, so the older time
+/// fields stay empty.
+fn record_waiting_event(world: &mut World, pvc: &Value, reason: &str) {
+    let event = Event {
+        event_type: "Warning",
+        reason,
+        message: String::new(),
+        component: CONTROLLER.to_owned(),
+    };
+    let (key, mut built) = events::build(pvc, &event, world.now, world.now, 1);
     let now = micros(world.now);
     if world.get(&key).is_some() {
-        world.amend(&key, |event| {
+        world.update(&key, |event| {
             let count = number(event, "/series/count").max(1) + 1;
             set(event, &["series"], json!({"count": count, "lastObservedTime": now}));
         });
         return;
     }
-    let summary =
+    let message =
         "Unable to populate volume, waiting for replicationdestination to have latestImage";
     for (field, value) in [
-        ("message", Value::from(summary)),
+        ("message", Value::from(message)),
         ("action", "Provision Volume".into()),
         ("eventTime", now.into()),
         ("firstTimestamp", Value::Null),
@@ -168,14 +171,14 @@ fn wait_for_image(world: &mut World, pvc: &Value, reason: &str) {
         ("reportingInstance", format!("{CONTROLLER}-volsync-7c9d5f6b84-h6v5n").into()),
         ("source", json!({})),
     ] {
-        set(&mut written, &[field], value);
+        set(&mut built, &[field], value);
     }
-    unset(&mut written, &["count"]);
-    world.create(kind::EVENTS, written);
+    unset(&mut built, &["count"]);
+    world.create(kind::EVENTS, built);
 }
 
-/// The claim that is made from the image for `pvc`, and whose volume `pvc` will take over.
-pub fn prime_claim(pvc: &Value, name: &str, image: &str) -> Value {
+/// Returns the prime PVC for `pvc`: it is created from the image, and `pvc` takes over its volume.
+pub fn prime_pvc(pvc: &Value, name: &str, image: &str) -> Value {
     let source =
         json!({"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": image});
     json!({
@@ -198,19 +201,19 @@ pub fn prime_claim(pvc: &Value, name: &str, image: &str) -> Value {
 
 fn rebind(world: &mut World, key: &Key, prime: &Key, volume: &str) {
     let Some(pvc) = world.get(key) else { return };
-    world.amend(&Key::new(kind::VOLUMES, "", volume), |volume| {
+    world.update(&Key::new(kind::VOLUMES, "", volume), |volume| {
         set(volume, &["spec", "claimRef", "name"], text(&pvc, "/metadata/name"));
         set(volume, &["spec", "claimRef", "uid"], text(&pvc, "/metadata/uid"));
     });
     let destination = text(&pvc, "/spec/dataSourceRef/name").to_owned();
-    world.amend(key, |pvc| {
+    world.update(key, |pvc| {
         provision::bind(pvc, volume);
         set(pvc, &["metadata", "annotations", "volsync.backube/populated-from"], destination);
         set(pvc, &["metadata", "annotations", "volume.kubernetes.io/storage-provisioner"], DRIVER);
     });
     world.delete(prime);
     let event = Event {
-        kind: "Normal",
+        event_type: "Normal",
         reason: "VolSyncPopulatorFinished",
         message: "Populator finished".to_owned(),
         component: CONTROLLER.to_owned(),

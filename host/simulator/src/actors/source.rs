@@ -1,5 +1,5 @@
-//! source-controller: keeps the artifact of a source. A suspended source gets no new artifact, and that is all that
-//! its suspension does: whoever applies the last artifact goes on doing so.
+//! source-controller: maintains the artifact of a source. Suspending a source only stops new
+//! artifacts; other controllers continue to apply the last one.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::object::{annotation, number, seconds, set, set_condition, text};
 use crate::store::Key;
 use crate::world::World;
 
-/// Answers a change of a source's spec, or a request to reconcile.
+/// Reconciles a source after a spec change or a request.
 pub fn reconcile(world: &mut World, key: &Key) {
     let Some(source) = world.get(key) else { return };
     let generation = number(&source, "/metadata/generation");
@@ -19,7 +19,7 @@ pub fn reconcile(world: &mut World, key: &Key) {
     }
     let (now, revision) = (world.now, world.git.revision.clone());
     let suspended = source.pointer("/spec/suspend") == Some(&Value::Bool(true));
-    world.amend(key, |source| {
+    world.update(key, |source| {
         set(source, &["status", "observedGeneration"], generation);
         if suspended {
             return;
@@ -33,7 +33,8 @@ pub fn reconcile(world: &mut World, key: &Key) {
         }
         let message = format!("stored artifact for revision '{revision}'");
         let ready = json!({
-            "type": "Ready", "status": "True", "reason": "Succeeded", "observedGeneration": generation, "message": message,
+            "type": "Ready", "status": "True", "reason": "Succeeded",
+            "observedGeneration": generation, "message": message,
         });
         set_condition(source, ready, now);
     });

@@ -1,26 +1,27 @@
-//! The Deployment controller: brings the pods of a Deployment to its template, and tells how far it is.
+//! The Deployment controller: rolls out the pod template of a Deployment and updates its status.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::Wake;
+use super::Task;
 use super::pods::is_ready;
 use crate::kind;
 use crate::object::{
     annotation, is_owned_by, is_terminating, list, number, set, set_condition, text, unset,
 };
-use crate::random::spread;
+use crate::random::hash_below;
 use crate::store::{Key, owner_reference};
 use crate::world::World;
 
-/// How long the controller takes to notice: longer than an operator that undoes a change at once.
-pub const NOTICE: Duration = Duration::from_millis(400);
+/// The time until the controller receives a change. It is longer than the reaction time of an
+/// operator that reverts the change.
+pub const WATCH_LATENCY: Duration = Duration::from_millis(400);
 
-type Found = (Key, Arc<Value>);
+type KeyedObject = (Key, Arc<Value>);
 
-/// The Deployment behind a pod, through its ReplicaSet.
+/// Returns the Deployment that owns a pod's ReplicaSet.
 pub fn deployment_of(world: &World, namespace: &str, pod: &Value) -> Option<Key> {
     let set = list(pod, "/metadata/ownerReferences")
         .iter()
@@ -30,7 +31,7 @@ pub fn deployment_of(world: &World, namespace: &str, pod: &Value) -> Option<Key>
     Some(Key::new(kind::DEPLOYMENTS, namespace, deployment))
 }
 
-/// Takes one step towards what a Deployment wants.
+/// Reconciles a Deployment.
 pub fn reconcile(world: &mut World, key: &Key) {
     let Some(deployment) = world.get(key) else { return };
     if is_terminating(&deployment) {
@@ -39,54 +40,55 @@ pub fn reconcile(world: &mut World, key: &Key) {
     let uid = text(&deployment, "/metadata/uid").to_owned();
     let sets = owned(world, kind::REPLICA_SETS, &key.namespace, &uid);
     let current = sets.iter().find(|(_, set)| same_template(&deployment, set));
-    let fresh = current.map(|(_, set)| pods_of(world, key, set)).unwrap_or_default();
-    let stale: Vec<Found> = sets
+    let new = current.map(|(_, set)| pods_of(world, key, set)).unwrap_or_default();
+    let old: Vec<KeyedObject> = sets
         .iter()
         .filter(|(key, _)| current.is_none_or(|(current, _)| key != current))
         .flat_map(|(_, set)| pods_of(world, key, set))
         .collect();
-    let wanted = deployment.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(1);
+    let desired = deployment.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(1);
     let recreate = text(&deployment, "/spec/strategy/type") == "Recreate";
-    let live = |pods: &[Found]| pods.iter().filter(|(_, pod)| !is_terminating(pod)).count() as i64;
-    let ready = |pods: &[Found]| {
+    let live =
+        |pods: &[KeyedObject]| pods.iter().filter(|(_, pod)| !is_terminating(pod)).count() as i64;
+    let ready = |pods: &[KeyedObject]| {
         pods.iter().filter(|(_, pod)| !is_terminating(pod) && is_ready(pod)).count() as i64
     };
 
-    if recreate && !stale.is_empty() {
-        delete_all(world, &stale);
+    if recreate && !old.is_empty() {
+        delete_all(world, &old);
     } else {
-        if live(&fresh) < wanted {
+        if live(&new) < desired {
             let set = current
                 .map(|(_, set)| set.clone())
-                .unwrap_or_else(|| create_set(world, key, &deployment, sets.len()));
-            for _ in live(&fresh)..wanted {
+                .unwrap_or_else(|| create_replica_set(world, key, &deployment, sets.len()));
+            for _ in live(&new)..desired {
                 create_pod(world, key, &set);
             }
         }
-        let surplus = (live(&fresh) - wanted).max(0) as usize;
-        delete_all(world, &fresh[..surplus]);
-        if ready(&fresh) >= wanted {
-            delete_all(world, &stale);
+        let surplus = (live(&new) - desired).max(0) as usize;
+        delete_all(world, &new[..surplus]);
+        if ready(&new) >= desired {
+            delete_all(world, &old);
         }
     }
-    report(world, key, &sets, live(&fresh), live(&stale), ready(&fresh), ready(&stale));
+    update_status(world, key, &sets, live(&new), live(&old), ready(&new), ready(&old));
 }
 
-/// Writes the Deployment's status, and its ReplicaSets'.
-fn report(
+/// Updates the status of a Deployment and its ReplicaSets.
+fn update_status(
     world: &mut World,
     key: &Key,
-    sets: &[Found],
+    sets: &[KeyedObject],
     updated: i64,
     old: i64,
-    fresh_ready: i64,
+    new_ready: i64,
     old_ready: i64,
 ) {
     let now = world.now;
     for (set_key, replica_set) in sets {
         let pods = pods_of(world, key, replica_set);
         let (replicas, ready) = (pods.len(), pods.iter().filter(|(_, pod)| is_ready(pod)).count());
-        world.amend(set_key, |object| {
+        world.update(set_key, |object| {
             set(object, &["spec", "replicas"], replicas);
             let status = if ready > 0 {
                 json!({"replicas": replicas, "readyReplicas": ready, "availableReplicas": ready})
@@ -96,9 +98,9 @@ fn report(
             set(object, &["status"], status);
         });
     }
-    world.amend(key, |deployment| {
-        let wanted = deployment.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(1);
-        let available = fresh_ready + old_ready;
+    world.update(key, |deployment| {
+        let desired = deployment.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(1);
+        let available = new_ready + old_ready;
         let generation = number(deployment, "/metadata/generation");
         set(deployment, &["status", "observedGeneration"], generation);
         for (field, count) in [
@@ -106,7 +108,7 @@ fn report(
             ("updatedReplicas", updated),
             ("readyReplicas", available),
             ("availableReplicas", available),
-            ("unavailableReplicas", (wanted - available).max(0)),
+            ("unavailableReplicas", (desired - available).max(0)),
         ] {
             if count == 0 {
                 unset(deployment, &["status", field]);
@@ -114,15 +116,19 @@ fn report(
                 set(deployment, &["status", field], count);
             }
         }
-        let minimum = if available >= wanted {
-            json!({"type": "Available", "status": "True", "reason": "MinimumReplicasAvailable",
-                "message": "Deployment has minimum availability."})
+        let available_condition = if available >= desired {
+            json!({
+                "type": "Available", "status": "True", "reason": "MinimumReplicasAvailable",
+                "message": "Deployment has minimum availability.",
+            })
         } else {
-            json!({"type": "Available", "status": "False", "reason": "MinimumReplicasUnavailable",
-                "message": "Deployment does not have minimum availability."})
+            json!({
+                "type": "Available", "status": "False", "reason": "MinimumReplicasUnavailable",
+                "message": "Deployment does not have minimum availability.",
+            })
         };
-        set_condition(deployment, minimum, now);
-        let reason = if fresh_ready >= wanted && old == 0 {
+        set_condition(deployment, available_condition, now);
+        let reason = if new_ready >= desired && old == 0 {
             "NewReplicaSetAvailable"
         } else {
             "ReplicaSetUpdated"
@@ -136,12 +142,12 @@ fn report(
     });
 }
 
-/// The pods of one ReplicaSet.
-fn pods_of(world: &World, deployment: &Key, set: &Value) -> Vec<Found> {
+/// Returns the pods of a ReplicaSet.
+fn pods_of(world: &World, deployment: &Key, set: &Value) -> Vec<KeyedObject> {
     owned(world, kind::PODS, &deployment.namespace, text(set, "/metadata/uid"))
 }
 
-fn owned(world: &World, kind: &'static kind::Kind, namespace: &str, uid: &str) -> Vec<Found> {
+fn owned(world: &World, kind: &'static kind::Kind, namespace: &str, uid: &str) -> Vec<KeyedObject> {
     world
         .store
         .list(kind, Some(namespace))
@@ -150,13 +156,13 @@ fn owned(world: &World, kind: &'static kind::Kind, namespace: &str, uid: &str) -
         .collect()
 }
 
-fn delete_all(world: &mut World, pods: &[Found]) {
+fn delete_all(world: &mut World, pods: &[KeyedObject]) {
     for (key, _) in pods {
         world.delete(key);
     }
 }
 
-/// Whether a ReplicaSet was made from the Deployment's present template.
+/// Returns whether a ReplicaSet has the current template of a Deployment.
 fn same_template(deployment: &Value, set: &Value) -> bool {
     let mut template = set["spec"]["template"].clone();
     unset(&mut template, &["metadata", "labels", HASH]);
@@ -167,15 +173,21 @@ const HASH: &str = "pod-template-hash";
 
 const REVISION: &str = "deployment.kubernetes.io/revision";
 
-fn create_set(world: &mut World, key: &Key, deployment: &Value, earlier: usize) -> Arc<Value> {
-    let mark = spread(&format!("{}{earlier}", deployment["spec"]["template"]), u64::MAX);
-    let hash = format!("{:09x}", mark & 0xf_ffff_ffff);
+fn create_replica_set(
+    world: &mut World,
+    key: &Key,
+    deployment: &Value,
+    set_count: usize,
+) -> Arc<Value> {
+    let hash = hash_below(&format!("{}{set_count}", deployment["spec"]["template"]), u64::MAX);
+    let hash = format!("{:09x}", hash & 0xf_ffff_ffff);
     let revision =
         annotation(deployment, REVISION).and_then(|last| last.parse::<u64>().ok()).unwrap_or(0) + 1;
     let mut deployment = deployment.clone();
     set(&mut deployment, &["metadata", "annotations", REVISION], revision.to_string());
-    world
-        .amend(key, |live| set(live, &["metadata", "annotations", REVISION], revision.to_string()));
+    world.update(key, |live| {
+        set(live, &["metadata", "annotations", REVISION], revision.to_string())
+    });
     let set = replica_set(&deployment, &hash);
     let name = text(&set, "/metadata/name").to_owned();
     world.create(kind::REPLICA_SETS, set.clone());
@@ -185,11 +197,11 @@ fn create_set(world: &mut World, key: &Key, deployment: &Value, earlier: usize) 
 fn create_pod(world: &mut World, key: &Key, set: &Value) {
     let suffix = world.random.suffix();
     let name = format!("{}-{suffix}", text(set, "/metadata/name"));
-    world.create(kind::PODS, pod(set, &name));
-    world.wake_once(NOTICE, Wake::Rollout(key.clone()));
+    world.create(kind::PODS, replica_pod(set, &name));
+    world.schedule_once(WATCH_LATENCY, Task::Rollout(key.clone()));
 }
 
-/// The ReplicaSet of a Deployment's template.
+/// Returns the ReplicaSet for the template of a Deployment.
 pub fn replica_set(deployment: &Value, hash: &str) -> Value {
     let mut template = deployment["spec"]["template"].clone();
     set(&mut template, &["metadata", "labels", HASH], hash);
@@ -200,16 +212,19 @@ pub fn replica_set(deployment: &Value, hash: &str) -> Value {
         "metadata": {
             "name": format!("{}-{hash}", text(deployment, "/metadata/name")),
             "namespace": text(deployment, "/metadata/namespace"),
-            "labels": template["metadata"]["labels"], "ownerReferences": [owner_reference(deployment)],
+            "labels": template["metadata"]["labels"],
+            "ownerReferences": [owner_reference(deployment)],
             "annotations": {REVISION: annotation(deployment, REVISION)},
         },
-        "spec": {"replicas": deployment["spec"]["replicas"], "selector": selector, "template": template},
+        "spec": {
+            "replicas": deployment["spec"]["replicas"], "selector": selector, "template": template,
+        },
         "status": {"replicas": 0},
     })
 }
 
-/// A pod of a ReplicaSet.
-pub fn pod(set: &Value, name: &str) -> Value {
+/// Returns a pod of a ReplicaSet.
+pub fn replica_pod(set: &Value, name: &str) -> Value {
     let template = &set["spec"]["template"];
     json!({
         "apiVersion": "v1", "kind": "Pod",

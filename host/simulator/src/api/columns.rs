@@ -1,25 +1,23 @@
-//! The columns that kubectl shows between an object's name and its age.
+//! The table columns of each kind, between Name and Age.
 
 use serde_json::Value;
 
 use crate::kind::{self, Kind};
 use crate::object::{condition, is_terminating, list, number, text};
 
-/// One column.
+/// A table column.
 pub struct Column {
-    /// Its heading.
     pub name: &'static str,
-    /// What it shows of an object.
-    pub of: fn(&Value) -> String,
+    /// Returns the cell of an object.
+    pub value: fn(&Value) -> String,
 }
 
-fn column(name: &'static str, of: fn(&Value) -> String) -> Column {
-    Column { name, of }
+fn column(name: &'static str, value: fn(&Value) -> String) -> Column {
+    Column { name, value }
 }
 
-/// The columns of a kind.
 pub fn columns(kind: &Kind) -> Vec<Column> {
-    if kind == kind::CLAIMS {
+    if kind == kind::PVCS {
         return vec![
             column("Status", phase),
             column("Volume", |pvc| text(pvc, "/spec/volumeName").to_owned()),
@@ -47,14 +45,14 @@ pub fn columns(kind: &Kind) -> Vec<Column> {
         return vec![
             column("Ready", |pod| {
                 let statuses = list(pod, "/status/containerStatuses");
-                let ready = statuses.iter().filter(|one| one["ready"] == true).count();
+                let ready = statuses.iter().filter(|object| object["ready"] == true).count();
                 format!("{ready}/{}", list(pod, "/spec/containers").len())
             }),
             column("Status", phase),
             column("Restarts", |pod| {
                 list(pod, "/status/containerStatuses")
                     .iter()
-                    .map(|one| number(one, "/restartCount"))
+                    .map(|object| number(object, "/restartCount"))
                     .sum::<i64>()
                     .to_string()
             }),
@@ -65,71 +63,71 @@ pub fn columns(kind: &Kind) -> Vec<Column> {
     }
     if kind == kind::DEPLOYMENTS {
         return vec![
-            column("Ready", |one| {
+            column("Ready", |object| {
                 format!(
                     "{}/{}",
-                    number(one, "/status/readyReplicas"),
-                    number(one, "/spec/replicas")
+                    number(object, "/status/readyReplicas"),
+                    number(object, "/spec/replicas")
                 )
             }),
-            column("Up-to-date", |one| number(one, "/status/updatedReplicas").to_string()),
-            column("Available", |one| number(one, "/status/availableReplicas").to_string()),
+            column("Up-to-date", |object| number(object, "/status/updatedReplicas").to_string()),
+            column("Available", |object| number(object, "/status/availableReplicas").to_string()),
         ];
     }
-    if kind == kind::SOURCES {
+    if kind == kind::REPLICATION_SOURCES {
         return vec![
-            column("Source", |one| text(one, "/spec/sourcePVC").to_owned()),
-            column("Last sync", |one| text(one, "/status/lastSyncTime").to_owned()),
-            column("Duration", |one| text(one, "/status/lastSyncDuration").to_owned()),
-            column("Next sync", |one| text(one, "/status/nextSyncTime").to_owned()),
+            column("Source", |object| text(object, "/spec/sourcePVC").to_owned()),
+            column("Last sync", |object| text(object, "/status/lastSyncTime").to_owned()),
+            column("Duration", |object| text(object, "/status/lastSyncDuration").to_owned()),
+            column("Next sync", |object| text(object, "/status/nextSyncTime").to_owned()),
         ];
     }
-    if kind == kind::DESTINATIONS {
-        return vec![column("Last sync", |one| text(one, "/status/lastSyncTime").to_owned())];
+    if kind == kind::REPLICATION_DESTINATIONS {
+        return vec![column("Last sync", |object| text(object, "/status/lastSyncTime").to_owned())];
     }
     if kind == kind::KUSTOMIZATIONS || kind == kind::HELM_RELEASES || kind == kind::GIT_REPOSITORIES
     {
         return vec![
-            column("Suspended", |one| {
-                (one.pointer("/spec/suspend") == Some(&Value::Bool(true))).to_string()
+            column("Suspended", |object| {
+                (object.pointer("/spec/suspend") == Some(&Value::Bool(true))).to_string()
             }),
-            column("Ready", |one| {
-                condition(one, "Ready").map_or("", |ready| text(ready, "/status")).to_owned()
+            column("Ready", |object| {
+                condition(object, "Ready").map_or("", |ready| text(ready, "/status")).to_owned()
             }),
-            column("Status", |one| {
-                condition(one, "Ready").map_or("", |ready| text(ready, "/message")).to_owned()
+            column("Status", |object| {
+                condition(object, "Ready").map_or("", |ready| text(ready, "/message")).to_owned()
             }),
         ];
     }
     if kind == kind::SNAPSHOTS {
         return vec![
             column("ReadyToUse", ready_to_use),
-            column("SourcePVC", |one| {
-                text(one, "/spec/source/persistentVolumeClaimName").to_owned()
+            column("SourcePVC", |object| {
+                text(object, "/spec/source/persistentVolumeClaimName").to_owned()
             }),
-            column("SnapshotContent", |one| {
-                text(one, "/status/boundVolumeSnapshotContentName").to_owned()
+            column("SnapshotContent", |object| {
+                text(object, "/status/boundVolumeSnapshotContentName").to_owned()
             }),
         ];
     }
-    if kind == kind::CONTENTS {
+    if kind == kind::SNAPSHOT_CONTENTS {
         return vec![column("ReadyToUse", ready_to_use)];
     }
     if kind == kind::LEASES {
-        return vec![column("Holder", |one| text(one, "/spec/holderIdentity").to_owned())];
+        return vec![column("Holder", |object| text(object, "/spec/holderIdentity").to_owned())];
     }
     if kind == kind::STORAGE_CLASSES {
-        return vec![column("Provisioner", |one| text(one, "/provisioner").to_owned())];
+        return vec![column("Provisioner", |object| text(object, "/provisioner").to_owned())];
     }
     if kind == kind::CEPH_CLUSTERS {
-        return vec![column("Health", |one| text(one, "/status/ceph/health").to_owned())];
+        return vec![column("Health", |object| text(object, "/status/ceph/health").to_owned())];
     }
     if kind == kind::EVENTS {
         return vec![
-            column("Last Seen", |one| text(one, "/lastTimestamp").to_owned()),
-            column("Type", |one| text(one, "/type").to_owned()),
-            column("Reason", |one| text(one, "/reason").to_owned()),
-            column("Message", |one| text(one, "/message").to_owned()),
+            column("Last Seen", |object| text(object, "/lastTimestamp").to_owned()),
+            column("Type", |object| text(object, "/type").to_owned()),
+            column("Reason", |object| text(object, "/reason").to_owned()),
+            column("Message", |object| text(object, "/message").to_owned()),
         ];
     }
     Vec::new()

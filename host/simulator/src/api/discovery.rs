@@ -1,49 +1,55 @@
-//! Discovery: which groups, versions and resources are served. The old, unaggregated form; clients that ask for
-//! the aggregated one fall back to it by the content type.
+//! Discovery of the served groups, versions, and resources, in the unaggregated format. Clients
+//! that request aggregated discovery fall back to it because of the content type.
 
 use serde_json::{Value, json};
 
-use super::{Refusal, Reply, Request};
+use super::{ApiError, Reply, Request};
 use crate::kind::{KINDS, Kind};
 
-/// Answers what is not about objects; `None` for everything else.
-pub fn answer(parts: &[&str], request: &Request) -> Result<Option<Reply>, Refusal> {
+/// Handles requests for paths without objects. Returns `None` for all other paths.
+pub fn handle(parts: &[&str], request: &Request) -> Result<Option<Reply>, ApiError> {
     let document = match parts {
         ["version"] => json!({
-            "major": "1", "minor": "33", "gitVersion": "v1.33.3", "gitCommit": "simulated", "gitTreeState": "clean",
-            "buildDate": "2025-07-15T18:00:00Z", "goVersion": "go1.24.4", "compiler": "gc", "platform": "linux/amd64",
+            "major": "1", "minor": "33", "gitVersion": "v1.33.3", "gitCommit": "simulated",
+            "gitTreeState": "clean", "buildDate": "2025-07-15T18:00:00Z", "goVersion": "go1.24.4",
+            "compiler": "gc", "platform": "linux/amd64",
         }),
         ["healthz" | "readyz" | "livez", ..] => return Ok(Some(Reply::Text("ok".into()))),
         ["api"] => json!({
             "kind": "APIVersions", "versions": ["v1"],
-            "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": "simulated:443"}],
+            "serverAddressByClientCIDRs": [
+                {"clientCIDR": "0.0.0.0/0", "serverAddress": "simulated:443"},
+            ],
         }),
         ["apis"] => json!({
             "kind": "APIGroupList", "apiVersion": "v1",
-            "groups": groups().into_iter().map(|(group, version)| describe(group, version)).collect::<Vec<_>>(),
+            "groups": groups()
+                .into_iter()
+                .map(|(group, version)| api_group(group, version))
+                .collect::<Vec<_>>(),
         }),
         ["apis", group] => {
             let (_, version) = groups()
                 .into_iter()
                 .find(|(name, _)| name == group)
-                .ok_or_else(Refusal::no_such_group)?;
-            let mut document = describe(group, version);
+                .ok_or_else(ApiError::unknown_group)?;
+            let mut document = api_group(group, version);
             document["kind"] = "APIGroup".into();
             document["apiVersion"] = "v1".into();
             document
         }
         ["api", "v1"] => resources("", "v1")?,
         ["apis", group, version] => resources(group, version)?,
-        ["openapi" | "openid", ..] | ["api", _] => return Err(Refusal::no_such_path()),
+        ["openapi" | "openid", ..] | ["api", _] => return Err(ApiError::unknown_path()),
         _ => return Ok(None),
     };
     if request.method != "GET" {
-        return Err(Refusal::method_not_allowed());
+        return Err(ApiError::method_not_allowed());
     }
     Ok(Some(Reply::Json(200, document)))
 }
 
-/// The groups besides the core, with their version.
+/// Returns all groups except the core group, with their version.
 fn groups() -> Vec<(&'static str, &'static str)> {
     let mut groups: Vec<(&str, &str)> =
         vec![("authorization.k8s.io", "v1"), ("authentication.k8s.io", "v1")];
@@ -55,16 +61,16 @@ fn groups() -> Vec<(&'static str, &'static str)> {
     groups
 }
 
-fn describe(group: &str, version: &str) -> Value {
+fn api_group(group: &str, version: &str) -> Value {
     let served = json!({"groupVersion": format!("{group}/{version}"), "version": version});
     json!({"name": group, "versions": [served.clone()], "preferredVersion": served})
 }
 
-fn resources(group: &str, version: &str) -> Result<Value, Refusal> {
+fn resources(group: &str, version: &str) -> Result<Value, ApiError> {
     let mut resources: Vec<Value> = Vec::new();
     for kind in KINDS.iter().filter(|kind| kind.group == group && kind.version == version) {
         resources.push(resource(kind, kind.plural.to_owned(), true));
-        if kind.status {
+        if kind.status_subresource {
             resources.push(resource(kind, format!("{}/status", kind.plural), false));
         }
         if *kind == crate::kind::PODS {
@@ -83,31 +89,34 @@ fn resources(group: &str, version: &str) -> Result<Value, Refusal> {
     };
     for (plural, kind) in reviews {
         resources.push(json!({
-            "name": plural, "singularName": kind.to_lowercase(), "namespaced": false, "kind": kind, "verbs": ["create"],
+            "name": plural, "singularName": kind.to_lowercase(), "namespaced": false, "kind": kind,
+            "verbs": ["create"],
         }));
     }
     if resources.is_empty() {
-        return Err(Refusal::no_such_path());
+        return Err(ApiError::unknown_path());
     }
     let group_version =
         if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
     Ok(json!({
-        "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources,
+        "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version,
+        "resources": resources,
     }))
 }
 
-fn resource(kind: &Kind, name: String, whole: bool) -> Value {
-    let verbs: &[&str] = if whole {
+fn resource(kind: &Kind, name: String, is_main: bool) -> Value {
+    let verbs: &[&str] = if is_main {
         &["create", "delete", "get", "list", "patch", "update", "watch"]
     } else {
         &["get", "patch", "update"]
     };
     let mut resource = json!({
-        "name": name, "singularName": if whole { kind.kind.to_lowercase() } else { String::new() },
+        "name": name,
+        "singularName": if is_main { kind.kind.to_lowercase() } else { String::new() },
         "namespaced": kind.namespaced, "kind": kind.kind, "verbs": verbs,
     });
-    if whole && !kind.short.is_empty() {
-        resource["shortNames"] = json!(kind.short);
+    if is_main && !kind.short_names.is_empty() {
+        resource["shortNames"] = json!(kind.short_names);
     }
     resource
 }

@@ -1,11 +1,11 @@
-//! The patches: JSON merge patch, strategic merge patch and JSON patch, as pure functions.
+//! JSON merge patch, strategic merge patch, and JSON patch, as pure functions.
 
 use serde_json::{Map, Value};
 
-use super::Refusal;
+use super::ApiError;
 use crate::object::text;
 
-/// Merges `patch` into `object`; null removes (RFC 7396).
+/// Applies a JSON merge patch (RFC 7396): null removes a field.
 pub fn merge(object: &mut Value, patch: &Value) {
     let Some(patch) = patch.as_object() else {
         *object = patch.clone();
@@ -14,7 +14,7 @@ pub fn merge(object: &mut Value, patch: &Value) {
     if !object.is_object() {
         *object = Value::Object(Map::new());
     }
-    let into = object.as_object_mut().expect("made a map just above");
+    let into = object.as_object_mut().expect("is a map");
     for (key, value) in patch {
         if value.is_null() {
             into.shift_remove(key);
@@ -24,7 +24,7 @@ pub fn merge(object: &mut Value, patch: &Value) {
     }
 }
 
-/// Merges `patch` into `object`, and known lists by the keys of their items.
+/// Applies a strategic merge patch: well-known lists are merged by the key of their items.
 pub fn strategic(object: &mut Value, patch: &Value) {
     let Some(patch) = patch.as_object() else {
         *object = patch.clone();
@@ -33,7 +33,7 @@ pub fn strategic(object: &mut Value, patch: &Value) {
     if patch.get("$patch").is_some_and(|directive| directive == "replace") || !object.is_object() {
         *object = Value::Object(Map::new());
     }
-    let into = object.as_object_mut().expect("made a map just above");
+    let into = object.as_object_mut().expect("is a map");
     for (key, value) in patch.iter().filter(|(key, _)| !key.starts_with('$')) {
         if value.is_null() {
             into.shift_remove(key);
@@ -47,7 +47,7 @@ pub fn strategic(object: &mut Value, patch: &Value) {
     }
 }
 
-/// The field by which the items of a well-known list are the same; empty for sets of plain values.
+/// Returns the field that identifies items of a well-known list; empty for lists of scalars.
 fn merge_key(list: &str) -> Option<&'static str> {
     match list {
         "containers"
@@ -87,48 +87,48 @@ fn strategic_list(slot: &mut Value, items: &[Value], key: &str) {
     *slot = Value::Array(all);
 }
 
-/// Performs the operations of a JSON patch (RFC 6902).
-pub fn json(object: &mut Value, operations: &Value) -> Result<(), Refusal> {
+/// Applies a JSON patch (RFC 6902).
+pub fn json(object: &mut Value, operations: &Value) -> Result<(), ApiError> {
     let operations = operations
         .as_array()
-        .ok_or_else(|| Refusal::new(400, "a JSON patch is a list of operations"))?;
+        .ok_or_else(|| ApiError::new(400, "a JSON patch is a list of operations"))?;
     for operation in operations {
         let path = text(operation, "/path");
         let value = || operation.get("value").cloned().unwrap_or(Value::Null);
         match text(operation, "/op") {
             "test" if object.pointer(path) == operation.get("value") => {}
-            "test" => return Err(Refusal::new(422, format!("testing value {path} failed"))),
+            "test" => return Err(ApiError::new(422, format!("testing value {path} failed"))),
             "add" => insert(object, path, value(), true)?,
             "replace" => insert(object, path, value(), false)?,
-            "remove" => drop(take(object, path)?),
+            "remove" => drop(remove(object, path)?),
             "copy" | "move" => {
                 let from = text(operation, "/from");
                 let moved = if text(operation, "/op") == "move" {
-                    take(object, from)?
+                    remove(object, from)?
                 } else {
-                    object.pointer(from).cloned().ok_or_else(|| missing(from))?
+                    object.pointer(from).cloned().ok_or_else(|| no_value_at(from))?
                 };
                 insert(object, path, moved, true)?;
             }
             other => {
-                return Err(Refusal::new(400, format!("unknown JSON patch operation {other:?}")));
+                return Err(ApiError::new(400, format!("unknown JSON patch operation {other:?}")));
             }
         }
     }
     Ok(())
 }
 
-fn missing(path: &str) -> Refusal {
-    Refusal::new(422, format!("the server rejected our request: no value at {path}"))
+fn no_value_at(path: &str) -> ApiError {
+    ApiError::new(422, format!("the server rejected our request: no value at {path}"))
 }
 
-fn parent<'a>(object: &'a mut Value, path: &str) -> Result<(&'a mut Value, String), Refusal> {
-    let (way, last) = path.rsplit_once('/').ok_or_else(|| missing(path))?;
-    let parent = object.pointer_mut(way).ok_or_else(|| missing(path))?;
+fn parent<'a>(object: &'a mut Value, path: &str) -> Result<(&'a mut Value, String), ApiError> {
+    let (parent_path, last) = path.rsplit_once('/').ok_or_else(|| no_value_at(path))?;
+    let parent = object.pointer_mut(parent_path).ok_or_else(|| no_value_at(path))?;
     Ok((parent, last.replace("~1", "/").replace("~0", "~")))
 }
 
-fn insert(object: &mut Value, path: &str, value: Value, add: bool) -> Result<(), Refusal> {
+fn insert(object: &mut Value, path: &str, value: Value, add: bool) -> Result<(), ApiError> {
     let (parent, last) = parent(object, path)?;
     match parent {
         Value::Object(map) if add || map.contains_key(&last) => {
@@ -137,7 +137,7 @@ fn insert(object: &mut Value, path: &str, value: Value, add: bool) -> Result<(),
         Value::Array(list) if add && last == "-" => list.push(value),
         Value::Array(list) => {
             let at = last.parse::<usize>().ok().filter(|at| *at < list.len() + usize::from(add));
-            let at = at.ok_or_else(|| missing(path))?;
+            let at = at.ok_or_else(|| no_value_at(path))?;
             if add {
                 list.insert(at, value);
             } else {
@@ -145,22 +145,22 @@ fn insert(object: &mut Value, path: &str, value: Value, add: bool) -> Result<(),
             }
         }
         Value::Object(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-            return Err(missing(path));
+            return Err(no_value_at(path));
         }
     }
     Ok(())
 }
 
-fn take(object: &mut Value, path: &str) -> Result<Value, Refusal> {
+fn remove(object: &mut Value, path: &str) -> Result<Value, ApiError> {
     let (parent, last) = parent(object, path)?;
-    let taken = match parent {
+    let removed = match parent {
         Value::Object(map) => map.shift_remove(&last),
         Value::Array(list) => {
             last.parse::<usize>().ok().filter(|at| *at < list.len()).map(|at| list.remove(at))
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
     };
-    taken.ok_or_else(|| missing(path))
+    removed.ok_or_else(|| no_value_at(path))
 }
 
 #[cfg(test)]
@@ -181,18 +181,20 @@ mod tests {
             json!({"containers": [{"name": "a", "image": "1"}, {"name": "b", "image": "1"}]});
         strategic(
             &mut object,
-            &json!({"containers": [{"name": "b", "image": "2"}, {"name": "a", "$patch": "delete"}]}),
+            &json!({
+                "containers": [{"name": "b", "image": "2"}, {"name": "a", "$patch": "delete"}],
+            }),
         );
         assert_eq!(object, json!({"containers": [{"name": "b", "image": "2"}]}));
     }
 
     #[test]
-    fn a_json_patch_tests_before_it_replaces() {
+    fn a_json_patch_with_a_failing_test_is_rejected() {
         let mut object = json!({"metadata": {"labels": {"a/b": "1"}}});
         let patch = json!([{"op": "test", "path": "/metadata/labels/a~1b", "value": "1"},
             {"op": "replace", "path": "/metadata/labels/a~1b", "value": "2"}]);
         assert_eq!(json(&mut object, &patch), Ok(()));
-        assert_eq!(json(&mut object, &patch).expect_err("the value has moved").code, 422);
+        assert_eq!(json(&mut object, &patch).expect_err("the value has changed").code, 422);
         assert_eq!(object["metadata"]["labels"]["a/b"], "2");
     }
 }

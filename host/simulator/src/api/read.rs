@@ -1,31 +1,31 @@
-//! Get and list, whole, as tables, or as metadata alone.
+//! Get and list, with full objects, tables, or only metadata.
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::select::Selector;
-use super::{Refusal, Reply, Request, Target, table, watch};
+use super::{ApiError, Reply, Request, Target, table, watch};
 use crate::object::unset;
 use crate::world::World;
 
-/// Answers a GET of an object or a collection.
-pub fn answer(world: &World, request: &Request, target: &Target) -> Result<Reply, Refusal> {
+/// Handles a GET of an object or a collection.
+pub fn handle(world: &World, request: &Request, target: &Target) -> Result<Reply, ApiError> {
     if let Some(key) = target.key() {
-        let object = world.get(&key).ok_or_else(|| Refusal::not_found(target.kind, &key.name))?;
-        return Ok(Reply::Json(200, one(request, target, &object, world)));
+        let object = world.get(&key).ok_or_else(|| ApiError::not_found(target.kind, &key.name))?;
+        return Ok(Reply::Json(200, represent(request, target, &object, world)));
     }
     if request.flag("watch") {
         return watch::start(world, request, target).map(Box::new).map(Reply::Watch);
     }
     let (items, metadata) = page(world, request, target)?;
-    if request.wants("Table") {
-        return Ok(Reply::Json(200, table::of(target.kind, &items, metadata, world.now)));
+    if request.accepts_as("Table") {
+        return Ok(Reply::Json(200, table::render(target.kind, &items, metadata, world.now)));
     }
-    let partial = request.wants("PartialObjectMetadataList");
+    let partial = request.accepts_as("PartialObjectMetadataList");
     let items: Vec<Value> = items
         .iter()
-        .map(|item| if partial { metadata_of(item) } else { listed(target, item) })
+        .map(|item| if partial { partial_metadata(item) } else { list_item(target, item) })
         .collect();
     let (api_version, kind) = if partial {
         ("meta.k8s.io/v1".to_owned(), "PartialObjectMetadataList".to_owned())
@@ -38,8 +38,8 @@ pub fn answer(world: &World, request: &Request, target: &Target) -> Result<Reply
     ))
 }
 
-/// An object as an item of a list: a built-in kind is said once, by the list.
-fn listed(target: &Target, object: &Value) -> Value {
+/// Returns an object as a list item: items of built-in kinds have no `apiVersion` and `kind`.
+fn list_item(target: &Target, object: &Value) -> Value {
     let mut object = object.clone();
     if !target.kind.is_custom() {
         unset(&mut object, &["apiVersion"]);
@@ -48,49 +48,53 @@ fn listed(target: &Target, object: &Value) -> Value {
     object
 }
 
-/// An object in the form that the request asks for.
-pub fn one(request: &Request, target: &Target, object: &Arc<Value>, world: &World) -> Value {
-    if request.wants("Table") {
+/// Returns an object in the representation that the request accepts.
+pub fn represent(request: &Request, target: &Target, object: &Arc<Value>, world: &World) -> Value {
+    if request.accepts_as("Table") {
         let metadata = json!({"resourceVersion": world.store.version().to_string()});
-        return table::of(target.kind, std::slice::from_ref(object), metadata, world.now);
+        return table::render(target.kind, std::slice::from_ref(object), metadata, world.now);
     }
-    if request.wants("PartialObjectMetadata") {
-        return metadata_of(object);
+    if request.accepts_as("PartialObjectMetadata") {
+        return partial_metadata(object);
     }
     (**object).clone()
 }
 
-/// An object's metadata alone.
-pub fn metadata_of(object: &Value) -> Value {
-    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"]})
+pub fn partial_metadata(object: &Value) -> Value {
+    json!({
+        "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+        "metadata": object["metadata"],
+    })
 }
 
-/// One page of a list. A token holds the version of the first page and the last key of this one.
+/// Returns the items and metadata of one page of a list. The continue token contains the resource
+/// version of the first page and the last key of this one.
 fn page(
     world: &World,
     request: &Request,
     target: &Target,
-) -> Result<(Vec<Arc<Value>>, Value), Refusal> {
-    let selector = Selector::of(request, target.kind)?;
+) -> Result<(Vec<Arc<Value>>, Value), ApiError> {
+    let selector = Selector::from_request(request, target.kind)?;
     let limit = request.number("limit")?.unwrap_or(0) as usize;
     let (version, last) = match request.parameter("continue") {
         None => (world.store.version(), None),
         Some(token) => {
             let expired = || {
-                Refusal::new(
+                ApiError::new(
                     410,
-                    "The provided continue parameter is too old to display a consistent list result.",
+                    "The provided continue parameter is too old to display a consistent list \
+                     result.",
                 )
             };
             let mut parts = token.splitn(3, '.');
             let (Some(version), Some(namespace), Some(name)) =
                 (parts.next(), parts.next(), parts.next())
             else {
-                return Err(Refusal::new(400, "continue key is not valid"));
+                return Err(ApiError::new(400, "continue key is not valid"));
             };
             let version: u64 =
-                version.parse().map_err(|_| Refusal::new(400, "continue key is not valid"))?;
-            if world.store.since(version).is_none() {
+                version.parse().map_err(|_| ApiError::new(400, "continue key is not valid"))?;
+            if world.store.changes_since(version).is_none() {
                 return Err(expired());
             }
             (version, Some((namespace.to_owned(), name.to_owned())))

@@ -1,14 +1,12 @@
-//! A request taken apart: path, query, the headers that matter, and its body as a document.
+//! A parsed request: path, query, relevant headers, and body.
 
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::refusal::Refusal;
+use super::error::ApiError;
 
-/// One request.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// The HTTP method.
     pub method: String,
     /// Path and query, as sent.
     pub uri: String,
@@ -20,12 +18,10 @@ pub struct Request {
     pub user_agent: Option<String>,
     /// The Impersonate-User header.
     pub impersonated: Option<String>,
-    /// The body.
     pub body: Bytes,
 }
 
 impl Request {
-    /// Takes a request apart.
     pub fn new(parts: &http::request::Parts, body: Bytes) -> Self {
         let header = |name: &str| {
             parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
@@ -43,7 +39,7 @@ impl Request {
         }
     }
 
-    /// The parts of the path, decoded.
+    /// Returns the segments of the path, decoded.
     pub fn segments(&self) -> Vec<String> {
         self.path
             .split('/')
@@ -52,7 +48,7 @@ impl Request {
             .collect()
     }
 
-    /// A query parameter; an empty one counts as absent.
+    /// Returns a query parameter. An empty one counts as absent.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.query
             .iter()
@@ -61,36 +57,38 @@ impl Request {
             .filter(|value| !value.is_empty())
     }
 
-    /// Whether a query parameter says yes.
+    /// Returns whether a boolean query parameter is set.
     pub fn flag(&self, name: &str) -> bool {
         matches!(self.parameter(name), Some("true" | "1" | "True"))
     }
 
-    /// A query parameter that is a number.
-    pub fn number(&self, name: &str) -> Result<Option<u64>, Refusal> {
+    /// Returns a numeric query parameter.
+    pub fn number(&self, name: &str) -> Result<Option<u64>, ApiError> {
         self.parameter(name)
             .map(|value| {
                 value.parse().map_err(|_| {
-                    Refusal::new(400, format!("invalid value {value:?} for parameter {name}"))
+                    ApiError::new(400, format!("invalid value {value:?} for parameter {name}"))
                 })
             })
             .transpose()
     }
 
-    /// Whether the caller would rather have the objects as `kind` (`Table`, `PartialObjectMetadata`).
-    pub fn wants(&self, kind: &str) -> bool {
+    /// Returns whether the caller accepts objects converted to `kind` (`Table`,
+    /// `PartialObjectMetadata`).
+    pub fn accepts_as(&self, kind: &str) -> bool {
         self.accept
             .split(',')
-            .any(|one| one.split(';').any(|part| part.trim() == format!("as={kind}")))
+            .any(|media_type| media_type.split(';').any(|part| part.trim() == format!("as={kind}")))
     }
 
-    /// The body's media type, without parameters.
+    /// Returns the body's media type, without parameters.
     pub fn media_type(&self) -> &str {
         self.content_type.split(';').next().unwrap_or("").trim()
     }
 
-    /// The field manager: named, or the first part of the user agent as on a real API server.
-    pub fn manager(&self) -> String {
+    /// Returns the field manager. The default is the user agent up to the first slash, as on a real
+    /// API server.
+    pub fn field_manager(&self) -> String {
         let agent = || {
             self.user_agent
                 .as_deref()
@@ -103,32 +101,32 @@ impl Request {
         self.parameter("fieldManager").map_or_else(agent, str::to_owned)
     }
 
-    /// Whether nothing is to be kept.
     pub fn is_dry_run(&self) -> bool {
         self.query.iter().any(|(key, value)| key == "dryRun" && value == "All")
     }
 
-    /// The body as a document; empty when there is none.
-    pub fn document(&self) -> Result<Option<Value>, Refusal> {
+    /// Parses the body, or returns `None` if it is empty.
+    pub fn document(&self) -> Result<Option<Value>, ApiError> {
         if self.body.is_empty() {
             return Ok(None);
         }
         let media = self.media_type();
         if media.ends_with("protobuf") || media.ends_with("cbor") {
             let why = format!(
-                "the body of the request was in an unknown format - {media}: only JSON and YAML are read"
+                "the body of the request was in an unknown format - {media}: only JSON and YAML \
+                 are read"
             );
-            return Err(Refusal::new(415, why));
+            return Err(ApiError::new(415, why));
         }
         if media.ends_with("yaml") {
             let text = std::str::from_utf8(&self.body)
-                .map_err(|_| Refusal::new(400, "the body is not UTF-8"))?;
+                .map_err(|_| ApiError::new(400, "the body is not UTF-8"))?;
             return serde_saphyr::from_str(text).map(Some).map_err(|error| {
-                Refusal::new(400, format!("the body is not valid YAML: {error}"))
+                ApiError::new(400, format!("the body is not valid YAML: {error}"))
             });
         }
         serde_json::from_slice(&self.body).map(Some).map_err(|error| {
-            Refusal::new(400, format!("the object provided is unrecognized: {error}"))
+            ApiError::new(400, format!("the object provided is unrecognized: {error}"))
         })
     }
 }
@@ -171,12 +169,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn queries_are_decoded_and_empty_ones_are_absent() {
+    fn query_parameters_are_decoded_and_empty_ones_count_as_absent() {
         let (parts, ()) = http::Request::get(
             "/api/v1/pods?&labelSelector=app%3Dplex%2Ctier+in+%28a%29&fieldManager=",
         )
         .body(())
-        .expect("a request")
+        .expect("request is valid")
         .into_parts();
         let request = Request::new(&parts, Bytes::new());
         assert_eq!(request.parameter("labelSelector"), Some("app=plex,tier in (a)"));

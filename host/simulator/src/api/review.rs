@@ -1,11 +1,11 @@
-//! Reviews of the caller's own access and name: everything is allowed to everyone here.
+//! Reviews of the caller's own access and identity. Everything is allowed.
 
 use serde_json::json;
 
-use super::{Refusal, Reply, Request};
+use super::{ApiError, Reply, Request};
 
-/// Answers a review; `None` for everything else.
-pub fn answer(parts: &[&str], request: &Request) -> Result<Option<Reply>, Refusal> {
+/// Handles a review. Returns `None` for all other paths.
+pub fn handle(parts: &[&str], request: &Request) -> Result<Option<Reply>, ApiError> {
     let ["apis", group @ ("authorization.k8s.io" | "authentication.k8s.io"), "v1", review] = parts
     else {
         return Ok(None);
@@ -30,18 +30,18 @@ pub fn answer(parts: &[&str], request: &Request) -> Result<Option<Reply>, Refusa
                 "groups": ["system:masters", "system:authenticated"],
             }}),
         ),
-        _ => return Err(Refusal::no_such_path()),
+        _ => return Err(ApiError::unknown_path()),
     };
     if request.method != "POST" {
-        return Err(Refusal::method_not_allowed());
+        return Err(ApiError::method_not_allowed());
     }
-    // kubectl sends its reviews as protobuf; what they ask does not matter where everything is allowed.
-    let asked =
+    // kubectl sends reviews as protobuf. Their content does not matter: everything is allowed.
+    let document =
         if request.media_type().ends_with("protobuf") { None } else { request.document()? };
-    let mut document = asked
+    let mut document = document
         .unwrap_or_else(|| json!({"apiVersion": format!("{group}/v1"), "kind": kind, "spec": {}}));
     if !document.is_object() {
-        return Err(Refusal::new(400, "the object provided is unrecognized: it is not a map"));
+        return Err(ApiError::new(400, "the object provided is unrecognized: it is not a map"));
     }
     document["status"] = status;
     Ok(Some(Reply::Json(201, document)))

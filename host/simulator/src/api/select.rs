@@ -1,12 +1,13 @@
-//! Label and field selectors.
+//! Label and field selectors. The parser is independent of the one in `salve-core`, so that tests
+//! compare two implementations.
 
 use serde_json::Value;
 
-use super::{Refusal, Request};
+use super::{ApiError, Request};
 use crate::kind::Kind;
 use crate::object::{label, text};
 
-/// What a list or a watch is narrowed to.
+/// The label and field selector of a list or a watch.
 #[derive(Debug, Clone, Default)]
 pub struct Selector {
     labels: Vec<Requirement>,
@@ -22,28 +23,27 @@ enum Requirement {
 }
 
 impl Selector {
-    /// The selector that a request's parameters ask for.
-    pub fn of(request: &Request, kind: &Kind) -> Result<Self, Refusal> {
-        let of = |name| request.parameter(name).unwrap_or("");
+    /// Parses the selectors of a request.
+    pub fn from_request(request: &Request, kind: &Kind) -> Result<Self, ApiError> {
+        let parameter = |name| request.parameter(name).unwrap_or("");
         Ok(Selector {
-            labels: labels(of("labelSelector"))?,
-            fields: fields(of("fieldSelector"), kind)?,
+            labels: labels(parameter("labelSelector"))?,
+            fields: fields(parameter("fieldSelector"), kind)?,
         })
     }
 
-    /// Whether it leaves nothing out.
+    /// Returns whether every object matches.
     pub fn is_everything(&self) -> bool {
         self.labels.is_empty() && self.fields.is_empty()
     }
 
-    /// Whether `object` is selected.
     pub fn matches(&self, object: &Value) -> bool {
         let labels = self.labels.iter().all(|requirement| match requirement {
             Requirement::In(key, values) => {
-                label(object, key).is_some_and(|value| values.iter().any(|one| one == value))
+                label(object, key).is_some_and(|value| values.iter().any(|v| v == value))
             }
             Requirement::NotIn(key, values) => {
-                label(object, key).is_none_or(|value| values.iter().all(|one| one != value))
+                label(object, key).is_none_or(|value| values.iter().all(|v| v != value))
             }
             Requirement::Exists(key) => label(object, key).is_some(),
             Requirement::Absent(key) => label(object, key).is_none(),
@@ -56,13 +56,13 @@ impl Selector {
     }
 }
 
-fn labels(text: &str) -> Result<Vec<Requirement>, Refusal> {
+fn labels(text: &str) -> Result<Vec<Requirement>, ApiError> {
     split(text).into_iter().map(requirement).collect()
 }
 
-fn requirement(text: &str) -> Result<Requirement, Refusal> {
+fn requirement(text: &str) -> Result<Requirement, ApiError> {
     let values = |list: &str| {
-        list.trim_matches(['(', ')', ' ']).split(',').map(|one| one.trim().to_owned()).collect()
+        list.trim_matches(['(', ')', ' ']).split(',').map(|value| value.trim().to_owned()).collect()
     };
     if let Some((key, list)) = text.split_once(" notin ") {
         return Ok(Requirement::NotIn(key.trim().to_owned(), values(list)));
@@ -77,7 +77,7 @@ fn requirement(text: &str) -> Result<Requirement, Refusal> {
         return Ok(Requirement::In(key.trim().to_owned(), vec![value.trim().to_owned()]));
     }
     if text.contains(char::is_whitespace) {
-        return Err(Refusal::new(400, format!("unable to parse requirement: {text:?}")));
+        return Err(ApiError::new(400, format!("unable to parse requirement: {text:?}")));
     }
     Ok(match text.strip_prefix('!') {
         Some(key) => Requirement::Absent(key.to_owned()),
@@ -85,7 +85,7 @@ fn requirement(text: &str) -> Result<Requirement, Refusal> {
     })
 }
 
-/// Splits at the commas that are not inside parentheses.
+/// Splits at commas outside parentheses.
 fn split(text: &str) -> Vec<&str> {
     let (mut parts, mut depth, mut from) = (Vec::new(), 0, 0);
     for (at, letter) in text.char_indices() {
@@ -104,7 +104,7 @@ fn split(text: &str) -> Vec<&str> {
     parts
 }
 
-fn fields(text: &str, kind: &Kind) -> Result<Vec<(String, bool, String)>, Refusal> {
+fn fields(text: &str, kind: &Kind) -> Result<Vec<(String, bool, String)>, ApiError> {
     split(text)
         .into_iter()
         .map(|part| {
@@ -115,13 +115,13 @@ fn fields(text: &str, kind: &Kind) -> Result<Vec<(String, bool, String)>, Refusa
             {
                 (field, true, value)
             } else {
-                return Err(Refusal::new(400, format!("invalid field selector: {part:?}")));
+                return Err(ApiError::new(400, format!("invalid field selector: {part:?}")));
             };
             if !(selectable(kind).contains(&field)
                 || field == "metadata.name"
                 || field == "metadata.namespace" && kind.namespaced)
             {
-                return Err(Refusal::new(400, format!("field label not supported: {field}")));
+                return Err(ApiError::new(400, format!("field label not supported: {field}")));
             }
             let field = if field == "source" { "source.component" } else { field };
             Ok((format!("/{}", field.replace('.', "/")), equal, value.to_owned()))
@@ -129,7 +129,7 @@ fn fields(text: &str, kind: &Kind) -> Result<Vec<(String, bool, String)>, Refusa
         .collect()
 }
 
-/// The fields that a kind can be selected by besides its name.
+/// Returns the fields that a field selector may use, besides name and namespace.
 fn selectable(kind: &Kind) -> &'static [&'static str] {
     match (kind.group, kind.plural) {
         ("", "pods") => &[
@@ -171,12 +171,15 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn selectors_select_as_kubectl_means_them() {
-        let pod = json!({"metadata": {"name": "a", "labels": {"app": "plex", "tier": "web"}}, "status": {"phase": "Running"}});
-        let matches = |labels_text: &str, fields_text: &str| {
+    fn selectors_match_like_in_kubernetes() {
+        let pod = json!({
+            "metadata": {"name": "a", "labels": {"app": "plex", "tier": "web"}},
+            "status": {"phase": "Running"},
+        });
+        let matches = |label_selector: &str, field_selector: &str| {
             let selector = Selector {
-                labels: labels(labels_text).expect("labels parse"),
-                fields: fields(fields_text, PODS).expect("fields parse"),
+                labels: labels(label_selector).expect("labels parse"),
+                fields: fields(field_selector, PODS).expect("fields parse"),
             };
             selector.matches(&pod)
         };

@@ -1,4 +1,4 @@
-//! Tables, which kubectl asks for to print columns.
+//! Tables, which kubectl requests to print columns.
 
 use std::sync::Arc;
 
@@ -6,12 +6,12 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::columns::columns;
-use super::read::metadata_of;
+use super::read::partial_metadata;
 use crate::kind::Kind;
 use crate::object::{text, time};
 
-/// The table of `items`.
-pub fn of(kind: &'static Kind, items: &[Arc<Value>], metadata: Value, now: Timestamp) -> Value {
+/// Returns `items` as a Table.
+pub fn render(kind: &'static Kind, items: &[Arc<Value>], metadata: Value, now: Timestamp) -> Value {
     let columns = columns(kind);
     let mut definitions = vec![definition("Name", "name")];
     definitions.extend(columns.iter().map(|column| definition(column.name, "")));
@@ -20,11 +20,11 @@ pub fn of(kind: &'static Kind, items: &[Arc<Value>], metadata: Value, now: Times
         .iter()
         .map(|item| {
             let mut cells = vec![Value::from(text(item, "/metadata/name"))];
-            cells.extend(columns.iter().map(|column| Value::from((column.of)(item))));
+            cells.extend(columns.iter().map(|column| Value::from((column.value)(item))));
             let age = time(item, "/metadata/creationTimestamp")
                 .map_or("<unknown>".to_owned(), |then| age(now, then));
             cells.push(age.into());
-            json!({"cells": cells, "object": metadata_of(item)})
+            json!({"cells": cells, "object": partial_metadata(item)})
         })
         .collect();
     json!({
@@ -37,7 +37,7 @@ fn definition(name: &str, format: &str) -> Value {
     json!({"name": name, "type": "string", "format": format, "description": name, "priority": 0})
 }
 
-/// How kubectl writes an age.
+/// Formats an age like kubectl.
 fn age(now: Timestamp, then: Timestamp) -> String {
     let seconds = now.duration_since(then).as_secs().max(0);
     match seconds {

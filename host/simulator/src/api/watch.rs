@@ -1,5 +1,5 @@
-//! Watches: the changes of a collection as they happen, in lines of JSON.
-//! A watch waits for virtual time; without anyone who moves it, nothing comes.
+//! Watches: the changes of a collection as they happen, as JSON lines.
+//! A watch makes progress only when virtual time advances.
 
 use std::time::Duration;
 
@@ -8,45 +8,44 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::select::Selector;
-use super::{Refusal, Request, Target, read};
-use crate::store::{Change, What};
+use super::{ApiError, Request, Target, read};
+use crate::store::{Change, ChangeType};
 use crate::world::World;
 
-/// A watch under way.
+/// A running watch.
 pub struct Watch {
     request: Request,
     target: Target,
     selector: Selector,
     version: u64,
-    until: Option<Timestamp>,
+    deadline: Option<Timestamp>,
     pending: Vec<Value>,
-    ended: bool,
+    has_ended: bool,
 }
 
-/// Begins a watch at the version that the request names.
-pub fn start(world: &World, request: &Request, target: &Target) -> Result<Watch, Refusal> {
+/// Starts a watch at the resource version of the request.
+pub fn start(world: &World, request: &Request, target: &Target) -> Result<Watch, ApiError> {
     let version = request.parameter("resourceVersion").unwrap_or("0");
     let from: u64 = version.parse().map_err(|_| {
-        Refusal::new(400, format!("Invalid value for resourceVersion: {version:?}"))
+        ApiError::new(400, format!("Invalid value for resourceVersion: {version:?}"))
     })?;
-    let until =
+    let deadline =
         request.number("timeoutSeconds")?.map(|seconds| world.after(Duration::from_secs(seconds)));
     let mut watch = Watch {
         request: request.clone(),
         target: target.clone(),
-        selector: Selector::of(request, target.kind)?,
+        selector: Selector::from_request(request, target.kind)?,
         version: if from == 0 { world.store.version() } else { from },
-        until,
+        deadline,
         pending: Vec::new(),
-        ended: false,
+        has_ended: false,
     };
     let initial = request.flag("sendInitialEvents");
     if from == 0 || initial {
         for (_, object) in world.store.list(target.kind, target.namespace.as_deref()) {
             if watch.selector.matches(object) {
-                watch.pending.push(
-                    json!({"type": "ADDED", "object": read::one(request, target, object, world)}),
-                );
+                let object = read::represent(request, target, object, world);
+                watch.pending.push(json!({"type": "ADDED", "object": object}));
             }
         }
         watch.version = world.store.version();
@@ -65,13 +64,14 @@ pub fn start(world: &World, request: &Request, target: &Target) -> Result<Watch,
 }
 
 impl Watch {
-    /// What has happened since the last call: `None` at the end of the watch, empty when nothing has.
-    pub fn read(&mut self, world: &World) -> Option<Bytes> {
-        if self.ended {
+    /// Returns the events since the last call: empty if there are none, `None` at the end of the
+    /// watch.
+    pub fn next_chunk(&mut self, world: &World) -> Option<Bytes> {
+        if self.has_ended {
             return None;
         }
         let mut events = std::mem::take(&mut self.pending);
-        match world.store.since(self.version) {
+        match world.store.changes_since(self.version) {
             Some(changes) => {
                 for change in changes {
                     self.version = change.version;
@@ -85,13 +85,13 @@ impl Watch {
                     world.store.version()
                 );
                 events
-                    .push(json!({"type": "ERROR", "object": Refusal::new(410, message).status()}));
-                self.ended = true;
+                    .push(json!({"type": "ERROR", "object": ApiError::new(410, message).status()}));
+                self.has_ended = true;
             }
         }
         let lines: String = events.iter().map(|event| format!("{event}\n")).collect();
-        self.ended |= self.until.is_some_and(|until| world.now >= until);
-        if lines.is_empty() && self.ended { None } else { Some(Bytes::from(lines)) }
+        self.has_ended |= self.deadline.is_some_and(|deadline| world.now >= deadline);
+        if lines.is_empty() && self.has_ended { None } else { Some(Bytes::from(lines)) }
     }
 
     fn event(&self, change: &Change, world: &World) -> Option<Value> {
@@ -105,16 +105,16 @@ impl Watch {
             return None;
         }
         let before =
-            change.observed.as_ref().is_some_and(|observed| self.selector.matches(observed));
-        let now = change.what != What::Deleted && self.selector.matches(&change.object);
-        let kind = match (before, now) {
+            change.previous.as_ref().is_some_and(|previous| self.selector.matches(previous));
+        let now =
+            change.change_type != ChangeType::Deleted && self.selector.matches(&change.object);
+        let event_type = match (before, now) {
             (false, false) => return None,
             (false, true) => "ADDED",
             (true, true) => "MODIFIED",
             (true, false) => "DELETED",
         };
-        Some(
-            json!({"type": kind, "object": read::one(&self.request, &self.target, &change.object, world)}),
-        )
+        let object = read::represent(&self.request, &self.target, &change.object, world);
+        Some(json!({"type": event_type, "object": object}))
     }
 }

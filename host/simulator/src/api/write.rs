@@ -1,31 +1,31 @@
-//! Create, replace and patch, with optimistic concurrency and field managers.
+//! Create, replace, and patch, with optimistic concurrency and field managers.
 
 use serde_json::{Value, json};
 
-use super::{Refusal, Reply, Request, Target, patch};
+use super::{ApiError, Reply, Request, Target, patch};
 use crate::fields;
 use crate::kind;
 use crate::object::{is_terminating, list, set, text, unset};
 use crate::store::Key;
 use crate::world::World;
 
-/// Answers a POST to a collection.
-pub fn create(world: &mut World, request: &Request, target: &Target) -> Result<Reply, Refusal> {
+/// Handles a POST to a collection.
+pub fn create(world: &mut World, request: &Request, target: &Target) -> Result<Reply, ApiError> {
     if target.name.is_some() || (target.kind.namespaced && target.namespace.is_none()) {
-        return Err(Refusal::method_not_allowed());
+        return Err(ApiError::method_not_allowed());
     }
     let mut object = body(request)?;
     check_kind(target, &object)?;
-    place(world, target, &mut object)?;
+    set_name_and_namespace(world, target, &mut object)?;
     let key = Key::new(
         target.kind,
         target.namespace.as_deref().unwrap_or(""),
         text(&object, "/metadata/name"),
     );
     if world.get(&key).is_some() {
-        return Err(Refusal::already_exists(target.kind, &key.name));
+        return Err(ApiError::already_exists(target.kind, &key.name));
     }
-    if target.kind.status {
+    if target.kind.status_subresource {
         unset(&mut object, &["status"]);
     }
     for field in [
@@ -38,18 +38,18 @@ pub fn create(world: &mut World, request: &Request, target: &Target) -> Result<R
     ] {
         unset(&mut object, &["metadata", field]);
     }
-    without_empty_maps(&mut object);
-    fields::updated(None, &mut object, &request.manager(), world.now);
+    remove_empty_metadata(&mut object);
+    fields::record_update(None, &mut object, &request.field_manager(), world.now);
     if request.is_dry_run() {
         return Ok(Reply::Json(201, object));
     }
     world.create(target.kind, object);
-    let object = world.get(&key).ok_or_else(|| Refusal::not_found(target.kind, &key.name))?;
+    let object = world.get(&key).ok_or_else(|| ApiError::not_found(target.kind, &key.name))?;
     Ok(Reply::Json(201, (*object).clone()))
 }
 
-/// Answers a PUT of an object.
-pub fn replace(world: &mut World, request: &Request, target: &Target) -> Result<Reply, Refusal> {
+/// Handles a PUT of an object.
+pub fn replace(world: &mut World, request: &Request, target: &Target) -> Result<Reply, ApiError> {
     let object = body(request)?;
     check_kind(target, &object)?;
     change(world, request, target, "Update", |before| {
@@ -70,9 +70,9 @@ pub fn replace(world: &mut World, request: &Request, target: &Target) -> Result<
     })
 }
 
-/// Answers a PATCH of an object, in any of the four forms.
-pub fn patch(world: &mut World, request: &Request, target: &Target) -> Result<Reply, Refusal> {
-    let document = request.document()?.ok_or_else(|| Refusal::new(400, "a patch needs a body"))?;
+/// Handles a PATCH of an object, in any of the four patch formats.
+pub fn patch(world: &mut World, request: &Request, target: &Target) -> Result<Reply, ApiError> {
+    let document = request.document()?.ok_or_else(|| ApiError::new(400, "a patch needs a body"))?;
     match request.media_type() {
         "application/apply-patch+yaml" => apply(world, request, target, &document),
         "application/json-patch+json" => change(world, request, target, "Update", |before| {
@@ -93,11 +93,13 @@ pub fn patch(world: &mut World, request: &Request, target: &Target) -> Result<Re
             })
         }
         other => {
-            let accepted = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
+            let accepted = "application/json-patch+json, application/merge-patch+json, \
+                            application/apply-patch+yaml";
             let why = format!(
-                "the body of the request was in an unknown format - {other}: accepted media types include: {accepted}"
+                "the body of the request was in an unknown format - {other}: accepted media types \
+                 include: {accepted}"
             );
-            Err(Refusal::new(415, why))
+            Err(ApiError::new(415, why))
         }
     }
 }
@@ -107,17 +109,17 @@ fn apply(
     request: &Request,
     target: &Target,
     declared: &Value,
-) -> Result<Reply, Refusal> {
+) -> Result<Reply, ApiError> {
     let manager = request
         .parameter("fieldManager")
         .ok_or_else(|| {
-            Refusal::new(
+            ApiError::new(
                 400,
                 "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value",
             )
         })?
         .to_owned();
-    let key = target.key().ok_or_else(Refusal::method_not_allowed)?;
+    let key = target.key().ok_or_else(ApiError::method_not_allowed)?;
     let (force, now) = (request.flag("force"), world.now);
     let applied = |live: Option<&Value>| {
         fields::apply(live, declared, &manager, false, force, now).map_err(|conflict| {
@@ -125,64 +127,69 @@ fn apply(
                 "Apply failed with 1 conflict: conflict with {:?}: {}",
                 conflict.manager, conflict.field
             );
-            Refusal::new(409, why).about(target.kind, &key.name)
+            ApiError::new(409, why).with_object(target.kind, &key.name)
         })
     };
     if world.get(&key).is_none() {
         let mut object = applied(None)?;
         check_kind(target, &object)?;
         set(&mut object, &["metadata", "name"], key.name.clone());
-        place(world, target, &mut object)?;
+        set_name_and_namespace(world, target, &mut object)?;
         if request.is_dry_run() {
             return Ok(Reply::Json(201, object));
         }
         world.create(target.kind, object);
-        let object = world.get(&key).ok_or_else(|| Refusal::not_found(target.kind, &key.name))?;
+        let object = world.get(&key).ok_or_else(|| ApiError::not_found(target.kind, &key.name))?;
         return Ok(Reply::Json(201, (*object).clone()));
     }
     change(world, request, target, "Apply", |before| applied(Some(before)))
 }
 
-fn body(request: &Request) -> Result<Value, Refusal> {
+fn body(request: &Request) -> Result<Value, ApiError> {
     request
         .document()?
         .filter(Value::is_object)
-        .ok_or_else(|| Refusal::new(400, "the object provided is unrecognized: it is not a map"))
+        .ok_or_else(|| ApiError::new(400, "the object provided is unrecognized: it is not a map"))
 }
 
-fn check_kind(target: &Target, object: &Value) -> Result<(), Refusal> {
+fn check_kind(target: &Target, object: &Value) -> Result<(), ApiError> {
     let (version, kind) = (text(object, "/apiVersion"), text(object, "/kind"));
-    let wrong = (!version.is_empty() && version != target.kind.api_version())
+    let mismatch = (!version.is_empty() && version != target.kind.api_version())
         || (!kind.is_empty() && kind != target.kind.kind);
-    if wrong {
+    if mismatch {
         let why = format!(
             "the object provided is a {version} {kind}, and the path takes a {}",
             target.kind.kind
         );
-        return Err(Refusal::new(400, why));
+        return Err(ApiError::new(400, why));
     }
     Ok(())
 }
 
-/// Settles name and namespace of a new object.
-fn place(world: &mut World, target: &Target, object: &mut Value) -> Result<(), Refusal> {
+/// Sets and validates the name and namespace of a new object.
+fn set_name_and_namespace(
+    world: &mut World,
+    target: &Target,
+    object: &mut Value,
+) -> Result<(), ApiError> {
     if let Some(namespace) = &target.namespace {
         let given = text(object, "/metadata/namespace");
         if !given.is_empty() && given != namespace {
-            return Err(Refusal::new(
+            return Err(ApiError::new(
                 400,
-                "the namespace of the provided object does not match the namespace sent on the request",
+                "the namespace of the provided object does not match the namespace sent on the \
+                 request",
             ));
         }
         set(object, &["metadata", "namespace"], namespace.clone());
         if world.get(&Key::new(kind::NAMESPACES, "", namespace)).is_none() {
-            return Err(Refusal::not_found(kind::NAMESPACES, namespace));
+            return Err(ApiError::not_found(kind::NAMESPACES, namespace));
         }
     }
     if text(object, "/metadata/name").is_empty() {
         let prefix = text(object, "/metadata/generateName").to_owned();
         if prefix.is_empty() {
-            return Err(Refusal::invalid(
+            return Err(ApiError::invalid(
                 target.kind,
                 "",
                 "metadata.name",
@@ -197,8 +204,9 @@ fn place(world: &mut World, target: &Target, object: &mut Value) -> Result<(), R
         byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.'
     };
     if name.len() > 253 || !name.bytes().all(allowed) {
-        let why = "Invalid value: a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.'";
-        return Err(Refusal::invalid(target.kind, &name, "metadata.name", why));
+        let why = "Invalid value: a lowercase RFC 1123 subdomain must consist of lower case \
+                   alphanumeric characters, '-' or '.'";
+        return Err(ApiError::invalid(target.kind, &name, "metadata.name", why));
     }
     Ok(())
 }
@@ -208,29 +216,29 @@ fn change(
     request: &Request,
     target: &Target,
     operation: &str,
-    after: impl FnOnce(&Value) -> Result<Value, Refusal>,
-) -> Result<Reply, Refusal> {
-    let key = target.key().ok_or_else(Refusal::method_not_allowed)?;
-    let before = world.get(&key).ok_or_else(|| Refusal::not_found(target.kind, &key.name))?;
+    after: impl FnOnce(&Value) -> Result<Value, ApiError>,
+) -> Result<Reply, ApiError> {
+    let key = target.key().ok_or_else(ApiError::method_not_allowed)?;
+    let before = world.get(&key).ok_or_else(|| ApiError::not_found(target.kind, &key.name))?;
     let mut object = after(&before)?;
     if !object.is_object() {
-        return Err(Refusal::new(400, "the patched object is not a map"));
+        return Err(ApiError::new(400, "the patched object is not a map"));
     }
     check_identity(target, &before, &object)?;
     check_finalizers(target, &before, &object)?;
-    without_empty_maps(&mut object);
+    remove_empty_metadata(&mut object);
     set(
         &mut object,
         &["metadata", "resourceVersion"],
         before["metadata"]["resourceVersion"].clone(),
     );
-    let part = if target.subresource.is_some() { "status" } else { "" };
-    let mut object = if part == "status" {
-        let mut kept = (*before).clone();
-        kept["status"] = object.get("status").cloned().unwrap_or_else(|| json!({}));
-        kept
+    let is_status = target.subresource.is_some();
+    let mut object = if is_status {
+        let mut updated = (*before).clone();
+        updated["status"] = object.get("status").cloned().unwrap_or_else(|| json!({}));
+        updated
     } else {
-        if target.kind.status {
+        if target.kind.status_subresource {
             match before.get("status") {
                 Some(status) => object["status"] = status.clone(),
                 None => unset(&mut object, &["status"]),
@@ -246,12 +254,12 @@ fn change(
         }
         object
     };
-    if part.is_empty() && operation == "Update" {
+    if !is_status && operation == "Update" {
         match before["metadata"].get("managedFields") {
             Some(managed) => set(&mut object, &["metadata", "managedFields"], managed.clone()),
             None => unset(&mut object, &["metadata", "managedFields"]),
         }
-        fields::updated(Some(&before), &mut object, &request.manager(), world.now);
+        fields::record_update(Some(&before), &mut object, &request.field_manager(), world.now);
     }
     if request.is_dry_run() {
         return Ok(Reply::Json(200, object));
@@ -260,24 +268,26 @@ fn change(
     Ok(Reply::Json(200, (*stored).clone()))
 }
 
-/// What a change may not touch: name, namespace, uid; and the version it was made for must be the newest.
-fn check_identity(target: &Target, before: &Value, object: &Value) -> Result<(), Refusal> {
+/// Checks that a change keeps name, namespace, and UID, and is based on the newest resource
+/// version.
+fn check_identity(target: &Target, before: &Value, object: &Value) -> Result<(), ApiError> {
     let name = text(before, "/metadata/name");
-    let asked = text(object, "/metadata/uid");
+    let expected = text(object, "/metadata/uid");
     let found = text(before, "/metadata/uid");
-    if !asked.is_empty() && asked != found {
-        let why = format!("Invalid value: \"{asked}\": field is immutable");
-        return Err(Refusal::invalid(target.kind, name, "metadata.uid", &why));
+    if !expected.is_empty() && expected != found {
+        let why = format!("Invalid value: \"{expected}\": field is immutable");
+        return Err(ApiError::invalid(target.kind, name, "metadata.uid", &why));
     }
     let version = text(object, "/metadata/resourceVersion");
     if !version.is_empty() && version != text(before, "/metadata/resourceVersion") {
-        let why = "the object has been modified; please apply your changes to the latest version and try again";
-        return Err(Refusal::conflict(target.kind, name, why));
+        let why = "the object has been modified; please apply your changes to the latest version \
+                   and try again";
+        return Err(ApiError::conflict(target.kind, name, why));
     }
     for field in ["name", "namespace"] {
         let given = object["metadata"].get(field);
         if given.is_some() && given != before["metadata"].get(field) {
-            return Err(Refusal::new(
+            return Err(ApiError::new(
                 400,
                 format!("the {field} of the object does not match the {field} on the URL"),
             ));
@@ -286,17 +296,18 @@ fn check_identity(target: &Target, before: &Value, object: &Value) -> Result<(),
     Ok(())
 }
 
-/// What is on its way out takes no new finalizers.
-fn check_finalizers(target: &Target, before: &Value, object: &Value) -> Result<(), Refusal> {
+/// Checks that a change adds no finalizers to a terminating object.
+fn check_finalizers(target: &Target, before: &Value, object: &Value) -> Result<(), ApiError> {
     let added = list(object, "/metadata/finalizers")
         .iter()
-        .find(|one| !list(before, "/metadata/finalizers").contains(one));
+        .find(|finalizer| !list(before, "/metadata/finalizers").contains(finalizer));
     match added {
         Some(added) if is_terminating(before) => {
             let why = format!(
-                "Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{{{added}}}"
+                "Forbidden: no new finalizers can be added if the object is being deleted, found \
+                 new finalizers []string{{{added}}}"
             );
-            Err(Refusal::invalid(
+            Err(ApiError::invalid(
                 target.kind,
                 text(before, "/metadata/name"),
                 "metadata.finalizers",
@@ -307,8 +318,8 @@ fn check_finalizers(target: &Target, before: &Value, object: &Value) -> Result<(
     }
 }
 
-/// Metadata has types: what is empty there is absent.
-fn without_empty_maps(object: &mut Value) {
+/// Removes empty maps and lists from the metadata, as the typed ObjectMeta does.
+fn remove_empty_metadata(object: &mut Value) {
     for field in ["annotations", "labels", "finalizers", "ownerReferences"] {
         let empty = match object["metadata"].get(field) {
             Some(Value::Object(map)) => map.is_empty(),

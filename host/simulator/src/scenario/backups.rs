@@ -1,33 +1,33 @@
-//! The VolSync objects of the scene: sources, destinations, their snapshots and the claims of their movers.
+//! The VolSync objects of a scenario: sources, destinations, their snapshots, and their mover PVCs.
 
 use serde_json::{Value, json};
 
+use super::apps::{STUCK_SINCE, apply_admission};
 use super::builder::Builder;
-use super::flux::{self, owner};
-use super::stories::{STUCK_SINCE, admitted};
+use super::flux::{self, kustomization};
 use super::{App, LONG_AGO};
-use crate::actors::{bind, content_of, owned_by, volsync_claim, volsync_snapshot, volume_of};
+use crate::actors::{bind, content_for, mover_pvc, set_owner, snapshot_of, volume_for};
 use crate::incident::Incident;
 use crate::kind;
 use crate::object::{add_finalizer, set, text};
-use crate::random::spread;
+use crate::random::hash_below;
 use crate::store::Key;
 
-/// The settings of a mover for an app.
-pub fn mover(app: &App) -> Value {
+/// Returns the restic settings of an app's mover.
+pub fn mover_spec(app: &App) -> Value {
     json!({
-        "accessModes": ["ReadWriteOnce"], "cacheAccessModes": ["ReadWriteOnce"], "cacheCapacity": "2Gi",
-        "cacheStorageClassName": "ceph-block", "copyMethod": "Snapshot",
+        "accessModes": ["ReadWriteOnce"], "cacheAccessModes": ["ReadWriteOnce"],
+        "cacheCapacity": "2Gi", "cacheStorageClassName": "ceph-block", "copyMethod": "Snapshot",
         "moverSecurityContext": {"fsGroup": 1000, "runAsGroup": 1000, "runAsUser": 1000},
         "repository": format!("{}-volsync-secret", app.name), "storageClassName": "ceph-block",
         "volumeSnapshotClassName": "csi-ceph-blockpool",
     })
 }
 
-/// An app's ReplicationSource, as Git declares it.
-pub fn replication_of(app: &App) -> Value {
+/// Returns an app's ReplicationSource as declared in Git.
+pub fn replication_source(app: &App) -> Value {
     let name = app.replication.as_ref().unwrap_or(&app.name);
-    let mut restic = mover(app);
+    let mut restic = mover_spec(app);
     restic["pruneIntervalDays"] = 14.into();
     restic["retain"] = json!({"daily": 7, "hourly": 24});
     json!({
@@ -37,64 +37,77 @@ pub fn replication_of(app: &App) -> Value {
     })
 }
 
-/// Schedules are spread over the night, so that a scene of some hours sees none of them.
+/// Returns an app's backup schedule, at night, so that no backup is due in the first hours of a
+/// scenario.
 pub fn schedule(app: &App) -> String {
-    format!("{} 3 * * *", spread(&app.name, 60))
+    format!("{} 3 * * *", hash_below(&app.name, 60))
 }
 
-/// Places an app's ReplicationSource as its owner applied it.
-pub fn replication(builder: &mut Builder, app: &App, status: Value) -> Value {
-    let owner = if app.release { flux::release(builder, app) } else { owner(app) };
-    builder.declare(&owner, replication_of(app), |source| set(source, &["status"], status))
+/// Places an app's ReplicationSource as applied by its owner.
+pub fn place_replication_source(builder: &mut Builder, app: &App, status: Value) -> Value {
+    let owner = if app.release { flux::place_release(builder, app) } else { kustomization(app) };
+    builder.declare(&owner, replication_source(app), |source| set(source, &["status"], status))
 }
 
-/// The one condition that VolSync has.
-pub fn condition(status: &str, reason: &str, message: &str, since: &str) -> Value {
-    json!([{"type": "Synchronizing", "status": status, "reason": reason, "message": message, "lastTransitionTime": since}])
+/// Returns a list with the Synchronizing condition.
+pub fn conditions(status: &str, reason: &str, message: &str, since: &str) -> Value {
+    json!([{
+        "type": "Synchronizing", "status": status, "reason": reason, "message": message,
+        "lastTransitionTime": since,
+    }])
 }
 
-/// Synced last night, and due the next.
-pub fn idle(app: &App) -> Value {
-    let minute = spread(&app.name, 60);
+/// Returns the status of a source that synced last night and is due next night.
+pub fn idle_status(app: &App) -> Value {
+    let minute = hash_below(&app.name, 60);
     let last = format!("2026-08-20T03:{minute:02}:52Z");
     json!({
-        "conditions": condition("False", "WaitingForSchedule", "Waiting for next scheduled synchronization", &last),
-        "lastSyncDuration": "52.118211907s", "lastSyncTime": last, "nextSyncTime": format!("2026-08-21T03:{minute:02}:00Z"),
-        "latestMoverStatus": {"result": "Successful", "logs": "snapshot 1a2b3c4d saved\nRestic completed in 41s"},
+        "conditions": conditions(
+            "False",
+            "WaitingForSchedule",
+            "Waiting for next scheduled synchronization",
+            &last,
+        ),
+        "lastSyncDuration": "52.118211907s", "lastSyncTime": last,
+        "nextSyncTime": format!("2026-08-21T03:{minute:02}:00Z"),
+        "latestMoverStatus": {
+            "result": "Successful", "logs": "snapshot 1a2b3c4d saved\nRestic completed in 41s",
+        },
         "restic": {"lastPruned": "2026-08-12T00:03:02Z"},
     })
 }
 
-/// In error since the claim went away.
-pub fn missing(app: &App) -> Value {
+/// Returns the status of a source that reports an error since its PVC was deleted.
+pub fn missing_pvc_status(app: &App) -> Value {
     let name = app.replication.as_ref().unwrap_or(&app.name);
     let message = format!("PersistentVolumeClaim \"{name}\" not found");
     json!({
-        "conditions": condition("False", "Error", &message, "2026-08-18T12:00:00Z"),
-        "lastSyncDuration": "58.02s", "lastSyncStartTime": "2026-08-18T12:00:00Z", "lastSyncTime": "2026-08-17T12:00:58Z",
-        "nextSyncTime": "2026-08-18T12:00:00Z", "restic": {},
+        "conditions": conditions("False", "Error", &message, "2026-08-18T12:00:00Z"),
+        "lastSyncDuration": "58.02s", "lastSyncStartTime": "2026-08-18T12:00:00Z",
+        "lastSyncTime": "2026-08-17T12:00:58Z", "nextSyncTime": "2026-08-18T12:00:00Z",
+        "restic": {},
         "latestMoverStatus": {"result": "Successful", "logs": "Restic completed in 12s"},
     })
 }
 
-/// In progress since the jam began, after many good syncs.
-pub fn syncing(app: &App) -> Value {
-    let mut status = idle(app);
+/// Returns the status of a source whose sync hangs since the driver locked.
+pub fn syncing_status(app: &App) -> Value {
+    let mut status = idle_status(app);
     status["conditions"] =
-        condition("True", "SyncInProgress", "Synchronization in-progress", STUCK_SINCE);
+        conditions("True", "SyncInProgress", "Synchronization in-progress", STUCK_SINCE);
     status["lastSyncStartTime"] = STUCK_SINCE.into();
     status["nextSyncTime"] = STUCK_SINCE.into();
     status
 }
 
-/// The snapshot of a claim, bound, and ready or not; its content is placed where it is ready.
-pub fn snapshot(builder: &mut Builder, owner: &Value, pvc: &Value, ready: bool) -> Value {
+/// Places the bound snapshot of a PVC. If it is `ready`, also places its content.
+pub fn place_snapshot(builder: &mut Builder, owner: &Value, pvc: &Value, ready: bool) -> Value {
     let name = format!("volsync-{}-src", text(owner, "/metadata/name"));
-    named_snapshot(builder, owner, pvc, &name, ready)
+    place_named_snapshot(builder, owner, pvc, &name, ready)
 }
 
-/// The same, under another name.
-pub fn named_snapshot(
+/// Like `place_snapshot`, with a given name.
+pub fn place_named_snapshot(
     builder: &mut Builder,
     owner: &Value,
     pvc: &Value,
@@ -102,8 +115,8 @@ pub fn named_snapshot(
     ready: bool,
 ) -> Value {
     let uid = builder.world.random.uid();
-    let mut object = volsync_snapshot(owner, text(pvc, "/metadata/name"));
-    owned_by(&mut object, owner, name);
+    let mut object = snapshot_of(owner, text(pvc, "/metadata/name"));
+    set_owner(&mut object, owner, name);
     set(&mut object, &["apiVersion"], "snapshot.storage.k8s.io/v1");
     set(&mut object, &["kind"], "VolumeSnapshot");
     set(&mut object, &["metadata", "uid"], uid.clone());
@@ -114,7 +127,9 @@ pub fn named_snapshot(
             &format!("snapshot.storage.kubernetes.io/volumesnapshot-{protection}-protection"),
         );
     }
-    let mut status = json!({"boundVolumeSnapshotContentName": format!("snapcontent-{uid}"), "readyToUse": ready});
+    let mut status = json!({
+        "boundVolumeSnapshotContentName": format!("snapcontent-{uid}"), "readyToUse": ready,
+    });
     if ready {
         status["creationTime"] = STUCK_SINCE.into();
         status["restoreSize"] = pvc["spec"]["resources"]["requests"]["storage"].clone();
@@ -122,7 +137,7 @@ pub fn named_snapshot(
     set(&mut object, &["status"], status);
     let object = builder.place(object);
     if ready {
-        let mut content = content_of(&object, pvc);
+        let mut content = content_for(&object, pvc);
         let handle = format!("0001-0009-rook-ceph-0000000000000002-{uid}");
         set(&mut content, &["status"], json!({"readyToUse": true, "snapshotHandle": handle}));
         builder.place(content);
@@ -130,22 +145,26 @@ pub fn named_snapshot(
     object
 }
 
-/// The content of a snapshot whose call hangs.
-pub fn hanging_content(builder: &mut Builder, snapshot: &Value, pvc: &Value) {
+/// Places the content of a snapshot whose call hangs.
+pub fn place_hanging_content(builder: &mut Builder, snapshot: &Value, pvc: &Value) {
     let handle = format!("0001-0009-rook-ceph-0000000000000002-{}", text(pvc, "/metadata/uid"));
     let uid = text(snapshot, "/metadata/uid");
     let reason = if builder.world.incident.is_locked() {
         format!(
-            "code = Aborted desc = an operation with the given Volume ID snapshot-{uid} already exists"
+            "code = Aborted desc = \
+             an operation with the given Volume ID snapshot-{uid} already exists"
         )
     } else {
         "code = DeadlineExceeded desc = context deadline exceeded".to_owned()
     };
     let error = json!({
         "time": "2026-08-20T09:57:30Z",
-        "message": format!("Failed to check and update snapshot content: failed to take snapshot of the volume {handle}: \"rpc error: {reason}\""),
+        "message": format!(
+            "Failed to check and update snapshot content: failed to take snapshot of the volume \
+             {handle}: \"rpc error: {reason}\""
+        ),
     });
-    let mut content = content_of(snapshot, pvc);
+    let mut content = content_for(snapshot, pvc);
     if builder.world.incident != Incident::MissingSnapshotter {
         set(
             &mut content,
@@ -162,15 +181,15 @@ pub fn hanging_content(builder: &mut Builder, snapshot: &Value, pvc: &Value) {
             text(snapshot, "/metadata/namespace"),
             text(snapshot, "/metadata/name"),
         );
-        builder.world.amend(&key, |snapshot| set(snapshot, &["status", "error"], error));
+        builder.world.update(&key, |snapshot| set(snapshot, &["status", "error"], error));
     }
     set(&mut content, &["metadata", "creationTimestamp"], STUCK_SINCE);
     builder.place(content);
 }
 
-/// An app's ReplicationDestination, as Git declares it.
-pub fn destination(app: &App) -> Value {
-    let mut restic = mover(app);
+/// Returns an app's ReplicationDestination as declared in Git.
+pub fn replication_destination(app: &App) -> Value {
+    let mut restic = mover_spec(app);
     restic["capacity"] = app.size.clone().into();
     restic["cleanupCachePVC"] = true.into();
     restic["cleanupTempPVC"] = true.into();
@@ -184,37 +203,37 @@ pub fn destination(app: &App) -> Value {
     })
 }
 
-/// A claim that VolSync made for a mover.
-pub fn mover_claim(
+/// Places a PVC that VolSync created for a mover.
+pub fn place_mover_pvc(
     builder: &mut Builder,
     owner: &Value,
     name: &str,
     size: &str,
     snapshot: Option<&str>,
 ) -> Value {
-    let mut pvc = volsync_claim(owner, size, snapshot);
-    owned_by(&mut pvc, owner, name);
+    let mut pvc = mover_pvc(owner, size, snapshot);
+    set_owner(&mut pvc, owner, name);
     set(&mut pvc, &["apiVersion"], "v1");
     set(&mut pvc, &["kind"], "PersistentVolumeClaim");
     set(&mut pvc, &["metadata", "creationTimestamp"], STUCK_SINCE);
-    admitted(&mut pvc);
+    apply_admission(&mut pvc);
     builder.place(pvc)
 }
 
-/// The cache of earlier syncs, which outlives them.
-pub fn kept_cache(builder: &mut Builder, source: &Value) {
+/// Places the cache that is kept between syncs.
+pub fn place_cache(builder: &mut Builder, source: &Value) {
     let name = format!("volsync-src-{}-cache", text(source, "/metadata/name"));
-    let cache = mover_claim(builder, source, &name, "2Gi", None);
-    provide(builder, &cache);
-    let key = Key::new(kind::CLAIMS, text(source, "/metadata/namespace"), &name);
-    builder.world.amend(&key, |cache| set(cache, &["metadata", "creationTimestamp"], LONG_AGO));
+    let cache = place_mover_pvc(builder, source, &name, "2Gi", None);
+    bind_new_volume(builder, &cache);
+    let key = Key::new(kind::PVCS, text(source, "/metadata/namespace"), &name);
+    builder.world.update(&key, |cache| set(cache, &["metadata", "creationTimestamp"], LONG_AGO));
 }
 
-/// Binds a placed claim to a volume of its own.
-pub fn provide(builder: &mut Builder, pvc: &Value) {
-    let volume = volume_of(pvc, "Delete");
+/// Binds a placed PVC to a new volume.
+pub fn bind_new_volume(builder: &mut Builder, pvc: &Value) {
+    let volume = volume_for(pvc, "Delete");
     let name = text(&volume, "/metadata/name").to_owned();
     builder.place(volume);
-    let key = Key::new(kind::CLAIMS, text(pvc, "/metadata/namespace"), text(pvc, "/metadata/name"));
-    builder.world.amend(&key, |pvc| bind(pvc, &name));
+    let key = Key::new(kind::PVCS, text(pvc, "/metadata/namespace"), text(pvc, "/metadata/name"));
+    builder.world.update(&key, |pvc| bind(pvc, &name));
 }

@@ -1,4 +1,5 @@
-//! Places objects as they would stand after months of life: with uids, times, owners and field managers.
+//! Places objects as they would be after months of operation: with UIDs, times, owners, and field
+//! managers.
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -6,60 +7,56 @@ use serde_json::{Value, json};
 
 use super::LONG_AGO;
 use crate::actors::csi::Sidecar;
-use crate::actors::kustomize_kind as kind_of;
-use crate::actors::{pod_status, pod_waits, replica_pod, replica_set};
+use crate::actors::{kind_of, replica_pod, replica_set, running_status, set_unschedulable};
 use crate::fields;
 use crate::kind;
 use crate::object::{set, text};
 use crate::store::Key;
 use crate::world::World;
 
-/// A Deployment of the scene.
+/// A Deployment of the scenario.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Workload {
-    /// Its namespace.
     pub namespace: String,
-    /// Its name, and the value of its pods' `app` label.
+    /// The name, and the value of the pods' `app` label.
     pub name: String,
-    /// Its containers' names.
+    /// The names of the containers.
     pub containers: Vec<String>,
-    /// The hash of its template.
+    /// The hash of the pod template, part of the ReplicaSet's name.
     pub hash: String,
-    /// The suffixes of its pods.
+    /// The name suffixes of the pods.
     pub pods: Vec<String>,
-    /// The claim that its pods mount.
+    /// The PVC that the pods mount.
     #[serde(default)]
     pub pvc: Option<String>,
-    /// Whether its pods wait.
+    /// Whether the pods wait for the PVC.
     #[serde(default)]
     pub pending: bool,
-    /// Arguments by container.
+    /// The arguments of some containers, by container name.
     #[serde(default)]
     pub args: Vec<(String, Vec<String>)>,
-    /// The operator's object that owns it.
+    /// The owner reference to an operator's object.
     #[serde(default)]
     pub owner: Option<Value>,
 }
 
-/// The scene under construction.
+/// A scenario under construction.
 pub struct Builder<'a> {
-    /// The world that is being built.
     pub world: &'a mut World,
-    /// The calls that are locked, with the sidecar that makes them.
+    /// The keys of the operation locks, with the sidecar that calls.
     pub locked: Vec<(String, Sidecar)>,
-    /// The Kustomizations to place once all that they declare is known.
-    pub kustomizations: Vec<super::flux::Owner>,
+    /// The Kustomizations to place when all objects that they declare are known.
+    pub kustomizations: Vec<super::flux::PendingKustomization>,
 }
 
 impl<'a> Builder<'a> {
-    /// Begins with an empty world.
     pub fn new(world: &'a mut World) -> Self {
         Builder { world, locked: Vec::new(), kustomizations: Vec::new() }
     }
 
-    /// Places an object, giving it what it lacks: uid, creation time, generation.
+    /// Places an object. Sets UID, creation time, and generation if they are missing.
     pub fn place(&mut self, mut object: Value) -> Value {
-        let kind = kind_of(&object).expect("the scene's kinds are served");
+        let kind = kind_of(&object).expect("kind is served");
         if object.pointer("/metadata/uid").is_none() {
             let uid = self.world.random.uid();
             set(&mut object, &["metadata", "uid"], uid);
@@ -73,10 +70,11 @@ impl<'a> Builder<'a> {
         let namespace = if kind.namespaced { text(&object, "/metadata/namespace") } else { "" };
         let key = Key::new(kind, namespace, text(&object, "/metadata/name"));
         self.world.store.seed(key.clone(), object);
-        self.world.get(&key).map(|object| (*object).clone()).expect("seeded just above")
+        self.world.get(&key).map(|object| (*object).clone()).expect("object was seeded")
     }
 
-    /// Declares an object in the folder of `owner`, and places it as Flux applied it, as `finish` leaves it.
+    /// Declares an object of `owner` in Git, and places it as applied by Flux and then changed by
+    /// `finish`.
     pub fn declare(
         &mut self,
         owner: &Key,
@@ -85,18 +83,18 @@ impl<'a> Builder<'a> {
     ) -> Value {
         let mut declared = declared;
         let prefix = if owner.kind == kind::HELM_RELEASES { "helm" } else { "kustomize" };
-        let labelled = |what: &str| format!("{prefix}.toolkit.fluxcd.io/{what}");
-        set(&mut declared, &["metadata", "labels", &labelled("name")], owner.name.clone());
+        let label_key = |field: &str| format!("{prefix}.toolkit.fluxcd.io/{field}");
+        set(&mut declared, &["metadata", "labels", &label_key("name")], owner.name.clone());
         set(
             &mut declared,
-            &["metadata", "labels", &labelled("namespace")],
+            &["metadata", "labels", &label_key("namespace")],
             owner.namespace.clone(),
         );
         self.world.git.declare(owner, declared.clone());
         self.apply(&declared, &format!("{prefix}-controller"), finish)
     }
 
-    /// Places an object as `manager` applied it long ago, as `finish` leaves it.
+    /// Places an object as applied by `manager` and then changed by `finish`.
     pub fn apply(
         &mut self,
         declared: &Value,
@@ -111,35 +109,35 @@ impl<'a> Builder<'a> {
         self.place(object)
     }
 
-    /// Places a Deployment with its ReplicaSet and pods; returns the pods.
+    /// Places a Deployment with its ReplicaSet and pods, and returns the pods.
     pub fn workload(&mut self, workload: &Workload) -> Vec<Value> {
         let deployment = self.deployment(workload);
-        let mut set_object = replica_set(&deployment, &workload.hash);
+        let mut replica_set_object = replica_set(&deployment, &workload.hash);
         let replicas = workload.pods.len();
-        set(&mut set_object, &["status"], json!({"replicas": replicas}));
+        set(&mut replica_set_object, &["status"], json!({"replicas": replicas}));
         let ready = if workload.pending { 0 } else { replicas };
         if ready > 0 {
             set(
-                &mut set_object,
+                &mut replica_set_object,
                 &["status"],
                 json!({"replicas": replicas, "readyReplicas": ready, "availableReplicas": ready}),
             );
         }
-        let set_object = self.place(set_object);
+        let replica_set_object = self.place(replica_set_object);
         let since = time("2026-07-01T10:00:20Z");
         let mut pods = Vec::new();
         for (number, suffix) in workload.pods.iter().enumerate() {
             let mut pod = replica_pod(
-                &set_object,
-                &format!("{}-{suffix}", text(&set_object, "/metadata/name")),
+                &replica_set_object,
+                &format!("{}-{suffix}", text(&replica_set_object, "/metadata/name")),
             );
             if workload.pending {
                 set(&mut pod, &["metadata", "creationTimestamp"], "2026-08-20T08:40:10Z");
-                pod_waits(&mut pod, time("2026-08-20T08:40:10Z"));
+                set_unschedulable(&mut pod, time("2026-08-20T08:40:10Z"));
             } else {
                 set(&mut pod, &["metadata", "creationTimestamp"], "2026-07-01T10:00:20Z");
                 set(&mut pod, &["spec", "nodeName"], format!("node-{}", number + 1));
-                let status = pod_status(&pod, since);
+                let status = running_status(&pod, since);
                 set(&mut pod, &["status"], status);
             }
             pods.push(self.place(pod));
@@ -170,10 +168,13 @@ impl<'a> Builder<'a> {
         let mut status =
             json!({"observedGeneration": 1, "replicas": replicas, "updatedReplicas": replicas});
         let condition = |kind: &str, status: bool, reason: &str, message: &str| {
-            json!({"type": kind, "status": if status { "True" } else { "False" }, "reason": reason, "message": message,
-                "lastTransitionTime": "2026-07-01T10:00:50Z"})
+            json!({
+                "type": kind, "status": if status { "True" } else { "False" },
+                "reason": reason, "message": message,
+                "lastTransitionTime": "2026-07-01T10:00:50Z",
+            })
         };
-        let (fine, message) = if workload.pending {
+        let (reason, message) = if workload.pending {
             ("MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
         } else {
             ("MinimumReplicasAvailable", "Deployment has minimum availability.")
@@ -181,7 +182,7 @@ impl<'a> Builder<'a> {
         let progressing =
             if workload.pending { "ReplicaSetUpdated" } else { "NewReplicaSetAvailable" };
         status["conditions"] = json!([
-            condition("Available", !workload.pending, fine, message),
+            condition("Available", !workload.pending, reason, message),
             condition(
                 "Progressing",
                 true,
@@ -198,8 +199,8 @@ impl<'a> Builder<'a> {
         let mut deployment = json!({
             "apiVersion": "apps/v1", "kind": "Deployment",
             "metadata": {
-                "name": name, "namespace": namespace, "annotations": {"deployment.kubernetes.io/revision": "6"},
-                "labels": {"app": name},
+                "name": name, "namespace": namespace,
+                "annotations": {"deployment.kubernetes.io/revision": "6"}, "labels": {"app": name},
             },
             "spec": {
                 "progressDeadlineSeconds": 600, "replicas": replicas, "revisionHistoryLimit": 10,
@@ -215,7 +216,7 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// A time of the scene.
-pub fn time(written: &str) -> Timestamp {
-    written.parse().expect("the scene's times are well-formed")
+/// Parses a time of the scenario.
+pub fn time(text: &str) -> Timestamp {
+    text.parse().expect("time is valid")
 }

@@ -1,37 +1,37 @@
-//! The Flux objects of the scene: the roots, and one Kustomization an app.
+//! The Flux objects of a scenario: the root Kustomizations, and one per app.
 
 use serde_json::{Value, json};
 
 use super::builder::{Builder, time};
 use super::{App, REVISION};
-use crate::actors::{inventory_entry, kustomize_kind};
+use crate::actors::{inventory_entry, kind_of};
 use crate::fields;
 use crate::kind;
 use crate::object::{seconds, set, text};
-use crate::random::spread;
+use crate::random::hash_below;
 use crate::store::Key;
 
 const NAMESPACE: &str = "flux-system";
 
-/// A Kustomization to place.
-pub struct Owner {
+/// A Kustomization that will be placed.
+pub struct PendingKustomization {
     key: Key,
     declared_by: Key,
     spec: Value,
     suspended: bool,
 }
 
-/// The key of an app's Kustomization.
-pub fn owner(app: &App) -> Key {
+/// Returns the key of an app's Kustomization.
+pub fn kustomization(app: &App) -> Key {
     Key::new(kind::KUSTOMIZATIONS, &app.namespace, &app.name)
 }
 
-/// Notes the root Kustomizations.
-pub fn place_roots(builder: &mut Builder) {
+/// Adds the root Kustomizations.
+pub fn add_roots(builder: &mut Builder) {
     let root = Key::new(kind::KUSTOMIZATIONS, NAMESPACE, "flux-system");
     let apps = Key::new(kind::KUSTOMIZATIONS, NAMESPACE, "cluster-apps");
     for (key, path) in [(&root, "./kubernetes/flux"), (&apps, "./kubernetes/apps")] {
-        builder.kustomizations.push(Owner {
+        builder.kustomizations.push(PendingKustomization {
             key: key.clone(),
             declared_by: root.clone(),
             spec: spec("1h", path, None),
@@ -40,11 +40,11 @@ pub fn place_roots(builder: &mut Builder) {
     }
 }
 
-/// Notes an app's Kustomization, which `cluster-apps` declares.
-pub fn note(builder: &mut Builder, app: &App) {
+/// Adds an app's Kustomization, declared by `cluster-apps`.
+pub fn add_kustomization(builder: &mut Builder, app: &App) {
     let path = format!("./kubernetes/apps/{}/{}/app", app.namespace, app.name);
-    builder.kustomizations.push(Owner {
-        key: owner(app),
+    builder.kustomizations.push(PendingKustomization {
+        key: kustomization(app),
         declared_by: Key::new(kind::KUSTOMIZATIONS, NAMESPACE, "cluster-apps"),
         spec: spec(&app.interval, &path, Some(&app.namespace)),
         suspended: app.suspended,
@@ -53,8 +53,8 @@ pub fn note(builder: &mut Builder, app: &App) {
 
 fn spec(interval: &str, path: &str, namespace: Option<&str>) -> Value {
     let mut spec = json!({
-        "deletionPolicy": "WaitForTermination", "force": false, "interval": interval, "path": path, "prune": true,
-        "retryInterval": "2m", "timeout": "5m", "wait": false,
+        "deletionPolicy": "WaitForTermination", "force": false, "interval": interval, "path": path,
+        "prune": true, "retryInterval": "2m", "timeout": "5m", "wait": false,
         "sourceRef": {"kind": "GitRepository", "name": "flux-system", "namespace": NAMESPACE},
     });
     if let Some(namespace) = namespace {
@@ -63,37 +63,40 @@ fn spec(interval: &str, path: &str, namespace: Option<&str>) -> Value {
     spec
 }
 
-/// Places the Kustomizations, each with the inventory of what it declares: the apps' first, then their parents'.
+/// Places the added Kustomizations with their inventories: those of the apps before their parents.
 pub fn place_kustomizations(builder: &mut Builder) {
-    let owners = std::mem::take(&mut builder.kustomizations);
-    for owner in owners.iter().rev() {
+    let kustomizations = std::mem::take(&mut builder.kustomizations);
+    for kustomization in kustomizations.iter().rev() {
         let declared = json!({
             "apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization",
-            "metadata": {"name": owner.key.name, "namespace": owner.key.namespace, "labels": {}},
-            "spec": owner.spec,
+            "metadata": {
+                "name": kustomization.key.name, "namespace": kustomization.key.namespace,
+                "labels": {},
+            },
+            "spec": kustomization.spec,
         });
-        // The root declares itself: what it makes of its own object must be known before it is placed.
-        let local = owner.key == owner.declared_by;
+        // The root declares itself, so its own inventory entry has to be added here.
+        let declares_itself = kustomization.key == kustomization.declared_by;
         let mut entries: Vec<Value> =
-            builder.world.git.declared(&owner.key).iter().filter_map(entry).collect();
-        if local {
+            builder.world.git.declared(&kustomization.key).iter().filter_map(entry).collect();
+        if declares_itself {
             entries.extend(entry(&declared));
         }
-        let generation = if owner.suspended { 5 } else { 4 };
-        let minute = spread(&owner.key.to_string(), 50);
+        let generation = if kustomization.suspended { 5 } else { 4 };
+        let minute = hash_below(&kustomization.key.to_string(), 50);
         let since = time("2026-08-20T09:05:40Z")
             .saturating_add(jiff::SignedDuration::from_mins(minute as i64));
-        let since = if owner.suspended {
+        let since = if kustomization.suspended {
             "2026-08-11T18:00:00Z".to_owned()
         } else {
             seconds(since.unwrap_or_default())
         };
-        let suspended = owner.suspended;
-        builder.declare(&owner.declared_by, declared, |object| {
+        let suspended = kustomization.suspended;
+        builder.declare(&kustomization.declared_by, declared, |object| {
             if suspended {
                 let before = object.clone();
                 set(object, &["spec", "suspend"], true);
-                fields::updated(Some(&before), object, "flux", time("2026-08-11T18:20:11Z"));
+                fields::record_update(Some(&before), object, "flux", time("2026-08-11T18:20:11Z"));
             }
             set(object, &["metadata", "generation"], generation);
             set(object, &["metadata", "finalizers"], json!(["finalizers.fluxcd.io"]));
@@ -102,11 +105,12 @@ pub fn place_kustomizations(builder: &mut Builder) {
                 &["status"],
                 json!({
                     "conditions": [{
-                        "type": "Ready", "status": "True", "reason": "ReconciliationSucceeded", "observedGeneration": 4,
-                        "lastTransitionTime": since, "message": format!("Applied revision: {REVISION}"),
+                        "type": "Ready", "status": "True", "reason": "ReconciliationSucceeded",
+                        "observedGeneration": 4, "lastTransitionTime": since,
+                        "message": format!("Applied revision: {REVISION}"),
                     }],
-                    "inventory": {"entries": entries},
-                    "lastAppliedRevision": REVISION, "lastAttemptedRevision": REVISION, "observedGeneration": generation,
+                    "inventory": {"entries": entries}, "lastAppliedRevision": REVISION,
+                    "lastAttemptedRevision": REVISION, "observedGeneration": generation,
                 }),
             );
         });
@@ -114,11 +118,11 @@ pub fn place_kustomizations(builder: &mut Builder) {
 }
 
 fn entry(declared: &Value) -> Option<Value> {
-    kustomize_kind(declared).map(|kind| inventory_entry(kind, declared))
+    kind_of(declared).map(|kind| inventory_entry(kind, declared))
 }
 
-/// Places a HelmRelease, declared by the app's Kustomization; returns its key.
-pub fn release(builder: &mut Builder, app: &App) -> Key {
+/// Places a HelmRelease declared by the app's Kustomization, and returns its key.
+pub fn place_release(builder: &mut Builder, app: &App) -> Key {
     let declared = json!({
         "apiVersion": "helm.toolkit.fluxcd.io/v2", "kind": "HelmRelease",
         "metadata": {"name": app.name, "namespace": app.namespace},
@@ -129,17 +133,19 @@ pub fn release(builder: &mut Builder, app: &App) -> Key {
         app.namespace, app.name
     );
     let ready = |kind: &str| {
-        json!({"type": kind, "status": "True", "reason": "UpgradeSucceeded", "observedGeneration": 1,
-            "lastTransitionTime": "2026-06-12T06:00:41Z", "message": message})
+        json!({
+            "type": kind, "status": "True", "reason": "UpgradeSucceeded", "observedGeneration": 1,
+            "lastTransitionTime": "2026-06-12T06:00:41Z", "message": message,
+        })
     };
-    let placed = builder.declare(&owner(app), declared, |object| {
+    let placed = builder.declare(&kustomization(app), declared, |object| {
         set(object, &["metadata", "finalizers"], json!(["finalizers.fluxcd.io"]));
         set(
             object,
             &["status"],
             json!({
-                "conditions": [ready("Ready"), ready("Released")], "observedGeneration": 1, "lastAttemptedGeneration": 1,
-                "storageNamespace": app.namespace,
+                "conditions": [ready("Ready"), ready("Released")], "observedGeneration": 1,
+                "lastAttemptedGeneration": 1, "storageNamespace": app.namespace,
             }),
         );
     });

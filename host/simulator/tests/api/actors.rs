@@ -1,4 +1,4 @@
-//! What the parties of the incident do in virtual time.
+//! The behavior of the simulated controllers in virtual time.
 
 use serde_json::json;
 
@@ -6,34 +6,35 @@ use crate::caller::{Caller, KUSTOMIZATIONS, MERGE, VOLSYNC};
 use salve_simulator::Incident;
 
 #[tokio::test]
-async fn while_it_is_jammed_nothing_is_provisioned_and_refusals_go_on() {
-    let caller = Caller::of(Incident::Playbook);
+async fn while_the_driver_is_locked_nothing_is_provisioned_and_calls_are_rejected() {
+    let caller = Caller::new(Incident::Playbook);
     let (pending, locks) = (caller.pending(), caller.cluster.locks());
     assert!(locks.iter().filter(|key| key.starts_with("pvc-")).count() >= 10, "{locks:?}");
-    caller.wait(15 * 60);
+    caller.advance(15 * 60);
     assert_eq!(caller.pending(), pending);
     let pods = caller.cluster.objects("", "pods", Some("rook-ceph"));
     let leader = pods
         .iter()
         .find_map(|pod| pod["metadata"]["name"].as_str().filter(|name| name.ends_with("kx2lq")));
     let path = format!(
-        "/api/v1/namespaces/rook-ceph/pods/{}/log?container=csi-rbdplugin&sinceSeconds=120&timestamps=true",
-        leader.expect("the provisioner's pod")
+        "/api/v1/namespaces/rook-ceph/pods/{}/log\
+         ?container=csi-rbdplugin&sinceSeconds=120&timestamps=true",
+        leader.expect("provisioner pod")
     );
     let (_, log) = caller.get(&path).await;
-    let log = log.as_str().expect("a log");
+    let log = log.as_str().expect("log");
     for key in locks.iter().filter(|key| key.starts_with("pvc-")) {
         let lines = log
             .lines()
             .filter(|line| line.contains(key.as_str()) && line.contains("already exists"))
             .count();
-        assert!(lines >= 2, "{key} is refused in two lines: {log}");
+        assert!(lines >= 2, "{key} is rejected in at least two lines: {log}");
     }
 }
 
 #[tokio::test]
-async fn deleting_the_cause_and_restarting_binds_every_claim_but_the_one_that_waits_for_a_pod() {
-    let caller = Caller::of(Incident::Playbook);
+async fn deleting_the_cause_and_restarting_binds_every_pvc_except_the_one_without_consumer() {
+    let caller = Caller::new(Incident::Playbook);
     let kustomization =
         format!("{KUSTOMIZATIONS}/namespaces/home-automation/kustomizations/zigbee2mqtt");
     assert_eq!(
@@ -42,39 +43,39 @@ async fn deleting_the_cause_and_restarting_binds_every_claim_but_the_one_that_wa
     );
     let source = format!("{VOLSYNC}/namespaces/home-automation/replicationsources/zigbee2mqtt");
     assert_eq!(caller.delete(&source, "").await.0, 200);
-    caller.wait(20);
-    let wedged = caller.cluster.object(
+    caller.advance(20);
+    let snapshot = caller.cluster.object(
         "snapshot.storage.k8s.io",
         "VolumeSnapshot",
         "home-automation",
         "volsync-zigbee2mqtt-src",
     );
     assert!(
-        wedged.is_some_and(|snapshot| snapshot["metadata"]["deletionTimestamp"].is_string()),
-        "wedged, not gone"
+        snapshot.is_some_and(|snapshot| snapshot["metadata"]["deletionTimestamp"].is_string()),
+        "the snapshot is stuck in deletion"
     );
 
     let before = caller.controller_pods();
     caller.restart_controller().await;
-    caller.wait(25);
+    caller.advance(25);
     let after = caller.controller_pods();
     assert!(after.len() == 2 && after.iter().all(|uid| !before.contains(uid)));
     assert_eq!(caller.cluster.locks(), [""; 0]);
     assert_eq!(
         caller.phase("media", "jellyfin"),
         "Pending",
-        "the lease of the dead leader still holds"
+        "the Lease of the previous leader has not expired"
     );
-    caller.wait(170);
+    caller.advance(170);
     assert_eq!(caller.phase("media", "jellyfin"), "Bound");
-    caller.wait(10 * 60);
+    caller.advance(10 * 60);
     assert_eq!(caller.pending(), ["security/authelia"]);
     assert_eq!(caller.cluster.locks(), [""; 0]);
     assert_eq!(caller.phase("home-automation", "zigbee2mqtt"), "gone");
     let volumes = caller.cluster.objects("", "persistentvolumes", None);
-    let kept = volumes.iter().find(|volume| volume["spec"]["claimRef"]["name"] == "zigbee2mqtt");
+    let volume = volumes.iter().find(|volume| volume["spec"]["claimRef"]["name"] == "zigbee2mqtt");
     assert!(
-        kept.is_some_and(|volume| volume["status"]["phase"] == "Released"),
+        volume.is_some_and(|volume| volume["status"]["phase"] == "Released"),
         "the volume is retained"
     );
     let waiting = caller
@@ -83,14 +84,17 @@ async fn deleting_the_cause_and_restarting_binds_every_claim_but_the_one_that_wa
         .into_iter()
         .filter(|pod| pod["status"]["phase"] != "Running");
     assert_eq!(waiting.count(), 0);
-    let plex = caller.source("media", "plex").expect("plex survives");
+    let plex = caller.source("media", "plex").expect("plex still exists");
     assert_eq!(plex["status"]["conditions"][0]["reason"], "WaitingForSchedule");
 
-    let resume = json!({"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": "now"}}, "spec": {"suspend": null}});
+    let resume = json!({
+        "metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": "now"}},
+        "spec": {"suspend": null},
+    });
     assert_eq!(caller.patch(&kustomization, MERGE, &resume).await.0, 200);
-    caller.wait(5 * 60);
+    caller.advance(5 * 60);
     assert_eq!(caller.phase("home-automation", "zigbee2mqtt"), "Bound", "restored from its backup");
-    let synced = caller.source("home-automation", "zigbee2mqtt").expect("re-created");
+    let synced = caller.source("home-automation", "zigbee2mqtt").expect("recreated");
     assert_eq!(synced["status"]["conditions"][0]["reason"], "WaitingForSchedule");
     assert_eq!(
         (caller.pending(), caller.cluster.locks()),
@@ -100,18 +104,18 @@ async fn deleting_the_cause_and_restarting_binds_every_claim_but_the_one_that_wa
 
 #[tokio::test]
 async fn a_restart_that_leaves_the_cause_in_place_brings_the_locks_back() {
-    let caller = Caller::of(Incident::Playbook);
+    let caller = Caller::new(Incident::Playbook);
     caller.restart_controller().await;
-    caller.wait(60);
+    caller.advance(60);
     assert_eq!(caller.cluster.locks(), [""; 0]);
-    caller.wait(10 * 60);
+    caller.advance(10 * 60);
     assert!(caller.cluster.locks().len() >= 5, "{:?}", caller.cluster.locks());
     assert!(caller.pending().len() >= 5);
 }
 
 #[tokio::test]
-async fn a_cause_that_flux_re_creates_before_the_restart_brings_the_locks_back_too() {
-    let caller = Caller::of(Incident::Playbook);
+async fn a_cause_that_flux_recreates_before_the_restart_brings_the_locks_back() {
+    let caller = Caller::new(Incident::Playbook);
     caller
         .delete(&format!("{VOLSYNC}/namespaces/home-automation/replicationsources/zigbee2mqtt"), "")
         .await;
@@ -123,37 +127,37 @@ async fn a_cause_that_flux_re_creates_before_the_restart_brings_the_locks_back_t
             &json!({"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": "now"}}}),
         )
         .await;
-    caller.wait(10);
+    caller.advance(10);
     caller.restart_controller().await;
-    caller.wait(10 * 60);
+    caller.advance(10 * 60);
     assert!(caller.cluster.locks().len() >= 5, "{:?}", caller.cluster.locks());
 }
 
 #[tokio::test]
-async fn without_the_restart_deleting_sources_frees_nothing() {
-    let caller = Caller::of(Incident::Playbook);
+async fn deleting_sources_without_a_restart_releases_nothing() {
+    let caller = Caller::new(Incident::Playbook);
     let source = format!("{VOLSYNC}/namespaces/home-automation/replicationsources/zigbee2mqtt");
     caller.delete(&source, "").await;
-    caller.wait(300);
+    caller.advance(300);
     assert_eq!(caller.phase("home-automation", "zigbee2mqtt"), "Bound", "still terminating");
     assert_eq!(caller.phase("media", "jellyfin"), "Pending");
 }
 
 #[tokio::test]
-async fn suspending_only_the_git_repository_does_not_stop_re_creation() {
-    let caller = Caller::of(Incident::Playbook);
+async fn suspending_only_the_git_repository_does_not_prevent_recreation() {
+    let caller = Caller::new(Incident::Playbook);
     let source =
         "/apis/source.toolkit.fluxcd.io/v1/namespaces/flux-system/gitrepositories/flux-system";
     assert_eq!(caller.patch(source, MERGE, &json!({"spec": {"suspend": true}})).await.0, 200);
     let before = caller.source("media", "radarr").expect("radarr")["metadata"]["uid"].clone();
     caller.delete(&format!("{VOLSYNC}/namespaces/media/replicationsources/radarr"), "").await;
     assert_eq!(caller.source("media", "radarr"), None);
-    caller.wait(11 * 60);
-    let after = caller.source("media", "radarr").expect("re-created within the interval");
+    caller.advance(11 * 60);
+    let after = caller.source("media", "radarr").expect("recreated within the interval");
     assert_ne!(after["metadata"]["uid"], before);
     assert_eq!(
         after["status"]["conditions"][0]["reason"], "SyncInProgress",
-        "a new source syncs at once"
+        "a new source syncs immediately"
     );
     let snapshot = caller.cluster.object(
         "snapshot.storage.k8s.io",
@@ -165,37 +169,37 @@ async fn suspending_only_the_git_repository_does_not_stop_re_creation() {
 }
 
 #[tokio::test]
-async fn a_suspended_owner_re_creates_nothing_until_it_is_resumed_and_asked() {
-    let caller = Caller::of(Incident::Playbook);
+async fn a_suspended_owner_recreates_nothing_until_it_is_resumed_and_reconciled() {
+    let caller = Caller::new(Incident::Playbook);
     let owner =
         format!("{KUSTOMIZATIONS}/namespaces/media/kustomizations/radarr?fieldManager=salve");
     caller.patch(&owner, MERGE, &json!({"spec": {"suspend": true}})).await;
     caller.delete(&format!("{VOLSYNC}/namespaces/media/replicationsources/radarr"), "").await;
-    let ask =
+    let request =
         |at: &str| json!({"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": at}}});
-    caller.patch(&owner, MERGE, &ask("first")).await;
-    caller.wait(2 * 3_600);
+    caller.patch(&owner, MERGE, &request("first")).await;
+    caller.advance(2 * 3_600);
     let (_, kustomization) = caller.get(&owner).await;
     assert_eq!(caller.source("media", "radarr"), None);
     assert_eq!(
         kustomization["spec"]["suspend"], true,
-        "its parent leaves what it does not declare"
+        "the parent keeps fields that it does not declare"
     );
     assert_eq!(
         kustomization["status"]["lastHandledReconcileAt"], "first",
-        "handled, and nothing applied"
+        "handled without applying anything"
     );
 
     caller.patch(&owner, MERGE, &json!({"spec": {"suspend": null}})).await;
-    caller.patch(&owner, MERGE, &ask("second")).await;
-    caller.wait(1);
+    caller.patch(&owner, MERGE, &request("second")).await;
+    caller.advance(1);
     let (_, kustomization) = caller.get(&owner).await;
     assert_eq!(
         kustomization["status"]["conditions"].as_array().map(Vec::len),
         Some(2),
         "it is reconciling"
     );
-    caller.wait(5);
+    caller.advance(5);
     assert!(caller.source("media", "radarr").is_some());
     let (_, kustomization) = caller.get(&owner).await;
     assert_eq!(
@@ -206,8 +210,8 @@ async fn a_suspended_owner_re_creates_nothing_until_it_is_resumed_and_asked() {
 }
 
 #[tokio::test]
-async fn a_parent_undoes_what_kubectl_suspended() {
-    let caller = Caller::of(Incident::Playbook);
+async fn a_parent_reverts_a_suspension_by_kubectl() {
+    let caller = Caller::new(Incident::Playbook);
     let child = format!("{KUSTOMIZATIONS}/namespaces/media/kustomizations/plex");
     caller
         .patch(
@@ -216,40 +220,44 @@ async fn a_parent_undoes_what_kubectl_suspended() {
             &json!({"spec": {"suspend": true}}),
         )
         .await;
-    caller.wait(3_700);
+    caller.advance(3_700);
     assert_eq!(caller.get(&child).await.1["spec"].get("suspend"), None);
     let (_, lidarr) =
         caller.get(&format!("{KUSTOMIZATIONS}/namespaces/media/kustomizations/lidarr")).await;
-    assert_eq!(lidarr["spec"]["suspend"], true, "what a person suspended with flux stays");
+    assert_eq!(lidarr["spec"]["suspend"], true, "a suspension by the flux CLI is kept");
 }
 
 #[tokio::test]
-async fn a_release_re_creates_only_when_forced() {
-    let caller = Caller::of(Incident::Playbook);
+async fn a_helm_release_recreates_objects_only_if_forced() {
+    let caller = Caller::new(Incident::Playbook);
     caller.delete(&format!("{VOLSYNC}/namespaces/selfhosted/replicationsources/n8n"), "").await;
     let release = "/apis/helm.toolkit.fluxcd.io/v2/namespaces/selfhosted/helmreleases/n8n";
-    let ask = |annotations: serde_json::Value| json!({"metadata": {"annotations": annotations}});
-    caller.patch(release, MERGE, &ask(json!({"reconcile.fluxcd.io/requestedAt": "a"}))).await;
-    caller.wait(3_700);
+    let annotate =
+        |annotations: serde_json::Value| json!({"metadata": {"annotations": annotations}});
+    caller.patch(release, MERGE, &annotate(json!({"reconcile.fluxcd.io/requestedAt": "a"}))).await;
+    caller.advance(3_700);
     assert_eq!(caller.source("selfhosted", "n8n"), None);
     let forced =
         json!({"reconcile.fluxcd.io/requestedAt": "b", "reconcile.fluxcd.io/forceAt": "b"});
-    caller.patch(release, MERGE, &ask(forced)).await;
-    caller.wait(2);
+    caller.patch(release, MERGE, &annotate(forced)).await;
+    caller.advance(2);
     assert!(caller.source("selfhosted", "n8n").is_some());
 }
 
 #[tokio::test]
-async fn a_source_without_its_claim_reports_an_error_and_makes_no_snapshot() {
-    let caller = Caller::of(Incident::Healthy);
+async fn a_source_without_its_pvc_reports_an_error_and_creates_no_snapshot() {
+    let caller = Caller::new(Incident::Healthy);
     let source = json!({"apiVersion": "volsync.backube/v1alpha1", "kind": "ReplicationSource",
-        "metadata": {"name": "lost", "namespace": "media"},
-        "spec": {"sourcePVC": "lost", "trigger": {"schedule": "0 * * * *"}, "restic": {"copyMethod": "Snapshot"}}});
+    "metadata": {"name": "lost", "namespace": "media"},
+    "spec": {
+        "sourcePVC": "lost", "trigger": {"schedule": "0 * * * *"},
+        "restic": {"copyMethod": "Snapshot"},
+    }});
     assert_eq!(
         caller.post(&format!("{VOLSYNC}/namespaces/media/replicationsources"), &source).await.0,
         201
     );
-    caller.wait(5);
+    caller.advance(5);
     let lost = caller.source("media", "lost").expect("created");
     assert_eq!(
         lost["status"]["conditions"][0]["message"],
@@ -267,12 +275,12 @@ async fn a_source_without_its_claim_reports_an_error_and_makes_no_snapshot() {
 }
 
 #[tokio::test]
-async fn on_a_healthy_cluster_a_new_backup_runs_through_and_clears_up() {
-    let caller = Caller::of(Incident::Healthy);
+async fn on_a_healthy_cluster_a_new_backup_completes_and_cleans_up() {
+    let caller = Caller::new(Incident::Healthy);
     caller.cluster.edit("volsync.backube", "ReplicationSource", "media", "plex", |source| {
         source["status"] = json!({});
     });
-    caller.wait(90);
+    caller.advance(90);
     let plex = caller.source("media", "plex").expect("plex");
     assert_eq!(plex["status"]["conditions"][0]["reason"], "WaitingForSchedule");
     assert_eq!(plex["status"]["latestMoverStatus"]["result"], "Successful");
@@ -285,39 +293,39 @@ async fn on_a_healthy_cluster_a_new_backup_runs_through_and_clears_up() {
 }
 
 #[tokio::test]
-async fn a_scene_at_rest_stays_as_it_is() {
+async fn an_idle_cluster_does_not_change() {
     for incident in [Incident::Healthy, Incident::MissingSnapshotter] {
-        let caller = Caller::of(incident);
-        let look = || {
-            let mut seen = caller.cluster.objects("volsync.backube", "replicationsources", None);
+        let caller = Caller::new(incident);
+        let objects = || {
+            let mut objects = caller.cluster.objects("volsync.backube", "replicationsources", None);
             for kind in ["persistentvolumeclaims", "persistentvolumes", "pods"] {
-                seen.extend(caller.cluster.objects("", kind, None));
+                objects.extend(caller.cluster.objects("", kind, None));
             }
-            seen
+            objects
         };
-        let before = look();
-        caller.wait(2 * 3_600);
-        for (before, after) in before.iter().zip(&look()) {
+        let before = objects();
+        caller.advance(2 * 3_600);
+        for (before, after) in before.iter().zip(&objects()) {
             assert_eq!(before.to_string(), after.to_string(), "{incident}");
         }
-        assert_eq!(look().len(), before.len(), "{incident}");
+        assert_eq!(objects().len(), before.len(), "{incident}");
         assert_eq!(caller.cluster.locks(), [""; 0]);
     }
 }
 
 #[tokio::test]
-async fn the_scene_opens_with_the_evidence_in_place() {
-    let caller = Caller::of(Incident::Playbook);
+async fn the_incident_starts_with_its_evidence() {
+    let caller = Caller::new(Incident::Playbook);
     assert_eq!(caller.cluster.clock().now().to_string(), "2026-08-20T10:00:00Z");
     assert_eq!(caller.cluster.exchanges(), []);
     let events = caller.cluster.objects("", "events", None);
-    let about = |name: &str| {
+    let event_of = |name: &str| {
         events.iter().find(|event| {
-            event["involvedObject"]["name"].as_str().is_some_and(|one| one.starts_with(name))
+            event["involvedObject"]["name"].as_str().is_some_and(|object| object.starts_with(name))
         })
     };
     let message = |name: &str| {
-        about(name)
+        event_of(name)
             .map(|event| event["message"].as_str().unwrap_or("").to_owned())
             .unwrap_or_default()
     };
@@ -326,7 +334,7 @@ async fn the_scene_opens_with_the_evidence_in_place() {
             .contains("code = Aborted desc = an operation with the given Volume ID pvc-")
     );
     assert!(message("authelia").contains("waiting for first consumer"));
-    let paperless = about("paperless").expect("VolSync says what it waits for");
+    let paperless = event_of("paperless").expect("VolSync reports what it waits for");
     assert_eq!(
         (&paperless["firstTimestamp"], paperless["eventTime"].is_string()),
         (&json!(null), true)
@@ -336,39 +344,39 @@ async fn the_scene_opens_with_the_evidence_in_place() {
             .as_str()
             .is_some_and(|text| text.ends_with("is not Ready")))
     );
-    let wedged = caller.cluster.object(
+    let snapshot = caller.cluster.object(
         "snapshot.storage.k8s.io",
         "VolumeSnapshot",
         "home-automation",
         "volsync-zigbee2mqtt-src",
     );
-    assert!(wedged.is_some_and(|snapshot| {
+    assert!(snapshot.is_some_and(|snapshot| {
         snapshot["status"]["error"]["message"].to_string().contains("given Volume ID snapshot-")
     }));
     let volume = caller
         .cluster
         .object("", "PersistentVolumeClaim", "home-automation", "zigbee2mqtt")
-        .expect("the claim");
+        .expect("PVC");
     let volume = caller.cluster.object(
         "",
         "PersistentVolume",
         "",
         volume["spec"]["volumeName"].as_str().unwrap_or(""),
     );
-    assert_eq!(volume.expect("its volume")["spec"]["persistentVolumeReclaimPolicy"], "Retain");
+    assert_eq!(volume.expect("volume")["spec"]["persistentVolumeReclaimPolicy"], "Retain");
 }
 
 #[tokio::test]
-async fn look_alikes_hold_no_locks_and_a_restart_mends_nothing() {
+async fn incidents_with_similar_symptoms_have_no_locks_and_a_restart_fixes_nothing() {
     for incident in [Incident::MissingSnapshotter, Incident::CephInError] {
-        let caller = Caller::of(incident);
+        let caller = Caller::new(incident);
         let pending = caller.pending();
         assert!(
             pending.iter().any(|pvc| pvc.starts_with("ai/vs-prime-")),
             "{incident}: {pending:?}"
         );
         caller.restart_controller().await;
-        caller.wait(20 * 60);
+        caller.advance(20 * 60);
         assert_eq!((caller.cluster.locks(), caller.pending()), (Vec::new(), pending), "{incident}");
         let pods = caller.cluster.objects("", "pods", Some("rook-ceph"));
         for pod in pods
@@ -387,24 +395,25 @@ async fn look_alikes_hold_no_locks_and_a_restart_mends_nothing() {
 }
 
 #[tokio::test]
-async fn an_operator_undoes_the_annotation_and_pods_that_are_deleted_come_back_new() {
-    let caller = Caller::of(Incident::OperatorManaged);
+async fn an_operator_reverts_the_annotation_and_deleted_pods_are_replaced() {
+    let caller = Caller::new(Incident::OperatorManaged);
     let before = caller.controller_pods();
     let path =
         "/apis/apps/v1/namespaces/rook-ceph/deployments/rook-ceph.rbd.csi.ceph.com-ctrlplugin";
-    let restart = json!({"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "now"}}}}});
+    let restart = json!({"spec": {"template": {"metadata": {"annotations":
+        {"kubectl.kubernetes.io/restartedAt": "now"}}}}});
     assert_eq!(caller.patch(path, crate::caller::STRATEGIC, &restart).await.0, 200);
-    caller.wait(60);
+    caller.advance(60);
     assert_eq!(caller.controller_pods(), before);
     assert_eq!(caller.get(path).await.1["spec"]["template"]["metadata"].get("annotations"), None);
     for pod in caller.cluster.objects("", "pods", Some("rook-ceph")) {
-        let name = pod["metadata"]["name"].as_str().expect("a name");
+        let name = pod["metadata"]["name"].as_str().expect("name");
         if name.contains("ctrlplugin") {
             assert_eq!(
                 caller.delete(&format!("/api/v1/namespaces/rook-ceph/pods/{name}"), "").await.0,
                 200
             );
-            caller.wait(20);
+            caller.advance(20);
         }
     }
     let after = caller.controller_pods();
@@ -413,41 +422,42 @@ async fn an_operator_undoes_the_annotation_and_pods_that_are_deleted_come_back_n
 }
 
 #[tokio::test]
-async fn a_volume_to_be_deleted_goes_with_its_claim() {
-    let caller = Caller::of(Incident::TerminatingDelete);
+async fn a_volume_with_reclaim_policy_delete_is_deleted_with_its_pvc() {
+    let caller = Caller::new(Incident::TerminatingDelete);
     let owner = format!("{KUSTOMIZATIONS}/namespaces/home-automation/kustomizations/zigbee2mqtt");
     caller.patch(&owner, MERGE, &json!({"spec": {"suspend": true}})).await;
     caller
         .delete(&format!("{VOLSYNC}/namespaces/home-automation/replicationsources/zigbee2mqtt"), "")
         .await;
     caller.restart_controller().await;
-    caller.wait(10 * 60);
+    caller.advance(10 * 60);
     let volumes = caller.cluster.objects("", "persistentvolumes", None);
     assert!(!volumes.iter().any(|volume| volume["spec"]["claimRef"]["name"] == "zigbee2mqtt"));
 }
 
 #[tokio::test]
-async fn the_importer_stands_still_until_its_pod_is_replaced() {
-    let caller = Caller::of(Incident::StuckImporter);
-    assert!(caller.pending().is_empty() && caller.cluster.locks().is_empty(), "storage is well");
+async fn the_importer_is_stuck_until_its_pod_is_replaced() {
+    let caller = Caller::new(Incident::StuckImporter);
+    assert!(caller.pending().is_empty() && caller.cluster.locks().is_empty(), "storage is healthy");
     let log = async || {
         let pods = caller.cluster.objects("", "pods", Some("media"));
         let pod = pods
             .iter()
             .find(|pod| pod["metadata"]["labels"]["app"] == "importer")
-            .expect("its pod");
+            .expect("importer pod");
         let path = format!(
             "/api/v1/namespaces/media/pods/{}/log?sinceSeconds=60",
-            pod["metadata"]["name"].as_str().expect("a name")
+            pod["metadata"]["name"].as_str().expect("name")
         );
         caller.get(&path).await.1.as_str().unwrap_or_default().to_owned()
     };
-    caller.wait(600);
+    caller.advance(600);
     assert!(
         log().await.lines().count() >= 3
             && log().await.lines().all(|line| line.starts_with("stuck: queue full"))
     );
-    let restart = json!({"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "2026-08-20T10:00:00Z"}}}}});
+    let restart = json!({"spec": {"template": {"metadata": {"annotations":
+        {"kubectl.kubernetes.io/restartedAt": "2026-08-20T10:00:00Z"}}}}});
     caller
         .patch(
             "/apis/apps/v1/namespaces/media/deployments/importer",
@@ -455,7 +465,7 @@ async fn the_importer_stands_still_until_its_pod_is_replaced() {
             &restart,
         )
         .await;
-    caller.wait(120);
+    caller.advance(120);
     assert!(
         log().await.lines().count() >= 3
             && log().await.lines().all(|line| line.starts_with("imported"))

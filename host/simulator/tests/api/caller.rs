@@ -1,4 +1,4 @@
-//! A caller of the simulated API server, with just enough HTTP to tell a story.
+//! A minimal client of the simulated API server.
 
 use std::time::Duration;
 
@@ -18,11 +18,11 @@ pub struct Caller {
 }
 
 impl Caller {
-    pub fn of(incident: Incident) -> Self {
+    pub fn new(incident: Incident) -> Self {
         Caller { cluster: Simulator::new(incident) }
     }
 
-    pub fn wait(&self, seconds: u64) {
+    pub fn advance(&self, seconds: u64) {
         self.cluster.clock().advance(Duration::from_secs(seconds));
     }
 
@@ -33,14 +33,14 @@ impl Caller {
     ) -> Result<http::Response<Body>, BoxError> {
         let body = Full::new(Bytes::from(body.to_owned()));
         let request =
-            request.header("user-agent", "tester/1.0").body(body).expect("a well-formed request");
+            request.header("user-agent", "tester/1.0").body(body).expect("request is valid");
         self.cluster.clone().oneshot(request).await
     }
 
-    pub async fn ask(&self, request: http::request::Builder, body: &str) -> (u16, Value) {
-        let response = self.send(request, body).await.expect("an answer");
+    pub async fn request(&self, request: http::request::Builder, body: &str) -> (u16, Value) {
+        let response = self.send(request, body).await.expect("response");
         let status = response.status().as_u16();
-        let body = response.into_body().collect().await.expect("a whole body").to_bytes();
+        let body = response.into_body().collect().await.expect("complete body").to_bytes();
         (
             status,
             serde_json::from_slice(&body)
@@ -49,15 +49,15 @@ impl Caller {
     }
 
     pub async fn get(&self, path: &str) -> (u16, Value) {
-        self.ask(http::Request::get(path), "").await
+        self.request(http::Request::get(path), "").await
     }
 
     pub async fn delete(&self, path: &str, options: &str) -> (u16, Value) {
-        self.ask(http::Request::delete(path), options).await
+        self.request(http::Request::delete(path), options).await
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
-        self.ask(
+        self.request(
             http::Request::post(path).header("content-type", "application/json"),
             &body.to_string(),
         )
@@ -65,7 +65,8 @@ impl Caller {
     }
 
     pub async fn patch(&self, path: &str, media: &str, body: &Value) -> (u16, Value) {
-        self.ask(http::Request::patch(path).header("content-type", media), &body.to_string()).await
+        self.request(http::Request::patch(path).header("content-type", media), &body.to_string())
+            .await
     }
 
     pub fn source(&self, namespace: &str, name: &str) -> Option<Value> {
@@ -80,7 +81,7 @@ impl Caller {
         )
     }
 
-    /// The claims that are Pending, as `namespace/name`.
+    /// Returns the PVCs that are Pending, as `namespace/name`.
     pub fn pending(&self) -> Vec<String> {
         let pvcs = self.cluster.objects("", "persistentvolumeclaims", None);
         let pending = pvcs.iter().filter(|pvc| pvc["status"]["phase"] == "Pending");
@@ -95,7 +96,7 @@ impl Caller {
         pending.map(name).collect()
     }
 
-    /// The uids of the CSI controller's pods.
+    /// Returns the UIDs of the CSI controller's pods.
     pub fn controller_pods(&self) -> Vec<String> {
         let pods = self.cluster.objects("", "pods", Some("rook-ceph"));
         let ours = pods.iter().filter(|pod| {

@@ -1,4 +1,4 @@
-//! Faults on demand, and the audit log that tells what became of each request.
+//! Fault injection, and the audit log of requests and responses.
 
 use std::time::Duration;
 
@@ -9,20 +9,20 @@ use serde_json::json;
 use crate::caller::{Caller, KUSTOMIZATIONS, MERGE};
 
 #[tokio::test]
-async fn a_timeout_may_come_before_or_after_the_change() {
+async fn a_request_that_times_out_may_or_may_not_have_been_applied() {
     let path = format!("{KUSTOMIZATIONS}/namespaces/media/kustomizations/plex");
     for after in [false, true] {
-        let caller = Caller::of(Incident::Playbook);
+        let caller = Caller::new(Incident::Playbook);
         let fault = Fault::status(504)
             .on("patch")
             .at("kustomizations/plex")
             .nth(1)
             .delayed(Duration::from_secs(60));
         caller.cluster.fault(if after { fault.after_applying() } else { fault });
-        let began = caller.cluster.clock().now();
+        let start = caller.cluster.clock().now();
         let (code, status) = caller.patch(&path, MERGE, &json!({"spec": {"suspend": true}})).await;
         assert_eq!((code, &status["reason"]), (504, &json!("Timeout")));
-        assert!(caller.cluster.clock().now().duration_since(began).as_secs() >= 60);
+        assert!(caller.cluster.clock().now().duration_since(start).as_secs() >= 60);
         assert_eq!(caller.get(&path).await.1["spec"].get("suspend").is_some(), after);
         let mutations = caller.cluster.mutations();
         assert_eq!(
@@ -32,19 +32,19 @@ async fn a_timeout_may_come_before_or_after_the_change() {
         assert_eq!(
             caller.patch(&path, MERGE, &json!({"spec": {"suspend": true}})).await.0,
             200,
-            "only the first"
+            "the fault affects only the first request"
         );
     }
 }
 
 #[tokio::test]
-async fn refusals_name_their_reason_and_when_to_come_back() {
-    let caller = Caller::of(Incident::Healthy);
+async fn an_injected_429_has_a_reason_and_a_retry_after_header() {
+    let caller = Caller::new(Incident::Healthy);
     caller.cluster.fault(Fault::too_many_requests(7).on("list").first(2));
-    let response = caller.send(http::Request::get("/api/v1/pods"), "").await.expect("an answer");
+    let response = caller.send(http::Request::get("/api/v1/pods"), "").await.expect("response");
     assert_eq!(response.headers()["retry-after"], "7");
-    let body = response.into_body().collect().await.expect("a body").to_bytes();
-    let status: serde_json::Value = serde_json::from_slice(&body).expect("a Status");
+    let body = response.into_body().collect().await.expect("body").to_bytes();
+    let status: serde_json::Value = serde_json::from_slice(&body).expect("Status");
     assert_eq!(
         (&status["reason"], &status["details"]["retryAfterSeconds"]),
         (&json!("TooManyRequests"), &json!(7))
@@ -54,8 +54,8 @@ async fn refusals_name_their_reason_and_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn connections_are_dropped_and_bodies_spoilt() {
-    let caller = Caller::of(Incident::Healthy);
+async fn faults_drop_connections_and_corrupt_bodies() {
+    let caller = Caller::new(Incident::Healthy);
     caller.cluster.fault(Fault::dropped().on("GET").at("/nodes").nth(2));
     assert_eq!(caller.get("/api/v1/nodes").await.0, 200);
     assert!(caller.send(http::Request::get("/api/v1/nodes"), "").await.is_err());
@@ -65,14 +65,14 @@ async fn connections_are_dropped_and_bodies_spoilt() {
 }
 
 #[tokio::test]
-async fn the_audit_log_tells_who_asked_for_what() {
-    let caller = Caller::of(Incident::Healthy);
+async fn the_audit_log_contains_verb_user_agent_and_impersonated_user() {
+    let caller = Caller::new(Incident::Healthy);
     let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
     let request = http::Request::post("/apis/authentication.k8s.io/v1/selfsubjectreviews")
         .header("content-type", "application/json")
         .header("impersonate-user", "jo");
-    let (code, answer) = caller.ask(request, &review.to_string()).await;
-    assert_eq!((code, &answer["status"]["userInfo"]["username"]), (201, &json!("jo")));
+    let (code, document) = caller.request(request, &review.to_string()).await;
+    assert_eq!((code, &document["status"]["userInfo"]["username"]), (201, &json!("jo")));
     caller.get("/api/v1/namespaces/media/pods?watch=true&timeoutSeconds=0").await;
     let exchanges = caller.cluster.exchanges();
     assert_eq!((exchanges[0].verb, exchanges[0].impersonated.as_deref()), ("create", Some("jo")));
@@ -80,16 +80,16 @@ async fn the_audit_log_tells_who_asked_for_what() {
         (exchanges[1].verb, exchanges[1].user_agent.as_deref()),
         ("watch", Some("tester/1.0"))
     );
-    assert_eq!(caller.cluster.mutations(), [], "a review changes nothing");
+    assert_eq!(caller.cluster.mutations(), [], "a review is not a mutation");
 }
 
 #[tokio::test]
-async fn the_same_requests_make_the_same_exchanges() {
+async fn the_same_requests_produce_the_same_exchanges() {
     let mut runs = Vec::new();
     for _ in 0..2 {
-        let caller = Caller::of(Incident::Playbook);
+        let caller = Caller::new(Incident::Playbook);
         caller.restart_controller().await;
-        caller.wait(900);
+        caller.advance(900);
         let (_, pvcs) = caller.get("/api/v1/persistentvolumeclaims").await;
         runs.push((caller.cluster.exchanges(), pvcs));
     }

@@ -1,4 +1,4 @@
-//! The cluster as its callers see it: requests over the HTTP seam, virtual time, and what the parties do meanwhile.
+//! Tests of the simulated cluster through its public API: requests, virtual time, and controllers.
 
 mod actors;
 mod api;

@@ -1,4 +1,4 @@
-//! The same cluster on a socket: plain HTTP, and time that follows the wall clock.
+//! The cluster on a socket: plain HTTP, and virtual time that follows the wall clock.
 
 use std::time::{Duration, Instant};
 
@@ -7,33 +7,33 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 #[tokio::test]
-async fn a_served_cluster_answers_over_http_and_lets_time_pass() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let address = listener.local_addr().expect("an address");
+async fn a_served_cluster_responds_over_http_and_its_time_advances() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("free port");
+    let address = listener.local_addr().expect("address");
     assert!(kubeconfig(address).contains(&format!("http://{address}")));
     let cluster = Simulator::new(Incident::Healthy);
-    let began = cluster.clock().now();
+    let start = cluster.clock().now();
     let server = tokio::spawn(serve(cluster.clone(), listener, 10_000.0));
 
-    let mut stream = TcpStream::connect(address).await.expect("a connection");
+    let mut stream = TcpStream::connect(address).await.expect("connection");
     let request = "GET /api/v1/namespaces HTTP/1.1\r\nhost: simulated\r\nconnection: close\r\n\r\n";
     stream.write_all(request.as_bytes()).await.expect("sent");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("answered");
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.expect("response");
     assert!(
-        answer.starts_with("HTTP/1.1 200 OK") && answer.contains("home-automation"),
-        "{answer}"
+        response.starts_with("HTTP/1.1 200 OK") && response.contains("home-automation"),
+        "{response}"
     );
     let dates: Vec<&str> =
-        answer.lines().filter(|line| line.to_lowercase().starts_with("date:")).collect();
+        response.lines().filter(|line| line.to_lowercase().starts_with("date:")).collect();
     assert!(
         dates.len() == 1 && dates[0].contains("Aug 2026"),
-        "clients set their clocks by it: {dates:?}"
+        "the Date header is the virtual time: {dates:?}"
     );
 
     let deadline = Instant::now() + Duration::from_secs(10);
-    while cluster.clock().now().duration_since(began).as_secs() < 600 {
-        assert!(Instant::now() < deadline, "virtual time stands still");
+    while cluster.clock().now().duration_since(start).as_secs() < 600 {
+        assert!(Instant::now() < deadline, "virtual time does not advance");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     server.abort();

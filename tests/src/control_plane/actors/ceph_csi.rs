@@ -1,4 +1,5 @@
-//! The controller of Ceph CSI: provisioner and snapshotter, their Leases, and the locks in the memory of its pods.
+//! An imitation of the Ceph CSI controller: provisioner and snapshotter, their Leases, and the
+//! locks in the memory of its pods.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -8,19 +9,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use super::super::cluster::{Cluster, code, text};
+use super::super::cluster::{Cluster, status_code, str_at};
 use super::super::credentials::User;
 use super::super::{ControlPlane, kinds};
 use super::csi_log::PodLog;
-use super::{Party, Rounds, snapshots};
+use super::{ReconcileLoop, Reconciler, snapshots};
 
-/// The name of the driver.
 pub const DRIVER: &str = "rook-ceph.rbd.csi.ceph.com";
 
-/// The name that ceph-csi-operator gives its Deployment.
-pub const BY_OPERATOR: &str = "rook-ceph.rbd.csi.ceph.com-ctrlplugin";
+/// The name of the Deployment when ceph-csi-operator creates it.
+pub const OPERATOR_DEPLOYMENT: &str = "rook-ceph.rbd.csi.ceph.com-ctrlplugin";
 
-/// Where its controller runs, and by which label its pods are known.
+/// The namespace of the controller and the `app` label of its pods.
 const NAMESPACE: &str = "rook-ceph";
 const APP: &str = "csi-rbdplugin-provisioner";
 
@@ -32,98 +32,105 @@ const LEASES: [&str; 4] = [
     "external-attacher-leader-rook-ceph-rbd-csi-ceph-com",
 ];
 
-/// A request name that nothing alive has: what is left of a claim that was deleted while its volume was being made.
+/// A request name without an object: a PVC that was deleted while its volume was being created.
 const ZOMBIE: &str = "pvc-0dead000-0000-4000-8000-00000000beef";
 
-/// How often a rejected call is tried again, and a Lease renewed.
+/// The interval at which rejected calls are retried and Leases are renewed.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// How the party plays.
+/// Options of the imitation.
 #[derive(Clone, Copy, Debug)]
-pub struct Manner {
-    /// How long nobody leads after the leader's pod is gone; 137 to 163 s with Rook.
+pub struct CephCsiOptions {
+    /// The time without a leader after the pod of the leader is gone; 137 to 163 s with Rook.
     pub lease_gap: Duration,
-    /// Whether the snapshotter, once it works, lets go of snapshots that are being deleted.
+    /// Whether the snapshotter releases snapshots that are being deleted once it works again.
     pub releases_snapshots: bool,
-    /// What its Deployment is called: Rook and ceph-csi-operator each have a name of their own, and the operator's tells
-    /// whoever restarts it not to annotate.
+    /// The name of the Deployment. Rook and ceph-csi-operator use different names. The operator
+    /// would revert a restart by annotation.
     pub deployment: &'static str,
 }
 
-impl Default for Manner {
-    fn default() -> Manner {
-        Manner { lease_gap: Duration::from_secs(3), releases_snapshots: true, deployment: APP }
+impl Default for CephCsiOptions {
+    fn default() -> CephCsiOptions {
+        CephCsiOptions {
+            lease_gap: Duration::from_secs(3),
+            releases_snapshots: true,
+            deployment: APP,
+        }
     }
 }
 
-/// The party at work. It stops with this value.
+/// The running controller. Dropping it stops it.
 pub struct CephCsi {
     cluster: Cluster,
     locks: Arc<Mutex<BTreeSet<String>>>,
-    rounds: Rounds,
+    reconcile_loop: ReconcileLoop,
 }
 
 impl CephCsi {
-    /// Begins to play, without a lock.
-    pub async fn start(plane: &ControlPlane, manner: Manner) -> Result<CephCsi> {
+    /// Starts the controller, without a lock.
+    pub async fn start(plane: &ControlPlane, options: CephCsiOptions) -> Result<CephCsi> {
         let cluster = plane.cluster(User::CephCsi).await?;
         let locks = Arc::new(Mutex::new(BTreeSet::new()));
         let folder = plane.folder().join("csi-logs");
         let controller = Controller {
             cluster: cluster.clone(),
             folder,
-            manner,
+            options,
             locks: Arc::clone(&locks),
             logs: BTreeMap::new(),
             leaders: None,
-            vacant: None,
+            leaderless_since: None,
             retried: None,
             calls: 90_000,
         };
-        Ok(CephCsi { cluster, locks, rounds: Rounds::play(controller) })
+        Ok(CephCsi { cluster, locks, reconcile_loop: ReconcileLoop::spawn(controller) })
     }
 
-    /// Every call into Ceph hangs from now on: the pods that run hold their locks until the last of them is gone.
-    pub async fn jam(&self) -> Result<()> {
+    /// Makes every call into Ceph hang: the running pods keep their locks until the last of them is
+    /// gone.
+    pub async fn lock(&self) -> Result<()> {
         let pods = running_pods(&self.cluster).await?;
-        ensure!(!pods.is_empty(), "no pod of {NAMESPACE}/{APP} runs, so none can hold a lock");
-        let uids = pods.iter().map(|pod| text(pod, "/metadata/uid").to_owned());
+        ensure!(
+            !pods.is_empty(),
+            "no pod of {NAMESPACE}/{APP} is running, so none can have a lock"
+        );
+        let uids = pods.iter().map(|pod| str_at(pod, "/metadata/uid").to_owned());
         self.locks.lock().unwrap_or_else(PoisonError::into_inner).extend(uids);
         Ok(())
     }
 
-    /// Whether a pod that holds locks still runs, as the party saw it last.
-    pub fn is_jammed(&self) -> bool {
+    /// Returns whether a pod with locks was running at the last reconciliation.
+    pub fn is_locked(&self) -> bool {
         !self.locks.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    /// Stops playing. Dropping does the same.
+    /// Stops the controller. Dropping does the same.
     pub fn stop(self) {
         drop(self);
     }
 
-    /// Why its latest round failed, if it did.
-    pub fn trouble(&self) -> Option<String> {
-        self.rounds.trouble()
+    /// Returns the error of the last reconciliation, if it failed.
+    pub fn last_error(&self) -> Option<String> {
+        self.reconcile_loop.last_error()
     }
 }
 
 struct Controller {
     cluster: Cluster,
     folder: PathBuf,
-    manner: Manner,
-    /// The uids of the pods that hold locks.
+    options: CephCsiOptions,
+    /// The UIDs of the pods with locks.
     locks: Arc<Mutex<BTreeSet<String>>>,
-    /// The pods that were met, by uid.
+    /// The logs of all pods seen so far, by UID.
     logs: BTreeMap<String, PodLog>,
     leaders: Option<Leaders>,
-    /// Since when nobody leads any more.
-    vacant: Option<Instant>,
+    leaderless_since: Option<Instant>,
     retried: Option<Instant>,
     calls: u64,
 }
 
-/// Each sidecar elects its own leader: the provisioner of one pod, the snapshotter of another.
+/// Each sidecar elects its own leader: the provisioner in one pod, the snapshotter in another.
 #[derive(Clone)]
 struct Leaders {
     provisioner: Value,
@@ -131,11 +138,11 @@ struct Leaders {
     since: String,
 }
 
-impl Party for Controller {
-    async fn round(&mut self) -> Result<()> {
+impl Reconciler for Controller {
+    async fn reconcile(&mut self) -> Result<()> {
         let pods = running_pods(&self.cluster).await?;
         for pod in &pods {
-            let uid = text(pod, "/metadata/uid");
+            let uid = str_at(pod, "/metadata/uid");
             if !self.logs.contains_key(uid) {
                 let log = PodLog::open(&self.cluster, &self.folder, pod).await?;
                 let attempt = format!(
@@ -146,15 +153,15 @@ impl Party for Controller {
                 self.logs.insert(uid.to_owned(), log);
             }
         }
-        let jammed = self.remember_locks_of(&pods);
+        let locked = self.drop_locks_of_gone_pods(&pods);
         self.elect(&pods)?;
         let due = self.retried.is_none_or(|last| last.elapsed() >= RETRY);
         if due {
             self.retried = Some(Instant::now());
             self.renew().await?;
         }
-        let pvcs = self.pending_claims().await?;
-        match (jammed, &self.leaders) {
+        let pvcs = self.pending_pvcs().await?;
+        match (locked, &self.leaders) {
             (true, _) => {
                 let stuck = snapshots::bind(&self.cluster, true).await?;
                 if due { self.reject(&pvcs, &stuck).await } else { Ok(()) }
@@ -166,38 +173,39 @@ impl Party for Controller {
                 }
                 self.reclaim().await?;
                 snapshots::bind(&self.cluster, false).await?;
-                snapshots::take(&self.cluster, self.manner.releases_snapshots).await
+                snapshots::take(&self.cluster, self.options.releases_snapshots).await
             }
         }
     }
 }
 
 impl Controller {
-    /// Locks die with their pods. Whether any is left.
-    fn remember_locks_of(&self, pods: &[Value]) -> bool {
+    /// Removes the locks of pods that are gone. Returns whether any lock is left.
+    fn drop_locks_of_gone_pods(&self, pods: &[Value]) -> bool {
         let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
-        locks.retain(|uid| pods.iter().any(|pod| text(pod, "/metadata/uid") == uid));
+        locks.retain(|uid| pods.iter().any(|pod| str_at(pod, "/metadata/uid") == uid));
         !locks.is_empty()
     }
 
-    /// Leaders stay while their pods do. The first ones are elected at once, later ones when the old Leases ran out.
+    /// Elects leaders, which stay as long as their pods. The first are elected at once, later ones
+    /// when the old Leases have expired.
     fn elect(&mut self, pods: &[Value]) -> Result<()> {
-        let lives =
-            |pod: &Value| pods.iter().any(|one| one["metadata"]["uid"] == pod["metadata"]["uid"]);
-        if self
-            .leaders
-            .as_ref()
-            .is_some_and(|leaders| !lives(&leaders.provisioner) || !lives(&leaders.snapshotter))
-        {
+        let is_running = |leader: &Value| {
+            pods.iter().any(|pod| pod["metadata"]["uid"] == leader["metadata"]["uid"])
+        };
+        if self.leaders.as_ref().is_some_and(|leaders| {
+            !is_running(&leaders.provisioner) || !is_running(&leaders.snapshotter)
+        }) {
             self.leaders = None;
-            self.vacant = Some(Instant::now());
+            self.leaderless_since = Some(Instant::now());
         }
         let (Some(first), Some(last)) = (pods.first(), pods.last()) else { return Ok(()) };
-        let waits = self.vacant.is_some_and(|since| since.elapsed() < self.manner.lease_gap);
-        if self.leaders.is_none() && !waits {
+        let waiting =
+            self.leaderless_since.is_some_and(|since| since.elapsed() < self.options.lease_gap);
+        if self.leaders.is_none() && !waiting {
             let leaders =
                 Leaders { provisioner: first.clone(), snapshotter: last.clone(), since: now() };
-            if let Some(log) = self.logs.get(text(first, "/metadata/uid")) {
+            if let Some(log) = self.logs.get(str_at(first, "/metadata/uid")) {
                 let acquired = format!(
                     "leaderelection.go:271] successfully acquired lease {NAMESPACE}/{}",
                     LEASES[0]
@@ -234,60 +242,65 @@ impl Controller {
         Ok(())
     }
 
-    /// Every call is rejected: lines in the logs of the pods that hold the locks, an event on each claim.
+    /// Rejects every call: logs lines in the pods with locks and writes an event for each PVC.
     async fn reject(&mut self, pvcs: &[Value], stuck: &[Value]) -> Result<()> {
         let holders = self.locks.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let leaders = self.leaders.clone();
-        let log = |of: Option<&Value>| {
+        let log = |leader: Option<&Value>| {
             let leader =
-                of.map(|pod| text(pod, "/metadata/uid")).filter(|uid| holders.contains(*uid));
+                leader.map(|pod| str_at(pod, "/metadata/uid")).filter(|uid| holders.contains(*uid));
             leader.or(holders.first().map(String::as_str)).and_then(|uid| self.logs.get(uid))
         };
         let provisioner = leaders.as_ref().map(|leaders| &leaders.provisioner);
-        let volumes = pvcs.iter().map(|pvc| format!("pvc-{}", text(pvc, "/metadata/uid")));
+        let volumes = pvcs.iter().map(|pvc| format!("pvc-{}", str_at(pvc, "/metadata/uid")));
         for key in volumes.chain([ZOMBIE.to_owned()]) {
             self.calls += 1;
             if let Some(log) = log(provisioner) {
                 log.reject(self.calls, &key)?;
                 let uid = key.trim_start_matches("pvc-");
-                let words = format!(
-                    "controller.go:957] error syncing claim \"{uid}\": failed to provision volume with StorageClass \
-                     \"ceph-block\": {}",
-                    refusal(&key)
+                let message = format!(
+                    "controller.go:957] error syncing claim \"{uid}\": failed to provision volume \
+                     with StorageClass \"ceph-block\": {}",
+                    rejection(&key)
                 );
-                log.write("csi-provisioner", 'E', &words)?;
+                log.write("csi-provisioner", 'E', &message)?;
             }
         }
         for snapshot in stuck {
             self.calls += 1;
             if let Some(log) = log(leaders.as_ref().map(|leaders| &leaders.snapshotter)) {
-                log.reject(self.calls, &format!("snapshot-{}", text(snapshot, "/metadata/uid")))?;
+                log.reject(self.calls, &format!("snapshot-{}", str_at(snapshot, "/metadata/uid")))?;
             }
         }
         for pvc in pvcs {
-            self.complain(pvc, provisioner).await?;
+            self.write_event(pvc, provisioner).await?;
         }
         Ok(())
     }
 
-    async fn complain(&self, pvc: &Value, provisioner: Option<&Value>) -> Result<()> {
-        let (namespace, name) = (text(pvc, "/metadata/namespace"), text(pvc, "/metadata/name"));
-        let uid = text(pvc, "/metadata/uid");
+    async fn write_event(&self, pvc: &Value, provisioner: Option<&Value>) -> Result<()> {
+        let (namespace, name) = (str_at(pvc, "/metadata/namespace"), str_at(pvc, "/metadata/name"));
+        let uid = str_at(pvc, "/metadata/uid");
         let event = format!("{name}.{}", uid.replace('-', "").get(..16).unwrap_or_default());
         let before =
             self.cluster.find(&kinds::EVENTS, namespace, &event).await?.unwrap_or_default();
-        let pod = provisioner.map_or(APP, |pod| text(pod, "/metadata/name"));
+        let pod = provisioner.map_or(APP, |pod| str_at(pod, "/metadata/name"));
         let document = json!({
             "apiVersion": "v1",
             "kind": "Event",
             "metadata": {"name": event, "namespace": namespace},
             "involvedObject": {
-                "apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": name, "namespace": namespace, "uid": uid,
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "name": name,
+                "namespace": namespace,
+                "uid": uid,
             },
             "type": "Warning",
             "reason": "ProvisioningFailed",
             "message": format!(
-                "failed to provision volume with StorageClass \"ceph-block\": {}", refusal(&format!("pvc-{uid}"))
+                "failed to provision volume with StorageClass \"ceph-block\": {}",
+                rejection(&format!("pvc-{uid}"))
             ),
             "count": before["count"].as_u64().unwrap_or_default() + 1,
             "firstTimestamp": before["firstTimestamp"].as_str().map_or_else(seconds, str::to_owned),
@@ -298,30 +311,30 @@ impl Controller {
         Ok(())
     }
 
-    /// The claims of the driver that wait for a volume.
-    async fn pending_claims(&self) -> Result<Vec<Value>> {
+    /// Returns the PVCs of the driver that wait for a volume.
+    async fn pending_pvcs(&self) -> Result<Vec<Value>> {
         let classes = self.cluster.list(&kinds::STORAGE_CLASSES, "").await?;
-        let ours = |pvc: &Value| {
+        let is_ours = |pvc: &Value| {
             classes.iter().any(|class| {
                 class["provisioner"] == DRIVER
                     && class["metadata"]["name"] == pvc["spec"]["storageClassName"]
                     && class["volumeBindingMode"] != "WaitForFirstConsumer"
             })
         };
-        let mut pvcs = self.cluster.list(&kinds::CLAIMS, "").await?;
+        let mut pvcs = self.cluster.list(&kinds::PVCS, "").await?;
         pvcs.retain(|pvc| {
             pvc["status"]["phase"] == "Pending"
                 && pvc["metadata"]["deletionTimestamp"].is_null()
-                // Whoever populates such a claim brings its volume.
+                // The populator provides the volume of such a PVC.
                 && pvc["spec"]["dataSourceRef"]["kind"] != "ReplicationDestination"
-                && ours(pvc)
+                && is_ours(pvc)
         });
         Ok(pvcs)
     }
 
-    /// Makes the volume; the real PV controller binds it.
+    /// Creates the volume of a PVC. The real PV controller binds it.
     async fn provision(&self, pvc: &Value) -> Result<()> {
-        let uid = text(pvc, "/metadata/uid");
+        let uid = str_at(pvc, "/metadata/uid");
         let name = format!("pvc-{uid}");
         let volume = json!({
             "apiVersion": "v1",
@@ -334,41 +347,44 @@ impl Controller {
                     "apiVersion": "v1", "kind": "PersistentVolumeClaim", "uid": uid,
                     "name": pvc["metadata"]["name"], "namespace": pvc["metadata"]["namespace"],
                 },
-                "csi": {"driver": DRIVER, "volumeHandle": handle(uid)},
+                "csi": {"driver": DRIVER, "volumeHandle": volume_handle(uid)},
                 "persistentVolumeReclaimPolicy": "Delete",
                 "storageClassName": pvc["spec"]["storageClassName"],
             },
         });
         match self.cluster.create(&volume).await {
-            Err(error) if code(&error) != Some(409) => Err(error),
+            Err(error) if status_code(&error) != Some(409) => Err(error),
             Ok(_) | Err(_) => Ok(()),
         }
     }
 
-    /// Deletes the volumes whose claims are gone.
+    /// Deletes the volumes whose PVCs are gone.
     async fn reclaim(&self) -> Result<()> {
-        for volume in self.cluster.list(&kinds::VOLUMES, "").await? {
+        for volume in self.cluster.list(&kinds::PERSISTENT_VOLUMES, "").await? {
             if volume["status"]["phase"] == "Released" && volume["spec"]["csi"]["driver"] == DRIVER
             {
-                self.cluster.delete(&kinds::VOLUMES, "", text(&volume, "/metadata/name")).await?;
+                self.cluster
+                    .delete(&kinds::PERSISTENT_VOLUMES, "", str_at(&volume, "/metadata/name"))
+                    .await?;
             }
         }
         Ok(())
     }
 }
 
-/// The CSI handle of the volume of a claim.
-fn handle(uid: &str) -> String {
+/// Returns the CSI handle of the volume of a PVC.
+pub(super) fn volume_handle(uid: &str) -> String {
     format!("0001-0009-rook-ceph-0000000000000002-{uid}")
 }
 
-fn refusal(key: &str) -> String {
+fn rejection(key: &str) -> String {
     format!(
-        "rpc error: code = Aborted desc = an operation with the given Volume ID {key} already exists"
+        "rpc error: code = Aborted desc = an operation with the given Volume ID {key} already \
+         exists"
     )
 }
 
-/// The pods of the controller that run and are not being deleted.
+/// Returns the pods of the controller that are running and not being deleted.
 async fn running_pods(cluster: &Cluster) -> Result<Vec<Value>> {
     let mut pods = cluster.list(&kinds::PODS, NAMESPACE).await?;
     pods.retain(|pod| {
@@ -383,7 +399,7 @@ fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
 }
 
-/// Now as the API's times of events are: whole seconds.
+/// Returns the current time in whole seconds, the precision of event times.
 fn seconds() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

@@ -1,4 +1,4 @@
-//! The logs of the CSI controller's pods: a file for each container, served by the pretended kubelet.
+//! The logs of the CSI controller pods: a file per container, served by kwok's kubelet.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -8,9 +8,9 @@ use anyhow::Result;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::super::cluster::{Cluster, text};
+use super::super::cluster::{Cluster, str_at};
 
-/// The containers of the controller's pods.
+/// The containers of the controller pods.
 pub const CONTAINERS: [&str; 5] =
     ["csi-provisioner", "csi-resizer", "csi-attacher", "csi-snapshotter", "csi-rbdplugin"];
 
@@ -20,9 +20,9 @@ pub struct PodLog {
 }
 
 impl PodLog {
-    /// Empty files for the containers of this pod, and the word to the pretended kubelet where they are.
+    /// Creates empty files for the containers of a pod and announces them to the kubelet.
     pub async fn open(cluster: &Cluster, folder: &Path, pod: &Value) -> Result<PodLog> {
-        let log = PodLog { folder: folder.join(text(pod, "/metadata/uid")) };
+        let log = PodLog { folder: folder.join(str_at(pod, "/metadata/uid")) };
         fs::create_dir_all(&log.folder)?;
         let mut logs = Vec::new();
         for container in CONTAINERS {
@@ -38,9 +38,9 @@ impl PodLog {
             "metadata": {
                 "name": name,
                 "namespace": pod["metadata"]["namespace"],
-                "ownerReferences": [
-                    {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": pod["metadata"]["uid"]},
-                ],
+                "ownerReferences": [{
+                    "apiVersion": "v1", "kind": "Pod", "name": name, "uid": pod["metadata"]["uid"],
+                }],
             },
             "spec": {"logs": logs},
         });
@@ -48,33 +48,34 @@ impl PodLog {
         Ok(log)
     }
 
-    /// The plugin rejects a call because of this key: two lines of klog, one of the handler and one of its caller.
+    /// Logs that the plugin rejects a call because `key` is locked: two klog lines, one of the
+    /// handler and one of its caller.
     pub fn reject(&self, call: u64, key: &str) -> Result<()> {
-        // The handler of snapshots says so, and still answers "Volume ID".
-        let (place, family) =
+        // The handler of snapshots logs "Snapshot ID" and responds with "Volume ID", too.
+        let (line, kind) =
             if key.starts_with("snapshot-") { (1161, "Snapshot") } else { (362, "Volume") };
-        let who = format!("ID: {call} Req-ID: {key}");
-        let lock =
-            |family: &str| format!("an operation with the given {family} ID {key} already exists");
+        let request = format!("ID: {call} Req-ID: {key}");
+        let locked =
+            |kind: &str| format!("an operation with the given {kind} ID {key} already exists");
         self.write(
             "csi-rbdplugin",
             'E',
-            &format!("controllerserver.go:{place}] {who} {}", lock(family)),
+            &format!("controllerserver.go:{line}] {request} {}", locked(kind)),
         )?;
-        let answer = format!(
-            "utils.go:271] {who} GRPC error: rpc error: code = Aborted desc = {}",
-            lock("Volume")
+        let response = format!(
+            "utils.go:271] {request} GRPC error: rpc error: code = Aborted desc = {}",
+            locked("Volume")
         );
-        self.write("csi-rbdplugin", 'E', &answer)
+        self.write("csi-rbdplugin", 'E', &response)
     }
 
-    /// A sidecar or the plugin says something: severity, then `file.go:line] text`.
-    pub fn write(&self, container: &str, severity: char, words: &str) -> Result<()> {
+    /// Appends a klog line to the log of a container. `message` is `file.go:line] text`.
+    pub fn write(&self, container: &str, severity: char, message: &str) -> Result<()> {
         let now = Timestamp::now();
         let klog = now.strftime("%m%d %H:%M:%S%.6f");
-        // The form of the container runtime: when, which stream, whole or in part, what.
+        // The CRI format: time, stream, full or partial line, text.
         let line = format!(
-            "{} stderr F {severity}{klog}       1 {words}\n",
+            "{} stderr F {severity}{klog}       1 {message}\n",
             now.strftime("%Y-%m-%dT%H:%M:%S%.9fZ")
         );
         OpenOptions::new().append(true).open(self.file(container))?.write_all(line.as_bytes())?;

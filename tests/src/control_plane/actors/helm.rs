@@ -1,33 +1,33 @@
-//! Flux's helm-controller, as far as an owner is asked to reconcile: it answers, and renders nothing.
+//! An imitation of Flux's helm-controller: it acknowledges reconcile requests, and renders nothing.
 
 use anyhow::Result;
 use serde_json::json;
 
-use super::super::cluster::{Cluster, text};
+use super::super::cluster::{Cluster, str_at};
 use super::super::credentials::User;
 use super::super::{ControlPlane, kinds};
-use super::{Party, Rounds};
+use super::{ReconcileLoop, Reconciler};
 
-/// The party at work. It stops with this value.
+/// The running controller. Dropping it stops it.
 pub struct HelmController {
-    rounds: Rounds,
+    reconcile_loop: ReconcileLoop,
 }
 
 impl HelmController {
-    /// Begins to play.
+    /// Starts the controller.
     pub async fn start(plane: &ControlPlane) -> Result<HelmController> {
         let cluster = plane.cluster(User::HelmController).await?;
-        Ok(HelmController { rounds: Rounds::play(Releases { cluster }) })
+        Ok(HelmController { reconcile_loop: ReconcileLoop::spawn(Releases { cluster }) })
     }
 
-    /// Stops playing. Dropping does the same.
+    /// Stops the controller. Dropping does the same.
     pub fn stop(self) {
         drop(self);
     }
 
-    /// Why its latest round failed, if it did.
-    pub fn trouble(&self) -> Option<String> {
-        self.rounds.trouble()
+    /// Returns the error of the last reconciliation, if it failed.
+    pub fn last_error(&self) -> Option<String> {
+        self.reconcile_loop.last_error()
     }
 }
 
@@ -35,9 +35,9 @@ struct Releases {
     cluster: Cluster,
 }
 
-impl Party for Releases {
-    /// A release that is not suspended is ready in its generation, and its latest request handled.
-    async fn round(&mut self) -> Result<()> {
+impl Reconciler for Releases {
+    /// Marks every release that is not suspended as ready and its latest request as handled.
+    async fn reconcile(&mut self) -> Result<()> {
         for release in self.cluster.list(&kinds::HELM_RELEASES, "").await? {
             let (metadata, status) = (&release["metadata"], &release["status"]);
             let requested = &metadata["annotations"]["reconcile.fluxcd.io/requestedAt"];
@@ -50,15 +50,22 @@ impl Party for Releases {
                 "observedGeneration": metadata["generation"],
                 "lastHandledReconcileAt": requested,
                 "conditions": [{
-                    "type": "Ready", "status": "True", "reason": "UpgradeSucceeded", "message": "Helm upgrade succeeded",
-                    "lastTransitionTime": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+                    "type": "Ready",
+                    "status": "True",
+                    "reason": "UpgradeSucceeded",
+                    "message": "Helm upgrade succeeded",
+                    "lastTransitionTime": now(),
                     "observedGeneration": metadata["generation"],
                 }],
             });
             let (namespace, name) =
-                (text(&release, "/metadata/namespace"), text(&release, "/metadata/name"));
+                (str_at(&release, "/metadata/namespace"), str_at(&release, "/metadata/name"));
             self.cluster.merge_status(&kinds::HELM_RELEASES, namespace, name, &status).await?;
         }
         Ok(())
     }
+}
+
+fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

@@ -1,5 +1,6 @@
-//! The parties that Kubernetes does not bring and that the machine cannot build, played by tasks of the test process:
-//! Ceph CSI with its locks, VolSync's manager, and of helm-controller what an owner that is asked to reconcile needs. Each sees the cluster as a user of its own.
+//! Imitations of controllers that cannot run here, as tasks of the test process: Ceph CSI with its
+//! locks, the manager of VolSync, and as much of helm-controller as a reconcile request needs. Each
+//! has its own user.
 
 mod ceph_csi;
 mod csi_log;
@@ -7,7 +8,7 @@ mod helm;
 mod snapshots;
 mod volsync;
 
-pub use ceph_csi::{BY_OPERATOR, CephCsi, DRIVER, Manner};
+pub use ceph_csi::{CephCsi, CephCsiOptions, DRIVER, OPERATOR_DEPLOYMENT};
 pub use helm::HelmController;
 pub use volsync::VolSync;
 
@@ -17,43 +18,43 @@ use std::time::Duration;
 use anyhow::Result;
 use tokio::task::JoinHandle;
 
-/// How often a party looks at the cluster.
-const PACE: Duration = Duration::from_millis(250);
+/// The interval between two reconciliations.
+const INTERVAL: Duration = Duration::from_millis(250);
 
-/// Somebody who looks at the cluster and does what is due.
-trait Party: Send + 'static {
-    /// Looks once.
-    fn round(&mut self) -> impl Future<Output = Result<()>> + Send;
+/// A controller that compares the cluster with what it should be and changes what differs.
+trait Reconciler: Send + 'static {
+    fn reconcile(&mut self) -> impl Future<Output = Result<()>> + Send;
 }
 
-/// A party at work, a round after the other. It stops with this value.
-struct Rounds {
+/// A task that reconciles at an interval. Dropping it ends the task.
+struct ReconcileLoop {
     task: JoinHandle<()>,
-    trouble: Arc<Mutex<Option<String>>>,
+    last_error: Arc<Mutex<Option<String>>>,
 }
 
-impl Rounds {
-    /// Plays rounds until dropped. A round that fails is remembered and the next one tried, as a controller would.
-    fn play(mut party: impl Party) -> Rounds {
-        let trouble = Arc::new(Mutex::new(None));
-        let remembered = Arc::clone(&trouble);
+impl ReconcileLoop {
+    /// Reconciles until dropped. A failure is kept for [`Self::last_error`], and the next one is
+    /// tried.
+    fn spawn(mut reconciler: impl Reconciler) -> ReconcileLoop {
+        let last_error = Arc::new(Mutex::new(None));
+        let error = Arc::clone(&last_error);
         let task = tokio::spawn(async move {
             loop {
-                let failed = party.round().await.err().map(|error| format!("{error:#}"));
-                *remembered.lock().unwrap_or_else(PoisonError::into_inner) = failed;
-                tokio::time::sleep(PACE).await;
+                let failed = reconciler.reconcile().await.err().map(|error| format!("{error:#}"));
+                *error.lock().unwrap_or_else(PoisonError::into_inner) = failed;
+                tokio::time::sleep(INTERVAL).await;
             }
         });
-        Rounds { task, trouble }
+        ReconcileLoop { task, last_error }
     }
 
-    /// Why the latest round failed, if it did.
-    fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Returns the error of the last reconciliation, if it failed.
+    fn last_error(&self) -> Option<String> {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-impl Drop for Rounds {
+impl Drop for ReconcileLoop {
     fn drop(&mut self) {
         self.task.abort();
     }

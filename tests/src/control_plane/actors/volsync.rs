@@ -1,34 +1,35 @@
-//! VolSync's manager: a source without a history backs up at once, through a snapshot that it owns.
+//! An imitation of VolSync's manager: a ReplicationSource that never synchronized backs up at once,
+//! through a snapshot that it owns.
 
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::super::cluster::{Cluster, code, text};
+use super::super::cluster::{Cluster, status_code, str_at};
 use super::super::credentials::User;
 use super::super::{ControlPlane, kinds};
-use super::snapshots::gone_is_fine;
-use super::{Party, Rounds};
+use super::snapshots::ignore_conflict;
+use super::{ReconcileLoop, Reconciler};
 
-/// The party at work. It stops with this value.
+/// The running controller. Dropping it stops it.
 pub struct VolSync {
-    rounds: Rounds,
+    reconcile_loop: ReconcileLoop,
 }
 
 impl VolSync {
-    /// Begins to play.
+    /// Starts the controller.
     pub async fn start(plane: &ControlPlane) -> Result<VolSync> {
         let cluster = plane.cluster(User::VolSync).await?;
-        Ok(VolSync { rounds: Rounds::play(Manager { cluster }) })
+        Ok(VolSync { reconcile_loop: ReconcileLoop::spawn(Manager { cluster }) })
     }
 
-    /// Stops playing. Dropping does the same.
+    /// Stops the controller. Dropping does the same.
     pub fn stop(self) {
         drop(self);
     }
 
-    /// Why its latest round failed, if it did.
-    pub fn trouble(&self) -> Option<String> {
-        self.rounds.trouble()
+    /// Returns the error of the last reconciliation, if it failed.
+    pub fn last_error(&self) -> Option<String> {
+        self.reconcile_loop.last_error()
     }
 }
 
@@ -36,12 +37,12 @@ struct Manager {
     cluster: Cluster,
 }
 
-impl Party for Manager {
-    async fn round(&mut self) -> Result<()> {
+impl Reconciler for Manager {
+    async fn reconcile(&mut self) -> Result<()> {
         let snapshots = self.cluster.list(&kinds::SNAPSHOTS, "").await?;
         for source in self.cluster.list(&kinds::REPLICATION_SOURCES, "").await? {
             let status = &source["status"];
-            // A schedule comes round once an hour at most: longer than any story.
+            // Schedules are ignored: they run once an hour at most, longer than any test takes.
             if source["metadata"]["deletionTimestamp"].is_null()
                 && (status["lastSyncTime"].is_null() || !status["lastSyncStartTime"].is_null())
             {
@@ -55,17 +56,17 @@ impl Party for Manager {
 impl Manager {
     async fn synchronize(&self, source: &Value, snapshots: &[Value]) -> Result<()> {
         let (namespace, name) =
-            (text(source, "/metadata/namespace"), text(source, "/metadata/name"));
-        let pvc = text(source, "/spec/sourcePVC");
-        let local = format!("volsync-{name}-src");
+            (str_at(source, "/metadata/namespace"), str_at(source, "/metadata/name"));
+        let pvc = str_at(source, "/spec/sourcePVC");
+        let snapshot_name = format!("volsync-{name}-src");
         let snapshot = snapshots.iter().find(|snapshot| {
-            snapshot["metadata"]["name"] == local.as_str()
+            snapshot["metadata"]["name"] == snapshot_name.as_str()
                 && snapshot["metadata"]["namespace"] == namespace
         });
-        if self.cluster.find(&kinds::CLAIMS, namespace, pvc).await?.is_none() {
+        if self.cluster.find(&kinds::PVCS, namespace, pvc).await?.is_none() {
             let message = format!("PersistentVolumeClaim \"{pvc}\" not found");
             return self
-                .tell(
+                .write_status(
                     source,
                     json!({"lastSyncStartTime": began(source)}),
                     ("False", "Error", &message),
@@ -74,12 +75,16 @@ impl Manager {
         }
         let Some(snapshot) = snapshot else {
             let status = json!({"lastSyncStartTime": began(source)});
-            self.tell(source, status, ("True", "SyncInProgress", "Synchronization in-progress"))
-                .await?;
-            return self.create_snapshot(source, &local).await;
+            self.write_status(
+                source,
+                status,
+                ("True", "SyncInProgress", "Synchronization in-progress"),
+            )
+            .await?;
+            return self.create_snapshot(source, &snapshot_name).await;
         };
         if snapshot["status"]["readyToUse"] == true {
-            self.cluster.delete(&kinds::SNAPSHOTS, namespace, &local).await?;
+            self.cluster.delete(&kinds::SNAPSHOTS, namespace, &snapshot_name).await?;
             let status = json!({
                 "lastSyncStartTime": null,
                 "lastSyncTime": now(),
@@ -89,13 +94,13 @@ impl Manager {
             });
             let idle =
                 ("False", "WaitingForSchedule", "Waiting for next scheduled synchronization");
-            return self.tell(source, status, idle).await;
+            return self.write_status(source, status, idle).await;
         }
         Ok(())
     }
 
-    /// Writes a status with the one condition that VolSync has, if it says anything new.
-    async fn tell(
+    /// Writes a status with the condition `Synchronizing`, unless it is unchanged.
+    async fn write_status(
         &self,
         source: &Value,
         mut status: Value,
@@ -109,11 +114,15 @@ impl Manager {
         }
         let since = if same { before["lastTransitionTime"].clone() } else { json!(now()) };
         status["conditions"] = json!([{
-            "type": "Synchronizing", "status": value, "reason": reason, "message": message, "lastTransitionTime": since,
+            "type": "Synchronizing",
+            "status": value,
+            "reason": reason,
+            "message": message,
+            "lastTransitionTime": since,
         }]);
         let (namespace, name) =
-            (text(source, "/metadata/namespace"), text(source, "/metadata/name"));
-        gone_is_fine(
+            (str_at(source, "/metadata/namespace"), str_at(source, "/metadata/name"));
+        ignore_conflict(
             self.cluster.merge_status(&kinds::REPLICATION_SOURCES, namespace, name, &status).await,
         )
     }
@@ -126,10 +135,17 @@ impl Manager {
             "metadata": {
                 "name": name,
                 "namespace": source["metadata"]["namespace"],
-                "labels": {"app.kubernetes.io/created-by": "volsync", "volsync.backube/cleanup": uid},
+                "labels": {
+                    "app.kubernetes.io/created-by": "volsync",
+                    "volsync.backube/cleanup": uid,
+                },
                 "ownerReferences": [{
-                    "apiVersion": "volsync.backube/v1alpha1", "kind": "ReplicationSource",
-                    "name": source["metadata"]["name"], "uid": uid, "controller": true, "blockOwnerDeletion": true,
+                    "apiVersion": "volsync.backube/v1alpha1",
+                    "kind": "ReplicationSource",
+                    "name": source["metadata"]["name"],
+                    "uid": uid,
+                    "controller": true,
+                    "blockOwnerDeletion": true,
                 }],
             },
             "spec": {
@@ -138,13 +154,13 @@ impl Manager {
             },
         });
         match self.cluster.create(&snapshot).await {
-            Err(error) if code(&error) != Some(409) => Err(error),
+            Err(error) if status_code(&error) != Some(409) => Err(error),
             Ok(_) | Err(_) => Ok(()),
         }
     }
 }
 
-/// When the synchronization under way began; now, if none was.
+/// Returns the start time of the running synchronization, or now if there is none.
 fn began(source: &Value) -> Value {
     let before = &source["status"]["lastSyncStartTime"];
     if before.is_null() { json!(now()) } else { before.clone() }

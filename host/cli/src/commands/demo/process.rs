@@ -1,11 +1,11 @@
-//! The process that runs the remediation of the demo, and its end.
+//! The child process of the demo, which applies the plan and is killed halfway through.
 
 use crate::arguments::GuestOptions;
 use crate::cluster::ClusterSession;
-use crate::output::Failed;
+use crate::output::CommandError;
 use crate::plans::Plan;
 use crate::runs;
-use crate::session::{PreparedRun, watcher};
+use crate::session::{Frontend, PreparedRun};
 use clap::Args;
 use salve_run::Mode;
 use salve_simulator::{Fault, Remote, Simulator};
@@ -16,81 +16,99 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::process::Command;
 
-/// Whether this is the process that is going to be killed.
+/// Hidden flags that the demo passes to its child process.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Where the demo serves its cluster.
-    #[arg(long, hide = true, requires = "doomed_plan")]
-    doomed_on: Option<SocketAddr>,
-    /// The plan that it carries out.
+    /// Address on which the demo serves its cluster.
+    #[arg(long, hide = true, requires = "child_plan")]
+    child_cluster: Option<SocketAddr>,
+    /// ID of the plan to apply.
     #[arg(long, hide = true)]
-    doomed_plan: Option<String>,
+    child_plan: Option<String>,
 }
 
 impl Arguments {
-    /// The cluster of the demo, in the process that is going to be killed.
+    /// Returns the demo's cluster if this is the child process.
     pub fn cluster(&self) -> Option<Remote> {
-        self.doomed_on.map(Remote::new)
+        self.child_cluster.map(Remote::new)
     }
 
-    /// The plan that it carries out.
+    /// Returns the ID of the plan to apply.
     pub fn plan(&self) -> &str {
-        self.doomed_plan.as_deref().unwrap_or_default()
+        self.child_plan.as_deref().unwrap_or_default()
     }
 }
 
-/// So many deletions arrive, the last of them unheard.
+/// The number of deletions before the kill. The response to the last one is never sent.
 const DELETIONS: usize = 4;
 
-/// Carries out the plan on the cluster of the demo. It never comes to its end.
-pub async fn run(remote: Remote, folder: &Path, plan: &str, verbose: u8) -> Result<u8, Failed> {
+/// Applies the plan to the demo's cluster, in the child process. It is killed before it returns.
+pub async fn run(
+    remote: Remote,
+    folder: &Path,
+    plan: &str,
+    verbose: u8,
+) -> Result<u8, CommandError> {
     let plan = Plan::open(folder, plan)?;
-    let ready =
-        PreparedRun::prepare(plan.chosen()?, &GuestOptions::default()).await?.under(plan)?;
-    let open = ClusterSession::simulated_elsewhere(remote).await?;
-    let over = ready.run(Mode::Live, &open, Some(folder), watcher(verbose, false)).await?;
-    Ok(over.closing.exit_code())
+    let prepared = PreparedRun::prepare(plan.resolve_guest()?, &GuestOptions::default())
+        .await?
+        .bound_to(plan)?;
+    let cluster = ClusterSession::simulated_remote(remote).await?;
+    let frontend = Frontend::terminal(verbose, false);
+    let finished = prepared.run(Mode::Live, &cluster, Some(folder), frontend).await?;
+    Ok(finished.result.exit_code())
 }
 
-/// Has a process of its own carry out the plan, kills it in the middle of the deletions, and finds the file that it leaves.
-pub async fn killed(
+/// Starts a child process that applies the plan, kills it in the middle of the deletions, and
+/// returns its run file.
+pub async fn run_and_kill(
     simulator: &Simulator,
     folder: &Path,
     plan: &str,
     verbose: u8,
-) -> Result<PathBuf, Failed> {
-    let broken = |what: &'static str| move |e: std::io::Error| Failed::host(format!("{what}: {e}"));
+) -> Result<PathBuf, CommandError> {
+    let failed_to = |what: &'static str| {
+        move |e: std::io::Error| CommandError::host(format!("failed to {what}: {e}"))
+    };
     simulator.fault(
-        Fault::silence().on("delete").at("replicationsources").nth(DELETIONS).after_applying(),
+        Fault::no_response().on("delete").at("replicationsources").nth(DELETIONS).after_applying(),
     );
     let before = runs::all(folder)?;
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(broken("127.0.0.1"))?;
-    let address = listener.local_addr().map_err(broken("127.0.0.1"))?;
-    let mut command = Command::new(std::env::current_exe().map_err(broken("this program"))?);
+    let listener =
+        TcpListener::bind(("127.0.0.1", 0)).await.map_err(failed_to("listen on 127.0.0.1"))?;
+    let address = listener.local_addr().map_err(failed_to("get the listener's address"))?;
+    let program = std::env::current_exe().map_err(failed_to("find the salve executable"))?;
+    let mut command = Command::new(program);
     command.arg("demo").arg("--runs").arg(folder).args([
-        "--doomed-on",
+        "--child-cluster",
         &address.to_string(),
-        "--doomed-plan",
+        "--child-plan",
         plan,
     ]);
     command.args((0..verbose).map(|_| "--verbose")).stdin(Stdio::null()).kill_on_drop(true);
-    let mut child = command.spawn().map_err(broken("a process of its own"))?;
+    let mut child = command.spawn().map_err(failed_to("start the child process"))?;
     tokio::select! {
-        served = salve_simulator::serve(simulator.clone(), listener, 0.0) => served.map_err(broken("the simulated cluster"))?,
-        () = unheard(simulator) => {}
-        ended = child.wait() => {
-            let ended = ended.map_err(broken("the process"))?;
-            return Err(Failed::host(format!("the process that was to be killed has ended by itself: {ended}")));
+        served = salve_simulator::serve(simulator.clone(), listener, 0.0) => {
+            served.map_err(failed_to("serve the simulated cluster"))?
         }
-        _ = tokio::signal::ctrl_c() => return Err(Failed::usage("stopped: the simulated cluster is gone with this process")),
+        () = lost_response(simulator) => {}
+        exited = child.wait() => {
+            let status = exited.map_err(failed_to("wait for the child process"))?;
+            return Err(CommandError::host(format!(
+                "the child process exited before it could be killed: {status}"
+            )));
+        }
+        _ = tokio::signal::ctrl_c() => {
+            return Err(CommandError::usage("interrupted; the simulated cluster is gone"));
+        }
     }
-    child.kill().await.map_err(broken("kill -9"))?;
+    child.kill().await.map_err(failed_to("kill the child process"))?;
     let new = runs::all(folder)?.into_iter().find(|file| !before.contains(file));
-    new.ok_or_else(|| Failed::host("the process that was killed left no run file"))
+    new.ok_or_else(|| CommandError::host("the killed process left no run file"))
 }
 
-/// Comes when a request was carried out whose answer nobody hears.
-async fn unheard(simulator: &Simulator) {
+/// Waits until the API server has applied a write without sending a response.
+async fn lost_response(simulator: &Simulator) {
     while !simulator
         .mutations()
         .iter()

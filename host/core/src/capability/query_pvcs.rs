@@ -1,0 +1,209 @@
+//! `query-pvcs`: PVCs and VolumeSnapshots, and why a PVC is Pending.
+
+use super::call::{Call, ReadCall};
+use super::types::{ObjectRef, SNAPSHOT, all_of, validate_namespaces};
+use super::{GrantShape, Observations, PlannedChanges, Target};
+use crate::footprint::{Rule, Scope, Verb};
+use crate::grants::{EvidenceItem, Grant};
+use crate::proof::{Fact, Proof};
+use crate::{Millis, outcome::Error};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Lists the PVCs of namespaces.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ListPvcs {
+    pub namespaces: Vec<String>,
+}
+
+/// Lists the VolumeSnapshots of namespaces.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ListSnapshots {
+    pub namespaces: Vec<String>,
+}
+
+/// `status.phase` of a PVC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    Pending,
+    Bound,
+    Lost,
+}
+
+/// Why a PVC is Pending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Waiting {
+    /// Its StorageClass binds on first use, as expected.
+    ForFirstConsumer,
+    /// The driver rejected it because of an operation lock on this PVC.
+    CsiLocked,
+    /// The driver's first request timed out.
+    CsiSlow,
+    /// A ReplicationDestination must restore first.
+    ForDestination,
+    /// VolSync populates a volume for it.
+    Populating,
+    /// The VolumeSnapshot that it is created from is not ready.
+    ForSnapshot,
+    /// The driver has no provisioner.
+    NoProvisioner,
+    /// Its StorageClass is missing, or the parameters are rejected.
+    Misconfigured,
+    Terminating,
+    Unknown,
+}
+
+/// What happens to a volume once its PVC is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReclaimPolicy {
+    Delete,
+    Retain,
+    /// Deprecated in Kubernetes.
+    Recycle,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pvc {
+    pub object: ObjectRef,
+    pub uid: String,
+    pub created: Millis,
+    /// `status.phase`.
+    pub phase: Phase,
+    /// `metadata.deletionTimestamp`.
+    pub terminating_since: Option<Millis>,
+    pub waiting: Option<Waiting>,
+    pub evidence: Option<String>,
+    /// `spec.storageClassName`.
+    pub storage_class: Option<String>,
+    /// The driver that provisions it.
+    pub driver: Option<String>,
+    /// `spec.volumeName`.
+    pub volume: Option<String>,
+    /// Of its volume, or of its StorageClass if it has no volume yet.
+    pub reclaim_policy: Option<ReclaimPolicy>,
+    /// `Kind/name` of its data source.
+    pub data_source: Option<String>,
+    /// The PVC of the same namespace that VolSync populates with it.
+    pub populates: Option<String>,
+    /// `Kind/name` of its controller.
+    pub owner: Option<String>,
+    /// `metadata.finalizers`.
+    pub finalizers: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    pub object: ObjectRef,
+    pub uid: String,
+    pub created: Millis,
+    /// `metadata.deletionTimestamp`.
+    pub terminating_since: Option<Millis>,
+    /// `status.readyToUse`.
+    pub ready: bool,
+    /// The PVC that it is a snapshot of.
+    pub pvc: Option<String>,
+    /// `status.boundVolumeSnapshotContentName`.
+    pub content: Option<String>,
+    /// `Kind/name` of its controller.
+    pub owner: Option<String>,
+    pub owner_uid: Option<String>,
+    /// `status.error.message`.
+    pub problem: Option<String>,
+}
+
+impl Pvc {
+    /// Returns whether the CSI driver keeps it from being provisioned.
+    fn is_stuck(&self) -> bool {
+        matches!(self.waiting, Some(Waiting::CsiLocked | Waiting::CsiSlow))
+    }
+}
+
+pub fn grant_shape() -> GrantShape {
+    GrantShape { namespaced: true, ..GrantShape::default() }
+}
+
+impl Call for ListPvcs {
+    type Answer = Vec<Pvc>;
+    fn targets(&self) -> Vec<Target> {
+        all_of(&self.namespaces)
+    }
+    fn validate(&self) -> Result<(), Error> {
+        validate_namespaces(&self.namespaces)
+    }
+}
+
+impl ReadCall for ListPvcs {
+    fn requests(_: Option<&Grant>) -> Vec<Rule> {
+        vec![
+            Rule::new(Verb::List, "", "persistentvolumeclaims", Scope::Effect),
+            Rule::new(Verb::List, "", "events", Scope::Effect),
+            Rule::new(Verb::List, "", "persistentvolumes", Scope::Cluster),
+            Rule::new(Verb::List, "storage.k8s.io", "storageclasses", Scope::Cluster),
+        ]
+    }
+    fn waits(&self) -> Duration {
+        Duration::ZERO
+    }
+    fn observes_time(&self) -> bool {
+        false
+    }
+    fn ends_plan(&self) -> Option<&'static str> {
+        None
+    }
+    fn overlay(&self, _: &PlannedChanges, answer: Vec<Pvc>) -> Vec<Pvc> {
+        answer
+    }
+    fn evidence(&self, answer: &Vec<Pvc>) -> Vec<EvidenceItem> {
+        let waits_for_driver = |pvc: &&Pvc| pvc.phase == Phase::Pending && pvc.is_stuck();
+        answer
+            .iter()
+            .filter(waits_for_driver)
+            .map(|pvc| EvidenceItem::new(EvidenceItem::PENDING_PVC, pvc.uid.clone(), ""))
+            .collect()
+    }
+    fn proof(&self, answer: &Vec<Pvc>, _: &[Fact]) -> Proof {
+        Proof { shows_absence: !answer.iter().any(Pvc::is_stuck), ..Proof::default() }
+    }
+    fn observe(&self, _: &Vec<Pvc>, _: &mut Observations) {}
+}
+
+impl Call for ListSnapshots {
+    type Answer = Vec<Snapshot>;
+    fn targets(&self) -> Vec<Target> {
+        all_of(&self.namespaces)
+    }
+    fn validate(&self) -> Result<(), Error> {
+        validate_namespaces(&self.namespaces)
+    }
+}
+
+impl ReadCall for ListSnapshots {
+    fn requests(_: Option<&Grant>) -> Vec<Rule> {
+        vec![Rule::new(Verb::List, SNAPSHOT, "volumesnapshots", Scope::Effect)]
+    }
+    fn waits(&self) -> Duration {
+        Duration::ZERO
+    }
+    fn observes_time(&self) -> bool {
+        false
+    }
+    fn ends_plan(&self) -> Option<&'static str> {
+        None
+    }
+    fn overlay(&self, planned: &PlannedChanges, mut answer: Vec<Snapshot>) -> Vec<Snapshot> {
+        answer.retain(|snapshot| {
+            !snapshot.owner_uid.as_ref().is_some_and(|uid| planned.deleted.contains(uid))
+        });
+        answer
+    }
+    fn evidence(&self, _: &Vec<Snapshot>) -> Vec<EvidenceItem> {
+        vec![]
+    }
+    fn proof(&self, _: &Vec<Snapshot>, _: &[Fact]) -> Proof {
+        Proof::default()
+    }
+    fn observe(&self, _: &Vec<Snapshot>, _: &mut Observations) {}
+}

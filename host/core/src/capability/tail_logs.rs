@@ -1,0 +1,172 @@
+//! `tail-logs`: reads the logs of one container in all pods of a Deployment, in bounded pages.
+//!
+//! A cursor is its query and its position. Both are in the effect, so a page can be requested again
+//! with the journal alone, and the host keeps no other state.
+
+use super::call::{Call, ReadCall};
+use super::types::ObjectRef;
+use super::{GrantShape, Observations, PlannedChanges, Target};
+use crate::footprint::{Rule, Scope, Verb};
+use crate::grants::{EvidenceItem, Grant};
+use crate::proof::{Fact, Proof};
+use crate::{Millis, name, outcome::Error};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// What a cursor reads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Query {
+    pub deployment: ObjectRef,
+    pub container: String,
+    pub since: Option<Millis>,
+    /// Maximum number of lines from the end of each log, for the first page.
+    pub tail_lines: Option<u32>,
+    /// Maximum number of bytes per pod and page.
+    pub limit_bytes: u32,
+    /// A regular expression; none for every line.
+    pub pattern: Option<String>,
+}
+
+impl Query {
+    /// Checks names and limits. The pattern is compiled where the logs are read.
+    pub fn check(&self) -> Result<(), Error> {
+        self.deployment.validate()?;
+        name::namespace(&self.container)?;
+        if !(1..=16 << 20).contains(&self.limit_bytes) {
+            return Err(Error::Invalid(format!("limit-bytes {}: 1 to 16777216", self.limit_bytes)));
+        }
+        if self.pattern.as_ref().is_some_and(|p| p.len() > 4096) {
+            return Err(Error::Invalid("a pattern of more than 4096 bytes".into()));
+        }
+        Ok(())
+    }
+}
+
+/// How far one pod's log has been read. The API server keeps whole seconds in `sinceTime`, so lines
+/// are counted from the latest timestamp on. Lines that follow may have an earlier time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Position {
+    pub pod: String,
+    /// The latest timestamp read, as the API server wrote it (RFC 3339 with nanoseconds).
+    pub timestamp: String,
+    /// Number of lines read since the first line with that timestamp, including it.
+    pub ordinal: u32,
+}
+
+/// Reads the next page.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NextPage {
+    pub query: Query,
+    /// `position` of the previous page; empty for the first.
+    pub after: Vec<Position>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    pub pod: String,
+    pub time: Millis,
+    pub text: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Page {
+    pub lines: Vec<Line>,
+    /// The pods that were read.
+    pub pods: Vec<String>,
+    /// Pods that could not be read, each with the reason.
+    pub unreadable: Vec<String>,
+    /// Lines read, matching or not.
+    pub lines_read: u64,
+    /// More can be read right away.
+    pub more: bool,
+    /// Time of the newest line read, matching or not.
+    pub newest: Option<Millis>,
+    /// Where the next page starts.
+    pub position: Vec<Position>,
+}
+
+/// How far a cursor has read, and whether nothing has matched so far.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogProgress {
+    query: Query,
+    position: Vec<Position>,
+    is_clean: bool,
+}
+
+impl NextPage {
+    /// Returns whether the pages before this one are clean. The first page has none.
+    fn earlier_pages_are_clean(&self, earlier: &[Fact]) -> bool {
+        let precedes = |log: &&LogProgress| log.query == self.query && log.position == self.after;
+        self.after.is_empty()
+            || earlier
+                .iter()
+                .rev()
+                .find_map(|fact| fact.proof.log.as_ref().filter(precedes))
+                .is_some_and(|log| log.is_clean)
+    }
+}
+
+pub fn grant_shape() -> GrantShape {
+    GrantShape {
+        namespaced: true,
+        host_only: vec![
+            "only log lines that match the guest's pattern are returned, up to its byte limit",
+        ],
+        ..GrantShape::default()
+    }
+}
+
+impl Call for NextPage {
+    type Answer = Page;
+    fn targets(&self) -> Vec<Target> {
+        vec![self.query.deployment.target()]
+    }
+    fn validate(&self) -> Result<(), Error> {
+        self.query.check()
+    }
+}
+
+impl ReadCall for NextPage {
+    fn requests(_: Option<&Grant>) -> Vec<Rule> {
+        vec![
+            Rule::new(Verb::Get, "apps", "deployments", Scope::Target),
+            Rule::new(Verb::List, "", "pods", Scope::Effect),
+            Rule::new(Verb::Get, "", "pods", Scope::Effect).with_subresource("log"),
+        ]
+    }
+    fn waits(&self) -> Duration {
+        Duration::ZERO
+    }
+    fn observes_time(&self) -> bool {
+        true
+    }
+    fn ends_plan(&self) -> Option<&'static str> {
+        None
+    }
+    fn overlay(&self, _: &PlannedChanges, answer: Page) -> Page {
+        answer
+    }
+    fn evidence(&self, answer: &Page) -> Vec<EvidenceItem> {
+        let item = |line: &Line| {
+            let key = format!("{} {}", line.pod, line.time);
+            EvidenceItem::new(EvidenceItem::LOG_LINE, key, line.text.clone())
+        };
+        answer.lines.iter().map(item).collect()
+    }
+    fn proof(&self, answer: &Page, earlier: &[Fact]) -> Proof {
+        let is_clean = answer.lines.is_empty()
+            && answer.unreadable.is_empty()
+            && self.earlier_pages_are_clean(earlier);
+        // At least one pod was read to the end of its log without a match, in this and all earlier
+        // pages.
+        let shows_absence = is_clean
+            && !answer.pods.is_empty()
+            && !answer.more
+            && self.query.pattern.is_some()
+            && self.query.tail_lines.is_none();
+        let progress =
+            LogProgress { query: self.query.clone(), position: answer.position.clone(), is_clean };
+        Proof { shows_absence, since: self.query.since, log: Some(progress) }
+    }
+    fn observe(&self, _: &Page, _: &mut Observations) {}
+}

@@ -1,0 +1,207 @@
+//! Finds the Deployment of a driver's controller, and the container that runs the driver itself.
+//!
+//! Rook's own Deployments, those of ceph-csi-operator, and those of the Helm chart have different
+//! names, but all containers have the same `--drivername` argument.
+
+use crate::object::{list, name, text};
+use serde_json::Value;
+
+/// Containers that run next to a driver.
+const SIDECARS: &[&str] = &[
+    "csi-provisioner",
+    "csi-attacher",
+    "csi-resizer",
+    "csi-snapshotter",
+    "csi-omap-generator",
+    "csi-addons",
+    "csi-external-health-monitor-controller",
+    "liveness-probe",
+    "liveness-prometheus",
+    "log-collector",
+    "log-rotator",
+];
+
+/// Finds the Deployment of a driver's controller: by container argument, else by the owner or name
+/// that operators set.
+pub(super) fn find_controller<'a>(deployments: &'a [Value], driver: &str) -> Option<&'a Value> {
+    let named_driver = deployments.iter().filter(|candidate| {
+        containers(candidate).iter().any(|container| has_driver_name(container, driver))
+    });
+    // The node plugin can have the same argument, but only the controller has a provisioner
+    // sidecar.
+    let named_driver = named_driver.max_by_key(|candidate| {
+        containers(candidate)
+            .iter()
+            .any(|container| text(container, "/name") == Some("csi-provisioner"))
+    });
+    named_driver
+        .or_else(|| deployments.iter().find(|candidate| is_operator_managed(candidate, driver)))
+        .or_else(|| {
+            deployments.iter().find(|candidate| {
+                legacy_names(driver).is_some_and(|(deployment, _)| name(candidate) == deployment)
+            })
+        })
+}
+
+/// Returns true if ceph-csi-operator manages the Deployment, according to its owner or its name.
+pub(super) fn is_operator_managed(deployment: &Value, driver: &str) -> bool {
+    let owned = list(deployment, "/metadata/ownerReferences").iter().any(|owner| {
+        text(owner, "/kind") == Some("Driver")
+            && text(owner, "/name") == Some(driver)
+            && text(owner, "/apiVersion").is_some_and(|version| version.starts_with("csi.ceph.io/"))
+    });
+    let is_controller = name(deployment).ends_with("-ctrlplugin");
+    is_controller && (owned || name(deployment) == format!("{driver}-ctrlplugin"))
+}
+
+/// Returns the name of the container that runs the driver, which holds and logs the locks.
+pub(super) fn plugin_container(deployment: &Value, driver: &str) -> String {
+    let all = containers(deployment);
+    let named = |container: &Value| text(container, "/name").unwrap_or_default().to_owned();
+    let named_driver = all.iter().find(|container| has_driver_name(container, driver));
+    let legacy_names = || {
+        all.iter().find(|container| {
+            legacy_names(driver).is_some_and(|(_, plugin)| text(container, "/name") == Some(plugin))
+        })
+    };
+    let other = || {
+        all.iter().find(|container| {
+            text(container, "/name").is_some_and(|name| !SIDECARS.contains(&name))
+        })
+    };
+    named_driver.or_else(legacy_names).or_else(other).map(named).unwrap_or_default()
+}
+
+/// Returns true if a container of the Deployment is a csi-snapshotter.
+pub(super) fn has_snapshotter(deployment: &Value) -> bool {
+    containers(deployment).iter().any(|container| {
+        text(container, "/name") == Some("csi-snapshotter")
+            || text(container, "/image").is_some_and(|image| {
+                image.rsplit('/').next().is_some_and(|image| image.starts_with("csi-snapshotter"))
+            })
+    })
+}
+
+fn containers(deployment: &Value) -> &[Value] {
+    list(deployment, "/spec/template/spec/containers")
+}
+
+/// Returns true if a container has this `--drivername` argument, literally or through an
+/// environment variable.
+fn has_driver_name(container: &Value, driver: &str) -> bool {
+    let arguments = list(container, "/args")
+        .iter()
+        .chain(list(container, "/command"))
+        .filter_map(Value::as_str);
+    arguments
+        .filter_map(|argument| argument.trim_start_matches('-').strip_prefix("drivername="))
+        .any(|value| match value.strip_prefix("$(").and_then(|v| v.strip_suffix(')')) {
+            Some(variable) => list(container, "/env").iter().any(|entry| {
+                text(entry, "/name") == Some(variable) && text(entry, "/value") == Some(driver)
+            }),
+            None => value == driver,
+        })
+}
+
+/// Returns the names of the Deployment and of the driver's container as created by Rook before
+/// ceph-csi-operator.
+fn legacy_names(driver: &str) -> Option<(&'static str, &'static str)> {
+    [
+        (".rbd.csi.ceph.com", ("csi-rbdplugin-provisioner", "csi-rbdplugin")),
+        (".cephfs.csi.ceph.com", ("csi-cephfsplugin-provisioner", "csi-cephfsplugin")),
+        (".nfs.csi.ceph.com", ("csi-nfsplugin-provisioner", "csi-nfsplugin")),
+    ]
+    .into_iter()
+    .find(|(suffix, _)| driver.ends_with(suffix))
+    .map(|(_, names)| names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const DRIVER: &str = "rook-ceph.rbd.csi.ceph.com";
+
+    fn deployment(name: &str, containers: Value) -> Value {
+        json!({"metadata": {"name": name, "namespace": "rook-ceph"},
+            "spec": {"template": {"spec": {"containers": containers}}}})
+    }
+
+    fn rook() -> Value {
+        deployment(
+            "csi-rbdplugin-provisioner",
+            json!([{"name": "csi-provisioner", "args": ["--leader-election=true"]},
+                {"name": "csi-snapshotter"}, {"name": "csi-rbdplugin",
+                "args": ["--type=rbd", format!("--drivername={DRIVER}")]}]),
+        )
+    }
+
+    fn operator() -> Value {
+        deployment(
+            &format!("{DRIVER}-ctrlplugin"),
+            json!([{"name": "csi-rbdplugin"}, {"name": "csi-provisioner"},
+                {"name": "log-rotator"}]),
+        )
+    }
+
+    #[test]
+    fn a_controller_is_found_by_its_container_argument() {
+        let cephfs = deployment(
+            "csi-cephfsplugin-provisioner",
+            json!([{"name": "csi-cephfsplugin",
+                "args": ["--drivername=rook-ceph.cephfs.csi.ceph.com"]}]),
+        );
+        let renamed = json!([{"name": "driver", "args": [format!("--drivername={DRIVER}")]},
+            {"name": "csi-provisioner"}]);
+        let all = [cephfs, deployment("odd-name", renamed)];
+        assert_eq!(find_controller(&all, DRIVER).map(name), Some("odd-name"));
+        assert_eq!(plugin_container(&all[1], DRIVER), "driver");
+        assert_eq!(find_controller(&all, "rook-ceph.nfs.csi.ceph.com"), None);
+    }
+
+    #[test]
+    fn an_environment_variable_in_the_argument_is_resolved() {
+        let chart = deployment(
+            "ceph-csi-rbd-provisioner",
+            json!([{"name": "csi-rbdplugin", "args": ["--drivername=$(DRIVER_NAME)"],
+                "env": [{"name": "DRIVER_NAME", "value": "rbd.csi.ceph.com"}]}]),
+        );
+        assert!(find_controller(std::slice::from_ref(&chart), "rbd.csi.ceph.com").is_some());
+        assert!(find_controller(std::slice::from_ref(&chart), DRIVER).is_none());
+    }
+
+    #[test]
+    fn a_deployment_of_the_operator_is_recognized_by_name_or_owner() {
+        let all = [operator()];
+        assert_eq!(
+            find_controller(&all, DRIVER).map(name),
+            Some("rook-ceph.rbd.csi.ceph.com-ctrlplugin")
+        );
+        assert!(is_operator_managed(&all[0], DRIVER) && !is_operator_managed(&rook(), DRIVER));
+        assert_eq!(plugin_container(&all[0], DRIVER), "csi-rbdplugin");
+        let mut other = deployment("some-ctrlplugin", json!([]));
+        other["metadata"]["ownerReferences"] =
+            json!([{"apiVersion": "csi.ceph.io/v1", "kind": "Driver", "name": DRIVER}]);
+        assert!(is_operator_managed(&other, DRIVER));
+    }
+
+    #[test]
+    fn a_missing_snapshotter_is_detected() {
+        assert!(has_snapshotter(&rook()) && !has_snapshotter(&operator()));
+        assert!(has_snapshotter(&deployment(
+            "x",
+            json!([{"name": "snap", "image": "registry.example/sig-storage/csi-snapshotter:v8.2.0"}])
+        )));
+    }
+
+    #[test]
+    fn legacy_names_are_used_without_a_container_argument() {
+        let bare = deployment(
+            "csi-rbdplugin-provisioner",
+            json!([{"name": "csi-provisioner"}, {"name": "csi-rbdplugin"}]),
+        );
+        assert!(find_controller(std::slice::from_ref(&bare), DRIVER).is_some());
+        assert_eq!(plugin_container(&bare, DRIVER), "csi-rbdplugin");
+    }
+}

@@ -1,0 +1,436 @@
+//! `suspend-flux`: suspends a set of Flux objects one after the other, waiting for each to become
+//! idle. `release` resumes them; `in_doubt` resolves suspends whose response was lost.
+
+mod in_doubt;
+mod leftovers;
+mod release;
+
+use crate::capability::query_flux;
+use crate::flux;
+use crate::object::{annotation, instant, is_terminating, truncated, uid, version};
+use crate::perform::{Applied, PerformReversal, PerformWrite};
+use crate::send::{MAX_CONCURRENT_REQUESTS, Session, concurrently};
+use crate::time;
+use in_doubt::Resolution;
+use salve_core::Millis;
+use salve_core::capability::Released;
+use salve_core::capability::host::Leftover;
+use salve_core::capability::suspend_flux::{
+    DEADLINE, PREVIOUS, PreviousSuspend, REASON, RUN, Resume, Suspend, SuspendOutcome,
+    SuspendResult, Suspended,
+};
+use salve_core::capability::types::FluxRef;
+use salve_core::journal::ObservedState;
+use salve_core::outcome::Error;
+use salve_run::{Current, ReleaseOutcome};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// How often the progress of a drain is read.
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
+
+/// The state of an object before it is suspended.
+#[derive(Debug, PartialEq)]
+enum Precheck {
+    Suspendable,
+    SuspendedByThisRun(Suspended),
+    /// Suspended by a user, with a description; it stays suspended.
+    SuspendedByOther(String),
+}
+
+/// Reads the objects. The observed state contains those that will be suspended.
+///
+/// # Errors
+/// `conflict` if another run has suspended one of them, or a parent would revert the suspension.
+async fn read_before_suspend(
+    session: &Session,
+    call: &Suspend,
+) -> Result<Current<Vec<SuspendResult>>, Error> {
+    let found = concurrently(
+        call.targets.iter().map(|target| flux::get(session, target)).collect(),
+        MAX_CONCURRENT_REQUESTS,
+    )
+    .await;
+    let (mut objects, mut finished) = (Vec::new(), Vec::new());
+    for (index, (target, object)) in call.targets.iter().zip(found).enumerate() {
+        let object = object?;
+        let parent_suspended =
+            parent_is_suspended(session, target, &object, &call.targets[..index]).await?;
+        match check_suspendable(
+            target,
+            &object,
+            session.run(),
+            parent_suspended,
+            session.clock().now(),
+        )? {
+            Precheck::Suspendable => objects.push(flux::saved_fields(&object)),
+            other => finished.extend(other.into_result(target)),
+        }
+    }
+    if objects.is_empty() {
+        return Ok(Current::AlreadyDone(finished));
+    }
+    Ok(Current::Ready(ObservedState { objects, at: session.clock().now() }))
+}
+
+impl Precheck {
+    /// Returns the result for an object that needs no suspend, or None if it can be suspended.
+    fn into_result(self, target: &FluxRef) -> Option<SuspendResult> {
+        let outcome = match self {
+            Self::Suspendable => return None,
+            Self::SuspendedByThisRun(suspended) => SuspendOutcome::Suspended(suspended),
+            Self::SuspendedByOther(why) => SuspendOutcome::AlreadySuspended(why),
+        };
+        Some(SuspendResult { target: target.clone(), outcome })
+    }
+}
+
+/// Checks whether this run may suspend an object.
+fn check_suspendable(
+    target: &FluxRef,
+    object: &Value,
+    run: &str,
+    parent_suspended: bool,
+    now: Millis,
+) -> Result<Precheck, Error> {
+    if is_terminating(object) {
+        return Err(Error::Conflict(format!(
+            "{target} is being deleted; suspending it would orphan the objects that it manages"
+        )));
+    }
+    let suspended = PreviousSuspend::of(object) == PreviousSuspend::True;
+    match annotation(object, RUN) {
+        Some(holder) if holder == run && suspended => {
+            return Ok(Precheck::SuspendedByThisRun(Suspended {
+                uid: uid(object).to_owned(),
+                previous: PreviousSuspend::parse(annotation(object, PREVIOUS)),
+            }));
+        }
+        // An object that was resumed manually but still has the annotations of a crashed run can be
+        // suspended once that run's deadline has passed.
+        // mutant other-run-not-seen: (suspended ~> !suspended && (suspended
+        Some(holder)
+            if holder != run
+                && (suspended
+                    || instant(&json!({"at": annotation(object, DEADLINE)}), "/at")
+                        .is_none_or(|until| until > now)) =>
+        {
+            let reason = annotation(object, REASON)
+                .filter(|r| !r.is_empty())
+                .map_or_else(String::new, |r| format!(" ({})", truncated(r, 200)));
+            return Err(Error::Conflict(format!(
+                "{target} was suspended by run {holder}{reason}; wait for that run to finish, \
+                or see `salve doctor`"
+            )));
+        }
+        Some(_) | None => {}
+    }
+    // mutant earlier-suspension-claimed: (object) ~> (object).filter(|_| target.name.is_empty())
+    if let Some(by) = flux::suspended_by(object) {
+        let manager = by.manager.unwrap_or_else(|| "an unknown manager".into());
+        let since = by.since.map_or_else(String::new, |at| format!(" since {}", time::seconds(at)));
+        return Ok(Precheck::SuspendedByOther(format!("already suspended by {manager}{since}")));
+    }
+    // mutant parent-revert-ignored: true ~> false
+    if let (true, Some(parent), Some(manager)) = (
+        flux::parse(target, object, parent_suspended).parent_reverts,
+        flux::labelled_owner(object),
+        flux::suspend_applied_by(object),
+    ) {
+        return Err(Error::Conflict(format!(
+            "{parent} sets spec.suspend of {target} (field manager {manager}) and would revert the \
+            suspension; suspend {parent} first"
+        )));
+    }
+    Ok(Precheck::Suspendable)
+}
+
+/// Returns true if the parent applies nothing: it comes earlier in this set, or is suspended
+/// already.
+async fn parent_is_suspended(
+    session: &Session,
+    target: &FluxRef,
+    object: &Value,
+    earlier: &[FluxRef],
+) -> Result<bool, Error> {
+    let Some(parent) = flux::labelled_owner(object)
+        .filter(|parent| parent != target && flux::suspend_applied_by(object).is_some())
+    else {
+        return Ok(false);
+    };
+    if earlier.contains(&parent) {
+        return Ok(true);
+    }
+    query_flux::is_suspended(session, &parent).await
+}
+
+/// Returns a patch that sets the field and annotates the run, the reason, the deadline, and the
+/// previous value.
+fn suspend_patch(session: &Session, reason: &str, object: &Value) -> Value {
+    json!({
+        // mutant suspend-without-resource-version: resourceVersion": version(object), " ~>
+        "metadata": {"uid": uid(object), "resourceVersion": version(object), "annotations": {
+            RUN: session.run(), REASON: reason, DEADLINE: time::seconds(session.deadline()),
+            PREVIOUS: PreviousSuspend::of(object).as_str(),
+        }},
+        "spec": {"suspend": true},
+    })
+}
+
+/// The outcome of one step: suspending one object of the set.
+enum SuspendStep {
+    Finished(SuspendResult),
+    /// The object must be read again before another attempt. Contains the cause.
+    Retry(String),
+    /// The set fails. With `doubtful`, the suspend may still be applied.
+    Failed {
+        error: Error,
+        doubtful: bool,
+    },
+}
+
+/// Suspends the objects in order, waiting after each until its reconciliation has ended.
+///
+/// # Guarantees
+/// A request is only sent once the outcome of the one before is known. A conflict splits the set:
+/// `completed` contains the finished objects, `remaining` the others in order.
+async fn suspend(session: &Session, call: &Suspend, observed: &ObservedState) -> Applied<Suspend> {
+    let mut results = Vec::new();
+    for (index, target) in call.targets.iter().enumerate() {
+        let step = if index > 0 && session.stop_requested() {
+            SuspendStep::Failed {
+                error: Error::Unavailable(format!("stopped before {target} was suspended")),
+                doubtful: false,
+            }
+        } else {
+            match observed.flux_object(target) {
+                Some(before) => suspend_object(session, call, target, before).await,
+                None => recheck(session, target, &call.targets[..index]).await,
+            }
+        };
+        match step {
+            SuspendStep::Finished(result) => results.push(result),
+            SuspendStep::Retry(message) => {
+                let remaining = Suspend { targets: call.targets[index..].to_vec(), ..call.clone() };
+                return Applied::Conflict {
+                    completed: (!results.is_empty()).then_some(results),
+                    remaining,
+                    message,
+                };
+            }
+            SuspendStep::Failed { error, doubtful } => {
+                results.push(SuspendResult {
+                    target: target.clone(),
+                    outcome: SuspendOutcome::Failed { error, doubtful },
+                });
+                results.extend(call.targets[index + 1..].iter().map(|target| SuspendResult {
+                    target: target.clone(),
+                    outcome: SuspendOutcome::NotTried,
+                }));
+                // mutant suspend-continues-after-failure: break ~> continue
+                break;
+            }
+        }
+    }
+    Applied::Done(Ok(results))
+}
+
+/// Reads an object again that needed no suspend before, to report the reason.
+async fn recheck(session: &Session, target: &FluxRef, earlier: &[FluxRef]) -> SuspendStep {
+    let precheck = async {
+        let object = flux::get(session, target).await?;
+        let parent_suspended = parent_is_suspended(session, target, &object, earlier).await?;
+        check_suspendable(target, &object, session.run(), parent_suspended, session.clock().now())
+    };
+    match precheck.await {
+        Ok(precheck) => precheck.into_result(target).map_or_else(
+            || SuspendStep::Retry(format!("{target} was resumed in the meantime")),
+            SuspendStep::Finished,
+        ),
+        Err(error) => SuspendStep::Failed { error, doubtful: false },
+    }
+}
+
+async fn suspend_object(
+    session: &Session,
+    call: &Suspend,
+    target: &FluxRef,
+    before: &Value,
+) -> SuspendStep {
+    let resource = match flux::resource(session, target.kind).await {
+        Ok(resource) => resource,
+        Err(error) => return SuspendStep::Failed { error, doubtful: false },
+    };
+    let resolution = match session
+        .patch(
+            &resource,
+            &target.namespace,
+            &target.name,
+            suspend_patch(session, &call.reason, before),
+        )
+        .await
+    {
+        Ok(_) => Resolution::Applied,
+        Err(failure) if failure.is_stale() => Resolution::NotApplied(failure.message()),
+        // mutant lost-suspend-not-applied: in_doubt::resolve(session, &resource, target,
+        //     before, &failure.message()).await ~> Resolution::NotApplied(failure.message())
+        Err(failure) if failure.is_in_doubt() => {
+            in_doubt::resolve(session, &resource, target, before, &failure.message()).await
+        }
+        Err(failure) => return SuspendStep::Failed { error: failure.into(), doubtful: false },
+    };
+    match resolution {
+        Resolution::Applied => drain_and_finish(session, call, target, before).await,
+        Resolution::NotApplied(message) => SuspendStep::Retry(message),
+        Resolution::Unknown(error) => SuspendStep::Failed { error, doubtful: true },
+    }
+}
+
+async fn drain_and_finish(
+    session: &Session,
+    call: &Suspend,
+    target: &FluxRef,
+    before: &Value,
+) -> SuspendStep {
+    match drain(session, target, uid(before), call.drain_seconds).await {
+        Ok(()) => {
+            let suspended =
+                Suspended { uid: uid(before).to_owned(), previous: PreviousSuspend::of(before) };
+            SuspendStep::Finished(SuspendResult {
+                target: target.clone(),
+                outcome: SuspendOutcome::Suspended(suspended),
+            })
+        }
+        Err(error) => SuspendStep::Failed { error, doubtful: false },
+    }
+}
+
+/// Reads which objects of a set were suspended. Afterwards, a request that was in flight can no
+/// longer be applied.
+async fn resolve_suspend(
+    session: &Session,
+    call: &Suspend,
+    observed: &ObservedState,
+) -> Applied<Suspend> {
+    let (mut results, mut remaining) = (Vec::new(), Vec::new());
+    let mut rest_not_sent = false;
+    for target in &call.targets {
+        let Some(before) = observed.flux_object(target) else {
+            remaining.push(target.clone());
+            continue;
+        };
+        let resource = match flux::resource(session, target.kind).await {
+            Ok(resource) => resource,
+            Err(error) => return Applied::Done(Err(error)),
+        };
+        // Requests are sent one after the other: after one that was not applied, none was sent.
+        let resolution = if rest_not_sent {
+            in_doubt::check_applied(session, &resource, target, before).await
+        } else {
+            let why = "the process that sent it ended";
+            in_doubt::resolve(session, &resource, target, before, why).await
+        };
+        match resolution {
+            Resolution::Applied => match drain_and_finish(session, call, target, before).await {
+                SuspendStep::Finished(result) => results.push(result),
+                SuspendStep::Failed { error, .. } => results.push(SuspendResult {
+                    target: target.clone(),
+                    outcome: SuspendOutcome::Failed { error, doubtful: false },
+                }),
+                SuspendStep::Retry(_) => remaining.push(target.clone()),
+            },
+            Resolution::NotApplied(_) => {
+                rest_not_sent = true;
+                remaining.push(target.clone());
+            }
+            Resolution::Unknown(error) => return Applied::Done(Err(error)),
+        }
+    }
+    if remaining.is_empty() {
+        return Applied::Done(Ok(results));
+    }
+    let message = format!("{} of {} were not suspended", remaining.len(), call.targets.len());
+    Applied::Conflict {
+        completed: (!results.is_empty()).then_some(results),
+        remaining: Suspend { targets: remaining, ..call.clone() },
+        message,
+    }
+}
+
+/// Waits until the object is idle. Suspending does not interrupt a reconciliation.
+async fn drain(
+    session: &Session,
+    target: &FluxRef,
+    uid_before: &str,
+    seconds: u32,
+) -> Result<(), Error> {
+    let clock = session.clock();
+    let until = clock.now() + u64::from(seconds) * 1000;
+    loop {
+        let object = flux::get(session, target).await?;
+        if uid(&object) != uid_before
+            || annotation(&object, RUN) != Some(session.run())
+            || PreviousSuspend::of(&object) != PreviousSuspend::True
+        {
+            return Err(Error::Conflict(format!(
+                "{target} was changed by {} while waiting for its reconciliation to end",
+                last_manager(&object)
+            )));
+        }
+        // mutant suspend-skips-drain: (&object) ~> (&object) || seconds > 0
+        if !flux::is_reconciling(&object) {
+            return Ok(());
+        }
+        if clock.now() >= until {
+            return Err(Error::Unavailable(format!(
+                "the reconciliation of {target} did not end within {seconds} s"
+            )));
+        }
+        if session.stop_requested() {
+            return Err(Error::Unavailable(format!(
+                "stopped while the reconciliation of {target} was in progress"
+            )));
+        }
+        session.sleep(POLL_INTERVAL).await;
+    }
+}
+
+/// Returns the field manager that changed `spec.suspend` last, for messages.
+fn last_manager(object: &Value) -> String {
+    flux::suspended_by_other_manager(object).unwrap_or_else(|| "an unknown manager".into())
+}
+
+impl PerformWrite for Suspend {
+    async fn read_current(
+        &self,
+        session: &Session,
+        _: Option<&ObservedState>,
+    ) -> Result<Current<Vec<SuspendResult>>, Error> {
+        read_before_suspend(session, self).await
+    }
+    async fn apply(&self, session: &Session, observed: &ObservedState) -> Applied<Self> {
+        suspend(session, self, observed).await
+    }
+    async fn resolve(&self, session: &Session, observed: &ObservedState) -> Applied<Self> {
+        resolve_suspend(session, self, observed).await
+    }
+}
+
+impl PerformReversal for Resume {
+    async fn read_current(
+        &self,
+        session: &Session,
+        in_doubt: Option<&ObservedState>,
+    ) -> Result<Current<Released>, Error> {
+        release::read_before_resume(session, self, in_doubt).await
+    }
+    async fn release(&self, session: &Session, observed: &ObservedState) -> ReleaseOutcome {
+        release::resume(session, self, observed).await
+    }
+    async fn leftovers(session: &Session) -> Result<Vec<Leftover>, Error> {
+        leftovers::find(session).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

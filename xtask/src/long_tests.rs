@@ -1,0 +1,225 @@
+//! Tests that take too long for every change. Each is one task and writes its report to `docs/`.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use crate::repository;
+
+/// Tests print their results after this marker. It is not always at the start of a line: with one
+/// test thread, the name of the test precedes it.
+const REPORT_MARKER: &str = "report: ";
+
+/// Arguments of `cargo` that build the `salve` binary for tests that start it, because cargo builds
+/// it only for the tests of its own package. Without `--test`, it would be built with other
+/// features, and so would all its dependencies.
+pub const BUILD_SALVE: [&str; 8] =
+    ["test", "--locked", "--workspace", "--exclude", "xtask", "--no-run", "--test", "bad_input"];
+
+/// Number of control planes that run at the same time: a run mostly waits.
+const CONTROL_PLANES: usize = 3;
+
+/// Kills runs on the real control plane `number` times.
+pub fn killed(number: &str) -> Result<(), String> {
+    let number: usize =
+        number.parse().map_err(|_| format!("invalid number of kills: {number:?}"))?;
+    let shares = (0..CONTROL_PLANES)
+        .map(|n| number / CONTROL_PLANES + usize::from(n < number % CONTROL_PLANES))
+        .filter(|share| *share > 0);
+    let test = LongTest {
+        task: format!("killed {number}"),
+        file: "docs/killed.md",
+        title: "Killed on the real control plane",
+        what: "\
+A process of `salve run volsync-unlock` on a real kube-apiserver with real Flux gets SIGKILL at a
+random moment, and so does each `salve recover` of the run, until one completes. After each run,
+every change in the API server's audit log has its entry in the run file, nothing was applied twice,
+Flux is in its initial state, no annotation of the run and no Lease is left, and the sources in Git
+exist again. A run that was killed before it wrote its header has no outcome: the test checks that
+it sent nothing. The test is `tests/tests/control_plane_incident/killed.rs`; `cargo test` runs it
+with 40 kills. Three control planes share the kills.",
+        arguments: &["--test", "control_plane_incident", "--", "killed", "--nocapture"],
+        needs_salve: true,
+        processes: shares.map(|share| vec![("SALVE_KILLS", share.to_string())]).collect(),
+    };
+    test.run()
+}
+
+/// Disturbs runs in the simulated cluster at every operation; tries every `stride`th crash point as
+/// the first and as the second of two crashes.
+pub fn survive(stride: &str) -> Result<(), String> {
+    let stride: usize = stride
+        .parse()
+        .ok()
+        .filter(|stride| *stride > 0)
+        .ok_or_else(|| format!("invalid stride: {stride:?} (expected a positive number)"))?;
+    let test = LongTest {
+        task: format!("survive {stride}"),
+        file: "docs/survived.md",
+        title: "Disturbed in the simulated cluster",
+        what: "\
+The process or the machine of a `volsync-unlock` run crashes before each append to the run file,
+each sync, and each request, and the run is recovered; the recovery crashes in the same way. Each
+API server fault occurs at each request. Another user re-creates, edits, suspends, and resumes
+objects between any two requests. After each, nothing was written without a grant, nothing was
+applied twice, only deletion targets were deleted, Flux is in its initial state or the report says
+what is not, the replay agrees, the report matches the run file, and \"fixed\" is reported only with
+proof. The tests are in `tests/tests/crash_recovery/`; `cargo test` runs a part of them.",
+        arguments: &[
+            "--release",
+            "--test",
+            "crash_recovery",
+            "--",
+            "--nocapture",
+            "--test-threads=1",
+        ],
+        needs_salve: false,
+        processes: vec![vec![
+            ("SALVE_PAIRS", stride.to_string()),
+            ("SALVE_FAULTS", "1".into()),
+            ("SALVE_INTERFERENCE", "1".into()),
+        ]],
+    };
+    test.run()
+}
+
+struct LongTest {
+    /// The task with its arguments, as in `cargo xtask TASK`.
+    task: String,
+    /// The report, relative to the repository.
+    file: &'static str,
+    title: &'static str,
+    /// What is tested, as Markdown.
+    what: &'static str,
+    arguments: &'static [&'static str],
+    /// Whether the test starts the `salve` binary.
+    needs_salve: bool,
+    /// The environment variables of each test process. The processes run at the same time.
+    processes: Vec<Vec<(&'static str, String)>>,
+}
+
+impl LongTest {
+    /// Runs all processes and writes the report, whether they pass or fail.
+    fn run(&self) -> Result<(), String> {
+        let began = Instant::now();
+        if self.needs_salve {
+            let built = Command::new("cargo").args(BUILD_SALVE).current_dir(repository()?).status();
+            if !built.map_err(|error| format!("failed to run cargo: {error}"))?.success() {
+                return Err("failed to build salve".into());
+            }
+        }
+        let results: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = self
+                .processes
+                .iter()
+                .map(|variables| scope.spawn(|| self.run_process(variables)))
+                .collect();
+            threads
+                .into_iter()
+                .map(|thread| {
+                    thread.join().unwrap_or_else(|_| Err("a thread of xtask panicked".into()))
+                })
+                .collect()
+        });
+        let (mut lines, mut failed) = (vec![], false);
+        for result in results {
+            let (reported, passed) = result?;
+            lines.extend(reported);
+            failed |= !passed;
+        }
+        let minutes = began.elapsed().as_secs_f64() / 60.0;
+        lines.push(format!(
+            "{} in {minutes:.0} min, including the build",
+            if failed { "A TEST FAILED" } else { "all tests passed" }
+        ));
+        write_report(self.file, self.title, self.what, &self.task, &lines)?;
+        if failed { Err(format!("a test failed; see {}", self.file)) } else { Ok(()) }
+    }
+
+    /// Runs one process. Returns its report lines and whether it passed.
+    fn run_process(
+        &self,
+        variables: &[(&'static str, String)],
+    ) -> Result<(Vec<String>, bool), String> {
+        let mut command = Command::new("cargo");
+        command
+            .args(["test", "--locked", "--workspace", "--exclude", "xtask"])
+            .args(self.arguments)
+            .current_dir(repository()?);
+        let mut child = command
+            .envs(variables.iter().cloned())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("failed to run cargo: {error}"))?;
+        let stdout = child.stdout.take().ok_or("stdout of the test is not a pipe")?;
+        let mut reported = vec![];
+        for line in BufReader::new(stdout).lines() {
+            let line =
+                line.map_err(|error| format!("failed to read the output of the test: {error}"))?;
+            println!("{line}");
+            reported.extend(line.split_once(REPORT_MARKER).map(|(_, report)| report.to_owned()));
+        }
+        let status = child.wait().map_err(|error| format!("failed to wait for cargo: {error}"))?;
+        Ok((reported, status.success()))
+    }
+}
+
+/// Writes a report: what was tested, by which task, when, on which commit and machine, and the
+/// results.
+pub fn write_report(
+    file: &str,
+    title: &str,
+    what: &str,
+    task: &str,
+    results: &[String],
+) -> Result<(), String> {
+    let path = repository()?.join(file);
+    let mut text =
+        format!("# {title}\n\n{what}\n\nLatest report, written by `cargo xtask {task}`:\n\n");
+    for line in environment().iter().chain(results) {
+        let _ = writeln!(text, "- {line}");
+    }
+    fs::create_dir_all(path.parent().ok_or("the report has no folder")?)
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+    println!("wrote {}", path.display());
+    Ok(())
+}
+
+/// Returns the trimmed stdout of a program, or `None` if it fails.
+fn stdout_of(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .ok()
+        .filter(|output| output.status.success())?;
+    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// Returns the commit of the tree, and whether the tree has uncommitted changes.
+pub fn commit() -> String {
+    let changed = stdout_of("git", &["status", "--porcelain", "--untracked-files=no"])
+        .is_some_and(|changes| !changes.is_empty());
+    let commit =
+        stdout_of("git", &["rev-parse", "--short", "HEAD"]).unwrap_or_else(|| "unknown".into());
+    format!("commit {commit}{}", if changed { " with changes" } else { "" })
+}
+
+/// Returns the date, the commit, the compiler, and the machine.
+fn environment() -> Vec<String> {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    vec![
+        format!(
+            "{}, on top of {}",
+            stdout_of("date", &["-u", "+%Y-%m-%d"]).unwrap_or_default(),
+            commit()
+        ),
+        format!(
+            "{} on {}, {cores} cores",
+            stdout_of("rustc", &["--version"]).unwrap_or_default(),
+            std::env::consts::ARCH
+        ),
+    ]
+}
