@@ -508,6 +508,8 @@ impl Effect {
     /// A grant has to allow it. Reversals follow from the write that they reverse.
     pub fn needs_grant(&self) -> bool {
         match self {
+            // mutant undo-needs-no-grant: Self::Reversal(_) => false ~> Self::Reversal(_) |
+            //     Self::Write(Write::Recreate(_)) => false
             Self::Local(_) | Self::Reversal(_) => false,
             Self::Read(_) | Self::Write(_) => match self.capability().access() {
                 Access::Builtin | Access::Internal => false,

@@ -106,7 +106,7 @@ impl Run {
     /// Performs open reversals, newest first, until all are performed, none has succeeded for
     /// [`RELEASE_TIMEOUT`], or the user insists. Each gets at least one try, if only a short one.
     ///
-    /// The user can skip them, but not the cluster lock: it would keep every other run from writing.
+    /// The user can skip them, but not the cluster lock, which keeps every other run from writing.
     async fn release_open(&mut self, origin: Origin) {
         let stop = self.context.stop.clone();
         let skip_level = match origin {

@@ -189,11 +189,10 @@ impl Run {
             effect: Effect::Write(a.remaining.clone()),
             observed: observed.clone(),
         }));
-        // mutant write-after-failed-sync: self.append(entry, None)? ~>
-        //     drop(self.append(entry, None))
         self.append(entry, None)?;
         if must_be_synced(&a.write, &observed, a.opened.as_ref()) {
             // mutant write-before-sync: self.sync()? ~> ()
+            // mutant write-after-failed-sync: self.sync()? ~> drop(self.sync())
             self.sync()?;
         }
         a.opened = Some(observed.clone());
