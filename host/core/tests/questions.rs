@@ -4,6 +4,8 @@
 //! A complete answer to each trait is compiled once without any one of its items, all as modules of one
 //! file, with one call of rustc.
 
+#![expect(clippy::disallowed_methods, reason = "the test compiles a file with rustc")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;

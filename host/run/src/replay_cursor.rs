@@ -16,6 +16,7 @@ pub(crate) struct ReplayCursor {
 
 /// A call of the guest in the journal.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a call has one, for a moment")]
 pub(crate) enum RecordedCall {
     Answered(Answered),
     /// It was opened, and no outcome was recorded.
@@ -417,8 +418,10 @@ mod tests {
     }
 
     /// The open reversals of the live run after each entry.
+    type OpenAfterEntries = Vec<Vec<Pending<Reversal>>>;
+
     #[derive(Clone, Default)]
-    struct Live(Arc<Mutex<(RunState, Vec<Vec<Pending<Reversal>>>)>>);
+    struct Live(Arc<Mutex<(RunState, OpenAfterEntries)>>);
 
     impl Live {
         fn latest(&self) -> Vec<Reversal> {

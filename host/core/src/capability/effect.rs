@@ -250,7 +250,7 @@ macro_rules! define_group {
                 match self { $(Self::$type(call) => serde_json::to_value(call),)* }
             }
 
-            fn read(
+            fn parse(
                 function: Function,
                 arguments: Value,
             ) -> Option<Result<Self, serde_json::Error>> {
@@ -275,7 +275,7 @@ macro_rules! define_group {
         impl<'de> Deserialize<'de> for $group {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let (function, arguments) = journal_form(deserializer)?;
-                let call = Self::read(function, arguments).ok_or_else(|| {
+                let call = Self::parse(function, arguments).ok_or_else(|| {
                     de::Error::custom(format!("{} does not belong here", function.name()))
                 })?;
                 call.map_err(|error| de::Error::custom(format!("{}: {error}", function.name())))
@@ -542,10 +542,10 @@ impl<'de> Deserialize<'de> for Effect {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (function, with) = journal_form(deserializer)?;
         let read = match function.group() {
-            Group::Local => Local::read(function, with).map(|call| call.map(Self::Local)),
-            Group::Read => Read::read(function, with).map(|call| call.map(Self::Read)),
-            Group::Write => Write::read(function, with).map(|call| call.map(Self::Write)),
-            Group::Reversal => Reversal::read(function, with).map(|call| call.map(Self::Reversal)),
+            Group::Local => Local::parse(function, with).map(|call| call.map(Self::Local)),
+            Group::Read => Read::parse(function, with).map(|call| call.map(Self::Read)),
+            Group::Write => Write::parse(function, with).map(|call| call.map(Self::Write)),
+            Group::Reversal => Reversal::parse(function, with).map(|call| call.map(Self::Reversal)),
         };
         let read = read.expect("a function is in the enum of its group");
         read.map_err(|error| de::Error::custom(format!("{}: {error}", function.name())))
@@ -744,11 +744,8 @@ impl Write {
             observed: &ObservedState,
             answer: Option<&Answer>,
         ) -> Vec<Pending<Reversal>> {
-            let answer = match answer.map(C::unwrap_ref).transpose() {
-                Ok(answer) => answer,
-                // An answer that cannot be read says nothing about what is in effect.
-                Err(_) => None,
-            };
+            // An answer that cannot be read says nothing about what is in effect.
+            let answer = answer.map(C::unwrap_ref).transpose().unwrap_or_default();
             call.reversals(observed, answer)
                 .into_iter()
                 .map(|pending| Pending {

@@ -37,6 +37,7 @@ pub(super) struct WriteAttempts {
 }
 
 /// What follows the preparation of an attempt.
+#[expect(clippy::large_enum_variant, reason = "a call has one, for a moment")]
 enum Prepared {
     /// It was opened and can be sent.
     Opened(ObservedState),
@@ -47,6 +48,7 @@ enum Prepared {
 }
 
 /// What follows an attempt.
+#[expect(clippy::large_enum_variant, reason = "a call has one, for a moment")]
 enum Attempted {
     Finished {
         answer: Result<Answer, Error>,

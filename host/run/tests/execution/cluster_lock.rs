@@ -89,7 +89,7 @@ async fn a_lock_acquired_without_a_response_is_released_by_reading() {
             ["read-reversal cluster-lock.release", "release cluster-lock.release"],
             "{lock:?}"
         );
-        let release = entries.iter().filter_map(Entry::opened).last().unwrap();
+        let release = entries.iter().filter_map(Entry::opened).next_back().unwrap();
         assert!(
             matches!(&release.effect, Effect::Reversal(Reversal::ReleaseLease(release)) if release.namespace == "salve" && release.run == "r1"),
             "{release:?}"

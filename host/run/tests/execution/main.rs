@@ -356,9 +356,12 @@ async fn an_observer_that_panics_does_not_end_the_run() {
     assert!(result.open.is_empty());
 }
 
-/// Compares each entry and answer that an observer gets with the journal.
+/// An entry as a line of the journal, and the answer in it.
+type Line = (String, Option<Answer>);
+
+/// Keeps each entry and answer that an observer gets.
 #[derive(Clone, Default)]
-struct Recording(Arc<Mutex<Vec<(String, Option<Answer>)>>>);
+struct Recording(Arc<Mutex<Vec<Line>>>);
 
 impl Observer for Recording {
     fn on_start(&mut self, _: &Effect) {}
