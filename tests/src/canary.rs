@@ -33,7 +33,7 @@ const RESOURCES: [(&str, &str); 12] = [
     ("volsync.backube", "replicationsources"),
 ];
 
-/// Adds two annotations with a canary to every object of [`RESOURCES`], one of them the annotation
+/// Adds two annotations with a canary to every object of `RESOURCES`, one of them the annotation
 /// in which kubectl keeps the last applied configuration. Returns the number of canaries.
 pub fn plant(simulator: &Simulator) -> usize {
     let mut planted = 0;

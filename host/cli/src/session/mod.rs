@@ -1,7 +1,7 @@
 //! Runs a guest on a cluster.
 //!
 //! Reading order: [`prepare`] (a guest with its documents and configuration), [`run`] (a run from
-//! its header to its verdict), [`recover`] (continues a run whose process died), [`replay`]
+//! its header to its verdict), [`recover`] (continues a run whose process died), [`mod@replay`]
 //! (repeats a run offline).
 
 pub mod prepare;
