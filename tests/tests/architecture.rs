@@ -1,9 +1,14 @@
 //! Checks the crate dependencies of ARCHITECTURE.md against `cargo metadata`, and that what the
 //! architecture rules out is absent.
 
+#![expect(clippy::disallowed_methods, reason = "the test runs cargo")]
+
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const FEATURES: &str = "salve-features";
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the repository").to_owned()
@@ -17,12 +22,13 @@ fn metadata() -> Metadata {
         .expect("cargo metadata")
 }
 
-/// Returns the direct dependencies of each workspace package, without dev-dependencies.
+/// Returns the direct dependencies of each workspace package, without dev-dependencies and without
+/// `salve-features`, which has no code.
 fn dependencies(metadata: &Metadata) -> BTreeMap<String, BTreeSet<String>> {
     let direct = |p: &cargo_metadata::Package| {
         p.dependencies
             .iter()
-            .filter(|d| d.kind != DependencyKind::Development)
+            .filter(|d| d.kind != DependencyKind::Development && d.name != FEATURES)
             .map(|d| d.name.clone())
             .collect()
     };
@@ -68,6 +74,7 @@ fn crate_dependencies_match_architecture_md() {
     let listed = BTreeSet::from([
         "salve",
         "salve-core",
+        FEATURES,
         "salve-fuzz",
         "salve-guest-builder",
         "salve-kubernetes",
@@ -84,6 +91,48 @@ fn crate_dependencies_match_architecture_md() {
         listed,
         "add the new package to ARCHITECTURE.md"
     );
+}
+
+/// Returns the features with which each dependency is built. A dependency of build scripts may be
+/// built with several sets.
+fn features(selection: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--offline", "--edges", "normal,build,dev"])
+        .args(["--prefix", "none", "--no-dedupe", "--format", "{p}|{f}|"])
+        .args(selection)
+        .current_dir(root())
+        .output()
+        .expect("cargo tree");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut all: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for line in String::from_utf8(output.stdout).unwrap().lines() {
+        let Some((package, rest)) = line.split_once('|') else { continue };
+        let package = package.trim_end_matches(" (proc-macro)");
+        all.entry(package.into()).or_default().insert(rest.trim_end_matches('|').into());
+    }
+    all
+}
+
+/// Otherwise `cargo test -p PACKAGE` builds dependencies again, wasmtime among them.
+#[test]
+fn every_selection_of_packages_builds_dependencies_with_the_same_features() {
+    let whole = features(&[]);
+    for package in dependencies(&metadata()).keys() {
+        // Their few dependencies are built quickly.
+        let is_exempt = ["salve-sdk", "salve-guest-builder", "volsync-unlock", "xtask", FEATURES];
+        if is_exempt.contains(&package.as_str()) {
+            continue;
+        }
+        for (dependency, built) in features(&["--package", package]) {
+            let Some(known) = whole.get(&dependency) else { continue };
+            let different: Vec<&String> = built.difference(known).collect();
+            assert!(
+                different.is_empty(),
+                "`cargo test -p {package}` builds {dependency} with {different:?}, `cargo test` \
+                 with {known:?}: add the missing features to features/Cargo.toml"
+            );
+        }
+    }
 }
 
 #[test]
@@ -143,10 +192,10 @@ fn a_capability_has_the_same_name_in_all_crates() {
 /// A reader of calls asks them; only their own modules know which function they are.
 #[test]
 fn only_capability_modules_match_on_functions() {
-    // The host's own functions when it connects and for its credential, and what `undo` recreates.
+    // The host's own functions: those that each run needs, those of a connection and its credential,
+    // and what `undo` recreates.
     let exceptions = BTreeSet::from([
         "host/cli/src/commands/undo.rs",
-        "host/core/src/permission/admission.rs",
         "host/core/src/permission/needs.rs",
         "host/kubernetes/src/cluster.rs",
         "host/kubernetes/src/connect.rs",
