@@ -31,10 +31,13 @@ mod suspension;
 mod verify;
 
 #[cfg(test)]
+#[path = "tests/fake_cluster.rs"]
 mod fake_cluster;
 #[cfg(test)]
+#[path = "tests/samples.rs"]
 mod samples;
 #[cfg(test)]
+#[path = "tests/scenarios.rs"]
 mod scenarios;
 
 use salve_sdk::report::{Conclusion, Description, Diagnosis};

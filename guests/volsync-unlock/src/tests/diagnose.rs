@@ -1,0 +1,108 @@
+use super::*;
+use crate::samples::{self, NOW};
+use salve_sdk::query_pvcs::Waiting;
+
+fn locked() -> Observation {
+    let mut observation = samples::observation();
+    observation.pvcs = vec![samples::pending("media/plex", 1), samples::pending("media/other", 2)];
+    observation.pvcs[1].waiting = Some(Waiting::ForFirstConsumer);
+    observation.sources = Some(vec![samples::source("media/sonarr", 3, Health::Orphan)]);
+    observation.log.sightings.add("a", NOW - 11_520_000, &samples::pvc_lock_line(1));
+    observation.log.sightings.add("b", NOW - 8_000, &samples::pvc_lock_line(1));
+    observation
+}
+
+fn texts(findings: &[Finding]) -> Vec<&str> {
+    findings.iter().map(|finding| finding.text.as_str()).collect()
+}
+
+#[test]
+fn the_incident_is_reported_with_its_evidence() {
+    let (diagnosis, _) = diagnose(&locked(), 180_000);
+    assert_eq!(diagnosis.state, State::Incident);
+    assert_eq!(diagnosis.summary, "CSI operation locks on rook-ceph.rbd.csi.ceph.com");
+    assert_eq!(
+        texts(&diagnosis.evidence_for),
+        [
+            "1 of 2 Pending PVCs waits for a lock that the driver is logging now",
+            "1 volume/snapshot locked (2 of 2 CSI controller pods), first logged 3 h 12 min \
+             ago, last logged 8 s ago",
+            "1 ReplicationSource backs up a PVC that no longer exists (oldest: media/sonarr, \
+             last backup 24 h ago)",
+        ]
+    );
+    assert_eq!(diagnosis.ruled_out[0].text, "media/other: WaitForFirstConsumer (expected)");
+}
+
+#[test]
+fn several_objects_are_reported_in_the_plural() {
+    let mut observation = locked();
+    let mut child = samples::pending("media/vs-prime-5", 5);
+    child.populates = Some("other".into());
+    observation.pvcs[1].waiting = None;
+    observation.pvcs.push(child);
+    observation.sources.get_or_insert_default().extend([
+        samples::source("media/a", 6, Health::Stuck),
+        samples::source("media/b", 7, Health::Stuck),
+    ]);
+    for number in [5, 666, 667] {
+        observation.log.sightings.add("a", NOW - 8_000, &samples::pvc_lock_line(number));
+    }
+    let (diagnosis, _) = diagnose(&observation, 180_000);
+    let found = &diagnosis.evidence_for;
+    assert_eq!(found[0].text, "3 of 3 Pending PVCs wait for a lock that the driver is logging now");
+    assert_eq!(
+        found[0].details[2],
+        "media/other: waits for its VolSync populator PVC (vs-prime-5)"
+    );
+    assert!(found[1].text.starts_with("4 volumes/snapshots locked (2 of 2 CSI controller pods)"));
+    assert!(found[3].text.starts_with("2 ReplicationSources have a sync that has been running"));
+    assert!(texts(&diagnosis.evidence_against)[0].starts_with("2 lock keys match no PVC"));
+}
+
+#[test]
+fn ceph_in_error_is_a_different_problem_even_if_locks_are_logged() {
+    let mut observation = locked();
+    observation.driver.ceph.as_mut().expect("a CephCluster").status = "HEALTH_ERR".into();
+    let (diagnosis, evidence) = diagnose(&observation, 180_000);
+    assert!(evidence.is_sufficient());
+    assert_eq!(diagnosis.state, State::DifferentProblem);
+    assert!(diagnosis.ruled_out[0].text.contains("HEALTH_ERR"));
+}
+
+#[test]
+fn pending_pvcs_without_a_lock_are_a_different_problem() {
+    let mut observation = samples::observation();
+    observation.pvcs = vec![samples::pending("media/plex", 1)];
+    let (diagnosis, _) = diagnose(&observation, 180_000);
+    assert_eq!(diagnosis.state, State::DifferentProblem);
+    assert_eq!(diagnosis.summary, "PVCs are Pending, but no operation lock is logged");
+    assert!(!diagnosis.ruled_out.is_empty());
+}
+
+#[test]
+fn a_cluster_whose_pvcs_wait_only_for_a_consumer_is_healthy() {
+    let mut observation = samples::observation();
+    observation.pvcs = vec![samples::pending("security/authelia", 1)];
+    observation.pvcs[0].waiting = Some(Waiting::ForFirstConsumer);
+    assert_eq!(diagnose(&observation, 180_000).0.state, State::Healthy);
+}
+
+#[test]
+fn an_idle_orphan_is_mentioned_on_a_healthy_cluster() {
+    let mut observation = samples::observation();
+    observation.sources = Some(vec![samples::source("media/sonarr", 3, Health::Orphan)]);
+    let (diagnosis, _) = diagnose(&observation, 180_000);
+    assert_eq!(diagnosis.state, State::Healthy);
+    assert!(diagnosis.summary.contains("1 ReplicationSource without a PVC"));
+}
+
+#[test]
+fn a_missing_snapshotter_is_a_different_problem() {
+    let mut observation = samples::observation();
+    observation.driver.controller.as_mut().expect("a controller").snapshotter = false;
+    observation.snapshots = vec![samples::snapshot("media/s", 5, 6)];
+    let (diagnosis, _) = diagnose(&observation, 180_000);
+    assert_eq!(diagnosis.state, State::DifferentProblem);
+    assert!(diagnosis.ruled_out[0].text.contains("no csi-snapshotter"));
+}

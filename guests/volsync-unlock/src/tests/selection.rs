@@ -1,0 +1,132 @@
+use super::*;
+use crate::samples;
+
+fn config(text: &str) -> Config {
+    Config::read(text).expect("a valid configuration")
+}
+
+fn select_one(
+    source: Source,
+    ownership: Ownership,
+    owner: Option<FluxObject>,
+    config: &Config,
+) -> Selection {
+    let sources = [source];
+    let candidates = candidates(&sources, config.mode);
+    let ownerships: Vec<OwnerInfo> = candidates
+        .iter()
+        .map(|(source, _)| samples::ownership(source, ownership, owner.clone()))
+        .collect();
+    select(&candidates, &ownerships, config)
+}
+
+#[test]
+fn mode_evidence_selects_unhealthy_sources_and_mode_all_selects_everything() {
+    let sources: Vec<Source> = [
+        Health::Healthy,
+        Health::Orphan,
+        Health::TerminatingSource,
+        Health::UnboundSource,
+        Health::Stuck,
+        Health::External,
+    ]
+    .into_iter()
+    .zip(1..)
+    .map(|(health, number)| samples::source(&format!("media/s{number}"), number, health))
+    .collect();
+    let names = |mode| -> Vec<String> {
+        candidates(&sources, mode).iter().map(|(source, _)| source.object.name.clone()).collect()
+    };
+    assert_eq!(names(Mode::Evidence), ["s2", "s3", "s5"]);
+    assert_eq!(names(Mode::All).len(), 6);
+}
+
+#[test]
+fn ownership_determines_which_consent_is_required() {
+    type Case = (Ownership, Health, &'static str, Option<&'static str>);
+    let cases: [Case; 8] = [
+        (Ownership::Managed, Health::Orphan, "{}", None),
+        (Ownership::Abandoned, Health::Orphan, "{}", None),
+        (Ownership::Abandoned, Health::Stuck, "{}", Some("deleteUnmanaged")),
+        (Ownership::Abandoned, Health::Stuck, r#"{"deleteUnmanaged": true}"#, None),
+        (Ownership::Unmanaged, Health::Orphan, "{}", Some("deleteUnmanaged")),
+        (Ownership::Unmanaged, Health::Orphan, r#"{"deleteUnmanaged": true}"#, None),
+        (Ownership::Foreign, Health::Orphan, r#"{"deleteUnmanaged": true}"#, Some("another tool")),
+        (Ownership::Unmanaged, Health::Healthy, r#"{"mode": "all"}"#, Some("deleteUnmanaged")),
+    ];
+    for (ownership, health, text, reason) in cases {
+        let selection =
+            select_one(samples::source("media/x", 1, health), ownership, None, &config(text));
+        assert_eq!(
+            selection.selected.len(),
+            usize::from(reason.is_none()),
+            "{ownership:?} {health:?}"
+        );
+        if let Some(reason) = reason {
+            let found = &selection.skipped[0].reason;
+            assert!(found.contains(reason), "{found}");
+        }
+    }
+}
+
+#[test]
+fn an_identity_requires_consent_even_if_flux_manages_the_source() {
+    let source = Source { has_identity: true, ..samples::source("media/x", 1, Health::Orphan) };
+    let owner = Some(samples::flux_object("media/x"));
+    let skipped = select_one(source.clone(), Ownership::Managed, owner.clone(), &config("{}"));
+    assert!(skipped.skipped[0].reason.contains("deleteIdentities"));
+    let selected =
+        select_one(source, Ownership::Managed, owner, &config(r#"{"deleteIdentities": true}"#));
+    assert_eq!(selected.selected.len(), 1);
+}
+
+#[test]
+fn how_a_managed_source_is_recreated_depends_on_its_owner() {
+    let kustomization = samples::flux_object("media/x");
+    let mut helm = samples::flux_object("media/x");
+    helm.target.kind = FluxKind::HelmRelease;
+    helm.corrects_drift = false;
+    let mut suspended = kustomization.clone();
+    suspended.suspended = samples::suspended(None);
+    for (health, owner, recreation) in [
+        (Health::Orphan, &kustomization, Recreation::ByOwner(kustomization.target.clone())),
+        (Health::Orphan, &helm, Recreation::AtUpgrade(helm.target.clone())),
+        (Health::Stuck, &helm, Recreation::Forced(helm.target.clone())),
+        (Health::Orphan, &suspended, Recreation::OwnerSuspended(suspended.target.clone())),
+    ] {
+        let source = samples::source("media/x", 1, health);
+        let selection = select_one(source, Ownership::Managed, Some(owner.clone()), &config("{}"));
+        assert_eq!(selection.selected[0].recreation, recreation);
+        assert_eq!(selection.forces(&owner.target), matches!(recreation, Recreation::Forced(_)));
+    }
+}
+
+#[test]
+fn an_owner_of_two_sources_is_listed_once() {
+    let sources = [
+        samples::source("media/plex", 1, Health::Orphan),
+        Source { pvc: Some("plex".into()), ..samples::source("media/plex-r2", 2, Health::Orphan) },
+    ];
+    let config = config("{}");
+    let candidates = candidates(&sources, config.mode);
+    let owner = samples::flux_object("media/plex");
+    let ownerships: Vec<OwnerInfo> = candidates
+        .iter()
+        .map(|(source, _)| samples::ownership(source, Ownership::Managed, Some(owner.clone())))
+        .collect();
+    let selection = select(&candidates, &ownerships, &config);
+    assert_eq!(selection.selected.len(), 2);
+    assert_eq!(selection.owners().len(), 1);
+    assert_eq!(selection.recreated_by(&owner.target).len(), 2);
+}
+
+#[test]
+fn an_unknown_mover_without_status_is_assessed_by_its_pvc_like_any_other() {
+    let fork = Source {
+        mover: "kopia".into(),
+        last_sync: None,
+        condition: None,
+        ..samples::source("media/x", 1, Health::Orphan)
+    };
+    assert_eq!(select_one(fork, Ownership::Abandoned, None, &config("{}")).selected.len(), 1);
+}

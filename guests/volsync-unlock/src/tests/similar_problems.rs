@@ -1,0 +1,141 @@
+use super::*;
+use crate::samples;
+
+fn waiting(reason: Waiting) -> Pvc {
+    Pvc { waiting: Some(reason), ..samples::pending("media/plex", 1) }
+}
+
+#[test]
+fn blocking_problems_are_named() {
+    type Change = fn(&mut Observation);
+    let cases: [(Change, &str); 4] = [
+        (|observation| observation.sources = None, "VolSync is not installed"),
+        (|observation| observation.driver.controller = None, "no controller Deployment"),
+        (
+            |observation| {
+                observation.driver.controller.as_mut().expect("a controller").replicas = 0;
+            },
+            "scaled to 0",
+        ),
+        (
+            |observation| {
+                observation.driver.ceph.as_mut().expect("a CephCluster").status =
+                    "HEALTH_ERR".into();
+            },
+            "HEALTH_ERR",
+        ),
+    ];
+    assert_eq!(blocking_problem(&samples::observation()), None);
+    for (change, expected) in cases {
+        let mut observation = samples::observation();
+        change(&mut observation);
+        let finding = blocking_problem(&observation).expect(expected);
+        assert!(finding.text.contains(expected), "{}", finding.text);
+    }
+}
+
+#[test]
+fn slow_ceph_is_not_a_blocking_problem() {
+    let mut observation = samples::observation();
+    observation.driver.ceph.as_mut().expect("a CephCluster").status = "HEALTH_WARN".into();
+    assert_eq!(blocking_problem(&observation), None);
+}
+
+#[test]
+fn a_missing_snapshotter_is_reported_if_snapshots_are_not_ready() {
+    let mut observation = samples::observation();
+    observation.driver.controller.as_mut().expect("a controller").snapshotter = false;
+    assert_eq!(driver_problems(&observation), []);
+    observation.snapshots = vec![samples::snapshot("media/s", 5, 6)];
+    assert!(driver_problems(&observation)[0].text.contains("no csi-snapshotter"));
+}
+
+#[test]
+fn overdue_snapshots_are_counted() {
+    let mut observation = samples::observation();
+    for (number, text) in
+        [(1, "1 snapshot not ready after more than 5 min"), (2, "2 snapshots not ready")]
+    {
+        observation.snapshots.push(samples::snapshot("media/s", number, 6));
+        let found = driver_problems(&observation);
+        assert!(found[0].text.starts_with(text), "{}", found[0].text);
+    }
+}
+
+#[test]
+fn each_reason_for_waiting_is_described() {
+    for (reason, expected) in [
+        (Waiting::ForFirstConsumer, "media/plex: WaitForFirstConsumer (expected)"),
+        (Waiting::CsiLocked, "logs none now"),
+        (Waiting::CsiSlow, "time out"),
+        (Waiting::Populating, "VolSync is populating its volume"),
+        (Waiting::ForSnapshot, "not ready"),
+        (Waiting::NoProvisioner, "no provisioner is acting"),
+        (Waiting::Unknown, "no event says why"),
+    ] {
+        let mut observation = samples::observation();
+        observation.pvcs = vec![waiting(reason)];
+        let found = pending_pvcs(&observation, &Evidence::default());
+        assert!(found[0].text.contains(expected), "{}", found[0].text);
+    }
+}
+
+#[test]
+fn several_pvcs_that_wait_for_the_same_reason_are_one_finding() {
+    let mut observation = samples::observation();
+    observation.pvcs = vec![waiting(Waiting::Populating); 2];
+    let found = pending_pvcs(&observation, &Evidence::default());
+    assert_eq!(
+        found[0].text,
+        "2 PVCs (media/plex, media/plex): VolSync is populating their volumes: keep an eye on \
+         it"
+    );
+}
+
+#[test]
+fn a_misspelled_storage_class_is_recognized() {
+    let mut observation = samples::observation();
+    observation.pvcs =
+        vec![Pvc { storage_class: Some("ceph-blok".into()), ..waiting(Waiting::Misconfigured) }];
+    let found = pending_pvcs(&observation, &Evidence::default());
+    assert_eq!(
+        found[0].text,
+        "media/plex: StorageClass ceph-blok does not exist (did you mean ceph-block?)"
+    );
+}
+
+#[test]
+fn a_pvc_that_waits_for_a_destination_reports_what_it_needs() {
+    let pvc = Pvc {
+        data_source: Some("ReplicationDestination/plex-dst".into()),
+        ..waiting(Waiting::ForDestination)
+    };
+    let destination = |image: Option<&str>, since: Option<u64>| Destination {
+        object: samples::object("media/plex-dst"),
+        uid: samples::uid(9),
+        trigger: None,
+        done: image.is_some(),
+        syncing_since: since,
+        last_sync: None,
+        latest_image: image.map(str::to_owned),
+        condition: None,
+    };
+    for (destinations, expected) in [
+        (vec![], "does not exist"),
+        (vec![destination(None, Some(samples::NOW))], "restore in progress"),
+        (vec![destination(None, None)], "has not started"),
+        (vec![destination(Some("s"), None)], "populator is not acting"),
+    ] {
+        let text = waiting_for_destination(&pvc, &destinations);
+        assert!(text.contains(expected), "{text}");
+    }
+}
+
+#[test]
+fn the_edit_distance_counts_changed_characters() {
+    for (a, b, distance) in
+        [("", "", 0), ("ab", "ab", 0), ("ceph-blok", "ceph-block", 1), ("a", "xyz", 3)]
+    {
+        assert_eq!(edit_distance(a, b), distance, "{a} {b}");
+    }
+}
