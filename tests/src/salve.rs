@@ -147,9 +147,18 @@ impl RunningCommand {
     }
 
     /// Kills the process with SIGKILL after `time`. Returns its output if it exited before.
-    pub async fn kill_after(mut self, time: Duration) -> Result<Option<CommandOutput>> {
-        if let Ok(output) = tokio::time::timeout(time, self.output()).await {
-            return output.map(Some);
+    pub async fn kill_after(self, time: Duration) -> Result<Option<CommandOutput>> {
+        self.kill_on(tokio::time::sleep(time)).await
+    }
+
+    /// Kills the process with SIGKILL at an event. Returns its output if it exited before.
+    pub async fn kill_on(
+        mut self,
+        event: impl Future<Output = ()>,
+    ) -> Result<Option<CommandOutput>> {
+        tokio::select! {
+            output = self.output() => return output.map(Some),
+            () = event => {}
         }
         self.child.start_kill()?;
         self.child.wait().await?;

@@ -38,6 +38,7 @@
 
 mod export;
 pub mod format;
+mod handle;
 pub mod report;
 pub mod schema;
 
@@ -58,13 +59,11 @@ pub mod bindings {
         export_macro_name: "export_remediation",
         default_bindings_module: "salve_sdk::bindings",
         additional_derives: [PartialEq, Eq, PartialOrd, Ord, Hash],
-        // It owns a resource, which cannot be compared.
-        additional_derives_ignore: ["suspend-result"],
     });
 }
 
 pub use bindings::salve::cluster::reversals::Reversal;
-pub use bindings::salve::cluster::types::{Error, FluxKind, FluxRef, ObjectRef};
+pub use bindings::salve::cluster::types::{Error, FluxKind, FluxRef, Kind, ObjectRef};
 // Except `report`, which this crate's own module shadows.
 pub use bindings::salve::cluster::*;
 pub use export::Remediation;

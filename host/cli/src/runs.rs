@@ -4,8 +4,12 @@ use crate::output::CommandError;
 use salve_core::Millis;
 use salve_core::journal::{Entry, Header};
 use std::env;
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+/// The header has the documents and the configuration of a run.
+const MAX_HEADER_BYTES: u64 = 16 << 20;
 
 /// Returns the folder of run files: `given`, or the default in the user's state folder.
 pub fn folder(given: Option<&PathBuf>) -> Result<PathBuf, CommandError> {
@@ -92,12 +96,36 @@ pub fn is_foreign(path: &Path, folder: &Path) -> bool {
 
 /// Returns the header of a run file.
 pub fn header<'a>(entries: &'a [Entry], path: &Path) -> Result<&'a Header, CommandError> {
+    if entries.is_empty() {
+        return Err(CommandError::document(format!(
+            "{}: no entries: the run ended before it could change anything",
+            path.display()
+        )));
+    }
     entries.first().and_then(Entry::header).ok_or_else(|| {
         CommandError::document(format!(
             "{}: not a run file: the first line is not a run's header",
             path.display()
         ))
     })
+}
+
+/// Reads only the header of a run file. None if it cannot be read, or is of another version.
+pub fn read_header(path: &Path) -> Option<Header> {
+    let file = std::fs::File::open(path).ok()?;
+    let mut line = String::new();
+    BufReader::new(file.take(MAX_HEADER_BYTES)).read_line(&mut line).ok()?;
+    match serde_json::from_str(&line).ok()? {
+        Entry::Header(header) => Some(*header),
+        Entry::Approved(_)
+        | Entry::Recovery(_)
+        | Entry::Opened(_)
+        | Entry::Closed(_)
+        | Entry::Done(_)
+        | Entry::Planned(_)
+        | Entry::GuestExited(_)
+        | Entry::Verdict(_) => None,
+    }
 }
 
 /// Generates the ID of a new run: eight hexadecimal digits.

@@ -5,6 +5,8 @@
 
 use crate::capability::{Capability, Effect, Target};
 use crate::glob::Glob;
+use crate::outcome::Error;
+use crate::sanitize::sanitized;
 use serde_json::Value;
 use std::borrow::Cow;
 
@@ -91,6 +93,23 @@ pub type FieldPath = Vec<String>;
 
 pub fn field(path: &[&str]) -> FieldPath {
     path.iter().map(|key| (*key).to_owned()).collect()
+}
+
+/// Parses a path of a field below `spec`, such as `spec.replicas`. Keys have letters and digits.
+///
+/// # Errors
+/// `Invalid`.
+pub fn parse_field(text: &str) -> Result<FieldPath, Error> {
+    let keys: Vec<&str> = text.split('.').collect();
+    let is_key = |key: &&str| !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric());
+    if keys.len() < 2 || keys[0] != "spec" || !keys.iter().all(is_key) || text.len() > 63 {
+        let shown = sanitized(&text.chars().take(80).collect::<String>());
+        return Err(Error::Invalid(format!(
+            "{shown:?} is not a field below `spec`, such as spec.replicas (letters and digits, at \
+             most 63 characters)"
+        )));
+    }
+    Ok(field(&keys))
 }
 
 /// What one effect may send. It travels with each of its requests.
@@ -303,7 +322,7 @@ fn is_kind(target: &Target, asked: &Asked<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::capability::types::{FluxKind, FluxRef, ObjectRef};
+    use crate::capability::types::{FluxKind, FluxRef, Kind, ObjectRef};
     use crate::capability::{
         TypedCall, query_objects, query_pvcs, restart_deployment, suspend_flux,
     };
@@ -424,7 +443,7 @@ mod tests {
 
     #[test]
     fn a_generic_read_reaches_the_kind_it_names_and_never_secrets() {
-        let kind = query_objects::Kind { group: "batch".into(), resource: "jobs".into() };
+        let kind = Kind { group: "batch".into(), resource: "jobs".into() };
         let effect = query_objects::ListObjects {
             kind,
             namespace: Some("media".into()),

@@ -102,6 +102,8 @@ fn may_return(&self, _: &u8) -> Vec<String> { vec![] }
 fn invalidates_proofs(&self) -> bool { true }
 //- applied_at
 fn applied_at(&self, _: &u8) -> Option<Millis> { None }
+//- undone_by
+fn undone_by() -> Option<Function> { None }
 //- reversals
 fn reversals(&self, _: &ObservedState, _: Option<&u8>) -> Vec<Pending<Permanent>> { vec![] }
 ",

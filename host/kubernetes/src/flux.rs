@@ -3,14 +3,16 @@
 
 use crate::discovery;
 use crate::object::{
-    annotation, condition, instant, is_condition_true, is_terminating, label, list, name,
-    namespace, number, owned, raw_condition, text, truncated, uid,
+    annotation, condition, instant, is_condition_true, is_terminating, label, name, namespace,
+    number, owned, raw_condition, text, truncated, uid,
 };
 use crate::resource::Resource;
-use crate::send::{FIELD_MANAGER, Session};
+use crate::send::Session;
+use crate::temporary_change::field_owners;
 use crate::time::go_duration;
 use salve_core::capability::query_flux::{FluxObject, SuspendedBy};
-use salve_core::capability::suspend_flux::{PreviousSuspend, RUN};
+use salve_core::capability::run_annotations::RUN;
+use salve_core::capability::suspend_flux::PreviousSuspend;
 use salve_core::capability::types::{FluxKind, FluxRef};
 use salve_core::outcome::Error;
 use serde_json::{Value, json};
@@ -63,36 +65,20 @@ pub(crate) async fn get(session: &Session, target: &FluxRef) -> Result<Value, Er
     find(session, target).await?.ok_or_else(|| Error::NotFound(format!("{target} does not exist")))
 }
 
-/// Returns the managedFields entries that own `spec.suspend`, newest last.
-fn suspend_owners(object: &Value) -> Vec<&Value> {
-    let mut owners: Vec<&Value> = list(object, "/metadata/managedFields")
-        .iter()
-        .filter(|entry| entry.pointer("/fieldsV1/f:spec/f:suspend").is_some())
-        .collect();
-    owners.sort_by_key(|entry| instant(entry, "/time"));
-    owners
-}
+/// The field that suspends an object.
+pub(crate) const SUSPEND: [&str; 2] = ["spec", "suspend"];
 
 /// Returns who suspended an object, or None if it is not suspended.
 pub(crate) fn suspended_by(object: &Value) -> Option<SuspendedBy> {
     if PreviousSuspend::of(object) != PreviousSuspend::True {
         return None;
     }
-    let owner = suspend_owners(object).last().copied();
+    let owner = field_owners(object, &SUSPEND).last().copied();
     Some(SuspendedBy {
         manager: owner.and_then(|entry| owned(entry, "/manager")),
         since: owner.and_then(|entry| instant(entry, "/time")),
         run: annotation(object, RUN).map(str::to_owned),
     })
-}
-
-/// Returns the field manager that took over `spec.suspend` from us, if any.
-pub(crate) fn suspended_by_other_manager(object: &Value) -> Option<String> {
-    let owners = suspend_owners(object);
-    if owners.iter().any(|entry| text(entry, "/manager") == Some(FIELD_MANAGER)) {
-        return None;
-    }
-    owners.last().and_then(|entry| owned(entry, "/manager"))
 }
 
 /// Returns the Flux object named as owner by an object's labels. Labels can be stale; only the
@@ -119,7 +105,7 @@ pub(crate) fn suspend_applied_by(object: &Value) -> Option<&str> {
     if opted_out {
         return None;
     }
-    suspend_owners(object)
+    field_owners(object, &SUSPEND)
         .into_iter()
         .find(|entry| text(entry, "/operation") == Some("Apply"))
         .and_then(|entry| text(entry, "/manager"))

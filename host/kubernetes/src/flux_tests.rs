@@ -1,6 +1,7 @@
 //! Reading Flux objects as clusters return them.
 
 use super::*;
+use crate::temporary_change::taken_over_by;
 use serde_json::json;
 
 fn plex() -> FluxRef {
@@ -57,10 +58,10 @@ fn the_manager_that_suspended_is_named() {
         {"manager": "other", "fieldsV1": {"f:spec": {"f:path": {}}}}]);
     let by = suspended_by(&object).unwrap();
     assert_eq!((by.manager.as_deref(), by.run), (Some("flux"), None));
-    assert_eq!(suspended_by_other_manager(&object).as_deref(), Some("flux"));
+    assert_eq!(taken_over_by(&object, &SUSPEND).as_deref(), Some("flux"));
     object["metadata"]["managedFields"] =
         json!([owned_by("salve", "Update", "2026-08-11T18:00:00Z")]);
-    assert_eq!(suspended_by_other_manager(&object), None);
+    assert_eq!(taken_over_by(&object, &SUSPEND), None);
 }
 
 #[test]

@@ -8,6 +8,7 @@
 //! - `connect`, `cluster`, `clock`: connecting to a cluster, and its time
 //! - `egress`, `send`, `failure`: sending requests, and classifying their failures
 //! - `resource`, `discovery`: paths of objects; `object`, `time`, `pod`: reading objects
+//! - `temporary_change`: changes that are annotated, and taken back
 //! - `perform`, `backend`: dispatch to one module per capability, in `capability/`
 
 #![forbid(unsafe_code)]
@@ -27,6 +28,7 @@ mod pod;
 mod resource;
 mod send;
 mod service_account;
+mod temporary_change;
 mod time;
 
 pub use backend::ClusterBackend;

@@ -3,6 +3,7 @@
 use crate::send::Session;
 use salve_core::capability::call::{ReadCall, ReversalCall, WriteCall};
 use salve_core::capability::host::Leftover;
+use salve_core::capability::types::Kind;
 use salve_core::capability::{Answer, Released, TypedCall, Write};
 use salve_core::journal::ObservedState;
 use salve_core::outcome::Error;
@@ -40,8 +41,9 @@ pub(crate) trait PerformReversal: ReversalCall {
 
     async fn release(&self, session: &Session, observed: &ObservedState) -> ReleaseOutcome;
 
-    /// Finds what runs of any machine left behind.
-    async fn leftovers(session: &Session) -> Result<Vec<Leftover>, Error>;
+    /// Finds what runs of any machine left behind. `kinds` is where to look for changes of kinds
+    /// that only grants name.
+    async fn leftovers(session: &Session, kinds: &[Kind]) -> Result<Vec<Leftover>, Error>;
 }
 
 /// The outcome of an attempt to write, in the call's own types.

@@ -4,7 +4,7 @@
 use crate::AttackResult;
 use salve_sdk::delete_replicationsources::{DeletionTarget, Pacing, delete};
 use salve_sdk::suspend_flux::suspend;
-use salve_sdk::types::{FluxKind, FluxRef};
+use salve_sdk::types::{FluxKind, FluxRef, Kind};
 use salve_sdk::{
     Error, ObjectRef, query_objects, query_pvcs, reconcile_flux, restart_deployment, tail_logs,
 };
@@ -32,7 +32,7 @@ fn objects(
     namespace: Option<&str>,
     selector: Option<&str>,
 ) -> Result<String, Error> {
-    let kind = query_objects::Kind { group: group.into(), resource: resource.into() };
+    let kind = Kind { group: group.into(), resource: resource.into() };
     let query = query_objects::Query {
         kind,
         namespace: namespace.map(Into::into),
@@ -44,7 +44,7 @@ fn objects(
 }
 
 fn object(group: &str, resource: &str, namespace: &str, name: &str) -> Result<String, Error> {
-    let kind = query_objects::Kind { group: group.into(), resource: resource.into() };
+    let kind = Kind { group: group.into(), resource: resource.into() };
     query_objects::get(&kind, Some(namespace), name).map(|text| format!("GOT {}", text.len()))
 }
 

@@ -19,7 +19,7 @@ pub mod flux;
 pub mod kinds;
 
 pub use audit::{AuditEntry, AuditLog};
-pub use cluster::Cluster;
+pub use cluster::{Cluster, client};
 pub use condition::eventually;
 pub use credentials::User;
 pub use git::GitServer;

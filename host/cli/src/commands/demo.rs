@@ -73,7 +73,7 @@ async fn play(folder: &Path, keeps_runs: bool, verbose: u8) -> Result<u8, Comman
 
     step("3. Apply the plan", &format!("salve run --plan {id}"));
     let file = process::run_and_kill(&simulator, folder, id, verbose).await?;
-    let leftovers = cluster.read(FindLeftovers {}).await?;
+    let leftovers = cluster.read(FindLeftovers { kinds: vec![] }).await?;
     let active = leftovers.iter().filter(|leftover| leftover.active).count();
     anstream::println!(
         "\n{ERROR}Killed (SIGKILL){ERROR:#} mid-deletion: the request reached the API server, the \

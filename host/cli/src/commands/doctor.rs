@@ -1,15 +1,17 @@
 //! `salve doctor`: finds what earlier runs left behind, and backups that are about to hang.
 
 use super::print_json;
-use crate::arguments::{ClusterArguments, Output, OutputArguments};
+use crate::arguments::{ClusterArguments, Output, OutputArguments, RunsArguments};
 use crate::cluster::ClusterSession;
 use crate::output::{CommandError, ERROR, MUTED, OK, WARN, elapsed, plural, timestamp};
+use crate::runs;
 use clap::Args;
 use salve_core::Millis;
 use salve_core::capability::cluster_lock::{GetHolder, Holder, LEASE, ReleaseLease};
 use salve_core::capability::host::{FindLeftovers, Leftover};
-use salve_core::capability::query_objects::{Kind, ListObjects};
+use salve_core::capability::query_objects::ListObjects;
 use salve_core::capability::query_replicationsources::{Health, ListSources, Source};
+use salve_core::capability::types::Kind;
 use salve_core::capability::{Reversal, Target};
 use salve_core::document::API_VERSION;
 use salve_core::sanitize::sanitized;
@@ -19,15 +21,23 @@ use serde_json::{Value, json};
 ///
 /// Looks in all namespaces for what runs of any machine changed temporarily, such as suspended Flux
 /// objects, and for the cluster lock (the Lease `salve`). Prints the commands that clean up each of
-/// them.
+/// them. Fields of other kinds are found if a run file on this machine has a grant for the kind, or
+/// with --kind.
 ///
 /// Also lists ReplicationSources whose PVC is deleted or terminating: their next backup hangs and
 /// holds CSI operation locks.
 ///
 /// Exit code 0: no run left anything. 5: a run left something behind, or is still running.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  salve doctor --context home")]
+#[command(after_help = "Examples:\n  \
+    salve doctor --context home\n  \
+    salve doctor --kind deployments.apps")]
 pub struct Doctor {
+    /// Also look for fields of this kind that a run set, such as `deployments.apps`; repeatable.
+    #[arg(long = "kind", value_name = "RESOURCE.GROUP", value_parser = parse_kind)]
+    kinds: Vec<Kind>,
+    #[command(flatten)]
+    runs: RunsArguments,
     #[command(flatten)]
     cluster: ClusterArguments,
     #[command(flatten)]
@@ -46,7 +56,7 @@ impl Doctor {
     pub async fn execute(self) -> Result<u8, CommandError> {
         let cluster = ClusterSession::live(&self.cluster).await?;
         let findings = Findings {
-            leftovers: cluster.read(FindLeftovers {}).await?,
+            leftovers: cluster.read(FindLeftovers { kinds: self.all_kinds()? }).await?,
             holder: cluster.read(GetHolder {}).await?,
             orphans: orphans(&cluster).await,
         };
@@ -57,6 +67,27 @@ impl Doctor {
         }
         Ok(if findings.is_clean() { 0 } else { 5 })
     }
+
+    /// Returns the given kinds, and those that a run of this machine may have changed.
+    fn all_kinds(&self) -> Result<Vec<Kind>, CommandError> {
+        let mut kinds = self.kinds.clone();
+        let folder = match runs::folder(self.runs.runs.as_ref()) {
+            Ok(folder) => folder,
+            // Without a home folder, this machine has no runs.
+            Err(_) => return Ok(kinds),
+        };
+        let headers = runs::all(&folder)?.into_iter().filter_map(|path| runs::read_header(&path));
+        for kind in headers.flat_map(|header| header.grants.reversible_kinds()) {
+            if !kinds.contains(&kind) {
+                kinds.push(kind);
+            }
+        }
+        Ok(kinds)
+    }
+}
+
+fn parse_kind(text: &str) -> Result<Kind, String> {
+    Kind::parse(text).map_err(|error| error.text().to_owned())
 }
 
 impl Findings {

@@ -162,6 +162,9 @@ pub trait WriteCall: Call {
 
     // How is it reversed?
 
+    /// Returns the write with which `salve undo` takes it back after the run.
+    fn undone_by() -> Option<super::Function>;
+
     /// Returns what takes it back. Without an answer: everything that the attempt prepared against
     /// `observed` may put into effect. With one: what is in effect, or may still be.
     fn reversals(

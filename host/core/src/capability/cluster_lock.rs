@@ -18,8 +18,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::time::Duration;
 
-/// Annotation of the Lease: which guest holds it, for whom, on which machine.
-pub const REASON: &str = "salve.dev/reason";
 /// The name of the Lease.
 pub const LEASE: &str = "salve";
 /// Its namespace: the first of these that exists.
@@ -236,6 +234,9 @@ impl WriteCall for AcquireLease {
         None
     }
 
+    fn undone_by() -> Option<super::Function> {
+        None
+    }
     fn reversals(
         &self,
         observed: &ObservedState,

@@ -381,6 +381,9 @@ impl WriteCall for Delete {
         None
     }
 
+    fn undone_by() -> Option<super::Function> {
+        Some(super::Function::Recreate)
+    }
     fn reversals(&self, _: &ObservedState, _: Option<&Vec<Deletion>>) -> Vec<Pending<Permanent>> {
         vec![]
     }
@@ -518,6 +521,9 @@ impl WriteCall for Recreate {
         None
     }
 
+    fn undone_by() -> Option<super::Function> {
+        None
+    }
     fn reversals(&self, _: &ObservedState, _: Option<&Vec<Creation>>) -> Vec<Pending<Permanent>> {
         vec![]
     }

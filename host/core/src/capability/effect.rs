@@ -160,6 +160,16 @@ macro_rules! define_effects {
                 }
             }
 
+            /// Returns the write with which `salve undo` takes it back after the run.
+            pub fn undone_by(self) -> Option<Self> {
+                match self {
+                    $($(Self::$local => None,)*
+                    $(Self::$read => None,)*
+                    $(Self::$write => <super::$module::$write as WriteCall>::undone_by(),)*
+                    $(Self::$reversal => None,)*)*
+                }
+            }
+
             /// Returns the requests that search the cluster for what its runs left behind.
             pub fn leftover_requests(self) -> Vec<Rule> {
                 match self {

@@ -9,6 +9,8 @@ pub struct GrantShape {
     pub kinds: GrantKinds,
     /// `namespaces` is required. Without it, the grant is for cluster-scoped objects.
     pub namespaced: bool,
+    /// `fields` is required.
+    pub fields: bool,
     /// `movers` is allowed.
     pub movers: bool,
     /// What only the host enforces, one sentence each.
@@ -41,6 +43,7 @@ impl GrantKinds {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Excess {
     pub group: &'static str,
+    /// The plural; `*` for the kinds that grants name.
     pub resource: &'static str,
     pub verb: Verb,
     /// Without a subject: `delete any pod`.

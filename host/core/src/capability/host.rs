@@ -2,6 +2,7 @@
 //! behind? No guest can make these calls: they have no WIT interface.
 
 use super::call::{Call, ReadCall};
+use super::types::Kind;
 use super::{Function, GrantShape, Observations, PlannedChanges, Reversal, Target};
 use crate::footprint::{Rule, Scope, Verb};
 use crate::grants::{EvidenceItem, Grant};
@@ -112,7 +113,10 @@ pub enum PolicyStatus {
 
 /// Finds what the reversible writes of any run left behind in the cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct FindLeftovers {}
+pub struct FindLeftovers {
+    /// Where to look for changes of kinds that only grants name.
+    pub kinds: Vec<Kind>,
+}
 
 /// Something that a run did not release.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -301,10 +305,10 @@ impl ReadCall for CheckPolicies {
 impl Call for FindLeftovers {
     type Answer = Vec<Leftover>;
     fn targets(&self) -> Vec<Target> {
-        vec![]
+        self.kinds.iter().map(|kind| kind.target(None, None)).collect()
     }
     fn validate(&self) -> Result<(), Error> {
-        Ok(())
+        self.kinds.iter().try_for_each(Kind::validate)
     }
 }
 

@@ -8,6 +8,7 @@ pub mod call;
 pub mod effect;
 mod grant_shape;
 mod observations;
+pub mod run_annotations;
 pub mod table;
 mod target;
 pub mod types;

@@ -1,57 +1,14 @@
 //! `query-objects`: reads objects of any granted kind as JSON, except Secrets.
 
-use super::GrantKinds;
 use super::call::{Call, ReadCall};
-use super::{GrantShape, Observations, PlannedChanges, Target};
+use super::types::Kind;
+use super::{GrantKinds, GrantShape, Observations, PlannedChanges, Target};
 use crate::footprint::{Rule, Scope, Verb};
 use crate::grants::{EvidenceItem, Grant};
 use crate::proof::{Fact, Proof};
 use crate::{name, outcome::Error};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
-
-/// A kind by its group and plural.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Kind {
-    /// Empty for the core group.
-    pub group: String,
-    /// The plural, lowercase.
-    pub resource: String,
-}
-
-impl Kind {
-    /// Returns `resource.group`, as grants write it.
-    pub fn resource_group(&self) -> String {
-        if self.group.is_empty() {
-            self.resource.clone()
-        } else {
-            format!("{}.{}", self.resource, self.group)
-        }
-    }
-    /// Parses `resource.group`.
-    ///
-    /// # Errors
-    /// It is not a kind, or it is Secrets. A slash would address a subresource.
-    pub fn parse(kind: &str) -> Result<Self, Error> {
-        let (resource, group) = kind.split_once('.').unwrap_or((kind, ""));
-        let kind = Self { group: group.into(), resource: resource.into() };
-        kind.check()?;
-        Ok(kind)
-    }
-    fn target(&self, namespace: Option<String>, name: Option<String>) -> Target {
-        let kind = self.resource_group();
-        Target { kind: None, namespace, name }.with_kind(kind.clone(), kind)
-    }
-
-    fn check(&self) -> Result<(), Error> {
-        name::group(&self.group)?;
-        name::resource(&self.resource)?;
-        if self.group.is_empty() && self.resource == "secrets" {
-            return Err(Error::Invalid("Secrets can never be read, whatever is granted".into()));
-        }
-        Ok(())
-    }
-}
 
 /// Lists one page of objects.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -87,23 +44,13 @@ pub fn grant_shape() -> GrantShape {
     GrantShape { kinds: GrantKinds::Any, ..GrantShape::default() }
 }
 
-/// Returns the rule for each kind that the grant names. A pattern names none: a Role has to.
-fn rules(verb: Verb, scope: Scope, grant: Option<&Grant>) -> Vec<Rule> {
-    let Some(grant) = grant else { return vec![Rule::new(verb, "*", "*", scope)] };
-    let kinds = grant.kinds.iter().flatten().filter(|kind| kind.is_plain());
-    kinds
-        .filter_map(|kind| Kind::parse(kind.as_str()).ok())
-        .map(|kind| Rule::new(verb, kind.group, kind.resource, scope))
-        .collect()
-}
-
 impl Call for ListObjects {
     type Answer = Page;
     fn targets(&self) -> Vec<Target> {
         vec![self.kind.target(self.namespace.clone(), None)]
     }
     fn validate(&self) -> Result<(), Error> {
-        self.kind.check()?;
+        self.kind.validate()?;
         if let Some(ns) = &self.namespace {
             name::namespace(ns)?;
         }
@@ -116,7 +63,7 @@ impl Call for ListObjects {
 
 impl ReadCall for ListObjects {
     fn requests(grant: Option<&Grant>) -> Vec<Rule> {
-        rules(Verb::List, Scope::Effect, grant)
+        Kind::rules(Verb::List, Scope::Effect, grant)
     }
     fn waits(&self) -> Duration {
         Duration::ZERO
@@ -145,7 +92,7 @@ impl Call for GetObject {
         vec![self.kind.target(self.namespace.clone(), Some(self.name.clone()))]
     }
     fn validate(&self) -> Result<(), Error> {
-        self.kind.check()?;
+        self.kind.validate()?;
         if let Some(ns) = &self.namespace {
             name::namespace(ns)?;
         }
@@ -155,7 +102,7 @@ impl Call for GetObject {
 
 impl ReadCall for GetObject {
     fn requests(grant: Option<&Grant>) -> Vec<Rule> {
-        rules(Verb::Get, Scope::Target, grant)
+        Kind::rules(Verb::Get, Scope::Target, grant)
     }
     fn waits(&self) -> Duration {
         Duration::ZERO

@@ -153,6 +153,9 @@ impl WriteCall for Reconcile {
         None
     }
 
+    fn undone_by() -> Option<super::Function> {
+        None
+    }
     fn reversals(&self, _: &ObservedState, _: Option<&Reconciliation>) -> Vec<Pending<Permanent>> {
         vec![]
     }

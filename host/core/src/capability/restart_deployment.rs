@@ -217,6 +217,9 @@ impl WriteCall for Restart {
         Some(answer.at)
     }
 
+    fn undone_by() -> Option<super::Function> {
+        None
+    }
     fn reversals(&self, _: &ObservedState, _: Option<&Restarted>) -> Vec<Pending<Permanent>> {
         vec![]
     }

@@ -5,6 +5,7 @@ use super::call::{
     per_item,
 };
 use super::observations::created;
+use super::run_annotations::{DEADLINE, REASON, RUN};
 use super::types::{FluxKind, FluxRef, flux_kinds, flux_owner_rules, flux_rules};
 use super::{
     Excess, GrantKinds, GrantShape, ObjectDetails, Observations, PlannedChanges, Target, Write,
@@ -19,12 +20,6 @@ use serde_json::Value;
 use std::collections::HashSet;
 use std::time::Duration;
 
-/// Annotation: the run that suspended this object.
-pub const RUN: &str = "salve.dev/run";
-/// Annotation: why.
-pub const REASON: &str = "salve.dev/reason";
-/// Annotation: the run's deadline, RFC 3339.
-pub const DEADLINE: &str = "salve.dev/deadline";
 /// Annotation: the previous value of `spec.suspend` (`absent` or `false`).
 pub const PREVIOUS: &str = "salve.dev/previous";
 
@@ -363,6 +358,9 @@ impl WriteCall for Suspend {
         None
     }
 
+    fn undone_by() -> Option<super::Function> {
+        None
+    }
     fn reversals(
         &self,
         observed: &ObservedState,

@@ -102,6 +102,12 @@ macro_rules! each_capability {
                 writes { Restart "restart" }
                 reversals {}
             }
+            OverrideFields "override-fields" override_fields Write {
+                local {}
+                reads {}
+                writes { Override "set" }
+                reversals { Restore "restore" }
+            }
         }
     };
 }

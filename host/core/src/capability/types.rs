@@ -14,6 +14,60 @@ pub const SNAPSHOT: &str = "snapshot.storage.k8s.io";
 /// The API group of Rook's Ceph operator.
 pub const ROOK: &str = "ceph.rook.io";
 
+/// A kind by its group and plural.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Kind {
+    /// Empty for the core group.
+    pub group: String,
+    /// The plural, lowercase.
+    pub resource: String,
+}
+
+impl Kind {
+    /// Returns `resource.group`, as grants write it.
+    pub fn resource_group(&self) -> String {
+        if self.group.is_empty() {
+            self.resource.clone()
+        } else {
+            format!("{}.{}", self.resource, self.group)
+        }
+    }
+    /// Parses `resource.group`.
+    ///
+    /// # Errors
+    /// It is not a kind, or it is Secrets. A slash would address a subresource.
+    pub fn parse(kind: &str) -> Result<Self, Error> {
+        let (resource, group) = kind.split_once('.').unwrap_or((kind, ""));
+        let kind = Self { group: group.into(), resource: resource.into() };
+        kind.validate()?;
+        Ok(kind)
+    }
+    /// Returns the rule for each kind that the grant names, or for the kind of the call. A pattern
+    /// names none: a Role has to.
+    pub(super) fn rules(verb: Verb, scope: Scope, grant: Option<&Grant>) -> Vec<Rule> {
+        let Some(grant) = grant else { return vec![Rule::new(verb, "*", "*", scope)] };
+        let kinds = grant.kinds.iter().flatten().filter(|kind| kind.is_plain());
+        kinds
+            .filter_map(|kind| Self::parse(kind.as_str()).ok())
+            .map(|kind| Rule::new(verb, kind.group, kind.resource, scope))
+            .collect()
+    }
+
+    pub(super) fn target(&self, namespace: Option<String>, name: Option<String>) -> Target {
+        let kind = self.resource_group();
+        Target { kind: None, namespace, name }.with_kind(kind.clone(), kind)
+    }
+
+    pub(super) fn validate(&self) -> Result<(), Error> {
+        name::group(&self.group)?;
+        name::resource(&self.resource)?;
+        if self.group.is_empty() && self.resource == "secrets" {
+            return Err(Error::Invalid("Secrets can never be read, whatever is granted".into()));
+        }
+        Ok(())
+    }
+}
+
 /// A namespaced object. Its kind follows from the call.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ObjectRef {

@@ -2,9 +2,11 @@
 
 use super::cluster_lock::{AcquireLease, LEASE};
 use super::delete_replicationsources::{Delete, DeletionTarget, Manifest, Pacing, Recreate};
+use super::override_fields::Override;
 use super::reconcile_flux::Reconcile;
 use super::restart_deployment::{Restart, Strategy};
 use super::suspend_flux::Suspend;
+use super::types::Kind;
 use super::types::{FluxKind, FluxRef, ObjectRef};
 use super::{Effect, Function, Group, Summary, TypedCall, Unfinished, Write};
 use crate::journal::ObservedState;
@@ -64,6 +66,17 @@ fn samples() -> Vec<(Write, ObservedState)> {
                 target: ObjectRef::new("media", "a"),
                 uid: "uid-a".into(),
                 strategy: Strategy::Annotate,
+            }
+            .effect(),
+            vec![object("Deployment", "a")],
+        ),
+        (
+            Override {
+                kind: Kind { group: "apps".into(), resource: "deployments".into() },
+                object: ObjectRef::new("media", "a"),
+                field: "spec.replicas".into(),
+                value: 0,
+                reason: "test".into(),
             }
             .effect(),
             vec![object("Deployment", "a")],

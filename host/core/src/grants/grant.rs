@@ -2,8 +2,9 @@
 
 use super::{Evidence, Selector, schema};
 use crate::capability::call::Limit;
-use crate::capability::query_objects::Kind;
+use crate::capability::types::Kind;
 use crate::capability::{Access, Capability, Function, GrantKinds, Target};
+use crate::footprint;
 use crate::glob::Glob;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,10 @@ pub struct Grant {
     #[serde(default = "every", skip_serializing_if = "is_every")]
     #[schemars(length(min = 1))]
     pub names: Vec<Glob>,
+    /// Fields that may be set, as paths such as `spec.replicas`. Required where it applies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1), transform = schema::describe_fields)]
+    pub fields: Option<Vec<String>>,
     /// Only objects with these labels, in the syntax of `kubectl -l`, such as
     /// `app=plex,tier!=cache,env in (a,b),!keep`. Compared with an object right before it is
     /// changed.
@@ -142,6 +147,7 @@ impl Grant {
             kinds: None,
             namespaces: every(),
             names: every(),
+            fields: None,
             label_selector: None,
             movers: None,
             max: Max::default(),
@@ -167,6 +173,7 @@ impl Grant {
                  for all namespaces"
             ));
         }
+        self.validate_fields(shape.fields)?;
         self.max.validate(capability)?;
         if self.movers.is_some() && !shape.movers {
             let all = Capability::grantable().filter(|other| other.grant_shape().movers);
@@ -219,6 +226,23 @@ impl Grant {
             }
         }
         Ok(())
+    }
+
+    fn validate_fields(&self, required: bool) -> Result<(), String> {
+        let capability = self.capability;
+        match (&self.fields, required) {
+            (None, false) => Ok(()),
+            (None, true) => {
+                Err(format!("`fields` is missing: {capability} needs it, such as [spec.replicas]"))
+            }
+            (Some(_), false) => Err(format!("`fields` does not apply to {capability}")),
+            (Some(fields), true) => {
+                fields.iter().try_for_each(|field| match footprint::parse_field(field) {
+                    Ok(_) => Ok(()),
+                    Err(error) => Err(format!("`fields`: {}", error.text())),
+                })
+            }
+        }
     }
 
     /// A kind that can never match would be a grant that silently grants nothing.

@@ -12,6 +12,7 @@ pub use evidence::{Evidence, EvidenceItem, LogLines, RecordedEvidence};
 pub use grant::{Approval, Grant, MOVERS, Max, mover_of_section};
 pub use selector::Selector;
 
+use crate::capability::types::Kind;
 use crate::capability::{Answer, Capability, Effect, Read, Target};
 use crate::glob::Glob;
 use serde::{Deserialize, Serialize};
@@ -66,6 +67,7 @@ enum DenialReason {
     EvidenceMissing(String),
     /// What about the object does not match, and what would.
     ObjectMismatch(String, String),
+    FieldNotGranted(String),
 }
 
 /// Why a call is denied, by which document, and what would allow it.
@@ -83,6 +85,8 @@ struct Usage<'a> {
     /// Not counted: the call's own reservation.
     own: Option<&'a Reservation>,
     missing: MissingEvidence,
+    /// By grant, a field that it does not allow to set.
+    ungranted: BTreeMap<GrantId, String>,
 }
 
 impl Usage<'_> {
@@ -126,7 +130,7 @@ impl Grants {
         if !effect.needs_grant() {
             return Ok(permit);
         }
-        let usage = Usage { tally, own, missing: self.missing_evidence(effect, tally) };
+        let usage = self.usage(effect, tally, own);
         let capability = effect.capability();
         let targets = effect.targets();
         if self.layers.is_empty() {
@@ -159,6 +163,50 @@ impl Grants {
         Ok(permit)
     }
 
+    fn usage<'a>(
+        &self,
+        effect: &Effect,
+        tally: &'a Tally,
+        own: Option<&'a Reservation>,
+    ) -> Usage<'a> {
+        let missing = self.missing_evidence(effect, tally);
+        Usage { tally, own, missing, ungranted: self.ungranted_fields(effect) }
+    }
+
+    /// Returns a field of this call that each grant of its capability does not allow to set.
+    fn ungranted_fields(&self, effect: &Effect) -> BTreeMap<GrantId, String> {
+        let fields = effect.fields();
+        let ungranted = |grant: &Grant| {
+            let granted = effect.function().granted_fields(grant);
+            fields.iter().find(|field| !granted.contains(field)).map(|field| field.join("."))
+        };
+        self.grants_of(effect.capability())
+            .filter_map(|(id, grant)| Some((id, ungranted(grant)?)))
+            .collect()
+    }
+
+    /// Returns the grants of a capability in all layers.
+    fn grants_of(&self, capability: Capability) -> impl Iterator<Item = (GrantId, &Grant)> {
+        let all = self.layers.iter().enumerate().flat_map(|(l, layer)| {
+            layer.grants.iter().enumerate().map(move |(g, grant)| ((l, g), grant))
+        });
+        all.filter(move |(_, grant)| grant.capability == capability)
+    }
+
+    /// Returns the kinds that only these grants name and that a run may change temporarily.
+    pub fn reversible_kinds(&self) -> Vec<Kind> {
+        let is_reversible = |capability: Capability| {
+            capability.requires_kinds()
+                && capability.functions().any(|function| function.reversed_by().is_some())
+        };
+        let grants = self.layers.iter().flat_map(|layer| &layer.grants);
+        grants
+            .filter(|grant| is_reversible(grant.capability))
+            .flat_map(|grant| grant.kinds.iter().flatten().filter(|kind| kind.is_plain()))
+            .filter_map(|kind| Kind::parse(kind.as_str()).ok())
+            .collect()
+    }
+
     /// Returns the evidence that each grant of this capability is missing.
     fn missing_evidence(&self, effect: &Effect, tally: &Tally) -> MissingEvidence {
         let requires_evidence = match effect {
@@ -168,10 +216,7 @@ impl Grants {
         if !requires_evidence {
             return MissingEvidence::new();
         }
-        let all = self.layers.iter().enumerate().flat_map(|(l, layer)| {
-            layer.grants.iter().enumerate().map(move |(g, grant)| ((l, g), grant))
-        });
-        all.filter(|(_, grant)| grant.capability == effect.capability())
+        self.grants_of(effect.capability())
             .filter_map(|(id, grant)| {
                 Some((id, grant.evidence.as_ref()?.missing(&tally.evidence)?))
             })
@@ -203,6 +248,9 @@ impl Grants {
             let max = limit.and_then(|limit| Some((grant.max.of(limit)?, limit)));
             reason = if let Some((max, limit)) = max.filter(|(max, _)| used >= *max) {
                 Some(DenialReason::LimitReached(max, limit.key))
+            // mutant ungranted-field-set: (&id) ~> (&id).filter(|_| false)
+            } else if let Some(field) = usage.ungranted.get(&id) {
+                Some(DenialReason::FieldNotGranted(field.clone()))
             } else if let Some(missing) = usage.missing.get(&id) {
                 Some(DenialReason::EvidenceMissing(missing.clone()))
             // mutant labels-and-movers-ignored: object.map_or ~> object.filter(|_| false).map_or
@@ -224,7 +272,7 @@ impl Grants {
     pub fn count(&self, effect: &Effect, objects: &[Value], tally: &mut Tally) -> Reservation {
         let mut permit = Permit::default();
         if effect.needs_grant() {
-            let usage = Usage { tally, own: None, missing: self.missing_evidence(effect, tally) };
+            let usage = self.usage(effect, tally, None);
             for (l, layer) in self.layers.iter().enumerate() {
                 for target in &effect.targets() {
                     let object = judged_object(effect, target, objects);
@@ -309,6 +357,11 @@ fn deny_because(
             document: source.into(),
             remedy: format!("would allow it with {fix} in that grant"),
         },
+        Some(DenialReason::FieldNotGranted(field)) => Denial {
+            what: format!("{name} {target} is not granted for the field {field}"),
+            document: source.into(),
+            remedy: format!("would allow it with `fields: [{field}]` in that grant"),
+        },
         Some(DenialReason::LimitReached(max, key)) => Denial {
             what: format!(
                 "{name} {target}: limit reached: {source} allows at most {max} {key} per run"
@@ -343,6 +396,12 @@ fn deny(effect: &Effect, target: Option<&Target>, source: &str) -> Denial {
         if let Some(name) = &target.name {
             line += &format!(", names: [{name}]");
         }
+    }
+    if effect.capability().grant_shape().fields {
+        let fields: Vec<String> = effect.fields().iter().map(|field| field.join(".")).collect();
+        let fields: Vec<&str> =
+            fields.iter().map(String::as_str).filter(|f| !f.starts_with("metadata.")).collect();
+        line += &format!(", fields: [{}]", fields.join(", "));
     }
     Denial {
         what,
@@ -382,8 +441,8 @@ mod tests {
     use super::*;
     use crate::capability::types::{FluxKind, FluxRef, ObjectRef};
     use crate::capability::{
-        TypedCall, delete_replicationsources as del, query_objects, query_pvcs, suspend_flux,
-        tail_logs,
+        TypedCall, delete_replicationsources as del, override_fields, query_objects, query_pvcs,
+        suspend_flux, tail_logs,
     };
     use proptest::prelude::*;
     use serde_json::json;
@@ -455,6 +514,43 @@ mod tests {
     }
 
     #[test]
+    fn a_field_needs_a_grant_of_every_layer_that_names_it() {
+        let set = |field: &str| {
+            let kind = Kind { group: "apps".into(), resource: "deployments".into() };
+            let (object, field) = (ObjectRef::new("media", "web"), field.into());
+            override_fields::Override { kind, object, field, value: 0, reason: String::new() }
+                .effect()
+        };
+        let with_fields = |fields: &[&str]| Grant {
+            kinds: Some(vec![Glob::new("deployments.apps").unwrap()]),
+            fields: Some(fields.iter().map(ToString::to_string).collect()),
+            ..grant(Capability::OverrideFields, &["media"], &["*"])
+        };
+        let wide = with_fields(&["spec.replicas", "spec.minReadySeconds"]);
+        assert_eq!(wide.validate(), Ok(()));
+        let grants = layers(&[&[wide], &[with_fields(&["spec.replicas"])]]);
+        assert!(may(&grants, &set("spec.replicas")));
+        let denial = grants.decide(&set("spec.minReadySeconds"), &Tally::default()).unwrap_err();
+        assert!(
+            denial.what.contains("is not granted for the field spec.minReadySeconds")
+                && denial.remedy.contains("`fields: [spec.minReadySeconds]`"),
+            "{denial}"
+        );
+        for (fields, expected) in [
+            (None, "`fields` is missing"),
+            (Some("status.replicas"), "is not a field below `spec`"),
+            (Some("spec"), "is not a field below `spec`"),
+            (Some("spec.*"), "is not a field below `spec`"),
+        ] {
+            let fields = fields.map(|field: &str| vec![field.to_owned()]);
+            let error = Grant { fields, ..with_fields(&[]) }.validate().unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+        let other = Grant { fields: Some(vec![]), ..grant(Capability::QueryPvcs, &["*"], &["*"]) };
+        assert!(other.validate().unwrap_err().contains("does not apply"));
+    }
+
+    #[test]
     fn attempts_count_towards_a_maximum_that_the_denial_names() {
         let mut two = grant(Capability::DeleteReplicationsources, &["media"], &["*"]);
         two.max.set("deletions", 2);
@@ -517,7 +613,7 @@ mod tests {
     #[test]
     fn cluster_scoped_objects_are_granted_by_a_grant_without_namespaces() {
         let list = |namespace: Option<&str>, resource: &str| {
-            let kind = query_objects::Kind { group: String::new(), resource: resource.into() };
+            let kind = Kind { group: String::new(), resource: resource.into() };
             query_objects::ListObjects {
                 kind,
                 namespace: namespace.map(Into::into),

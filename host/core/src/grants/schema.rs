@@ -82,6 +82,10 @@ pub(super) fn describe_kinds(schema: &mut Schema) {
     }
 }
 
+pub(super) fn describe_fields(schema: &mut Schema) {
+    append(schema, &format!("For {}.", capabilities(|_, shape| shape.fields)));
+}
+
 pub(super) fn describe_namespaces(schema: &mut Schema) {
     let optional = capabilities(|_, shape| !shape.namespaced);
     append(schema, &format!("Without it, for {optional}: cluster-scoped objects."));

@@ -7,8 +7,6 @@
 
 use super::Account;
 use super::needs::{Key, Need, Needs, Pattern};
-use crate::capability::Function;
-use crate::capability::cluster_lock::LEASE;
 use crate::capability::host::Policy;
 use crate::footprint::Verb;
 use crate::glob::Glob;
@@ -163,8 +161,6 @@ fn resource_rules(verb: Verb, resources: &[(String, String)]) -> Vec<Value> {
 }
 
 fn rules(verb: Verb, group: &str, resource: &str, places: &[(&Key, &Need)]) -> Vec<Rule> {
-    let functions: BTreeSet<Function> =
-        places.iter().flat_map(|(_, need)| need.functions.iter().copied()).collect();
     let mut rules = vec![];
     match verb {
         Verb::Patch => {
@@ -189,14 +185,7 @@ fn rules(verb: Verb, group: &str, resource: &str, places: &[(&Key, &Need)]) -> V
                     format!("!has(object.metadata.{field}) || object.metadata.{field}.size() == 0");
                 Rule::plain(none, format!("a new object must not have {field}"))
             }));
-            if functions.contains(&Function::AcquireLease) {
-                rules.push(Rule::plain(
-                    format!("object.metadata.name == {}", quoted(LEASE)),
-                    format!("only the Lease {LEASE} may be created"),
-                ));
-            } else {
-                rules.extend(allowed_names(resource, places, "object.metadata.name"));
-            }
+            rules.extend(allowed_names(resource, places, "object.metadata.name"));
         }
         Verb::Get | Verb::List | Verb::Watch => {}
     }
@@ -399,6 +388,7 @@ fn quoted(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::capability::Capability;
+    use crate::capability::Function;
     use crate::grants::{Grant, Grants, Layer};
 
     /// Returns the rules of the policy on a resource, for these functions under these grants.

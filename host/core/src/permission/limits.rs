@@ -92,9 +92,9 @@ fn describe_excess(
 /// Returns the places in which functions of a capability need this request.
 fn places(needs: &Needs, capability: Capability, excess: &Excess) -> Option<String> {
     let matching = needs.all.iter().filter(|(key, need)| {
+        let is_kind = key.group == excess.group && key.resource == excess.resource;
         key.verb == excess.verb
-            && key.group == excess.group
-            && key.resource == excess.resource
+            && (is_kind || excess.resource == "*")
             && need.functions.iter().any(|function| function.capability() == capability)
     });
     let places: BTreeSet<&str> = matching

@@ -72,8 +72,10 @@ impl Needs {
         let mut needs = Self::default();
         let mut functions = functions.clone();
         functions.extend([Function::GetIdentity, Function::GetHolder, Function::AcquireLease]);
-        if undo && functions.contains(&Function::Delete) {
-            functions.insert(Function::Recreate);
+        if undo {
+            let undone_by: Vec<Function> =
+                functions.iter().filter_map(|function| function.undone_by()).collect();
+            functions.extend(undone_by);
         }
         let reversals: Vec<Function> =
             functions.iter().filter_map(|function| function.reversed_by()).collect();
@@ -119,9 +121,13 @@ impl Needs {
             }
             // The Lease, in the namespace that is created for it.
             Scope::Target | Scope::Effect | Scope::GrantedNamespaces | Scope::Everywhere => {
+                // A Role cannot name an object that is created: an admission policy does.
                 let name = (rule.verb != Verb::Create).then_some(LEASE);
-                let place = Place::Namespace(LEASE_NAMESPACES[0].into());
-                self.add(function, rule, place, name);
+                let namespace = LEASE_NAMESPACES[0];
+                let need = self.add(function, rule, Place::Namespace(namespace.into()), name);
+                if let Some(need) = need.filter(|_| rule.verb == Verb::Create) {
+                    need.patterns.insert((namespace.into(), LEASE.into()));
+                }
             }
         }
     }
@@ -289,15 +295,23 @@ fn intersect(one: &Grant, other: &Grant) -> Option<Grant> {
         }
         (one, other) => one.as_ref().or(other.as_ref()).cloned(),
     };
+    let fields = match (&one.fields, &other.fields) {
+        (Some(one), Some(other)) => {
+            Some(one.iter().filter(|field| other.contains(field)).cloned().collect::<Vec<_>>())
+        }
+        (one, other) => one.as_ref().or(other.as_ref()).cloned(),
+    };
     let nothing = kinds.as_ref().is_some_and(Vec::is_empty)
         || names.is_empty()
         || (namespaces.is_empty() && !one.namespaces.is_empty())
-        || movers.as_ref().is_some_and(Vec::is_empty);
+        || movers.as_ref().is_some_and(Vec::is_empty)
+        || fields.as_ref().is_some_and(Vec::is_empty);
     (!nothing).then(|| Grant {
         capability: one.capability,
         kinds,
         namespaces,
         names,
+        fields,
         label_selector: one
             .label_selector
             .iter()

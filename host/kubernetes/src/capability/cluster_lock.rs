@@ -11,9 +11,11 @@ use crate::send::Session;
 use crate::time;
 use salve_core::capability::Released;
 use salve_core::capability::cluster_lock::{
-    AcquireLease, Acquired, GetHolder, Holder, LEASE, LEASE_NAMESPACES, REASON, ReleaseLease,
+    AcquireLease, Acquired, GetHolder, Holder, LEASE, LEASE_NAMESPACES, ReleaseLease,
 };
 use salve_core::capability::host::Leftover;
+use salve_core::capability::run_annotations::REASON;
+use salve_core::capability::types::Kind;
 use salve_core::journal::ObservedState;
 use salve_core::outcome::Error;
 use salve_run::{Current, ReleaseOutcome};
@@ -173,7 +175,7 @@ impl PerformReversal for ReleaseLease {
         }
     }
 
-    async fn leftovers(_: &Session) -> Result<Vec<Leftover>, Error> {
+    async fn leftovers(_: &Session, _: &[Kind]) -> Result<Vec<Leftover>, Error> {
         // `GetHolder` finds it.
         Ok(vec![])
     }

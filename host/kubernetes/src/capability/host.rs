@@ -11,6 +11,7 @@ use salve_core::capability::host::{
     CheckPolicies, ClusterIdentity, FindLeftovers, GetIdentity, Issued, Leftover, PolicyStatus,
     RequestToken, ReviewAccess,
 };
+use salve_core::capability::types::Kind;
 use salve_core::outcome::Error;
 use serde_json::{Value, json};
 
@@ -118,13 +119,15 @@ fn if_allowed(result: Result<Value, Failure>) -> Result<Option<Value>, Error> {
 }
 
 /// Finds what the reversible writes of any run left behind.
-async fn leftovers(session: &Session) -> Result<Vec<Leftover>, Error> {
+async fn leftovers(session: &Session, kinds: &[Kind]) -> Result<Vec<Leftover>, Error> {
     macro_rules! find_all {
         ({} $($module:ident $type:ident;)*) => {{
             let mut all = vec![];
             $(all.extend(
-                <salve_core::capability::$module::$type as PerformReversal>::leftovers(session)
-                    .await?,
+                <salve_core::capability::$module::$type as PerformReversal>::leftovers(
+                    session, kinds,
+                )
+                .await?,
             );)*
             all
         }};
@@ -158,6 +161,6 @@ impl PerformRead for CheckPolicies {
 
 impl PerformRead for FindLeftovers {
     async fn read(&self, session: &Session) -> Result<Vec<Leftover>, Error> {
-        leftovers(session).await
+        leftovers(session, &self.kinds).await
     }
 }

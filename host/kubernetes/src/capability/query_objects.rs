@@ -5,7 +5,8 @@ use crate::object::manifest;
 use crate::perform::PerformRead;
 use crate::resource::Resource;
 use crate::send::{ListFilter, Session};
-use salve_core::capability::query_objects::{GetObject, Kind, ListObjects, Page};
+use salve_core::capability::query_objects::{GetObject, ListObjects, Page};
+use salve_core::capability::types::Kind;
 use salve_core::outcome::Error;
 use serde_json::Value;
 

@@ -1,25 +1,27 @@
 //! `suspend-flux`: suspends a set of Flux objects one after the other, waiting for each to become
-//! idle. `release` resumes them; `in_doubt` resolves suspends whose response was lost.
+//! idle.
 
-mod in_doubt;
 mod leftovers;
-mod release;
 
 use crate::capability::query_flux;
 use crate::flux;
 use crate::object::{annotation, instant, is_terminating, truncated, uid, version};
 use crate::perform::{Applied, PerformReversal, PerformWrite};
+use crate::resource::Resource;
 use crate::send::{MAX_CONCURRENT_REQUESTS, Session, concurrently};
+use crate::temporary_change::in_doubt::{self, Resolution};
+use crate::temporary_change::release::{self, Restore};
+use crate::temporary_change::{self, last_manager, taken_over_by};
 use crate::time;
-use in_doubt::Resolution;
 use salve_core::Millis;
-use salve_core::capability::Released;
 use salve_core::capability::host::Leftover;
+use salve_core::capability::run_annotations::{DEADLINE, REASON, RUN};
 use salve_core::capability::suspend_flux::{
-    DEADLINE, PREVIOUS, PreviousSuspend, REASON, RUN, Resume, Suspend, SuspendOutcome,
-    SuspendResult, Suspended,
+    PREVIOUS, PreviousSuspend, Resume, Suspend, SuspendOutcome, SuspendResult, Suspended,
 };
 use salve_core::capability::types::FluxRef;
+use salve_core::capability::types::Kind;
+use salve_core::capability::{Released, Target};
 use salve_core::journal::ObservedState;
 use salve_core::outcome::Error;
 use salve_run::{Current, ReleaseOutcome};
@@ -261,28 +263,12 @@ async fn suspend_object(
         Ok(resource) => resource,
         Err(error) => return SuspendStep::Failed { error, doubtful: false },
     };
-    let resolution = match session
-        .patch(
-            &resource,
-            &target.namespace,
-            &target.name,
-            suspend_patch(session, &call.reason, before),
-        )
-        .await
-    {
-        Ok(_) => Resolution::Applied,
-        Err(failure) if failure.is_stale() => Resolution::NotApplied(failure.message()),
-        // mutant lost-suspend-not-applied: in_doubt::resolve(session, &resource, target,
-        //     before, &failure.message()).await ~> Resolution::NotApplied(failure.message())
-        Err(failure) if failure.is_in_doubt() => {
-            in_doubt::resolve(session, &resource, target, before, &failure.message()).await
-        }
-        Err(failure) => return SuspendStep::Failed { error: failure.into(), doubtful: false },
-    };
-    match resolution {
-        Resolution::Applied => drain_and_finish(session, call, target, before).await,
-        Resolution::NotApplied(message) => SuspendStep::Retry(message),
-        Resolution::Unknown(error) => SuspendStep::Failed { error, doubtful: true },
+    let patch = suspend_patch(session, &call.reason, before);
+    match temporary_change::apply(session, &resource, &target.target(), before, patch).await {
+        Ok(Resolution::Applied(_)) => drain_and_finish(session, call, target, before).await,
+        Ok(Resolution::NotApplied(message)) => SuspendStep::Retry(message),
+        Ok(Resolution::Unknown(error)) => SuspendStep::Failed { error, doubtful: true },
+        Err(error) => SuspendStep::Failed { error, doubtful: false },
     }
 }
 
@@ -325,13 +311,13 @@ async fn resolve_suspend(
         };
         // Requests are sent one after the other: after one that was not applied, none was sent.
         let resolution = if rest_not_sent {
-            in_doubt::check_applied(session, &resource, target, before).await
+            in_doubt::check_applied(session, &resource, &target.target(), before).await
         } else {
             let why = "the process that sent it ended";
-            in_doubt::resolve(session, &resource, target, before, why).await
+            in_doubt::resolve(session, &resource, &target.target(), before, why).await
         };
         match resolution {
-            Resolution::Applied => match drain_and_finish(session, call, target, before).await {
+            Resolution::Applied(_) => match drain_and_finish(session, call, target, before).await {
                 SuspendStep::Finished(result) => results.push(result),
                 SuspendStep::Failed { error, .. } => results.push(SuspendResult {
                     target: target.clone(),
@@ -374,7 +360,7 @@ async fn drain(
         {
             return Err(Error::Conflict(format!(
                 "{target} was changed by {} while waiting for its reconciliation to end",
-                last_manager(&object)
+                last_manager(&object, &flux::SUSPEND)
             )));
         }
         // mutant suspend-skips-drain: (&object) ~> (&object) || seconds > 0
@@ -395,9 +381,42 @@ async fn drain(
     }
 }
 
-/// Returns the field manager that changed `spec.suspend` last, for messages.
-fn last_manager(object: &Value) -> String {
-    flux::suspended_by_other_manager(object).unwrap_or_else(|| "an unknown manager".into())
+impl Restore for Resume {
+    fn target(&self) -> Target {
+        self.target.target()
+    }
+    fn uid(&self) -> &str {
+        &self.uid
+    }
+    async fn resource(&self, session: &Session) -> Result<Resource, Error> {
+        flux::resource(session, self.target.kind).await
+    }
+    fn saved_fields(&self, object: &Value) -> Value {
+        flux::saved_fields(object)
+    }
+    fn field(&self) -> Vec<&str> {
+        flux::SUSPEND.into()
+    }
+    fn previous(&self) -> Value {
+        match self.previous {
+            // mutant absent-restored-as-false: Null ~> Bool(false)
+            PreviousSuspend::Absent => Value::Null,
+            PreviousSuspend::False => Value::Bool(false),
+            PreviousSuspend::True => Value::Bool(true),
+        }
+    }
+    fn annotations(&self) -> Vec<String> {
+        [RUN, REASON, DEADLINE, PREVIOUS].map(str::to_owned).into()
+    }
+    fn check_still_set(&self, object: &Value) -> Result<(), Option<String>> {
+        if PreviousSuspend::of(object) != PreviousSuspend::True {
+            return Err(Some(format!("{} resumed it", last_manager(object, &flux::SUSPEND))));
+        }
+        match taken_over_by(object, &flux::SUSPEND) {
+            Some(manager) => Err(Some(format!("{manager} suspended it again"))),
+            None => Ok(()),
+        }
+    }
 }
 
 impl PerformWrite for Suspend {
@@ -422,12 +441,12 @@ impl PerformReversal for Resume {
         session: &Session,
         in_doubt: Option<&ObservedState>,
     ) -> Result<Current<Released>, Error> {
-        release::read_before_resume(session, self, in_doubt).await
+        release::read_current(session, self, in_doubt).await
     }
     async fn release(&self, session: &Session, observed: &ObservedState) -> ReleaseOutcome {
-        release::resume(session, self, observed).await
+        release::release(session, self, observed).await
     }
-    async fn leftovers(session: &Session) -> Result<Vec<Leftover>, Error> {
+    async fn leftovers(session: &Session, _: &[Kind]) -> Result<Vec<Leftover>, Error> {
         leftovers::find(session).await
     }
 }

@@ -5,6 +5,7 @@ mod fixture;
 
 mod delete;
 mod lease;
+mod override_fields;
 mod reads;
 mod restart;
 mod suspend;

@@ -4,8 +4,9 @@ use crate::fixture::{Fixture, KUSTOMIZE, RUN, answered, app, single_result, take
 use salve_core::capability::host::FindLeftovers;
 use salve_core::capability::query_flux;
 use salve_core::capability::reconcile_flux::Reconcile;
+use salve_core::capability::run_annotations;
 use salve_core::capability::suspend_flux::{
-    self, PreviousSuspend, Resume, Suspend, SuspendOutcome,
+    PreviousSuspend, Resume, Suspend, SuspendOutcome, SuspendResult,
 };
 use salve_core::capability::{Reversal, Write};
 use salve_core::outcome::Error;
@@ -40,11 +41,11 @@ async fn all_states_of_the_field_are_restored_exactly() {
         );
         let object = fixture.kustomization("media", "plex");
         assert_eq!(
-            (&object["spec"]["suspend"], &object["metadata"]["annotations"][suspend_flux::RUN]),
+            (&object["spec"]["suspend"], &object["metadata"]["annotations"][run_annotations::RUN]),
             (&json!(true), &json!(RUN))
         );
         let resume = Resume { target: app("media", "plex"), uid: suspended.uid, previous };
-        let found = fixture.read(FindLeftovers {}).await.unwrap();
+        let found = fixture.read(FindLeftovers { kinds: vec![] }).await.unwrap();
         assert_eq!((found.len(), found[0].run.as_str(), found[0].active), (1, RUN, true));
         assert_eq!(found[0].reversal, Reversal::Resume(resume.clone()));
         assert_eq!(fixture.release(resume).await.unwrap().taken_over, None);
@@ -56,7 +57,7 @@ async fn all_states_of_the_field_are_restored_exactly() {
             ),
             (original["spec"].clone(), original["metadata"].get("annotations"))
         );
-        assert!(fixture.read(FindLeftovers {}).await.unwrap().is_empty());
+        assert!(fixture.read(FindLeftovers { kinds: vec![] }).await.unwrap().is_empty());
     }
 }
 
@@ -78,7 +79,7 @@ async fn a_suspension_by_another_run_is_a_conflict_that_names_the_run() {
     let fixture = Fixture::new(Incident::Playbook);
     change(&fixture, "plex", |object| {
         object["spec"]["suspend"] = true.into();
-        object["metadata"]["annotations"] = json!({suspend_flux::RUN: "run-2"});
+        object["metadata"]["annotations"] = json!({run_annotations::RUN: "run-2"});
     });
     let error = fixture.suspend(suspend("plex")).await.unwrap_err();
     assert!(matches!(&error, Error::Conflict(text) if text.contains("run-2")), "{error}");
@@ -204,7 +205,7 @@ async fn a_suspend_in_doubt_is_invalidated_by_its_release() {
         now["metadata"]["resourceVersion"],
         previous.objects[0]["metadata"]["resourceVersion"]
     );
-    assert!(fixture.read(FindLeftovers {}).await.unwrap().is_empty());
+    assert!(fixture.read(FindLeftovers { kinds: vec![] }).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -262,7 +263,7 @@ async fn an_object_that_a_user_took_over_is_left_unchanged() {
     assert!(released.taken_over.is_some(), "{released:?}");
     assert_eq!(fixture.kustomization("media", "plex")["spec"]["suspend"], false);
     assert!(
-        fixture.read(FindLeftovers {}).await.unwrap().is_empty(),
+        fixture.read(FindLeftovers { kinds: vec![] }).await.unwrap().is_empty(),
         "the annotations are removed"
     );
     change(&fixture, "plex", |object| object["metadata"]["finalizers"] = json!([]));
@@ -325,8 +326,8 @@ fn set(names: &[&str]) -> Suspend {
     }
 }
 
-fn outcome_names(results: &[suspend_flux::SuspendResult]) -> Vec<&'static str> {
-    let name = |result: &suspend_flux::SuspendResult| match &result.outcome {
+fn outcome_names(results: &[SuspendResult]) -> Vec<&'static str> {
+    let name = |result: &SuspendResult| match &result.outcome {
         SuspendOutcome::Suspended(_) => "suspended",
         SuspendOutcome::AlreadySuspended(_) => "already suspended",
         SuspendOutcome::Failed { .. } => "failed",

@@ -188,7 +188,7 @@ async fn an_object_recreated_between_two_attempts_is_released_by_its_new_uid() {
         .into_iter()
         .filter_map(|reversal| match reversal {
             Reversal::Resume(resume) => Some(resume.uid),
-            Reversal::ReleaseLease(_) => None,
+            _other => None,
         })
         .collect();
     assert_eq!(uids, ["new"]);

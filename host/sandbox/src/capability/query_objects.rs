@@ -25,17 +25,11 @@ impl wit::Host for State {
 
     async fn get(
         &mut self,
-        kind: wit::Kind,
+        kind: types::Kind,
         namespace: Option<String>,
         name: String,
     ) -> wasmtime::Result<Result<String, types::Error>> {
         Ok(into_wit(self.call(core::GetObject { kind: kind.into(), namespace, name }).await?))
-    }
-}
-
-impl From<wit::Kind> for core::Kind {
-    fn from(kind: wit::Kind) -> Self {
-        Self { group: kind.group, resource: kind.resource }
     }
 }
 

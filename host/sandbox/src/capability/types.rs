@@ -7,6 +7,12 @@ use salve_core::outcome;
 
 impl wit::Host for State {}
 
+impl From<wit::Kind> for core::Kind {
+    fn from(kind: wit::Kind) -> Self {
+        Self { group: kind.group, resource: kind.resource }
+    }
+}
+
 impl From<outcome::Error> for wit::Error {
     fn from(error: outcome::Error) -> Self {
         match error {

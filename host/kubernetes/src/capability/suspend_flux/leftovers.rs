@@ -1,14 +1,13 @@
 //! Finds the suspensions that runs left behind.
 
-use super::in_doubt::INVALIDATION_PREFIX;
 use crate::discovery;
 use crate::object::{annotation, instant, name, namespace, truncated, uid};
 use crate::send::{ListFilter, Session};
+use crate::temporary_change::in_doubt::INVALIDATION_PREFIX;
 use salve_core::capability::Reversal;
 use salve_core::capability::host::Leftover;
-use salve_core::capability::suspend_flux::{
-    DEADLINE, PREVIOUS, PreviousSuspend, REASON, RUN, Resume,
-};
+use salve_core::capability::run_annotations::{DEADLINE, REASON, RUN};
+use salve_core::capability::suspend_flux::{PREVIOUS, PreviousSuspend, Resume};
 use salve_core::capability::types::{FluxKind, FluxRef};
 use salve_core::outcome::Error;
 use serde_json::{Value, json};

@@ -1,7 +1,7 @@
 //! Deciding who owns a suspension.
 
-use super::release::{ReleaseAction, release_action, resume_patch};
 use super::*;
+use crate::temporary_change::release::{ReleaseAction, release_action, release_patch};
 use salve_core::capability::types::FluxKind;
 
 const NOW: Millis = 1_787_000_000_000;
@@ -104,7 +104,7 @@ fn resume(previous: PreviousSuspend) -> Resume {
 fn nothing(call: &Resume, object: Option<&Value>) -> Released {
     match release_action(call, object, "ours") {
         ReleaseAction::Nothing(released) => released,
-        ReleaseAction::Resume | ReleaseAction::RemoveAnnotations(_) => {
+        ReleaseAction::Restore | ReleaseAction::RemoveAnnotations(_) => {
             panic!("still suspended by this run")
         }
     }
@@ -115,7 +115,7 @@ fn a_suspension_ends_when_someone_else_takes_over() {
     let call = resume(PreviousSuspend::Absent);
     assert!(matches!(
         release_action(&call, Some(&object(json!(true), json!({RUN: "ours"}))), "ours"),
-        ReleaseAction::Resume
+        ReleaseAction::Restore
     ));
     assert_eq!(nothing(&call, None).taken_over.as_deref(), Some("it was deleted"));
     let mut replacement = object(json!(true), json!({RUN: "ours"}));
@@ -145,19 +145,19 @@ fn a_suspension_repeated_by_a_user_is_kept() {
     object["metadata"]["managedFields"] = json!([{"manager": "flux", "operation": "Update",
         "fieldsV1": {"f:spec": {"f:suspend": {}}}}]);
     assert!(matches!(release_action(&resume(PreviousSuspend::Absent), Some(&object), "ours"),
-            ReleaseAction::RemoveAnnotations(why) if why.contains("flux")));
+            ReleaseAction::RemoveAnnotations(Some(why)) if why.contains("flux")));
 }
 
 #[test]
 fn each_previous_value_is_restored_exactly() {
     let object = object(json!(true), json!({RUN: "ours"}));
     let written =
-        |previous| resume_patch(&resume(previous), &object, true)["spec"]["suspend"].clone();
+        |previous| release_patch(&resume(previous), &object, true)["spec"]["suspend"].clone();
     assert_eq!(
         [PreviousSuspend::Absent, PreviousSuspend::False, PreviousSuspend::True].map(written),
         [Value::Null, json!(false), json!(true)]
     );
-    let patch = resume_patch(&resume(PreviousSuspend::Absent), &object, false);
+    let patch = release_patch(&resume(PreviousSuspend::Absent), &object, false);
     assert!(patch.get("spec").is_none() && patch["metadata"]["annotations"][RUN].is_null());
     assert_eq!(
         (&patch["metadata"]["uid"], &patch["metadata"]["resourceVersion"]),

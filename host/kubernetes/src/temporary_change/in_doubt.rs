@@ -1,42 +1,44 @@
-//! Resolves a suspend in doubt, i.e. one whose response was lost or whose process crashed: reads
-//! whether it was applied and, if not, invalidates it.
+//! Resolves a temporary change in doubt, i.e. one whose response was lost or whose process crashed:
+//! reads whether it was applied and, if not, invalidates it.
 
+use super::{find, name, namespace};
 use crate::failure::Failure;
 use crate::object::{annotation, uid, version};
 use crate::resource::Resource;
 use crate::send::Session;
-use salve_core::capability::suspend_flux::{DEADLINE, RUN};
-use salve_core::capability::types::FluxRef;
+use salve_core::capability::Target;
+use salve_core::capability::run_annotations::{DEADLINE, RUN};
 use salve_core::outcome::Error;
 use serde_json::{Value, json};
 
-/// Maximum number of attempts to resolve one suspend.
+/// Maximum number of attempts to resolve one change.
 const MAX_READS: u32 = 5;
 
 /// Prefix of the annotation value that is written to change an object's resourceVersion, followed
 /// by the run ID.
-pub(super) const INVALIDATION_PREFIX: &str = "void: ";
+pub(crate) const INVALIDATION_PREFIX: &str = "void: ";
 
-/// The outcome of a write in doubt.
-pub(super) enum Resolution {
-    Applied,
-    /// The write was not applied and no longer can be. Contains the cause.
+/// The outcome of a temporary change.
+pub(crate) enum Resolution {
+    /// Contains the object as it was read afterwards.
+    Applied(Value),
+    /// It was not applied and no longer can be. Contains the cause.
     NotApplied(String),
     /// The object could not be read or changed.
     Unknown(Error),
 }
 
-/// Reads whether a suspend was applied. If not, changes the object's resourceVersion, so that the
+/// Reads whether a change was applied. If not, changes the object's resourceVersion, so that the
 /// request fails if it arrives late.
-pub(super) async fn resolve(
+pub(crate) async fn resolve(
     session: &Session,
     resource: &Resource,
-    target: &FluxRef,
+    target: &Target,
     before: &Value,
     why: &str,
 ) -> Resolution {
     for _ in 0..MAX_READS {
-        let now = match session.find(resource, Some(&target.namespace), &target.name).await {
+        let now = match find(session, resource, target).await {
             Ok(Some(now)) if uid(&now) == uid(before) => now,
             Ok(_) => {
                 return Resolution::NotApplied(format!(
@@ -46,7 +48,7 @@ pub(super) async fn resolve(
             Err(failure) => return Resolution::Unknown(unknown_error(target, why, failure)),
         };
         if annotation(&now, RUN) == Some(session.run()) {
-            return Resolution::Applied;
+            return Resolution::Applied(now);
         }
         if version(&now) != version(before) {
             // The write has a resourceVersion precondition, so it fails whenever it arrives.
@@ -71,22 +73,23 @@ pub(super) async fn resolve(
         }
     }
     Resolution::Unknown(Error::Unavailable(format!(
-        "{target} may be suspended now or later: {why}, and the outcome could not be resolved"
+        "{target} may be changed by this run now or later: {why}, and the outcome could not be \
+         resolved"
     )))
 }
 
-/// Reads whether a suspend was applied that is known not to be in flight.
-pub(super) async fn check_applied(
+/// Reads whether a change was applied that is known not to be in flight.
+pub(crate) async fn check_applied(
     session: &Session,
     resource: &Resource,
-    target: &FluxRef,
+    target: &Target,
     before: &Value,
 ) -> Resolution {
-    match session.find(resource, Some(&target.namespace), &target.name).await {
+    match find(session, resource, target).await {
         Ok(Some(now))
             if uid(&now) == uid(before) && annotation(&now, RUN) == Some(session.run()) =>
         {
-            Resolution::Applied
+            Resolution::Applied(now)
         }
         Ok(_) => Resolution::NotApplied("it was not sent".into()),
         Err(failure) => Resolution::Unknown(failure.into()),
@@ -98,7 +101,7 @@ pub(super) async fn check_applied(
 pub(super) async fn invalidate_in_flight_write(
     session: &Session,
     resource: &Resource,
-    target: &FluxRef,
+    target: &Target,
     now: &Value,
 ) -> Result<(), Failure> {
     // A patch without changes keeps the resourceVersion, so a note is written to an annotation and
@@ -108,22 +111,20 @@ pub(super) async fn invalidate_in_flight_write(
     //     deadline(session, now)
     let note = if noted_before { None } else { Some(invalidation_note(session)) };
     let noted = match session
-        .patch(resource, &target.namespace, &target.name, deadline_patch(now, note.as_deref()))
+        .patch(resource, namespace(target), name(target), deadline_patch(now, note.as_deref()))
         .await
     {
         Ok(noted) => noted,
         // The object shows whether the patch was applied.
-        Err(failure) if failure.is_in_doubt() => {
-            match session.find(resource, Some(&target.namespace), &target.name).await {
-                Ok(Some(found))
-                    if uid(&found) == uid(now)
-                        && has_invalidation_note(session, &found) != noted_before =>
-                {
-                    found
-                }
-                Ok(_) | Err(_) => return Err(failure),
+        Err(failure) if failure.is_in_doubt() => match find(session, resource, target).await {
+            Ok(Some(found))
+                if uid(&found) == uid(now)
+                    && has_invalidation_note(session, &found) != noted_before =>
+            {
+                found
             }
-        }
+            Ok(_) | Err(_) => return Err(failure),
+        },
         Err(failure) => return Err(failure),
     };
     if !noted_before {
@@ -160,7 +161,7 @@ fn deadline_patch(object: &Value, note: Option<&str>) -> Value {
 async fn remove_note(
     session: &Session,
     resource: &Resource,
-    target: &FluxRef,
+    target: &Target,
     mut now: Value,
     before: Option<String>,
 ) {
@@ -168,15 +169,15 @@ async fn remove_note(
         match session
             .patch(
                 resource,
-                &target.namespace,
-                &target.name,
+                namespace(target),
+                name(target),
                 deadline_patch(&now, before.as_deref()),
             )
             .await
         {
             Ok(_) => return,
             Err(failure) if failure.is_in_doubt() || failure.is_stale() => {
-                match session.find(resource, Some(&target.namespace), &target.name).await {
+                match find(session, resource, target).await {
                     Ok(Some(found))
                         if uid(&found) == uid(&now) && has_invalidation_note(session, &found) =>
                     {
@@ -198,9 +199,9 @@ async fn remove_note(
     }
 }
 
-fn unknown_error(target: &FluxRef, why: &str, failure: Failure) -> Error {
+fn unknown_error(target: &Target, why: &str, failure: Failure) -> Error {
     Error::Unavailable(format!(
-        "{target} may be suspended now or later: {why}; reading it failed: {}",
+        "{target} may be changed by this run now or later: {why}; reading it failed: {}",
         Error::from(failure).text()
     ))
 }
