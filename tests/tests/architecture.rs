@@ -1,8 +1,6 @@
 //! Checks the crate dependencies of ARCHITECTURE.md against `cargo metadata`, and that what the
 //! architecture rules out is absent.
 
-#![expect(clippy::disallowed_methods, reason = "the test runs cargo")]
-
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -192,8 +190,8 @@ fn a_capability_has_the_same_name_in_all_crates() {
 /// A reader of calls asks them; only their own modules know which function they are.
 #[test]
 fn only_capability_modules_match_on_functions() {
-    // The host's own functions: those that each run needs, those of a connection and its credential,
-    // and what `undo` recreates.
+    // The host's own functions: those that each run needs, those of a connection and its
+    // credential, and what `undo` recreates.
     let exceptions = BTreeSet::from([
         "host/cli/src/commands/undo.rs",
         "host/core/src/permission/needs.rs",

@@ -3,8 +3,6 @@
 //!
 //! Update: `SALVE_UPDATE_OUTPUT=1 cargo test --test output`
 
-#![expect(clippy::disallowed_methods, reason = "the test starts salve and reads what it prints")]
-
 use regex::{Captures, Regex};
 use std::fs;
 use std::io::{BufRead, BufReader};

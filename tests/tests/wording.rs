@@ -1,4 +1,5 @@
-//! Rejects the terms of `tests/retired-words.txt` in sources, WIT, help texts, and documents.
+//! Rejects the terms of `tests/retired-words.txt` in sources, WIT, help texts, and documents, and
+//! long lines in sources.
 
 use regex::RegexBuilder;
 use std::fmt::Write as _;
@@ -62,6 +63,25 @@ fn no_retired_term_is_used() {
         }
     }
     assert!(found.is_empty(), "retired terms (see {LIST}):\n{found}");
+}
+
+/// `cargo fmt` leaves long comments and strings as they are. Strings and URLs may be longer.
+#[test]
+fn lines_of_the_product_have_at_most_100_columns() {
+    let is_product = |name: &str| {
+        let is_source = name.ends_with(".rs") && name.contains("/src/") && !name.contains("test");
+        is_source || name.ends_with(".wit")
+    };
+    let mut long = String::new();
+    for (name, text) in files().into_iter().filter(|(name, _)| is_product(name)) {
+        for (n, line) in text.lines().enumerate() {
+            let may_be_longer = line.contains('"') || line.contains("http");
+            if line.chars().count() > 100 && !may_be_longer {
+                let _ = writeln!(long, "{name}:{}", n + 1);
+            }
+        }
+    }
+    assert!(long.is_empty(), "longer than 100 columns:\n{long}");
 }
 
 #[test]

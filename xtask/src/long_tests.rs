@@ -39,7 +39,7 @@ every change in the API server's audit log has its entry in the run file, nothin
 Flux is in its initial state, no annotation of the run and no Lease is left, and the sources in Git
 exist again. A run that was killed before it wrote its header has no outcome: the test checks that
 it sent nothing. The test is `tests/tests/control_plane_incident/killed.rs`; `cargo test` runs it
-with 40 kills. Three control planes share the kills.",
+with 20 kills. Three control planes share the kills.",
         arguments: &["--test", "control_plane_incident", "--", "killed", "--nocapture"],
         needs_salve: true,
         processes: shares.map(|share| vec![("SALVE_KILLS", share.to_string())]).collect(),

@@ -5,6 +5,9 @@
 //! native unit tests. Calls to the host are made only in `observe`, `prepare`,
 //! `active_suspensions`, `steps`, `watch`, and `conclusion`.
 
+// A new case must be considered wherever cases differ.
+#![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
+
 // Calls to the host.
 mod active_suspensions;
 mod conclusion;

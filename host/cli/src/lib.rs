@@ -4,6 +4,8 @@
 //! [`guest`], [`configuration`], [`cluster`], then [`output`] (everything that users see).
 
 #![forbid(unsafe_code)]
+// A new case must be considered wherever cases differ.
+#![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
 
 pub mod arguments;
 pub mod cluster;

@@ -34,20 +34,19 @@ pub struct Difference(String);
 impl Approval {
     /// Collects the writes of a plan from its journal.
     pub fn of(plan: &str, digest: &str, entries: &[Entry]) -> Self {
-        let writes = entries.iter().filter_map(|entry| match entry {
+        let writes = entries.iter().filter_map(|entry| {
             // Also a write that would send nothing: the run must not send anything in its place.
-            Entry::Planned(done) | Entry::Done(done)
-                if done.origin == Origin::Guest && done.denial.is_none() =>
-            {
-                match &done.effect {
-                    Effect::Write(write) => Some(Approved {
-                        write: write.clone(),
-                        observed: done.observed.clone().unwrap_or_default(),
-                    }),
-                    Effect::Read(_) | Effect::Local(_) | Effect::Reversal(_) => None,
-                }
+            let (Entry::Planned(done) | Entry::Done(done)) = entry else { return None };
+            if done.origin != Origin::Guest || done.denial.is_some() {
+                return None;
             }
-            _ => None,
+            match &done.effect {
+                Effect::Write(write) => Some(Approved {
+                    write: write.clone(),
+                    observed: done.observed.clone().unwrap_or_default(),
+                }),
+                Effect::Read(_) | Effect::Local(_) | Effect::Reversal(_) => None,
+            }
         });
         Self { plan: plan.into(), digest: digest.into(), writes: writes.collect() }
     }

@@ -12,6 +12,8 @@
 //! - [`journal`]: what a run did; [`approval`], [`proof`], [`report`]: its readers
 
 #![forbid(unsafe_code)]
+// A new case must be considered wherever cases differ.
+#![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
 
 pub mod approval;
 pub mod capability;

@@ -1,8 +1,8 @@
-//! Checks that leaving any question of `capability/call.rs` unanswered stops the build, with an error
-//! that names the question.
+//! Checks that leaving any question of `capability/call.rs` unanswered stops the build, with an
+//! error that names the question.
 //!
-//! A complete answer to each trait is compiled once without any one of its items, all as modules of one
-//! file, with one call of rustc.
+//! A complete answer to each trait is compiled once without any one of its items, all as modules of
+//! one file, with one call of rustc.
 
 #![expect(clippy::disallowed_methods, reason = "the test compiles a file with rustc")]
 

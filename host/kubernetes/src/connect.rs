@@ -205,6 +205,7 @@ async fn configuration(connection: &Connection) -> Result<(Config, String), Conn
     Ok((config, name))
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "an enum of kube, which may grow")]
 fn is_absent(error: &KubeconfigError) -> bool {
     match error {
         KubeconfigError::FindPath => true,
@@ -215,6 +216,7 @@ fn is_absent(error: &KubeconfigError) -> bool {
 
 /// Describes a kubeconfig error. The parser's own message is not used, because it quotes the file
 /// including its tokens.
+#[allow(clippy::wildcard_enum_match_arm, reason = "an enum of kube, which may grow")]
 fn describe_kubeconfig_error(error: &KubeconfigError) -> String {
     match error {
         KubeconfigError::ReadConfig(why, path) => format!("{}: {why}", path.display()),

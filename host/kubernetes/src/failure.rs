@@ -215,6 +215,7 @@ pub(crate) fn classify_error(
 }
 
 /// Describes why the credentials could not be obtained, without text that can hold secrets.
+#[allow(clippy::wildcard_enum_match_arm, reason = "an enum of kube, which may grow")]
 pub(crate) fn credentials(error: &AuthError) -> String {
     match error {
         AuthError::AuthExecStart(why) => {

@@ -12,6 +12,8 @@
 //! - `perform`, `backend`: dispatch to one module per capability, in `capability/`
 
 #![forbid(unsafe_code)]
+// A new case must be considered wherever cases differ.
+#![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
 
 mod backend;
 mod capability;

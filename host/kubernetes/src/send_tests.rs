@@ -11,6 +11,9 @@ use salve_core::capability::types::ObjectRef;
 use salve_core::capability::{TypedCall as _, query_pvcs};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
 
 /// A clock that is only advanced by sleeping.
 #[derive(Default)]
@@ -217,11 +220,11 @@ impl std::io::Write for Log {
 async fn each_attempt_is_logged_without_query_body_or_headers() {
     let log = Log::default();
     let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter("off,salve_kubernetes=debug")
+    let layer = tracing_subscriber::fmt::layer()
         .with_ansi(false)
         .with_writer(move || writer.clone())
-        .finish();
+        .with_filter(Targets::new().with_target("salve_kubernetes", LevelFilter::DEBUG));
+    let subscriber = tracing_subscriber::registry().with(layer);
     let _guard = tracing::subscriber::set_default(subscriber);
     let (cluster, _, _) = scripted(vec![
         Ok((500, Some("7"), json!({"message": "canary"}))),

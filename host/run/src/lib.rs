@@ -9,6 +9,8 @@
 //! (what a replay answers), `run_file` (where entries are kept), `backend`, `observer`, `stop`.
 
 #![forbid(unsafe_code)]
+// A new case must be considered wherever cases differ.
+#![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
 
 mod backend;
 mod journal;

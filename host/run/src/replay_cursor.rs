@@ -16,7 +16,6 @@ pub(crate) struct ReplayCursor {
 
 /// A call of the guest in the journal.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "a call has one, for a moment")]
 pub(crate) enum RecordedCall {
     Answered(Answered),
     /// It was opened, and no outcome was recorded.

@@ -212,6 +212,7 @@ impl Inspection {
 /// # Errors
 /// The file is not a component, too large, nested too deep, or damaged. Imports that this host does
 /// not provide are not an error: the [`Inspection`] lists them.
+#[allow(clippy::wildcard_enum_match_arm, reason = "an enum of wasmparser, which may grow")]
 pub fn inspect(bytes: &[u8]) -> Result<Inspection, LoadError> {
     if bytes.len() > SIZE_CEILING {
         return Err(LoadError::TooLarge { size: bytes.len() });
@@ -266,6 +267,7 @@ fn producers(fields: ProducersSectionReader<'_>) -> Vec<String> {
 }
 
 /// Checks the nesting. Reads only section headers, so it is cheap for any input.
+#[allow(clippy::wildcard_enum_match_arm, reason = "an enum of wasmparser, which may grow")]
 fn check_depth(bytes: &[u8]) -> Result<(), LoadError> {
     let mut depth = 0_usize;
     for payload in Parser::new(0).parse_all(bytes) {

@@ -6,6 +6,9 @@
 //!
 //! This is the only crate that depends on wasmtime.
 
+// A new case must be considered wherever cases differ.
+#![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
+
 mod bindings;
 mod bounds;
 mod cache;

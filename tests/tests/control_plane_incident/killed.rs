@@ -18,6 +18,9 @@ use crate::run_audit::{RunAudit, mutations};
 /// not become too long.
 const KILLS_PER_PLANE: usize = 40;
 
+/// The number of kills in `cargo test`.
+const SAMPLE: usize = 20;
+
 /// Deletes all ReplicationSources without evidence, because only the first run finds the incident.
 const CONFIGURATION: [&str; 4] =
     ["mode=all", "evidence=waived", "stabilizationWindowSeconds=1", "restoreTimeoutSeconds=0"];
@@ -36,7 +39,7 @@ struct Tally {
 #[cfg_attr(not(control_plane), ignore = "needs the control plane: cargo xtask control-plane")]
 async fn a_killed_run_is_recovered_and_finishes() -> Result<()> {
     let wanted = std::env::var("SALVE_KILLS")
-        .map_or(Ok(KILLS_PER_PLANE), |kills| kills.parse())
+        .map_or(Ok(SAMPLE), |kills| kills.parse())
         .context("SALVE_KILLS is not a number")?;
     let seed = std::env::var("SALVE_SEED").map_or_else(
         |_| Ok(jiff::Timestamp::now().as_millisecond() as u64 ^ u64::from(std::process::id())),

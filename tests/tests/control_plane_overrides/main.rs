@@ -381,7 +381,7 @@ async fn the_credential_allows_only_the_granted_fields(env: &Environment) -> Res
         ("configmap/web", r#"{"data": {"a": "b"}}"#, "forbidden"),
     ] {
         let denied = kubectl(object, patch).await;
-        let text = denied.map_or_else(|error| format!("{error:#}"), |text| text);
+        let text = denied.unwrap_or_else(|error| format!("{error:#}"));
         ensure!(text.contains(source), "{object} {patch}: {text}");
     }
     for patch in [r#"{"spec": {"replicas": 3}}"#, r#"{"spec": {"replicas": 2}}"#] {

@@ -213,7 +213,7 @@ async fn a_request_that_arrives_after_its_process_crashed_does_no_harm() {
 /// Returns the stride between the crash points that are tried as the first and as the second of two
 /// crashes. `cargo xtask survive` sets `SALVE_PAIRS=1` to try all pairs.
 fn pair_stride() -> usize {
-    std::env::var("SALVE_PAIRS").ok().and_then(|n| n.parse().ok()).unwrap_or(11)
+    std::env::var("SALVE_PAIRS").ok().and_then(|n| n.parse().ok()).unwrap_or(17)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -15,7 +15,7 @@ use std::time::Instant;
 /// Returns the stride between the reads that are tried with a given fault; writes are tried with
 /// all. `cargo xtask survive` sets `SALVE_FAULTS=1` to try all reads.
 fn read_stride() -> usize {
-    std::env::var("SALVE_FAULTS").ok().and_then(|n| n.parse().ok()).unwrap_or(24)
+    std::env::var("SALVE_FAULTS").ok().and_then(|n| n.parse().ok()).unwrap_or(41)
 }
 
 /// Returns for each request of an undisturbed run whether it is a write.

@@ -187,7 +187,7 @@ impl Interference {
 /// Returns the stride between the requests before which a given interference is tried.
 /// `cargo xtask survive` sets `SALVE_INTERFERENCE=1` to try all.
 fn request_stride() -> usize {
-    std::env::var("SALVE_INTERFERENCE").ok().and_then(|n| n.parse().ok()).unwrap_or(31)
+    std::env::var("SALVE_INTERFERENCE").ok().and_then(|n| n.parse().ok()).unwrap_or(61)
 }
 
 #[tokio::test]

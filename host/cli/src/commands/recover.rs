@@ -153,11 +153,12 @@ impl Recover {
 /// # Errors
 /// A process is still running it, the file is damaged, or the run makes no changes.
 pub(super) fn open(path: &Path) -> Result<InterruptedRun, CommandError> {
-    let (file, entries) = RunFile::resume(path).map_err(|e| match e.kind() {
-        ErrorKind::WouldBlock => {
+    let (file, entries) = RunFile::resume(path).map_err(|e| {
+        if e.kind() == ErrorKind::WouldBlock {
             CommandError::usage(format!("{e}: wait until it ends, or stop it first"))
+        } else {
+            CommandError::document(e.to_string())
         }
-        _ => CommandError::document(e.to_string()),
     })?;
     let header = runs::header(&entries, path)?.clone();
     if !changes_cluster(header.command) {

@@ -136,7 +136,14 @@ fn replayed_report(entries: &[Entry], replayed: &Replayed) -> Option<String> {
             Entry::Verdict(result) if is_last(entries, result) => {
                 Entry::Verdict(Box::new(replayed.result.clone()))
             }
-            other => other.clone(),
+            Entry::Header(_)
+            | Entry::Approved(_)
+            | Entry::Recovery(_)
+            | Entry::Opened(_)
+            | Entry::Closed(_)
+            | Entry::Done(_)
+            | Entry::Planned(_)
+            | Entry::Verdict(_) => entry.clone(),
         })
         .collect();
     report(&replaced)

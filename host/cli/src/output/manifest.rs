@@ -57,7 +57,9 @@ impl Serialize for Nested<'_> {
                 }
                 map.end()
             }
-            other => other.serialize(serializer),
+            value @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => {
+                value.serialize(serializer)
+            }
         }
     }
 }

@@ -30,6 +30,10 @@ use salve_core::sanitize::sanitized;
 use std::fmt;
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// An error that ends a command before it has a result.
 #[derive(Debug)]
@@ -92,13 +96,14 @@ pub fn print_error(error: &CommandError) -> ExitCode {
 /// credentials.
 pub fn init_tracing(verbose: u8) {
     if verbose >= 2 {
-        let filter = "off,salve=debug,salve_run=debug,salve_sandbox=debug,salve_kubernetes=debug";
-        // Fails only if a subscriber is already set, which must not fail a run.
-        let _ = tracing_subscriber::fmt()
-            .with_env_filter(filter)
+        let crates = ["salve", "salve_run", "salve_sandbox", "salve_kubernetes"];
+        let filter = Targets::new().with_targets(crates.map(|name| (name, LevelFilter::DEBUG)));
+        let layer = tracing_subscriber::fmt::layer()
             .with_ansi(std::io::stderr().is_terminal())
             .with_writer(std::io::stderr)
-            .try_init();
+            .with_filter(filter);
+        // Fails only if a subscriber is already set, which must not fail a run.
+        let _ = tracing_subscriber::registry().with(layer).try_init();
     }
 }
 

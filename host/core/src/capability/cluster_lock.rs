@@ -51,9 +51,9 @@ impl Holder {
         match until {
             Some(until) if *until < now => format!(
                 "another run {run}{reason} holds the cluster lock but is past its deadline, so it \
-                 probably crashed: run `salve recover {run}` on the machine that started it; if its \
-                 run file is lost, see `salve doctor`, then run: kubectl delete lease {LEASE} -n \
-                 {namespace}"
+                 probably crashed: run `salve recover {run}` on the machine that started it; if \
+                 its run file is lost, see `salve doctor`, then run: kubectl delete lease {LEASE} \
+                 -n {namespace}"
             ),
             Some(_) | None => format!(
                 "another run {run}{reason} holds the cluster lock: wait until it finishes, or run \

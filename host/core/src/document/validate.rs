@@ -75,6 +75,10 @@ impl Schema {
         let path = dotted(&pointer);
         let at_path = |text: String| if path.is_empty() { text } else { format!("{path}: {text}") };
         let fault = |text: String| vec![(document.line(&pointer), at_path(text))];
+        #[allow(
+            clippy::wildcard_enum_match_arm,
+            reason = "the library describes its other kinds of errors itself"
+        )]
         match error.kind() {
             ValidationErrorKind::AdditionalProperties { unexpected } => {
                 let (object, known) = self.object(error);

@@ -27,8 +27,8 @@ use serde_json::{Map, Value, json};
 /// Reads the object.
 ///
 /// # Errors
-/// `conflict` if a run changed the object already, or it is being deleted; `invalid` if the field is
-/// not an integer.
+/// `conflict` if a run changed the object already, or it is being deleted; `invalid` if the field
+/// is not an integer.
 async fn read_before_override(
     session: &Session,
     call: &Override,
@@ -151,10 +151,12 @@ async fn try_set(
     let mut patch = patch(&call.field, call.value.into());
     let previous = PreviousValue::of(before, &call.field)?;
     // mutant override-without-resource-version: resourceVersion": version(before), " ~>
-    patch["metadata"] = json!({"uid": uid(before), "resourceVersion": version(before), "annotations": {
-        RUN: session.run(), REASON: call.reason, DEADLINE: time::seconds(session.deadline()),
-        previous_key(&call.field): previous.annotation(),
-    }});
+    patch["metadata"] = json!({"uid": uid(before), "resourceVersion": version(before),
+        "annotations": {
+            RUN: session.run(), REASON: call.reason, DEADLINE: time::seconds(session.deadline()),
+            previous_key(&call.field): previous.annotation(),
+        },
+    });
     temporary_change::apply(session, &resource, &target, before, patch).await
 }
 
@@ -279,16 +281,17 @@ fn parse_leftovers(kind: &Kind, object: &Value) -> Vec<Leftover> {
         Some((field_of_key(key)?, PreviousValue::parse(value.as_str()?)?))
     });
     let leftover = |(field, previous): (&str, PreviousValue)| {
-        let current = PreviousValue::of(object, field);
+        // A field of another type was changed by another capability.
+        let current = PreviousValue::of(object, field).ok()?;
         let value = match current {
-            Ok(PreviousValue::Value(value)) => value,
-            Ok(PreviousValue::Absent) | Err(_) => 0,
+            PreviousValue::Value(value) => value,
+            PreviousValue::Absent => 0,
         };
-        Leftover {
+        Some(Leftover {
             run: truncated(run, 200),
             reason: truncated(annotation(object, REASON).unwrap_or_default(), 1024),
             deadline: instant(&json!({"at": annotation(object, DEADLINE)}), "/at"),
-            active: current.as_ref() != Ok(&previous),
+            active: current != previous,
             reversal: Reversal::Restore(Restore {
                 kind: kind.clone(),
                 object: ObjectRef::new(namespace(object), name(object)),
@@ -297,9 +300,9 @@ fn parse_leftovers(kind: &Kind, object: &Value) -> Vec<Leftover> {
                 value,
                 previous,
             }),
-        }
+        })
     };
-    changes.map(leftover).filter(|leftover| leftover.reversal.validate().is_ok()).collect()
+    changes.filter_map(leftover).filter(|leftover| leftover.reversal.validate().is_ok()).collect()
 }
 
 impl PerformWrite for Override {

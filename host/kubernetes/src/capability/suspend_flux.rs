@@ -66,7 +66,9 @@ async fn read_before_suspend(
             session.clock().now(),
         )? {
             Precheck::Suspendable => objects.push(flux::saved_fields(&object)),
-            other => finished.extend(other.into_result(target)),
+            other @ (Precheck::SuspendedByThisRun(_) | Precheck::SuspendedByOther(_)) => {
+                finished.extend(other.into_result(target));
+            }
         }
     }
     if objects.is_empty() {
@@ -123,6 +125,11 @@ fn check_suspendable(
             return Err(Error::Conflict(format!(
                 "{target} was suspended by run {holder}{reason}; wait for that run to finish, \
                 or see `salve doctor`"
+            )));
+        }
+        Some(holder) if holder == run && annotation(object, PREVIOUS).is_none() => {
+            return Err(Error::Conflict(format!(
+                "{target} is already changed by this run; release that first"
             )));
         }
         Some(_) | None => {}

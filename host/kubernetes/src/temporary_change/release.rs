@@ -47,7 +47,7 @@ pub(crate) trait Restore: ReversalCall {
 pub(crate) enum ReleaseAction {
     /// Restore the field and remove the annotations.
     Restore,
-    /// Only remove the annotations: the field was changed since, by whom the text says, or restored.
+    /// Only remove the annotations: the field was restored, or changed as the text says.
     RemoveAnnotations(Option<String>),
     Nothing(Released),
 }
@@ -166,7 +166,7 @@ async fn try_release(
     let object = find(session, &resource, &target).await?;
     let taken_over = match release_action(call, object.as_ref(), session.run()) {
         ReleaseAction::Nothing(released) => {
-            // If the object is unchanged since it was read, it was only read to invalidate a change.
+            // An object that is unchanged since it was read was only read to invalidate a change.
             let is_unchanged = |now: &Value| {
                 observed.objects.first().is_some_and(|before| {
                     version(before) == version(now) && uid(before) == uid(now)

@@ -203,8 +203,8 @@ async fn a_silent_cluster_does_not_keep_a_run_from_ending() {
     assert_eq!((result.verdict, result.open.len()), (Verdict::ActionRequired, 1));
 }
 
-/// Three releases that hang for 10 s each take as long as releases are tried in total. The other two
-/// get 2 s each.
+/// Three releases that hang for 10 s each take as long as releases are tried in total. The other
+/// two get 2 s each.
 #[tokio::test(start_paused = true)]
 async fn every_open_reversal_is_tried_at_least_once() {
     let mut fixture = live([]);

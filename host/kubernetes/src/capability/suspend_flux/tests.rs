@@ -61,6 +61,12 @@ fn a_suspension_by_another_run_is_a_conflict_and_one_by_a_user_is_kept() {
 }
 
 #[test]
+fn an_object_that_this_run_changed_otherwise_is_a_conflict() {
+    let changed = object(json!(false), json!({RUN: "ours"}));
+    assert!(conflict_message(&changed).contains("release that first"));
+}
+
+#[test]
 fn expired_annotations_of_a_crashed_run_on_a_resumed_object_are_ignored() {
     let stale = object(Value::Null, json!({RUN: "theirs", DEADLINE: time::seconds(NOW - 1000)}));
     assert_eq!(check_suspendable(&target(), &stale, "ours", false, NOW), Ok(Precheck::Suspendable));
