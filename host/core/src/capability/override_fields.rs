@@ -4,7 +4,7 @@ use super::call::{
     Call, Durability, Limit, Pending, Released, ReversalCall, Summary, Unfinished, WriteCall,
     single,
 };
-use super::run_annotations::{DEADLINE, REASON, RUN};
+use super::run_annotations::{DEADLINE, REASON, RUN, previous_key};
 use super::types::Kind;
 use super::types::ObjectRef;
 use super::{
@@ -17,9 +17,6 @@ use crate::{Millis, outcome::Error};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::time::Duration;
-
-/// Domain of the annotation with the previous value. The name in it is the field.
-const PREVIOUS_DOMAIN: &str = "previous.salve.dev";
 
 /// Sets one field and keeps its previous value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -102,16 +99,6 @@ impl PreviousValue {
             Self::Value(value) => value.to_string(),
         }
     }
-}
-
-/// Returns the key of the annotation with the previous value of a field.
-pub fn previous_key(field: &str) -> String {
-    format!("{PREVIOUS_DOMAIN}/{field}")
-}
-
-/// Returns the field whose previous value an annotation has.
-pub fn field_of_key(key: &str) -> Option<&str> {
-    key.strip_prefix(PREVIOUS_DOMAIN)?.strip_prefix('/')
 }
 
 /// Returns a merge patch that sets a field.

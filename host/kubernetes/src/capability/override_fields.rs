@@ -13,9 +13,9 @@ use crate::time;
 use salve_core::capability::call::Call as _;
 use salve_core::capability::host::Leftover;
 use salve_core::capability::override_fields::{
-    Override, OverrideOutcome, PreviousValue, Restore, field_of_key, patch, previous_key,
+    Override, OverrideOutcome, PreviousValue, Restore, patch,
 };
-use salve_core::capability::run_annotations::{DEADLINE, REASON, RUN};
+use salve_core::capability::run_annotations::{DEADLINE, REASON, RUN, field_of_key, previous_key};
 use salve_core::capability::types::Kind;
 use salve_core::capability::types::ObjectRef;
 use salve_core::capability::{Released, Reversal, Target};

@@ -4,10 +4,8 @@ use crate::fixture::{Fixture, RUN, VOLSYNC, answered, write};
 use salve_core::capability::Pending;
 use salve_core::capability::call::WriteCall;
 use salve_core::capability::host::{FindLeftovers, Leftover};
-use salve_core::capability::override_fields::{
-    Override, OverrideOutcome, PreviousValue, Restore, previous_key,
-};
-use salve_core::capability::run_annotations;
+use salve_core::capability::override_fields::{Override, OverrideOutcome, PreviousValue, Restore};
+use salve_core::capability::run_annotations::{self, previous_key};
 use salve_core::capability::types::Kind;
 use salve_core::capability::types::ObjectRef;
 use salve_core::journal::ObservedState;
@@ -203,7 +201,8 @@ fn prepared(call: &Override, observed: &ObservedState) -> Restore {
 
 #[tokio::test]
 async fn a_person_who_takes_over_wins() {
-    let take_over: [(&str, fn(&mut Value)); 3] = [
+    type Edit = fn(&mut Value);
+    let take_over: [(&str, Edit); 3] = [
         ("set spec.trigger.attempts to 5", |o| o["spec"]["trigger"]["attempts"] = 5.into()),
         ("removed this run's annotations", |o| o["metadata"]["annotations"] = json!({})),
         ("run-2 took it over", |o| {
