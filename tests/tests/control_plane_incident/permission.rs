@@ -151,7 +151,7 @@ async fn the_credential_of_a_run_allows_kubectl_nothing_more() -> Result<()> {
         .ensure_denied_with_input(
             &["create", "-f", "-"],
             &manifest,
-            "only the Lease salve may be created",
+            "only leases named salve in salve are allowed",
         )
         .await?;
     for (field, value) in [

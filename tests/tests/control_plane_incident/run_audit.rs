@@ -53,10 +53,11 @@ impl RunAudit {
         self.ensure_reads_are_recorded()?;
         let opened: Vec<&Opened> = self.journal.iter().filter_map(JournalEntry::opened).collect();
         self.ensure_changes_were_opened(&opened)?;
-        // If the check passed without one of the entries, it could not detect a missing entry.
-        for at in 0..opened.len() {
+        // If the check passed without one of the calls, it could not detect a missing entry. An
+        // attempt that found the object changed sent nothing, so all attempts of a call count.
+        for missing in &opened {
             let mut others = opened.clone();
-            let missing = others.remove(at);
+            others.retain(|other| other.n != missing.n);
             ensure!(
                 self.ensure_changes_were_opened(&others).is_err(),
                 "entry {} ({}) is not needed by any request",
