@@ -140,6 +140,7 @@ async fn run(env: &Environment, tally: &mut Tally, random: &mut Random) -> Resul
     .await
 }
 
+/// Returns the run files. One that is still empty counts as missing: its run has sent nothing.
 fn files(env: &Environment) -> Result<BTreeSet<PathBuf>> {
     let runs = env.salve.runs();
     if !runs.is_dir() {
@@ -150,6 +151,7 @@ fn files(env: &Environment) -> Result<BTreeSet<PathBuf>> {
     Ok(files
         .into_iter()
         .filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"))
+        .filter(|path| std::fs::metadata(path).is_ok_and(|file| file.len() > 0))
         .collect())
 }
 
