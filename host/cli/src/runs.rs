@@ -3,13 +3,10 @@
 use crate::output::CommandError;
 use salve_core::Millis;
 use salve_core::journal::{Entry, Header};
+use salve_run::RunFile;
 use std::env;
-use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-
-/// The header has the documents and the configuration of a run.
-const MAX_HEADER_BYTES: u64 = 16 << 20;
 
 /// Returns the folder of run files: `given`, or the default in the user's state folder.
 pub fn folder(given: Option<&PathBuf>) -> Result<PathBuf, CommandError> {
@@ -112,20 +109,7 @@ pub fn header<'a>(entries: &'a [Entry], path: &Path) -> Result<&'a Header, Comma
 
 /// Reads only the header of a run file. None if it cannot be read, or is of another version.
 pub fn read_header(path: &Path) -> Option<Header> {
-    let file = std::fs::File::open(path).ok()?;
-    let mut line = String::new();
-    BufReader::new(file.take(MAX_HEADER_BYTES)).read_line(&mut line).ok()?;
-    match serde_json::from_str(&line).ok()? {
-        Entry::Header(header) => Some(*header),
-        Entry::Approved(_)
-        | Entry::Recovery(_)
-        | Entry::Opened(_)
-        | Entry::Closed(_)
-        | Entry::Done(_)
-        | Entry::Planned(_)
-        | Entry::GuestExited(_)
-        | Entry::Verdict(_) => None,
-    }
+    RunFile::read_first(path).ok()??.header().cloned()
 }
 
 /// Generates the ID of a new run: eight hexadecimal digits.

@@ -115,6 +115,16 @@ impl RunFile {
         Ok(Content::read(&mut BufReader::new(File::open(path)?), path)?.entries)
     }
 
+    /// Reads only the first entry of a file. None if a crash left no complete line.
+    ///
+    /// # Errors
+    /// See [`RunFile::read`].
+    pub fn read_first(path: &Path) -> io::Result<Option<Entry>> {
+        let mut line = Vec::new();
+        BufReader::new(File::open(path)?).read_until(b'\n', &mut line)?;
+        Ok(Content::read(&mut line.as_slice(), path)?.entries.pop())
+    }
+
     /// Returns whether a process is running this run.
     ///
     /// # Errors
@@ -307,6 +317,7 @@ mod tests {
             std::fs::write(&cut, &whole[..end]).unwrap();
             let lines = whole[..end].iter().filter(|b| **b == b'\n').count();
             assert_eq!(RunFile::read(&cut).unwrap().len(), lines, "cut at {end}");
+            assert_eq!(RunFile::read_first(&cut).unwrap().is_some(), lines > 0, "cut at {end}");
         }
     }
 

@@ -87,9 +87,12 @@ impl Environment {
         self.cluster.get(&kinds::DEPLOYMENTS, "media", "web").await
     }
 
-    async fn doctor(&self) -> Result<CommandOutput> {
+    /// Looks for leftovers of the kind, or of those that the run files name.
+    async fn doctor(&self, kind: Option<&str>) -> Result<CommandOutput> {
         let doctor = self.salve.with_kubeconfig(&self.plane.kubeconfig(User::Administrator));
-        doctor.run("doctor", &["--kind", "deployments.apps"]).await
+        let runs = self.salve.runs().display().to_string();
+        let arguments = kind.map_or(["--runs", &runs], |kind| ["--kind", kind]);
+        doctor.run("doctor", &arguments).await
     }
 
     /// Waits until the run has changed the Deployment.
@@ -215,7 +218,7 @@ async fn run_and_compare(
     let summary = output.report["summary"].to_string();
     ensure!(summary.contains(expected), "{what}: {summary}");
     assert_eq!(specs(env).await?, before, "{what}");
-    let doctor = env.doctor().await?;
+    let doctor = env.doctor(Some("deployments.apps")).await?;
     ensure!(doctor.code == Some(0), "{what}: {doctor}");
     Ok(())
 }
@@ -420,7 +423,7 @@ async fn a_run_killed_before_or_after_any_request_is_recovered() -> Result<()> {
             kills += 1;
             let changed = env.web().await?["spec"]["replicas"] == 0;
             overridden += usize::from(changed);
-            let doctor = env.doctor().await?;
+            let doctor = env.doctor(None).await?;
             ensure!(
                 !changed || (doctor.code == Some(5) && doctor.stdout.contains("override-fields")),
                 "{case}: {doctor}"
@@ -437,7 +440,7 @@ async fn a_run_killed_before_or_after_any_request_is_recovered() -> Result<()> {
                 );
             }
             assert_eq!(specs(&env).await?, before, "{case}");
-            let doctor = env.doctor().await?;
+            let doctor = env.doctor(None).await?;
             ensure!(doctor.code == Some(0), "{case}: {doctor}");
         }
     }

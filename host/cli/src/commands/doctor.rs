@@ -14,6 +14,7 @@ use salve_core::capability::query_replicationsources::{Health, ListSources, Sour
 use salve_core::capability::types::Kind;
 use salve_core::capability::{Reversal, Target};
 use salve_core::document::API_VERSION;
+use salve_core::journal::Header;
 use salve_core::sanitize::sanitized;
 use serde_json::{Value, json};
 
@@ -56,7 +57,7 @@ impl Doctor {
     pub async fn execute(self) -> Result<u8, CommandError> {
         let cluster = ClusterSession::live(&self.cluster).await?;
         let findings = Findings {
-            leftovers: cluster.read(FindLeftovers { kinds: self.all_kinds()? }).await?,
+            leftovers: cluster.read(FindLeftovers { kinds: self.all_kinds(&cluster)? }).await?,
             holder: cluster.read(GetHolder {}).await?,
             orphans: orphans(&cluster).await,
         };
@@ -68,15 +69,24 @@ impl Doctor {
         Ok(if findings.is_clean() { 0 } else { 5 })
     }
 
-    /// Returns the given kinds, and those that a run of this machine may have changed.
-    fn all_kinds(&self) -> Result<Vec<Kind>, CommandError> {
+    /// Returns the given kinds, and those that a run of this machine may have changed in this
+    /// cluster.
+    fn all_kinds(&self, cluster: &ClusterSession) -> Result<Vec<Kind>, CommandError> {
         let mut kinds = self.kinds.clone();
         let folder = match runs::folder(self.runs.runs.as_ref()) {
             Ok(folder) => folder,
             // Without a home folder, this machine has no runs.
             Err(_) => return Ok(kinds),
         };
-        let headers = runs::all(&folder)?.into_iter().filter_map(|path| runs::read_header(&path));
+        // A cluster that cannot be identified may be any of them.
+        let may_be_here = |header: &Header| match (&header.cluster, &cluster.identity.uid) {
+            (Some(recorded), Some(now)) => recorded == now,
+            (Some(_), None) | (None, Some(_) | None) => true,
+        };
+        let headers = runs::all(&folder)?
+            .into_iter()
+            .filter_map(|path| runs::read_header(&path))
+            .filter(may_be_here);
         for kind in headers.flat_map(|header| header.grants.reversible_kinds()) {
             if !kinds.contains(&kind) {
                 kinds.push(kind);

@@ -5,7 +5,7 @@ use super::call::{
     Call, Durability, IsReversal, Limit, LocalCall, Pending, ReadCall, Released, ReversalCall,
     Summary, Unfinished, WriteCall,
 };
-use super::{Access, GrantKinds, GrantShape, ObjectDetails, Observations, PlannedChanges, Target};
+use super::{Access, GrantShape, ObjectDetails, Observations, PlannedChanges, Target};
 use crate::footprint::{FieldPath, Rule};
 use crate::grants::{EvidenceItem, Grant};
 use crate::journal::ObservedState;
@@ -376,8 +376,7 @@ impl Capability {
     /// Returns whether a grant of it must name kinds.
     pub fn requires_kinds(self) -> bool {
         static REQUIRING: LazyLock<Vec<Capability>> = LazyLock::new(|| {
-            let requires =
-                |capability: &Capability| capability.grant_shape().kinds == GrantKinds::Any;
+            let requires = |capability: &Capability| capability.grant_shape().kinds.is_required();
             Capability::ALL.iter().copied().filter(requires).collect()
         });
         REQUIRING.contains(&self)

@@ -30,9 +30,20 @@ pub enum GrantKinds {
     Known(Vec<String>),
     /// Required, any kind except Secrets.
     Any,
+    /// Required, any kind except Secrets, and by name: a pattern would also grant what is installed
+    /// later.
+    Named,
 }
 
 impl GrantKinds {
+    /// Returns whether a grant must have `kinds`.
+    pub fn is_required(&self) -> bool {
+        match self {
+            Self::Any | Self::Named => true,
+            Self::None | Self::Known(_) => false,
+        }
+    }
+
     /// Returns whether a grant for `granted` kinds covers a kind.
     pub fn covers(granted: Option<&[Glob]>, kind: &str) -> bool {
         granted.is_none_or(|globs| globs.iter().any(|glob| glob.matches(kind)))

@@ -117,7 +117,7 @@ pub enum OverrideOutcome {
 
 pub fn grant_shape() -> GrantShape {
     GrantShape {
-        kinds: GrantKinds::Any,
+        kinds: GrantKinds::Named,
         namespaced: true,
         fields: true,
         host_only: vec![

@@ -251,11 +251,14 @@ impl Grant {
         match (shape, &self.kinds) {
             (GrantKinds::None, None) | (GrantKinds::Known(_), None) => Ok(()),
             (GrantKinds::None, Some(_)) => Err(format!("`kinds` does not apply to {capability}")),
-            (GrantKinds::Any, None) => {
+            (GrantKinds::Any | GrantKinds::Named, None) => {
                 Err(format!("`kinds` is missing: {capability} needs it, such as [jobs.batch]"))
             }
+            (GrantKinds::Named, Some(kinds)) if kinds.iter().any(|kind| !kind.is_plain()) => {
+                Err(format!("`kinds`: {capability} needs names, not patterns"))
+            }
             // mutant secrets-in-generated-role: is_plain ~> is_every
-            (GrantKinds::Any, Some(kinds)) => kinds
+            (GrantKinds::Any | GrantKinds::Named, Some(kinds)) => kinds
                 .iter()
                 .filter(|kind| kind.is_plain())
                 .try_for_each(|kind| match Kind::parse(kind.as_str()) {

@@ -546,6 +546,11 @@ mod tests {
             let error = Grant { fields, ..with_fields(&[]) }.validate().unwrap_err();
             assert!(error.contains(expected), "{error}");
         }
+        let pattern = Grant {
+            kinds: Some(vec![Glob::new("*.apps").unwrap()]),
+            ..with_fields(&["spec.replicas"])
+        };
+        assert!(pattern.validate().unwrap_err().contains("needs names, not patterns"));
         let other = Grant { fields: Some(vec![]), ..grant(Capability::QueryPvcs, &["*"], &["*"]) };
         assert!(other.validate().unwrap_err().contains("does not apply"));
     }

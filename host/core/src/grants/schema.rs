@@ -71,6 +71,10 @@ pub(super) fn describe_kinds(schema: &mut Schema) {
             GrantKinds::Any => {
                 append(schema, &format!("Required for {name}, for any kind except Secrets."));
             }
+            GrantKinds::Named => {
+                let text = "for any kind except Secrets, by name only.";
+                append(schema, &format!("Required for {name}, {text}"));
+            }
             GrantKinds::Known(kinds) => match known.iter_mut().find(|(same, _)| *same == kinds) {
                 Some((_, capabilities)) => capabilities.push(name),
                 None => known.push((kinds, vec![name])),

@@ -6,7 +6,7 @@ use crate::object::{annotation, instant, is_terminating, name, namespace, number
 use crate::perform::{Applied, PerformReversal, PerformWrite};
 use crate::resource::Resource;
 use crate::send::{ListFilter, Session};
-use crate::temporary_change::in_doubt::{self, INVALIDATION_PREFIX, Resolution};
+use crate::temporary_change::in_doubt::{self, Resolution};
 use crate::temporary_change::release;
 use crate::temporary_change::{self, last_manager, taken_over_by};
 use crate::time;
@@ -273,9 +273,7 @@ async fn find_leftovers(session: &Session, kinds: &[Kind]) -> Result<Vec<Leftove
 }
 
 fn parse_leftovers(kind: &Kind, object: &Value) -> Vec<Leftover> {
-    // Invalidating a change that may still arrive leaves a note if the process died meanwhile.
-    let note = annotation(object, DEADLINE).and_then(|at| at.strip_prefix(INVALIDATION_PREFIX));
-    let Some(run) = annotation(object, RUN).or(note) else { return vec![] };
+    let Some(run) = annotation(object, RUN) else { return vec![] };
     let annotations = object.pointer("/metadata/annotations").and_then(Value::as_object);
     let changes = annotations.into_iter().flatten().filter_map(|(key, value)| {
         Some((field_of_key(key)?, PreviousValue::parse(value.as_str()?)?))

@@ -19,8 +19,7 @@ use salve_core::capability::run_annotations::{DEADLINE, REASON, RUN};
 use salve_core::capability::suspend_flux::{
     PREVIOUS, PreviousSuspend, Resume, Suspend, SuspendOutcome, SuspendResult, Suspended,
 };
-use salve_core::capability::types::FluxRef;
-use salve_core::capability::types::Kind;
+use salve_core::capability::types::{FluxRef, Kind};
 use salve_core::capability::{Released, Target};
 use salve_core::journal::ObservedState;
 use salve_core::outcome::Error;
