@@ -178,7 +178,7 @@ async fn the_incident_lasts_until_every_pod_of_the_csi_controller_is_replaced() 
         Ok(())
     })
     .await?;
-    assert!(fixture.csi.is_locked());
+    assert!(fixture.csi.is_locked().await);
     let pvc = cluster.get(&kinds::PVCS, stuck_namespace, stuck).await?;
     assert_eq!(
         pvc["metadata"]["uid"], deleted_uid,
@@ -210,7 +210,7 @@ async fn the_incident_lasts_until_every_pod_of_the_csi_controller_is_replaced() 
     fixture.wait_until_idle(&fixture::STUCK_BACKUPS).await?;
     println!("PVCs and backups were done {:.1} s after the rollout", began.elapsed().as_secs_f64());
     assert_eq!(lock_lines(&cluster).await?, [0, 0], "the new pods have no lock");
-    assert!(!fixture.csi.is_locked());
+    assert!(!fixture.csi.is_locked().await);
     eventually("the deletion completes, and Flux recreates the PVC", TIMEOUT, async || {
         let pvc = cluster.get(&kinds::PVCS, stuck_namespace, stuck).await?;
         ensure!(pvc["metadata"]["uid"] != deleted_uid, "the old PVC still exists");

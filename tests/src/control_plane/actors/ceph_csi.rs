@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 
 use super::super::cluster::{Cluster, status_code, str_at};
 use super::super::credentials::User;
@@ -88,7 +89,7 @@ impl CephCsi {
     }
 
     /// Makes every call into Ceph hang: the running pods keep their locks until the last of them is
-    /// gone.
+    /// gone. Waits for a reconciliation that began without the locks.
     pub async fn lock(&self) -> Result<()> {
         let pods = running_pods(&self.cluster).await?;
         ensure!(
@@ -96,13 +97,13 @@ impl CephCsi {
             "no pod of {NAMESPACE}/{APP} is running, so none can have a lock"
         );
         let uids = pods.iter().map(|pod| str_at(pod, "/metadata/uid").to_owned());
-        self.locks.lock().unwrap_or_else(PoisonError::into_inner).extend(uids);
+        self.locks.lock().await.extend(uids);
         Ok(())
     }
 
     /// Returns whether a pod with locks was running at the last reconciliation.
-    pub fn is_locked(&self) -> bool {
-        !self.locks.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    pub async fn is_locked(&self) -> bool {
+        !self.locks.lock().await.is_empty()
     }
 
     /// Stops the controller. Dropping does the same.
@@ -120,7 +121,8 @@ struct Controller {
     cluster: Cluster,
     folder: PathBuf,
     options: CephCsiOptions,
-    /// The UIDs of the pods with locks.
+    /// The UIDs of the pods with locks. Held during a reconciliation: one that saw no locks would
+    /// still take a snapshot after they are added.
     locks: Arc<Mutex<BTreeSet<String>>>,
     /// The logs of all pods seen so far, by UID.
     logs: BTreeMap<String, PodLog>,
@@ -140,6 +142,8 @@ struct Leaders {
 
 impl Reconciler for Controller {
     async fn reconcile(&mut self) -> Result<()> {
+        let locks = Arc::clone(&self.locks);
+        let mut locks = locks.lock().await;
         let pods = running_pods(&self.cluster).await?;
         for pod in &pods {
             let uid = str_at(pod, "/metadata/uid");
@@ -153,7 +157,8 @@ impl Reconciler for Controller {
                 self.logs.insert(uid.to_owned(), log);
             }
         }
-        let locked = self.drop_locks_of_gone_pods(&pods);
+        locks.retain(|uid| pods.iter().any(|pod| str_at(pod, "/metadata/uid") == uid));
+        let locked = !locks.is_empty();
         self.elect(&pods)?;
         let due = self.retried.is_none_or(|last| last.elapsed() >= RETRY);
         if due {
@@ -164,7 +169,7 @@ impl Reconciler for Controller {
         match (locked, &self.leaders) {
             (true, _) => {
                 let stuck = snapshots::bind(&self.cluster, true).await?;
-                if due { self.reject(&pvcs, &stuck).await } else { Ok(()) }
+                if due { self.reject(&locks, &pvcs, &stuck).await } else { Ok(()) }
             }
             (false, None) => snapshots::bind(&self.cluster, false).await.map(drop),
             (false, Some(_)) => {
@@ -180,13 +185,6 @@ impl Reconciler for Controller {
 }
 
 impl Controller {
-    /// Removes the locks of pods that are gone. Returns whether any lock is left.
-    fn drop_locks_of_gone_pods(&self, pods: &[Value]) -> bool {
-        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
-        locks.retain(|uid| pods.iter().any(|pod| str_at(pod, "/metadata/uid") == uid));
-        !locks.is_empty()
-    }
-
     /// Elects leaders, which stay as long as their pods. The first are elected at once, later ones
     /// when the old Leases have expired.
     fn elect(&mut self, pods: &[Value]) -> Result<()> {
@@ -243,8 +241,12 @@ impl Controller {
     }
 
     /// Rejects every call: logs lines in the pods with locks and writes an event for each PVC.
-    async fn reject(&mut self, pvcs: &[Value], stuck: &[Value]) -> Result<()> {
-        let holders = self.locks.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    async fn reject(
+        &mut self,
+        holders: &BTreeSet<String>,
+        pvcs: &[Value],
+        stuck: &[Value],
+    ) -> Result<()> {
         let leaders = self.leaders.clone();
         let log = |leader: Option<&Value>| {
             let leader =
