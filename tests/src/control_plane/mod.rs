@@ -32,7 +32,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use tokio::io::AsyncWriteExt;
-use tokio::sync::MutexGuard;
+use tokio::sync::SemaphorePermit;
 
 use credentials::Credentials;
 use process::Processes;
@@ -40,20 +40,20 @@ use process::Processes;
 /// A running control plane. Dropping it ends all processes; if the test process is killed, a
 /// guardian process ends them.
 pub struct ControlPlane {
-    // Dropped in this order: the processes before the directory that they write to, the lock last.
+    // Dropped in this order: the processes before the directory that they write to, the permit last.
     processes: Processes,
     paths: Paths,
     credentials: Credentials,
     folder: tempfile::TempDir,
-    _lock: MutexGuard<'static, ()>,
+    _permit: SemaphorePermit<'static>,
 }
 
 impl ControlPlane {
     /// Starts a control plane and waits until it answers, its CRDs are installed, and two nodes are
     /// ready.
     ///
-    /// A test process runs one at a time, because each takes 0.7 GB of memory; other tests wait. A
-    /// start takes about five seconds.
+    /// A test process runs at most two at a time, because each takes 0.7 GB of memory and most of a
+    /// core; other tests wait. A start takes about five seconds.
     pub async fn start() -> Result<ControlPlane> {
         start::start().await
     }

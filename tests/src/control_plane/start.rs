@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::json;
-use tokio::sync::Mutex;
+use tokio::sync::Semaphore;
 
 use super::cluster::Cluster;
 use super::credentials::{Credentials, User};
@@ -22,8 +22,8 @@ const NODES: [&str; 2] = ["node-1", "node-2"];
 /// The environment variable that keeps the directory with the logs after a test.
 const KEEP: &str = "SALVE_KEEP_CONTROL_PLANE";
 
-/// Locked by the running control plane of this process.
-static LOCK: Mutex<()> = Mutex::const_new(());
+/// One permit per control plane that may run in this process.
+static PERMITS: Semaphore = Semaphore::const_new(2);
 
 /// Returns an unused port on loopback.
 pub fn free_port() -> Result<u16> {
@@ -33,7 +33,7 @@ pub fn free_port() -> Result<u16> {
 /// Starts all processes and waits until the control plane is usable.
 pub async fn start() -> Result<ControlPlane> {
     let paths = Paths::find().map_err(|reason| anyhow!(reason))?;
-    let lock = LOCK.lock().await;
+    let permit = PERMITS.acquire().await?;
     let mut folder = tempfile::Builder::new().prefix("salve-control-plane-").tempdir()?;
     if std::env::var_os(KEEP).is_some() {
         folder.disable_cleanup(true);
@@ -42,7 +42,7 @@ pub async fn start() -> Result<ControlPlane> {
     let (server_port, kwok_port) = (free_port()?, free_port()?);
     let credentials = Credentials::write(folder.path(), server_port)?;
     let processes = Processes::new(folder.path())?;
-    let mut plane = ControlPlane { processes, paths, credentials, folder, _lock: lock };
+    let mut plane = ControlPlane { processes, paths, credentials, folder, _permit: permit };
 
     plane.start_etcd_and_api_server(server_port)?;
     let credentials = &plane.credentials;
