@@ -39,6 +39,8 @@ pub fn run(module: &Path, arguments: &[&str]) -> Result<(), String> {
         .args(arguments)
         // Nothing here needs C, so a C compiler is not required.
         .env("CGO_ENABLED", "0")
+        // Large packages compile faster with fewer garbage collections.
+        .env("GOGC", "400")
         .current_dir(module)
         .stdin(Stdio::null())
         .status()

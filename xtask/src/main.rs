@@ -19,7 +19,7 @@ those tests need, and run the tests that take longer.
 Prerequisites of tests (without them, cargo test reports the tests that need them as ignored):
   control-plane
       Build the Kubernetes control plane, the Flux controllers, and the custom resource definitions
-      into target/control-plane. Needs Go. Takes about 12 minutes the first time.
+      into target/control-plane. Needs Go. Takes about 8 minutes the first time.
   browser
       Find Chromium and chromedriver, or install them with apt-get, and write their paths to
       target/browser.
