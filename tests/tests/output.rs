@@ -303,7 +303,7 @@ fn finished_runs() {
     runs.add("JSON", &session, &["--output", "json"]);
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, text.replacen(r#""format":3"#, r#""format":2"#, 1)).unwrap();
-    report.add("A run file of an earlier version", &session, &[&id]);
+    report.add("A changed run file", &session, &[&id]);
     fs::write(&file, &text[..text.len() / 2]).unwrap();
     replay.add("A run file without its end", &session, &[&id]);
     fs::write(&file, text.replacen("{\"", "{", 5)).unwrap();

@@ -31,16 +31,18 @@ pub fn observe(config: &Config) -> Result<Observation, Error> {
             config.namespaces.join(", ")
         )));
     }
-    let driver =
-        query_drivers::find(&config.driver, &config.driver_namespace).map_err(|error| {
-            error.map_message(|text| {
-                format!(
-                    "{text} (searched namespace {}; set `driver` or `storageClass`, and \
+    let driver = query_drivers::find(&config.driver, &config.driver_namespace).map_err(
+        |error| match error {
+            Error::NotFound(text) => Error::NotFound(format!(
+                "{text} (searched namespace {}; set `driver` or `storageClass`, and \
                  `driverNamespace`)",
-                    config.driver_namespace
-                )
-            })
-        })?;
+                config.driver_namespace
+            )),
+            Error::Denied(_) | Error::Conflict(_) | Error::Invalid(_) | Error::Unavailable(_) => {
+                error
+            }
+        },
+    )?;
     let sources = match query_replicationsources::list_sources(&namespaces.existing) {
         Ok(sources) => Some(sources),
         Err(Error::NotFound(_)) => None,

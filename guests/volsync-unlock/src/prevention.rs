@@ -44,8 +44,8 @@ pub fn advise(selection: &Selection, after: &[Source], is_ceph_slow: bool) -> Ve
     advice.extend(same_schedule(after));
     if selection.selected.iter().any(|selected| selected.reason == Reason::Orphan) {
         advice.push(Finding::new(
-            "remove apps in Git, so that Flux prunes the ReplicationSource together with the PVC; \
-             pausing a ReplicationSource is not enough",
+            "to remove an app, remove it from Git, so that Flux prunes the ReplicationSource \
+             together with the PVC; pausing a ReplicationSource is not enough",
         ));
     }
     if is_ceph_slow {

@@ -27,7 +27,8 @@ use std::process::ExitCode;
 /// Run remediations on production safely: they show a plan, cannot exceed it, and clean up.
 ///
 /// A remediation is a small WebAssembly component, the guest. It accesses the cluster only through
-/// a few typed capabilities. Everything that it suspends is resumed, however the run ends.
+/// a few typed capabilities. Everything that it changes temporarily is restored, however the run
+/// ends.
 ///
 /// New here? Run `salve demo`: it needs no cluster and no account.
 #[derive(Debug, Parser)]

@@ -59,7 +59,7 @@ pub fn find(folder: &Path, id: &str) -> Result<PathBuf, CommandError> {
     match found.as_slice() {
         [path] if !id.is_empty() => Ok(path.clone()),
         [] | [_] => Err(CommandError::usage(format!(
-            "no run {id:?} in {}; `salve runs` lists all runs",
+            "no run or plan {id:?} in {}; `salve runs` lists them",
             folder.display()
         ))),
         several => Err(CommandError::usage(format!(

@@ -95,18 +95,48 @@ pub fn field(path: &[&str]) -> FieldPath {
     path.iter().map(|key| (*key).to_owned()).collect()
 }
 
+/// Words that CEL reserves. An admission policy cannot name a field with one of them.
+/// <https://github.com/google/cel-spec/blob/master/doc/langdef.md#syntax>
+const RESERVED_IN_CEL: [&str; 21] = [
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "false",
+    "for",
+    "function",
+    "if",
+    "import",
+    "in",
+    "let",
+    "loop",
+    "namespace",
+    "null",
+    "package",
+    "return",
+    "true",
+    "var",
+    "void",
+    "while",
+];
+
 /// Parses a path of a field below `spec`, such as `spec.replicas`. Keys have letters and digits.
 ///
 /// # Errors
 /// `Invalid`.
 pub fn parse_field(text: &str) -> Result<FieldPath, Error> {
     let keys: Vec<&str> = text.split('.').collect();
-    let is_key = |key: &&str| !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric());
+    let is_key = |key: &&str| {
+        key.starts_with(|first: char| first.is_ascii_alphabetic())
+            && key.bytes().all(|b| b.is_ascii_alphanumeric())
+            && !RESERVED_IN_CEL.contains(key)
+    };
     if keys.len() < 2 || keys[0] != "spec" || !keys.iter().all(is_key) || text.len() > 63 {
         let shown = sanitized(&text.chars().take(80).collect::<String>());
         return Err(Error::Invalid(format!(
-            "{shown:?} is not a field below `spec`, such as spec.replicas (letters and digits, at \
-             most 63 characters)"
+            "{shown:?} is not a field below `spec`, such as spec.replicas (each key a letter, then \
+             letters and digits; no word that CEL reserves; at most 63 characters)"
         )));
     }
     Ok(field(&keys))

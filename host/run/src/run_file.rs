@@ -215,13 +215,16 @@ impl Content {
                 io::Error::new(io::ErrorKind::InvalidData, text)
             };
             let text = std::str::from_utf8(&line).map_err(|error| invalid(error.to_string()))?;
-            let (chain, body) = split_chain(text)
-                .ok_or_else(|| invalid("it does not start with its chain".into()))?;
+            let (chain, body) = split_chain(text).ok_or_else(|| {
+                invalid("it does not start with the hash that chains it to the line before".into())
+            })?;
             // mutant broken-hash-chain-accepted: != link(&content.chain, &body) ~> .len() !=
             //     link(&content.chain, &body).len()
             if chain != link(&content.chain, &body) {
                 return Err(invalid(
-                    "it was changed after it was written, or a line before it is missing".into(),
+                    "its hash does not match: it was changed after it was written, or a line before \
+                     it was changed or removed"
+                        .into(),
                 ));
             }
             if content.entries.is_empty() {

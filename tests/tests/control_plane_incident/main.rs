@@ -381,7 +381,7 @@ async fn by_service_account_token(env: &Environment) -> Result<()> {
     ensure!(!env.requests_since(since)?.is_empty(), "the ServiceAccount sent no request");
 
     // A policy with the right name that applies to no user is detected.
-    let policy = "salve-volsync-unlock-patch-helmreleases";
+    let policy = "salve-volsync-unlock-patch-helmreleases.helm.toolkit.fluxcd.io";
     for (operation, enforced) in [
         (r#"{"op": "add", "value": {"name": "never", "expression": "false"}"#, false),
         (r#"{"op": "remove""#, true),

@@ -143,7 +143,8 @@ impl Findings {
     fn print(&self, now: Millis) {
         if self.is_clean() {
             anstream::println!(
-                "{OK}CLEAN{OK:#}  no object is changed or marked by a run; the cluster lock is free"
+                "{OK}CLEAN{OK:#}  no object of the searched kinds is changed or marked by a run; \
+                 the cluster lock is free"
             );
         } else {
             let objects = plural(self.leftovers.len(), "object");

@@ -212,8 +212,8 @@ impl Inspected {
         print_field(
             "Never",
             MUTED,
-            "accesses the network, files, or Secrets, runs commands, or reads the clock except \
-             through the host",
+            "accesses the network, files, or Secrets, or runs commands; it gets the time only \
+             from the host",
         );
         for (document, capability) in &self.comparison.unused {
             let document = sanitized(document);
@@ -336,8 +336,12 @@ impl Inspected {
                 sanitized(&row.denied_by.join(", "))
             );
         }
+        let shape = row.capability.grant_shape();
+        let kinds = if shape.kinds.is_required() { "kinds: […], " } else { "" };
+        let fields = if shape.fields { "fields: […], " } else { "" };
         anstream::println!(
-            "{:56}{MUTED}to allow  - {{capability: {}, namespaces: […]}}{MUTED:#}",
+            "{:56}{MUTED}to allow  - {{capability: {}, {kinds}{fields}namespaces: \
+             […]}}{MUTED:#}",
             "",
             row.capability
         );

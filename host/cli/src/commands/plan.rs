@@ -18,8 +18,9 @@ use std::path::{Path, PathBuf};
 /// Show what a run would change, without changing anything.
 ///
 /// Runs the guest against the cluster: reads are real, every write is recorded and none is sent.
-/// `exact` lines are requests that would be sent as shown. The plan ends where the guest waits for
-/// the effect of a write; the lines after that are `predicted`.
+/// `will do` lines are requests that would be sent as shown. The plan ends where the guest waits
+/// for the effect of a write; the lines after that are `expected afterwards`. In JSON, `certainty`
+/// is `exact` or `predicted`.
 ///
 /// The plan is saved. `salve run --plan ID` applies exactly this plan and stops before anything
 /// that differs from it.

@@ -19,17 +19,18 @@ use std::path::{Path, PathBuf};
 ///
 /// No change is made twice: recorded calls are answered from the run file, and a change whose
 /// outcome was not recorded is looked up in the cluster first. New changes must be allowed by the
-/// grants of the run and by today's policy. After the deadline of the run, Salve only resumes what
-/// the run suspended.
+/// grants of the run and by today's policy. After the deadline of the run, Salve only takes back
+/// the run's temporary changes.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     salve recover 7c1d03fe\n  \
-    salve recover 7c1d03fe --release      # only resume what it suspended")]
+    salve recover 7c1d03fe --release      # only take back its temporary changes")]
 pub struct Recover {
     /// ID of the run (or a unique prefix), or path of its run file [default: the only unfinished
     /// run].
     run: Option<String>,
-    /// Only resume what the run suspended. Does not need the component.
+    /// Only take back the run's temporary changes: suspended Flux objects, overridden fields, and
+    /// the cluster lock. Does not need the component.
     #[arg(long)]
     release: bool,
     /// Policy that limits the recovery [default: the policy file of the run, as it is today].
@@ -57,7 +58,7 @@ impl Recover {
                 "{path} is not a private file in this machine's folder of runs, so the grants \
                  recorded in it cannot be trusted\n\
                  limit them with a policy of yours: --policy FILE\n\
-                 or only resume what the run suspended: --release"
+                 or only take back its temporary changes: --release"
             )));
         }
         let interrupted = open(&path)?;
@@ -94,7 +95,7 @@ impl Recover {
             let folder = path.parent().unwrap_or(&folder);
             let component = components::load(folder, &interrupted.header.digest).map_err(|e| {
                 CommandError::document(format!(
-                    "{e}\nto only resume what the run suspended, which needs no component: salve \
+                    "{e}\nto only take back its temporary changes, which needs no component: salve \
                      recover {id} --release"
                 ))
             })?;
@@ -139,7 +140,7 @@ impl Recover {
         if !self.release {
             guest::check_digest(&policy, &source, &header.digest).map_err(|e| {
                 e.with_hint(&format!(
-                    "or only resume what the run suspended: salve recover {} --release",
+                    "or only take back its temporary changes: salve recover {} --release",
                     sanitized(&header.run)
                 ))
             })?;
@@ -190,8 +191,8 @@ fn is_past_deadline(interrupted: &InterruptedRun, cluster: &ClusterSession) -> b
     let has_passed = cluster.clock().now() > interrupted.header.deadline;
     if has_passed {
         anstream::eprintln!(
-            "the run's deadline ({}) has passed: only resuming what it suspended. Start a new run \
-             to remediate.",
+            "the run's deadline ({}) has passed: only taking back its temporary changes; start a \
+             new run to remediate",
             timestamp(interrupted.header.deadline)
         );
     }

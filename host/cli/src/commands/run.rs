@@ -18,7 +18,8 @@ use std::io::{self, IsTerminal};
 /// Show the plan, confirm it, and run the remediation.
 ///
 /// Every change is printed with the equivalent kubectl or flux command. Ctrl-C stops at the next
-/// safe point and resumes what the run suspended; a second Ctrl-C does not wait for a safe point.
+/// safe point and takes back the run's temporary changes; a second Ctrl-C does not wait for a safe
+/// point.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     salve run volsync-unlock --context home --yes\n  \
@@ -131,8 +132,8 @@ impl RunGuest {
 }
 
 /// The error of a command that would have to prompt a program.
-pub(super) const CANNOT_PROMPT: &str = "cannot prompt for confirmation: stdin is not a terminal \
-     (or --output json is set). Pass --yes to skip the prompt.";
+pub(super) const CANNOT_PROMPT: &str = "cannot prompt for confirmation: stdin is not a terminal, \
+     or --output json is set; pass --yes to skip the prompt";
 
 /// Fails if another run holds the cluster lock.
 pub(super) async fn require_unlocked(cluster: &ClusterSession) -> Result<(), CommandError> {

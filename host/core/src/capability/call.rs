@@ -204,7 +204,7 @@ pub trait ReversalCall: Call<Answer = Released> {
     /// Returns what its release may bring back, such as the name of an owner that reconciles again.
     fn brings_back(&self) -> Option<String>;
 
-    /// A plan lists it among the steps that follow.
+    /// A plan that ends before it lists it, because the host takes it back in any case.
     fn is_planned(&self) -> bool;
 }
 

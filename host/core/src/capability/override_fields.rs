@@ -55,14 +55,16 @@ impl PreviousValue {
     /// Reads a field of a manifest.
     ///
     /// # Errors
-    /// The field, or the map that has it, is something else, or the map does not exist.
+    /// The field is not an integer, or its parent does not exist or is not an object.
     pub fn of(object: &Value, field: &str) -> Result<Self, Error> {
         let invalid = |what: String| Err(Error::Invalid(what));
         let mut parent = object;
         let mut keys = field.split('.').peekable();
         while let Some(key) = keys.next() {
             let Some(map) = parent.as_object() else {
-                return invalid(format!("the map that has the field {field} does not exist"));
+                return invalid(format!(
+                    "the parent of the field {field} does not exist or is not an object"
+                ));
             };
             let value = map.get(key).unwrap_or(&Value::Null);
             if keys.peek().is_some() {
@@ -121,8 +123,8 @@ pub fn grant_shape() -> GrantShape {
         namespaced: true,
         fields: true,
         host_only: vec![
-            "what it sets is restored in every ending, and nothing that someone else set is \
-             restored",
+            "each field that it sets gets its previous value back, however the run ends, unless \
+             someone else has changed it",
         ],
         role_excess: vec![Excess::new(
             Verb::Patch,
@@ -192,7 +194,7 @@ impl Call for Override {
         vec![target(&self.kind, &self.object)]
     }
     fn validate(&self) -> Result<(), Error> {
-        self.kind.validate()?;
+        self.kind.validate_writable()?;
         self.object.validate()?;
         parse_field(&self.field)?;
         if self.reason.len() > 1024 {
@@ -349,7 +351,7 @@ impl Call for Restore {
         vec![target(&self.kind, &self.object)]
     }
     fn validate(&self) -> Result<(), Error> {
-        self.kind.validate()?;
+        self.kind.validate_writable()?;
         self.object.validate()?;
         parse_field(&self.field).map(|_| ())
     }
@@ -414,6 +416,34 @@ mod tests {
             field: field.into(),
             value,
             reason: "because".into(),
+        }
+    }
+
+    #[test]
+    fn a_field_that_no_policy_can_limit_is_invalid() {
+        assert_eq!(call("spec.a1.b", 0).validate(), Ok(()));
+        for field in
+            ["spec", "status.x", "spec.", "spec.3scale.x", "spec.in.x", "spec.a_b", "spec.a-b"]
+        {
+            assert!(matches!(call(field, 0).validate(), Err(Error::Invalid(_))), "{field}");
+        }
+    }
+
+    #[test]
+    fn kinds_that_decide_who_may_do_what_are_never_writable() {
+        for kind in
+            ["leases.coordination.k8s.io", "rolebindings.rbac.authorization.k8s.io", "secrets"]
+        {
+            let (resource, group) = kind.split_once('.').unwrap_or((kind, ""));
+            let kind = Kind { group: group.into(), resource: resource.into() };
+            let call = Override { kind: kind.clone(), ..call("spec.replicas", 0) };
+            assert!(matches!(call.validate(), Err(Error::Invalid(_))), "{kind:?}");
+            let grant = Grant {
+                kinds: Some(vec![crate::glob::Glob::new(&kind.resource_group()).unwrap()]),
+                fields: Some(vec!["spec.replicas".into()]),
+                ..Grant::whole(crate::capability::Capability::OverrideFields)
+            };
+            assert!(grant.validate().is_err(), "{kind:?}");
         }
     }
 

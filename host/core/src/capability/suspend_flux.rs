@@ -118,8 +118,7 @@ pub fn grant_shape() -> GrantShape {
         kinds: GrantKinds::Known(flux_kinds()),
         namespaced: true,
         host_only: vec![
-            "what it suspends is resumed in every ending, and nothing that someone else suspended \
-             is resumed",
+            "what it suspends is resumed, however the run ends; what someone else suspended is not",
         ],
         role_excess: flux_patch_excess(),
         policy_excess: FluxKind::ALL

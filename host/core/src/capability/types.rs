@@ -14,6 +14,21 @@ pub const SNAPSHOT: &str = "snapshot.storage.k8s.io";
 /// The API group of Rook's Ceph operator.
 pub const ROOK: &str = "ceph.rook.io";
 
+/// API groups whose objects no guest can change: they decide who may do what, and the Lease of the
+/// cluster lock is one of them.
+const NEVER_WRITABLE: [&str; 10] = [
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "apiregistration.k8s.io",
+    "authentication.k8s.io",
+    "authorization.k8s.io",
+    "certificates.k8s.io",
+    "coordination.k8s.io",
+    "flowcontrol.apiserver.k8s.io",
+    "rbac.authorization.k8s.io",
+    "salve.dev",
+];
+
 /// A kind by its group and plural.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Kind {
@@ -56,6 +71,21 @@ impl Kind {
     pub(super) fn target(&self, namespace: Option<String>, name: Option<String>) -> Target {
         let kind = self.resource_group();
         Target { kind: None, namespace, name }.with_kind(kind.clone(), kind)
+    }
+
+    /// Checks that a guest may be allowed to change objects of this kind.
+    ///
+    /// # Errors
+    /// `Invalid`.
+    pub fn validate_writable(&self) -> Result<(), Error> {
+        self.validate()?;
+        if NEVER_WRITABLE.contains(&self.group.as_str()) {
+            return Err(Error::Invalid(format!(
+                "objects of group {} can never be changed, whatever is granted",
+                self.group
+            )));
+        }
+        Ok(())
     }
 
     pub(super) fn validate(&self) -> Result<(), Error> {

@@ -6,6 +6,7 @@ use crate::capability::types::Kind;
 use crate::capability::{Access, Capability, Function, GrantKinds, Target};
 use crate::footprint;
 use crate::glob::Glob;
+use crate::outcome::Error;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -261,10 +262,14 @@ impl Grant {
             (GrantKinds::Any | GrantKinds::Named, Some(kinds)) => kinds
                 .iter()
                 .filter(|kind| kind.is_plain())
-                .try_for_each(|kind| match Kind::parse(kind.as_str()) {
-                    Ok(_) => Ok(()),
-                    Err(error) => Err(format!("`kinds`: {error}")),
-                }),
+                .try_for_each(|kind| {
+                    let kind = Kind::parse(kind.as_str())?;
+                    match shape {
+                        GrantKinds::Named => kind.validate_writable(),
+                        GrantKinds::None | GrantKinds::Known(_) | GrantKinds::Any => Ok(()),
+                    }
+                })
+                .map_err(|error: Error| format!("`kinds`: {error}")),
             (GrantKinds::Known(known), Some(kinds)) => {
                 match kinds.iter().find(|glob| !known.iter().any(|kind| glob.matches(kind))) {
                     Some(unknown) => Err(unknown_kind(unknown.as_str(), known)),

@@ -8,6 +8,7 @@
 use super::Account;
 use super::needs::{Key, Need, Needs, Pattern};
 use crate::capability::host::Policy;
+use crate::capability::types::Kind;
 use crate::footprint::Verb;
 use crate::glob::Glob;
 use serde_json::{Value, json};
@@ -82,8 +83,14 @@ pub fn objects(account: &Account, needs: &Needs) -> Vec<Value> {
     }
     let mut objects = vec![];
     for ((verb, rules), resources) in policies {
-        let name =
-            format!("{}-{}-{}-{}", account.namespace, account.name, verb.as_str(), resources[0].1);
+        let (group, resource) = resources[0].clone();
+        let name = format!(
+            "{}-{}-{}-{}",
+            account.namespace,
+            account.name,
+            verb.as_str(),
+            Kind { group, resource }.resource_group()
+        );
         let mut spec = json!({
             "failurePolicy": "Fail",
             "matchConstraints": {"resourceRules": resource_rules(verb, &resources)},
@@ -199,19 +206,13 @@ fn only_fields(fields: &Fields, places: &[(&Key, &Need)]) -> Vec<Rule> {
     let below = |key: &str| fields.below.get(key).unwrap_or(&none);
     let metadata = below("metadata");
     let mut rules = vec![];
-    let mut spec = vec![("spec", below("spec"))];
-    let mut path: Vec<&str> = vec![];
-    // One rule for each level, so that expressions and messages stay readable.
-    while let Some((key, fields)) = spec.pop() {
-        path.push(key);
+    // One rule for each map, so that expressions and messages stay readable.
+    let mut maps = vec![(vec!["spec"], below("spec"))];
+    while let Some((path, fields)) = maps.pop() {
         rules.push(only_keys(&path, fields, places));
-        spec.extend(
-            fields
-                .below
-                .iter()
-                .filter(|(_, below)| !below.below.is_empty())
-                .map(|(key, below)| (key.as_str(), below)),
-        );
+        let children = fields.below.iter().filter(|(_, below)| !below.below.is_empty());
+        // mutant admission-skips-sibling-field: children.map ~> children.take(1).map
+        maps.extend(children.map(|(key, below)| ([path.as_slice(), &[key]].concat(), below)));
     }
     // mutant admission-allows-annotations: annotations", " ~>
     for map in ["annotations", "labels"] {
@@ -240,7 +241,8 @@ fn only_keys(path: &[&str], fields: &Fields, places: &[(&Key, &Need)]) -> Rule {
     } else {
         format!("only {} may change in {}", names.join(", "), path.join("."))
     };
-    let (now, before) = (variable(path), format!("{}Before", variable(path)));
+    // Keys have no underscore, so different paths have different names.
+    let (now, before) = (path.join("_"), format!("before_{}", path.join("_")));
     let mut allowed: BTreeMap<Option<String>, Vec<String>> = BTreeMap::new();
     for (key, field) in &fields.below {
         allowed.entry(where_granted(&field.granted, places)).or_default().push(quoted(key));
@@ -274,20 +276,6 @@ fn where_granted(granted: &BTreeSet<Pattern>, places: &[(&Key, &Need)]) -> Optio
     let granted: BTreeSet<&Pattern> = granted.iter().collect();
     // mutant field-allowed-by-any-grant: granted == all ~> granted.len() <= all.len()
     if granted.is_empty() || granted == all { None } else { Some(any_of(&granted, "request.name")) }
-}
-
-/// Returns `specTemplateMetadata` for `spec.template.metadata`.
-fn variable(path: &[&str]) -> String {
-    let mut name = String::new();
-    for part in path {
-        let mut chars = part.chars();
-        match chars.next() {
-            Some(first) if !name.is_empty() => name.push(first.to_ascii_uppercase()),
-            first => name.extend(first),
-        }
-        name.push_str(chars.as_str());
-    }
-    name
 }
 
 /// Returns an expression for the map at a path; empty if it does not exist.
@@ -439,6 +427,68 @@ mod tests {
             together.contains("k in ['suspend'] ||") && !together.contains("request.namespace"),
             "the Role limits the namespace: {together}"
         );
+    }
+
+    fn overrides(kind: &str, fields: &[&str]) -> Grant {
+        Grant {
+            kinds: Some(vec![Glob::new(kind).unwrap()]),
+            fields: Some(fields.iter().map(|field| (*field).to_owned()).collect()),
+            ..within(Capability::OverrideFields, "media")
+        }
+    }
+
+    #[test]
+    fn every_map_with_a_granted_field_has_a_rule_for_its_other_keys() {
+        for (granted, maps) in [
+            (&["spec.replicas"][..], &["replicas may change in spec\""][..]),
+            (
+                &["spec.updateStrategy.rollingUpdate.partition", "spec.template.spec.grace"],
+                &[
+                    "template, updateStrategy may change in spec\"",
+                    "spec may change in spec.template\"",
+                    "grace may change in spec.template.spec\"",
+                    "rollingUpdate may change in spec.updateStrategy\"",
+                    "partition may change in spec.updateStrategy.rollingUpdate\"",
+                ],
+            ),
+            (
+                &["spec.behavior.scaleUp.x", "spec.behavior.scaleDown.x", "spec.a.x"],
+                &[
+                    "a, behavior may change in spec\"",
+                    "x may change in spec.a\"",
+                    "scaleDown, scaleUp may change in spec.behavior\"",
+                    "x may change in spec.behavior.scaleDown\"",
+                    "x may change in spec.behavior.scaleUp\"",
+                ],
+            ),
+        ] {
+            let grant = overrides("statefulsets.apps", granted);
+            let rules = validations(&[Function::Override], vec![grant], "statefulsets");
+            let in_spec = rules.matches("may change in spec").count();
+            assert_eq!(in_spec, maps.len(), "{rules}");
+            for map in maps {
+                assert!(rules.contains(map), "{map}: {rules}");
+            }
+        }
+    }
+
+    #[test]
+    fn kinds_with_the_same_plural_have_different_policies() {
+        let grants = Grants {
+            layers: vec![Layer {
+                source: "remediation.yaml".into(),
+                grants: vec![
+                    overrides("clusters.postgresql.cnpg.io", &["spec.instances"]),
+                    overrides("clusters.cluster.x-k8s.io", &["spec.replicas"]),
+                ],
+            }],
+        };
+        let needs = Needs::new(&[Function::Override].into(), &grants, false);
+        let account = Account { namespace: "salve".into(), name: "x".into() };
+        let names = names(&account, &needs);
+        let patches: BTreeSet<&String> =
+            names.iter().filter(|name| name.contains("-patch-clusters.")).collect();
+        assert_eq!(patches.len(), 2, "{names:?}");
     }
 
     #[test]

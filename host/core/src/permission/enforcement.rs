@@ -62,7 +62,7 @@ impl Enforcement {
                 (true, "the credential may do nothing that no run does".to_owned())
             }
             Some(excess_requests) => {
-                (false, format!("the credential may also: {}", excess_requests.join(", ")))
+                (false, format!("the credential also allows: {}", excess_requests.join(", ")))
             }
             None => {
                 (false, "unknown: the API server did not say what the credential may do".into())

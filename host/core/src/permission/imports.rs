@@ -77,14 +77,16 @@ pub fn compare<'a, 'b>(
 pub fn describe(grant: &Grant) -> String {
     let listed = |globs: &[Glob]| globs.iter().map(Glob::as_str).collect::<Vec<_>>().join(", ");
     let place = match grant.namespaces.as_slice() {
-        [] => "cluster-scoped objects".to_owned(),
-        namespaces if namespaces.iter().any(Glob::is_every) => "every namespace".to_owned(),
-        namespaces => listed(namespaces),
+        [] => None,
+        namespaces if namespaces.iter().any(Glob::is_every) => Some("every namespace".to_owned()),
+        namespaces => Some(listed(namespaces)),
     };
-    let mut parts = vec![match &grant.kinds {
-        Some(kinds) => format!("{} in {place}", listed(kinds)),
-        None => place,
+    let mut parts = vec![match (&grant.kinds, place) {
+        (Some(kinds), Some(place)) => format!("{} in {place}", listed(kinds)),
+        (Some(kinds), None) => format!("{} (cluster-scoped)", listed(kinds)),
+        (None, place) => place.unwrap_or_else(|| "cluster-scoped objects".to_owned()),
     }];
+    parts.extend(grant.fields.as_ref().map(|fields| format!("only fields {}", fields.join(", "))));
     if !grant.names.iter().any(Glob::is_every) {
         parts.push(format!("only names {}", listed(&grant.names)));
     }

@@ -24,8 +24,11 @@ pub fn enforced_by_host_only(
     for capability in &capabilities {
         sentences.extend(capability.grant_shape().host_only.into_iter().map(str::to_owned));
     }
-    sentences
-        .push("a run does what its approved plan says; the values of the allowed fields".into());
+    sentences.push(
+        "a run sends only what its approved plan contains, and sets allowed fields only to the \
+         values in it"
+            .into(),
+    );
     let unnamed_reads =
         needs.all.iter().filter(|(key, need)| !key.verb.mutates() && need.names.is_none());
     let names: BTreeSet<&str> = unnamed_reads

@@ -82,8 +82,9 @@ fn check_object(
                 .filter(|reason| !reason.is_empty())
                 .map_or_else(String::new, |reason| format!(" ({})", truncated(reason, 200)));
             Err(Error::Conflict(format!(
-                "{target} is marked by run {holder}{reason}; wait for that run to finish, or see \
-                 `salve doctor`"
+                "{target} has the annotations of run {holder}{reason}; wait for that run to \
+                 finish, or see `salve doctor --kind {}`",
+                call.kind.resource_group()
             )))
         }
         None if current == set => Ok(Some(OverrideOutcome::Unchanged)),

@@ -73,8 +73,8 @@ pub(crate) async fn resolve(
         }
     }
     Resolution::Unknown(Error::Unavailable(format!(
-        "{target} may be changed by this run now or later: {why}, and the outcome could not be \
-         resolved"
+        "this run may have changed {target}, or may still change it: {why}, and the outcome could \
+         not be resolved"
     )))
 }
 
@@ -201,7 +201,7 @@ async fn remove_note(
 
 fn unknown_error(target: &Target, why: &str, failure: Failure) -> Error {
     Error::Unavailable(format!(
-        "{target} may be changed by this run now or later: {why}; reading it failed: {}",
+        "this run may have changed {target}, or may still change it: {why}; reading it failed: {}",
         Error::from(failure).text()
     ))
 }

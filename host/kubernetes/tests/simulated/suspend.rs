@@ -187,7 +187,7 @@ async fn a_suspend_in_doubt_is_invalidated_by_its_release() {
     let result = answered::<Suspend>(fixture.apply(&call, &previous).await).remove(0);
     assert!(
         matches!(&result.outcome, SuspendOutcome::Failed { error,
-            doubtful: true } if error.text().contains("now or later")),
+            doubtful: true } if error.text().contains("may still change it")),
         "{result:?}"
     );
     let uid = previous.objects[0]["metadata"]["uid"].as_str().unwrap().to_owned();
