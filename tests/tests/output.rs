@@ -172,6 +172,8 @@ fn normalized(text: &str, session: &Session) -> String {
             (r"\b1[78]\d{11}\b", "MILLISECONDS"),
             (r#""n": \d+"#, r#""n": NUMBER"#),
             (r" *\b\d+(\.\d+)? ?(ms|s|min|h|d)( \d+ (s|min|h))?\b", " DURATION"),
+            // How often a run polls depends on the machine.
+            (r"\b\d+ recorded lines\b", "LINES recorded lines"),
         ];
         patterns.map(|(pattern, name)| (Regex::new(pattern).unwrap(), name)).into()
     });
