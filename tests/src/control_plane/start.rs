@@ -1,7 +1,9 @@
 //! Starts a control plane: its programs with their arguments, and the conditions to wait for.
 
 use std::net::TcpListener;
+use std::ops::Range;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -25,9 +27,24 @@ const KEEP: &str = "SALVE_KEEP_CONTROL_PLANE";
 /// One permit per control plane that may run in this process.
 static PERMITS: Semaphore = Semaphore::const_new(2);
 
-/// Returns an unused port on loopback.
+/// The ports that [`free_port`] chooses from. They are below the ports that operating systems give
+/// to outgoing connections, so that a connection cannot take one before its program listens.
+const PORTS: Range<u16> = 20_000..32_000;
+
+/// Returns a port on loopback that is unused and was not returned before by this process.
 pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    static RETURNED: AtomicU32 = AtomicU32::new(0);
+    let count = PORTS.len() as u32;
+    // Processes begin at different ports, because tests of several run at the same time.
+    let first = std::process::id().wrapping_mul(101) % count;
+    for _ in 0..count {
+        let offset = (first + RETURNED.fetch_add(1, Ordering::Relaxed)) % count;
+        let port = PORTS.start + offset as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err(anyhow!("all ports from {} to {} are in use", PORTS.start, PORTS.end - 1))
 }
 
 /// Starts all processes and waits until the control plane is usable.
@@ -45,17 +62,13 @@ pub async fn start() -> Result<ControlPlane> {
     let mut plane = ControlPlane { processes, paths, credentials, folder, _permit: permit };
 
     plane.start_etcd_and_api_server(server_port)?;
-    let credentials = &plane.credentials;
-    eventually("the API server creates its certificate", TIMEOUT, async || {
+    let cluster = eventually("the API server is ready", TIMEOUT, async || {
         plane.processes.ensure_running()?;
-        ensure!(credentials.certificate().is_file(), "no certificate yet");
-        Ok(())
-    })
-    .await?;
-    let cluster = plane.cluster(User::Administrator).await?;
-    eventually("the API server is ready", TIMEOUT, async || {
-        plane.processes.ensure_running()?;
-        cluster.get_text("/readyz").await
+        // The API server writes its certificate while it starts: a client that was created before
+        // may have read an incomplete file.
+        let cluster = plane.cluster(User::Administrator).await?;
+        cluster.get_text("/readyz").await?;
+        Ok(cluster)
     })
     .await?;
     plane.start_controllers()?;
