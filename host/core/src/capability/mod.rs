@@ -2,12 +2,13 @@
 //!
 //! The [`table`] lists all capabilities and their functions. A capability's module has the
 //! arguments and answers of its functions and answers every question of [`call`] about them.
-//! [`effect`] makes enums of the table and forwards the questions.
+//! [`effect`] makes enums of the table, `questions` forwards the questions.
 
 pub mod call;
 pub mod effect;
 mod grant_shape;
 mod observations;
+mod questions;
 pub mod run_annotations;
 pub mod table;
 mod target;
