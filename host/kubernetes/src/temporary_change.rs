@@ -6,13 +6,47 @@ pub(crate) mod in_doubt;
 pub(crate) mod release;
 
 use crate::failure::Failure;
-use crate::object::{instant, list, owned, text};
+use crate::object::{annotation, instant, list, owned, text, truncated, uid, version};
 use crate::resource::Resource;
 use crate::send::{FIELD_MANAGER, Session};
-use in_doubt::Resolution;
-use salve_core::capability::Target;
+use crate::time;
+use in_doubt::{INVALIDATION_PREFIX, Resolution};
+use salve_core::capability::host::Leftover;
+use salve_core::capability::run_annotations::{DEADLINE, REASON, RUN};
+use salve_core::capability::{Reversal, Target};
 use salve_core::outcome::Error;
-use serde_json::Value;
+use serde_json::{Value, json};
+
+/// Returns the metadata of a patch that makes a change: `before` as the precondition, and the
+/// annotations of the run. `previous` is the annotation with the previous value.
+pub(crate) fn metadata(
+    session: &Session,
+    before: &Value,
+    reason: &str,
+    previous: (&str, &str),
+) -> Value {
+    let (previous_key, previous) = previous;
+    // mutant suspend-without-resource-version: resourceVersion": version(before), " ~>
+    // mutant override-without-resource-version: resourceVersion": version(before), " ~>
+    json!({"uid": uid(before), "resourceVersion": version(before), "annotations": {
+        RUN: session.run(), REASON: reason, DEADLINE: time::seconds(session.deadline()),
+        previous_key: previous,
+    }})
+}
+
+/// Describes a change that a run left behind. None if no annotation names a run.
+pub(crate) fn leftover(object: &Value, active: bool, reversal: Reversal) -> Option<Leftover> {
+    // Invalidating a change that may still arrive leaves a note if the process died meanwhile.
+    let run = annotation(object, RUN)
+        .or_else(|| annotation(object, DEADLINE)?.strip_prefix(INVALIDATION_PREFIX))?;
+    Some(Leftover {
+        run: truncated(run, 200),
+        reason: truncated(annotation(object, REASON).unwrap_or_default(), 1024),
+        deadline: instant(&json!({"at": annotation(object, DEADLINE)}), "/at"),
+        active,
+        reversal,
+    })
+}
 
 /// Sends the patch of a change that was prepared against `before`. A lost response is resolved.
 ///

@@ -1,23 +1,20 @@
 //! `override-fields`: sets an integer field of one object, and restores it.
 
 use crate::discovery;
-use crate::object::version;
-use crate::object::{annotation, instant, is_terminating, name, namespace, number, truncated, uid};
+use crate::object::{annotation, is_terminating, name, namespace, number, truncated, uid, version};
 use crate::perform::{Applied, PerformReversal, PerformWrite};
 use crate::resource::Resource;
 use crate::send::{ListFilter, Session};
 use crate::temporary_change::in_doubt::{self, Resolution};
 use crate::temporary_change::release;
 use crate::temporary_change::{self, last_manager, taken_over_by};
-use crate::time;
 use salve_core::capability::call::Call as _;
 use salve_core::capability::host::Leftover;
 use salve_core::capability::override_fields::{
     Override, OverrideOutcome, PreviousValue, Restore, patch,
 };
-use salve_core::capability::run_annotations::{DEADLINE, REASON, RUN, field_of_key, previous_key};
-use salve_core::capability::types::Kind;
-use salve_core::capability::types::ObjectRef;
+use salve_core::capability::run_annotations::{REASON, RUN, field_of_key, previous_key};
+use salve_core::capability::types::{Kind, ObjectRef};
 use salve_core::capability::{Released, Reversal, Target};
 use salve_core::journal::ObservedState;
 use salve_core::outcome::Error;
@@ -151,13 +148,12 @@ async fn try_set(
     let target = call.targets().remove(0);
     let mut patch = patch(&call.field, call.value.into());
     let previous = PreviousValue::of(before, &call.field)?;
-    // mutant override-without-resource-version: resourceVersion": version(before), " ~>
-    patch["metadata"] = json!({"uid": uid(before), "resourceVersion": version(before),
-        "annotations": {
-            RUN: session.run(), REASON: call.reason, DEADLINE: time::seconds(session.deadline()),
-            previous_key(&call.field): previous.annotation(),
-        },
-    });
+    patch["metadata"] = temporary_change::metadata(
+        session,
+        before,
+        &call.reason,
+        (&previous_key(&call.field), &previous.annotation()),
+    );
     temporary_change::apply(session, &resource, &target, before, patch).await
 }
 
@@ -274,7 +270,6 @@ async fn find_leftovers(session: &Session, kinds: &[Kind]) -> Result<Vec<Leftove
 }
 
 fn parse_leftovers(kind: &Kind, object: &Value) -> Vec<Leftover> {
-    let Some(run) = annotation(object, RUN) else { return vec![] };
     let annotations = object.pointer("/metadata/annotations").and_then(Value::as_object);
     let changes = annotations.into_iter().flatten().filter_map(|(key, value)| {
         Some((field_of_key(key)?, PreviousValue::parse(value.as_str()?)?))
@@ -286,20 +281,16 @@ fn parse_leftovers(kind: &Kind, object: &Value) -> Vec<Leftover> {
             PreviousValue::Value(value) => value,
             PreviousValue::Absent => 0,
         };
-        Some(Leftover {
-            run: truncated(run, 200),
-            reason: truncated(annotation(object, REASON).unwrap_or_default(), 1024),
-            deadline: instant(&json!({"at": annotation(object, DEADLINE)}), "/at"),
-            active: current != previous,
-            reversal: Reversal::Restore(Restore {
-                kind: kind.clone(),
-                object: ObjectRef::new(namespace(object), name(object)),
-                uid: uid(object).to_owned(),
-                field: field.to_owned(),
-                value,
-                previous,
-            }),
-        })
+        let active = current != previous;
+        let restore = Restore {
+            kind: kind.clone(),
+            object: ObjectRef::new(namespace(object), name(object)),
+            uid: uid(object).to_owned(),
+            field: field.to_owned(),
+            value,
+            previous,
+        };
+        temporary_change::leftover(object, active, Reversal::Restore(restore))
     };
     changes.filter_map(leftover).filter(|leftover| leftover.reversal.validate().is_ok()).collect()
 }

@@ -5,7 +5,7 @@ mod leftovers;
 
 use crate::capability::query_flux;
 use crate::flux;
-use crate::object::{annotation, instant, is_terminating, truncated, uid, version};
+use crate::object::{annotation, instant, is_terminating, truncated, uid};
 use crate::perform::{Applied, PerformReversal, PerformWrite};
 use crate::resource::Resource;
 use crate::send::{MAX_CONCURRENT_REQUESTS, Session, concurrently};
@@ -172,19 +172,6 @@ async fn parent_is_suspended(
     query_flux::is_suspended(session, &parent).await
 }
 
-/// Returns a patch that sets the field and annotates the run, the reason, the deadline, and the
-/// previous value.
-fn suspend_patch(session: &Session, reason: &str, object: &Value) -> Value {
-    json!({
-        // mutant suspend-without-resource-version: resourceVersion": version(object), " ~>
-        "metadata": {"uid": uid(object), "resourceVersion": version(object), "annotations": {
-            RUN: session.run(), REASON: reason, DEADLINE: time::seconds(session.deadline()),
-            PREVIOUS: PreviousSuspend::of(object).as_str(),
-        }},
-        "spec": {"suspend": true},
-    })
-}
-
 /// The outcome of one step: suspending one object of the set.
 enum SuspendStep {
     Finished(SuspendResult),
@@ -269,7 +256,9 @@ async fn suspend_object(
         Ok(resource) => resource,
         Err(error) => return SuspendStep::Failed { error, doubtful: false },
     };
-    let patch = suspend_patch(session, &call.reason, before);
+    let previous = (PREVIOUS, PreviousSuspend::of(before).as_str());
+    let metadata = temporary_change::metadata(session, before, &call.reason, previous);
+    let patch = json!({"metadata": metadata, "spec": {"suspend": true}});
     match temporary_change::apply(session, &resource, &target.target(), before, patch).await {
         Ok(Resolution::Applied(_)) => drain_and_finish(session, call, target, before).await,
         Ok(Resolution::NotApplied(message)) => SuspendStep::Retry(message),

@@ -1,16 +1,15 @@
 //! Finds the suspensions that runs left behind.
 
 use crate::discovery;
-use crate::object::{annotation, instant, name, namespace, truncated, uid};
+use crate::object::{annotation, name, namespace, uid};
 use crate::send::{ListFilter, Session};
-use crate::temporary_change::in_doubt::INVALIDATION_PREFIX;
+use crate::temporary_change;
 use salve_core::capability::Reversal;
 use salve_core::capability::host::Leftover;
-use salve_core::capability::run_annotations::{DEADLINE, REASON, RUN};
 use salve_core::capability::suspend_flux::{PREVIOUS, PreviousSuspend, Resume};
 use salve_core::capability::types::{FluxKind, FluxRef};
 use salve_core::outcome::Error;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// Lists every Flux object of the cluster that a run annotated.
 pub(super) async fn find(session: &Session) -> Result<Vec<Leftover>, Error> {
@@ -31,24 +30,19 @@ pub(super) async fn find(session: &Session) -> Result<Vec<Leftover>, Error> {
 }
 
 fn parse_leftover(kind: FluxKind, object: &Value) -> Option<Leftover> {
-    // Invalidating a suspend that may still arrive leaves a note if the process died meanwhile.
-    let run = annotation(object, RUN)
-        .or_else(|| annotation(object, DEADLINE)?.strip_prefix(INVALIDATION_PREFIX))?;
     let target =
         FluxRef { kind, namespace: namespace(object).to_owned(), name: name(object).to_owned() };
     let previous = PreviousSuspend::parse(annotation(object, PREVIOUS));
-    Some(Leftover {
-        run: truncated(run, 200),
-        reason: truncated(annotation(object, REASON).unwrap_or_default(), 1024),
-        deadline: instant(&json!({"at": annotation(object, DEADLINE)}), "/at"),
-        active: PreviousSuspend::of(object) == PreviousSuspend::True,
-        reversal: Reversal::Resume(Resume { target, uid: uid(object).to_owned(), previous }),
-    })
+    let active = PreviousSuspend::of(object) == PreviousSuspend::True;
+    let resume = Resume { target, uid: uid(object).to_owned(), previous };
+    temporary_change::leftover(object, active, Reversal::Resume(resume))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use salve_core::capability::run_annotations::{DEADLINE, REASON, RUN};
+    use serde_json::json;
 
     #[test]
     fn annotations_of_a_run_are_parsed() {
