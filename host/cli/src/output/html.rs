@@ -141,7 +141,7 @@ fn write_effects(report: &Report, out: &mut String) -> std::fmt::Result {
             effect.effect.name(),
             targets.join("<br>"),
             commands.join("<br>"),
-            escape(describe_outcome(&effect.outcome))
+            escape(&describe_outcome(&effect.outcome))
         )?;
     }
     writeln!(out, "</tbody></table>")

@@ -1,12 +1,13 @@
 //! Shows a run on stderr as it happens: steps, notes, and every change with its equivalent command.
 //! A terminal also gets a progress line; without one, the output is plain lines.
 
-use super::{ERROR, HEADING, MUTED, TerminalPrompt, WARN, duration};
+use super::{ERROR, HEADING, MUTED, TerminalPrompt, WARN, describe_outcome, duration};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use salve_core::capability::run::Level;
-use salve_core::capability::{Answer, Effect, Local, Summary, Target, Write};
+use salve_core::capability::{Answer, Effect, Local, Target};
 use salve_core::journal::{Closed, Done, Entry, ObservedState, Opened, Recorded};
 use salve_core::outcome::Outcome;
+use salve_core::report::EffectOutcome;
 use salve_core::sanitize::sanitized;
 use salve_run::Observer;
 use std::collections::HashMap;
@@ -80,9 +81,8 @@ impl Live {
     fn on_closed(&mut self, closed: &Closed, answer: Option<&Answer>) {
         let (None, Some(outcome)) = (&closed.conflict, &closed.outcome) else { return };
         self.print_error(outcome);
-        if let (Some(Effect::Write(write)), Some(answer)) = (self.opened.remove(&closed.n), answer)
-        {
-            self.print_summary(&write, answer);
+        if let (Some(effect), Some(answer)) = (self.opened.remove(&closed.n), answer) {
+            self.print_summary(&effect, answer);
         }
     }
 
@@ -112,21 +112,23 @@ impl Live {
                     self.print_commands(&commands(&done.effect, done.observed.as_ref()));
                 }
                 self.print_error(&done.outcome);
-                if let (Effect::Write(write), Some(answer)) = (&done.effect, answer) {
-                    self.print_summary(write, answer);
+                if let Some(answer) = answer {
+                    self.print_summary(&done.effect, answer);
                 }
             }
         }
     }
 
-    /// Prints what a write did not do although it has an answer.
-    fn print_summary(&self, write: &Write, answer: &Answer) {
-        match write.summary(answer) {
-            Summary::Ok => {}
-            Summary::Partial(text) => {
+    /// Prints what a change did not do although it has an answer.
+    fn print_summary(&self, effect: &Effect, answer: &Answer) {
+        match EffectOutcome::of(effect, answer) {
+            EffectOutcome::Ok | EffectOutcome::Planned | EffectOutcome::InDoubt => {}
+            outcome @ (EffectOutcome::Partial(_) | EffectOutcome::TakenOver(_)) => {
+                let text = describe_outcome(&outcome);
                 self.print(&format!("{:14}{WARN}{}{WARN:#}", "", sanitized(&text)));
             }
-            Summary::Failed(text) => {
+            outcome @ EffectOutcome::Failed(_) => {
+                let text = describe_outcome(&outcome);
                 self.print(&format!("{:14}{ERROR}{}{ERROR:#}", "", sanitized(&text)));
             }
         }

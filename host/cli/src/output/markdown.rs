@@ -68,7 +68,7 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
                 effect.effect.name(),
                 targets.join(", "),
                 commands.join("<br>"),
-                escape(describe_outcome(&effect.outcome))
+                escape(&describe_outcome(&effect.outcome))
             )?;
         }
     }
@@ -121,13 +121,13 @@ pub(super) fn recovery(summary: &RecoverySummary) -> String {
 fn limited_by(report: &Report) -> String {
     let layers = &report.cluster.enforcement;
     if layers.is_empty() {
-        return "host; the account's Role and admission policies were not checked".into();
+        return "salve itself; the account's Role and admission policies were not checked".into();
     }
     let descriptions = layers.iter().map(|layer| {
         if layer.enforced {
-            layer.name.to_owned()
+            layer.name.to_string()
         } else {
-            format!("NOT {}: {}", layer.name, layer.reason)
+            format!("not by {}: {}", layer.name, layer.reason)
         }
     });
     descriptions.collect::<Vec<_>>().join("; ")

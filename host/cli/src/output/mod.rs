@@ -27,6 +27,7 @@ pub use timeline::timeline;
 use anstyle::{AnsiColor, Style};
 use salve_core::report::{EffectOutcome, Finding, Verdict};
 use salve_core::sanitize::sanitized;
+use std::borrow::Cow;
 use std::fmt;
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -162,12 +163,13 @@ fn verdict_style(verdict: Verdict) -> Style {
 }
 
 /// Describes the outcome of a change.
-fn describe_outcome(outcome: &EffectOutcome) -> &str {
+fn describe_outcome(outcome: &EffectOutcome) -> Cow<'_, str> {
     match outcome {
-        EffectOutcome::Ok => "ok",
-        EffectOutcome::Planned => "planned",
-        EffectOutcome::InDoubt => "no outcome was recorded: it may have been applied",
-        EffectOutcome::Partial(text) | EffectOutcome::Failed(text) => text,
+        EffectOutcome::Ok => "ok".into(),
+        EffectOutcome::Planned => "planned".into(),
+        EffectOutcome::InDoubt => "no outcome was recorded: it may have been applied".into(),
+        EffectOutcome::Partial(text) | EffectOutcome::Failed(text) => text.into(),
+        EffectOutcome::TakenOver(why) => format!("not restored: {why}").into(),
     }
 }
 

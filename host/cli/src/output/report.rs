@@ -4,6 +4,7 @@ use super::{
     Detail, LABEL_WIDTH, MUTED, WARN, duration, markdown, print_findings, print_labeled,
     verdict_heading, verdict_style,
 };
+use salve_core::permission::enforcement::Layer;
 use salve_core::report::{Figure, Report};
 use salve_core::sanitize::sanitized;
 use std::path::Path;
@@ -42,10 +43,11 @@ fn print_enforcement(report: &Report) {
     if layers.is_empty() {
         return;
     }
-    let limiting: Vec<&str> =
+    let limiting: Vec<Layer> =
         layers.iter().filter(|layer| layer.enforced).map(|layer| layer.name).collect();
     let user = sanitized(report.cluster.user.as_deref().unwrap_or("unknown"));
-    print_labeled("Account", &format!("{user}, limited by {}", limiting.join(", ")));
+    let names: Vec<String> = limiting.iter().map(Layer::to_string).collect();
+    print_labeled("Account", &format!("{user}, limited by {}", names.join(", ")));
     for layer in layers.iter().filter(|layer| !layer.enforced) {
         anstream::println!(
             "{:LABEL_WIDTH$}{WARN}not by {}{WARN:#}: {}",
@@ -54,7 +56,7 @@ fn print_enforcement(report: &Report) {
             sanitized(&layer.reason)
         );
     }
-    if limiting == ["host"] {
+    if limiting == [Layer::Host] {
         print_labeled(
             "",
             "only salve's own checks limited this run; `salve rbac` generates a restricted account",

@@ -41,10 +41,13 @@ fn print_step(n: usize, step: &Step, report: &Report) {
 
 fn print_effect(effect: &EffectSummary, detail: Detail) {
     let call = format!("{} ({})", effect.effect.name(), plural(effect.targets.len(), "object"));
-    let outcome = sanitized(describe_outcome(&effect.outcome));
+    let outcome = sanitized(&describe_outcome(&effect.outcome));
     let style = match effect.outcome {
         EffectOutcome::Ok | EffectOutcome::Planned => MUTED,
-        EffectOutcome::InDoubt | EffectOutcome::Partial(_) | EffectOutcome::Failed(_) => ERROR,
+        EffectOutcome::InDoubt
+        | EffectOutcome::Partial(_)
+        | EffectOutcome::Failed(_)
+        | EffectOutcome::TakenOver(_) => ERROR,
     };
     anstream::println!("{:27}{style}{call}: {outcome}{style:#}", "");
     let commands = &effect.commands;

@@ -3,7 +3,31 @@
 
 use super::Account;
 use crate::capability::host::Request;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Something that can limit what a run sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Layer {
+    /// The grants of the guest, and the footprint of each call.
+    Host,
+    /// The Role of the account.
+    Role,
+    /// The admission policies of the account.
+    Admission,
+}
+
+impl fmt::Display for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Host => "salve itself",
+            Self::Role => "its Role",
+            Self::Admission => "admission policies",
+        })
+    }
+}
 
 /// What limits a credential, checked before a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,8 +79,8 @@ pub fn account(user: &str) -> Option<Account> {
 }
 
 impl Enforcement {
-    /// Returns the name of each layer, whether it is enforced, and why.
-    pub fn layers(&self) -> [(&'static str, bool, String); 3] {
+    /// Returns each layer, whether it is enforced, and why.
+    pub fn layers(&self) -> [(Layer, bool, String); 3] {
         let (role, role_reason) = match &self.excess_requests {
             Some(excess_requests) if excess_requests.is_empty() => {
                 (true, "the credential may do nothing that no run does".to_owned())
@@ -75,17 +99,13 @@ impl Enforcement {
                  documents"
                     .to_owned(),
             ),
-            Some(missing) => (false, format!("missing admission policies: {}", missing.join(", "))),
-            None => (
-                false,
-                "no admission policies are known for this account; `salve rbac` generates them"
-                    .into(),
-            ),
+            Some(missing) => (false, format!("missing: {}", missing.join(", "))),
+            None => (false, "none are known for this account".into()),
         };
         [
-            ("host", true, "the grants of the guest, and the footprint of each call".into()),
-            ("role", role, role_reason),
-            ("admission", admission, admission_reason),
+            (Layer::Host, true, "the grants of the guest, and the footprint of each call".into()),
+            (Layer::Role, role, role_reason),
+            (Layer::Admission, admission, admission_reason),
         ]
     }
 }

@@ -5,9 +5,7 @@ use super::{
     RecoverySummary, Report, Step, Verdict,
 };
 use crate::Millis;
-use crate::capability::{
-    Answer, Effect, Local, Observations, Pending, Reversal, Summary, Target, Write,
-};
+use crate::capability::{Answer, Effect, Local, Observations, Pending, Reversal, Summary, Target};
 use crate::document::API_VERSION;
 use crate::journal::{
     AnswerReader, Command, Done, Entry, GuestExit, Header, ObservedState, Opened, Origin, Recorded,
@@ -126,11 +124,9 @@ impl ReportBuilder {
                 }
                 // After a conflict another attempt follows.
                 if let (None, Some(outcome)) = (&closed.conflict, &closed.outcome) {
-                    let outcome = describe_outcome(&effect, outcome, answer);
-                    if let Some(summary) =
-                        self.report.effects.iter_mut().rev().find(|summary| summary.n == closed.n)
-                    {
-                        summary.outcome = outcome;
+                    let mut summaries = self.report.effects.iter_mut().rev();
+                    if let Some(summary) = summaries.find(|summary| summary.n == closed.n) {
+                        summary.settle(describe_outcome(&effect, outcome, answer));
                     }
                 }
             }
@@ -186,10 +182,10 @@ impl ReportBuilder {
             Effect::Write(_) | Effect::Reversal(_) => {
                 let observed = done.observed.as_ref();
                 let summary = self.summarize(done.n, done.origin, &done.effect, observed);
-                let outcome = describe_outcome(&done.effect, &done.outcome, answer);
-                self.report
-                    .effects
-                    .extend(summary.map(|summary| EffectSummary { outcome, ..summary }));
+                self.report.effects.extend(summary.map(|mut summary| {
+                    summary.settle(describe_outcome(&done.effect, &done.outcome, answer));
+                    summary
+                }));
             }
         }
     }
@@ -307,23 +303,41 @@ impl ReportBuilder {
 }
 
 fn describe_outcome(effect: &Effect, outcome: &Outcome, answer: Option<&Answer>) -> EffectOutcome {
-    if let Outcome::Error(error) = outcome {
-        return EffectOutcome::Failed(error.to_string());
-    }
-    let Some(answer) = answer else {
-        return EffectOutcome::Failed("the recorded answer cannot be read".into());
-    };
-    match effect {
-        Effect::Write(write) => summarize_write(write, answer),
-        Effect::Local(_) | Effect::Read(_) | Effect::Reversal(_) => EffectOutcome::Ok,
+    match (outcome, answer) {
+        (Outcome::Error(error), _) => EffectOutcome::Failed(error.to_string()),
+        (Outcome::Ok(_), Some(answer)) => EffectOutcome::of(effect, answer),
+        (Outcome::Ok(_), None) => {
+            EffectOutcome::Failed("the recorded answer cannot be read".into())
+        }
     }
 }
 
-fn summarize_write(write: &Write, answer: &Answer) -> EffectOutcome {
-    match write.summary(answer) {
-        Summary::Ok => EffectOutcome::Ok,
-        Summary::Partial(text) => EffectOutcome::Partial(text),
-        Summary::Failed(text) => EffectOutcome::Failed(text),
+impl EffectOutcome {
+    /// Returns the outcome of an answered effect.
+    pub fn of(effect: &Effect, answer: &Answer) -> Self {
+        match effect {
+            Effect::Local(_) | Effect::Read(_) => Self::Ok,
+            Effect::Write(write) => match write.summary(answer) {
+                Summary::Ok => Self::Ok,
+                Summary::Partial(text) => Self::Partial(text),
+                Summary::Failed(text) => Self::Failed(text),
+            },
+            Effect::Reversal(reversal) => {
+                let released = reversal.released(answer);
+                let taken_over = released.and_then(|released| released.taken_over.clone());
+                taken_over.map_or(Self::Ok, Self::TakenOver)
+            }
+        }
+    }
+}
+
+impl EffectSummary {
+    fn settle(&mut self, outcome: EffectOutcome) {
+        if matches!(outcome, EffectOutcome::TakenOver(_)) {
+            // They would undo what someone else did.
+            self.commands.clear();
+        }
+        self.outcome = outcome;
     }
 }
 

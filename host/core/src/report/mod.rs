@@ -9,6 +9,7 @@ use crate::capability::{Function, ObjectDetails};
 use crate::document::API_VERSION;
 use crate::journal::{Command, Origin};
 use crate::outcome::Fault;
+use crate::permission::enforcement::Layer;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -214,8 +215,7 @@ pub struct RecoverySummary {
 /// What limits a run: the host, the Role of its credential, or the admission policies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct EnforcementLayer {
-    /// `host`, `role`, or `admission`.
-    pub name: &'static str,
+    pub name: Layer,
     pub enforced: bool,
     pub reason: String,
 }
@@ -304,4 +304,6 @@ pub enum EffectOutcome {
     InDoubt,
     Partial(String),
     Failed(String),
+    /// A reversal that was not needed: someone else changed the object, which was left as it is.
+    TakenOver(String),
 }

@@ -260,6 +260,11 @@ impl Run {
                 error.fault()
             }
         };
-        GuestExit::Failed(Failure { fault, text: error.to_string() })
+        let text = match (fault, error) {
+            // The verdict says that it was denied.
+            (Fault::Grant, Error::Denied(text)) => text.clone(),
+            (Fault::Grant | Fault::Cluster | Fault::Guest | Fault::Host, _) => error.to_string(),
+        };
+        GuestExit::Failed(Failure { fault, text })
     }
 }

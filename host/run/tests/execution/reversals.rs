@@ -5,7 +5,7 @@ use salve_core::capability::suspend_flux::{SuspendOutcome, SuspendResult};
 use salve_core::capability::{Answer, Released, Reversal, Write};
 use salve_core::journal::{Entry, Failure, GuestExit};
 use salve_core::outcome::{Error, Fault};
-use salve_core::report::{Concluded, Verdict};
+use salve_core::report::{Concluded, EffectOutcome, ReportBuilder, Verdict};
 use salve_run::{ApplyOutcome, Halt, Mode, ReleaseOutcome};
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -69,6 +69,10 @@ async fn what_someone_else_took_over_is_released_too() {
     let handle = suspend_plex(&mut fixture.run).await;
     assert_eq!(fixture.run.release(handle).await.unwrap().unwrap(), taken_over);
     assert!(open(&fixture.run).is_empty());
+    let report = ReportBuilder::of(&fixture.journal.entries()).unwrap().into_report();
+    let release = report.effects.last().unwrap();
+    assert_eq!(release.outcome, EffectOutcome::TakenOver("alice resumed it".into()));
+    assert!(release.commands.is_empty(), "{:?}", release.commands);
 }
 
 #[tokio::test]
