@@ -9,23 +9,28 @@ use salve_tests::salve::program;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 const EXAMPLE: &str = "examples/restart-if-stuck";
 const VERSIONS: [&str; 2] = ["0.1.0", "0.2.0"];
 const COMPONENT: &str = "target/wasm32-unknown-unknown/release/restart_if_stuck.wasm";
 
-/// A new user with a copy of the repository, which keeps its build output, and an empty home.
+/// A new user with a copy of the repository, which keeps its build output, and an empty home. One
+/// at a time, so that the guest's dependencies are compiled once.
 struct NewUser {
     checkout: PathBuf,
     home: tempfile::TempDir,
+    _only: MutexGuard<'static, ()>,
 }
 
 impl NewUser {
-    fn new(name: &str) -> Self {
-        let checkout = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fn new() -> Self {
+        static ONLY: Mutex<()> = Mutex::new(());
+        let only = ONLY.lock().unwrap_or_else(PoisonError::into_inner);
+        let checkout = Path::new(env!("CARGO_TARGET_TMPDIR")).join("new-user");
         copy(Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap(), &checkout).unwrap();
-        Self { checkout, home: tempfile::tempdir().unwrap() }
+        Self { checkout, home: tempfile::tempdir().unwrap(), _only: only }
     }
 
     fn example(&self) -> PathBuf {
@@ -116,7 +121,7 @@ fn steps(readme: &str) -> Vec<(String, Option<String>)> {
 
 #[test]
 fn following_the_readme_fixes_the_incident() {
-    let new_user = NewUser::new("new-user");
+    let new_user = NewUser::new();
     let steps = steps(&fs::read_to_string(new_user.example().join("README.md")).unwrap());
     let (mut folder, mut codes, mut terminal) = (new_user.checkout.clone(), vec![], None);
     for (script, expected) in &steps {
@@ -171,7 +176,7 @@ fn following_the_readme_fixes_the_incident() {
 
 #[test]
 fn another_build_of_the_guest_runs_with_the_same_salve() {
-    let new_user = NewUser::new("another-build");
+    let new_user = NewUser::new();
     let before = of_bytes(&fs::read(program().unwrap()).unwrap());
     let mut digests = vec![];
     for version in VERSIONS {

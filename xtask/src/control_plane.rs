@@ -48,6 +48,9 @@ const COMPILER: &str = "-gcflags=all=-l -dwarf=false";
 /// The group from whose types the custom resource definitions are generated.
 const CRDS: &str = "crds";
 
+/// The program that generates them.
+const GENERATOR: &str = "sigs.k8s.io/controller-tools/cmd/controller-gen";
+
 /// The Go packages with these types.
 const TYPES: [&str; 4] = [
     "github.com/fluxcd/source-controller/api/v1",
@@ -81,10 +84,10 @@ pub fn build() -> Result<(), String> {
     timed("custom resource definitions", || {
         let paths = TYPES.map(|types| format!("paths={types}"));
         let output = format!("output:crd:dir={}", built.join(CRDS).display());
-        let mut arguments = vec!["tool", "controller-gen", "crd"];
-        arguments.extend(paths.iter().map(String::as_str));
-        arguments.push(&output);
-        go::run(&module, &arguments)?;
+        let mut generator = vec!["run", COMPILER, GENERATOR, "crd"];
+        generator.extend(paths.iter().map(String::as_str));
+        generator.push(&output);
+        go::run(&module, &generator)?;
         approve(&built.join(CRDS))
     })?;
     copy_go_mod(&module, &built, CRDS)?;

@@ -30,42 +30,25 @@ pub fn fuzz(seconds: &str, seed: Option<&str>) -> Result<(), String> {
     let found = output_folder.join("found");
     fs::create_dir_all(&found).map_err(|error| format!("{}: {error}", found.display()))?;
     let fuzzers = build(root)?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut failed = vec![];
-    for target in TARGETS {
-        let fuzzer = fuzzers
-            .iter()
-            .find(|(name, _)| name.strip_prefix("fuzz-") == Some(target))
-            .ok_or_else(|| format!("cargo did not build fuzz-{target}"))?;
-        let inputs = output_folder
-            .join(seed.map_or_else(|| "corpus".into(), |seed| format!("seed-{seed}")))
-            .join(target);
-        if seed.is_some() && inputs.exists() {
-            fs::remove_dir_all(&inputs)
-                .map_err(|error| format!("{}: {error}", inputs.display()))?;
-        }
-        fs::create_dir_all(&inputs).map_err(|error| format!("{}: {error}", inputs.display()))?;
-        let output = Command::new(&fuzzer.1)
-            .arg(format!("-max_total_time={seconds}"))
-            .arg(format!("-timeout={INPUT_TIMEOUT}"))
-            .arg(format!("-rss_limit_mb={MEMORY_LIMIT}"))
-            .arg(format!("-artifact_prefix={}/{target}-", found.display()))
-            .arg("-print_final_stats=1")
-            .args(seed.map(|seed| format!("-seed={seed}")))
-            // New inputs are written to the first folder.
-            .args([inputs, root.join("tests/fuzz/corpus").join(target)])
-            .env_remove("RUST_BACKTRACE")
-            .output();
-        let output = output.map_err(|error| format!("failed to run fuzz-{target}: {error}"))?;
-        let log = String::from_utf8_lossy(&output.stderr);
-        if output.status.success() {
-            println!(
-                "{target}: ok, {} inputs; {}",
-                stat(&log, "number_of_executed_units"),
-                coverage(&log)
-            );
-        } else {
-            println!("{log}\n{target}: FAILED");
-            failed.push(target);
+    for targets in TARGETS.chunks(cores) {
+        let results: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = targets
+                .iter()
+                .map(|target| scope.spawn(|| fuzz_target(root, &fuzzers, target, seconds, seed)))
+                .collect();
+            threads
+                .into_iter()
+                .map(|thread| {
+                    thread.join().unwrap_or_else(|_| Err("a thread of xtask panicked".into()))
+                })
+                .collect()
+        });
+        for (target, passed) in targets.iter().zip(results) {
+            if !passed? {
+                failed.push(*target);
+            }
         }
     }
     if failed.is_empty() {
@@ -77,6 +60,52 @@ pub fn fuzz(seconds: &str, seed: Option<&str>) -> Result<(), String> {
          `cargo test` then shows the failure",
         failed.join(" and ")
     ))
+}
+
+/// Runs the fuzzer of a target and prints its result. Returns whether every input passed.
+fn fuzz_target(
+    root: &Path,
+    fuzzers: &[(String, PathBuf)],
+    target: &str,
+    seconds: u32,
+    seed: Option<u32>,
+) -> Result<bool, String> {
+    let output_folder = root.join("target/fuzz");
+    let fuzzer = fuzzers
+        .iter()
+        .find(|(name, _)| name.strip_prefix("fuzz-") == Some(target))
+        .ok_or_else(|| format!("cargo did not build fuzz-{target}"))?;
+    let inputs = output_folder
+        .join(seed.map_or_else(|| "corpus".into(), |seed| format!("seed-{seed}")))
+        .join(target);
+    if seed.is_some() && inputs.exists() {
+        fs::remove_dir_all(&inputs).map_err(|error| format!("{}: {error}", inputs.display()))?;
+    }
+    fs::create_dir_all(&inputs).map_err(|error| format!("{}: {error}", inputs.display()))?;
+    let found = output_folder.join("found").join(format!("{target}-"));
+    let output = Command::new(&fuzzer.1)
+        .arg(format!("-max_total_time={seconds}"))
+        .arg(format!("-timeout={INPUT_TIMEOUT}"))
+        .arg(format!("-rss_limit_mb={MEMORY_LIMIT}"))
+        .arg(format!("-artifact_prefix={}", found.display()))
+        .arg("-print_final_stats=1")
+        .args(seed.map(|seed| format!("-seed={seed}")))
+        // New inputs are written to the first folder.
+        .args([inputs, root.join("tests/fuzz/corpus").join(target)])
+        .env_remove("RUST_BACKTRACE")
+        .output();
+    let output = output.map_err(|error| format!("failed to run fuzz-{target}: {error}"))?;
+    let log = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() {
+        println!(
+            "{target}: ok, {} inputs; {}",
+            stat(&log, "number_of_executed_units"),
+            coverage(&log)
+        );
+    } else {
+        println!("{log}\n{target}: FAILED");
+    }
+    Ok(output.status.success())
 }
 
 /// Returns a number of libFuzzer's final statistics.

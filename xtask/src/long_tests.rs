@@ -13,10 +13,8 @@ use crate::repository;
 const REPORT_MARKER: &str = "report: ";
 
 /// Arguments of `cargo` that build the `salve` binary for tests that start it, because cargo builds
-/// it only for the tests of its own package. Without `--test`, it would be built with other
-/// features, and so would all its dependencies.
-pub const BUILD_SALVE: [&str; 8] =
-    ["test", "--locked", "--workspace", "--exclude", "xtask", "--no-run", "--test", "bad_input"];
+/// it only for the tests of its own package.
+pub const BUILD_SALVE: [&str; 4] = ["build", "--locked", "--package", "salve"];
 
 /// Number of control planes that run at the same time: a run mostly waits.
 const CONTROL_PLANES: usize = 3;
@@ -38,17 +36,16 @@ random moment, and so does each `salve recover` of the run, until one completes.
 every change in the API server's audit log has its entry in the run file, nothing was applied twice,
 Flux is in its initial state, no annotation of the run and no Lease is left, and the sources in Git
 exist again. A run that was killed before it wrote its header has no outcome: the test checks that
-it sent nothing. The test is `tests/tests/control_plane_incident/killed.rs`; `cargo test` runs it
-with 20 kills. Three control planes share the kills.",
-        arguments: &["--test", "control_plane_incident", "--", "killed", "--nocapture"],
+it sent nothing. The test is `tests/tests/control_plane/incident/killed.rs`; `cargo test` runs it
+with 12 kills. Three control planes share the kills.",
+        arguments: &["--test", "control_plane", "--", "killed", "--nocapture"],
         needs_salve: true,
         processes: shares.map(|share| vec![("SALVE_KILLS", share.to_string())]).collect(),
     };
     test.run()
 }
 
-/// Disturbs runs in the simulated cluster at every operation; tries every `stride`th crash point as
-/// the first and as the second of two crashes.
+/// Disturbs runs in the simulated cluster at every `stride`th operation.
 pub fn survive(stride: &str) -> Result<(), String> {
     let stride: usize = stride
         .parse()
@@ -66,7 +63,8 @@ API server fault occurs at each request. Another user re-creates, edits, suspend
 objects between any two requests. After each, nothing was written without a grant, nothing was
 applied twice, only deletion targets were deleted, Flux is in its initial state or the report says
 what is not, the replay agrees, the report matches the run file, and \"fixed\" is reported only with
-proof. The tests are in `tests/tests/crash_recovery/`; `cargo test` runs a part of them.",
+proof. The tests are in `tests/tests/crash_recovery/`. `cargo xtask survive` tries everything,
+`cargo xtask survive N` every Nth crash point, fault, and change, and `cargo test` fewer.",
         arguments: &[
             "--release",
             "--test",
@@ -76,11 +74,7 @@ proof. The tests are in `tests/tests/crash_recovery/`; `cargo test` runs a part 
             "--test-threads=1",
         ],
         needs_salve: false,
-        processes: vec![vec![
-            ("SALVE_PAIRS", stride.to_string()),
-            ("SALVE_FAULTS", "1".into()),
-            ("SALVE_INTERFERENCE", "1".into()),
-        ]],
+        processes: vec![vec![("SALVE_STRIDE", stride.to_string())]],
     };
     test.run()
 }
@@ -145,7 +139,7 @@ impl LongTest {
     ) -> Result<(Vec<String>, bool), String> {
         let mut command = Command::new("cargo");
         command
-            .args(["test", "--locked", "--workspace", "--exclude", "xtask"])
+            .args(["test", "--locked", "--package", "salve-tests"])
             .args(self.arguments)
             .current_dir(repository()?);
         let mut child = command

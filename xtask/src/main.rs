@@ -39,8 +39,7 @@ Long tests (each replaces its report in docs/):
       docs/killed.md.
   survive [N]
       Run volsync-unlock in the simulated cluster with a crash, an API server fault, or a change by
-      another user at every point. Of pairs of crashes, try every Nth first and every Nth second
-      crash point [default: 1, all pairs: hours]. Report: docs/survived.md.
+      another user at every Nth point [default: 1, which takes hours]. Report: docs/survived.md.
   mutants [NAME...]
       Plant each bug of tests/mutants.yaml, or those whose name contains a NAME, into a copy of the
       repository, and check that its test fails. All bugs take about an hour. Report:

@@ -1,6 +1,8 @@
 //! The process crashes before each append, sync, and request, once or twice, and is recovered.
 
-use crate::fixture::{EndState, Fixture, SHORT, SHORTEST, run_concurrently, snapshot_recorder};
+use crate::fixture::{
+    EndState, Fixture, SHORT, SHORTEST, run_concurrently, snapshot_recorder, stride,
+};
 use crate::interceptor::{Operation, Snapshot};
 use crate::oracle::{Allowed, check};
 use bytes::Bytes;
@@ -68,6 +70,25 @@ pub fn write_request(snapshot: &Snapshot) -> Option<&Request<Bytes>> {
     }
 }
 
+/// The default stride between crash points, and between late requests.
+const STRIDE: usize = 4;
+
+/// Returns the crash points to try, by index: those before a write or a sync, and a part of the
+/// others.
+fn crash_points(snapshots: &[Arc<Snapshot>]) -> Vec<usize> {
+    let stride = stride(STRIDE);
+    let mut others = 0_usize;
+    let tried = |index: &usize| {
+        let snapshot = &snapshots[*index];
+        if write_request(snapshot).is_some() || matches!(snapshot.operation, Operation::Sync) {
+            return true;
+        }
+        others += usize::from(stride == 1 || is_distinct(snapshots, *index));
+        others.is_multiple_of(stride)
+    };
+    (0..snapshots.len()).filter(tried).collect()
+}
+
 /// Returns whether the snapshot differs from the previous one. Between two consecutive GETs only
 /// the clock moves, by three milliseconds, so only the first of them counts.
 fn is_distinct(snapshots: &[Arc<Snapshot>], index: usize) -> bool {
@@ -95,12 +116,10 @@ async fn a_run_that_crashes_at_any_point_is_completed_by_recovery() {
     assert_fixed(&recorded.end, "undisturbed");
     check(&fixture, &recorded.end, &Allowed::default(), "undisturbed").await;
     let began = Instant::now();
-    let cases = recorded
-        .snapshots
-        .iter()
-        .enumerate()
-        .flat_map(|(index, snapshot)| CRASHES.map(|crash| (index, snapshot.clone(), crash)));
-    let cases = cases.map(|(index, snapshot, crash)| {
+    let points = crash_points(&recorded.snapshots);
+    let cases = points.iter().flat_map(|index| CRASHES.map(|crash| (*index, crash)));
+    let cases = cases.map(|(index, crash)| {
+        let snapshot = recorded.snapshots[index].clone();
         let (fixture, bytes) = (fixture.clone(), recorded.surviving(&snapshot, crash));
         async move {
             let context = format!("{}, {crash:?}", describe(index, &snapshot));
@@ -111,7 +130,8 @@ async fn a_run_that_crashes_at_any_point_is_completed_by_recovery() {
     });
     let count = run_concurrently(cases).await;
     println!(
-        "report: {count} crashes at {} crash points in {:.0} s",
+        "report: {count} crashes at {} of {} crash points in {:.0} s",
+        points.len(),
         recorded.snapshots.len(),
         began.elapsed().as_secs_f64()
     );
@@ -123,7 +143,7 @@ async fn a_crashed_run_with_a_plan_is_completed_by_recovery() {
     let fixture = Arc::new(Fixture::with_plan(Incident::Playbook, SHORTEST).await);
     let recorded = record_run(&fixture).await;
     assert_fixed(&recorded.end, "undisturbed");
-    let (began, stride) = (Instant::now(), pair_stride());
+    let (began, stride) = (Instant::now(), stride(PAIR_STRIDE));
     let distinct =
         (0..recorded.snapshots.len()).filter(|index| is_distinct(&recorded.snapshots, *index));
     let cases = distinct
@@ -150,9 +170,8 @@ async fn a_crashed_run_with_a_plan_is_completed_by_recovery() {
 async fn a_run_that_crashes_at_any_point_can_be_released_without_its_component() {
     let fixture = Arc::new(Fixture::new(Incident::Playbook, SHORT).await);
     let recorded = record_run(&fixture).await;
-    let distinct =
-        (0..recorded.snapshots.len()).filter(|index| is_distinct(&recorded.snapshots, *index));
-    let cases = distinct.flat_map(|index| CRASHES.map(|crash| (index, crash)));
+    let points = crash_points(&recorded.snapshots);
+    let cases = points.iter().flat_map(|index| CRASHES.map(|crash| (*index, crash)));
     let cases = cases.map(|(index, crash)| {
         let snapshot = recorded.snapshots[index].clone();
         let (fixture, bytes) = (fixture.clone(), recorded.surviving(&snapshot, crash));
@@ -206,22 +225,20 @@ async fn a_request_that_arrives_after_its_process_crashed_does_no_harm() {
             }
         }
     }
-    let count = run_concurrently(cases.into_iter()).await;
-    println!("report: {count} late requests");
+    let all = cases.len();
+    let count = run_concurrently(cases.into_iter().step_by(stride(STRIDE))).await;
+    println!("report: {count} of {all} late requests");
 }
 
-/// Returns the stride between the crash points that are tried as the first and as the second of two
-/// crashes. `cargo xtask survive` sets `SALVE_PAIRS=1` to try all pairs.
-fn pair_stride() -> usize {
-    std::env::var("SALVE_PAIRS").ok().and_then(|n| n.parse().ok()).unwrap_or(17)
-}
+/// The default stride between the first, and between the second crash points of pairs.
+const PAIR_STRIDE: usize = 29;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_run_that_crashes_twice_is_completed_by_recovery() {
     let fixture = Arc::new(Fixture::new(Incident::Playbook, SHORTEST).await);
     let recorded = record_run(&fixture).await;
     assert_fixed(&recorded.end, "undisturbed");
-    let (began, stride, mut count) = (Instant::now(), pair_stride(), 0);
+    let (began, stride, mut count) = (Instant::now(), stride(PAIR_STRIDE), 0);
     let distinct = |snapshots: &[Arc<Snapshot>]| {
         (0..snapshots.len()).filter(|index| is_distinct(snapshots, *index)).collect::<Vec<_>>()
     };

@@ -3,7 +3,7 @@
 
 use crate::crashes::{Crash, describe, record_run, write_request};
 use crate::fault::{FAULTS, Fault};
-use crate::fixture::{Fixture, SHORTEST, run_on_threads};
+use crate::fixture::{Fixture, SHORTEST, run_on_threads, stride};
 use crate::interceptor::{Interceptor, Operation, Snapshot};
 use crate::oracle::{Allowed, check};
 use bytes::Bytes;
@@ -12,11 +12,11 @@ use salve_simulator::Incident;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-/// Returns the stride between the reads that are tried with a given fault; writes are tried with
-/// all. `cargo xtask survive` sets `SALVE_FAULTS=1` to try all reads.
-fn read_stride() -> usize {
-    std::env::var("SALVE_FAULTS").ok().and_then(|n| n.parse().ok()).unwrap_or(41)
-}
+/// The default stride between the reads that are tried with a given fault.
+const READ_STRIDE: usize = 89;
+
+/// The largest stride between the writes that are tried with a given fault.
+const WRITE_STRIDE: usize = 4;
 
 /// Returns for each request of an undisturbed run whether it is a write.
 async fn requests(fixture: &Fixture) -> Vec<bool> {
@@ -38,11 +38,13 @@ async fn requests(fixture: &Fixture) -> Vec<bool> {
 async fn any_single_fault_is_survived_or_reported() {
     let fixture = Arc::new(Fixture::new(Incident::Playbook, SHORTEST).await);
     let requests = requests(&fixture).await;
-    let (began, stride) = (Instant::now(), read_stride());
-    let mut cases = vec![];
+    let (began, stride) = (Instant::now(), stride(READ_STRIDE));
+    let (mut cases, mut writes) = (vec![], 0);
     for (index, is_write) in requests.iter().enumerate() {
+        writes += usize::from(*is_write);
         for (kind, fault) in FAULTS.iter().enumerate() {
-            if *is_write || (index + kind * 5).is_multiple_of(stride) {
+            let is_sampled = *is_write && (writes + kind).is_multiple_of(stride.min(WRITE_STRIDE));
+            if is_sampled || (index + kind * 5).is_multiple_of(stride) {
                 cases.push((index + 1, *fault));
             }
         }
@@ -93,7 +95,7 @@ const FIRST_REQUESTS: usize = 12;
 async fn a_fault_during_recovery_is_survived_or_reported() {
     let fixture = Arc::new(Fixture::new(Incident::Playbook, SHORTEST).await);
     let recorded = record_run(&fixture).await;
-    let (began, stride) = (Instant::now(), read_stride());
+    let (began, stride) = (Instant::now(), stride(READ_STRIDE));
     let mut cases = vec![];
     let writes = recorded.snapshots.iter().enumerate();
     for (index, snapshot) in writes.filter(|(_, snapshot)| write_request(snapshot).is_some()) {

@@ -15,6 +15,11 @@ use salve_simulator::{Incident, Simulator};
 use salve_tests::canary;
 use std::sync::{Arc, Mutex};
 
+/// Returns the stride between the cases of a test: `default`, or that of `cargo xtask survive`.
+pub fn stride(default: usize) -> usize {
+    std::env::var("SALVE_STRIDE").ok().and_then(|n| n.parse().ok()).unwrap_or(default)
+}
+
 /// The playbook's incident where it is worst, with shorter waits: the polls left out are all alike.
 pub const SHORT: &[&str] = &[
     "namespaces=media,home-automation",

@@ -1,6 +1,6 @@
 //! Another user or controller changes an object between any two requests: its change is kept.
 
-use crate::fixture::{Fixture, SHORTEST, run_on_threads};
+use crate::fixture::{Fixture, SHORTEST, run_on_threads, stride};
 use crate::interceptor::{Interceptor, Operation};
 use crate::oracle::{Allowed, OTHER_USER, check};
 use futures::FutureExt;
@@ -184,11 +184,8 @@ impl Interference {
     }
 }
 
-/// Returns the stride between the requests before which a given interference is tried.
-/// `cargo xtask survive` sets `SALVE_INTERFERENCE=1` to try all.
-fn request_stride() -> usize {
-    std::env::var("SALVE_INTERFERENCE").ok().and_then(|n| n.parse().ok()).unwrap_or(61)
-}
+/// The default stride between the requests before which a given interference is tried.
+const STRIDE: usize = 157;
 
 #[tokio::test]
 async fn changes_by_another_user_between_two_requests_are_kept() {
@@ -203,7 +200,7 @@ async fn changes_by_another_user_between_two_requests_are_kept() {
         })
         .await;
     let requests = *requests.lock().unwrap();
-    let (began, stride) = (Instant::now(), request_stride());
+    let (began, stride) = (Instant::now(), stride(STRIDE));
     let cases = (0..requests)
         .flat_map(|index| INTERFERENCES.map(|interference| (index, interference)))
         .filter(|(index, interference)| (index + *interference as usize).is_multiple_of(stride));

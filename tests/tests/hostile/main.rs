@@ -49,7 +49,7 @@ fn component() -> &'static PathBuf {
     BUILT.get_or_init(|| {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("hostile");
         Project { root: &root, package: "hostile", profile: "release" }
-            .component(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("hostile"))
+            .component(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests"))
             .unwrap()
     })
 }

@@ -13,7 +13,7 @@ use salve_tests::salve::program;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::environment::{Environment, guest};
+use super::environment::{Environment, guest};
 
 /// The canaries of the fixture, of the environment of the driver, of the kubeconfig, and the token.
 const CANARIES: usize = 200;

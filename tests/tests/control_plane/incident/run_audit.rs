@@ -12,7 +12,7 @@ use salve_run::RunFile;
 use salve_tests::control_plane::AuditEntry;
 use serde_json::Value;
 
-use crate::role;
+use super::role;
 
 /// The requests of a run and the entries of its run file.
 pub struct RunAudit {

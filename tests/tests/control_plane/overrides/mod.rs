@@ -42,7 +42,7 @@ fn component() -> &'static Path {
     BUILT.get_or_init(|| {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("overriding");
         Project { root: &root, package: "overriding", profile: "release" }
-            .component(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("overriding"))
+            .component(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests"))
             .expect("the guest builds")
     })
 }
@@ -338,8 +338,15 @@ async fn a_person_who_takes_over_wins(env: &Environment) -> Result<()> {
             env.plane.kubectl(&["scale", "-n=media", "deployment/web", "--replicas=5"]).await?;
         }
         let output = running.wait().await?;
-        let text = output.ensure_verdict(0, "nothing-to-do")?.report.to_string();
-        ensure!(text.contains(expected), "{expected}: {text}");
+        let report = &output.ensure_verdict(0, "nothing-to-do")?.report;
+        let text = report.to_string();
+        let effects = report["effects"].as_array().context("no effects")?;
+        let restored = effects.iter().find(|effect| effect["effect"] == "override-fields.restore");
+        let restored = restored.with_context(|| format!("no restore: {text}"))?;
+        assert_eq!(restored["outcome"]["status"], "taken-over", "{text}");
+        let why = restored["outcome"]["message"].as_str().unwrap_or_default();
+        ensure!(why.contains(expected), "{expected}: {why}");
+        assert_eq!(restored["commands"], json!([]), "they would undo what the person did");
         let web = env.web().await?;
         assert_eq!(web["spec"]["replicas"].to_string(), scaled, "{text}");
         ensure!(!is_marked(&web), "{}", web["metadata"]);

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use salve_tests::control_plane::AuditEntry;
 use serde_json::Value;
 
-pub const ROLE: &str = include_str!("../../../guests/volsync-unlock/role.yaml");
+pub const ROLE: &str = include_str!("../../../../guests/volsync-unlock/role.yaml");
 
 /// The user name of the ServiceAccount that they bind.
 pub const USER: &str = "system:serviceaccount:salve:volsync-unlock";

@@ -11,15 +11,15 @@ use salve_core::report::Verdict;
 use salve_tests::control_plane::actors::CephCsiOptions;
 use salve_tests::control_plane::{eventually, fixture};
 
-use crate::environment::{Environment, TIMEOUT, guest};
-use crate::run_audit::{RunAudit, mutations};
+use super::environment::{Environment, TIMEOUT, guest};
+use super::run_audit::{RunAudit, mutations};
 
 /// The number of kills per control plane. The audit log is read completely for each run, so it must
 /// not become too long.
 const KILLS_PER_PLANE: usize = 40;
 
 /// The number of kills in `cargo test`.
-const SAMPLE: usize = 20;
+const SAMPLE: usize = 12;
 
 /// Deletes all ReplicationSources without evidence, because only the first run finds the incident.
 const CONFIGURATION: [&str; 4] =

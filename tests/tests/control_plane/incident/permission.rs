@@ -9,8 +9,8 @@ use salve_tests::control_plane::actors::CephCsiOptions;
 use salve_tests::control_plane::{eventually, fixture, kinds};
 use serde_json::{Value, json};
 
-use crate::environment::{Environment, TIMEOUT};
-use crate::role;
+use super::environment::{Environment, TIMEOUT};
+use super::role;
 
 /// Changes of a Kustomization that would escalate privileges. None only changes `suspend`.
 const KUSTOMIZATION: [(&str, &str); 12] = [

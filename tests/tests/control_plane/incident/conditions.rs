@@ -5,8 +5,8 @@ use anyhow::{Result, ensure};
 use salve_tests::control_plane::{fixture, kinds};
 use serde_json::json;
 
-use crate::environment::{Environment, guest};
-use crate::run_audit::mutations;
+use super::environment::{Environment, guest};
+use super::run_audit::mutations;
 
 /// The grants of the shipped document, with a condition on what may be deleted.
 const POLICY: &str = "

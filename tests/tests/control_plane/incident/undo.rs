@@ -5,8 +5,8 @@ use anyhow::{Context, Result, ensure};
 use salve_tests::control_plane::fixture;
 use salve_tests::salve::CommandOutput;
 
-use crate::environment::Environment;
-use crate::run_audit::{describe, mutations};
+use super::environment::Environment;
+use super::run_audit::{describe, mutations};
 
 const UNDOER: &str = "system:serviceaccount:salve:undoer";
 

@@ -6,7 +6,7 @@ use salve_tests::control_plane::actors::CephCsiOptions;
 use salve_tests::control_plane::{eventually, fixture, kinds};
 use serde_json::json;
 
-use crate::environment::{Environment, TIMEOUT};
+use super::environment::{Environment, TIMEOUT};
 
 /// Allows to suspend Kustomizations in one namespace, to reconcile those in others, and to restart
 /// Deployments in namespaces that match a pattern.

@@ -14,8 +14,8 @@ use salve_tests::control_plane::{
 use salve_tests::salve::{CommandOutput, Salve};
 use serde_json::Value;
 
-use crate::role::{ROLE, USER};
-use crate::run_audit::{RunAudit, describe, mutations};
+use super::role::{ROLE, USER};
+use super::run_audit::{RunAudit, describe, mutations};
 
 /// The limit for a condition to become true.
 pub const TIMEOUT: Duration = Duration::from_secs(90);
