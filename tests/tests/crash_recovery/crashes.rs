@@ -71,7 +71,7 @@ pub fn write_request(snapshot: &Snapshot) -> Option<&Request<Bytes>> {
 }
 
 /// The default stride between crash points, and between late requests.
-const STRIDE: usize = 4;
+const STRIDE: usize = 8;
 
 /// Returns the crash points to try, by index: those before a write or a sync, and a part of the
 /// others.

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 /// The default stride between the reads that are tried with a given fault.
-const READ_STRIDE: usize = 89;
+const READ_STRIDE: usize = 131;
 
 /// The largest stride between the writes that are tried with a given fault.
 const WRITE_STRIDE: usize = 4;

@@ -48,8 +48,25 @@ fn effect(call: &Value) -> Effect {
 
 #[test]
 fn product_and_oracle_agree_on_a_million_calls() {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let counts: Vec<[u64; 4]> = std::thread::scope(|scope| {
+        let start = |first| scope.spawn(move || compare((first..SCENES).step_by(threads as usize)));
+        let running: Vec<_> = (0..threads).map(start).collect();
+        running.into_iter().map(|thread| thread.join().expect("they agree")).collect()
+    });
+    let counts = [0, 1, 2, 3].map(|decision| counts.iter().map(|part| part[decision]).sum::<u64>());
+    println!("invalid, denied, allowed, requires approval: {counts:?}");
+    assert_eq!(counts.iter().sum::<u64>(), 1_000_000);
+    assert!(
+        counts.iter().all(|count| *count > 5_000),
+        "too few of one decision to be meaningful: {counts:?}"
+    );
+}
+
+/// Compares the decisions about all calls of these scenes. Returns how many there are of each.
+fn compare(seeds: impl Iterator<Item = u64>) -> [u64; 4] {
     let mut counts = [0_u64; 4];
-    for seed in 0..SCENES {
+    for seed in seeds {
         let Scene { grants, documents, mut calls } = Generator::new(seed).scene(CALLS);
         let (mut tally, mut usage) = (Tally::default(), Usage::default());
         for (n, call) in calls.drain(..).enumerate() {
@@ -73,12 +90,7 @@ fn product_and_oracle_agree_on_a_million_calls() {
             counts[expected as usize] += 1;
         }
     }
-    println!("invalid, denied, allowed, requires approval: {counts:?}");
-    assert_eq!(counts.iter().sum::<u64>(), 1_000_000);
-    assert!(
-        counts.iter().all(|count| *count > 5_000),
-        "too few of one decision to be meaningful: {counts:?}"
-    );
+    counts
 }
 
 #[test]
