@@ -38,7 +38,7 @@ Flux is in its initial state, no annotation of the run and no Lease is left, and
 exist again. A run that was killed before it wrote its header has no outcome: the test checks that
 it sent nothing. The test is `tests/tests/control_plane/incident/killed.rs`; `cargo test` runs it
 with 12 kills. Three control planes share the kills.",
-        arguments: &["--test", "control_plane", "--", "killed", "--nocapture"],
+        arguments: &["--test", "control_plane", "--", "incident::killed", "--nocapture"],
         needs_salve: true,
         processes: shares.map(|share| vec![("SALVE_KILLS", share.to_string())]).collect(),
     };
