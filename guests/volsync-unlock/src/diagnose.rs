@@ -159,6 +159,7 @@ fn locked_object(key: &LockKey, observation: &Observation) -> String {
             let snapshot = observation.snapshots.iter().find(|snapshot| snapshot.uid == *uid);
             snapshot.map(|snapshot| format!("VolumeSnapshot {}", snapshot.object))
         }
+        LockKey::GroupSnapshot(_) => return "group of snapshots being created".into(),
         LockKey::Handle(_) => return "existing volume or snapshot, by CSI handle".into(),
     };
     object.unwrap_or_else(|| "not found in the searched namespaces".into())

@@ -117,7 +117,8 @@ pub fn unmatched_keys(observation: &Observation) -> Vec<&LockKey> {
     let is_known = |key: &LockKey| match key {
         LockKey::Pvc(uid) => observation.pvcs.iter().any(|pvc| pvc.uid == *uid),
         LockKey::Snapshot(uid) => observation.snapshots.iter().any(|snapshot| snapshot.uid == *uid),
-        LockKey::Handle(_) => true,
+        // VolumeGroupSnapshots are not listed, and a handle is not the name of an object.
+        LockKey::GroupSnapshot(_) | LockKey::Handle(_) => true,
     };
     observation.log.sightings.0.keys().filter(|key| !is_known(key)).collect()
 }

@@ -1,4 +1,7 @@
-//! Detects the operation locks of Ceph CSI in its log: three exact texts, three kinds of keys.
+//! Detects the operation locks of Ceph CSI in its log.
+//!
+//! Sources: `internal/util/idlocker.go` of ceph-csi at v3.8.0 to v3.12.0, and at its main branch of
+//! 2026-03 for the texts of [`QUOTED_OPERATIONS`].
 //!
 //! Similar texts (`flatten in progress`, `source Volume ID ... not found`, plain `already exists`)
 //! are not locks: a restart does not clear them.
@@ -9,7 +12,30 @@ use std::fmt;
 /// Filters the log in the host, so that only candidates reach the guest. [`LockKey::parse`]
 /// decides.
 pub const PATTERN: &str =
-    "operation with (the given (Volume|Snapshot) ID|given id) [A-Za-z0-9-]{1,256} already exists";
+    "operation with (the given (Volume|Snapshot) ID|given id) [A-Za-z0-9_.-]{1,256} already exists";
+
+/// One operation at a time per request name or handle.
+const BY_ID: [&str; 2] =
+    ["an operation with the given Volume ID ", "an operation with the given Snapshot ID "];
+
+/// Operations that exclude each other on an existing volume or snapshot, up to ceph-csi 3.16.
+const OPERATIONS: [&str; 5] = [
+    "a Create operation with given id ",
+    "a Clone operation with given id ",
+    "a Restore operation with given id ",
+    "a Delete operation with given id ",
+    "an Expand operation with given id ",
+];
+
+/// The same since ceph-csi 3.17, after `cannot acquire lock for "delete", `.
+const QUOTED_OPERATIONS: [&str; 6] = [
+    "an \"create\" operation with given id ",
+    "an \"clone\" operation with given id ",
+    "an \"restore\" operation with given id ",
+    "an \"delete\" operation with given id ",
+    "an \"expand\" operation with given id ",
+    "an \"modify\" operation with given id ",
+];
 
 /// What a lock protects.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,6 +44,8 @@ pub enum LockKey {
     Pvc(String),
     /// The snapshot being created for the VolumeSnapshot with this UID.
     Snapshot(String),
+    /// The snapshots being created for the VolumeGroupSnapshot with this UID.
+    GroupSnapshot(String),
     /// An existing volume or snapshot, by its CSI handle.
     Handle(String),
 }
@@ -27,6 +55,7 @@ impl fmt::Display for LockKey {
         match self {
             Self::Pvc(uid) => write!(f, "pvc-{uid}"),
             Self::Snapshot(uid) => write!(f, "snapshot-{uid}"),
+            Self::GroupSnapshot(uid) => write!(f, "groupsnapshot-{uid}"),
             Self::Handle(handle) => f.write_str(handle),
         }
     }
@@ -38,17 +67,11 @@ impl LockKey {
     /// The prefix of the key determines its kind, not the text before it: for the same key, RBD
     /// logs `Snapshot ID` but responds with `Volume ID`.
     pub fn parse(line: &str) -> Option<Self> {
-        const BY_ID: [&str; 2] =
-            ["an operation with the given Volume ID ", "an operation with the given Snapshot ID "];
-        const OPERATIONS: [&str; 5] = ["Create", "Clone", "Restore", "Delete", "Expand"];
-        let by_id = BY_ID.iter().find_map(|prefix| key_after(line, prefix));
-        by_id.or_else(|| {
-            OPERATIONS.iter().find_map(|operation| {
-                ["a", "an"].iter().find_map(|article| {
-                    key_after(line, &format!("{article} {operation} operation with given id "))
-                })
-            })
-        })
+        BY_ID
+            .iter()
+            .chain(&OPERATIONS)
+            .chain(&QUOTED_OPERATIONS)
+            .find_map(|prefix| key_after(line, prefix))
     }
 
     fn from_id(id: &str) -> Option<Self> {
@@ -58,7 +81,10 @@ impl LockKey {
         if let Some(uid) = id.strip_prefix("snapshot-") {
             return is_uuid(uid).then(|| Self::Snapshot(uid.to_owned()));
         }
-        is_handle(id).then(|| Self::Handle(id.to_owned()))
+        if let Some(uid) = id.strip_prefix("groupsnapshot-") {
+            return is_uuid(uid).then(|| Self::GroupSnapshot(uid.to_owned()));
+        }
+        (is_handle(id) || is_migrated_handle(id)).then(|| Self::Handle(id.to_owned()))
     }
 }
 
@@ -103,6 +129,18 @@ fn is_handle(text: &str) -> bool {
         && is_hex(pool)
         && tail.as_bytes()[17] == b'-'
         && is_uuid(uuid)
+}
+
+/// Checks for the handle of a volume that was migrated from the in-tree driver
+/// (`internal/rbd/migration.go`): `mig_mons-<MD5 of the monitors>_image-<UUID>_<pool name in hex>`.
+fn is_migrated_handle(text: &str) -> bool {
+    let Some((monitors, image)) =
+        text.strip_prefix("mig_mons-").and_then(|rest| rest.split_once("_image-"))
+    else {
+        return false;
+    };
+    let Some((uuid, pool)) = image.split_once('_') else { return false };
+    monitors.len() == 32 && is_hex(monitors) && is_uuid(uuid) && !pool.is_empty() && is_hex(pool)
 }
 
 /// When and where a key was logged as locked.

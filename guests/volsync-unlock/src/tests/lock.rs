@@ -3,8 +3,12 @@ use super::*;
 const UID: &str = "77777777-7777-4777-8777-000000000021";
 const HANDLE: &str = "0001-0009-rook-ceph-0000000000000002-56565656-5656-4656-8656-565656565656";
 
+/// The cluster ID of the Helm chart is usually the fsid.
+const OF_CHART: &str = "0001-0024-77777777-7777-4777-8777-000000000099-0000000000000002-56565656-5656-4656-8656-565656565656";
+const MIGRATED: &str = "mig_mons-b7f67366bb43f32e07d8a261a7840da9_image-56565656-5656-4656-8656-565656565656_7265706c6963617470";
+
 #[test]
-fn each_of_the_three_texts_yields_its_key() {
+fn each_text_of_ceph_csi_yields_its_key() {
     for (line, key) in [
         (
             format!(
@@ -34,8 +38,47 @@ fn each_of_the_three_texts_yields_its_key() {
             format!("an operation with the given Volume ID {HANDLE} already exists"),
             LockKey::Handle(HANDLE.into()),
         ),
+        (
+            format!(
+                "GRPC error: rpc error: code = Aborted desc = cannot acquire lock for \"delete\", an \"restore\" operation with given id {HANDLE} already exists"
+            ),
+            LockKey::Handle(HANDLE.into()),
+        ),
+        (
+            format!(
+                "cannot acquire lock for \"expand\", an \"modify\" operation with given id {HANDLE} already exists"
+            ),
+            LockKey::Handle(HANDLE.into()),
+        ),
+        (
+            format!("an operation with the given Volume ID groupsnapshot-{UID} already exists"),
+            LockKey::GroupSnapshot(UID.into()),
+        ),
+        (
+            format!("an operation with the given Volume ID {MIGRATED} already exists"),
+            LockKey::Handle(MIGRATED.into()),
+        ),
+        (
+            format!("an operation with the given Volume ID {OF_CHART} already exists"),
+            LockKey::Handle(OF_CHART.into()),
+        ),
     ] {
         assert_eq!(LockKey::parse(&line), Some(key), "{line}");
+    }
+}
+
+#[test]
+fn each_operation_is_recognized_in_the_text_of_its_version() {
+    for operation in ["Create", "Clone", "Restore", "Delete", "Expand"] {
+        let article = if operation == "Expand" { "an" } else { "a" };
+        let line = format!("{article} {operation} operation with given id {HANDLE} already exists");
+        assert_eq!(LockKey::parse(&line), Some(LockKey::Handle(HANDLE.into())), "{line}");
+    }
+    for operation in ["create", "clone", "restore", "delete", "expand", "modify"] {
+        let line = format!(
+            "cannot acquire lock for \"delete\", an \"{operation}\" operation with given id {HANDLE} already exists"
+        );
+        assert_eq!(LockKey::parse(&line), Some(LockKey::Handle(HANDLE.into())), "{line}");
     }
 }
 
@@ -51,6 +94,10 @@ fn similar_and_malformed_lines_are_not_locks() {
         "an operation with the given Volume ID  already exists",
         "an operation with the given Volume ID pvc-\u{1b}[31m77777777 already exists",
         "Xan operation with the given Volume ID pvc-77777777-7777-4777-8777-000000000021 already exists",
+        "an \"mount\" operation with given id 0001-0009-rook-ceph-0000000000000002-56565656-5656-4656-8656-565656565656 already exists",
+        "a \"restore\" operation with given id 0001-0009-rook-ceph-0000000000000002-56565656-5656-4656-8656-565656565656 already exists",
+        "an operation with the given Volume ID groupsnapshot-7777 already exists",
+        "an operation with the given Volume ID mig_mons-x_image-56565656-5656-4656-8656-565656565656_72 already exists",
         "a Mount operation with given id 0001-0009-rook-ceph-0000000000000002-56565656-5656-4656-8656-565656565656 already exists",
         "a Restore operation with given id 0001-ffff-rook-ceph-0000 already exists",
         "a Restore operation with given id 0001-0009-rook-cephX0000000000000002-56565656-5656-4656-8656-565656565656 already exists",
