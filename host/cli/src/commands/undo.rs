@@ -188,7 +188,7 @@ impl Undo {
             documents.push(document);
         }
         let policy = || recorded(DocumentKind::RemediationPolicy).map(PathBuf::from);
-        // mutant undo-reads-no-policy: or_else(policy) ~> or_else(|| policy().filter(|_| false))
+        // mutant undo-reads-no-policy: or_else(policy) ~> or_else(policy).filter(|_| false)
         if let Some(path) = self.policy.clone().or_else(policy) {
             let (policy, document) = read_policy(&path).map_err(|e| {
                 CommandError::document(format!("{e}\npass the current one with --policy FILE"))
