@@ -22,6 +22,7 @@ mod cluster;
 mod connect;
 mod discovery;
 mod egress;
+mod event;
 mod failure;
 mod flux;
 mod object;

@@ -1,12 +1,12 @@
-//! `query-pods`: lists pods.
+//! `query-pods`: pods, and why some have not started.
 
 use super::call::{Call, ReadCall};
-use super::types::{Pod, all_of, validate_namespaces};
+use super::types::{ObjectRef, Pod, all_of, validate_namespaces};
 use super::{GrantShape, Observations, PlannedChanges, Target};
 use crate::footprint::{Rule, Scope, Verb};
 use crate::grants::{EvidenceItem, Grant};
-use crate::outcome::Error;
 use crate::proof::{Fact, Proof};
+use crate::{Millis, outcome::Error};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -14,6 +14,39 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ListPods {
     pub namespaces: Vec<String>,
+}
+
+/// Lists the pods of these namespaces that have not started.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ListPendingPods {
+    pub namespaces: Vec<String>,
+}
+
+/// What keeps a pod from starting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PendingReason {
+    Unscheduled,
+    /// The kubelet failed to mount or attach a volume, according to an event.
+    MountFailed,
+    ContainerWaiting,
+    Unknown,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PendingPod {
+    pub object: ObjectRef,
+    pub uid: String,
+    pub created: Millis,
+    /// `Kind/name` of its controller.
+    pub owner: Option<String>,
+    /// `spec.nodeName`.
+    pub node: Option<String>,
+    pub reason: PendingReason,
+    /// Of the condition, of the newest event, or of a container.
+    pub message: String,
+    /// Names of the PVCs that it mounts.
+    pub pvcs: Vec<String>,
 }
 
 pub fn grant_shape() -> GrantShape {
@@ -56,4 +89,43 @@ impl ReadCall for ListPods {
         Proof { shows_absence: healthy, ..Proof::default() }
     }
     fn observe(&self, _: &Vec<Pod>, _: &mut Observations) {}
+}
+
+impl Call for ListPendingPods {
+    type Answer = Vec<PendingPod>;
+    fn targets(&self) -> Vec<Target> {
+        all_of(&self.namespaces)
+    }
+    fn validate(&self) -> Result<(), Error> {
+        validate_namespaces(&self.namespaces)
+    }
+}
+
+impl ReadCall for ListPendingPods {
+    fn requests(_: Option<&Grant>) -> Vec<Rule> {
+        vec![
+            Rule::new(Verb::List, "", "pods", Scope::Effect),
+            Rule::new(Verb::List, "", "events", Scope::Effect),
+        ]
+    }
+    fn waits(&self) -> Duration {
+        Duration::ZERO
+    }
+    fn observes_time(&self) -> bool {
+        false
+    }
+    fn ends_plan(&self) -> Option<&'static str> {
+        None
+    }
+    fn overlay(&self, _: &PlannedChanges, answer: Vec<PendingPod>) -> Vec<PendingPod> {
+        answer
+    }
+    fn evidence(&self, _: &Vec<PendingPod>) -> Vec<EvidenceItem> {
+        vec![]
+    }
+    // Events expire, so their absence proves nothing.
+    fn proof(&self, _: &Vec<PendingPod>, _: &[Fact]) -> Proof {
+        Proof::default()
+    }
+    fn observe(&self, _: &Vec<PendingPod>, _: &mut Observations) {}
 }

@@ -62,7 +62,7 @@ macro_rules! each_capability {
             }
             QueryPods "query-pods" query_pods Read {
                 local {}
-                reads { ListPods "list-pods" }
+                reads { ListPods "list-pods" ListPendingPods "list-pending-pods" }
                 writes {}
                 reversals {}
             }
