@@ -8,10 +8,10 @@ use salve_sdk::report::{Conclusion, Diagnosis, Figure, Finding, Verdict};
 
 use crate::consent;
 use crate::evidence::{Evidence, unmatched_keys};
-use crate::host::{query_pods, query_pvcs, query_replicationsources, run};
+use crate::host::{query_pods, query_pvcs, run};
 use crate::prevention;
 use crate::resume_order;
-use crate::steps::{Execution, Restart};
+use crate::steps::{self, Execution, Restart};
 use crate::verify;
 use crate::watch::LogWatch;
 
@@ -55,7 +55,7 @@ pub fn conclude(
     };
     let end = wait_until_stable(execution, &mut restart)?;
     let pods = query_pods::list_pods(&observation.namespaces)?;
-    let destinations = query_replicationsources::list_destinations(&observation.namespaces)?;
+    let destinations = steps::list_destinations(observation)?;
     let recovery = verify::recovery(&end.pvcs, &observation.driver);
     let missing = missing_sources(execution, &end.sources);
 
@@ -172,7 +172,7 @@ fn read_state(execution: &Execution) -> Result<FinalState, Error> {
     let namespaces = &execution.observation.namespaces;
     Ok(FinalState {
         pvcs: query_pvcs::list_pvcs(namespaces)?,
-        sources: query_replicationsources::list_sources(namespaces)?,
+        sources: steps::list_sources(execution.observation)?.unwrap_or_default(),
         ..FinalState::default()
     })
 }

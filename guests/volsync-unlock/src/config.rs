@@ -101,7 +101,8 @@ pub fn schema() -> Schema {
         )
         .flag(
             "deleteUnmanaged",
-            "Consent: delete ReplicationSources that are not in Git and will not come back.",
+            "Consent: delete ReplicationSources that will not come back, because they are not in \
+             Git or a user suspended their owner.",
         )
         .flag(
             "deleteIdentities",

@@ -7,11 +7,12 @@ use salve_sdk::query_pvcs::Pvc;
 use salve_sdk::query_replicationsources::{Health, Source};
 use salve_sdk::report::{Diagnosis, Finding, State};
 
+use crate::backups::{self, Obstacle};
 use crate::evidence::{
     Evidence, Observation, assess, is_pending, populates, unmatched_keys, uses_driver,
 };
 use crate::lock::LockKey;
-use crate::similar_problems;
+use crate::{node_locks, similar_problems, snapshots};
 
 /// Diagnoses the cluster. `sample_interval_ms` is how long a lock without a Pending PVC must
 /// persist.
@@ -20,8 +21,8 @@ pub fn diagnose(observation: &Observation, sample_interval_ms: u64) -> (Diagnosi
     let mut diagnosis = classify(observation, &evidence);
     diagnosis.evidence_for = evidence_for(observation, &evidence);
     diagnosis.evidence_against = evidence_against(observation, &evidence);
-    diagnosis.ruled_out.extend(similar_problems::driver_problems(observation));
-    diagnosis.ruled_out.extend(similar_problems::pending_pvcs(observation, &evidence));
+    let (problems, others) = other_findings(observation, &evidence);
+    diagnosis.ruled_out.extend(problems.into_iter().chain(others));
     (diagnosis, evidence)
 }
 
@@ -37,19 +38,8 @@ fn classify(observation: &Observation, evidence: &Evidence) -> Diagnosis {
             format!("CSI operation locks on {}", observation.driver.name),
         );
     }
-    let has_stuck_pvc =
-        observation.pvcs.iter().any(|pvc| is_pending(pvc) && similar_problems::is_problem(pvc));
-    if has_stuck_pvc {
-        return Diagnosis::new(
-            State::DifferentProblem,
-            "PVCs are Pending, but no operation lock is logged",
-        );
-    }
-    if !similar_problems::driver_problems(observation).is_empty() {
-        return Diagnosis::new(
-            State::DifferentProblem,
-            "the driver has a problem, but no operation lock is logged",
-        );
+    if let Some(summary) = summarize(&other_findings(observation, evidence).0) {
+        return Diagnosis::new(State::DifferentProblem, summary);
     }
     let orphans = sources_with(observation, Health::Orphan).len();
     Diagnosis::new(
@@ -63,6 +53,32 @@ fn classify(observation: &Observation, evidence: &Evidence) -> Diagnosis {
             ),
         },
     )
+}
+
+/// Returns what is not the incident: problems, the most specific first, and what is in order.
+fn other_findings(observation: &Observation, evidence: &Evidence) -> (Vec<Finding>, Vec<Finding>) {
+    let mut problems = node_locks::findings(observation);
+    problems.extend(similar_problems::driver_problems(observation));
+    problems.extend(snapshots::findings(observation, evidence));
+    problems.extend(snapshots::held_pvc_findings(observation));
+    let mut others = Vec::new();
+    let backups = backups::findings(observation);
+    for (finding, is_problem) in
+        similar_problems::pending_pvcs(observation, evidence).into_iter().chain(backups)
+    {
+        if is_problem { &mut problems } else { &mut others }.push(finding);
+    }
+    (problems, others)
+}
+
+/// Returns the first problem, with the number of the others. `None` if there is none.
+fn summarize(problems: &[Finding]) -> Option<String> {
+    let (first, others) = problems.split_first()?;
+    Some(match others.len() {
+        0 => format!("no operation lock is logged; {}", first.text),
+        1 => format!("no operation lock is logged; {} (and 1 other problem)", first.text),
+        many => format!("no operation lock is logged; {} (and {many} other problems)", first.text),
+    })
 }
 
 fn evidence_for(observation: &Observation, evidence: &Evidence) -> Vec<Finding> {
@@ -82,11 +98,16 @@ fn evidence_for(observation: &Observation, evidence: &Evidence) -> Vec<Finding> 
         ),
         (
             Health::Stuck,
-            "has a sync that has been running much longer than any previous one",
-            "have a sync that has been running much longer than any previous one",
+            "has a sync that waits for the driver",
+            "have a sync that waits for the driver",
         ),
     ] {
-        let sources = sources_with(observation, health);
+        let mut sources = sources_with(observation, health);
+        sources.retain(|source| match backups::obstacle(source, observation) {
+            Some(Obstacle::Driver(_)) => true,
+            Some(_) => false,
+            None => health != Health::Stuck,
+        });
         if !sources.is_empty() {
             let predicate = if sources.len() == 1 { one } else { many };
             findings.push(source_finding(&sources, predicate, observation.now));
@@ -195,6 +216,11 @@ fn evidence_against(observation: &Observation, evidence: &Evidence) -> Vec<Findi
         findings.push(Finding::with_details(
             format!("failed to read the log of {}", count(unreadable.len(), "CSI controller pod")),
             unreadable,
+        ));
+    }
+    if observation.sources.is_none() {
+        findings.push(Finding::new(
+            "VolSync is not installed: nothing is suspended or deleted, only the driver is restarted",
         ));
     }
     let ceph = observation.driver.ceph.as_ref();

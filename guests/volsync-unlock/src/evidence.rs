@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use salve_sdk::query_drivers::Driver;
+use salve_sdk::query_pods::PendingPod;
 use salve_sdk::query_pvcs::{Phase, Pvc, Snapshot};
 use salve_sdk::query_replicationsources::{Destination, Source};
 
@@ -19,7 +20,7 @@ pub struct Observation {
     pub now: u64,
     /// The namespaces that were searched.
     pub namespaces: Vec<String>,
-    /// Configured namespaces that could not be searched, one sentence each.
+    /// What could not be searched, one sentence each.
     pub warnings: Vec<String>,
     pub driver: Driver,
     pub pvcs: Vec<Pvc>,
@@ -27,6 +28,8 @@ pub struct Observation {
     /// `None` if the cluster does not serve ReplicationSources.
     pub sources: Option<Vec<Source>>,
     pub destinations: Vec<Destination>,
+    /// Pods that have not started.
+    pub pending_pods: Vec<PendingPod>,
     pub log: ControllerLog,
 }
 

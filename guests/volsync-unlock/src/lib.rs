@@ -20,16 +20,19 @@ mod steps;
 mod watch;
 
 // Decisions.
+mod backups;
 mod config;
 mod consent;
 mod diagnose;
 mod evidence;
 mod lock;
 mod namespaces;
+mod node_locks;
 mod prevention;
 mod resume_order;
 mod selection;
 mod similar_problems;
+mod snapshots;
 mod suspension;
 mod verify;
 

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::evidence::{ControllerLog, Observation, assess};
 use crate::host::query_objects::{self, Kind, Query};
 use crate::host::run::{self, Level};
-use crate::host::{query_drivers, query_pvcs, query_replicationsources};
+use crate::host::{query_drivers, query_pods, query_pvcs, query_replicationsources};
 use crate::namespaces::{Namespace, ResolvedNamespaces, is_glob, resolve};
 use crate::similar_problems;
 use crate::watch::LogWatch;
@@ -52,15 +52,25 @@ pub fn observe(config: &Config) -> Result<Observation, Error> {
         Some(_) => query_replicationsources::list_destinations(&namespaces.existing)?,
         None => Vec::new(),
     };
+    let mut warnings = namespaces.warnings;
+    let pending_pods = match query_pods::list_pending_pods(&namespaces.existing) {
+        Ok(pods) => pods,
+        Err(Error::Denied(reason)) => {
+            warnings.push(format!("could not check for locks in node plugins: {reason}"));
+            Vec::new()
+        }
+        Err(error) => return Err(error),
+    };
     let mut observation = Observation {
         pvcs: query_pvcs::list_pvcs(&namespaces.existing)?,
         snapshots: query_pvcs::list_snapshots(&namespaces.existing)?,
         now: run::now(),
         namespaces: namespaces.existing,
-        warnings: namespaces.warnings,
+        warnings,
         driver,
         sources,
         destinations,
+        pending_pods,
         log: ControllerLog::default(),
     };
     read_log(config, &mut observation)?;

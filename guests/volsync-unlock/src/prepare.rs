@@ -8,7 +8,7 @@ use salve_sdk::report::Finding;
 use salve_sdk::types::{FluxKind, FluxRef};
 use salve_sdk::{Error, ObjectRef};
 
-use crate::config::Config;
+use crate::config::{Config, Mode};
 use crate::consent;
 use crate::evidence::Observation;
 use crate::host::query_flux::{self, FluxObject, Subject, SubjectKind};
@@ -55,7 +55,7 @@ pub fn prepare(config: &Config, observation: &Observation) -> Result<Result<Plan
         return Ok(Err(blocker));
     }
     let sources = observation.sources.as_deref().unwrap_or_default();
-    let candidates = selection::candidates(sources, config.mode);
+    let candidates = selection::candidates(observation, config.mode);
     let subjects: Vec<Subject> = candidates
         .iter()
         .map(|(source, _)| Subject {
@@ -67,7 +67,10 @@ pub fn prepare(config: &Config, observation: &Observation) -> Result<Result<Plan
     for chunk in subjects.chunks(MAX_SUBJECTS) {
         ownerships.extend(query_flux::find_owners(chunk)?);
     }
-    let selection = selection::select(&candidates, &ownerships, config);
+    let mut selection = selection::select(&candidates, &ownerships, config);
+    if config.mode == Mode::Evidence {
+        selection.skipped.extend(selection::unrelated(observation));
+    }
     let suspensions = match plan_suspensions(config, &selection)? {
         Ok(suspensions) => suspensions,
         Err(conflict) => return Ok(Err(suspended_by_another_run(&conflict))),

@@ -46,8 +46,9 @@ pub fn restoring(destinations: &[Destination], pvcs: &[Pvc]) -> BTreeSet<String>
         .iter()
         .filter(|pvc| is_pending(pvc))
         .filter(|pvc| match pvc.waiting.unwrap_or(Waiting::Unknown) {
-            Waiting::Populating | Waiting::ForSnapshot => true,
+            Waiting::Populating | Waiting::ForSnapshot | Waiting::Copying => true,
             Waiting::ForFirstConsumer
+            | Waiting::ForScheduling
             | Waiting::CsiLocked
             | Waiting::CsiSlow
             | Waiting::ForDestination

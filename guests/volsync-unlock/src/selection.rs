@@ -4,7 +4,9 @@ use salve_sdk::query_flux::{FluxObject, OwnerInfo, Ownership};
 use salve_sdk::query_replicationsources::{Health, PvcState, Source};
 use salve_sdk::types::{FluxKind, FluxRef};
 
+use crate::backups::{self, Obstacle};
 use crate::config::{Config, Mode};
+use crate::evidence::Observation;
 
 /// Why a ReplicationSource is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +24,7 @@ impl Reason {
         match self {
             Self::Orphan => "its PVC no longer exists",
             Self::TerminatingSource => "its PVC is being deleted",
-            Self::Stuck => "its sync is stuck",
+            Self::Stuck => "its sync waits for the driver",
             Self::ModeAll => "mode=all",
         }
     }
@@ -69,18 +71,49 @@ pub struct Selection {
 }
 
 /// Returns the ReplicationSources to delete unless their ownership forbids it.
-pub fn candidates(sources: &[Source], mode: Mode) -> Vec<(&Source, Reason)> {
-    let reason = |source: &Source| match (source.health, mode) {
-        (Health::Orphan, _) => Some(Reason::Orphan),
-        (Health::TerminatingSource, _) => Some(Reason::TerminatingSource),
-        (Health::Stuck, _) => Some(Reason::Stuck),
-        (Health::Healthy | Health::UnboundSource | Health::External, Mode::All) => {
-            Some(Reason::ModeAll)
-        }
-        // mutant healthy-sources-deleted: None ~> Some(Reason::ModeAll)
-        (Health::Healthy | Health::UnboundSource | Health::External, Mode::Evidence) => None,
+pub fn candidates(observation: &Observation, mode: Mode) -> Vec<(&Source, Reason)> {
+    let reason = |source: &Source| match mode {
+        Mode::All => Some(cause(source, observation).unwrap_or(Reason::ModeAll)),
+        // mutant healthy-sources-deleted: cause(source, observation) ~>
+        //     Some(cause(source, observation).unwrap_or(Reason::ModeAll))
+        Mode::Evidence => cause(source, observation),
     };
-    sources.iter().filter_map(|source| Some((source, reason(source)?))).collect()
+    let sources = observation.sources.iter().flatten();
+    sources.filter_map(|source| Some((source, reason(source)?))).collect()
+}
+
+/// Returns why a ReplicationSource takes part in the incident: its PVC is gone, or something that it
+/// created waits for the driver. A backup that is paused, slow, or failing for another reason does
+/// not.
+fn cause(source: &Source, observation: &Observation) -> Option<Reason> {
+    let obstacle = backups::obstacle(source, observation);
+    // mutant paused-source-deleted: Some(Obstacle::Paused) ~> None::<Obstacle>
+    if obstacle == Some(Obstacle::Paused) {
+        return None;
+    }
+    match source.health {
+        Health::Orphan => Some(Reason::Orphan),
+        Health::TerminatingSource => Some(Reason::TerminatingSource),
+        // mutant slow-backup-deleted: matches!(obstacle, Some(Obstacle::Driver(_))) ~> true
+        Health::Stuck => matches!(obstacle, Some(Obstacle::Driver(_))).then_some(Reason::Stuck),
+        Health::Healthy | Health::UnboundSource | Health::External => None,
+    }
+}
+
+/// Returns the unfinished ReplicationSources that are not candidates, with the reason.
+pub fn unrelated(observation: &Observation) -> Vec<SkippedSource> {
+    let sources = observation.sources.iter().flatten();
+    sources
+        .filter(|source| match source.health {
+            Health::Orphan | Health::TerminatingSource | Health::Stuck => true,
+            Health::Healthy | Health::UnboundSource | Health::External => false,
+        })
+        .filter(|source| cause(source, observation).is_none())
+        .filter_map(|source| {
+            let reason = backups::obstacle(source, observation)?.reason_to_keep();
+            Some(SkippedSource { source: source.clone(), reason })
+        })
+        .collect()
 }
 
 /// Decides about each candidate. `ownerships` are those of the candidates, in the same order.
@@ -121,7 +154,20 @@ fn reason_to_skip(source: &Source, ownership: &OwnerInfo, config: &Config) -> Op
         PvcState::Terminating | PvcState::Missing => false,
         PvcState::None => true,
     };
+    let suspended = ownership
+        .owner
+        .as_ref()
+        .filter(|owner| owner.suspended.as_ref().is_some_and(|by| by.run.is_none()));
     match ownership.ownership {
+        // mutant suspended-owner-ignored: !config.delete_unmanaged => suspended ~>
+        //     config.delete_unmanaged => suspended
+        Ownership::Managed if !config.delete_unmanaged => suspended.map(|owner| {
+            format!(
+                "will not come back until {} is resumed; to delete it anyway, set \
+                 deleteUnmanaged=true",
+                owner.target
+            )
+        }),
         Ownership::Managed => None,
         // mutant foreign-owned-deleted: Some(format!("managed by another tool: {}",
         //     ownership.evidence)) ~> None

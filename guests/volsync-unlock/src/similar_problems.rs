@@ -2,24 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use salve_sdk::format::{age, count, duration, join};
+use salve_sdk::format::{count, join};
 use salve_sdk::query_pvcs::{Pvc, Waiting};
-use salve_sdk::query_replicationsources::{Destination, Health};
+use salve_sdk::query_replicationsources::Destination;
 use salve_sdk::report::Finding;
 use salve_sdk::types::ObjectRef;
 
 use crate::evidence::{Evidence, Observation, is_pending};
-
-/// How long a snapshot may take to become ready before that is a problem.
-const SNAPSHOT_TIMEOUT_MS: u64 = 5 * 60 * 1_000;
+use crate::snapshots::{self, Problem};
 
 /// Returns a problem that this guest must not act on, whatever the evidence.
 pub fn blocking_problem(observation: &Observation) -> Option<Finding> {
-    if observation.sources.is_none() {
-        return Some(Finding::new(
-            "VolSync is not installed: the cluster does not serve ReplicationSources",
-        ));
-    }
     let ceph = observation.driver.ceph.as_ref();
     if let Some(ceph) = ceph.filter(|ceph| ceph.status == "HEALTH_ERR") {
         return Some(Finding::with_details(
@@ -56,52 +49,30 @@ pub fn driver_problems(observation: &Observation) -> Vec<Finding> {
         findings
             .push(Finding::new(format!("no pod of Deployment {} is ready", controller.deployment)));
     }
-    let snapshots = overdue_snapshots(observation);
-    let has_stuck_sync =
-        observation.sources.iter().flatten().any(|source| source.health == Health::Stuck);
-    if !controller.snapshotter && (!snapshots.is_empty() || has_stuck_sync) {
-        findings.push(Finding::with_details(
-            format!(
-                "Deployment {} has no csi-snapshotter container: snapshots are never taken ({} \
-                 not ready); enable the driver's snapshot policy",
-                controller.deployment,
-                count(snapshots.len(), "snapshot")
-            ),
-            snapshots,
-        ));
-    } else if !snapshots.is_empty() {
-        findings.push(Finding::with_details(
-            format!(
-                "{} not ready after more than {}",
-                count(snapshots.len(), "snapshot"),
-                duration(SNAPSHOT_TIMEOUT_MS)
-            ),
-            snapshots,
-        ));
+    let waiting = observation
+        .snapshots
+        .iter()
+        .filter(|snapshot| snapshots::problem(snapshot, observation) == Some(Problem::NotReady))
+        .count();
+    if !controller.snapshotter && waiting > 0 {
+        findings.push(Finding::new(format!(
+            "Deployment {} has no csi-snapshotter container: snapshots are never taken ({} not \
+             ready); enable the snapshot policy of the driver ({})",
+            controller.deployment,
+            count(waiting, "snapshot"),
+            if controller.operator_managed {
+                "`spec.snapshotPolicy` of the Driver object"
+            } else {
+                "`CSI_ENABLE_SNAPSHOTTER`, or the driver's chart values"
+            },
+        )));
     }
     findings
 }
 
-fn overdue_snapshots(observation: &Observation) -> Vec<String> {
-    let now = observation.now;
-    observation
-        .snapshots
-        .iter()
-        .filter(|snapshot| {
-            !snapshot.ready && now.saturating_sub(snapshot.created) > SNAPSHOT_TIMEOUT_MS
-        })
-        .map(|snapshot| {
-            let problem = snapshot
-                .problem
-                .as_deref()
-                .unwrap_or("its VolumeSnapshotContent has no status or error");
-            format!("{}, created {} ago: {problem}", snapshot.object, age(snapshot.created, now))
-        })
-        .collect()
-}
-
-/// Returns why the other Pending PVCs wait, and what to do about it, one finding per reason.
-pub fn pending_pvcs(observation: &Observation, evidence: &Evidence) -> Vec<Finding> {
+/// Returns why the other Pending PVCs wait, and what to do about it, one finding per reason. The
+/// second value says whether it is a problem, rather than expected.
+pub fn pending_pvcs(observation: &Observation, evidence: &Evidence) -> Vec<(Finding, bool)> {
     let mut by_reason: BTreeMap<Waiting, Vec<&Pvc>> = BTreeMap::new();
     for pvc in observation.pvcs.iter().filter(|pvc| is_pending(pvc)) {
         if !evidence.locked.contains(pvc) && !evidence.dependent.contains(pvc) {
@@ -111,23 +82,25 @@ pub fn pending_pvcs(observation: &Observation, evidence: &Evidence) -> Vec<Findi
     let mut findings = Vec::new();
     for (reason, pvcs) in by_reason {
         match reason {
-            Waiting::ForDestination => {
-                findings.extend(pvcs.iter().map(|pvc| {
-                    Finding::new(waiting_for_destination(pvc, &observation.destinations))
-                }))
-            }
+            Waiting::ForDestination => findings.extend(pvcs.iter().map(|pvc| {
+                let text = waiting_for_destination(pvc, &observation.destinations);
+                (Finding::new(text), is_problem(reason))
+            })),
             Waiting::ForFirstConsumer
+            | Waiting::ForScheduling
             | Waiting::CsiLocked
             | Waiting::CsiSlow
             | Waiting::Populating
             | Waiting::ForSnapshot
+            | Waiting::Copying
             | Waiting::NoProvisioner
             | Waiting::Misconfigured
             | Waiting::Terminating
-            | Waiting::Unknown => findings.push(Finding::with_details(
-                format!("{}: {}", names(&pvcs), describe(reason, &pvcs, observation)),
-                pvcs.iter().map(|pvc| with_evidence(pvc)),
-            )),
+            | Waiting::Unknown => {
+                let text = format!("{}: {}", names(&pvcs), describe(reason, &pvcs, observation));
+                let details = pvcs.iter().map(|pvc| with_evidence(pvc));
+                findings.push((Finding::with_details(text, details), is_problem(reason)));
+            }
         }
     }
     findings
@@ -154,6 +127,9 @@ fn describe(reason: Waiting, pvcs: &[&Pvc], observation: &Observation) -> String
     let (its, volume) = if pvcs.len() == 1 { ("its", "volume") } else { ("their", "volumes") };
     match reason {
         Waiting::ForFirstConsumer => "WaitForFirstConsumer (expected)".to_owned(),
+        Waiting::ForScheduling => {
+            format!("{its} pod is not scheduled: make room, or correct its node constraints")
+        }
         Waiting::CsiLocked => format!("{its} events report a lock, but the driver logs none now"),
         Waiting::CsiSlow => {
             "the driver's calls time out: Ceph or the network is slow, and locks may follow"
@@ -165,6 +141,12 @@ fn describe(reason: Waiting, pvcs: &[&Pvc], observation: &Observation) -> String
         Waiting::ForSnapshot => {
             "waiting for a snapshot that is not ready: keep an eye on it".to_owned()
         }
+        Waiting::Copying => {
+            format!(
+                "Ceph is still copying the data for {its} {volume}: wait; a restart of the \
+                     driver does not help"
+            )
+        }
         Waiting::NoProvisioner => {
             "no provisioner is acting: its pod is down, or no pod is the leader".to_owned()
         }
@@ -175,16 +157,16 @@ fn describe(reason: Waiting, pvcs: &[&Pvc], observation: &Observation) -> String
 }
 
 fn misconfiguration(pvcs: &[&Pvc], observation: &Observation) -> String {
-    let class = pvcs.iter().find_map(|pvc| pvc.storage_class.as_deref());
-    let similar = class.and_then(|class| similar_name(class, &observation.driver.storage_classes));
-    match (class, similar) {
-        (Some(class), Some(similar)) => {
+    let evidence = pvcs.iter().find_map(|pvc| pvc.evidence.as_deref());
+    let names_class = evidence.is_none_or(|text| text.to_lowercase().contains("storageclass"));
+    let class = pvcs.iter().find_map(|pvc| pvc.storage_class.as_deref()).filter(|_| names_class);
+    match class
+        .and_then(|class| Some((class, similar_name(class, &observation.driver.storage_classes)?)))
+    {
+        Some((class, similar)) => {
             format!("StorageClass {class} does not exist (did you mean {similar}?)")
         }
-        (Some(_) | None, _) => pvcs
-            .iter()
-            .find_map(|pvc| pvc.evidence.clone())
-            .unwrap_or_else(|| "the StorageClass is missing or rejected".into()),
+        None => evidence.unwrap_or("the StorageClass is missing or rejected").to_owned(),
     }
 }
 
@@ -236,15 +218,16 @@ pub fn waiting_for_destination(pvc: &Pvc, destinations: &[Destination]) -> Strin
     }
 }
 
-/// Returns whether the reason for which a Pending PVC waits is a problem, rather than expected.
-pub fn is_problem(pvc: &Pvc) -> bool {
-    match pvc.waiting.unwrap_or(Waiting::Unknown) {
+fn is_problem(reason: Waiting) -> bool {
+    match reason {
         Waiting::ForFirstConsumer | Waiting::Terminating => false,
-        Waiting::CsiLocked
+        Waiting::ForScheduling
+        | Waiting::CsiLocked
         | Waiting::CsiSlow
         | Waiting::ForDestination
         | Waiting::Populating
         | Waiting::ForSnapshot
+        | Waiting::Copying
         | Waiting::NoProvisioner
         | Waiting::Misconfigured
         | Waiting::Unknown => true,

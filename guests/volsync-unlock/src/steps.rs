@@ -5,6 +5,7 @@ use salve_sdk::Error;
 use salve_sdk::format::{age, count};
 use salve_sdk::query_drivers::{Controller, Driver};
 use salve_sdk::query_pvcs::Snapshot;
+use salve_sdk::query_replicationsources::{Destination, Source};
 use salve_sdk::report::Finding;
 
 use crate::active_suspensions::ActiveSuspensions;
@@ -19,7 +20,7 @@ use crate::host::run::{self, Level};
 use crate::host::{query_drivers, query_pvcs, query_replicationsources, reconcile_flux};
 use crate::prepare::Plan;
 use crate::resume_order;
-use crate::selection::{Recreation, SelectedSource};
+use crate::selection::{self, Recreation, SelectedSource};
 use crate::similar_problems;
 use crate::suspension::Role;
 use crate::verify;
@@ -170,8 +171,9 @@ impl<'a> Execution<'a> {
             );
             return Ok(());
         }
-        let targets: Vec<DeletionTarget> = selected
-            .iter()
+        let unchanged = self.still_selected()?;
+        let targets: Vec<DeletionTarget> = unchanged
+            .into_iter()
             .map(|selected| DeletionTarget {
                 object: selected.source.object.clone(),
                 uid: selected.source.uid.clone(),
@@ -211,6 +213,34 @@ impl<'a> Execution<'a> {
             })?;
         }
         Ok(())
+    }
+
+    /// Returns the selected ReplicationSources whose reason still applies. Since they were selected,
+    /// Flux has been suspended, which can take minutes: a PVC may exist again.
+    fn still_selected(&mut self) -> Result<Vec<&'a SelectedSource>, Error> {
+        let namespaces = &self.observation.namespaces;
+        let now = Observation {
+            now: run::now(),
+            sources: list_sources(self.observation)?,
+            pvcs: query_pvcs::list_pvcs(namespaces)?,
+            snapshots: query_pvcs::list_snapshots(namespaces)?,
+            ..self.observation.clone()
+        };
+        let candidates = selection::candidates(&now, self.config.mode);
+        let (unchanged, changed): (Vec<_>, Vec<_>) =
+            self.plan.selection.selected.iter().partition(|selected| {
+                // mutant reason-not-checked-again: source.uid == selected.source.uid ~>
+                //     true || source.uid == selected.source.uid
+                candidates.iter().any(|(source, _)| source.uid == selected.source.uid)
+            });
+        self.remaining.extend(changed.into_iter().map(|selected| {
+            Finding::new(format!(
+                "ReplicationSource {} was not deleted: the reason no longer applies ({})",
+                selected.source.object,
+                selected.reason.as_str()
+            ))
+        }));
+        Ok(unchanged)
     }
 
     fn record(&mut self, deletions: &[Deletion]) {
@@ -295,7 +325,7 @@ impl<'a> Execution<'a> {
             let namespaces = &self.observation.namespaces;
             wait_until(self.deadline, self.config.restore_timeout_ms, POLL_INTERVAL_MS, || {
                 let pvcs = query_pvcs::list_pvcs(namespaces)?;
-                let destinations = query_replicationsources::list_destinations(namespaces)?;
+                let destinations = list_destinations(self.observation)?;
                 let has_stuck_pvc =
                     !verify::recovery(&pvcs, &self.observation.driver).stuck.is_empty();
                 Ok(!has_stuck_pvc && resume_order::restoring(&destinations, &pvcs).is_empty())
@@ -354,7 +384,7 @@ impl<'a> Execution<'a> {
         let namespaces = &self.observation.namespaces;
         let mut may_reconcile = self.is_driver_healthy()?;
         let restoring = if may_reconcile {
-            let destinations = query_replicationsources::list_destinations(namespaces)?;
+            let destinations = list_destinations(self.observation)?;
             resume_order::restoring(&destinations, &query_pvcs::list_pvcs(namespaces)?)
         } else {
             Default::default()
@@ -383,7 +413,7 @@ impl<'a> Execution<'a> {
             if !expected.is_empty() {
                 let timeout = self.config.resume_timeout_ms;
                 wait_until(self.deadline, timeout, POLL_INTERVAL_MS, || {
-                    let sources = query_replicationsources::list_sources(namespaces)?;
+                    let sources = list_sources(self.observation)?.unwrap_or_default();
                     Ok(resume_order::not_synced(&expected, &sources).is_empty())
                 })?;
                 may_reconcile = self.is_driver_healthy()?;
@@ -433,6 +463,22 @@ impl<'a> Execution<'a> {
                 Recreation::ByOwner(_) | Recreation::Forced(_) | Recreation::Never => None,
             })
             .collect()
+    }
+}
+
+/// Lists the ReplicationSources. `None` if the cluster did not serve them at the start.
+pub fn list_sources(observation: &Observation) -> Result<Option<Vec<Source>>, Error> {
+    match &observation.sources {
+        Some(_) => query_replicationsources::list_sources(&observation.namespaces).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Lists the ReplicationDestinations. None if the cluster did not serve them at the start.
+pub fn list_destinations(observation: &Observation) -> Result<Vec<Destination>, Error> {
+    match &observation.sources {
+        Some(_) => query_replicationsources::list_destinations(&observation.namespaces),
+        None => Ok(Vec::new()),
     }
 }
 

@@ -48,8 +48,10 @@ pub fn recovery<'a>(pvcs: &'a [Pvc], driver: &Driver) -> Recovery<'a> {
             | Waiting::CsiLocked
             | Waiting::CsiSlow
             | Waiting::ForDestination
+            | Waiting::ForScheduling
             | Waiting::Populating
             | Waiting::ForSnapshot
+            | Waiting::Copying
             | Waiting::Misconfigured => recovery.explained.push(pvc),
             Waiting::ForFirstConsumer | Waiting::Terminating => {}
         }
@@ -66,7 +68,9 @@ pub fn describe(pvc: &Pvc, destinations: &[Destination]) -> String {
         Waiting::Terminating => return format!("{} is being deleted", pvc.object),
         Waiting::Unknown => return format!("{} is Pending, and no event says why", pvc.object),
         Waiting::Populating => "VolSync is populating its volume",
+        Waiting::ForScheduling => "its pod is not scheduled",
         Waiting::ForSnapshot => "its snapshot is not ready yet",
+        Waiting::Copying => "Ceph is still copying its data; no action needed",
         Waiting::Misconfigured => {
             pvc.evidence.as_deref().unwrap_or("its StorageClass is missing or rejected")
         }

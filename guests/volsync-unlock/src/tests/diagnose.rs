@@ -1,5 +1,6 @@
 use super::*;
 use crate::samples::{self, NOW};
+use salve_sdk::query_pods::PendingReason;
 use salve_sdk::query_pvcs::Waiting;
 
 fn locked() -> Observation {
@@ -41,22 +42,21 @@ fn several_objects_are_reported_in_the_plural() {
     child.populates = Some("other".into());
     observation.pvcs[1].waiting = None;
     observation.pvcs.push(child);
-    observation.sources.get_or_insert_default().extend([
-        samples::source("media/a", 6, Health::Stuck),
-        samples::source("media/b", 7, Health::Stuck),
-    ]);
+    let stuck = ["media/a", "media/b"].map(|name| samples::source(name, 6, Health::Stuck));
+    observation.pvcs.extend(stuck.iter().map(|source| samples::locked_clone(source, 8)));
+    observation.sources.get_or_insert_default().extend(stuck);
     for number in [5, 666, 667] {
         observation.log.sightings.add("a", NOW - 8_000, &samples::pvc_lock_line(number));
     }
     let (diagnosis, _) = diagnose(&observation, 180_000);
     let found = &diagnosis.evidence_for;
-    assert_eq!(found[0].text, "3 of 3 Pending PVCs wait for a lock that the driver is logging now");
+    assert_eq!(found[0].text, "3 of 5 Pending PVCs wait for a lock that the driver is logging now");
     assert_eq!(
         found[0].details[2],
         "media/other: waits for its VolSync populator PVC (vs-prime-5)"
     );
     assert!(found[1].text.starts_with("4 volumes/snapshots locked (2 of 2 CSI controller pods)"));
-    assert!(found[3].text.starts_with("2 ReplicationSources have a sync that has been running"));
+    assert!(found[3].text.starts_with("2 ReplicationSources have a sync that waits for the"));
     assert!(texts(&diagnosis.evidence_against)[0].starts_with("2 lock keys match no PVC"));
 }
 
@@ -76,7 +76,10 @@ fn pending_pvcs_without_a_lock_are_a_different_problem() {
     observation.pvcs = vec![samples::pending("media/plex", 1)];
     let (diagnosis, _) = diagnose(&observation, 180_000);
     assert_eq!(diagnosis.state, State::DifferentProblem);
-    assert_eq!(diagnosis.summary, "PVCs are Pending, but no operation lock is logged");
+    assert_eq!(
+        diagnosis.summary,
+        "no operation lock is logged; media/plex: Pending, and no event says why"
+    );
     assert!(!diagnosis.ruled_out.is_empty());
 }
 
@@ -101,8 +104,64 @@ fn an_idle_orphan_is_mentioned_on_a_healthy_cluster() {
 fn a_missing_snapshotter_is_a_different_problem() {
     let mut observation = samples::observation();
     observation.driver.controller.as_mut().expect("a controller").snapshotter = false;
-    observation.snapshots = vec![samples::snapshot("media/s", 5, 6)];
+    let snapshot = samples::snapshot("media/s", 5, 6);
+    observation.snapshots =
+        vec![salve_sdk::query_pvcs::Snapshot { content: Some("c".into()), ..snapshot }];
     let (diagnosis, _) = diagnose(&observation, 180_000);
     assert_eq!(diagnosis.state, State::DifferentProblem);
+    assert!(diagnosis.summary.contains("no csi-snapshotter"), "{}", diagnosis.summary);
     assert!(diagnosis.ruled_out[0].text.contains("no csi-snapshotter"));
+}
+
+#[test]
+fn the_first_line_names_the_look_alike_and_its_remedy() {
+    let stuck = |change: fn(&mut Source)| {
+        let mut source = samples::source("media/atlas", 1, Health::Stuck);
+        change(&mut source);
+        Observation { sources: Some(vec![source]), ..samples::observation() }
+    };
+    let locked_mount = "MountVolume.MountDevice failed for volume \"v\" : rpc error: code = Aborted \
+                        desc = an operation with the given Volume ID \
+                        pvc-77777777-7777-4777-8777-000000000021 already exists";
+    let node = Observation {
+        pending_pods: vec![samples::pending_pod(
+            "media/atlas-0",
+            "StatefulSet/atlas",
+            PendingReason::MountFailed,
+            locked_mount,
+        )],
+        ..samples::observation()
+    };
+    for (observation, state, expected) in [
+        (node, State::DifferentProblem, "restart the one node plugin pod on node-b"),
+        (
+            stuck(|source| {
+                source.last_result = Some("Failed".into());
+                source.last_log = Some("repository is already locked by PID 48".into());
+            }),
+            State::DifferentProblem,
+            "set spec.restic.unlock",
+        ),
+        (stuck(|_| {}), State::Healthy, "no PVC is stuck"),
+        (stuck(|source| source.paused = true), State::Healthy, "no PVC is stuck"),
+    ] {
+        let (diagnosis, _) = diagnose(&observation, 180_000);
+        assert_eq!(diagnosis.state, state, "{}", diagnosis.summary);
+        assert!(diagnosis.summary.contains(expected), "{}", diagnosis.summary);
+        assert!(!diagnosis.ruled_out.is_empty(), "{}", diagnosis.summary);
+    }
+}
+
+#[test]
+fn a_node_lock_is_reported_next_to_the_incident() {
+    let mut observation = locked();
+    observation.pending_pods = vec![samples::pending_pod(
+        "media/atlas-0",
+        "StatefulSet/atlas",
+        PendingReason::MountFailed,
+        &samples::pvc_lock_line(9),
+    )];
+    let (diagnosis, _) = diagnose(&observation, 180_000);
+    assert_eq!(diagnosis.state, State::Incident);
+    assert!(diagnosis.ruled_out[0].text.contains("node plugin"));
 }

@@ -38,6 +38,8 @@ pub struct FakeCluster {
     pub lock_returns: bool,
     /// A lock is logged only at the read for the proof.
     pub lock_at_proof: bool,
+    /// The PVC of media/sonarr is created again while Flux is being suspended.
+    pub restored_while_suspending: bool,
     pub restarted_at: Option<u64>,
     /// Terminating snapshots and PVCs outlive the restart.
     pub deletions_hang: bool,
@@ -69,6 +71,7 @@ impl FakeCluster {
             rollout_hangs: false,
             lock_returns: false,
             lock_at_proof: false,
+            restored_while_suspending: false,
             restarted_at: None,
             deletions_hang: false,
             last_entry: 0,
@@ -232,6 +235,11 @@ pub mod query_replicationsources {
 
 pub mod query_pods {
     use super::{Error, Pod, with};
+    use salve_sdk::query_pods::PendingPod;
+
+    pub fn list_pending_pods(_: &[String]) -> Result<Vec<PendingPod>, Error> {
+        with(|cluster| Ok(cluster.observation.pending_pods.clone()))
+    }
 
     pub fn list_pods(_: &[String]) -> Result<Vec<Pod>, Error> {
         with(|cluster| {
@@ -358,6 +366,12 @@ pub mod suspend_flux {
     /// If one suspend fails, those before it are resumed, as the host does.
     pub fn suspend(targets: &[FluxRef], _: &str, _: u32) -> Result<Vec<SuspendResult>, Error> {
         with(|cluster| {
+            if cluster.restored_while_suspending {
+                let sources = cluster.observation.sources.iter_mut().flatten();
+                for source in sources.filter(|source| source.object.name == "sonarr") {
+                    source.health = salve_sdk::query_replicationsources::Health::Healthy;
+                }
+            }
             for (index, target) in targets.iter().enumerate() {
                 if let Err(error) = cluster.write(format!("suspend {target}")) {
                     for before in &targets[..index] {

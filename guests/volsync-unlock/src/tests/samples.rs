@@ -2,7 +2,8 @@
 
 use salve_sdk::query_drivers::{CephHealth, Controller, Driver};
 use salve_sdk::query_flux::{FluxObject, OwnerInfo, Ownership, Subject, SubjectKind, SuspendedBy};
-use salve_sdk::query_pvcs::{Phase, Pvc, ReclaimPolicy, Snapshot};
+use salve_sdk::query_pods::{PendingPod, PendingReason};
+use salve_sdk::query_pvcs::{Phase, Pvc, ReclaimPolicy, Snapshot, Waiting};
 use salve_sdk::query_replicationsources::{Health, PvcState, Source};
 use salve_sdk::{FluxKind, FluxRef, ObjectRef};
 
@@ -60,6 +61,7 @@ pub fn observation() -> Observation {
         snapshots: Vec::new(),
         sources: Some(Vec::new()),
         destinations: Vec::new(),
+        pending_pods: Vec::new(),
         log: ControllerLog {
             pods: ["a".to_owned(), "b".to_owned()].into(),
             ..ControllerLog::default()
@@ -109,6 +111,30 @@ pub fn snapshot(name: &str, number: u32, owner: u32) -> Snapshot {
         owner: Some("ReplicationSource/x".into()),
         owner_uid: Some(uid(owner)),
         problem: None,
+        finalizers: Vec::new(),
+    }
+}
+
+/// A Pending PVC that a ReplicationSource created and that the driver rejects.
+pub fn locked_clone(source: &Source, number: u32) -> Pvc {
+    let name = &source.object;
+    Pvc {
+        owner: Some(format!("ReplicationSource/{}", name.name)),
+        waiting: Some(Waiting::CsiLocked),
+        ..pending(&format!("{}/volsync-{}-src", name.namespace, name.name), number)
+    }
+}
+
+pub fn pending_pod(name: &str, owner: &str, reason: PendingReason, message: &str) -> PendingPod {
+    PendingPod {
+        object: object(name),
+        uid: format!("uid-of-{name}"),
+        created: NOW - 3_600_000,
+        owner: Some(owner.into()),
+        node: Some("node-b".into()),
+        reason,
+        message: message.into(),
+        pvcs: Vec::new(),
     }
 }
 
@@ -136,6 +162,8 @@ pub fn source(name: &str, number: u32, health: Health) -> Source {
         syncing_since: None,
         last_sync: Some(NOW - 86_400_000),
         last_result: None,
+        last_log: None,
+        copy_method: Some("Snapshot".into()),
         condition: None,
         labelled_owner: None,
     }

@@ -109,13 +109,12 @@ fn a_healthy_cluster_is_not_changed() {
 #[test]
 fn a_blocking_problem_prevents_every_write_even_if_evidence_is_waived() {
     type Change = fn(&mut FakeCluster);
-    let changes: [Change; 4] = [
+    let changes: [Change; 3] = [
         |cluster| {
             cluster.observation.driver.ceph.as_mut().expect("present").status = "HEALTH_ERR".into()
         },
         |cluster| cluster.observation.driver.controller = None,
         |cluster| cluster.observation.driver.controller.as_mut().expect("present").replicas = 0,
-        |cluster| cluster.observation.sources = None,
     ];
     for change in changes {
         let mut cluster = incident();
@@ -221,12 +220,39 @@ fn an_owner_that_a_user_suspended_stays_suspended() {
     let mut cluster = incident();
     cluster.flux.get_mut(&flux("media/sonarr")).expect("present").suspended =
         samples::suspended(None);
-    let (conclusion, cluster) = conclude(cluster, MEDIA);
+    let consent = media_with(r#""deleteUnmanaged": true"#);
+    let (conclusion, cluster) = conclude(cluster, &consent);
     assert_eq!(conclusion.verdict, Verdict::Fixed, "{}", conclusion.summary);
     assert!(!cluster.writes.iter().any(|write| write.contains("Kustomization media/sonarr")));
     assert_eq!(cluster.suspended(), ["Kustomization media/sonarr"]);
     assert!(text(&conclusion).contains(
         "media/sonarr was deleted: Flux will recreate it if Kustomization media/sonarr is resumed"
+    ));
+}
+
+#[test]
+fn locks_are_cleared_on_a_cluster_without_volsync() {
+    let mut cluster = incident();
+    cluster.observation.sources = None;
+    let (conclusion, cluster) = conclude(cluster, MEDIA);
+    assert_eq!(conclusion.verdict, Verdict::Fixed, "{}", conclusion.summary);
+    assert_eq!(cluster.writes, [RESTART]);
+    assert!(conclusion.summary.contains("0 ReplicationSources deleted"));
+}
+
+#[test]
+fn a_source_whose_reason_no_longer_applies_is_not_deleted() {
+    let mut cluster = incident();
+    cluster.restored_while_suspending = true;
+    let (conclusion, cluster) = conclude(cluster, MEDIA);
+    assert!(
+        cluster.writes.contains(&"delete media/lost".to_owned()),
+        "media/sonarr has a PVC again: {:?}",
+        cluster.writes
+    );
+    assert!(text(&conclusion).contains(
+        "ReplicationSource media/sonarr was not deleted: the reason no longer applies (its PVC no \
+         longer exists)"
     ));
 }
 
@@ -360,6 +386,11 @@ fn a_release_without_drift_correction_is_forced_only_if_the_pvc_exists() {
         let health = if forced { Health::Stuck } else { Health::Orphan };
         let mut source = samples::source("media/radarr", 20, health);
         source.pvc_state = pvc_state;
+        if forced {
+            // Unlocked by the restart, like the other PVC.
+            let clone = Pvc { uid: samples::uid(1), ..samples::locked_clone(&source, 1) };
+            cluster.observation.pvcs.push(clone);
+        }
         cluster.add_managed(
             source,
             FluxObject { target: release, corrects_drift: false, ..flux_object("media/radarr") },

@@ -5,14 +5,27 @@ fn config(text: &str) -> Config {
     Config::read(text).expect("a valid configuration")
 }
 
+/// A cluster in which the stuck sources wait for the driver.
+fn observed(sources: Vec<Source>) -> Observation {
+    let mut observation = samples::observation();
+    observation.pvcs = sources
+        .iter()
+        .filter(|source| source.health == Health::Stuck)
+        .zip(100..)
+        .map(|(source, number)| samples::locked_clone(source, number))
+        .collect();
+    observation.sources = Some(sources);
+    observation
+}
+
 fn select_one(
     source: Source,
     ownership: Ownership,
     owner: Option<FluxObject>,
     config: &Config,
 ) -> Selection {
-    let sources = [source];
-    let candidates = candidates(&sources, config.mode);
+    let observation = observed(vec![source]);
+    let candidates = candidates(&observation, config.mode);
     let ownerships: Vec<OwnerInfo> = candidates
         .iter()
         .map(|(source, _)| samples::ownership(source, ownership, owner.clone()))
@@ -34,8 +47,12 @@ fn mode_evidence_selects_unhealthy_sources_and_mode_all_selects_everything() {
     .zip(1..)
     .map(|(health, number)| samples::source(&format!("media/s{number}"), number, health))
     .collect();
+    let observation = observed(sources);
     let names = |mode| -> Vec<String> {
-        candidates(&sources, mode).iter().map(|(source, _)| source.object.name.clone()).collect()
+        candidates(&observation, mode)
+            .iter()
+            .map(|(source, _)| source.object.name.clone())
+            .collect()
     };
     assert_eq!(names(Mode::Evidence), ["s2", "s3", "s5"]);
     assert_eq!(names(Mode::All).len(), 6);
@@ -95,7 +112,8 @@ fn how_a_managed_source_is_recreated_depends_on_its_owner() {
         (Health::Orphan, &suspended, Recreation::OwnerSuspended(suspended.target.clone())),
     ] {
         let source = samples::source("media/x", 1, health);
-        let selection = select_one(source, Ownership::Managed, Some(owner.clone()), &config("{}"));
+        let config = config(r#"{"deleteUnmanaged": true}"#);
+        let selection = select_one(source, Ownership::Managed, Some(owner.clone()), &config);
         assert_eq!(selection.selected[0].recreation, recreation);
         assert_eq!(selection.forces(&owner.target), matches!(recreation, Recreation::Forced(_)));
     }
@@ -107,8 +125,9 @@ fn an_owner_of_two_sources_is_listed_once() {
         samples::source("media/plex", 1, Health::Orphan),
         Source { pvc: Some("plex".into()), ..samples::source("media/plex-r2", 2, Health::Orphan) },
     ];
+    let observation = observed(sources.into());
     let config = config("{}");
-    let candidates = candidates(&sources, config.mode);
+    let candidates = candidates(&observation, config.mode);
     let owner = samples::flux_object("media/plex");
     let ownerships: Vec<OwnerInfo> = candidates
         .iter()
@@ -129,4 +148,43 @@ fn an_unknown_mover_without_status_is_assessed_by_its_pvc_like_any_other() {
         ..samples::source("media/x", 1, Health::Orphan)
     };
     assert_eq!(select_one(fork, Ownership::Abandoned, None, &config("{}")).selected.len(), 1);
+}
+
+#[test]
+fn a_source_whose_owner_a_user_suspended_requires_consent() {
+    for health in [Health::Orphan, Health::Stuck, Health::TerminatingSource] {
+        let owner =
+            FluxObject { suspended: samples::suspended(None), ..samples::flux_object("media/x") };
+        let select = |text| {
+            let source = samples::source("media/x", 1, health);
+            select_one(source, Ownership::Managed, Some(owner.clone()), &config(text))
+        };
+        let skipped = select("{}").skipped;
+        assert_eq!(
+            skipped[0].reason,
+            "will not come back until Kustomization media/x is resumed; to delete it anyway, set \
+             deleteUnmanaged=true",
+            "{health:?}"
+        );
+        assert_eq!(select(r#"{"deleteUnmanaged": true}"#).selected.len(), 1, "{health:?}");
+    }
+}
+
+#[test]
+fn a_paused_source_and_a_long_backup_are_kept_with_a_reason() {
+    let paused = |health| Source { paused: true, ..samples::source("media/x", 1, health) };
+    for (source, reason) in [
+        (paused(Health::Stuck), "paused"),
+        (paused(Health::Orphan), "paused"),
+        (paused(Health::TerminatingSource), "paused"),
+        (samples::source("media/x", 1, Health::Stuck), "first or long backup"),
+    ] {
+        let mut observation = observed(vec![source]);
+        if reason != "paused" {
+            observation.pvcs.clear();
+        }
+        assert_eq!(candidates(&observation, Mode::Evidence).len(), 0);
+        assert!(unrelated(&observation)[0].reason.contains(reason));
+        assert_eq!(candidates(&observation, Mode::All).len(), 1);
+    }
 }

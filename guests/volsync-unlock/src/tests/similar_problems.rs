@@ -1,5 +1,6 @@
 use super::*;
 use crate::samples;
+use salve_sdk::query_pvcs::Snapshot;
 
 fn waiting(reason: Waiting) -> Pvc {
     Pvc { waiting: Some(reason), ..samples::pending("media/plex", 1) }
@@ -8,8 +9,7 @@ fn waiting(reason: Waiting) -> Pvc {
 #[test]
 fn blocking_problems_are_named() {
     type Change = fn(&mut Observation);
-    let cases: [(Change, &str); 4] = [
-        (|observation| observation.sources = None, "VolSync is not installed"),
+    let cases: [(Change, &str); 3] = [
         (|observation| observation.driver.controller = None, "no controller Deployment"),
         (
             |observation| {
@@ -44,28 +44,24 @@ fn slow_ceph_is_not_a_blocking_problem() {
 #[test]
 fn a_missing_snapshotter_is_reported_if_snapshots_are_not_ready() {
     let mut observation = samples::observation();
-    observation.driver.controller.as_mut().expect("a controller").snapshotter = false;
+    let controller = observation.driver.controller.as_mut().expect("a controller");
+    controller.snapshotter = false;
     assert_eq!(driver_problems(&observation), []);
-    observation.snapshots = vec![samples::snapshot("media/s", 5, 6)];
-    assert!(driver_problems(&observation)[0].text.contains("no csi-snapshotter"));
-}
-
-#[test]
-fn overdue_snapshots_are_counted() {
-    let mut observation = samples::observation();
-    for (number, text) in
-        [(1, "1 snapshot not ready after more than 5 min"), (2, "2 snapshots not ready")]
-    {
-        observation.snapshots.push(samples::snapshot("media/s", number, 6));
-        let found = driver_problems(&observation);
-        assert!(found[0].text.starts_with(text), "{}", found[0].text);
-    }
+    let snapshot = samples::snapshot("media/s", 5, 6);
+    observation.snapshots = vec![Snapshot { content: Some("c".into()), ..snapshot }];
+    let found = driver_problems(&observation);
+    assert!(found[0].text.contains("no csi-snapshotter"), "{}", found[0].text);
+    assert!(found[0].text.contains("CSI_ENABLE_SNAPSHOTTER"), "{}", found[0].text);
+    observation.driver.controller.as_mut().expect("a controller").operator_managed = true;
+    assert!(driver_problems(&observation)[0].text.contains("spec.snapshotPolicy"));
 }
 
 #[test]
 fn each_reason_for_waiting_is_described() {
     for (reason, expected) in [
         (Waiting::ForFirstConsumer, "media/plex: WaitForFirstConsumer (expected)"),
+        (Waiting::ForScheduling, "not scheduled"),
+        (Waiting::Copying, "Ceph is still copying the data for its volume: wait"),
         (Waiting::CsiLocked, "logs none now"),
         (Waiting::CsiSlow, "time out"),
         (Waiting::Populating, "VolSync is populating its volume"),
@@ -76,7 +72,7 @@ fn each_reason_for_waiting_is_described() {
         let mut observation = samples::observation();
         observation.pvcs = vec![waiting(reason)];
         let found = pending_pvcs(&observation, &Evidence::default());
-        assert!(found[0].text.contains(expected), "{}", found[0].text);
+        assert!(found[0].0.text.contains(expected), "{}", found[0].0.text);
     }
 }
 
@@ -86,7 +82,7 @@ fn several_pvcs_that_wait_for_the_same_reason_are_one_finding() {
     observation.pvcs = vec![waiting(Waiting::Populating); 2];
     let found = pending_pvcs(&observation, &Evidence::default());
     assert_eq!(
-        found[0].text,
+        found[0].0.text,
         "2 PVCs (media/plex, media/plex): VolSync is populating their volumes: keep an eye on \
          it"
     );
@@ -99,9 +95,23 @@ fn a_misspelled_storage_class_is_recognized() {
         vec![Pvc { storage_class: Some("ceph-blok".into()), ..waiting(Waiting::Misconfigured) }];
     let found = pending_pvcs(&observation, &Evidence::default());
     assert_eq!(
-        found[0].text,
+        found[0].0.text,
         "media/plex: StorageClass ceph-blok does not exist (did you mean ceph-block?)"
     );
+}
+
+#[test]
+fn a_misconfiguration_other_than_the_class_is_quoted() {
+    let message = "requested volume size 107374183 is less than the size 113246208 for the source \
+                   snapshot s";
+    let mut observation = samples::observation();
+    observation.pvcs = vec![Pvc {
+        storage_class: Some("ceph-blok".into()),
+        evidence: Some(message.into()),
+        ..waiting(Waiting::Misconfigured)
+    }];
+    let found = pending_pvcs(&observation, &Evidence::default());
+    assert_eq!(found[0].0.text, format!("media/plex: {message}"));
 }
 
 #[test]

@@ -37,6 +37,8 @@ pub enum Phase {
 pub enum Waiting {
     /// Its StorageClass binds on first use, as expected.
     ForFirstConsumer,
+    /// The pod that uses it has not been scheduled for more than 5 min.
+    ForScheduling,
     /// The driver rejected it because of an operation lock on this PVC.
     CsiLocked,
     /// The driver's first request timed out.
@@ -47,9 +49,11 @@ pub enum Waiting {
     Populating,
     /// The VolumeSnapshot that it is created from is not ready.
     ForSnapshot,
+    /// The storage is copying or flattening its source.
+    Copying,
     /// The driver has no provisioner.
     NoProvisioner,
-    /// Its StorageClass is missing, or the parameters are rejected.
+    /// Its StorageClass or source snapshot is missing, or its size or parameters are rejected.
     Misconfigured,
     Terminating,
     Unknown,
@@ -112,6 +116,9 @@ pub struct Snapshot {
     pub owner_uid: Option<String>,
     /// `status.error.message`.
     pub problem: Option<String>,
+    /// `metadata.finalizers`.
+    #[serde(default)]
+    pub finalizers: Vec<String>,
 }
 
 impl Pvc {

@@ -76,6 +76,12 @@ pub struct Source {
     pub last_sync: Option<Millis>,
     /// `status.latestMoverStatus.result`.
     pub last_result: Option<String>,
+    /// The last line of `status.latestMoverStatus.logs`.
+    #[serde(default)]
+    pub last_log: Option<String>,
+    /// `copyMethod` of the mover's section.
+    #[serde(default)]
+    pub copy_method: Option<String>,
     pub condition: Option<Condition>,
     pub labelled_owner: Option<FluxRef>,
 }

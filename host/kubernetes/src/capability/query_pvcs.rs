@@ -188,6 +188,7 @@ fn parse_snapshot(snapshot: &Value) -> Snapshot {
         owner: controller(snapshot).and_then(kind_and_name),
         owner_uid: controller(snapshot).and_then(|owner| owned(owner, "/uid")),
         problem: text(snapshot, "/status/error/message").map(|message| truncated(message, 1024)),
+        finalizers: finalizers(snapshot),
     }
 }
 

@@ -66,11 +66,6 @@ fn a_lock_on_another_volume_is_not_a_lock_on_this_pvc() {
         class(&[event("ProvisioningFailed", &other, "2026-08-20T09:57:41Z")]),
         Some(Waiting::Unknown)
     );
-    let flatten = format!("rpc error: code = Aborted desc = flatten in progress for pvc-{UID}");
-    assert_eq!(
-        class(&[event("ProvisioningFailed", &flatten, "2026-08-20T09:57:41Z")]),
-        Some(Waiting::Unknown)
-    );
 }
 
 #[test]
@@ -104,6 +99,49 @@ fn each_kind_of_failure_event_is_classified() {
             "error getting handle for DataSource Type VolumeSnapshot by Name s: snapshot s is not Ready",
             Waiting::ForSnapshot,
         ),
+        (
+            "ProvisioningFailed",
+            "failed to provision volume with StorageClass \"ceph-block\": error getting handle for DataSource Type VolumeSnapshot by Name s: requested volume size 107374183 is less than the size 113246208 for the source snapshot s",
+            Waiting::Misconfigured,
+        ),
+        (
+            "ProvisioningFailed",
+            "error getting handle for DataSource Type VolumeSnapshot by Name s: error getting snapshot s from api server: volumesnapshots.snapshot.storage.k8s.io \"s\" not found",
+            Waiting::Misconfigured,
+        ),
+        (
+            "ProvisioningFailed",
+            "error getting handle for DataSource Type VolumeSnapshot by Name s: snapshot s is being deleted",
+            Waiting::Misconfigured,
+        ),
+        (
+            "ProvisioningFailed",
+            "failed to provision volume with StorageClass \"ceph-filesystem\": rpc error: code = Aborted desc = clone from snapshot is already in progress",
+            Waiting::Copying,
+        ),
+        (
+            "ProvisioningFailed",
+            "rpc error: code = Aborted desc = clone from snapshot is pending",
+            Waiting::Copying,
+        ),
+        ("ProvisioningFailed", "rpc error: code = Aborted desc = in progress", Waiting::Copying),
+        ("ProvisioningFailed", "rpc error: code = Aborted desc = pending", Waiting::Copying),
+        (
+            "ProvisioningFailed",
+            "rpc error: code = Aborted desc = flatten in progress: flatten is in progress for image csi-vol-1",
+            Waiting::Copying,
+        ),
+        (
+            "ProvisioningFailed",
+            "rpc error: code = Aborted desc = a Delete operation with given id 0001-0009-rook-ceph-0000000000000002-56565656-5656-4656-8656-565656565656 already exists",
+            Waiting::CsiLocked,
+        ),
+        (
+            "ProvisioningFailed",
+            "rpc error: code = Aborted desc = cannot acquire lock for \"restore\", an \"delete\" operation with given id 0001-0009-rook-ceph-0000000000000002-56565656-5656-4656-8656-565656565656 already exists",
+            Waiting::CsiLocked,
+        ),
+        ("ProvisioningFailed", "rpc error: code = Aborted desc = retry", Waiting::Unknown),
         (
             "ProvisioningFailed",
             "storageclass.storage.k8s.io \"x\" not found",
@@ -171,6 +209,22 @@ fn a_pvc_that_binds_on_first_use_waits_for_its_consumer() {
             .waiting,
         Some(Waiting::CsiLocked)
     );
+}
+
+#[test]
+fn an_unscheduled_pod_is_not_a_missing_consumer() {
+    let mut cache = pvc("volsync-src-atlas-cache", UID);
+    cache["spec"]["storageClassName"] = "openebs-hostpath".into();
+    let waits = event(
+        "WaitForPodScheduled",
+        "waiting for pod volsync-src-atlas-x7k2p to be scheduled",
+        "2026-08-20T09:59:00Z",
+    );
+    let class = |pvc: &Value| parse(pvc, &[], std::slice::from_ref(&waits));
+    assert_eq!(class(&cache).waiting, Some(Waiting::ForScheduling));
+    assert!(class(&cache).evidence.unwrap().contains("volsync-src-atlas-x7k2p"));
+    cache["metadata"]["creationTimestamp"] = "2026-08-20T09:58:00Z".into();
+    assert_eq!(class(&cache).waiting, Some(Waiting::ForFirstConsumer));
 }
 
 #[test]

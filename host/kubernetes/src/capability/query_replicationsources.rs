@@ -4,7 +4,7 @@ use crate::discovery;
 use crate::flux;
 use crate::object::{
     condition, created, instant, is_condition_true, is_terminating, is_true, name, namespace,
-    number, owned, text, uid,
+    number, owned, text, truncated, uid,
 };
 use crate::perform::PerformRead;
 use crate::resource::PVCS;
@@ -100,14 +100,18 @@ fn parse_source(source: &Value, pvcs: &HashMap<&str, &Value>, now: Millis) -> So
         health: health(source, &mover, pvc_state, now),
         // Keys known to peers, or a device identity, cannot be restored from Git.
         has_identity: matches!(mover_of_section(&mover), Some("rsync" | "rsync-tls" | "syncthing")),
-        mover,
         schedule: owned(source, "/spec/trigger/schedule"),
         paused: is_true(source, "/spec/paused"),
         syncing_since: instant(source, "/status/lastSyncStartTime"),
         last_sync: instant(source, "/status/lastSyncTime"),
         last_result: owned(source, "/status/latestMoverStatus/result"),
+        last_log: text(source, "/status/latestMoverStatus/logs")
+            .and_then(|logs| logs.lines().rev().find(|line| !line.trim().is_empty()))
+            .map(|line| truncated(line.trim(), 512)),
+        copy_method: source.get("spec").and_then(|spec| owned(spec.get(&mover)?, "/copyMethod")),
         condition: condition(source, "Synchronizing"),
         labelled_owner: flux::labelled_owner(source),
+        mover,
     }
 }
 
@@ -278,6 +282,17 @@ mod tests {
             assert_eq!((seen.mover.as_str(), seen.has_identity), (mover, has_identity));
         }
         assert_eq!(parsed(json!({"external": {}}), Value::Null, None).health, Health::External);
+    }
+
+    #[test]
+    fn what_the_latest_mover_said_is_its_last_line() {
+        let log = "opening repository\nunable to create lock in backend\n\n";
+        let status = json!({"latestMoverStatus": {"result": "Failed", "logs": log}});
+        let seen = parsed(restic(), status, bound());
+        assert_eq!(seen.last_log.as_deref(), Some("unable to create lock in backend"));
+        assert_eq!(seen.copy_method.as_deref(), Some("Snapshot"));
+        let silent = parsed(json!({"sourcePVC": "plex", "kopia": {}}), Value::Null, bound());
+        assert_eq!((silent.last_log, silent.copy_method), (None, None));
     }
 
     #[test]

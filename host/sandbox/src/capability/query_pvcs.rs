@@ -57,6 +57,8 @@ impl From<core::Waiting> for wit::Waiting {
     fn from(waiting: core::Waiting) -> Self {
         match waiting {
             core::Waiting::ForFirstConsumer => Self::ForFirstConsumer,
+            core::Waiting::ForScheduling => Self::ForScheduling,
+            core::Waiting::Copying => Self::Copying,
             core::Waiting::CsiLocked => Self::CsiLocked,
             core::Waiting::CsiSlow => Self::CsiSlow,
             core::Waiting::ForDestination => Self::ForDestination,
@@ -93,6 +95,7 @@ impl From<core::Snapshot> for wit::Snapshot {
             owner: snapshot.owner,
             owner_uid: snapshot.owner_uid,
             problem: snapshot.problem,
+            finalizers: snapshot.finalizers,
         }
     }
 }

@@ -39,6 +39,8 @@ impl From<core::Source> for wit::Source {
             syncing_since: source.syncing_since,
             last_sync: source.last_sync,
             last_result: source.last_result,
+            last_log: source.last_log,
+            copy_method: source.copy_method,
             condition: source.condition.map(Into::into),
             labelled_owner: source.labelled_owner.map(Into::into),
         }

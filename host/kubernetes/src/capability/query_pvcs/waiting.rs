@@ -4,7 +4,8 @@
 //! csi-provisioner 5 and 6.
 
 use super::data_source;
-use crate::object::{annotation, created, finalizers, instant, is_terminating, name, text, uid};
+use crate::event::last_seen;
+use crate::object::{annotation, created, finalizers, is_terminating, name, text, uid};
 use crate::time::{human_duration, seconds};
 use salve_core::Millis;
 use salve_core::capability::query_pvcs::Waiting;
@@ -12,6 +13,19 @@ use serde_json::Value;
 
 /// The age in milliseconds after which the provisioner should have tried to create the volume.
 const MIN_AGE: Millis = 30_000;
+
+/// How long a pod may take to be scheduled before that is a problem, in milliseconds.
+const SCHEDULING_TIMEOUT: Millis = 5 * 60_000;
+
+/// What ceph-csi answers while the storage copies or flattens the source. Sources:
+/// `internal/cephfs/errors/errors.go` and `internal/rbd/errors.go`; the last two are older.
+const COPYING: [&str; 5] = [
+    "clone from snapshot is already in progress",
+    "clone from snapshot is pending",
+    "flatten in progress",
+    "desc = in progress",
+    "desc = pending",
+];
 
 /// The inputs of the classification.
 pub(super) struct Facts<'a> {
@@ -50,8 +64,14 @@ pub(super) fn classify(facts: &Facts<'_>) -> (Waiting, String) {
         let event = events.iter().rev().find(|event| {
             matches!(text(event, "/reason"), Some("WaitForFirstConsumer" | "WaitForPodScheduled"))
         });
+        let age = facts.now.saturating_sub(created(pvc));
+        let has_pod = event.is_some_and(|e| text(e, "/reason") == Some("WaitForPodScheduled"));
         return (
-            Waiting::ForFirstConsumer,
+            if has_pod && age > SCHEDULING_TIMEOUT {
+                Waiting::ForScheduling
+            } else {
+                Waiting::ForFirstConsumer
+            },
             event.map_or_else(
                 || "volumeBindingMode is WaitForFirstConsumer, and no pod uses the PVC yet".into(),
                 |event| evidence(event),
@@ -125,30 +145,8 @@ fn binds_on_first_use(facts: &Facts<'_>) -> bool {
 /// the PVC is waiting.
 fn classify_event(event: &Value, uid: &str) -> Option<Waiting> {
     let message = text(event, "/message")?;
-    let lower = message.to_lowercase();
     match text(event, "/reason")? {
-        "ProvisioningFailed" => {
-            let locked = message.contains("code = Aborted")
-                && message.contains("operation with the given")
-                && !uid.is_empty()
-                && message.contains(uid);
-            let class_gone = lower.contains("storageclass") && lower.contains("not found");
-            Some(if locked {
-                Waiting::CsiLocked
-            } else if message.contains("code = DeadlineExceeded") {
-                Waiting::CsiSlow
-            } else if message.contains("error getting handle for DataSource Type VolumeSnapshot") {
-                Waiting::ForSnapshot
-            } else if class_gone
-                || ["code = InvalidArgument", "code = ResourceExhausted", "code = OutOfRange"]
-                    .iter()
-                    .any(|code| message.contains(code))
-            {
-                Waiting::Misconfigured
-            } else {
-                Waiting::Unknown
-            })
-        }
+        "ProvisioningFailed" => Some(classify_failure(message, uid)),
         "FailedBinding" if message.contains("no storage class is set") => {
             Some(Waiting::Misconfigured)
         }
@@ -156,20 +154,39 @@ fn classify_event(event: &Value, uid: &str) -> Option<Waiting> {
     }
 }
 
-/// Returns when an event was last observed. Newer versions of VolSync leave the deprecated fields
-/// null.
-fn last_seen(event: &Value) -> Millis {
-    [
-        "/series/lastObservedTime",
-        "/lastTimestamp",
-        "/eventTime",
-        "/firstTimestamp",
-        "/metadata/creationTimestamp",
-    ]
-    .into_iter()
-    .filter_map(|at| instant(event, at))
-    .max()
-    .unwrap_or(0)
+/// Classifies the message of a failed attempt to create the volume of the PVC with this uid.
+fn classify_failure(message: &str, uid: &str) -> Waiting {
+    let has = |text: &str| message.contains(text);
+    let lower = message.to_lowercase();
+    if has("code = Aborted") {
+        // Only the locks of existing volumes and snapshots are named by their handle.
+        let of_this_pvc = !uid.is_empty() && has("operation with the given") && has(uid);
+        let of_its_source = has("operation with given id") && has("already exists");
+        if of_this_pvc || of_its_source {
+            return Waiting::CsiLocked;
+        }
+        if COPYING.iter().any(|text| has(text)) {
+            return Waiting::Copying;
+        }
+    }
+    if has("code = DeadlineExceeded") {
+        return Waiting::CsiSlow;
+    }
+    // csi-provisioner prefixes every problem with the source snapshot alike. Only a snapshot that
+    // is not ready yet improves by waiting.
+    if has("error getting handle for DataSource Type VolumeSnapshot") {
+        let is_final = has("not found")
+            || has("is less than the size")
+            || has("is being deleted")
+            || has("different driver");
+        return if is_final { Waiting::Misconfigured } else { Waiting::ForSnapshot };
+    }
+    let class_gone = lower.contains("storageclass") && lower.contains("not found");
+    let rejected = ["code = InvalidArgument", "code = ResourceExhausted", "code = OutOfRange"];
+    if class_gone || rejected.iter().any(|code| has(code)) {
+        return Waiting::Misconfigured;
+    }
+    Waiting::Unknown
 }
 
 fn evidence(event: &Value) -> String {

@@ -1,0 +1,267 @@
+//! Why the sync of a ReplicationSource does not finish, and what helps. Only a source that waits
+//! for the driver is a candidate for deletion.
+
+use std::collections::BTreeMap;
+
+use salve_sdk::format::{age, count, join};
+use salve_sdk::query_pods::{PendingPod, PendingReason};
+use salve_sdk::query_pvcs::{Pvc, Snapshot, Waiting};
+use salve_sdk::query_replicationsources::{Health, Source};
+use salve_sdk::report::Finding;
+
+use crate::evidence::{Observation, is_pending, uses_driver};
+use crate::snapshots::SNAPSHOT_TIMEOUT_MS;
+
+/// What a source waits for. The order is that of the report.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Obstacle {
+    /// The driver has to act on this PVC or VolumeSnapshot, which the source created.
+    Driver(String),
+    /// The object store cannot be reached.
+    ObjectStore(String),
+    /// Another restic process holds a lock on the repository, or left it behind.
+    RepositoryLock(String),
+    /// The mover fails for another reason.
+    Mover(String),
+    /// The mover pod is not scheduled to a node.
+    Scheduling(String),
+    /// The mover pod cannot mount a volume.
+    Mount(String),
+    /// VolSync reports an error before the mover starts.
+    VolSync(String),
+    /// A user paused it.
+    Paused,
+    /// Nothing: data is copied. It is the first sync, or a long one.
+    Copying,
+}
+
+impl Obstacle {
+    /// Returns whether someone has to do something about it.
+    fn is_problem(&self) -> bool {
+        match self {
+            Self::ObjectStore(_)
+            | Self::RepositoryLock(_)
+            | Self::Mover(_)
+            | Self::Scheduling(_)
+            | Self::Mount(_)
+            | Self::VolSync(_) => true,
+            // Locks are the incident itself; the others are in order.
+            Self::Driver(_) | Self::Paused | Self::Copying => false,
+        }
+    }
+
+    /// Returns the group of the report, and the remedy.
+    fn describe(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Driver(_) => ("waiting for the driver", "cleared with the locks"),
+            Self::ObjectStore(_) => {
+                ("object store not reachable", "check its address, credentials, and network")
+            }
+            Self::RepositoryLock(_) => (
+                "restic repository locked",
+                "if no other backup uses it, set spec.restic.unlock to a new value",
+            ),
+            Self::Mover(_) => ("mover fails", "see the logs of its Job"),
+            Self::Scheduling(_) => {
+                ("mover pod not scheduled", "make room, or correct its node constraints")
+            }
+            Self::Mount(_) => ("mover pod cannot mount a volume", "check the node that it is on"),
+            Self::VolSync(_) => ("VolSync reports an error", "correct what the message names"),
+            Self::Paused => ("paused", "remove spec.paused to continue"),
+            Self::Copying => {
+                ("first or long backup in progress", "wait; deleting it would start it again")
+            }
+        }
+    }
+
+    fn message(&self) -> Option<&str> {
+        match self {
+            Self::Driver(text)
+            | Self::ObjectStore(text)
+            | Self::RepositoryLock(text)
+            | Self::Mover(text)
+            | Self::Scheduling(text)
+            | Self::Mount(text)
+            | Self::VolSync(text) => Some(text),
+            Self::Paused | Self::Copying => None,
+        }
+    }
+
+    /// Returns why the source is not deleted, in one sentence.
+    pub fn reason_to_keep(&self) -> String {
+        let (group, remedy) = self.describe();
+        match self.message() {
+            Some(message) => format!("{group} ({message}): {remedy}"),
+            None => format!("{group}: {remedy}"),
+        }
+    }
+}
+
+/// Returns what keeps the sync of a source from finishing. `None` if it is idle or in its usual
+/// time, or if its PVC is the reason.
+pub fn obstacle(source: &Source, observation: &Observation) -> Option<Obstacle> {
+    match source.health {
+        Health::Orphan | Health::TerminatingSource | Health::UnboundSource | Health::External => {
+            return source.paused.then_some(Obstacle::Paused);
+        }
+        Health::Healthy | Health::Stuck => {}
+    }
+    let is_stuck = source.health == Health::Stuck;
+    let failure = failure(source);
+    if !is_stuck && failure.is_none() {
+        return None;
+    }
+    if source.paused {
+        return Some(Obstacle::Paused);
+    }
+    if is_stuck && let Some(object) = waiting_object(source, observation) {
+        return Some(Obstacle::Driver(object));
+    }
+    let pod = observation.pending_pods.iter().find(|pod| is_mover(pod, source));
+    pod.and_then(pod_obstacle).or(failure).or(is_stuck.then_some(Obstacle::Copying))
+}
+
+/// Returns the PVC or VolumeSnapshot of a sync that waits for the driver.
+fn waiting_object(source: &Source, observation: &Observation) -> Option<String> {
+    let pvc = observation.pvcs.iter().find(|pvc| waits_for_driver(pvc, source, observation));
+    let of_pvc = pvc.map(|pvc| format!("PVC {}", pvc.object.name));
+    of_pvc.or_else(|| {
+        let snapshot =
+            observation.snapshots.iter().find(|snapshot| is_waiting(snapshot, source, observation));
+        snapshot.map(|snapshot| format!("VolumeSnapshot {}", snapshot.object.name))
+    })
+}
+
+fn waits_for_driver(pvc: &Pvc, source: &Source, observation: &Observation) -> bool {
+    let owner = format!("ReplicationSource/{}", source.object.name);
+    pvc.object.namespace == source.object.namespace
+        && pvc.owner.as_ref() == Some(&owner)
+        && is_pending(pvc)
+        && uses_driver(pvc, &observation.driver)
+        && match pvc.waiting.unwrap_or(Waiting::Unknown) {
+            Waiting::CsiLocked
+            | Waiting::CsiSlow
+            | Waiting::ForSnapshot
+            | Waiting::NoProvisioner
+            | Waiting::Unknown => true,
+            Waiting::ForFirstConsumer
+            | Waiting::ForScheduling
+            | Waiting::ForDestination
+            | Waiting::Populating
+            | Waiting::Copying
+            | Waiting::Misconfigured
+            | Waiting::Terminating => false,
+        }
+}
+
+fn is_waiting(snapshot: &Snapshot, source: &Source, observation: &Observation) -> bool {
+    let now = observation.now;
+    let is_overdue = match snapshot.terminating_since {
+        Some(since) => now.saturating_sub(since) > SNAPSHOT_TIMEOUT_MS,
+        None => !snapshot.ready && now.saturating_sub(snapshot.created) > SNAPSHOT_TIMEOUT_MS,
+    };
+    let pvc = observation.pvcs.iter().find(|pvc| {
+        pvc.object.namespace == snapshot.object.namespace
+            && snapshot.pvc.as_ref() == Some(&pvc.object.name)
+    });
+    snapshot.owner_uid.as_ref() == Some(&source.uid)
+        && is_overdue
+        && pvc.is_none_or(|pvc| uses_driver(pvc, &observation.driver))
+}
+
+/// Returns whether a pod belongs to the Job `volsync-[MOVER-]src-NAME` of this source.
+fn is_mover(pod: &PendingPod, source: &Source) -> bool {
+    let job = pod.owner.as_deref().and_then(|owner| owner.strip_prefix("Job/volsync-"));
+    pod.object.namespace == source.object.namespace
+        && job.is_some_and(|job| {
+            job.strip_suffix(&source.object.name).is_some_and(|mover| mover.ends_with("src-"))
+        })
+}
+
+fn pod_obstacle(pod: &PendingPod) -> Option<Obstacle> {
+    let message = format!("{}: {}", pod.object.name, pod.message);
+    match pod.reason {
+        PendingReason::Unscheduled => Some(Obstacle::Scheduling(message)),
+        PendingReason::MountFailed => Some(Obstacle::Mount(message)),
+        PendingReason::ContainerWaiting | PendingReason::Unknown => None,
+    }
+}
+
+/// Returns why the latest mover failed, or why VolSync did not start one.
+fn failure(source: &Source) -> Option<Obstacle> {
+    let error = source
+        .condition
+        .as_ref()
+        .filter(|condition| condition.kind == "Synchronizing" && condition.reason == "Error");
+    if let Some(condition) = error {
+        return Some(Obstacle::VolSync(condition.message.clone()));
+    }
+    if source.last_result.as_deref() != Some("Failed") {
+        return None;
+    }
+    let log = source.last_log.clone().unwrap_or_else(|| "no log".into());
+    let lower = log.to_lowercase();
+    let has = |texts: &[&str]| texts.iter().any(|text| lower.contains(text));
+    // Texts of restic, rclone, and kopia, and of Go's net package.
+    Some(if has(&["unable to create lock", "already locked"]) {
+        Obstacle::RepositoryLock(log)
+    } else if has(&[
+        "dial tcp",
+        "no such host",
+        "connection refused",
+        "connection reset",
+        "i/o timeout",
+        "tls handshake",
+        "service unavailable",
+        "access denied",
+        "accessdenied",
+        "invalidaccesskeyid",
+        "signaturedoesnotmatch",
+        "nosuchbucket",
+    ]) {
+        Obstacle::ObjectStore(log)
+    } else {
+        Obstacle::Mover(log)
+    })
+}
+
+/// Returns the sources that do not finish for a reason other than the driver, one finding per
+/// reason. The second value says whether it is a problem.
+pub fn findings(observation: &Observation) -> Vec<(Finding, bool)> {
+    let mut groups: BTreeMap<(bool, &str, &str), Vec<String>> = BTreeMap::new();
+    for source in observation.sources.iter().flatten() {
+        let Some(obstacle) = obstacle(source, observation) else { continue };
+        if matches!(obstacle, Obstacle::Driver(_)) {
+            continue;
+        }
+        let (group, remedy) = obstacle.describe();
+        let since = source
+            .syncing_since
+            .map(|since| format!(", syncing for {}", age(since, observation.now)))
+            .unwrap_or_default();
+        let message = obstacle.message().map(|text| format!(": {text}")).unwrap_or_default();
+        groups
+            .entry((!obstacle.is_problem(), group, remedy))
+            .or_default()
+            .push(format!("{}{since}{message}", source.object));
+    }
+    groups
+        .into_iter()
+        .map(|((is_normal, group, remedy), sources)| {
+            let names =
+                join(sources.iter().map(|text| text.split([',', ':']).next().unwrap_or(text)), 3);
+            let text = match sources.as_slice() {
+                [_] => format!("ReplicationSource {names}: {group}: {remedy}"),
+                many => format!(
+                    "{} ({names}): {group}: {remedy}",
+                    count(many.len(), "ReplicationSource")
+                ),
+            };
+            (Finding::with_details(text, sources), !is_normal)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+#[path = "tests/backups.rs"]
+mod tests;

@@ -1,0 +1,33 @@
+use super::*;
+use crate::samples;
+
+const LOCKED: &str = "MountVolume.MountDevice failed for volume \"pvc-1f0c2a34\" : rpc error: code = \
+    Aborted desc = an operation with the given Volume ID \
+    0001-0009-rook-ceph-0000000000000002-1f0c2a34-5b6c-4d7e-8f90-000000000001 already exists";
+
+#[test]
+fn the_node_and_its_pods_are_named() {
+    let mut observation = samples::observation();
+    observation.pending_pods = vec![
+        samples::pending_pod("media/a", "ReplicaSet/a", PendingReason::MountFailed, LOCKED),
+        samples::pending_pod("media/b", "ReplicaSet/b", PendingReason::MountFailed, LOCKED),
+        samples::pending_pod(
+            "media/c",
+            "ReplicaSet/c",
+            PendingReason::MountFailed,
+            "no such device",
+        ),
+        samples::pending_pod("media/d", "ReplicaSet/d", PendingReason::ContainerWaiting, LOCKED),
+    ];
+    let found = findings(&observation);
+    assert_eq!(found.len(), 1);
+    assert!(
+        found[0].text.starts_with(
+            "the node plugin of rook-ceph.rbd.csi.ceph.com on node node-b holds a lock, 2 pods \
+             (media/a, media/b) wait: restart the one node plugin pod on node-b, not the controller"
+        ),
+        "{}",
+        found[0].text
+    );
+    assert_eq!(found[0].details.len(), 2);
+}
