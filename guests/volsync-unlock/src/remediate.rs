@@ -3,7 +3,7 @@
 //! is resumed first.
 
 use salve_sdk::Error;
-use salve_sdk::format::count;
+use salve_sdk::format::{count, join};
 use salve_sdk::report::{Conclusion, Diagnosis, Finding, State, Verdict};
 
 use crate::EVIDENCE_TITLE;
@@ -116,7 +116,13 @@ fn abort(
     let progress = progress(&execution);
     match error {
         StepError::CallFailed(error) => {
-            Err(error.map_message(|text| format!("step {step}: {text} ({progress}; {resumed})")))
+            // An error has no findings.
+            let later: Vec<String> =
+                execution.recreated_later().into_iter().map(|finding| finding.text).collect();
+            let later =
+                if later.is_empty() { String::new() } else { format!("; {}", join(later, 5)) };
+            Err(error
+                .map_message(|text| format!("step {step}: {text} ({progress}; {resumed}{later})")))
         }
         StepError::NotFixed(summary) => {
             let summary = format!("{summary} ({progress})");

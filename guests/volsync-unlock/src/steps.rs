@@ -7,6 +7,7 @@ use salve_sdk::query_drivers::{Controller, Driver};
 use salve_sdk::query_pvcs::Snapshot;
 use salve_sdk::query_replicationsources::{Destination, Source};
 use salve_sdk::report::Finding;
+use salve_sdk::types::FluxRef;
 
 use crate::active_suspensions::ActiveSuspensions;
 use crate::config::Config;
@@ -64,6 +65,8 @@ pub struct Execution<'a> {
     pub remaining: Vec<Finding>,
     /// UIDs of the deleted ReplicationSources.
     pub deleted: Vec<String>,
+    /// HelmReleases that were forced to recreate what was deleted.
+    pub forced: Vec<FluxRef>,
     /// Whether the driver was restarted. A run restarts it at most once.
     pub is_restarted: bool,
     /// The restart, until the last step takes it over.
@@ -131,6 +134,7 @@ impl<'a> Execution<'a> {
             step: "evidence",
             remaining: Vec::new(),
             deleted: Vec::new(),
+            forced: Vec::new(),
             is_restarted: false,
             restart: None,
         }
@@ -402,7 +406,12 @@ impl<'a> Execution<'a> {
                 self.remaining.extend(problem);
                 if may_reconcile && is_resumed && order[index].role == Role::Owner {
                     let recreated = selection.recreated_by(target);
-                    self.remaining.extend(self.reconcile(index, selection.forces(target)));
+                    let is_forced = selection.forces(target);
+                    match self.reconcile(index, is_forced) {
+                        Some(problem) => self.remaining.push(problem),
+                        None if is_forced => self.forced.push(target.clone()),
+                        None => {}
+                    }
                     expected.extend(
                         recreated
                             .into_iter()
@@ -444,7 +453,8 @@ impl<'a> Execution<'a> {
         self.plan.selection.recreated().into_iter().filter(is_deleted).collect()
     }
 
-    /// Reports the deleted ReplicationSources that are recreated only after the run.
+    /// Reports the deleted ReplicationSources that are recreated only after the run, with what that
+    /// takes.
     pub fn recreated_later(&self) -> Vec<Finding> {
         self.plan
             .selection
@@ -460,6 +470,13 @@ impl<'a> Execution<'a> {
                     "{} was deleted: Flux will recreate it at the next upgrade of {owner}",
                     selected.source.object
                 ))),
+                Recreation::Forced(owner) if !self.forced.contains(owner) => {
+                    Some(Finding::new(format!(
+                        "{} was deleted, but {owner} was not forced to recreate it: run `flux \
+                         reconcile helmrelease {} -n {} --force`",
+                        selected.source.object, owner.name, owner.namespace
+                    )))
+                }
                 Recreation::ByOwner(_) | Recreation::Forced(_) | Recreation::Never => None,
             })
             .collect()

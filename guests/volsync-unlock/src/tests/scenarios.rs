@@ -407,6 +407,42 @@ fn a_release_without_drift_correction_is_forced_only_if_the_pvc_exists() {
 }
 
 #[test]
+fn a_release_that_was_not_forced_is_named_with_its_command_however_the_run_ends() {
+    type Change = fn(&mut FakeCluster);
+    let endings: [(&str, Change); 4] = [
+        ("error", |cluster| {
+            cluster.failing_write = Some(("restart", Error::Unavailable("no answer".into())));
+        }),
+        ("rollout", |cluster| cluster.rollout_hangs = true),
+        ("locks return", |cluster| cluster.lock_returns = true),
+        ("force rejected", |cluster| {
+            cluster.failing_write = Some(("force", Error::Conflict("changed".into())));
+        }),
+    ];
+    for (name, change) in endings {
+        let mut cluster = incident();
+        let release = FluxRef { kind: FluxKind::HelmRelease, ..flux("media/radarr") };
+        let source = samples::source("media/radarr", 20, Health::Stuck);
+        let clone = Pvc { uid: samples::uid(1), ..samples::locked_clone(&source, 1) };
+        cluster.observation.pvcs.push(clone);
+        cluster.add_managed(
+            source,
+            FluxObject { target: release, corrects_drift: false, ..flux_object("media/radarr") },
+        );
+        change(&mut cluster);
+        let (result, _) = run(cluster, MEDIA);
+        let text = match &result {
+            Ok(conclusion) => text(conclusion),
+            Err(error) => error.message().to_owned(),
+        };
+        assert!(
+            text.contains("run `flux reconcile helmrelease radarr -n media --force`"),
+            "{name}: {text}"
+        );
+    }
+}
+
+#[test]
 fn a_source_that_is_not_recreated_is_not_fixed() {
     let mut cluster = incident();
     cluster.failing_write = Some(("reconcile", Error::Unavailable("no answer".into())));
