@@ -54,22 +54,46 @@ pub(super) fn is_operator_managed(deployment: &Value, driver: &str) -> bool {
     is_controller && (owned || name(deployment) == format!("{driver}-ctrlplugin"))
 }
 
-/// Returns the name of the container that runs the driver, which holds and logs the locks.
+/// Returns the name of the container that runs the driver, which holds and logs the locks. Empty if
+/// there is none.
+///
+/// Other containers can have the driver's name in their arguments too: Rook's `csi-omap-generator`
+/// stands before the plugin, and ceph-csi's chart has the same sidecar under another name.
 pub(super) fn plugin_container(deployment: &Value, driver: &str) -> String {
-    let all = containers(deployment);
-    let named = |container: &Value| text(container, "/name").unwrap_or_default().to_owned();
-    let named_driver = all.iter().find(|container| has_driver_name(container, driver));
+    // mutant sidecar-log-read: filter(|container| !is_sidecar(container)) ~> filter(|_| true)
+    let all = || containers(deployment).iter().filter(|container| !is_sidecar(container));
+    let named_driver = || {
+        let mut named = all().filter(|container| has_driver_name(container, driver));
+        let first = named.clone().next();
+        named.find(|container| serves_volumes(container)).or(first)
+    };
+    // An unresolved variable does not tell which driver it is.
+    let of_type = || {
+        all().find(|container| {
+            serves_volumes(container)
+                && driver_argument(container).is_none_or(|value| variable(value).is_some())
+        })
+    };
     let legacy_names = || {
-        all.iter().find(|container| {
+        all().find(|container| {
             legacy_names(driver).is_some_and(|(_, plugin)| text(container, "/name") == Some(plugin))
         })
     };
-    let other = || {
-        all.iter().find(|container| {
-            text(container, "/name").is_some_and(|name| !SIDECARS.contains(&name))
-        })
-    };
-    named_driver.or_else(legacy_names).or_else(other).map(named).unwrap_or_default()
+    let plugin = named_driver().or_else(of_type).or_else(legacy_names).or_else(|| all().next());
+    plugin.and_then(|container| text(container, "/name")).unwrap_or_default().to_owned()
+}
+
+/// Returns true for a container that runs next to the driver, according to its name or to its
+/// `--type` argument, which ceph-csi's own sidecars have too.
+fn is_sidecar(container: &Value) -> bool {
+    text(container, "/name").is_none_or(|name| SIDECARS.contains(&name))
+        || argument(container, "type")
+            .is_some_and(|value| value == "controller" || value == "liveness")
+}
+
+/// Returns true if ceph-csi serves volumes in the container.
+fn serves_volumes(container: &Value) -> bool {
+    argument(container, "type").is_some_and(|value| ["rbd", "cephfs", "nfs"].contains(&value))
 }
 
 /// Returns true if a container of the Deployment is a csi-snapshotter.
@@ -89,18 +113,32 @@ fn containers(deployment: &Value) -> &[Value] {
 /// Returns true if a container has this `--drivername` argument, literally or through an
 /// environment variable.
 fn has_driver_name(container: &Value, driver: &str) -> bool {
-    let arguments = list(container, "/args")
-        .iter()
-        .chain(list(container, "/command"))
-        .filter_map(Value::as_str);
-    arguments
-        .filter_map(|argument| argument.trim_start_matches('-').strip_prefix("drivername="))
-        .any(|value| match value.strip_prefix("$(").and_then(|v| v.strip_suffix(')')) {
-            Some(variable) => list(container, "/env").iter().any(|entry| {
-                text(entry, "/name") == Some(variable) && text(entry, "/value") == Some(driver)
-            }),
-            None => value == driver,
-        })
+    driver_argument(container).is_some_and(|value| match variable(value) {
+        Some(variable) => list(container, "/env").iter().any(|entry| {
+            text(entry, "/name") == Some(variable) && text(entry, "/value") == Some(driver)
+        }),
+        None => value == driver,
+    })
+}
+
+fn driver_argument(container: &Value) -> Option<&str> {
+    argument(container, "drivername")
+}
+
+/// Returns the name of the variable if `value` is a reference to one.
+fn variable(value: &str) -> Option<&str> {
+    value.strip_prefix("$(")?.strip_suffix(')')
+}
+
+/// Returns the value of a flag, which is in the same argument or in the next one.
+fn argument<'a>(container: &'a Value, flag: &str) -> Option<&'a str> {
+    let arguments =
+        || list(container, "/command").iter().chain(list(container, "/args")).map(Value::as_str);
+    arguments().zip(arguments().skip(1).chain([None])).find_map(|(argument, next)| {
+        let given = argument?.strip_prefix('-')?;
+        let value = given.strip_prefix('-').unwrap_or(given).strip_prefix(flag)?;
+        if value.is_empty() { next } else { value.strip_prefix('=') }
+    })
 }
 
 /// Returns the names of the Deployment and of the driver's container as created by Rook before
@@ -158,6 +196,53 @@ mod tests {
         assert_eq!(find_controller(&all, DRIVER).map(name), Some("odd-name"));
         assert_eq!(plugin_container(&all[1], DRIVER), "driver");
         assert_eq!(find_controller(&all, "rook-ceph.nfs.csi.ceph.com"), None);
+    }
+
+    /// The container of ceph-csi's `--type` argument, with the name of the driver.
+    fn ceph_csi(name: &str, kind: &str) -> Value {
+        json!({"name": name, "args": ["--nodeid=$(NODE_ID)", format!("--type={kind}"),
+            format!("--drivername={DRIVER}")]})
+    }
+
+    #[test]
+    fn the_plugin_is_chosen_among_containers_with_the_same_driver_name() {
+        let plugin = || ceph_csi("csi-rbdplugin", "rbd");
+        let unresolved = json!({"name": "driver", "args": ["--type=rbd",
+            "--drivername=$(CSI_DRIVER_NAME)"],
+            "env": [{"name": "CSI_DRIVER_NAME", "valueFrom": {}}]});
+        let other_driver = json!({"name": "cephfs", "args": ["--type=cephfs",
+            "--drivername=rook-ceph.cephfs.csi.ceph.com"]});
+        for (containers, expected) in [
+            // Rook's template with `CSI_ENABLE_OMAP_GENERATOR`.
+            (
+                json!([{"name": "csi-provisioner"}, ceph_csi("csi-omap-generator", "controller"),
+                    plugin(), ceph_csi("liveness-prometheus", "liveness")]),
+                "csi-rbdplugin",
+            ),
+            (
+                json!([ceph_csi("csi-rbdplugin-controller", "controller"), plugin()]),
+                "csi-rbdplugin",
+            ),
+            (
+                json!([plugin(), ceph_csi("csi-rbdplugin-controller", "controller")]),
+                "csi-rbdplugin",
+            ),
+            (json!([ceph_csi("metrics", "liveness"), ceph_csi("driver", "nfs")]), "driver"),
+            (json!([ceph_csi("rewritten", "cloud"), ceph_csi("driver", "cephfs")]), "driver"),
+            (json!([{"name": "exporter"}, unresolved]), "driver"),
+            (json!([other_driver, {"name": "csi-rbdplugin"}]), "csi-rbdplugin"),
+            (
+                json!([{"name": "omap", "command": ["cephcsi", "--type", "controller"],
+                    "args": ["-drivername", DRIVER]},
+                    {"name": "driver", "args": ["-type", "rbd", "-drivername", DRIVER]}]),
+                "driver",
+            ),
+            (json!([{"name": "csi-provisioner"}, {"name": "driver"}]), "driver"),
+            (json!([{"name": "csi-provisioner"}, ceph_csi("omap", "controller")]), ""),
+        ] {
+            let deployment = deployment("csi-rbdplugin-provisioner", containers);
+            assert_eq!(plugin_container(&deployment, DRIVER), expected, "{deployment}");
+        }
     }
 
     #[test]
