@@ -147,11 +147,11 @@ impl World {
     /// Requests the deletion of an object. It is removed as soon as it has no finalizers and no
     /// grace period left.
     pub fn delete(&mut self, key: &Key) {
-        let now = seconds(self.now);
         let grace = if key.kind == kind::PODS { 30 } else { 0 };
+        let end = seconds(self.after(Duration::from_secs(grace)));
         self.update(key, |object| {
             if !crate::object::is_terminating(object) {
-                set(object, &["metadata", "deletionTimestamp"], now);
+                set(object, &["metadata", "deletionTimestamp"], end);
                 set(object, &["metadata", "deletionGracePeriodSeconds"], grace);
             }
         });

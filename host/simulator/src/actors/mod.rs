@@ -15,6 +15,7 @@ pub mod importer;
 mod kustomize;
 mod lease;
 pub mod lock;
+pub mod nodes;
 mod operator;
 mod pods;
 mod provision;
@@ -82,6 +83,10 @@ pub enum Task {
     Pod(Key),
     /// The containers of a pod start.
     PodStarted(Key),
+    /// The node lifecycle controller reconciles a node.
+    Node(Key),
+    /// The node lifecycle controller deletes the pods of a node that is unreachable.
+    Evict(Key),
     /// ceph-csi-operator reconciles a Deployment that it owns.
     Operator(Key),
     /// The garbage collector processes the dependents of the deleted object with this UID.
@@ -118,6 +123,8 @@ pub fn dispatch(world: &mut World, task: Task) {
         Task::Rollout(key) => workloads::reconcile(world, &key),
         Task::Pod(key) => pods::reconcile(world, &key),
         Task::PodStarted(key) => pods::start_containers(world, &key),
+        Task::Node(key) => nodes::reconcile(world, &key),
+        Task::Evict(key) => nodes::evict(world, &key),
         Task::Operator(key) => operator::reconcile(world, &key),
         Task::Garbage(uid) => garbage::collect(world, &uid),
         Task::Foreground(key) => garbage::foreground(world, &key),
@@ -154,6 +161,8 @@ pub fn on_change(world: &mut World, change: &Change) {
         schedule_owner(world, key, object);
     } else if key.kind == kind::PODS {
         pods::on_change(world, change);
+    } else if key.kind == kind::NODES {
+        world.schedule_once(WATCH_LATENCY, Task::Node(key.clone()));
     } else if key.kind == kind::DEPLOYMENTS {
         operator::on_change(world, key, object);
         world.schedule_once(workloads::WATCH_LATENCY, Task::Rollout(key.clone()));

@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Task, csi};
+use super::{Task, csi, nodes};
 use crate::kind;
-use crate::object::{is_terminating, list, nanos, seconds, set, set_condition, text};
+use crate::object::{is_terminating, label, list, nanos, seconds, set, set_condition, text};
 use crate::random::hash_below;
 use crate::store::{Change, ChangeType, Key};
 use crate::world::World;
 
 const START_TIME: Duration = Duration::from_secs(8);
 const STOP_TIME: Duration = Duration::from_secs(2);
+/// How often the scheduler tries again to find a node.
+const SCHEDULING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Returns the names of the PVCs that a pod mounts.
 pub fn pvcs(pod: &Value) -> impl Iterator<Item = &str> {
@@ -28,6 +30,11 @@ pub fn is_ready(pod: &Value) -> bool {
     text(pod, "/status/phase") == "Running"
         && crate::object::condition(pod, "Ready")
             .is_some_and(|ready| text(ready, "/status") == "True")
+}
+
+/// Returns whether all containers of a pod have ended for good.
+pub fn is_finished(pod: &Value) -> bool {
+    ["Succeeded", "Failed"].contains(&text(pod, "/status/phase"))
 }
 
 /// Schedules the tasks that follow a change of a pod.
@@ -58,7 +65,9 @@ pub fn on_change(world: &mut World, change: &Change) {
 pub fn reconcile(world: &mut World, key: &Key) {
     let Some(pod) = world.get(key) else { return };
     if is_terminating(&pod) {
-        world.update(key, |pod| set(pod, &["metadata", "deletionGracePeriodSeconds"], 0));
+        if nodes::has_reachable_node(world, &pod) {
+            world.update(key, |pod| set(pod, &["metadata", "deletionGracePeriodSeconds"], 0));
+        }
         return;
     }
     if text(&pod, "/status/phase") != "Pending" {
@@ -73,21 +82,52 @@ pub fn reconcile(world: &mut World, key: &Key) {
         world.update(key, |pod| set_unschedulable(pod, now));
         return;
     }
+    let Some(node) = node_for(world, key, &pod) else {
+        let message = "0/3 nodes are available: no node is reachable and satisfies the pod \
+                       anti-affinity rules.";
+        world.update(key, |pod| set_not_scheduled(pod, message, now));
+        world.schedule_once(SCHEDULING_INTERVAL, Task::Pod(key.clone()));
+        return;
+    };
     world.update(key, |pod| {
-        if text(pod, "/spec/nodeName").is_empty() {
-            let node = format!("node-{}", 1 + hash_below(&key.name, 3));
-            set(pod, &["spec", "nodeName"], node);
-        }
+        set(pod, &["spec", "nodeName"], node);
         set_condition(pod, json!({"type": "PodScheduled", "status": "True"}), now);
     });
     world.schedule_once(START_TIME, Task::PodStarted(key.clone()));
 }
 
+/// Returns the node of a pod, or one that it can be scheduled on: a reachable one. A pod with
+/// required anti-affinity shares it with no other pod of its app.
+fn node_for(world: &World, key: &Key, pod: &Value) -> Option<String> {
+    let node = text(pod, "/spec/nodeName");
+    if !node.is_empty() {
+        return Some(node.to_owned());
+    }
+    let rules = "/spec/affinity/podAntiAffinity/requiredDuringSchedulingIgnoredDuringExecution";
+    let is_exclusive = !list(pod, rules).is_empty();
+    let is_taken = |node: &str| {
+        world.store.list(kind::PODS, Some(&key.namespace)).any(|(_, other)| {
+            text(other, "/spec/nodeName") == node
+                && label(other, "app") == label(pod, "app")
+                && !is_finished(other)
+        })
+    };
+    let preferred = hash_below(&key.name, 3);
+    (0..3)
+        .map(|offset| format!("node-{}", 1 + (preferred + offset) % 3))
+        .find(|node| nodes::is_reachable(world, node) && !(is_exclusive && is_taken(node)))
+}
+
 /// Sets the condition of a pod that waits for its PVCs to be bound.
 pub fn set_unschedulable(pod: &mut Value, now: jiff::Timestamp) {
+    let message = "0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims.";
+    set_not_scheduled(pod, message, now);
+}
+
+fn set_not_scheduled(pod: &mut Value, message: &str, now: jiff::Timestamp) {
     let condition = json!({
         "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
-        "message": "0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims.",
+        "message": message,
     });
     set_condition(pod, condition, now);
 }
@@ -95,7 +135,10 @@ pub fn set_unschedulable(pod: &mut Value, now: jiff::Timestamp) {
 /// Starts the containers of a pod.
 pub fn start_containers(world: &mut World, key: &Key) {
     let Some(pod) = world.get(key) else { return };
-    if is_terminating(&pod) || text(&pod, "/status/phase") != "Pending" {
+    if is_terminating(&pod)
+        || text(&pod, "/status/phase") != "Pending"
+        || !nodes::has_reachable_node(world, &pod)
+    {
         return;
     }
     let now = world.now;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Task;
-use super::pods::is_ready;
+use super::pods::{is_finished, is_ready};
 use crate::kind;
 use crate::object::{
     annotation, is_owned_by, is_terminating, list, number, set, set_condition, text, unset,
@@ -40,7 +40,8 @@ pub fn reconcile(world: &mut World, key: &Key) {
     let uid = text(&deployment, "/metadata/uid").to_owned();
     let sets = owned(world, kind::REPLICA_SETS, &key.namespace, &uid);
     let current = sets.iter().find(|(_, set)| same_template(&deployment, set));
-    let new = current.map(|(_, set)| pods_of(world, key, set)).unwrap_or_default();
+    let mut new = current.map(|(_, set)| pods_of(world, key, set)).unwrap_or_default();
+    new.retain(|(_, pod)| !is_terminating(pod));
     let old: Vec<KeyedObject> = sets
         .iter()
         .filter(|(key, _)| current.is_none_or(|(current, _)| key != current))
@@ -142,9 +143,11 @@ fn update_status(
     });
 }
 
-/// Returns the pods of a ReplicaSet.
+/// Returns the pods of a ReplicaSet, except for finished ones, which it replaces.
 fn pods_of(world: &World, deployment: &Key, set: &Value) -> Vec<KeyedObject> {
-    owned(world, kind::PODS, &deployment.namespace, text(set, "/metadata/uid"))
+    let mut pods = owned(world, kind::PODS, &deployment.namespace, text(set, "/metadata/uid"));
+    pods.retain(|(_, pod)| !is_finished(pod));
+    pods
 }
 
 fn owned(world: &World, kind: &'static kind::Kind, namespace: &str, uid: &str) -> Vec<KeyedObject> {

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::{ApiError, Reply, Request, Target};
+use crate::actors::nodes;
 use crate::logs::Line;
 use crate::object::{list, nanos, text};
 use crate::world::World;
@@ -35,6 +36,18 @@ pub fn handle(world: &World, request: &Request, target: &Target) -> Result<Reply
     if request.flag("previous") {
         let why =
             format!("previous terminated container {container:?} in pod {:?} not found", key.name);
+        return Err(ApiError::new(400, why));
+    }
+    if !nodes::has_reachable_node(world, &pod) {
+        let why = format!(
+            "Get \"https://192.0.2.11:10250/containerLogs/{}/{}/{container}\": dial tcp \
+             192.0.2.11:10250: i/o timeout",
+            key.namespace, key.name
+        );
+        return Err(ApiError::new(500, why));
+    }
+    if ["Succeeded", "Failed"].contains(&text(&pod, "/status/phase")) {
+        let why = format!("container {container:?} in pod {:?} is not available", key.name);
         return Err(ApiError::new(400, why));
     }
     if text(&pod, "/status/phase") == "Pending" {

@@ -471,3 +471,55 @@ async fn the_importer_is_stuck_until_its_pod_is_replaced() {
             && log().await.lines().all(|line| line.starts_with("imported"))
     );
 }
+
+#[tokio::test]
+async fn the_pods_of_an_unreachable_node_are_evicted_but_stay() {
+    let caller = Caller::new(Incident::Healthy);
+    let pods = || caller.cluster.objects("", "pods", Some("rook-ceph"));
+    let before = pods().len();
+    let lost = pods()
+        .iter()
+        .find(|pod| pod["spec"]["nodeName"] == "node-1")
+        .map(|pod| pod["metadata"]["name"].as_str().expect("name").to_owned())
+        .expect("a pod of the controller is on node-1");
+    let set_ready = |status: &str| {
+        caller.cluster.edit("", "nodes", "", "node-1", |node| {
+            node["status"]["conditions"][0]["status"] = status.into();
+        })
+    };
+    let pod = || caller.cluster.object("", "pods", "rook-ceph", &lost);
+    assert!(set_ready("Unknown"));
+    caller.advance(60);
+    let path = format!("/api/v1/namespaces/rook-ceph/pods/{lost}/log?container=csi-rbdplugin");
+    assert_eq!(caller.get(&path).await.0, 500);
+    let ready = |pod: &serde_json::Value| {
+        let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
+    };
+    assert!(
+        pod().is_some_and(|pod| !ready(&pod) && pod["metadata"]["deletionTimestamp"].is_null())
+    );
+    caller.advance(600);
+    assert!(pod().is_some_and(|pod| pod["metadata"]["deletionTimestamp"].is_string()));
+    assert_eq!(pods().iter().filter(|pod| ready(pod)).count(), before, "it is replaced");
+    assert!(set_ready("True"));
+    caller.advance(10);
+    assert!(pod().is_none());
+}
+
+#[tokio::test]
+async fn a_finished_pod_is_replaced_and_has_no_log() {
+    let caller = Caller::new(Incident::Healthy);
+    let pods = caller.cluster.objects("", "pods", Some("rook-ceph"));
+    let name = pods.iter().find_map(|pod| {
+        pod["metadata"]["name"].as_str().filter(|name| name.contains("provisioner"))
+    });
+    let name = name.expect("a controller pod").to_owned();
+    caller.cluster.edit("", "pods", "rook-ceph", &name, |pod| {
+        pod["status"] = json!({"phase": "Failed", "reason": "Evicted"});
+    });
+    caller.advance(30);
+    assert_eq!(caller.controller_pods().len(), 3);
+    let path = format!("/api/v1/namespaces/rook-ceph/pods/{name}/log?container=csi-rbdplugin");
+    assert_eq!(caller.get(&path).await.0, 400);
+}
