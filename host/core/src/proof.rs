@@ -139,6 +139,7 @@ mod tests {
                 lines,
                 pods: vec!["p".into()],
                 unreadable: vec![],
+                skipped: vec![],
                 lines_read: 1,
                 more: false,
                 newest: None,
@@ -157,6 +158,33 @@ mod tests {
         assert!(check(&pages(None, &[false, false]), &[3]).is_ok());
         assert!(check(&pages(None, &[true, false]), &[3]).is_err());
         assert!(check(&pages(None, &[true, false, false]), &[4]).is_err());
+    }
+
+    #[test]
+    fn a_page_of_skipped_pods_only_proves_nothing() {
+        let query = Query {
+            deployment: ObjectRef::new("rook-ceph", "x"),
+            container: "c".into(),
+            since: None,
+            tail_lines: None,
+            limit_bytes: 1,
+            pattern: Some("lock".into()),
+        };
+        let page = |pods: Vec<String>| Page {
+            lines: vec![],
+            pods,
+            unreadable: vec![],
+            skipped: vec!["p: not started".into()],
+            lines_read: 0,
+            more: false,
+            newest: None,
+            position: vec![],
+        };
+        let effect = NextPage { query, after: vec![] }.effect();
+        let proves =
+            |page| Fact::new(1, 1, &effect, Some(&NextPage::wrap(page)), &[]).proof.shows_absence;
+        assert!(proves(page(vec!["q".into()])));
+        assert!(!proves(page(vec![])));
     }
 
     #[test]

@@ -2,13 +2,19 @@
 
 use crate::failure::Failure;
 use crate::object::{
-    controller, created, is_condition_true, is_terminating, kind_and_name, list, name, namespace,
-    owned, raw_condition, text, truncated, uid,
+    controller, created, instant, is_condition_true, is_terminating, kind_and_name, list, name,
+    namespace, owned, raw_condition, text, truncated, uid,
 };
 use crate::resource::PODS;
 use crate::send::{ListFilter, Session};
+use crate::time;
+use salve_core::Millis;
 use salve_core::capability::types::Pod;
 use serde_json::Value;
+
+/// How long the kubelet may take to report that a pod has ended, after its grace period. In
+/// milliseconds.
+const TERMINATION_DELAY: Millis = 30_000;
 
 /// Converts a pod to the type that guests get.
 pub(crate) fn parse(pod: &Value) -> Pod {
@@ -28,15 +34,73 @@ pub(crate) fn parse(pod: &Value) -> Pod {
         terminating: is_terminating(pod),
         restarts: u32::try_from(restarts).unwrap_or(u32::MAX),
         created: created(pod),
-        waiting: statuses()
-            .find_map(|status| owned(status, "/state/waiting/reason"))
-            .or_else(|| scheduling_failure(pod)),
+        waiting: waiting(pod),
         pvcs: list(pod, "/spec/volumes")
             .iter()
             .filter_map(|volume| owned(volume, "/persistentVolumeClaim/claimName"))
             .collect(),
         owner: controller(pod).and_then(kind_and_name),
     }
+}
+
+/// Returns why a container is waiting, or why the pod is not scheduled.
+fn waiting(pod: &Value) -> Option<String> {
+    ["/status/initContainerStatuses", "/status/containerStatuses"]
+        .into_iter()
+        .flat_map(|at| list(pod, at))
+        .find_map(|status| owned(status, "/state/waiting/reason"))
+        .or_else(|| scheduling_failure(pod))
+}
+
+/// Returns true if all containers of the pod have ended for good.
+pub(crate) fn is_finished(pod: &Value) -> bool {
+    matches!(text(pod, "/status/phase"), Some("Succeeded" | "Failed"))
+}
+
+/// Returns true if no node was found for the pod, so that none of its containers has ever run.
+pub(crate) fn is_unscheduled(pod: &Value) -> bool {
+    text(pod, "/status/phase") == Some("Pending")
+        && text(pod, "/spec/nodeName").is_none_or(str::is_empty)
+        && !has_started(pod)
+}
+
+/// Returns true if a container of the pod has run, other than init containers.
+pub(crate) fn has_started(pod: &Value) -> bool {
+    let has_run = |status: &Value| {
+        ["/state/running", "/state/terminated", "/lastState/terminated"]
+            .iter()
+            .any(|state| status.pointer(state).is_some())
+            || status.get("restartCount").and_then(Value::as_u64).is_some_and(|n| n > 0)
+    };
+    text(pod, "/status/phase") != Some("Pending")
+        || list(pod, "/status/containerStatuses").iter().any(has_run)
+}
+
+/// Returns true if a pod should have ended by now, but has not been reported as ended: its node is
+/// unreachable, or a process cannot be killed. It can stay like this for ever. `now` is in
+/// milliseconds.
+pub(crate) fn is_overdue(pod: &Value, now: Millis) -> bool {
+    !is_condition_true(pod, "Ready", None)
+        && instant(pod, "/metadata/deletionTimestamp")
+            .is_some_and(|end| end.saturating_add(TERMINATION_DELAY) <= now)
+}
+
+/// Returns why a pod still exists or is not ready.
+pub(crate) fn reason(pod: &Value, now: Millis) -> String {
+    let why = match instant(pod, "/metadata/deletionTimestamp") {
+        Some(end) if is_overdue(pod, now) => format!(
+            "terminating, its grace period ended {} ago; is node {} down?",
+            time::human_duration(now.saturating_sub(end)),
+            text(pod, "/spec/nodeName").unwrap_or("(unknown)")
+        ),
+        Some(_) => "terminating".to_owned(),
+        None => waiting(pod).unwrap_or_else(|| {
+            let phase = text(pod, "/status/phase").unwrap_or("in an unknown phase");
+            let is_ready = is_condition_true(pod, "Ready", None);
+            format!("{phase}, {}", if is_ready { "ready" } else { "not ready" })
+        }),
+    };
+    truncated(&why, 300)
 }
 
 fn scheduling_failure(pod: &Value) -> Option<String> {
@@ -133,6 +197,55 @@ mod tests {
         let pod = json!({"status": {"conditions": [{"type": "PodScheduled", "status": "False",
             "reason": "Unschedulable", "message": "0/1 nodes"}]}});
         assert_eq!(parse(&pod).waiting.as_deref(), Some("Unschedulable: 0/1 nodes"));
+    }
+
+    #[test]
+    fn a_pod_has_started_once_a_container_ran() {
+        let never = |state: Value, last: Value| {
+            json!({"phase": "Pending", "containerStatuses": [{"restartCount": 0, "state": state,
+                "lastState": last}]})
+        };
+        let waiting = || json!({"waiting": {"reason": "ContainerCreating"}});
+        for (status, has_run) in [
+            (json!({"phase": "Pending"}), false),
+            (never(waiting(), json!({})), false),
+            (
+                json!({"phase": "Pending", "initContainerStatuses": [{"state": {"running": {}}}]}),
+                false,
+            ),
+            (never(waiting(), json!({"terminated": {"exitCode": 1}})), true),
+            (never(json!({"running": {}}), json!({})), true),
+            (json!({"phase": "Pending", "containerStatuses": [{"restartCount": 1}]}), true),
+            (json!({"phase": "Running"}), true),
+            (json!({"phase": "Unknown"}), true),
+            (json!({}), true),
+        ] {
+            let pod = json!({"status": status});
+            assert_eq!(has_started(&pod), has_run, "{pod}");
+            assert_eq!(is_unscheduled(&pod), !has_run, "{pod}");
+        }
+        let scheduled = json!({"spec": {"nodeName": "node-1"}, "status": {"phase": "Pending"}});
+        assert!(
+            !is_unscheduled(&scheduled),
+            "the kubelet may not have reported its containers yet"
+        );
+    }
+
+    #[test]
+    fn an_unready_pod_is_overdue_some_time_after_its_grace_period() {
+        let pod = |ready: &str| {
+            json!({"metadata": {"deletionTimestamp": "2026-08-20T10:00:30Z"},
+                "spec": {"nodeName": "node-1"},
+                "status": {"conditions": [{"type": "Ready", "status": ready}]}})
+        };
+        let at = |time| time::millis(time).unwrap();
+        let later = at("2026-08-20T10:10:30Z");
+        assert!(!is_overdue(&pod("False"), at("2026-08-20T10:00:59Z")));
+        assert!(is_overdue(&pod("False"), at("2026-08-20T10:01:00Z")));
+        assert!(!is_overdue(&pod("True"), later));
+        assert!(!is_overdue(&json!({}), later));
+        assert!(reason(&pod("False"), later).contains("ended 10 min ago; is node node-1 down?"));
+        assert_eq!(reason(&pod("True"), later), "terminating");
     }
 
     #[test]

@@ -75,6 +75,10 @@ pub struct Page {
     pub pods: Vec<String>,
     /// Pods that could not be read, each with the reason.
     pub unreadable: Vec<String>,
+    /// Pods that need not be read, each with the reason: the container has not started, or the pod
+    /// should have ended and its node does not respond. They are neither read nor unreadable.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<String>,
     /// Lines read, matching or not.
     pub lines_read: u64,
     /// More can be read right away.

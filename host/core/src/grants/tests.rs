@@ -329,6 +329,7 @@ fn evidence_is_what_the_reads_of_this_run_found() {
             lines: lines.iter().map(line).collect(),
             pods: vec!["p".into()],
             unreadable: vec![],
+            skipped: vec![],
             lines_read: 9,
             more: false,
             newest: None,

@@ -3,7 +3,7 @@
 
 mod page;
 
-use crate::failure::{Failure, FailureKind};
+use crate::failure::{Failure, FailureKind, Rejection};
 use crate::object::{name, text, uid};
 use crate::perform::PerformRead;
 use crate::pod;
@@ -12,6 +12,7 @@ use crate::send::{MAX_RESPONSE_BYTES, Session, concurrently};
 use crate::time;
 use page::LogChunk;
 use regex::RegexBuilder;
+use salve_core::Millis;
 use salve_core::capability::tail_logs::{Line, NextPage, Page, Position, Query};
 use salve_core::outcome::Error;
 use serde_json::Value;
@@ -34,6 +35,8 @@ enum PodLog {
     Lines(LogChunk),
     /// Contains the cause.
     Unreadable(String),
+    /// It cannot contain anything that matters. Contains the reason.
+    Skipped(String),
 }
 
 /// Reads the next page.
@@ -53,7 +56,9 @@ async fn next(session: &Session, call: &NextPage) -> Result<Page, Error> {
     let deployment = session
         .get(&DEPLOYMENTS, Some(&query.deployment.namespace), &query.deployment.name)
         .await?;
-    let pods = pod::of_deployment(session, &deployment).await?;
+    let mut pods = pod::of_deployment(session, &deployment).await?;
+    // mutant finished-pod-unreadable: !pod::is_finished(pod) ~> true
+    pods.retain(|pod| !pod::is_finished(pod));
     let max_bytes = bytes_per_log(pods.len());
     let logs = concurrently(
         pods.iter().map(|pod| read(session, query, pod, &call.after, max_bytes)).collect(),
@@ -64,6 +69,7 @@ async fn next(session: &Session, call: &NextPage) -> Result<Page, Error> {
         lines: vec![],
         pods: vec![],
         unreadable: vec![],
+        skipped: vec![],
         lines_read: 0,
         more: false,
         newest: None,
@@ -98,6 +104,10 @@ async fn next(session: &Session, call: &NextPage) -> Result<Page, Error> {
                 page.unreadable.push(format!("{}: {why}", name(pod)));
                 page.position.extend(before.cloned());
             }
+            PodLog::Skipped(why) => {
+                page.skipped.push(format!("{}: {why}", name(pod)));
+                page.position.extend(before.cloned());
+            }
         }
     }
     page.lines.sort_by_key(|line| line.time);
@@ -117,6 +127,13 @@ async fn read(
     after: &[Position],
     max_bytes: usize,
 ) -> Result<PodLog, Error> {
+    let now = session.clock().now();
+    if pod::is_unscheduled(pod) {
+        return Ok(PodLog::Skipped(format!("not started: {}", pod::reason(pod, now))));
+    }
+    // A dead node must not delay each page by the timeouts of all attempts.
+    let session =
+        if pod::is_overdue(pod, now) { &session.clone().without_retries() } else { session };
     let before = after.iter().find(|position| position.pod == uid(pod));
     let mut limit = max_bytes.min(query.limit_bytes as usize);
     loop {
@@ -132,7 +149,7 @@ async fn read(
             Err(failure) if failure.code() == Some(403) || failure.code() == Some(401) => {
                 return Err(failure.into());
             }
-            Err(failure) => return unreadable(failure, pod),
+            Err(failure) => return unreadable(failure, pod, now),
         };
         let chunk = page::parse_chunk(&bytes, limit, uid(pod), before, query.since);
         // Nothing but lines that were read before, or a line longer than a page: use a larger page.
@@ -151,9 +168,21 @@ async fn read(
 }
 
 /// Treats a failure as that of one pod's log, unless the API server as a whole cannot be reached.
-fn unreadable(failure: Failure, pod: &Value) -> Result<PodLog, Error> {
+///
+/// A container that the kubelet has not started holds no lock and has no log. The same is true for
+/// a pod that should have ended on a node that does not respond: if it still runs, the node is cut
+/// off, and its sidecars cannot renew their leases, so that nothing calls its driver any more. Any
+/// other container that cannot be read may hold a lock.
+fn unreadable(failure: Failure, pod: &Value, now: Millis) -> Result<PodLog, Error> {
     let phase = text(pod, "/status/phase").unwrap_or("in an unknown phase");
     match &failure.kind {
+        FailureKind::Rejected(rejection) if is_not_started(rejection, pod) => {
+            Ok(PodLog::Skipped(rejection.message.clone()))
+        }
+        // mutant lost-pod-without-end: pod::is_overdue(pod, now) ~> true
+        FailureKind::InDoubt(why) if pod::is_overdue(pod, now) => {
+            Ok(PodLog::Skipped(format!("{} ({why})", pod::reason(pod, now))))
+        }
         FailureKind::Rejected(rejection) if rejection.code == 404 => {
             Ok(PodLog::Unreadable("the pod no longer exists".into()))
         }
@@ -164,6 +193,14 @@ fn unreadable(failure: Failure, pod: &Value) -> Result<PodLog, Error> {
             Err(failure.into())
         }
     }
+}
+
+/// Returns true if the kubelet rejected the request because the container has not started.
+fn is_not_started(rejection: &Rejection, pod: &Value) -> bool {
+    rejection.code == 400
+        && (rejection.message.contains("is waiting to start")
+            // The kubelet has no status of the container yet.
+            || rejection.message.contains("is not available") && !pod::has_started(pod))
 }
 
 /// Returns the query parameters. The API server only considers whole seconds of `sinceTime`, so

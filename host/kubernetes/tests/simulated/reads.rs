@@ -1,19 +1,22 @@
 //! Reads: what they return for the playbook's incident, and how they fail.
 
 use crate::fixture::Fixture;
+use salve_core::capability::TypedCall;
 use salve_core::capability::host::GetIdentity;
-use salve_core::capability::query_drivers::{FindDriver, Selector};
+use salve_core::capability::query_drivers::{Controller, FindDriver, Selector};
 use salve_core::capability::query_flux::{FindOwners, Ownership, Subject, SubjectKind};
 use salve_core::capability::query_objects::{GetObject, ListObjects};
 use salve_core::capability::query_pods::ListPods;
 use salve_core::capability::query_pvcs::{ListPvcs, ListSnapshots, Phase, Waiting};
 use salve_core::capability::query_replicationsources::{Health, ListDestinations, ListSources};
-use salve_core::capability::tail_logs::{NextPage, Query};
+use salve_core::capability::tail_logs::{NextPage, Page, Query};
 use salve_core::capability::types::Kind;
 use salve_core::capability::types::ObjectRef;
 use salve_core::outcome::Error;
+use salve_core::proof::Fact;
 use salve_simulator::{Fault, Incident};
-use serde_json::json;
+use serde_json::{Value, json};
+use std::time::Duration;
 
 fn namespaces(all: &[&str]) -> Vec<String> {
     all.iter().map(|ns| (*ns).to_owned()).collect()
@@ -216,6 +219,135 @@ async fn pages_of_a_log_neither_lose_nor_repeat_a_line() {
         fixture.read(NextPage { query: query(700, None), after: vec![] }).await,
         Err(Error::Forbidden(_))
     ));
+}
+
+/// Changes the controller's pods, and reads a page of their logs that matches nothing. Returns the
+/// page, and whether it proves that there is no such line.
+async fn page_after(change: impl FnOnce(&Fixture, &Controller)) -> (Page, bool) {
+    let fixture = Fixture::new(Incident::Healthy);
+    let selector = Selector::StorageClass("ceph-block".into());
+    let driver = fixture.read(FindDriver { selector, namespace: "rook-ceph".into() }).await;
+    let controller = driver.unwrap().controller.unwrap();
+    change(&fixture, &controller);
+    let query = Query {
+        deployment: controller.deployment.clone(),
+        container: controller.plugin_container.clone(),
+        since: None,
+        tail_lines: None,
+        limit_bytes: 16 << 20,
+        pattern: Some("already exists".into()),
+    };
+    let call = NextPage { query, after: vec![] };
+    let page = fixture.read(call.clone()).await.unwrap();
+    let answer = NextPage::wrap(page.clone());
+    let fact = Fact::new(1, 0, &call.effect(), Some(&answer), &[]);
+    (page, fact.proof.shows_absence)
+}
+
+/// Adds a pod to the controller's ReplicaSet.
+fn add_pod(fixture: &Fixture, controller: &Controller, spec: Value, status: Value) {
+    let pod = &controller.pods[0];
+    let mut pod = fixture.simulator.object("", "pods", &pod.namespace, &pod.name).unwrap();
+    pod["metadata"] = json!({"name": "another", "namespace": "rook-ceph",
+        "labels": pod["metadata"]["labels"], "ownerReferences": pod["metadata"]["ownerReferences"]});
+    for (key, value) in spec.as_object().unwrap() {
+        pod["spec"][key] = value.clone();
+    }
+    assert!(fixture.simulator.insert(pod).unwrap());
+    fixture.simulator.edit("", "pods", "rook-ceph", "another", |pod| pod["status"] = status);
+}
+
+#[tokio::test]
+async fn a_pod_that_cannot_hold_a_lock_does_not_make_a_page_incomplete() {
+    let lose_node = |fixture: &Fixture| {
+        fixture.simulator.edit("", "nodes", "", "node-1", |node| {
+            node["status"]["conditions"][0]["status"] = "Unknown".into();
+        });
+    };
+    let finished = |phase: &'static str| {
+        move |fixture: &Fixture, controller: &Controller| {
+            add_pod(fixture, controller, json!({}), json!({"phase": phase, "reason": "Evicted"}))
+        }
+    };
+    let waiting = |name: &str, last: Value| {
+        json!({"phase": "Pending", "containerStatuses": [{"name": name, "restartCount": 0,
+            "state": {"waiting": {"reason": "ImagePullBackOff"}}, "lastState": last}]})
+    };
+    type Change = Box<dyn FnOnce(&Fixture, &Controller)>;
+    let cases: Vec<(&str, Change, usize, &str, &str)> = vec![
+        ("failed", Box::new(finished("Failed")), 2, "", ""),
+        ("succeeded", Box::new(finished("Succeeded")), 2, "", ""),
+        (
+            "unscheduled",
+            Box::new(|fixture, controller| {
+                let status = json!({"phase": "Pending", "conditions": [{"type": "PodScheduled",
+                    "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}]});
+                add_pod(fixture, controller, json!({"nodeName": null}), status)
+            }),
+            2,
+            "another: not started: Unschedulable: 0/1 nodes",
+            "",
+        ),
+        (
+            "its image cannot be pulled",
+            Box::new(move |fixture, controller| {
+                let status = waiting(&controller.plugin_container, json!({}));
+                add_pod(fixture, controller, json!({}), status)
+            }),
+            2,
+            "is waiting to start",
+            "",
+        ),
+        (
+            "a node became unreachable: the container may still run",
+            Box::new(move |fixture, _| {
+                lose_node(fixture);
+                fixture.simulator.clock().advance(Duration::from_secs(120));
+            }),
+            1,
+            "",
+            "i/o timeout",
+        ),
+        (
+            "its pod was evicted just now",
+            Box::new(move |fixture, _| {
+                lose_node(fixture);
+                fixture.simulator.clock().advance(Duration::from_secs(320));
+            }),
+            2,
+            "",
+            "i/o timeout",
+        ),
+        (
+            "its pod should have ended long ago",
+            Box::new(move |fixture, _| {
+                lose_node(fixture);
+                fixture.simulator.clock().advance(Duration::from_secs(600));
+            }),
+            2,
+            "its grace period ended 4 min ago; is node node-1 down?",
+            "",
+        ),
+        (
+            "a terminating pod that can be read",
+            Box::new(|fixture, controller| {
+                let name = &controller.pods[0].name;
+                fixture.simulator.remove("", "pods", "rook-ceph", name);
+            }),
+            2,
+            "",
+            "",
+        ),
+    ];
+    for (case, change, read, skipped, unreadable) in cases {
+        let (page, proves_absence) = page_after(change).await;
+        assert_eq!(page.pods.len(), read, "{case}: {page:?}");
+        for (found, expected) in [(&page.skipped, skipped), (&page.unreadable, unreadable)] {
+            assert_eq!(found.is_empty(), expected.is_empty(), "{case}: {page:?}");
+            assert!(found.iter().all(|why| why.contains(expected)), "{case}: {page:?}");
+        }
+        assert_eq!(proves_absence, unreadable.is_empty(), "{case}");
+    }
 }
 
 #[tokio::test]

@@ -181,6 +181,7 @@ fn page(n: u32) -> Page {
         lines: vec![],
         pods: vec!["p".into()],
         unreadable: vec![],
+        skipped: vec![],
         lines_read: 0,
         more: false,
         newest: None,
