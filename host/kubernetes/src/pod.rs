@@ -85,6 +85,11 @@ pub(crate) fn is_overdue(pod: &Value, now: Millis) -> bool {
             .is_some_and(|end| end.saturating_add(TERMINATION_DELAY) <= now)
 }
 
+/// Returns the name of a pod that still exists or is not ready, and why.
+pub(crate) fn describe(pod: &Value, now: Millis) -> String {
+    format!("{} ({})", name(pod), reason(pod, now))
+}
+
 /// Returns why a pod still exists or is not ready.
 pub(crate) fn reason(pod: &Value, now: Millis) -> String {
     let why = match instant(pod, "/metadata/deletionTimestamp") {

@@ -1,11 +1,12 @@
-//! `restart-deployment`: restarts one Deployment. `rollout` computes the progress.
+//! `restart-deployment`: restarts one Deployment. `replace` replaces its pods, `rollout` computes
+//! the progress.
 
+mod replace;
 mod rollout;
 
 use crate::capability::query_drivers::{parse_lease, replicas};
-use crate::failure::FailureKind;
 use crate::object::{
-    is_condition_true, is_terminating, is_true, name, namespace, number, text, uid, version,
+    is_condition_true, is_terminating, is_true, name, namespace, number, uid, version,
 };
 use crate::perform::{Applied, PerformRead, PerformWrite};
 use crate::pod;
@@ -26,10 +27,9 @@ use std::time::Duration;
 const RESTARTED: &str = "kubectl.kubernetes.io/restartedAt";
 /// How often the progress of a rollout is read.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
-/// Timeout for a pod's replacement if the Deployment has no `progressDeadlineSeconds`.
-const PROGRESS_SECONDS: u64 = 600;
-/// Maximum number of attempts to delete a pod.
-const MAX_ATTEMPTS: u32 = 3;
+/// How long a new pod is waited for beyond the number of pods that were ready before, in
+/// milliseconds.
+const START_TIMEOUT: Millis = 60_000;
 
 /// Reads the Deployment and its pods. The time and the pods of an earlier attempt, `before`, are
 /// reused, so that a retried restart is the same restart.
@@ -62,7 +62,7 @@ async fn read_current(
         clock.sleep(Duration::from_secs(1)).await;
     }
     let objects = std::iter::once(saved_fields(&deployment))
-        .chain(pods.iter().filter(|pod| !is_finished(pod)).map(pod_reference))
+        .chain(pods.iter().filter(|pod| must_be_replaced(pod)).map(pod_reference))
         .collect();
     Ok(Current::Ready(ObservedState { objects, at: clock.now() }))
 }
@@ -105,13 +105,24 @@ fn is_restarted(now: &Value, before: &Value, at: Millis) -> bool {
             .is_some_and(|restarted| restarted / 1000 >= at / 1000)
 }
 
+/// Returns the answer. Only pods that were ready are listed, because their number is how many new
+/// pods must be ready in the end. Of the others, those that still exist are terminating.
 fn restarted(at: Millis, pods: &[Value]) -> Restarted {
-    Restarted { at, old_pods: pods.iter().map(|pod| uid(pod).to_owned()).collect() }
+    let ready = pods.iter().filter(|pod| was_ready(pod));
+    Restarted { at, old_pods: ready.map(|pod| uid(pod).to_owned()).collect() }
 }
 
-/// Returns true for a completed pod, which needs no restart.
-fn is_finished(pod: &Value) -> bool {
-    matches!(text(pod, "/status/phase"), Some("Succeeded" | "Failed"))
+/// Returns true for a pod whose containers run: one that has not started is as good as new, and
+/// one that is terminating on a dead node may stay for ever.
+fn must_be_replaced(pod: &Value) -> bool {
+    // mutant terminating-pod-replaced: && !is_terminating(pod) ~>
+    !pod::is_finished(pod) && !is_terminating(pod) && pod::has_started(pod)
+}
+
+/// Returns true if a saved pod was ready when the restart began.
+fn was_ready(pod: &Value) -> bool {
+    // Earlier versions did not save the status.
+    pod.get("status").is_none() || is_condition_true(pod, "Ready", None)
 }
 
 /// Returns the fields to save. The environments of containers are left out, because they can
@@ -141,7 +152,9 @@ fn saved_fields(deployment: &Value) -> Value {
 
 fn pod_reference(pod: &Value) -> Value {
     json!({"apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": name(pod), "namespace": namespace(pod), "uid": uid(pod)}})
+        "metadata": {"name": name(pod), "namespace": namespace(pod), "uid": uid(pod)},
+        "status": {"conditions": [{"type": "Ready",
+            "status": if is_condition_true(pod, "Ready", None) { "True" } else { "False" }}]}})
 }
 
 /// Restarts the Deployment.
@@ -155,7 +168,7 @@ async fn restart(session: &Session, call: &Restart, observed: &ObservedState) ->
     match call.strategy {
         Strategy::Annotate => annotate(session, call, deployment, restarted).await,
         Strategy::ReplacePods => Applied::Done(
-            replace_pods(session, deployment, pods, observed.at).await.map(|()| restarted),
+            replace::replace_pods(session, deployment, pods, observed.at).await.map(|()| restarted),
         ),
     }
 }
@@ -198,92 +211,6 @@ async fn annotate(
             }
         }
         Err(failure) => Applied::Done(Err(failure.into())),
-    }
-}
-
-/// Deletes the pods by uid, one after the other, waiting after each until enough pods are ready.
-async fn replace_pods(
-    session: &Session,
-    deployment: &Value,
-    pods: &[Value],
-    at: Millis,
-) -> Result<(), Error> {
-    let clock = session.clock();
-    let timeout =
-        number(deployment, "/spec/progressDeadlineSeconds").unwrap_or(PROGRESS_SECONDS) * 1000;
-    for (index, pod) in pods.iter().enumerate() {
-        let remaining = pods.len() - index - 1;
-        delete_pod(session, pod).await.map_err(|error| {
-            Error::Unavailable(format!(
-                "{}; {} of {} pods were replaced",
-                error.text(),
-                index,
-                pods.len()
-            ))
-        })?;
-        if remaining == 0 {
-            // `await-rollout` waits for the last replacement.
-            return Ok(());
-        }
-        let until = clock.now().max(at) + timeout;
-        while !is_replaced(
-            &pod::of_deployment(session, deployment).await?,
-            pod,
-            replicas(deployment),
-        ) {
-            if clock.now() >= until {
-                let waited = time::human_duration(timeout);
-                return Err(Error::Unavailable(format!(
-                    "no replacement of pod {} became ready within {waited}; {remaining} old pods \
-                    were left running",
-                    name(pod)
-                )));
-            }
-            clock.sleep(POLL_INTERVAL).await;
-        }
-    }
-    Ok(())
-}
-
-/// Returns true if the old pod is gone and at least `wanted` pods are ready.
-fn is_replaced(now: &[Value], old: &Value, wanted: u32) -> bool {
-    let ready = now
-        .iter()
-        .filter(|pod| is_condition_true(pod, "Ready", None) && !is_terminating(pod))
-        .count();
-    now.iter().all(|pod| uid(pod) != uid(old)) && ready >= wanted as usize
-}
-
-/// Deletes one pod, if it still exists.
-async fn delete_pod(session: &Session, pod: &Value) -> Result<(), Error> {
-    let mut attempt = 1;
-    loop {
-        let failure = match session.delete(&PODS, namespace(pod), name(pod), uid(pod), None).await {
-            Ok(_) => return Ok(()),
-            Err(failure) => failure,
-        };
-        match &failure.kind {
-            // 409: another pod has its name now.
-            FailureKind::Rejected(rejection) if matches!(rejection.code, 404 | 409) => {
-                return Ok(());
-            }
-            FailureKind::InDoubt(_) => {}
-            FailureKind::Rejected(_)
-            | FailureKind::NotSent(_)
-            | FailureKind::Credentials(_)
-            | FailureKind::Blocked(_) => {
-                return Err(failure.into());
-            }
-        }
-        let now = session.find(&PODS, Some(namespace(pod)), name(pod)).await?;
-        if now.is_none_or(|now| uid(&now) != uid(pod) || is_terminating(&now)) {
-            return Ok(());
-        }
-        // The request has a uid precondition, so it is harmless if it still arrives.
-        if attempt == MAX_ATTEMPTS {
-            return Err(failure.into());
-        }
-        attempt += 1;
     }
 }
 
@@ -351,7 +278,7 @@ async fn await_rollout(session: &Session, call: &AwaitRollout) -> Result<Rollout
     loop {
         let deployment =
             session.get(&DEPLOYMENTS, Some(&call.target.namespace), &call.target.name).await?;
-        let pods = pod::of_deployment(session, &deployment).await?.iter().map(pod::parse).collect();
+        let pods = pod::of_deployment(session, &deployment).await?;
         let leases = if call.leases.is_empty() {
             vec![]
         } else {
@@ -363,7 +290,7 @@ async fn await_rollout(session: &Session, call: &AwaitRollout) -> Result<Rollout
             .filter_map(|wanted| leases.iter().find(|lease| name(lease) == wanted))
             .map(parse_lease)
             .collect();
-        let (rollout, failed) = rollout::evaluate(call, &deployment, pods, leases);
+        let (rollout, failed) = rollout::evaluate(call, &deployment, &pods, leases, clock.now());
         if rollout.done || failed || clock.now() >= until {
             return Ok(rollout);
         }
@@ -448,14 +375,29 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_is_replaced_when_it_is_gone_and_enough_pods_are_ready() {
-        let pod = |uid: &str, ready: &str| {
-            json!({"metadata": {"uid": uid},
-            "status": {"conditions": [{"type": "Ready", "status": ready}]}})
+    fn the_pods_that_run_are_replaced_and_those_that_were_ready_are_counted() {
+        let pod = |phase: &str, ready: &str| {
+            json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "status": {
+                "phase": phase, "conditions": [{"type": "Ready", "status": ready}]}})
         };
-        let old = pod("a", "True");
-        assert!(!is_replaced(&[pod("a", "True"), pod("b", "True")], &old, 2));
-        assert!(!is_replaced(&[pod("b", "True"), pod("c", "False")], &old, 2));
-        assert!(is_replaced(&[pod("b", "True"), pod("c", "True")], &old, 2));
+        let mut terminating = pod("Running", "False");
+        terminating["metadata"]["deletionTimestamp"] = "2026-08-20T10:00:00Z".into();
+        let mut crashed = pod("Pending", "False");
+        crashed["status"]["containerStatuses"] = json!([{"restartCount": 3}]);
+        for (case, pod, is_replaced, is_counted) in [
+            ("ready", pod("Running", "True"), true, true),
+            ("not ready", pod("Running", "False"), true, false),
+            ("crashed before all containers started", crashed, true, false),
+            ("pending", pod("Pending", "False"), false, false),
+            ("terminating", terminating, false, false),
+            ("evicted", pod("Failed", "False"), false, false),
+            ("completed", pod("Succeeded", "False"), false, false),
+        ] {
+            assert_eq!(must_be_replaced(&pod), is_replaced, "{case}");
+            assert_eq!(restarted(1, &[pod_reference(&pod)]).old_pods.len() == 1, is_counted);
+        }
+        let mut saved_before = pod_reference(&pod("Running", "False"));
+        saved_before.as_object_mut().unwrap().remove("status");
+        assert_eq!(restarted(1, &[saved_before]).old_pods, ["u"]);
     }
 }
