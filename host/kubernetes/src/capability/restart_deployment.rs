@@ -291,10 +291,10 @@ async fn await_rollout(session: &Session, call: &AwaitRollout) -> Result<Rollout
             .map(parse_lease)
             .collect();
         let (rollout, failed) = rollout::evaluate(call, &deployment, &pods, leases, clock.now());
-        if rollout.done || failed || clock.now() >= until {
+        if rollout.done || failed || clock.now() >= until || session.stop_requested() {
             return Ok(rollout);
         }
-        clock.sleep(POLL_INTERVAL).await;
+        session.sleep(POLL_INTERVAL).await;
     }
 }
 

@@ -6,7 +6,7 @@ use salve_core::capability::restart_deployment::{
     AwaitRollout, Restart, Restarted, Rollout, Strategy,
 };
 use salve_core::outcome::Error;
-use salve_run::ApplyOutcome;
+use salve_run::{ApplyOutcome, Stop};
 use salve_simulator::{Fault, Incident};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -223,6 +223,29 @@ async fn an_annotation_is_complete_without_a_pod_on_a_dead_node_unless_it_blocks
             && waiting_for.contains("is node node-1 down?"),
         "{waiting_for}"
     );
+}
+
+#[tokio::test]
+async fn a_request_to_stop_ends_the_restart_before_the_next_pod() {
+    let stop = Stop::default();
+    let Fixture { simulator, backend } = Fixture::new(Incident::OperatorManaged);
+    let fixture = Fixture { simulator, backend: backend.with_stop(stop.clone()) };
+    let (_, controller) = driver(&fixture).await;
+    let call = write(Restart {
+        target: controller.deployment.clone(),
+        uid: controller.uid.clone(),
+        strategy: Strategy::ReplacePods,
+    });
+    let observed = fixture.observe(&call).await;
+    stop.request();
+    let outcome = fixture.apply(&call, &observed).await;
+    let ApplyOutcome::Done(Err(Error::Unavailable(why))) = outcome else { panic!("{outcome:?}") };
+    let left = format!(
+        "stopped: 1 of 2 pods were deleted; one is still running: {}",
+        controller.pods[1].name
+    );
+    assert_eq!(why, left);
+    assert_eq!(fixture.request_bodies("DELETE").len(), 1);
 }
 
 #[tokio::test]

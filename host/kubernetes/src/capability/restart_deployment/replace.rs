@@ -21,8 +21,8 @@ const MAX_ATTEMPTS: u32 = 3;
 /// they were when the restart began, at `at`.
 ///
 /// # Errors
-/// `unavailable` if a pod cannot be deleted, or if no replacement becomes ready: the pods that were
-/// not deleted then go on running.
+/// `unavailable` if a pod cannot be deleted, if no replacement becomes ready, or if the user asks
+/// to stop: the pods that were not deleted then go on running.
 pub(super) async fn replace_pods(
     session: &Session,
     deployment: &Value,
@@ -48,6 +48,16 @@ pub(super) async fn replace_pods(
         }
         let begin = clock.now().max(at);
         loop {
+            // mutant replacement-ignores-stop: session.stop_requested() ~> false
+            if session.stop_requested() {
+                return Err(Error::Unavailable(format!(
+                    "stopped: {} of {} pods were deleted; {} still running: {}",
+                    deleted.len(),
+                    pods.len(),
+                    if remaining.len() == 1 { "one is" } else { "others are" },
+                    names(remaining)
+                )));
+            }
             let now = pod::of_deployment(session, deployment).await?;
             let waited = clock.now().saturating_sub(begin);
             let progress = Progress::new(&now, pods, deleted, replicas(deployment));
@@ -64,7 +74,7 @@ pub(super) async fn replace_pods(
                     names(remaining)
                 )));
             }
-            clock.sleep(super::POLL_INTERVAL).await;
+            session.sleep(super::POLL_INTERVAL).await;
         }
     }
     Ok(())
