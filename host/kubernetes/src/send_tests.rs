@@ -1,6 +1,7 @@
 //! Which requests are retried, tested with scripted responses.
 
 use super::*;
+use crate::object;
 use crate::resource::{PERSISTENT_VOLUMES, PVCS};
 use futures::FutureExt;
 use futures::future::BoxFuture;
