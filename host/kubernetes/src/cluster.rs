@@ -4,6 +4,7 @@
 use crate::egress::EgressGuard;
 use crate::resource::Resource;
 use crate::send::Session;
+use crate::service_account::TokenSource;
 use bytes::Bytes;
 use http::{Request, Response};
 use kube::client::Body;
@@ -28,6 +29,8 @@ pub struct Cluster {
 struct Inner {
     client: kube::Client,
     clock: Arc<dyn Clock>,
+    /// The tokens that the client sends, if it acts as a ServiceAccount.
+    tokens: Option<TokenSource>,
     context: String,
     server: String,
     version: Mutex<Option<String>>,
@@ -49,7 +52,7 @@ impl Cluster {
         B::Error: Into<BoxError>,
     {
         let client = kube::Client::new(EgressGuard::new(None).layer(service), "default");
-        Self::new(client, clock, context.into(), String::new())
+        Self::new(client, clock, None, context.into(), String::new())
     }
 
     /// # Assumptions
@@ -57,12 +60,14 @@ impl Cluster {
     pub(crate) fn new(
         client: kube::Client,
         clock: Arc<dyn Clock>,
+        tokens: Option<TokenSource>,
         context: String,
         server: String,
     ) -> Self {
         let inner = Inner {
             client,
             clock,
+            tokens,
             context,
             server,
             version: Mutex::default(),
@@ -114,6 +119,10 @@ impl Cluster {
     pub(crate) fn cache_resource(&self, resource: &Resource) {
         lock(&self.inner.resources)
             .insert((resource.group.to_string(), resource.plural.to_string()), resource.clone());
+    }
+
+    pub(crate) fn tokens(&self) -> Option<&TokenSource> {
+        self.inner.tokens.as_ref()
     }
 
     pub(crate) fn client(&self) -> &kube::Client {

@@ -123,7 +123,7 @@ impl Cluster {
             .map_err(|error| client_error(&error))?
             .with_layer(&EgressGuard::new(Some(clock.clone())))
             .build();
-        let cluster = Self::new(client, clock as Arc<dyn Clock>, context, server.clone());
+        let cluster = Self::new(client, clock as Arc<dyn Clock>, None, context, server.clone());
         let footprint = Footprint::new(&Effect::Read(Read::GetIdentity(GetIdentity {})), vec![]);
         match crate::capability::host::version(
             &Session::new(&cluster, &footprint).without_retries(),
@@ -162,7 +162,7 @@ impl Cluster {
         let builder = ClientBuilder::try_from(anonymous).map_err(|error| client_error(&error))?;
         let client =
             builder.with_layer(&tokens).with_layer(&EgressGuard::new(Some(clock.clone()))).build();
-        Ok(Self::new(client, clock as Arc<dyn Clock>, context, server))
+        Ok(Self::new(client, clock as Arc<dyn Clock>, Some(tokens), context, server))
     }
 }
 

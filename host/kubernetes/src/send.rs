@@ -355,9 +355,10 @@ impl Session {
     }
 
     async fn send<T>(&self, call: ApiCall, decode: fn(Bytes) -> Option<T>) -> Result<T, Failure> {
-        let mut attempt = 1;
+        let (mut attempt, mut token_renewed) = (1, false);
         loop {
             let started = Instant::now();
+            let token = self.cluster.tokens().map(|tokens| (tokens, tokens.number()));
             let exchanged = self.exchange(&call).await;
             self.log_attempt(&call, attempt, started.elapsed(), &exchanged);
             let kind = match exchanged.and_then(|response| response.decode(decode)) {
@@ -366,6 +367,15 @@ impl Session {
             };
             let delay = retry_delay(&kind, attempt);
             let failure = Failure { request: call.description.clone(), kind };
+            // The request was not applied. The token expired while the machine slept, or was
+            // revoked.
+            if let Some((tokens, number)) = token
+                && failure.code() == Some(401)
+                && !std::mem::replace(&mut token_renewed, true)
+                && tokens.replace(number).await
+            {
+                continue;
+            }
             if attempt >= self.max_attempts || !failure.is_retryable(call.repeatable) {
                 return Err(failure);
             }
