@@ -14,6 +14,8 @@ pub(crate) struct Failure {
     /// The request, for messages: `patch kustomizations.kustomize.toolkit.fluxcd.io media/plex`.
     pub request: String,
     pub kind: FailureKind,
+    /// The response did not arrive, or not completely, within the time for one attempt.
+    pub timed_out: bool,
 }
 
 /// How a request failed, which decides whether a write may have been applied.
@@ -293,6 +295,7 @@ mod tests {
         Failure {
             request: "get pods a/b".into(),
             kind: FailureKind::Rejected(Rejection::parse(code, body.as_bytes(), None)),
+            timed_out: false,
         }
         .into()
     }
@@ -342,11 +345,17 @@ mod tests {
 
     #[test]
     fn a_write_in_doubt_is_never_sent_again() {
-        let in_doubt =
-            Failure { request: String::new(), kind: FailureKind::InDoubt("timeout".into()) };
+        let in_doubt = Failure {
+            request: String::new(),
+            kind: FailureKind::InDoubt("timeout".into()),
+            timed_out: true,
+        };
         assert!(in_doubt.is_retryable(true) && !in_doubt.is_retryable(false));
-        let not_sent =
-            Failure { request: String::new(), kind: FailureKind::NotSent("refused".into()) };
+        let not_sent = Failure {
+            request: String::new(),
+            kind: FailureKind::NotSent("refused".into()),
+            timed_out: false,
+        };
         assert!(not_sent.is_retryable(false));
     }
 }

@@ -58,8 +58,16 @@ struct ApiCall {
     body: Option<Value>,
     /// For messages, e.g. `get pods media/plex-0`.
     description: String,
-    /// Whether the request may be sent again after its response was lost.
-    repeatable: bool,
+    repeat: Repeat,
+}
+
+/// Whether a request may be sent again after its response was lost.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    Never,
+    Always,
+    /// Only if the response did not take too long: the caller asks for less then.
+    UnlessTimedOut,
 }
 
 /// A complete response.
@@ -161,7 +169,7 @@ impl Session {
                 uri: path.to_owned(),
                 body: None,
                 description: format!("get {path}"),
-                repeatable: true,
+                repeat: Repeat::Always,
             },
             document,
         )
@@ -182,7 +190,7 @@ impl Session {
                 uri: resource.object_path(namespace, name),
                 body: None,
                 description,
-                repeatable: true,
+                repeat: Repeat::Always,
             },
             document,
         )
@@ -209,7 +217,7 @@ impl Session {
         Ok(None)
     }
 
-    /// Reads a container's log.
+    /// Reads a container's log. It is not read again if the response takes too long.
     pub(crate) async fn log(
         &self,
         namespace: &str,
@@ -223,7 +231,13 @@ impl Session {
         );
         let description = format!("get pods/log {namespace}/{pod}");
         self.send(
-            ApiCall { method: Method::GET, uri, body: None, description, repeatable: true },
+            ApiCall {
+                method: Method::GET,
+                uri,
+                body: None,
+                description,
+                repeat: Repeat::UnlessTimedOut,
+            },
             Some,
         )
         .await
@@ -245,7 +259,7 @@ impl Session {
                 uri: resource.collection_path(None),
                 body: Some(body),
                 description: format!("create {resource}"),
-                repeatable: true,
+                repeat: Repeat::Always,
             },
             document,
         )
@@ -265,7 +279,13 @@ impl Session {
         let description = format!("create serviceaccounts/token {namespace}/{name}");
         // A second attempt only creates a second token.
         self.send(
-            ApiCall { method: Method::POST, uri, body: Some(body), description, repeatable: true },
+            ApiCall {
+                method: Method::POST,
+                uri,
+                body: Some(body),
+                description,
+                repeat: Repeat::Always,
+            },
             document,
         )
         .await
@@ -290,7 +310,7 @@ impl Session {
                 uri,
                 body: Some(object),
                 description,
-                repeatable: false,
+                repeat: Repeat::Never,
             },
             document,
         )
@@ -317,7 +337,7 @@ impl Session {
                 uri,
                 body: Some(patch),
                 description,
-                repeatable: false,
+                repeat: Repeat::Never,
             },
             document,
         )
@@ -347,7 +367,7 @@ impl Session {
                 uri: resource.object_path(Some(namespace), name),
                 body: Some(body),
                 description,
-                repeatable: false,
+                repeat: Repeat::Never,
             },
             document,
         )
@@ -359,14 +379,19 @@ impl Session {
         loop {
             let started = Instant::now();
             let token = self.cluster.tokens().map(|tokens| (tokens, tokens.number()));
-            let exchanged = self.exchange(&call).await;
+            let exchanged = tokio::time::timeout(REQUEST_TIMEOUT, self.exchange(&call)).await;
+            let timed_out = exchanged.is_err();
+            let exchanged = exchanged.unwrap_or_else(|_| {
+                let why = format!("no response within {} s", REQUEST_TIMEOUT.as_secs());
+                Err(FailureKind::InDoubt(why))
+            });
             self.log_attempt(&call, attempt, started.elapsed(), &exchanged);
             let kind = match exchanged.and_then(|response| response.decode(decode)) {
                 Ok(response) => return Ok(response),
                 Err(kind) => kind,
             };
             let delay = retry_delay(&kind, attempt);
-            let failure = Failure { request: call.description.clone(), kind };
+            let failure = Failure { request: call.description.clone(), kind, timed_out };
             // The request was not applied. The token expired while the machine slept, or was
             // revoked.
             if let Some((tokens, number)) = token
@@ -376,7 +401,12 @@ impl Session {
             {
                 continue;
             }
-            if attempt >= self.max_attempts || !failure.is_retryable(call.repeatable) {
+            let may_repeat = match call.repeat {
+                Repeat::Never => false,
+                Repeat::Always => true,
+                Repeat::UnlessTimedOut => !timed_out,
+            };
+            if attempt >= self.max_attempts || !failure.is_retryable(may_repeat) {
                 return Err(failure);
             }
             self.clock().sleep(delay).await;
@@ -386,26 +416,20 @@ impl Session {
 
     /// Sends a request once and receives the complete response.
     async fn exchange(&self, call: &ApiCall) -> Result<ApiResponse, FailureKind> {
-        let exchange = async {
-            let response =
-                self.cluster.client().send(self.request(call)).await.map_err(|error| {
-                    classify_error(&error, |blocked| self.blocked_error(blocked))
-                })?;
-            let (head, body) = response.into_parts();
-            let body = Limited::new(body, MAX_RESPONSE_BYTES)
-                .collect()
-                .await
-                .map_err(body_error)?
-                .to_bytes();
-            let retry_after = head
-                .headers
-                .get(header::RETRY_AFTER)
-                .and_then(|value| value.to_str().ok()?.trim().parse().ok());
-            Ok(ApiResponse { status: head.status, retry_after, body })
-        };
-        tokio::time::timeout(REQUEST_TIMEOUT, exchange).await.map_err(|_| {
-            FailureKind::InDoubt(format!("no response within {} s", REQUEST_TIMEOUT.as_secs()))
-        })?
+        let response = self
+            .cluster
+            .client()
+            .send(self.request(call))
+            .await
+            .map_err(|error| classify_error(&error, |blocked| self.blocked_error(blocked)))?;
+        let (head, body) = response.into_parts();
+        let body =
+            Limited::new(body, MAX_RESPONSE_BYTES).collect().await.map_err(body_error)?.to_bytes();
+        let retry_after = head
+            .headers
+            .get(header::RETRY_AFTER)
+            .and_then(|value| value.to_str().ok()?.trim().parse().ok());
+        Ok(ApiResponse { status: head.status, retry_after, body })
     }
 
     /// Logs one attempt of a request, for `-vv`. Bodies, headers, and query strings can contain

@@ -36,7 +36,7 @@ pub struct Restart {
 pub struct Restarted {
     /// By the cluster's clock.
     pub at: Millis,
-    /// UIDs of the pods that must go.
+    /// UIDs of the pods that were ready and must go. As many new ones must be ready in the end.
     pub old_pods: Vec<String>,
 }
 

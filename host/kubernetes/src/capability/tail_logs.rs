@@ -27,6 +27,9 @@ const MAX_PAGE_BYTES: usize = MAX_RESPONSE_BYTES / 2;
 /// Minimum size of a page per log, however many logs there are.
 const MIN_LOG_BYTES: usize = 64 << 10;
 
+/// Maximum number of times that a smaller page is requested because the response took too long.
+const MAX_SMALLER_PAGES: u32 = 3;
+
 /// Maximum number of logs that are read concurrently.
 const MAX_CONCURRENT_LOGS: usize = 8;
 
@@ -132,10 +135,13 @@ async fn read(
         return Ok(PodLog::Skipped(format!("not started: {}", pod::reason(pod, now))));
     }
     // A dead node must not delay each page by the timeouts of all attempts.
-    let session =
-        if pod::is_overdue(pod, now) { &session.clone().without_retries() } else { session };
+    let (session, mut smaller_pages) = if pod::is_overdue(pod, now) {
+        (&session.clone().without_retries(), 0)
+    } else {
+        (session, MAX_SMALLER_PAGES)
+    };
     let before = after.iter().find(|position| position.pod == uid(pod));
-    let mut limit = max_bytes.min(query.limit_bytes as usize);
+    let (mut max_bytes, mut limit) = (max_bytes, max_bytes.min(query.limit_bytes as usize));
     loop {
         let bytes = match session
             .log(
@@ -148,6 +154,13 @@ async fn read(
             Ok(bytes) => bytes,
             Err(failure) if failure.code() == Some(403) || failure.code() == Some(401) => {
                 return Err(failure.into());
+            }
+            // On a slow link, less can arrive in time. A page never grows beyond that again.
+            Err(failure) if failure.timed_out && smaller_pages > 0 => {
+                smaller_pages -= 1;
+                limit = (limit / 2).max(1);
+                max_bytes = limit;
+                continue;
             }
             Err(failure) => return unreadable(failure, pod, now),
         };

@@ -1,6 +1,6 @@
 //! Lists objects, in pages.
 
-use super::{ApiCall, Session, document, object_path};
+use super::{ApiCall, Repeat, Session, document, object_path};
 use crate::failure::Failure;
 use crate::object;
 use crate::resource::{Resource, encode_query};
@@ -82,7 +82,13 @@ impl Session {
         let description = format!("list {resource} {}", object_path(namespace, "*"));
         let mut list = self
             .send(
-                ApiCall { method: Method::GET, uri, body: None, description, repeatable: true },
+                ApiCall {
+                    method: Method::GET,
+                    uri,
+                    body: None,
+                    description,
+                    repeat: Repeat::Always,
+                },
                 collection,
             )
             .await?;

@@ -14,7 +14,7 @@ use salve_core::capability::types::Kind;
 use salve_core::capability::types::ObjectRef;
 use salve_core::outcome::Error;
 use salve_core::proof::Fact;
-use salve_simulator::{Fault, Incident};
+use salve_simulator::{Exchange, Fault, Incident};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -348,6 +348,45 @@ async fn a_pod_that_cannot_hold_a_lock_does_not_make_a_page_incomplete() {
         }
         assert_eq!(proves_absence, unreadable.is_empty(), "{case}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_takes_too_long_is_requested_again_with_half_the_size() {
+    let requests = |fixture: &Fixture| -> Vec<usize> {
+        let log_of = |exchange: &Exchange| {
+            let (_, limit) = exchange.uri.split_once("/log?")?.1.split_once("limitBytes=")?;
+            limit.split('&').next()?.parse().ok()
+        };
+        let mut sizes: Vec<_> = fixture.simulator.exchanges().iter().filter_map(log_of).collect();
+        sizes.sort_unstable();
+        sizes.reverse();
+        sizes
+    };
+    let mebibytes = |sizes: &[usize]| sizes.iter().map(|size| size << 20).collect::<Vec<_>>();
+    let read = async |slow: &str| {
+        let fixture = Fixture::new(Incident::Playbook);
+        let selector = Selector::StorageClass("ceph-block".into());
+        let driver = fixture.read(FindDriver { selector, namespace: "rook-ceph".into() }).await;
+        let controller = driver.unwrap().controller.unwrap();
+        fixture.simulator.fault(Fault::no_response().at(slow));
+        let query = Query {
+            deployment: controller.deployment,
+            container: controller.plugin_container,
+            since: None,
+            tail_lines: None,
+            limit_bytes: 16 << 20,
+            pattern: None,
+        };
+        let page = fixture.read(NextPage { query, after: vec![] }).await.unwrap();
+        (page, requests(&fixture))
+    };
+    let (page, sizes) = read("limitBytes=16777216").await;
+    assert!(page.unreadable.is_empty() && page.lines.len() > 10, "{page:?}");
+    assert_eq!(sizes, mebibytes(&[16, 16, 8, 8]));
+    let (page, sizes) = read("/log?").await;
+    assert!(page.unreadable.iter().all(|why| why.contains("no response within")), "{page:?}");
+    assert_eq!((page.unreadable.len(), page.pods.len()), (2, 0));
+    assert_eq!(sizes, mebibytes(&[16, 16, 8, 8, 4, 4, 2, 2]));
 }
 
 #[tokio::test]
