@@ -10,12 +10,14 @@ use crate::resource::Resource;
 use crate::send::Session;
 use crate::temporary_change::field_owners;
 use crate::time::go_duration;
+use salve_core::Millis;
 use salve_core::capability::query_flux::{FluxObject, SuspendedBy};
 use salve_core::capability::run_annotations::RUN;
 use salve_core::capability::suspend_flux::PreviousSuspend;
 use salve_core::capability::types::{FluxKind, FluxRef};
 use salve_core::outcome::Error;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// Returns the fields that a write needs to know about an object. Values and substitutions are left
 /// out, because they can contain passwords and the result is saved in the run file.
@@ -111,10 +113,114 @@ pub(crate) fn suspend_applied_by(object: &Value) -> Option<&str> {
         .and_then(|entry| text(entry, "/manager"))
 }
 
-/// Returns true while a reconciliation is in progress. The reason `ProgressingWithRetry`, set after
-/// a failure, means idle.
+/// Returns the condition by which a controller reports a reconciliation in progress. The reason
+/// `ProgressingWithRetry`, set after a failure, means idle.
+fn progress(object: &Value) -> Option<&Value> {
+    let (reported, status) = match raw_condition(object, "Reconciling") {
+        Some(reconciling) => (Some(reconciling), "True"),
+        // kustomize-controller before 0.30 and helm-controller before 0.37 only report `Ready`.
+        // mutant old-flux-looks-idle: raw_condition(object, "Ready") ~> None
+        None => (raw_condition(object, "Ready"), "Unknown"),
+    };
+    reported.filter(|condition| {
+        text(condition, "/status") == Some(status)
+            && text(condition, "/reason") == Some("Progressing")
+    })
+}
+
+/// Returns true while a reconciliation is in progress.
 pub(crate) fn is_reconciling(object: &Value) -> bool {
-    is_condition_true(object, "Reconciling", Some("Progressing"))
+    progress(object).is_some()
+}
+
+/// What the controller of a suspended object may still do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Activity {
+    /// It applies nothing more.
+    Idle,
+    /// A HelmRelease that waits for its prerequisites, or is about to be upgraded: its status is
+    /// the same. A running controller either observes the suspension soon or starts the upgrade.
+    Preparing,
+    /// It may still apply something. Contains what it reports.
+    Applying(String),
+}
+
+/// How long a reconciliation may report the same progress, except in health checks and Helm
+/// actions, which have timeouts of their own. Fetching, building, and applying wait for at most
+/// 1 min at a time (`WaitTimeout` of fluxcd/pkg ssa).
+const LONGEST_PHASE: Duration = Duration::from_secs(600);
+
+/// Determines what the controller of a suspended object may still do. The caller has checked that
+/// it is suspended.
+///
+/// A controller that died leaves its conditions as they were, and its successor does not change
+/// them on a suspended Kustomization. Progress that is older than any reconciliation can take was
+/// therefore interrupted.
+pub(crate) fn activity(kind: FluxKind, object: &Value, now: Millis) -> Activity {
+    let Some(progress) = progress(object) else { return Activity::Idle };
+    let message = text(progress, "/message").unwrap_or_default();
+    let begins = |prefix: &str| {
+        message.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    };
+    let is_idle = match kind {
+        // kustomize-controller checks the health last, after it applied and pruned. Before 0.30, it
+        // also reported a missing artifact as progress, and returned.
+        // mutant health-checks-block-suspend: "running health checks" ~> "checking health"
+        FluxKind::Kustomization => begins("running health checks") || begins("source is not ready"),
+        // These controllers process an object in one reconciliation at a time, and the one that
+        // finds it suspended sets `observedGeneration`. kustomize-controller only does if it is
+        // ready.
+        FluxKind::HelmRelease
+        | FluxKind::GitRepository
+        | FluxKind::OciRepository
+        | FluxKind::Bucket => is_observed(object),
+    };
+    if is_idle {
+        return Activity::Idle;
+    }
+    // helm-controller 0.37 and later: set at the start of each reconciliation, and left in place if
+    // a dependency, the source, or the values are not ready. Its time is that of the first one.
+    if kind == FluxKind::HelmRelease && begins("fulfilling prerequisites") {
+        return Activity::Preparing;
+    }
+    // mutant interrupted-blocks-suspend: at <= now ~> at > Millis::MAX
+    if interrupted_at(kind, object).is_some_and(|at| at <= now) {
+        return Activity::Idle;
+    }
+    Activity::Applying(truncated(message, 300))
+}
+
+/// Returns true if the controller has observed the latest generation.
+fn is_observed(object: &Value) -> bool {
+    let generation = number(object, "/metadata/generation");
+    generation.is_some() && number(object, "/status/observedGeneration") == generation
+}
+
+/// Returns when a reconciliation in progress has lasted for longer than any can. From then on, it
+/// counts as interrupted: the controller that reported it no longer exists. None if its start is
+/// unknown.
+pub(crate) fn interrupted_at(kind: FluxKind, object: &Value) -> Option<Millis> {
+    let timeout = |pointer: &str| text(object, pointer).and_then(go_duration);
+    let longest = match kind {
+        // `spec.timeout` only limits the health checks.
+        FluxKind::Kustomization => None,
+        FluxKind::HelmRelease => {
+            let actions = ["install", "upgrade", "test", "rollback", "uninstall"]
+                .into_iter()
+                .filter_map(|action| timeout(&format!("/spec/{action}/timeout")));
+            let default = timeout("/spec/timeout").unwrap_or(Duration::from_secs(300));
+            // Up to three actions: an upgrade, its test, and a rollback. HelmRelease v2beta1
+            // reports them as one.
+            actions.chain([default]).max().map(|longest| longest.saturating_mul(3))
+        }
+        FluxKind::GitRepository | FluxKind::OciRepository | FluxKind::Bucket => {
+            timeout("/spec/timeout")
+        }
+    };
+    // Flux sets the time whenever the message changes, not only the status.
+    let since = instant(progress(object)?, "/lastTransitionTime")?;
+    let longest = longest.unwrap_or_default().max(LONGEST_PHASE);
+    Some(since.saturating_add(longest.as_millis().try_into().unwrap_or(Millis::MAX)))
 }
 
 /// Progress of the controller on the latest generation.

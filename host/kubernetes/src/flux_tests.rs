@@ -82,12 +82,157 @@ fn a_parent_that_states_suspend_in_git_reverts_ours() {
 
 #[test]
 fn retrying_after_a_failure_does_not_count_as_reconciling() {
-    let reconciling = |reason: &str| {
-        is_reconciling(&json!({"status": {"conditions": [{"type": "Reconciling", "status": "True",
-                "reason": reason}]}}))
+    let reconciling = |kind: &str, status: &str, reason: &str| {
+        is_reconciling(&conditions(&json!([{"type": kind, "status": status, "reason": reason}])))
     };
-    assert!(reconciling("Progressing"));
-    assert!(!reconciling("ProgressingWithRetry"));
+    assert!(reconciling("Reconciling", "True", "Progressing"));
+    assert!(!reconciling("Reconciling", "True", "ProgressingWithRetry"));
+    assert!(reconciling("Ready", "Unknown", "Progressing"), "as old controllers report it");
+    assert!(!reconciling("Ready", "True", "ReconciliationSucceeded"));
+}
+
+fn conditions(conditions: &Value) -> Value {
+    json!({"metadata": {"generation": 8}, "spec": {"suspend": true},
+        "status": {"observedGeneration": 7, "conditions": conditions}})
+}
+
+fn progressing(message: &str) -> Value {
+    conditions(&json!([
+        {"type": "Reconciling", "status": "True", "reason": "Progressing", "message": message,
+            "lastTransitionTime": "2026-08-20T10:00:00Z"},
+        {"type": "Ready", "status": "Unknown", "reason": "Progressing",
+            "message": "Reconciliation in progress"},
+    ]))
+}
+
+/// Reported by controllers that do not know the condition `Reconciling`.
+fn old(message: &str) -> Value {
+    conditions(&json!([{"type": "Ready", "status": "Unknown", "reason": "Progressing",
+        "message": message, "lastTransitionTime": "2026-08-20T10:00:00Z"}]))
+}
+
+fn observed(mut object: Value) -> Value {
+    object["status"]["observedGeneration"] = 8.into();
+    object
+}
+
+fn activity_at(kind: FluxKind, object: &Value, time: &str) -> Activity {
+    activity(kind, object, crate::time::millis(time).unwrap())
+}
+
+/// The texts are those of kustomize-controller 0.29 and 1.9.4 (`kustomization_controller.go`),
+/// helm-controller 0.36 (`helmrelease_types.go`, v2beta1) and 1.6.3 (`helmrelease_controller.go`,
+/// `atomic_release.go`), and source-controller 1.9.1 (`gitrepository_controller.go`).
+#[test]
+fn a_suspended_object_is_idle_once_it_applies_nothing_more() {
+    use FluxKind::{Bucket, GitRepository, HelmRelease, Kustomization, OciRepository};
+    let applying = |message: &str| Activity::Applying(message.into());
+    let prerequisites = "Fulfilling prerequisites";
+    let upgrade = "Running 'upgrade' action with timeout of 5m0s";
+    let fetching = "building artifact: new upstream revision 'main@sha1:aaaa'";
+    let health = "Running health checks for revision main@sha1:aaaa with a timeout of 59m30s";
+    let drift = "Detecting drift for revision main@sha1:aaaa with a timeout of 5m0s";
+    let build = "Building manifests for revision main@sha1:aaaa with a timeout of 5m0s";
+    let fetch = "Fetching manifests for revision main@sha1:aaaa with a timeout of 5m0s";
+    let in_progress = "Reconciliation in progress";
+    let failed = |reason: &str, message: &str| {
+        conditions(&json!([
+            {"type": "Reconciling", "status": "True", "reason": "ProgressingWithRetry",
+                "message": message},
+            {"type": "Ready", "status": "False", "reason": reason, "message": message},
+        ]))
+    };
+    let waiting = conditions(&json!([
+        {"type": "Reconciling", "status": "True", "reason": "Progressing", "message": prerequisites,
+            "lastTransitionTime": "2026-08-20T10:00:00Z"},
+        {"type": "Ready", "status": "False", "reason": "DependencyNotReady",
+            "message": "dependency 'media/db' is not ready"},
+    ]));
+    for (kind, object, expected) in [
+        (Kustomization, progressing(fetch), applying(fetch)),
+        (Kustomization, progressing(build), applying(build)),
+        (Kustomization, progressing(drift), applying(drift)),
+        (Kustomization, progressing(""), applying("")),
+        (Kustomization, progressing(health), Activity::Idle),
+        (Kustomization, failed("DependencyNotReady", fetch), Activity::Idle),
+        (Kustomization, failed("HealthCheckFailed", health), Activity::Idle),
+        (Kustomization, failed("ReconciliationFailed", drift), Activity::Idle),
+        (Kustomization, kustomization(), Activity::Idle),
+        (Kustomization, json!({"metadata": {"generation": 1}}), Activity::Idle),
+        // A Kustomization that is ready for the latest generation reports no progress.
+        (Kustomization, observed(progressing(drift)), applying(drift)),
+        (Kustomization, old("reconciliation in progress"), applying("reconciliation in progress")),
+        (Kustomization, old("running health checks with a timeout of 5m0s"), Activity::Idle),
+        (
+            Kustomization,
+            old("Source is not ready, artifact not found, retrying in 30s"),
+            Activity::Idle,
+        ),
+        (HelmRelease, progressing(upgrade), applying(upgrade)),
+        // Helm waits for health within the action, and may still roll back.
+        (HelmRelease, progressing(health), applying(health)),
+        (HelmRelease, progressing(prerequisites), Activity::Preparing),
+        (HelmRelease, waiting.clone(), Activity::Preparing),
+        (HelmRelease, observed(waiting), Activity::Idle),
+        (HelmRelease, observed(progressing(upgrade)), Activity::Idle),
+        (HelmRelease, failed("UpgradeFailed", "retrying after 5m0s"), Activity::Idle),
+        (HelmRelease, old(in_progress), applying(in_progress)),
+        (
+            HelmRelease,
+            conditions(&json!([{"type": "Ready", "status": "False",
+                "reason": "DependencyNotReady", "message": "dependency 'media/db' is not ready"}])),
+            Activity::Idle,
+        ),
+        (GitRepository, progressing(fetching), applying(fetching)),
+        (GitRepository, observed(progressing(fetching)), Activity::Idle),
+        (OciRepository, progressing(in_progress), applying(in_progress)),
+        (OciRepository, observed(progressing(in_progress)), Activity::Idle),
+        (Bucket, progressing(in_progress), applying(in_progress)),
+        (Bucket, observed(progressing(in_progress)), Activity::Idle),
+    ] {
+        assert_eq!(
+            activity_at(kind, &object, "2026-08-20T10:00:30Z"),
+            expected,
+            "{kind:?} {object}"
+        );
+    }
+}
+
+#[test]
+fn progress_that_is_older_than_any_reconciliation_was_interrupted() {
+    use FluxKind::{GitRepository, HelmRelease, Kustomization};
+    let with = |mut object: Value, spec: Value| {
+        object["spec"] = spec;
+        object
+    };
+    let plain = || progressing("in progress");
+    let none = || json!({});
+    for (kind, object, applying, interrupted) in [
+        (Kustomization, plain(), "10:09:59", "10:10:00"),
+        (Kustomization, with(plain(), json!({"timeout": "1h"})), "10:09:59", "10:10:00"),
+        (Kustomization, old("reconciliation in progress"), "10:09:59", "10:10:00"),
+        (HelmRelease, plain(), "10:14:59", "10:15:00"),
+        (HelmRelease, with(old("in progress"), none()), "10:14:59", "10:15:00"),
+        (HelmRelease, with(plain(), json!({"timeout": "1m"})), "10:09:59", "10:10:00"),
+        (
+            HelmRelease,
+            with(plain(), json!({"timeout": "1m", "rollback": {"timeout": "20m"}})),
+            "10:59:59",
+            "11:00:00",
+        ),
+        (GitRepository, plain(), "10:09:59", "10:10:00"),
+        (GitRepository, with(plain(), json!({"timeout": "15m"})), "10:14:59", "10:15:00"),
+    ] {
+        let at = |time: &str| activity_at(kind, &object, &format!("2026-08-20T{time}Z"));
+        assert_ne!(at(applying), Activity::Idle, "{kind:?} {object}");
+        assert_eq!(at(interrupted), Activity::Idle, "{kind:?} {object}");
+    }
+    // Each reconciliation that finds a dependency not ready leaves this time as it is.
+    let waiting = progressing("Fulfilling prerequisites");
+    assert_eq!(activity_at(HelmRelease, &waiting, "2099-01-01T00:00:00Z"), Activity::Preparing);
+    let mut undated = plain();
+    undated["status"]["conditions"][0].as_object_mut().unwrap().remove("lastTransitionTime");
+    assert_ne!(activity_at(Kustomization, &undated, "2099-01-01T00:00:00Z"), Activity::Idle);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 mod leftovers;
 
 use crate::capability::query_flux;
-use crate::flux;
+use crate::flux::{self, Activity};
 use crate::object::{annotation, instant, is_terminating, truncated, uid};
 use crate::perform::{Applied, PerformReversal, PerformWrite};
 use crate::resource::Resource;
@@ -358,14 +358,16 @@ async fn drain(
                 last_manager(&object, &flux::SUSPEND)
             )));
         }
-        // mutant suspend-skips-drain: (&object) ~> (&object) || seconds > 0
-        if !flux::is_reconciling(&object) {
-            return Ok(());
-        }
-        if clock.now() >= until {
-            return Err(Error::Unavailable(format!(
-                "the reconciliation of {target} did not end within {seconds} s"
-            )));
+        let now = clock.now();
+        // mutant suspend-skips-drain: flux::activity(target.kind, &object, now) ~> Activity::Idle
+        match flux::activity(target.kind, &object, now) {
+            Activity::Idle => return Ok(()),
+            // Its controller did not go on in all this time: it is down, or has no prerequisites.
+            Activity::Preparing if now >= until => return Ok(()),
+            Activity::Applying(message) if now >= until => {
+                return Err(Error::Unavailable(still_applying(target, &object, &message, seconds)));
+            }
+            Activity::Preparing | Activity::Applying(_) => {}
         }
         if session.stop_requested() {
             return Err(Error::Unavailable(format!(
@@ -374,6 +376,18 @@ async fn drain(
         }
         session.sleep(POLL_INTERVAL).await;
     }
+}
+
+/// Describes a reconciliation that did not end in time.
+fn still_applying(target: &FluxRef, object: &Value, message: &str, seconds: u32) -> String {
+    let report = match message {
+        "" => String::new(),
+        message => format!(" (its controller reports: {message})"),
+    };
+    let interrupted = flux::interrupted_at(target.kind, object).map_or_else(String::new, |at| {
+        format!("; if its controller is down, try again after {}", time::seconds(at))
+    });
+    format!("the reconciliation of {target} did not end within {seconds} s{report}{interrupted}")
 }
 
 impl Restore for Resume {
