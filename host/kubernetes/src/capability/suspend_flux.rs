@@ -1,10 +1,11 @@
-//! `suspend-flux`: suspends a set of Flux objects one after the other, waiting for each to become
+//! `suspend-flux`: suspends a set of Flux objects one after the other, and waits until they are
 //! idle.
 
+mod drain;
 mod leftovers;
 
 use crate::capability::query_flux;
-use crate::flux::{self, Activity};
+use crate::flux;
 use crate::object::{annotation, instant, is_terminating, truncated, uid};
 use crate::perform::{Applied, PerformReversal, PerformWrite};
 use crate::resource::Resource;
@@ -13,6 +14,7 @@ use crate::temporary_change::in_doubt::{self, Resolution};
 use crate::temporary_change::release::{self, Restore};
 use crate::temporary_change::{self, last_manager, taken_over_by};
 use crate::time;
+use drain::{Draining, Timeout, drain, wait_until_idle};
 use salve_core::Millis;
 use salve_core::capability::host::Leftover;
 use salve_core::capability::run_annotations::{DEADLINE, REASON, RUN};
@@ -25,10 +27,6 @@ use salve_core::journal::ObservedState;
 use salve_core::outcome::Error;
 use salve_run::{Current, ReleaseOutcome};
 use serde_json::{Value, json};
-use std::time::Duration;
-
-/// How often the progress of a drain is read.
-const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The state of an object before it is suspended.
 #[derive(Debug, PartialEq)]
@@ -173,65 +171,143 @@ async fn parent_is_suspended(
 }
 
 /// The outcome of one step: suspending one object of the set.
-enum SuspendStep {
+enum SuspendStep<'a> {
+    /// It needs no suspend.
     Finished(SuspendResult),
+    /// It was suspended; a reconciliation may be in progress. Contains its state before.
+    Suspended(&'a Value),
     /// The object must be read again before another attempt. Contains the cause.
     Retry(String),
     /// The set fails. With `doubtful`, the suspend may still be applied.
-    Failed {
-        error: Error,
-        doubtful: bool,
-    },
+    Failed { error: Error, doubtful: bool },
 }
 
-/// Suspends the objects in order, waiting after each until its reconciliation has ended.
+/// The results of a set so far.
+#[derive(Default)]
+struct Progress<'a> {
+    results: Vec<SuspendResult>,
+    /// The objects that were suspended, with the index of their results.
+    suspended: Vec<(usize, Draining<'a>)>,
+    /// How many of `suspended` have been seen idle.
+    idle: usize,
+}
+
+impl<'a> Progress<'a> {
+    fn push(&mut self, target: &FluxRef, outcome: SuspendOutcome) {
+        self.results.push(SuspendResult { target: target.clone(), outcome });
+    }
+
+    fn push_suspended(&mut self, target: &'a FluxRef, before: &'a Value) {
+        self.suspended.push((self.results.len(), Draining { target, uid: uid(before) }));
+        let suspended =
+            Suspended { uid: uid(before).to_owned(), previous: PreviousSuspend::of(before) };
+        self.push(target, SuspendOutcome::Suspended(suspended));
+    }
+
+    /// Waits at most `seconds` until `parent` is idle, if it was suspended. Returns false if it is
+    /// not idle.
+    async fn wait_for(&mut self, session: &Session, parent: &FluxRef, seconds: u32) -> bool {
+        let open = &self.suspended[self.idle..];
+        if open.iter().all(|(_, suspended)| suspended.target != parent) {
+            return true;
+        }
+        let objects: Vec<_> = open.iter().map(|(_, suspended)| *suspended).collect();
+        let timeout = Timeout::start(session, seconds);
+        let waited = wait_until_idle(session, &objects, timeout).await;
+        let is_idle = self.record(self.idle, waited);
+        self.idle = self.suspended.len();
+        is_idle
+    }
+
+    /// Waits at most `seconds` until all suspended objects are idle. Returns false if one of them
+    /// is not.
+    async fn drain(&mut self, session: &Session, seconds: u32) -> bool {
+        let objects: Vec<_> = self.suspended.iter().map(|(_, suspended)| *suspended).collect();
+        let waited = drain(session, &objects, seconds).await;
+        self.record(0, waited)
+    }
+
+    /// Returns a result for each of `targets`, of which those without a result were not tried.
+    fn finish(mut self, targets: &[FluxRef]) -> Vec<SuspendResult> {
+        for target in &targets[self.results.len()..] {
+            self.push(target, SuspendOutcome::NotTried);
+        }
+        self.results
+    }
+
+    /// Records failures of the suspended objects from the `first` on. Returns false if there are
+    /// any.
+    fn record(&mut self, first: usize, waited: Vec<Result<(), Error>>) -> bool {
+        let mut is_idle = true;
+        for ((index, _), waited) in self.suspended[first..].iter().zip(waited) {
+            if let Err(error) = waited {
+                self.results[*index].outcome = SuspendOutcome::Failed { error, doubtful: false };
+                is_idle = false;
+            }
+        }
+        is_idle
+    }
+}
+
+/// Suspends the objects in order, and waits until all of their reconciliations have ended.
 ///
 /// # Guarantees
-/// A request is only sent once the outcome of the one before is known. A conflict splits the set:
-/// `completed` contains the finished objects, `remaining` the others in order.
+/// A request is only sent once the outcome of the one before is known, and that for an object only
+/// once its parent is idle: a reconciliation of the parent could revert it. A conflict splits the
+/// set: `completed` contains the finished objects, `remaining` the others in order.
 async fn suspend(session: &Session, call: &Suspend, observed: &ObservedState) -> Applied<Suspend> {
-    let mut results = Vec::new();
+    let mut progress = Progress::default();
+    let mut conflict = None;
     for (index, target) in call.targets.iter().enumerate() {
+        let before = observed.flux_object(target);
+        // mutant child-suspended-before-parent-is-idle: (flux::labelled_owner)
+        //     ~> (flux::labelled_owner).filter(|_| false)
+        if let Some(parent) = before.and_then(flux::labelled_owner)
+            && !progress.wait_for(session, &parent, call.drain_seconds).await
+        {
+            return Applied::Done(Ok(progress.finish(&call.targets)));
+        }
         let step = if index > 0 && session.stop_requested() {
             SuspendStep::Failed {
                 error: Error::Unavailable(format!("stopped before {target} was suspended")),
                 doubtful: false,
             }
         } else {
-            match observed.flux_object(target) {
+            match before {
                 Some(before) => suspend_object(session, call, target, before).await,
                 None => recheck(session, target, &call.targets[..index]).await,
             }
         };
         match step {
-            SuspendStep::Finished(result) => results.push(result),
+            SuspendStep::Finished(result) => progress.results.push(result),
+            SuspendStep::Suspended(before) => progress.push_suspended(target, before),
             SuspendStep::Retry(message) => {
-                let remaining = Suspend { targets: call.targets[index..].to_vec(), ..call.clone() };
-                return Applied::Conflict {
-                    completed: (!results.is_empty()).then_some(results),
-                    remaining,
-                    message,
-                };
+                conflict = Some(message);
+                break;
             }
             SuspendStep::Failed { error, doubtful } => {
-                results.push(SuspendResult {
-                    target: target.clone(),
-                    outcome: SuspendOutcome::Failed { error, doubtful },
-                });
-                results.extend(call.targets[index + 1..].iter().map(|target| SuspendResult {
-                    target: target.clone(),
-                    outcome: SuspendOutcome::NotTried,
-                }));
+                progress.push(target, SuspendOutcome::Failed { error, doubtful });
                 // mutant suspend-continues-after-failure: break ~> continue
                 break;
             }
         }
     }
-    Applied::Done(Ok(results))
+    let is_drained = progress.drain(session, call.drain_seconds).await;
+    match conflict {
+        Some(message) if is_drained => {
+            let remaining = call.targets[progress.results.len()..].to_vec();
+            Applied::Conflict {
+                completed: (!progress.results.is_empty()).then_some(progress.results),
+                remaining: Suspend { targets: remaining, ..call.clone() },
+                message,
+            }
+        }
+        Some(_) | None => Applied::Done(Ok(progress.finish(&call.targets))),
+    }
 }
 
 /// Reads an object again that needed no suspend before, to report the reason.
-async fn recheck(session: &Session, target: &FluxRef, earlier: &[FluxRef]) -> SuspendStep {
+async fn recheck<'a>(session: &Session, target: &FluxRef, earlier: &[FluxRef]) -> SuspendStep<'a> {
     let precheck = async {
         let object = flux::get(session, target).await?;
         let parent_suspended = parent_is_suspended(session, target, &object, earlier).await?;
@@ -246,12 +322,12 @@ async fn recheck(session: &Session, target: &FluxRef, earlier: &[FluxRef]) -> Su
     }
 }
 
-async fn suspend_object(
+async fn suspend_object<'a>(
     session: &Session,
     call: &Suspend,
     target: &FluxRef,
-    before: &Value,
-) -> SuspendStep {
+    before: &'a Value,
+) -> SuspendStep<'a> {
     let resource = match flux::resource(session, target.kind).await {
         Ok(resource) => resource,
         Err(error) => return SuspendStep::Failed { error, doubtful: false },
@@ -260,28 +336,9 @@ async fn suspend_object(
     let metadata = temporary_change::metadata(session, before, &call.reason, previous);
     let patch = json!({"metadata": metadata, "spec": {"suspend": true}});
     match temporary_change::apply(session, &resource, &target.target(), before, patch).await {
-        Ok(Resolution::Applied(_)) => drain_and_finish(session, call, target, before).await,
+        Ok(Resolution::Applied(_)) => SuspendStep::Suspended(before),
         Ok(Resolution::NotApplied(message)) => SuspendStep::Retry(message),
         Ok(Resolution::Unknown(error)) => SuspendStep::Failed { error, doubtful: true },
-        Err(error) => SuspendStep::Failed { error, doubtful: false },
-    }
-}
-
-async fn drain_and_finish(
-    session: &Session,
-    call: &Suspend,
-    target: &FluxRef,
-    before: &Value,
-) -> SuspendStep {
-    match drain(session, target, uid(before), call.drain_seconds).await {
-        Ok(()) => {
-            let suspended =
-                Suspended { uid: uid(before).to_owned(), previous: PreviousSuspend::of(before) };
-            SuspendStep::Finished(SuspendResult {
-                target: target.clone(),
-                outcome: SuspendOutcome::Suspended(suspended),
-            })
-        }
         Err(error) => SuspendStep::Failed { error, doubtful: false },
     }
 }
@@ -293,7 +350,7 @@ async fn resolve_suspend(
     call: &Suspend,
     observed: &ObservedState,
 ) -> Applied<Suspend> {
-    let (mut results, mut remaining) = (Vec::new(), Vec::new());
+    let (mut progress, mut remaining) = (Progress::default(), Vec::new());
     let mut rest_not_sent = false;
     for target in &call.targets {
         let Some(before) = observed.flux_object(target) else {
@@ -312,14 +369,7 @@ async fn resolve_suspend(
             in_doubt::resolve(session, &resource, &target.target(), before, why).await
         };
         match resolution {
-            Resolution::Applied(_) => match drain_and_finish(session, call, target, before).await {
-                SuspendStep::Finished(result) => results.push(result),
-                SuspendStep::Failed { error, .. } => results.push(SuspendResult {
-                    target: target.clone(),
-                    outcome: SuspendOutcome::Failed { error, doubtful: false },
-                }),
-                SuspendStep::Retry(_) => remaining.push(target.clone()),
-            },
+            Resolution::Applied(_) => progress.push_suspended(target, before),
             Resolution::NotApplied(_) => {
                 rest_not_sent = true;
                 remaining.push(target.clone());
@@ -327,6 +377,8 @@ async fn resolve_suspend(
             Resolution::Unknown(error) => return Applied::Done(Err(error)),
         }
     }
+    progress.drain(session, call.drain_seconds).await;
+    let results = progress.results;
     if remaining.is_empty() {
         return Applied::Done(Ok(results));
     }
@@ -336,58 +388,6 @@ async fn resolve_suspend(
         remaining: Suspend { targets: remaining, ..call.clone() },
         message,
     }
-}
-
-/// Waits until the object is idle. Suspending does not interrupt a reconciliation.
-async fn drain(
-    session: &Session,
-    target: &FluxRef,
-    uid_before: &str,
-    seconds: u32,
-) -> Result<(), Error> {
-    let clock = session.clock();
-    let until = clock.now() + u64::from(seconds) * 1000;
-    loop {
-        let object = flux::get(session, target).await?;
-        if uid(&object) != uid_before
-            || annotation(&object, RUN) != Some(session.run())
-            || PreviousSuspend::of(&object) != PreviousSuspend::True
-        {
-            return Err(Error::Conflict(format!(
-                "{target} was changed by {} while waiting for its reconciliation to end",
-                last_manager(&object, &flux::SUSPEND)
-            )));
-        }
-        let now = clock.now();
-        // mutant suspend-skips-drain: flux::activity(target.kind, &object, now) ~> Activity::Idle
-        match flux::activity(target.kind, &object, now) {
-            Activity::Idle => return Ok(()),
-            // Its controller did not go on in all this time: it is down, or has no prerequisites.
-            Activity::Preparing if now >= until => return Ok(()),
-            Activity::Applying(message) if now >= until => {
-                return Err(Error::Unavailable(still_applying(target, &object, &message, seconds)));
-            }
-            Activity::Preparing | Activity::Applying(_) => {}
-        }
-        if session.stop_requested() {
-            return Err(Error::Unavailable(format!(
-                "stopped while the reconciliation of {target} was in progress"
-            )));
-        }
-        session.sleep(POLL_INTERVAL).await;
-    }
-}
-
-/// Describes a reconciliation that did not end in time.
-fn still_applying(target: &FluxRef, object: &Value, message: &str, seconds: u32) -> String {
-    let report = match message {
-        "" => String::new(),
-        message => format!(" (its controller reports: {message})"),
-    };
-    let interrupted = flux::interrupted_at(target.kind, object).map_or_else(String::new, |at| {
-        format!("; if its controller is down, try again after {}", time::seconds(at))
-    });
-    format!("the reconciliation of {target} did not end within {seconds} s{report}{interrupted}")
 }
 
 impl Restore for Resume {

@@ -4,6 +4,7 @@
 mod fixture;
 
 mod delete;
+mod drain;
 mod lease;
 mod override_fields;
 mod reads;

@@ -8,19 +8,17 @@ use salve_core::capability::run_annotations;
 use salve_core::capability::suspend_flux::{
     PreviousSuspend, Resume, Suspend, SuspendOutcome, SuspendResult,
 };
-use salve_core::capability::types::{FluxKind, FluxRef};
 use salve_core::capability::{Reversal, Write};
 use salve_core::outcome::Error;
 use salve_run::ApplyOutcome;
 use salve_simulator::{Fault, Incident};
 use serde_json::{Value, json};
-use std::time::Duration;
 
-fn suspend(name: &str) -> Suspend {
+pub fn suspend(name: &str) -> Suspend {
     Suspend { targets: vec![app("media", name)], reason: "repair".into(), drain_seconds: 30 }
 }
 
-fn change(fixture: &Fixture, name: &str, change: impl FnOnce(&mut Value)) {
+pub fn change(fixture: &Fixture, name: &str, change: impl FnOnce(&mut Value)) {
     assert!(fixture.simulator.edit(KUSTOMIZE, "kustomizations", "media", name, change));
 }
 
@@ -274,89 +272,6 @@ async fn an_object_that_a_user_took_over_is_left_unchanged() {
     assert_eq!(released.taken_over.as_deref(), Some("it was deleted"));
 }
 
-/// Sets the conditions that a controller reported 30 s ago.
-fn report(fixture: &Fixture, target: &FluxRef, conditions: &[(&str, &str, &str, &str)]) {
-    let conditions: Vec<Value> = conditions
-        .iter()
-        .map(|(kind, status, reason, message)| {
-            json!({"type": kind, "status": status, "reason": reason, "message": message,
-                "lastTransitionTime": "2026-08-20T09:59:30Z"})
-        })
-        .collect();
-    let FluxRef { kind, namespace, name } = target;
-    assert!(fixture.simulator.edit(kind.group(), kind.plural(), namespace, name, |object| {
-        object["status"]["conditions"] = conditions.into();
-    }));
-}
-
-#[tokio::test]
-async fn a_suspend_waits_only_for_what_may_still_be_applied() {
-    let kustomization = app("media", "plex");
-    let release =
-        FluxRef { kind: FluxKind::HelmRelease, namespace: "selfhosted".into(), name: "n8n".into() };
-    let health = "Running health checks for revision main@sha1:aaaa with a timeout of 59m30s";
-    let drift = "Detecting drift for revision main@sha1:aaaa with a timeout of 59m30s";
-    let in_progress = ("Ready", "Unknown", "Progressing", "Reconciliation in progress");
-    for (target, conditions, is_idle) in [
-        (
-            &kustomization,
-            vec![
-                ("Reconciling", "True", "Progressing", health),
-                in_progress,
-                ("Healthy", "Unknown", "Progressing", health),
-            ],
-            true,
-        ),
-        (&kustomization, vec![("Reconciling", "True", "Progressing", drift), in_progress], false),
-        (&kustomization, vec![in_progress], false),
-        (
-            &release,
-            vec![
-                ("Reconciling", "True", "Progressing", "Fulfilling prerequisites"),
-                ("Ready", "False", "DependencyNotReady", "dependency 'media/db' is not ready"),
-            ],
-            true,
-        ),
-    ] {
-        let fixture = Fixture::new(Incident::Playbook);
-        report(&fixture, target, &conditions);
-        let result = fixture
-            .suspend(Suspend {
-                targets: vec![target.clone()],
-                reason: String::new(),
-                drain_seconds: 60,
-            })
-            .await;
-        assert_eq!(result.is_ok(), is_idle, "{conditions:?}: {result:?}");
-    }
-}
-
-#[tokio::test]
-async fn a_reconciliation_whose_controller_died_does_not_block_a_suspend() {
-    let fixture = Fixture::new(Incident::Playbook);
-    let building = "Building manifests for revision main@sha1:aaaa with a timeout of 5m0s";
-    report(
-        &fixture,
-        &app("media", "plex"),
-        &[
-            ("Reconciling", "True", "Progressing", building),
-            ("Ready", "Unknown", "Progressing", "Reconciliation in progress"),
-        ],
-    );
-    let error = fixture.suspend(suspend("plex")).await.unwrap_err();
-    assert!(
-        matches!(&error, Error::Unavailable(text) if text.contains(building)
-            && text.contains("try again after 2026-08-20T10:09:30Z")),
-        "{error}"
-    );
-    fixture.simulator.clock().advance(Duration::from_secs(600));
-    change(&fixture, "plex", |object| {
-        object["spec"]["suspend"] = Value::Null;
-        object["metadata"]["annotations"] = Value::Null;
-    });
-    fixture.suspend(suspend("plex")).await.unwrap();
-}
-
 #[tokio::test]
 async fn a_drain_that_times_out_is_reported_and_can_be_released() {
     let fixture = Fixture::new(Incident::Playbook);
@@ -403,7 +318,7 @@ async fn a_reconcile_request_is_sent_once_and_awaited() {
     assert_eq!(fixture.request_bodies("PATCH").len(), 2, "neither was sent twice");
 }
 
-fn set(names: &[&str]) -> Suspend {
+pub fn set(names: &[&str]) -> Suspend {
     Suspend {
         targets: names.iter().map(|name| app("media", name)).collect(),
         reason: "repair".into(),
@@ -411,7 +326,7 @@ fn set(names: &[&str]) -> Suspend {
     }
 }
 
-fn outcome_names(results: &[SuspendResult]) -> Vec<&'static str> {
+pub fn outcome_names(results: &[SuspendResult]) -> Vec<&'static str> {
     let name = |result: &SuspendResult| match &result.outcome {
         SuspendOutcome::Suspended(_) => "suspended",
         SuspendOutcome::AlreadySuspended(_) => "already suspended",

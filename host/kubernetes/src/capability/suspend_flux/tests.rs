@@ -1,5 +1,6 @@
 //! Deciding who owns a suspension.
 
+use super::drain::{Decision, Observed, WaitEnd};
 use super::*;
 use crate::temporary_change::release::{ReleaseAction, release_action, release_patch};
 use salve_core::capability::types::FluxKind;
@@ -101,6 +102,33 @@ fn an_object_that_this_run_already_suspended_is_reported_as_suspended() {
             previous: PreviousSuspend::False
         }))
     );
+}
+
+#[test]
+fn only_what_may_still_be_applied_fails_at_the_end_of_the_wait() {
+    use crate::flux::Activity::{Applying, Idle, Preparing};
+    let applying = || Applying("Running 'upgrade' action".into());
+    let timeout = Some(WaitEnd::TimedOut(300));
+    let decide =
+        |activity, end| Observed { activity, interrupted_at: Some(NOW) }.decide(&target(), end);
+    for (activity, end, expected) in [
+        (Idle, None, Ok(Decision::Idle)),
+        (Idle, timeout, Ok(Decision::Idle)),
+        (Idle, Some(WaitEnd::Stopped), Ok(Decision::Idle)),
+        (Preparing, None, Ok(Decision::Wait)),
+        (Preparing, timeout, Ok(Decision::Idle)),
+        (Preparing, Some(WaitEnd::Stopped), Err("stopped while")),
+        (applying(), None, Ok(Decision::Wait)),
+        (applying(), timeout, Err("within 300 s (its controller reports: Running 'upgrade'")),
+        (applying(), timeout, Err("is down, try again after 2026-08-17T")),
+        (applying(), Some(WaitEnd::Stopped), Err("stopped while")),
+    ] {
+        match (decide(activity, end), expected) {
+            (Ok(decision), Ok(expected)) => assert_eq!(decision, expected),
+            (Err(Error::Unavailable(text)), Err(part)) => assert!(text.contains(part), "{text}"),
+            (decision, expected) => panic!("{decision:?} is not {expected:?}"),
+        }
+    }
 }
 
 fn resume(previous: PreviousSuspend) -> Resume {
