@@ -2,15 +2,21 @@
 
 use crate::fixture::{Fixture, answered, app, write};
 use crate::suspend::{change, outcome_names, set, suspend};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use salve_core::Millis;
 use salve_core::capability::suspend_flux::Suspend;
 use salve_core::capability::types::{FluxKind, FluxRef};
 use salve_core::outcome::Error;
-use salve_simulator::Incident;
+use salve_run::Clock;
+use salve_simulator::{Incident, Simulator};
 use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Sets the conditions that a controller reported 30 s ago.
-fn report(fixture: &Fixture, target: &FluxRef, conditions: &[(&str, &str, &str, &str)]) {
+fn report(simulator: &Simulator, target: &FluxRef, conditions: &[(&str, &str, &str, &str)]) {
     let conditions: Vec<Value> = conditions
         .iter()
         .map(|(kind, status, reason, message)| {
@@ -19,7 +25,7 @@ fn report(fixture: &Fixture, target: &FluxRef, conditions: &[(&str, &str, &str, 
         })
         .collect();
     let FluxRef { kind, namespace, name } = target;
-    assert!(fixture.simulator.edit(kind.group(), kind.plural(), namespace, name, |object| {
+    assert!(simulator.edit(kind.group(), kind.plural(), namespace, name, |object| {
         object["status"]["conditions"] = conditions.into();
     }));
 }
@@ -54,7 +60,7 @@ async fn a_suspend_waits_only_for_what_may_still_be_applied() {
         ),
     ] {
         let fixture = Fixture::new(Incident::Playbook);
-        report(&fixture, target, &conditions);
+        report(&fixture.simulator, target, &conditions);
         let result = fixture
             .suspend(Suspend {
                 targets: vec![target.clone()],
@@ -71,7 +77,7 @@ async fn a_reconciliation_whose_controller_died_does_not_block_a_suspend() {
     let fixture = Fixture::new(Incident::Playbook);
     let building = "Building manifests for revision main@sha1:aaaa with a timeout of 5m0s";
     report(
-        &fixture,
+        &fixture.simulator,
         &app("media", "plex"),
         &[
             ("Reconciling", "True", "Progressing", building),
@@ -93,10 +99,10 @@ async fn a_reconciliation_whose_controller_died_does_not_block_a_suspend() {
 }
 
 /// Makes a Kustomization report that it is being applied, for less than 10 min.
-fn report_applying(fixture: &Fixture, target: &FluxRef) {
+fn report_applying(simulator: &Simulator, target: &FluxRef) {
     let message = "Detecting drift for revision main@sha1:aaaa with a timeout of 5m0s";
     report(
-        fixture,
+        simulator,
         target,
         &[
             ("Reconciling", "True", "Progressing", message),
@@ -109,7 +115,7 @@ fn report_applying(fixture: &Fixture, target: &FluxRef) {
 async fn a_set_is_suspended_first_and_then_waited_for_together() {
     let fixture = Fixture::new(Incident::Playbook);
     for name in ["plex", "bazarr"] {
-        report_applying(&fixture, &app("media", name));
+        report_applying(&fixture.simulator, &app("media", name));
     }
     let before = fixture.simulator.clock().now();
     let results = fixture.write(set(&["plex", "radarr", "bazarr"])).await.unwrap();
@@ -126,7 +132,7 @@ async fn a_child_is_suspended_once_its_parent_applies_nothing_more() {
         let fixture = Fixture::new(Incident::Playbook);
         let parent = app("flux-system", "cluster-apps");
         if is_applying {
-            report_applying(&fixture, &parent);
+            report_applying(&fixture.simulator, &parent);
         }
         let targets = vec![parent, app("media", "radarr"), app("media", "plex")];
         let results = fixture.write(Suspend { targets, ..set(&[]) }).await.unwrap();
@@ -143,10 +149,49 @@ async fn a_child_is_suspended_once_its_parent_applies_nothing_more() {
 #[tokio::test]
 async fn objects_suspended_before_a_conflict_are_waited_for() {
     let fixture = Fixture::new(Incident::Playbook);
-    report_applying(&fixture, &app("media", "plex"));
+    report_applying(&fixture.simulator, &app("media", "plex"));
     let call = write(set(&["plex", "bazarr", "radarr"]));
     let previous = fixture.observe(&call).await;
     change(&fixture, "bazarr", |object| object["metadata"]["labels"]["seen"] = "now".into());
     let results = answered::<Suspend>(fixture.apply(&call, &previous).await);
     assert_eq!(outcome_names(&results), ["failed", "not tried", "not tried"], "{results:?}");
+}
+
+/// A controller that reports a reconciliation only after the first look at its object, because it
+/// started from its cache, and ends it two looks later.
+struct StaleCache {
+    simulator: Simulator,
+    sleeps: AtomicUsize,
+}
+
+impl Clock for StaleCache {
+    fn now(&self) -> Millis {
+        u64::try_from(self.simulator.clock().now().as_millisecond()).unwrap()
+    }
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        self.simulator.clock().advance(duration);
+        match self.sleeps.fetch_add(1, Ordering::Relaxed) {
+            0 => report_applying(&self.simulator, &app("media", "plex")),
+            2 => report(
+                &self.simulator,
+                &app("media", "plex"),
+                &[("Ready", "True", "ReconciliationSucceeded", "Applied revision: main@sha1:aaaa")],
+            ),
+            _ => {}
+        }
+        std::future::ready(()).boxed()
+    }
+}
+
+#[tokio::test]
+async fn a_reconciliation_from_a_stale_cache_is_waited_for() {
+    let simulator = Simulator::new(Incident::Playbook);
+    let clock = Arc::new(StaleCache { simulator: simulator.clone(), sleeps: AtomicUsize::new(0) });
+    let fixture = Fixture::with_clock(simulator, clock.clone());
+    let results = fixture.write(set(&["radarr", "plex"])).await.unwrap();
+    assert_eq!(outcome_names(&results), ["suspended", "suspended"], "{results:?}");
+    let conditions = fixture.kustomization("media", "plex")["status"]["conditions"].clone();
+    assert_eq!(conditions[0]["status"], "True", "{conditions}");
+    // To the second look, and twice while it was applied.
+    assert_eq!(clock.sleeps.load(Ordering::Relaxed), 3);
 }

@@ -43,6 +43,11 @@ impl Fixture {
     pub fn new(incident: Incident) -> Self {
         let simulator = Simulator::new(incident);
         let clock = Arc::new(VirtualClock(simulator.clock()));
+        Self::with_clock(simulator, clock)
+    }
+
+    /// Uses a clock that does more than to advance the time of the simulator.
+    pub fn with_clock(simulator: Simulator, clock: Arc<dyn Clock>) -> Self {
         let deadline = clock.now() + 3_600_000;
         let backend = ClusterBackend::new(
             Cluster::over(simulator.clone(), clock, "simulated"),
