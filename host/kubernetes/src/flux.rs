@@ -14,9 +14,10 @@ use salve_core::Millis;
 use salve_core::capability::query_flux::{FluxObject, SuspendedBy};
 use salve_core::capability::run_annotations::RUN;
 use salve_core::capability::suspend_flux::PreviousSuspend;
-use salve_core::capability::types::{FluxKind, FluxRef};
+use salve_core::capability::types::{FluxKind, FluxRef, ObjectRef};
 use salve_core::outcome::Error;
 use serde_json::{Value, json};
+use std::fmt;
 use std::time::Duration;
 
 /// Returns the fields that a write needs to know about an object. Values and substitutions are left
@@ -111,6 +112,56 @@ pub(crate) fn suspend_applied_by(object: &Value) -> Option<&str> {
         .into_iter()
         .find(|entry| text(entry, "/operation") == Some("Apply"))
         .and_then(|entry| text(entry, "/manager"))
+}
+
+/// An object of flux-operator that applies Flux objects. It has no `spec.suspend`, so it cannot be
+/// suspended first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OperatorParent {
+    kind: &'static str,
+    object: ObjectRef,
+}
+
+impl fmt::Display for OperatorParent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.object)
+    }
+}
+
+impl OperatorParent {
+    /// Returns the command that pauses it.
+    pub(crate) fn pause_command(&self) -> String {
+        format!(
+            "kubectl annotate {} {} -n {} fluxcd.controlplane.io/reconcile=disabled",
+            self.kind.to_lowercase(),
+            self.object.name,
+            self.object.namespace
+        )
+    }
+}
+
+/// Returns the object of flux-operator that applies `spec.suspend` and would revert a change of it.
+pub(crate) fn reverting_operator_parent(object: &Value) -> Option<OperatorParent> {
+    // mutant resource-set-ignored: "flux-operator" ~> "kustomize-controller"
+    let applies_suspend = field_owners(object, &SUSPEND).into_iter().any(|entry| {
+        text(entry, "/operation") == Some("Apply")
+            && text(entry, "/manager") == Some("flux-operator")
+    });
+    if !applies_suspend {
+        return None;
+    }
+    [
+        ("ResourceSet", "resourceset.fluxcd.controlplane.io"),
+        ("FluxInstance", "fluxcd.controlplane.io"),
+    ]
+    .into_iter()
+    .find_map(|(kind, group)| {
+        let name = label(object, &format!("{group}/name"))?;
+        let namespace = label(object, &format!("{group}/namespace"))?;
+        let object = ObjectRef::new(namespace, name);
+        // Labels are untrusted, and these become part of a command.
+        object.validate().is_ok().then_some(OperatorParent { kind, object })
+    })
 }
 
 /// Returns the condition by which a controller reports a reconciliation in progress. The reason

@@ -81,6 +81,29 @@ fn a_parent_that_states_suspend_in_git_reverts_ours() {
 }
 
 #[test]
+fn objects_of_flux_operator_that_state_suspend_revert_ours() {
+    let labels = |group: &str, namespace: &str| json!({format!("{group}/name"): "apps", format!("{group}/namespace"): namespace});
+    let operator = |operation: &str| owned_by("flux-operator", operation, "2026-08-11T18:00:00Z");
+    let set = || labels("resourceset.fluxcd.controlplane.io", "flux-system");
+    let instance = || labels("fluxcd.controlplane.io", "flux-system");
+    let other_field = json!({"manager": "flux-operator", "operation": "Apply",
+        "fieldsV1": {"f:spec": {"f:path": {}}}});
+    for (labels, owner, expected) in [
+        (set(), operator("Apply"), Some("ResourceSet flux-system/apps")),
+        (instance(), operator("Apply"), Some("FluxInstance flux-system/apps")),
+        (set(), operator("Update"), None),
+        (set(), owned_by("flux", "Apply", "2026-08-11T18:00:00Z"), None),
+        (set(), other_field, None),
+        (json!({}), operator("Apply"), None),
+        (labels("resourceset.fluxcd.controlplane.io", "; rm"), operator("Apply"), None),
+    ] {
+        let object = json!({"metadata": {"labels": labels, "managedFields": [owner]}});
+        let parent = reverting_operator_parent(&object).map(|parent| parent.to_string());
+        assert_eq!(parent.as_deref(), expected, "{object}");
+    }
+}
+
+#[test]
 fn retrying_after_a_failure_does_not_count_as_reconciling() {
     let reconciling = |kind: &str, status: &str, reason: &str| {
         is_reconciling(&conditions(&json!([{"type": kind, "status": status, "reason": reason}])))

@@ -148,6 +148,16 @@ fn check_suspendable(
             suspension; suspend {parent} first"
         )));
     }
+    if let Some(parent) = flux::reverting_operator_parent(object) {
+        let (kind, namespace, name) =
+            (target.kind.flux_argument(), &target.namespace, &target.name);
+        return Err(Error::Conflict(format!(
+            "{parent} sets spec.suspend of {target} (field manager flux-operator) and would revert \
+            the suspension, and Salve cannot pause it; pause it with `{}`, and suspend {target} \
+            with `flux suspend {kind} {name} -n {namespace}`",
+            parent.pause_command()
+        )));
+    }
     Ok(Precheck::Suspendable)
 }
 

@@ -124,6 +124,31 @@ async fn a_parent_that_would_revert_has_to_be_suspended_first() {
 }
 
 #[tokio::test]
+async fn an_object_that_a_resource_set_would_resume_is_not_suspended() {
+    let fixture = Fixture::new(Incident::Playbook);
+    change(&fixture, "plex", |object| {
+        object["spec"]["suspend"] = false.into();
+        object["metadata"]["labels"] = json!({
+            "resourceset.fluxcd.controlplane.io/name": "apps",
+            "resourceset.fluxcd.controlplane.io/namespace": "flux-system",
+        });
+        object["metadata"]["managedFields"] = json!([{"manager": "flux-operator",
+            "operation": "Apply", "fieldsV1": {"f:spec": {"f:suspend": {}}}}]);
+    });
+    let error = fixture.write(set(&["radarr", "plex"])).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::Conflict(text)
+            if text.contains("ResourceSet flux-system/apps sets spec.suspend of Kustomization")
+                && text.contains("fluxcd.controlplane.io/reconcile=disabled")),
+        "{error}"
+    );
+    assert!(fixture.simulator.mutations().is_empty(), "radarr is not suspended either");
+    change(&fixture, "plex", |object| object["spec"]["suspend"] = true.into());
+    let results = fixture.write(set(&["radarr", "plex"])).await.unwrap();
+    assert_eq!(outcome_names(&results), ["suspended", "already suspended"], "{results:?}");
+}
+
+#[tokio::test]
 async fn a_concurrent_change_is_a_conflict_and_nothing_is_applied() {
     let fixture = Fixture::new(Incident::Playbook);
     let call = write(suspend("plex"));
