@@ -210,14 +210,12 @@ const LONGEST_PHASE: Duration = Duration::from_secs(600);
 pub(crate) fn activity(kind: FluxKind, object: &Value, now: Millis) -> Activity {
     let Some(progress) = progress(object) else { return Activity::Idle };
     let message = text(progress, "/message").unwrap_or_default();
-    let begins = |prefix: &str| {
-        message.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
-    };
     let is_idle = match kind {
         // kustomize-controller checks the health last, after it applied and pruned. Before 0.30, it
         // also reported a missing artifact as progress, and returned.
-        // mutant health-checks-block-suspend: "running health checks" ~> "checking health"
-        FluxKind::Kustomization => begins("running health checks") || begins("source is not ready"),
+        FluxKind::Kustomization => {
+            is_checking_health(object) || begins(message, "source is not ready")
+        }
         // These controllers process an object in one reconciliation at a time, and the one that
         // finds it suspended sets `observedGeneration`. kustomize-controller only does if it is
         // ready.
@@ -231,7 +229,7 @@ pub(crate) fn activity(kind: FluxKind, object: &Value, now: Millis) -> Activity 
     }
     // helm-controller 0.37 and later: set at the start of each reconciliation, and left in place if
     // a dependency, the source, or the values are not ready. Its time is that of the first one.
-    if kind == FluxKind::HelmRelease && begins("fulfilling prerequisites") {
+    if kind == FluxKind::HelmRelease && begins(message, "fulfilling prerequisites") {
         return Activity::Preparing;
     }
     // mutant interrupted-blocks-suspend: at <= now ~> at > Millis::MAX
@@ -239,6 +237,18 @@ pub(crate) fn activity(kind: FluxKind, object: &Value, now: Millis) -> Activity 
         return Activity::Idle;
     }
     Activity::Applying(truncated(message, 300))
+}
+
+/// Returns true while kustomize-controller checks the health of what it has applied.
+fn is_checking_health(object: &Value) -> bool {
+    let message = progress(object).and_then(|progress| text(progress, "/message"));
+    // mutant health-checks-block-suspend: "running health checks" ~> "checking health"
+    message.is_some_and(|message| begins(message, "running health checks"))
+}
+
+/// Returns true if a text begins with `prefix`, in any case: versions of Flux differ.
+fn begins(text: &str, prefix: &str) -> bool {
+    text.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
 /// Returns true if the controller has observed the latest generation.
@@ -367,6 +377,29 @@ pub(crate) fn inventory_contains(
     let entries = owner.pointer("/status/inventory/entries")?.as_array()?;
     let id = format!("{}_{}_{group}_{kind}", namespace(subject), name(subject));
     Some(entries.iter().any(|entry| text(entry, "/id") == Some(&id)))
+}
+
+/// Returns true if everything that an owner applied is in its inventory. kustomize-controller
+/// writes the inventory once all objects were applied: after a failure before that, what was
+/// applied is not in it, and is applied again.
+pub(crate) fn is_inventory_complete(kind: FluxKind, owner: &Value) -> bool {
+    match kind {
+        // helm-controller writes it along with each release that it stores, before it is applied.
+        FluxKind::HelmRelease
+        | FluxKind::GitRepository
+        | FluxKind::OciRepository
+        | FluxKind::Bucket => return true,
+        FluxKind::Kustomization => {}
+    }
+    let is_after_apply = raw_condition(owner, "Ready").is_some_and(|ready| {
+        let reason = text(ready, "/reason").unwrap_or_default();
+        text(ready, "/status") == Some("True")
+            || ["HealthCheckFailed", "HealthCheckCanceled", "PruneFailed"].contains(&reason)
+    });
+    let attempted = text(owner, "/status/lastAttemptedRevision");
+    let is_attempted_applied =
+        attempted.is_some() && attempted == text(owner, "/status/lastAppliedRevision");
+    is_after_apply || is_attempted_applied || is_checking_health(owner)
 }
 
 #[cfg(test)]

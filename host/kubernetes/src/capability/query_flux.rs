@@ -76,21 +76,26 @@ async fn fetch(
     Ok(session.get(resource, Some(&subject.object.namespace), &subject.object.name).await?)
 }
 
-/// Reads an owner, along with its JSON, which contains the inventory. Returns None if the owner or
-/// its kind does not exist.
-async fn owner_of(
-    session: &Session,
-    owner: &FluxRef,
-) -> Result<Option<(FluxObject, Value)>, Error> {
+/// The owner that labels name.
+enum Named {
+    /// The cluster does not serve its kind.
+    NotServed,
+    Missing,
+    /// Along with its JSON, which contains the inventory.
+    Found(Box<FluxObject>, Value),
+}
+
+/// Reads an owner.
+async fn owner_of(session: &Session, owner: &FluxRef) -> Result<Named, Error> {
     let Some(resource) =
         discovery::find_resource(session, owner.kind.group(), owner.kind.plural()).await?
     else {
-        return Ok(None);
+        return Ok(Named::NotServed);
     };
     let Some(object) = session.find(&resource, Some(&owner.namespace), &owner.name).await? else {
-        return Ok(None);
+        return Ok(Named::Missing);
     };
-    Ok(Some((flux_object(session, owner, &object).await?, object)))
+    Ok(Named::Found(Box::new(flux_object(session, owner, &object).await?), object))
 }
 
 /// Converts a Flux object to the type that guests get.
@@ -140,41 +145,29 @@ pub(crate) async fn is_suspended(session: &Session, target: &FluxRef) -> Result<
 fn determine_ownership(
     subject: &Subject,
     object: &Value,
-    known: &BTreeMap<FluxRef, Option<(FluxObject, Value)>>,
+    known: &BTreeMap<FluxRef, Named>,
 ) -> OwnerInfo {
     let (ownership, owner, evidence) = match flux::labelled_owner(object) {
-        Some(named) => match known.get(&named).and_then(Option::as_ref) {
+        Some(named) => match known.get(&named) {
+            // mutant owner-in-another-cluster-abandoned: Foreign ~> Abandoned
+            Some(Named::NotServed) => (
+                Ownership::Foreign,
+                None,
+                format!(
+                    "its labels name {named}, but this cluster has no {}s: Flux in another cluster \
+                     may apply it (hub and spoke)",
+                    named.kind.kind()
+                ),
+            ),
             // mutant stale-labels-count-as-managed: Abandoned ~> Managed
-            None => (
+            Some(Named::Missing) | None => (
                 Ownership::Abandoned,
                 None,
                 format!("its labels name {named}, which does not exist"),
             ),
-            Some((flux_object, owner)) => {
-                let (group, kind) = (subject.kind.group(), subject.kind.label());
-                let ownership =
-                    match (flux::inventory_contains(owner, object, group, kind), named.kind) {
-                        (Some(true), _) => {
-                            (Ownership::Managed, format!("in the inventory of {named}"))
-                        }
-                        (Some(false), _) => (
-                            Ownership::Abandoned,
-                            format!("its labels name {named}, whose inventory does not contain it"),
-                        ),
-                        // Flux before 2.8 has no inventory of releases, and a new owner has none
-                        // yet, so the label decides.
-                        (None, FluxKind::HelmRelease) => (
-                            Ownership::Managed,
-                            format!("its labels name {named}, which exists and has no inventory"),
-                        ),
-                        (None, _) => (
-                            Ownership::Managed,
-                            format!(
-                                "its labels name {named}, which exists and has no inventory yet"
-                            ),
-                        ),
-                    };
-                (ownership.0, Some(flux_object.clone()), ownership.1)
+            Some(Named::Found(flux_object, owner)) => {
+                let (ownership, evidence) = inventory_ownership(subject, object, &named, owner);
+                (ownership, Some((**flux_object).clone()), evidence)
             }
         },
         None => match other_owner(object) {
@@ -187,6 +180,41 @@ fn determine_ownership(
         },
     };
     OwnerInfo { subject: subject.clone(), ownership, owner, evidence }
+}
+
+/// Determines the ownership of an object by the inventory of the owner that its labels name.
+fn inventory_ownership(
+    subject: &Subject,
+    object: &Value,
+    named: &FluxRef,
+    owner: &Value,
+) -> (Ownership, String) {
+    let (group, kind) = (subject.kind.group(), subject.kind.label());
+    match (flux::inventory_contains(owner, object, group, kind), named.kind) {
+        (Some(true), _) => (Ownership::Managed, format!("in the inventory of {named}")),
+        // mutant partial-inventory-believed: flux::is_inventory_complete(named.kind, owner) ~> true
+        (Some(false), _) if flux::is_inventory_complete(named.kind, owner) => (
+            Ownership::Abandoned,
+            format!("its labels name {named}, whose inventory does not contain it"),
+        ),
+        (Some(false), _) => (
+            Ownership::Foreign,
+            format!(
+                "its labels name {named}, whose inventory may be incomplete: its last \
+                 reconciliation did not get as far as to write it"
+            ),
+        ),
+        // Flux before 2.8 has no inventory of releases, and a new owner has none yet, so the label
+        // decides.
+        (None, FluxKind::HelmRelease) => (
+            Ownership::Managed,
+            format!("its labels name {named}, which exists and has no inventory"),
+        ),
+        (None, _) => (
+            Ownership::Managed,
+            format!("its labels name {named}, which exists and has no inventory yet"),
+        ),
+    }
 }
 
 /// Describes an owner other than Flux, if the object has one.
@@ -230,16 +258,21 @@ mod tests {
     use serde_json::json;
 
     fn owner_info(metadata: Value, owners: Vec<(FluxRef, Option<Value>)>) -> OwnerInfo {
+        let named = owners.into_iter().map(|(named, found)| match found {
+            Some(object) => {
+                let read = Box::new(flux::parse(&named, &object, false));
+                (named, Named::Found(read, object))
+            }
+            None => (named, Named::Missing),
+        });
+        ownership_of(metadata, named.collect())
+    }
+
+    fn ownership_of(metadata: Value, known: BTreeMap<FluxRef, Named>) -> OwnerInfo {
         let subject = Subject {
             kind: SubjectKind::ReplicationSource,
             object: ObjectRef::new("media", "plex"),
         };
-        let known = owners
-            .into_iter()
-            .map(|(named, found)| {
-                (named.clone(), found.map(|object| (flux::parse(&named, &object, false), object)))
-            })
-            .collect();
         let mut object = json!({ "metadata": metadata });
         object["metadata"]["name"] = "plex".into();
         object["metadata"]["namespace"] = "media".into();
@@ -257,7 +290,9 @@ mod tests {
 
     fn owner_with_inventory(ids: &[&str]) -> Option<Value> {
         let entries: Vec<Value> = ids.iter().map(|id| json!({"id": id})).collect();
-        Some(json!({"metadata": {"uid": "u"}, "status": {"inventory": {"entries": entries}}}))
+        let ready = json!([{"type": "Ready", "status": "True"}]);
+        Some(json!({"metadata": {"uid": "u"},
+            "status": {"inventory": {"entries": entries}, "conditions": ready}}))
     }
 
     #[test]
@@ -280,6 +315,47 @@ mod tests {
         assert_eq!((abandoned.ownership, abandoned.owner.is_some()), (Ownership::Abandoned, true));
         let gone = owner_info(labels(), vec![(plex(), None)]);
         assert_eq!((gone.ownership, gone.owner), (Ownership::Abandoned, None));
+    }
+
+    #[test]
+    fn an_owner_whose_kind_is_not_served_may_be_in_another_cluster() {
+        let found = ownership_of(labels(), BTreeMap::from([(plex(), Named::NotServed)]));
+        assert_eq!((found.ownership, found.owner), (Ownership::Foreign, None));
+        assert!(found.evidence.contains("hub and spoke"), "{}", found.evidence);
+    }
+
+    #[test]
+    fn an_inventory_that_may_be_incomplete_does_not_make_an_object_abandoned() {
+        for (status, reason, applied, expected) in [
+            ("True", "ReconciliationSucceeded", "main@sha1:b", Ownership::Abandoned),
+            ("False", "HealthCheckFailed", "main@sha1:a", Ownership::Abandoned),
+            ("False", "HealthCheckCanceled", "main@sha1:a", Ownership::Abandoned),
+            ("False", "PruneFailed", "main@sha1:a", Ownership::Abandoned),
+            // The last revision that was tried was applied completely before.
+            ("False", "DependencyNotReady", "main@sha1:b", Ownership::Abandoned),
+            ("Unknown", "Progressing", "main@sha1:b", Ownership::Abandoned),
+            ("False", "ReconciliationFailed", "main@sha1:a", Ownership::Foreign),
+            ("False", "DependencyNotReady", "main@sha1:a", Ownership::Foreign),
+            ("Unknown", "Progressing", "main@sha1:a", Ownership::Foreign),
+        ] {
+            let mut owner =
+                owner_with_inventory(&["media_other_volsync.backube_ReplicationSource"]);
+            let owner_status = &mut owner.as_mut().unwrap()["status"];
+            owner_status["lastAppliedRevision"] = applied.into();
+            owner_status["lastAttemptedRevision"] = "main@sha1:b".into();
+            owner_status["conditions"] =
+                json!([{"type": "Ready", "status": status, "reason": reason}]);
+            let found = owner_info(labels(), vec![(plex(), owner)]);
+            assert_eq!(found.ownership, expected, "{reason} {applied}");
+            assert!(found.owner.is_some());
+        }
+        let health = "Running health checks for revision main@sha1:b with a timeout of 5m0s";
+        let checking = json!({"status": {"conditions": [{"type": "Reconciling", "status": "True",
+            "reason": "Progressing", "message": health}]}});
+        assert!(flux::is_inventory_complete(FluxKind::Kustomization, &checking));
+        let failed = json!({"status": {"conditions": [{"type": "Ready", "status": "False",
+            "reason": "UpgradeFailed"}]}});
+        assert!(flux::is_inventory_complete(FluxKind::HelmRelease, &failed));
     }
 
     #[test]
