@@ -25,7 +25,7 @@ pub const PREVIOUS: &str = "salve.dev/previous";
 
 const MAX_TARGETS: usize = 1000;
 
-/// Suspends a set in order, each object once the previous one is idle.
+/// Suspends a set in order, each object once its parent is idle, and waits until all are idle.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Suspend {
     /// Parents first.
@@ -103,7 +103,7 @@ pub enum SuspendOutcome {
     Suspended(Suspended),
     /// It was suspended before and is left so. The text says by whom.
     AlreadySuspended(String),
-    /// The objects after it were not tried.
+    /// It was not suspended, and the objects after it were not tried; or it did not become idle.
     Failed {
         error: Error,
         /// The suspend may still be applied.
