@@ -28,6 +28,7 @@ pub(crate) struct InjectedFault {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum FaultResponse {
     Status { code: u16, retry_after: Option<u32> },
+    Foreign { code: u16, body: String },
     ConnectionReset,
     InvalidBody,
     NoResponse,
@@ -49,6 +50,11 @@ impl Fault {
     /// Responds with a status code and the corresponding Status object.
     pub fn status(code: u16) -> Self {
         Fault::new(FaultResponse::Status { code, retry_after: None })
+    }
+
+    /// Responds with a status code and this body, as a proxy in front of the API server can.
+    pub fn foreign(code: u16, body: impl Into<String>) -> Self {
+        Fault::new(FaultResponse::Foreign { code, body: body.into() })
     }
 
     /// Responds with 429 and `Retry-After`.

@@ -88,6 +88,9 @@ impl Simulator {
                 error.retry_after = retry_after;
                 Some(Ok(error_response(&error)))
             }
+            (Some(FaultResponse::Foreign { code, body }), _) => {
+                Some(Ok(build_response(code, None, Body::once(body.into()))))
+            }
             (None, Some(Ok(reply))) => Some(Ok(self.render(reply))),
             (None, Some(Err(error))) => Some(Ok(error_response(&error))),
             (None, None) => unreachable!("only a fault keeps a request from being handled"),

@@ -136,6 +136,11 @@ impl Simulator {
         self.lock().faults.push(fault);
     }
 
+    /// Stops serving a group, as if its CRDs were not installed. Its objects are no longer reachable.
+    pub fn uninstall(&self, group: &str) {
+        self.lock().uninstalled.push(group.to_owned());
+    }
+
     /// Returns the keys of the operation locks in the memory of the CSI pods. No object shows them;
     /// a real client has to infer them from logs.
     pub fn locks(&self) -> Vec<String> {

@@ -37,6 +37,8 @@ pub struct World {
     /// The audit log, oldest request first.
     pub exchanges: Vec<Arc<Exchange>>,
     pub faults: Vec<Fault>,
+    /// Groups whose CRDs are not installed.
+    pub uninstalled: Vec<String>,
     queue: BTreeMap<(Timestamp, u64), Task>,
     sequence: u64,
     wakers: Vec<Waker>,
@@ -56,6 +58,7 @@ impl World {
             random: Random::new(20_260_820),
             exchanges: Vec::new(),
             faults: Vec::new(),
+            uninstalled: Vec::new(),
             queue: BTreeMap::new(),
             sequence: 0,
             wakers: Vec::new(),

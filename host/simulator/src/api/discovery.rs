@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 
 use super::{ApiError, Reply, Request};
 use crate::kind::{KINDS, Kind};
+use crate::world::World;
 
 /// Handles requests for paths without objects. Returns `None` for all other paths.
-pub fn handle(parts: &[&str], request: &Request) -> Result<Option<Reply>, ApiError> {
+pub fn handle(world: &World, parts: &[&str], request: &Request) -> Result<Option<Reply>, ApiError> {
     let document = match parts {
         ["version"] => json!({
             "major": "1", "minor": "33", "gitVersion": "v1.33.3", "gitCommit": "simulated",
@@ -25,6 +26,7 @@ pub fn handle(parts: &[&str], request: &Request) -> Result<Option<Reply>, ApiErr
             "kind": "APIGroupList", "apiVersion": "v1",
             "groups": groups()
                 .into_iter()
+                .filter(|(group, _)| !world.uninstalled.iter().any(|one| one == group))
                 .map(|(group, version)| api_group(group, version))
                 .collect::<Vec<_>>(),
         }),

@@ -73,7 +73,12 @@ pub fn verb(request: &Request) -> &'static str {
 pub fn handle(world: &mut World, request: &Request) -> Result<Reply, ApiError> {
     let segments = request.segments();
     let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
-    if let Some(reply) = discovery::handle(&parts, request)? {
+    if let ["apis", group, ..] = parts.as_slice()
+        && world.uninstalled.iter().any(|uninstalled| uninstalled == group)
+    {
+        return Err(ApiError::unknown_group());
+    }
+    if let Some(reply) = discovery::handle(world, &parts, request)? {
         return Ok(reply);
     }
     if let Some(reply) = review::handle(&parts, request)? {

@@ -62,6 +62,21 @@ async fn faults_drop_connections_and_corrupt_bodies() {
     assert_eq!(caller.cluster.exchanges()[1].status, None);
     caller.cluster.fault(Fault::garbage().at("/pods"));
     assert!(caller.get("/api/v1/pods").await.1.is_string());
+    caller.cluster.fault(Fault::foreign(404, "404 page not found").at("/nodes"));
+    assert_eq!(caller.get("/api/v1/nodes").await, (404, json!("404 page not found")));
+}
+
+#[tokio::test]
+async fn a_group_whose_crds_are_uninstalled_is_not_served_or_listed() {
+    let caller = Caller::new(Incident::Healthy);
+    let groups = async |caller: &Caller| caller.get("/apis").await.1["groups"].to_string();
+    assert!(groups(&caller).await.contains("volsync.backube"));
+    caller.cluster.uninstall("volsync.backube");
+    assert!(!groups(&caller).await.contains("volsync.backube"));
+    for path in ["", "/v1alpha1", "/v1alpha1/replicationsources"] {
+        let path = format!("/apis/volsync.backube{path}");
+        assert_eq!(caller.get(&path).await, (404, json!("404 page not found\n")), "{path}");
+    }
 }
 
 #[tokio::test]
