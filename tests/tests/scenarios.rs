@@ -530,7 +530,7 @@ async fn rejected_credentials_are_reported_when_connecting() {
 #[tokio::test]
 async fn a_missing_api_group_is_reported_and_nothing_is_written() {
     let cluster = TestCluster::new(Incident::Playbook);
-    cluster.simulator.fault(Fault::status(404).at("/apis/volsync.backube"));
+    cluster.simulator.uninstall("volsync.backube");
     let finished = cluster.run(&["evidence=waived"]).await;
     assert!(
         !matches!(finished.result.verdict, Verdict::Fixed | Verdict::NothingToDo),

@@ -267,7 +267,8 @@ fn client_error(error: &kube::Error) -> ConnectError {
         }
         (None, other) => match classify_error(other, |blocked| Error::Invalid(blocked.to_string()))
         {
-            FailureKind::NotSent(why)
+            FailureKind::Absent(why)
+            | FailureKind::NotSent(why)
             | FailureKind::InDoubt(why)
             | FailureKind::Credentials(why) => ConnectError::Kubeconfig(why),
             FailureKind::Rejected(rejection) => ConnectError::Kubeconfig(rejection.message),
@@ -283,7 +284,7 @@ fn connect_error(server: String, failure: Failure) -> ConnectError {
         FailureKind::Rejected(rejection) if rejection.code == 401 => {
             return ConnectError::Unauthorized { server, message: rejection.message };
         }
-        FailureKind::NotSent(why) => why,
+        FailureKind::Absent(why) | FailureKind::NotSent(why) => why,
         FailureKind::InDoubt(why) => format!("{NO_RESPONSE}: {why}"),
         FailureKind::Rejected(rejection) => rejection.message,
         FailureKind::Blocked(error) => error.text().to_owned(),

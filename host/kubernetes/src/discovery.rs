@@ -1,6 +1,6 @@
 //! Discovers the served version of a kind, e.g. Flux `v1` or one of its older betas.
 
-use crate::failure::{Failure, FailureKind};
+use crate::failure::NO_RESPONSE;
 use crate::object::{is_true, list, text};
 use crate::resource::Resource;
 use crate::send::Session;
@@ -36,7 +36,7 @@ pub(crate) async fn find_resource(
         } else {
             format!("/apis/{group}/{version}")
         };
-        let Some(resources) = none_if_not_found(session.get_path(&path).await)? else { continue };
+        let resources = of_kind("APIResourceList", &path, session.get_path(&path).await?)?;
         if let Some(resource) = resource_from_list(&resources, group, &version, plural) {
             session.cluster().cache_resource(&resource);
             return Ok(Some(resource));
@@ -45,15 +45,20 @@ pub(crate) async fn find_resource(
     Ok(None)
 }
 
-/// Returns the versions of a group, the preferred one first. Not every kind of a group is served in
-/// the preferred version.
+/// Returns the versions of a group, the preferred one first; none if it is not served. Not every
+/// kind of a group is served in the preferred version.
 async fn versions(session: &Session, group: &str) -> Result<Vec<String>, Error> {
     if group.is_empty() {
         return Ok(vec!["v1".into()]);
     }
-    let Some(found) = none_if_not_found(session.get_path(&format!("/apis/{group}")).await)? else {
-        return Ok(vec![]);
+    let path = format!("/apis/{group}");
+    let found = match session.find_path(&path).await? {
+        Some(found) => found,
+        // mutant missing-group-not-confirmed: is_listed(session, group).await? ~> false
+        None if is_listed(session, group).await? => session.get_path(&path).await?,
+        None => return Ok(vec![]),
     };
+    let found = of_kind("APIGroup", &path, found)?;
     let preferred = text(&found, "/preferredVersion/version");
     let others = list(&found, "/versions")
         .iter()
@@ -62,14 +67,24 @@ async fn versions(session: &Session, group: &str) -> Result<Vec<String>, Error> 
     Ok(preferred.into_iter().chain(others).map(str::to_owned).collect())
 }
 
-fn none_if_not_found(result: Result<Value, Failure>) -> Result<Option<Value>, Error> {
-    match result {
-        Ok(document) => Ok(Some(document)),
-        Err(Failure { kind: FailureKind::Rejected(rejection), .. }) if rejection.code == 404 => {
-            Ok(None)
-        }
-        Err(failure) => Err(failure.into()),
+/// Returns true if the list of all groups contains a group. The API server's 404 for a group that
+/// it does not serve is plain text, like that of a proxy, so it proves nothing.
+async fn is_listed(session: &Session, group: &str) -> Result<bool, Error> {
+    let groups = of_kind("APIGroupList", "/apis", session.get_path("/apis").await?)?;
+    Ok(list(&groups, "/groups").iter().any(|one| text(one, "/name") == Some(group)))
+}
+
+/// Checks that a document is of a kind.
+///
+/// # Errors
+/// `unavailable`: something other than the API server sent it.
+fn of_kind(kind: &str, path: &str, document: Value) -> Result<Value, Error> {
+    if text(&document, "/kind") == Some(kind) {
+        return Ok(document);
     }
+    Err(Error::Unavailable(format!(
+        "get {path}: {NO_RESPONSE}: the response is no {kind}; is a proxy in between?"
+    )))
 }
 
 fn resource_from_list(

@@ -23,6 +23,9 @@ pub(crate) struct Failure {
 pub(crate) enum FailureKind {
     /// The API server rejected the request; it was not applied.
     Rejected(Rejection),
+    /// The object, or the namespace to create it in, does not exist: the API server said so about
+    /// exactly that one. Contains its message.
+    Absent(String),
     /// The request never reached the API server.
     NotSent(String),
     /// No response arrived, or none that can be read. The request may have been applied, or may
@@ -45,11 +48,13 @@ pub(crate) struct Rejection {
 }
 
 impl Failure {
-    /// Returns the HTTP status code if the API server rejected the request.
+    /// Returns the HTTP status code if the API server rejected the request. None if the object does
+    /// not exist: see [`is_absent`](Self::is_absent).
     pub(crate) fn code(&self) -> Option<u16> {
         match &self.kind {
             FailureKind::Rejected(rejection) => Some(rejection.code),
-            FailureKind::NotSent(_)
+            FailureKind::Absent(_)
+            | FailureKind::NotSent(_)
             | FailureKind::InDoubt(_)
             | FailureKind::Credentials(_)
             | FailureKind::Blocked(_) => None,
@@ -62,11 +67,17 @@ impl Failure {
             FailureKind::Rejected(rejection) => {
                 rejection.code == 409 || rejection.is_uid_mismatch()
             }
-            FailureKind::NotSent(_)
+            FailureKind::Absent(_)
+            | FailureKind::NotSent(_)
             | FailureKind::InDoubt(_)
             | FailureKind::Credentials(_)
             | FailureKind::Blocked(_) => false,
         }
+    }
+
+    /// Returns true if the object does not exist.
+    pub(crate) fn is_absent(&self) -> bool {
+        matches!(self.kind, FailureKind::Absent(_))
     }
 
     /// Returns true if the request may have been applied.
@@ -83,7 +94,7 @@ impl Failure {
             FailureKind::NotSent(_) => true,
             // mutant lost-write-resent: repeatable ~> repeatable || self.is_in_doubt()
             FailureKind::InDoubt(_) => repeatable,
-            FailureKind::Credentials(_) | FailureKind::Blocked(_) => false,
+            FailureKind::Absent(_) | FailureKind::Credentials(_) | FailureKind::Blocked(_) => false,
         }
     }
 
@@ -98,7 +109,10 @@ impl FailureKind {
     pub(crate) fn message(&self) -> &str {
         match self {
             Self::Rejected(rejection) => &rejection.message,
-            Self::NotSent(why) | Self::InDoubt(why) | Self::Credentials(why) => why,
+            Self::Absent(why)
+            | Self::NotSent(why)
+            | Self::InDoubt(why)
+            | Self::Credentials(why) => why,
             Self::Blocked(error) => error.text(),
         }
     }
@@ -163,7 +177,6 @@ impl From<Failure> for Error {
                 403 => Error::Forbidden(format!(
                     "{request}: rejected by the cluster's own RBAC or admission control: {message}"
                 )),
-                404 => Error::NotFound(format!("{request}: {message}")),
                 409 | 410 => Error::Conflict(format!("{request}: {message}")),
                 400 | 405 | 406 | 413 | 415 | 422 => Error::Invalid(format!(
                     "{request}: rejected as invalid by the API server: {message}"
@@ -171,6 +184,7 @@ impl From<Failure> for Error {
                 _ if reason.is_empty() => Error::Unavailable(format!("{request}: {message}")),
                 _ => Error::Unavailable(format!("{request}: {message} ({reason})")),
             },
+            FailureKind::Absent(message) => Error::NotFound(format!("{request}: {message}")),
             FailureKind::NotSent(why) => {
                 Error::Unavailable(format!("{request}: cannot reach the API server: {why}"))
             }
@@ -308,7 +322,6 @@ mod tests {
             rejected(403, "no"),
             Error::Forbidden(t) if t.contains("RBAC") && t.contains("get pods a/b")
         ));
-        assert!(matches!(rejected(404, "no"), Error::NotFound(_)));
         assert!(matches!(rejected(409, "no"), Error::Conflict(_)));
         assert!(matches!(
             rejected(422, "metadata.uid: Invalid value: field is immutable"),

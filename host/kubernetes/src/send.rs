@@ -5,16 +5,17 @@
 //! the outcome by reading.
 
 mod list;
+mod response;
 
 use crate::cluster::Cluster;
 use crate::egress::Blocked;
 use crate::failure::{Failure, FailureKind, Rejection, classify_error};
-use crate::resource::{Resource, SERVICE_ACCOUNTS, encode_query};
+use crate::resource::{NAMESPACES, PODS, Resource, SERVICE_ACCOUNTS, encode_query};
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
-use http::{Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http::{Method, Request, header};
 use kube::client::Body;
+use response::{ApiResponse, NotFound, Subject};
 use salve_core::Millis;
 use salve_core::footprint::Footprint;
 use salve_core::outcome::Error;
@@ -59,6 +60,8 @@ struct ApiCall {
     /// For messages, e.g. `get pods media/plex-0`.
     description: String,
     repeat: Repeat,
+    /// What a 404 can say.
+    not_found: NotFound,
 }
 
 /// Whether a request may be sent again after its response was lost.
@@ -70,34 +73,35 @@ enum Repeat {
     UnlessTimedOut,
 }
 
-/// A complete response.
-struct ApiResponse {
-    status: StatusCode,
-    /// From the header, in seconds.
-    retry_after: Option<u64>,
-    body: Bytes,
-}
-
-impl ApiResponse {
-    /// Decodes the body of a successful response, or classifies the failure.
-    fn decode<T>(self, decode: fn(Bytes) -> Option<T>) -> Result<T, FailureKind> {
-        if self.status.is_success() {
-            return decode(self.body).ok_or_else(|| {
-                FailureKind::InDoubt(
-                    "response is not valid Kubernetes API JSON; is a proxy in between?".into(),
-                )
-            });
+impl ApiCall {
+    fn get(uri: String, description: String, not_found: NotFound) -> Self {
+        Self {
+            method: Method::GET,
+            uri,
+            body: None,
+            description,
+            repeat: Repeat::Always,
+            not_found,
         }
-        let rejection = Rejection::parse(self.status.as_u16(), &self.body, self.retry_after);
-        // These codes may come from a proxy, or after the write reached etcd.
-        // mutant gateway-timeout-is-refusal: 500 && ! ~> 500 && rejection.code != 504 && !
-        let in_doubt = rejection.code == 408
-            || rejection.code >= 500 && !(rejection.code == 503 && rejection.retry_after.is_some());
-        Err(if in_doubt {
-            FailureKind::InDoubt(format!("status {}: {}", rejection.code, rejection.message))
-        } else {
-            FailureKind::Rejected(rejection)
-        })
+    }
+
+    fn get_path(path: &str, not_found: NotFound) -> Self {
+        Self::get(path.to_owned(), format!("get {path}"), not_found)
+    }
+
+    fn review(resource: &Resource, spec: Option<Value>, not_found: NotFound) -> Self {
+        let mut body = json!({"apiVersion": resource.api_version(), "kind": resource.kind});
+        if let Some(spec) = spec {
+            body["spec"] = spec;
+        }
+        Self {
+            method: Method::POST,
+            uri: resource.collection_path(None),
+            body: Some(body),
+            description: format!("create {resource}"),
+            repeat: Repeat::Always,
+            not_found,
+        }
     }
 }
 
@@ -163,17 +167,13 @@ impl Session {
 
     /// Reads a document that is not an object, such as the version or a discovery document.
     pub(crate) async fn get_path(&self, path: &str) -> Result<Value, Failure> {
-        self.send(
-            ApiCall {
-                method: Method::GET,
-                uri: path.to_owned(),
-                body: None,
-                description: format!("get {path}"),
-                repeat: Repeat::Always,
-            },
-            document,
-        )
-        .await
+        self.send(ApiCall::get_path(path, NotFound::Objects(vec![])), document).await
+    }
+
+    /// Reads a discovery document, or None after a 404. Anything in front of the API server can
+    /// respond with that, so the caller has to confirm that the path is not served.
+    pub(crate) async fn find_path(&self, path: &str) -> Result<Option<Value>, Failure> {
+        none_if_not_found(self.send(ApiCall::get_path(path, NotFound::Path), document).await)
     }
 
     /// Reads one object.
@@ -184,22 +184,13 @@ impl Session {
         name: &str,
     ) -> Result<Value, Failure> {
         let description = format!("get {resource} {}", object_path(namespace, name));
-        self.send(
-            ApiCall {
-                method: Method::GET,
-                uri: resource.object_path(namespace, name),
-                body: None,
-                description,
-                repeat: Repeat::Always,
-            },
-            document,
-        )
-        .await
+        let not_found = NotFound::Objects(vec![Subject::new(resource, name)]);
+        let uri = resource.object_path(namespace, name);
+        self.send(ApiCall::get(uri, description, not_found), document).await
     }
 
-    /// Reads one object, or None if it does not exist. A 404 must be confirmed by a second one: an
-    /// object that is considered gone is neither released nor read again, and a proxy or a starting
-    /// API server can return a single wrong 404.
+    /// Reads one object, or None if it does not exist. The API server has to say so about this
+    /// object, and twice: an object that is considered gone is neither released nor read again.
     pub(crate) async fn find(
         &self,
         resource: &Resource,
@@ -210,7 +201,7 @@ impl Session {
         for _ in 0..2 {
             match self.get(resource, namespace, name).await {
                 Ok(object) => return Ok(Some(object)),
-                Err(failure) if failure.code() == Some(404) => {}
+                Err(failure) if failure.is_absent() => {}
                 Err(failure) => return Err(failure),
             }
         }
@@ -224,23 +215,11 @@ impl Session {
         pod: &str,
         pairs: Vec<(&str, Cow<'_, str>)>,
     ) -> Result<Bytes, Failure> {
-        let uri = format!(
-            "{}/log{}",
-            crate::resource::PODS.object_path(Some(namespace), pod),
-            encode_query(pairs)
-        );
+        let uri = format!("{}/log{}", PODS.object_path(Some(namespace), pod), encode_query(pairs));
         let description = format!("get pods/log {namespace}/{pod}");
-        self.send(
-            ApiCall {
-                method: Method::GET,
-                uri,
-                body: None,
-                description,
-                repeat: Repeat::UnlessTimedOut,
-            },
-            Some,
-        )
-        .await
+        let not_found = NotFound::Objects(vec![Subject::new(&PODS, pod)]);
+        let call = ApiCall::get(uri, description, not_found);
+        self.send(ApiCall { repeat: Repeat::UnlessTimedOut, ..call }, Some).await
     }
 
     /// Creates a review object, which the API server answers without storing it.
@@ -249,21 +228,16 @@ impl Session {
         resource: &Resource,
         spec: Option<Value>,
     ) -> Result<Value, Failure> {
-        let mut body = json!({"apiVersion": resource.api_version(), "kind": resource.kind});
-        if let Some(spec) = spec {
-            body["spec"] = spec;
-        }
-        self.send(
-            ApiCall {
-                method: Method::POST,
-                uri: resource.collection_path(None),
-                body: Some(body),
-                description: format!("create {resource}"),
-                repeat: Repeat::Always,
-            },
-            document,
+        let not_found = NotFound::Objects(vec![]);
+        self.send(ApiCall::review(resource, spec, not_found), document).await
+    }
+
+    /// Like [`review`](Self::review), or None after a 404. Anything in front of the API server can
+    /// respond with that, so the caller has to confirm that the kind is not served.
+    pub(crate) async fn find_review(&self, resource: &Resource) -> Result<Option<Value>, Failure> {
+        none_if_not_found(
+            self.send(ApiCall::review(resource, None, NotFound::Path), document).await,
         )
-        .await
     }
 
     /// Requests a token for a ServiceAccount.
@@ -278,14 +252,13 @@ impl Session {
             "spec": {"expirationSeconds": seconds}});
         let description = format!("create serviceaccounts/token {namespace}/{name}");
         // A second attempt only creates a second token.
+        let not_found = NotFound::Objects(vec![
+            Subject::new(&SERVICE_ACCOUNTS, name),
+            Subject::new(&NAMESPACES, namespace),
+        ]);
+        let (method, body) = (Method::POST, Some(body));
         self.send(
-            ApiCall {
-                method: Method::POST,
-                uri,
-                body: Some(body),
-                description,
-                repeat: Repeat::Always,
-            },
+            ApiCall { method, uri, body, description, repeat: Repeat::Always, not_found },
             document,
         )
         .await
@@ -311,6 +284,7 @@ impl Session {
                 body: Some(object),
                 description,
                 repeat: Repeat::Never,
+                not_found: NotFound::Objects(vec![Subject::new(&NAMESPACES, namespace)]),
             },
             document,
         )
@@ -338,6 +312,7 @@ impl Session {
                 body: Some(patch),
                 description,
                 repeat: Repeat::Never,
+                not_found: NotFound::Objects(vec![Subject::new(resource, name)]),
             },
             document,
         )
@@ -368,6 +343,7 @@ impl Session {
                 body: Some(body),
                 description,
                 repeat: Repeat::Never,
+                not_found: NotFound::Objects(vec![Subject::new(resource, name)]),
             },
             document,
         )
@@ -386,7 +362,8 @@ impl Session {
                 Err(FailureKind::InDoubt(why))
             });
             self.log_attempt(&call, attempt, started.elapsed(), &exchanged);
-            let kind = match exchanged.and_then(|response| response.decode(decode)) {
+            let kind = match exchanged.and_then(|response| response.decode(&call.not_found, decode))
+            {
                 Ok(response) => return Ok(response),
                 Err(kind) => kind,
             };
@@ -422,14 +399,7 @@ impl Session {
             .send(self.request(call))
             .await
             .map_err(|error| classify_error(&error, |blocked| self.blocked_error(blocked)))?;
-        let (head, body) = response.into_parts();
-        let body =
-            Limited::new(body, MAX_RESPONSE_BYTES).collect().await.map_err(body_error)?.to_bytes();
-        let retry_after = head
-            .headers
-            .get(header::RETRY_AFTER)
-            .and_then(|value| value.to_str().ok()?.trim().parse().ok());
-        Ok(ApiResponse { status: head.status, retry_after, body })
+        ApiResponse::receive(response).await
     }
 
     /// Logs one attempt of a request, for `-vv`. Bodies, headers, and query strings can contain
@@ -521,16 +491,6 @@ pub(crate) async fn concurrently<F: Future>(futures: Vec<F>, limit: usize) -> Ve
     stream::iter(futures).buffered(limit.max(1)).collect().await
 }
 
-fn body_error(error: Box<dyn std::error::Error + Send + Sync>) -> FailureKind {
-    if error.downcast_ref::<LengthLimitError>().is_some() {
-        return FailureKind::InDoubt(format!(
-            "response is larger than {} MiB",
-            MAX_RESPONSE_BYTES >> 20
-        ));
-    }
-    FailureKind::InDoubt("connection closed before the response was complete".into())
-}
-
 /// Returns the delay before the attempt after `attempt`.
 fn retry_delay(kind: &FailureKind, attempt: u32) -> Duration {
     match kind {
@@ -538,10 +498,19 @@ fn retry_delay(kind: &FailureKind, attempt: u32) -> Duration {
             Duration::from_secs((*seconds).clamp(1, 30))
         }
         FailureKind::Rejected(_)
+        | FailureKind::Absent(_)
         | FailureKind::NotSent(_)
         | FailureKind::InDoubt(_)
         | FailureKind::Credentials(_)
         | FailureKind::Blocked(_) => Duration::from_millis(250 * 4_u64.pow(attempt - 1)),
+    }
+}
+
+fn none_if_not_found(result: Result<Value, Failure>) -> Result<Option<Value>, Failure> {
+    match result {
+        Ok(document) => Ok(Some(document)),
+        Err(failure) if failure.code() == Some(404) => Ok(None),
+        Err(failure) => Err(failure),
     }
 }
 

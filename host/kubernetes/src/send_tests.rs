@@ -151,9 +151,63 @@ async fn a_write_that_was_not_sent_is_retried() {
     assert_eq!(seen.lock().unwrap().len(), 3);
 }
 
+fn absent(name: &str, kind: Option<&str>) -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": format!("{name} not found"), "reason": "NotFound", "code": 404,
+        "details": {"name": name, "group": "volsync.backube", "kind": kind}})
+}
+
+#[tokio::test]
+async fn a_404_counts_only_if_it_names_the_object() {
+    let with = |pointer: &str, value: Value| {
+        let mut status = absent("sonarr", Some("replicationsources"));
+        *status.pointer_mut(pointer).unwrap() = value;
+        status
+    };
+    for (body, counts) in [
+        (absent("sonarr", Some("replicationsources")), true),
+        (absent("sonarr", None), true),
+        (json!("404 page not found"), false),
+        (json!(""), false),
+        (json!([]), false),
+        (json!({"type": "error", "status": 404, "message": "No cluster available"}), false),
+        (with("/details", json!({})), false),
+        (with("/details", Value::Null), false),
+        (with("/details/name", "radarr".into()), false),
+        (with("/details/kind", "clusters".into()), false),
+        (with("/reason", "Expired".into()), false),
+        (with("/kind", "Error".into()), false),
+    ] {
+        let replies = || (0..4).map(|_| Ok((404, None, body.clone()))).collect();
+        let (cluster, _, seen) = scripted(replies());
+        let found = Session::new(&cluster, &delete())
+            .find(&sources(), Some("media"), "sonarr")
+            .await
+            .map_err(Error::from);
+        match found {
+            Ok(found) => assert!(counts && found.is_none(), "{body}"),
+            Err(Error::Unavailable(text)) => assert!(
+                !counts
+                    && text.contains("something between Salve and the API server answered")
+                    && seen.lock().unwrap().len() == 4,
+                "{body}: {text}"
+            ),
+            Err(other) => panic!("{body}: {other:?}"),
+        }
+        let (cluster, _, seen) = scripted(replies());
+        let failure = Session::new(&cluster, &delete())
+            .delete(&sources(), "media", "sonarr", "u", Some("1"))
+            .await
+            .err()
+            .unwrap();
+        assert_eq!((failure.is_absent(), failure.is_in_doubt()), (counts, !counts), "{body}");
+        assert_eq!(seen.lock().unwrap().len(), 1);
+    }
+}
+
 #[tokio::test]
 async fn a_missing_object_needs_two_responses_to_be_believed() {
-    let gone = || Ok((404, None, json!({"message": "not found"})));
+    let gone = || Ok((404, None, absent("sonarr", Some("replicationsources"))));
     let there = || Ok((200, None, json!({"metadata": {"name": "sonarr"}})));
     for (replies, found) in
         [(vec![gone(), there()], true), (vec![gone(), gone()], false), (vec![there()], true)]

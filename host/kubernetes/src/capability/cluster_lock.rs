@@ -168,7 +168,9 @@ impl PerformReversal for ReleaseLease {
         match session.delete(&LEASES, &self.namespace, LEASE, lease_uid, None).await {
             Ok(_) => ReleaseOutcome::Done(Ok(Released { taken_over: None })),
             // Deleted, replaced, or unknown: the next attempt reads it again.
-            Err(failure) if matches!(failure.code(), Some(404 | 409)) || failure.is_in_doubt() => {
+            Err(failure)
+                if failure.is_absent() || failure.code() == Some(409) || failure.is_in_doubt() =>
+            {
                 ReleaseOutcome::Conflict(failure.message())
             }
             Err(failure) => ReleaseOutcome::Done(Err(failure.into())),

@@ -210,7 +210,7 @@ async fn attempt(
         };
     let in_doubt = failure.is_in_doubt();
     match &failure.kind {
-        FailureKind::Rejected(rejection) if rejection.code == 404 => {
+        FailureKind::Absent(_) => {
             return Attempt::Finished(deletion(target, DeletionOutcome::AlreadyGone, None));
         }
         FailureKind::Rejected(rejection) if rejection.code == 409 => {}

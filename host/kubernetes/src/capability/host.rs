@@ -1,6 +1,7 @@
 //! Reads for the host itself: identity, permissions, admission policies, and leftovers of earlier
 //! runs.
 
+use crate::discovery;
 use crate::failure::Failure;
 use crate::object::{owned, text, uid};
 use crate::perform::{PerformRead, PerformReversal};
@@ -29,10 +30,10 @@ pub(crate) async fn version(session: &Session) -> Result<String, Failure> {
 /// Returns the identity of the cluster and of the user. Fields that the credential may not read are
 /// left out.
 async fn identity(session: &Session) -> Result<ClusterIdentity, Error> {
-    let (version, system, review) = futures::join!(
+    let (version, system, user) = futures::join!(
         version(session),
         session.get(&NAMESPACES, None, "kube-system"),
-        session.review(&SELF_REVIEWS, None)
+        user(session)
     );
     let version = match version {
         Err(failure) if failure.code() == Some(403) => "unknown".into(),
@@ -41,8 +42,26 @@ async fn identity(session: &Session) -> Result<ClusterIdentity, Error> {
     Ok(ClusterIdentity {
         uid: if_allowed(system)?.map(|namespace| uid(&namespace).to_owned()),
         version,
-        user: if_allowed(review)?.and_then(|review| owned(&review, "/status/userInfo/username")),
+        user: user?,
     })
+}
+
+/// Returns the name of the user, if the API server tells it.
+async fn user(session: &Session) -> Result<Option<String>, Error> {
+    let username = |review: &Value| owned(review, "/status/userInfo/username");
+    match if_allowed(session.find_review(&SELF_REVIEWS).await)? {
+        Some(Some(review)) => return Ok(username(&review)),
+        Some(None) => {}
+        None => return Ok(None),
+    }
+    // Kubernetes before 1.28 has no SelfSubjectReview.
+    match discovery::find_resource(session, &SELF_REVIEWS.group, &SELF_REVIEWS.plural).await? {
+        Some(_) => {
+            let review = if_allowed(session.review(&SELF_REVIEWS, None).await)?;
+            Ok(review.as_ref().and_then(username))
+        }
+        None => Ok(None),
+    }
 }
 
 /// Reviews whether the credential may make each of the requests, in their order.
@@ -66,6 +85,11 @@ async fn access(session: &Session, call: &ReviewAccess) -> Result<Vec<bool>, Err
 
 /// Compares each admission policy and its binding with the expected one.
 async fn policies(session: &Session, call: &CheckPolicies) -> Result<Vec<PolicyStatus>, Error> {
+    // Kubernetes before 1.30 does not serve `v1`.
+    let served = discovery::find_resource(session, &POLICIES.group, &POLICIES.plural).await?;
+    if served.is_none_or(|served| served.version != POLICIES.version) {
+        return Ok(vec![PolicyStatus::Missing; call.policies.len()]);
+    }
     let statuses = call.policies.iter().map(|expected| async move {
         let (policy, binding) = futures::join!(
             session.find(&POLICIES, None, &expected.name),
@@ -108,12 +132,11 @@ fn without_defaults(mut spec: Value) -> Value {
     spec
 }
 
-/// Returns None if the credential may not make the request.
-fn if_allowed(result: Result<Value, Failure>) -> Result<Option<Value>, Error> {
+/// Returns None if the credential may not make the request, or the object does not exist.
+fn if_allowed<T>(result: Result<T, Failure>) -> Result<Option<T>, Error> {
     match result {
         Ok(found) => Ok(Some(found)),
-        // Kubernetes before 1.28 has no SelfSubjectReview.
-        Err(failure) if matches!(failure.code(), Some(403 | 404)) => Ok(None),
+        Err(failure) if failure.code() == Some(403) || failure.is_absent() => Ok(None),
         Err(failure) => Err(failure.into()),
     }
 }

@@ -196,9 +196,7 @@ fn unreadable(failure: Failure, pod: &Value, now: Millis) -> Result<PodLog, Erro
         FailureKind::InDoubt(why) if pod::is_overdue(pod, now) => {
             Ok(PodLog::Skipped(format!("{} ({why})", pod::reason(pod, now))))
         }
-        FailureKind::Rejected(rejection) if rejection.code == 404 => {
-            Ok(PodLog::Unreadable("the pod no longer exists".into()))
-        }
+        FailureKind::Absent(_) => Ok(PodLog::Unreadable("the pod no longer exists".into())),
         FailureKind::Rejected(_) | FailureKind::InDoubt(_) => {
             Ok(PodLog::Unreadable(format!("{} (the pod is {phase})", failure.message())))
         }

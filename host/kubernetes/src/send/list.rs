@@ -1,11 +1,10 @@
 //! Lists objects, in pages.
 
-use super::{ApiCall, Repeat, Session, document, object_path};
+use super::{ApiCall, NotFound, Session, document, object_path};
 use crate::failure::Failure;
 use crate::object;
 use crate::resource::{Resource, encode_query};
 use bytes::Bytes;
-use http::Method;
 use serde_json::Value;
 use std::borrow::Cow;
 
@@ -81,16 +80,7 @@ impl Session {
         );
         let description = format!("list {resource} {}", object_path(namespace, "*"));
         let mut list = self
-            .send(
-                ApiCall {
-                    method: Method::GET,
-                    uri,
-                    body: None,
-                    description,
-                    repeat: Repeat::Always,
-                },
-                collection,
-            )
+            .send(ApiCall::get(uri, description, NotFound::Objects(vec![])), collection)
             .await?;
         let next = object::owned(&list, "/metadata/continue");
         let items = match list.get_mut("items").map(Value::take) {

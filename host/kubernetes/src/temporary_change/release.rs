@@ -202,7 +202,7 @@ async fn try_release(
     let patch = release_patch(call, &now, restore);
     match session.patch(&resource, namespace(&target), name(&target), patch).await {
         Ok(_) => done,
-        Err(failure) if failure.is_stale() || failure.code() == Some(404) => {
+        Err(failure) if failure.is_stale() || failure.is_absent() => {
             Ok(ReleaseOutcome::Conflict(failure.message()))
         }
         Err(failure) if failure.is_in_doubt() => match find(session, &resource, &target).await {

@@ -41,7 +41,11 @@ impl Clock for VirtualClock {
 
 impl Fixture {
     pub fn new(incident: Incident) -> Self {
-        let simulator = Simulator::new(incident);
+        Self::over(Simulator::new(incident))
+    }
+
+    /// Connects to a cluster, as another process of the run does.
+    pub fn over(simulator: Simulator) -> Self {
         let clock = Arc::new(VirtualClock(simulator.clock()));
         Self::with_clock(simulator, clock)
     }

@@ -3,6 +3,7 @@
 
 mod fixture;
 
+mod absence;
 mod delete;
 mod drain;
 mod lease;

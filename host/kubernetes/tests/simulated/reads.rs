@@ -469,7 +469,7 @@ async fn rejections_are_attributed_by_status_code() {
     let error = fixture.read(ListPvcs { namespaces: namespaces(&["media"]) }).await.unwrap_err();
     assert!(matches!(&error, Error::Unavailable(text) if text.contains("credentials")), "{error}");
     let fixture = Fixture::new(Incident::Playbook);
-    fixture.simulator.fault(Fault::status(404).at("/apis/volsync.backube"));
+    fixture.simulator.uninstall("volsync.backube");
     let error = fixture.read(ListSources { namespaces: namespaces(&["media"]) }).await.unwrap_err();
     assert!(matches!(&error, Error::NotFound(text) if text.contains("VolSync")), "{error}");
     let fixture = Fixture::new(Incident::Playbook);

@@ -140,10 +140,9 @@ async fn delete_pod(session: &Session, pod: &Value) -> Result<(), Error> {
             Err(failure) => failure,
         };
         match &failure.kind {
-            // 409: another pod has its name now.
-            FailureKind::Rejected(rejection) if matches!(rejection.code, 404 | 409) => {
-                return Ok(());
-            }
+            FailureKind::Absent(_) => return Ok(()),
+            // Another pod has its name now.
+            FailureKind::Rejected(rejection) if rejection.code == 409 => return Ok(()),
             FailureKind::InDoubt(_) => {}
             FailureKind::Rejected(_)
             | FailureKind::NotSent(_)
