@@ -20,7 +20,7 @@ use std::time::Duration;
 
 /// The name of the Lease.
 pub const LEASE: &str = "salve";
-/// Its namespace: the first of these that exists.
+/// The namespace in which it is created: the first of these that exists.
 pub const LEASE_NAMESPACES: [&str; 2] = ["salve", "default"];
 
 const COORDINATION: &str = "coordination.k8s.io";

@@ -1,7 +1,7 @@
 //! The cluster lock, a Lease: only one run at a time changes a cluster, on whatever machine.
 //!
-//! The Lease is in the namespace `salve` if that exists, else in `default`. It is not renewed: its
-//! duration ends at the run's deadline. An expired Lease is never taken over automatically, because
+//! The Lease is created in the namespace `salve` if that exists, else in `default`. It is not
+//! renewed: its duration ends at the run's deadline. An expired Lease is never taken over automatically, because
 //! the run that it names may have left something behind.
 
 use crate::object::{annotation, instant, name, namespace, number, owned, truncated, uid};
@@ -21,22 +21,31 @@ use salve_core::outcome::Error;
 use salve_run::{Current, ReleaseOutcome};
 use serde_json::{Value, json};
 
-/// Returns the run that holds the cluster lock.
-async fn holder(session: &Session) -> Result<Option<Holder>, Error> {
-    let namespace = lease_namespace(session).await?;
-    Ok(session.find(&LEASES, Some(namespace), LEASE).await?.map(|lease| parse_holder(&lease)))
-}
-
-/// Returns the namespace of the Lease.
-async fn lease_namespace(session: &Session) -> Result<&'static str, Error> {
+/// Returns the runs that have a Lease, and the namespace in which to create one.
+///
+/// The namespace `salve` may have been created while a run holds a Lease in `default`, so both are
+/// searched.
+async fn find_holders(session: &Session) -> Result<(Vec<Holder>, &'static str), Error> {
     let [preferred, fallback] = LEASE_NAMESPACES;
-    match session.find(&NAMESPACES, None, preferred).await {
-        Ok(Some(_)) => Ok(preferred),
-        Ok(None) => Ok(fallback),
+    let exists = match session.find(&NAMESPACES, None, preferred).await {
+        Ok(found) => found.is_some(),
         // If the namespace cannot be read, the error of the Lease request itself is more specific.
-        Err(failure) if failure.code() == Some(403) => Ok(preferred),
-        Err(failure) => Err(failure.into()),
+        Err(failure) if failure.code() == Some(403) => true,
+        Err(failure) => return Err(failure.into()),
+    };
+    if !exists {
+        let lease = session.find(&LEASES, Some(fallback), LEASE).await?;
+        return Ok((lease.iter().map(parse_holder).collect(), fallback));
     }
+    let lease = session.find(&LEASES, Some(preferred), LEASE).await?;
+    // mutant lease-of-other-namespace-ignored: Some(fallback), LEASE ~> Some(preferred), LEASE
+    let earlier = match session.find(&LEASES, Some(fallback), LEASE).await {
+        Ok(earlier) => earlier,
+        // The generated Role names only the preferred namespace.
+        Err(failure) if failure.code() == Some(403) => None,
+        Err(failure) => return Err(failure.into()),
+    };
+    Ok((lease.iter().chain(&earlier).map(parse_holder).collect(), preferred))
 }
 
 fn parse_holder(lease: &Value) -> Holder {
@@ -60,25 +69,21 @@ async fn read_before_acquire(
     session: &Session,
     call: &AcquireLease,
 ) -> Result<Current<Acquired>, Error> {
-    let lease_namespace = lease_namespace(session).await?;
-    match session
-        .find(&LEASES, Some(lease_namespace), LEASE)
-        .await?
-        .map(|lease| parse_holder(&lease))
-    {
-        None => {
-            let object = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-                "metadata": {"name": LEASE, "namespace": lease_namespace}});
-            Ok(Current::Ready(ObservedState { objects: vec![object], at: session.clock().now() }))
-        }
-        // mutant expired-lease-taken: run => ~> run || holder.until.is_some_and(|until| until <
-        //     session.clock().now()) =>
-        Some(holder) if holder.run == call.run => Ok(Current::AlreadyDone(acquired(&holder))),
-        // mutant other-lease-accepted:
-        //     Err(Error::Conflict(holder.conflict_message(session.clock().now()))) ~>
-        //     Ok(Current::AlreadyDone(acquired(&holder)))
-        Some(holder) => Err(Error::Conflict(holder.conflict_message(session.clock().now()))),
+    let (holders, lease_namespace) = find_holders(session).await?;
+    let now = session.clock().now();
+    // mutant expired-lease-taken: .find(|holder| holder.run != call.run) ~> .find(|holder|
+    //     holder.run != call.run && !holder.until.is_some_and(|until| until < now))
+    if let Some(other) = holders.iter().find(|holder| holder.run != call.run) {
+        // mutant other-lease-accepted: Err(Error::Conflict(other.conflict_message(now))) ~>
+        //     Ok(Current::AlreadyDone(acquired(other)))
+        return Err(Error::Conflict(other.conflict_message(now)));
     }
+    if let Some(ours) = holders.first() {
+        return Ok(Current::AlreadyDone(acquired(ours)));
+    }
+    let object = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {"name": LEASE, "namespace": lease_namespace}});
+    Ok(Current::Ready(ObservedState { objects: vec![object], at: now }))
 }
 
 fn acquired(holder: &Holder) -> Acquired {
@@ -87,7 +92,7 @@ fn acquired(holder: &Holder) -> Acquired {
 
 impl PerformRead for GetHolder {
     async fn read(&self, session: &Session) -> Result<Option<Holder>, Error> {
-        holder(session).await
+        Ok(find_holders(session).await?.0.into_iter().next())
     }
 }
 
@@ -131,13 +136,16 @@ impl PerformWrite for AcquireLease {
     }
 
     async fn resolve(&self, session: &Session, _: &ObservedState) -> Applied<Self> {
-        match holder(session).await {
-            Ok(Some(holder)) if holder.run == self.run => Applied::Done(Ok(acquired(&holder))),
-            Ok(_) => Applied::InDoubt {
+        let holders = match find_holders(session).await {
+            Ok((holders, _)) => holders,
+            Err(error) => return Applied::Done(Err(error)),
+        };
+        match holders.iter().find(|holder| holder.run == self.run) {
+            Some(ours) => Applied::Done(Ok(acquired(ours))),
+            None => Applied::InDoubt {
                 remaining: self.clone(),
                 message: "the Lease was not created".into(),
             },
-            Err(error) => Applied::Done(Err(error)),
         }
     }
 }
