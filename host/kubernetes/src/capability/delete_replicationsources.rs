@@ -40,13 +40,23 @@ async fn read_current(session: &Session, call: &Delete) -> Result<Current<Vec<De
         let found = found?;
         match outcome_without_deletion(target, found.as_ref()) {
             Some(deletion) => finished.push(deletion),
-            None => objects.extend(found.map(manifest)),
+            None => objects.extend(found.map(saved_manifest)),
         }
     }
     if objects.is_empty() {
         return Ok(Current::AlreadyDone(finished));
     }
     Ok(Current::Ready(ObservedState { objects, at: session.clock().now() }))
+}
+
+/// Returns the manifest that `undo` needs. The status is left out: it contains the last lines of the
+/// mover's log, with repository URLs and paths.
+fn saved_manifest(mut object: Value) -> Value {
+    // mutant status-of-deleted-source-saved: map.shift_remove("status"); ~>
+    if let Some(map) = object.as_object_mut() {
+        map.shift_remove("status");
+    }
+    manifest(object)
 }
 
 /// Returns the outcome for an object that must not be deleted (any more), or None if it is still

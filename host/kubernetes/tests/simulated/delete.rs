@@ -69,6 +69,20 @@ async fn a_deletion_is_sent_with_the_uid_as_precondition_and_saves_the_manifest(
 }
 
 #[tokio::test]
+async fn a_saved_manifest_has_no_status() {
+    let fixture = Fixture::new(Incident::Playbook);
+    fixture.simulator.edit(VOLSYNC, "replicationsources", "media", "sonarr", |object| {
+        object["status"]["latestMoverStatus"] =
+            serde_json::json!({"result": "Failed", "logs": "Fatal: unable to open canary"});
+    });
+    let call = write(select(&fixture, &["sonarr", "old-lidarr"]).await);
+    for object in fixture.observe(&call).await.objects {
+        assert!(object.get("status").is_none() && object["spec"].is_object(), "{object}");
+        assert!(!object.to_string().contains("canary"), "{object}");
+    }
+}
+
+#[tokio::test]
 async fn replaced_and_changed_objects_are_not_deleted() {
     let fixture = Fixture::new(Incident::Playbook);
     let call = select(&fixture, &["sonarr", "old-lidarr", "crowdsec"]).await;
