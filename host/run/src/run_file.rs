@@ -12,6 +12,7 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A run file that is being written.
 pub struct RunFile {
@@ -168,16 +169,40 @@ impl Journal for RunFile {
     }
 }
 
+/// How often the lock is tried while only listings of the runs have it.
+const LOCK_ATTEMPTS: u32 = 5_000;
+/// Time between two attempts. A listing has the lock for microseconds.
+const LOCK_INTERVAL: Duration = Duration::from_millis(1);
+
 /// Locks the file until the process ends, so that no other process continues the run.
 fn lock(file: &File, path: &Path) -> io::Result<()> {
-    file.try_lock().map_err(|error| match error {
-        TryLockError::WouldBlock => io::Error::new(
-            io::ErrorKind::WouldBlock,
-            format!("{}: another process is running this run", path.display()),
-        ),
-        TryLockError::Error(error) => error,
-    })
+    lock_after(file, path, || std::thread::sleep(LOCK_INTERVAL))
 }
+
+/// Locks the file. Calls `wait` between two attempts while only shared locks are in the way, which
+/// [`RunFile::is_running`] takes for a moment.
+fn lock_after(file: &File, path: &Path, mut wait: impl FnMut()) -> io::Result<()> {
+    let would_block =
+        |who: &str| io::Error::new(io::ErrorKind::WouldBlock, format!("{}: {who}", path.display()));
+    for _ in 0..LOCK_ATTEMPTS {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        match file.try_lock_shared() {
+            // mutant listing-blocks-run: file.unlock()? ~> return Err(would_block(IS_RUNNING))
+            Ok(()) => file.unlock()?,
+            Err(TryLockError::WouldBlock) => return Err(would_block(IS_RUNNING)),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        wait();
+    }
+    Err(would_block("another process keeps the file locked; try again"))
+}
+
+/// Why the file cannot be locked.
+const IS_RUNNING: &str = "another process is running this run";
 
 /// The complete lines of a file, the last chain, and the length of these lines in bytes.
 struct Content {
@@ -399,6 +424,25 @@ mod tests {
         std::fs::write(&path, &damaged).unwrap();
         assert!(RunFile::resume(&path).is_err());
         assert_eq!(std::fs::read(&path).unwrap(), damaged, "a damaged file is not changed");
+    }
+
+    #[test]
+    fn a_listing_does_not_keep_a_run_from_starting() {
+        let folder = tempfile::tempdir().unwrap();
+        written(folder.path(), 1);
+        let path = folder.path().join("a.jsonl");
+        let open = || OpenOptions::new().read(true).append(true).open(&path).unwrap();
+        // Two listings, which end one after the other.
+        let mut listings = vec![open(), open()];
+        listings.iter().for_each(|listing| listing.try_lock_shared().unwrap());
+        let file = open();
+        lock_after(&file, &path, || drop(listings.pop())).unwrap();
+        assert!(listings.is_empty() && RunFile::is_running(&path).unwrap());
+        // Another process that runs it is not waited for, whether a listing is in the way or not.
+        let error = lock_after(&open(), &path, || panic!("waited for a run")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        drop(file);
+        assert!(!RunFile::is_running(&path).unwrap());
     }
 
     /// Fails at the `at`th operation.
