@@ -26,5 +26,5 @@ pub use backend::{ApplyOutcome, Backend, Clock, Current, ReleaseOutcome};
 pub use journal::{InMemory, Journal};
 pub use observer::{NoPrompt, Observer, Prompt};
 pub use run::{Halt, Mode, Run, RunContext};
-pub use run_file::{Disk, RunFile};
+pub use run_file::{Damage, Disk, RunFile};
 pub use stop::Stop;

@@ -22,6 +22,15 @@ pub struct RunFile {
     is_broken: bool,
 }
 
+/// Damage of a run file that is continued nevertheless.
+#[derive(Debug)]
+pub struct Damage {
+    /// Names the line.
+    pub error: io::Error,
+    /// The damaged file.
+    pub copy: PathBuf,
+}
+
 /// Where the bytes of a run file are written.
 pub trait Disk: Send {
     /// Appends all bytes. Afterwards they survive a crash of the process.
@@ -86,6 +95,52 @@ impl RunFile {
         let path = path.to_owned();
         let disk = Box::new(file);
         Ok((Self { path, disk, chain: content.chain, is_broken: false }, content.entries))
+    }
+
+    /// Like [`RunFile::resume`], but of a damaged file continues after the last line before the
+    /// damage, and returns the damage. The lines from there on are cut off; the whole file is
+    /// copied next to it first.
+    ///
+    /// # Errors
+    /// As [`RunFile::resume`], but not for damage after the first line.
+    pub fn resume_before_damage(path: &Path) -> io::Result<(Self, Vec<Entry>, Option<Damage>)> {
+        let mut file = OpenOptions::new().read(true).append(true).open(path)?;
+        lock(&file, path)?;
+        let (content, damage) = Content::read_until_damage(&mut BufReader::new(&file), path)?;
+        let damage = match damage {
+            Some(error) if content.entries.is_empty() => return Err(error),
+            Some(error) => {
+                file.rewind()?;
+                // mutant damaged-run-file-not-kept: copy_next_to(&mut file, path)? ~>
+                //     PathBuf::new()
+                Some(Damage { error, copy: copy_next_to(&mut file, path)? })
+            }
+            None => None,
+        };
+        if file.metadata()?.len() != content.length {
+            file.set_len(content.length)?;
+            file.sync_data()?;
+        }
+        let (path, disk) = (path.to_owned(), Box::new(file));
+        let file = Self { path, disk, chain: content.chain, is_broken: false };
+        Ok((file, content.entries, damage))
+    }
+
+    /// Returns the copies of a run file that was damaged. What the lines after the damage recorded
+    /// is not in the file any more.
+    ///
+    /// # Errors
+    /// The file system reports an error.
+    pub fn damaged_copies(path: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut copies = vec![];
+        for n in 1.. {
+            let copy = damaged_copy(path, n);
+            if !copy.try_exists()? {
+                break;
+            }
+            copies.push(copy);
+        }
+        Ok(copies)
     }
 
     /// Continues a file that contains `written` on this disk.
@@ -169,6 +224,34 @@ impl Journal for RunFile {
     }
 }
 
+/// Returns the path of the `n`th copy of a damaged run file.
+fn damaged_copy(path: &Path, n: u32) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(if n == 1 { ".damaged".into() } else { format!(".damaged.{n}") });
+    name.into()
+}
+
+/// Copies a file to the first free name next to it.
+fn copy_next_to(file: &mut File, path: &Path) -> io::Result<PathBuf> {
+    for n in 1.. {
+        let copy = damaged_copy(path, n);
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&copy) {
+            Ok(mut to) => {
+                io::copy(file, &mut to)?;
+                to.sync_all()?;
+                File::open(
+                    path.parent().filter(|p| *p != Path::new("")).unwrap_or(Path::new(".")),
+                )?
+                .sync_all()?;
+                return Ok(copy);
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::other("there is no free name for a copy of the damaged run file"))
+}
+
 /// How often the lock is tried while only listings of the runs have it.
 const LOCK_ATTEMPTS: u32 = 5_000;
 /// Time between two attempts. A listing has the lock for microseconds.
@@ -226,31 +309,47 @@ struct Version {
 
 impl Content {
     fn read(reader: &mut dyn BufRead, path: &Path) -> io::Result<Self> {
+        match Self::read_until_damage(reader, path)? {
+            (content, None) => Ok(content),
+            (_, Some(damage)) => Err(damage),
+        }
+    }
+
+    /// Reads up to the first line that is not chained to the one before, and returns the damage.
+    ///
+    /// # Errors
+    /// An intact line is not an entry, or the file has another format.
+    fn read_until_damage(
+        reader: &mut dyn BufRead,
+        path: &Path,
+    ) -> io::Result<(Self, Option<io::Error>)> {
         let mut content = Self { entries: Vec::new(), chain: INITIAL_CHAIN.to_owned(), length: 0 };
         let mut line = Vec::new();
         loop {
             line.clear();
             let bytes = reader.read_until(b'\n', &mut line)?;
             if bytes == 0 || line.pop() != Some(b'\n') {
-                return Ok(content);
+                return Ok((content, None));
             }
             let number = content.entries.len() + 1;
             let invalid = |why: String| {
                 let text = sanitized(&format!("{}, line {number}: {why}", path.display()));
                 io::Error::new(io::ErrorKind::InvalidData, text)
             };
-            let text = std::str::from_utf8(&line).map_err(|error| invalid(error.to_string()))?;
-            let (chain, body) = split_chain(text).ok_or_else(|| {
-                invalid("it does not start with the hash that chains it to the line before".into())
-            })?;
+            let text = match std::str::from_utf8(&line) {
+                Ok(text) => text,
+                Err(error) => return Ok((content, Some(invalid(error.to_string())))),
+            };
+            let Some((chain, body)) = split_chain(text) else {
+                let why = "it does not start with the hash that chains it to the line before";
+                return Ok((content, Some(invalid(why.into()))));
+            };
             // mutant broken-hash-chain-accepted: != link(&content.chain, &body) ~> .len() !=
             //     link(&content.chain, &body).len()
             if chain != link(&content.chain, &body) {
-                return Err(invalid(
-                    "its hash does not match: it was changed after it was written, or a line before \
-                     it was changed or removed"
-                        .into(),
-                ));
+                let why = "its hash does not match: it was changed after it was written, or a \
+                    line before it was changed or removed";
+                return Ok((content, Some(invalid(why.into()))));
             }
             if content.entries.is_empty() {
                 check_format(&body).map_err(invalid)?;
@@ -291,218 +390,5 @@ fn split_chain(line: &str) -> Option<(&str, String)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use salve_core::capability::{Effect, Local, run::Now};
-    use salve_core::journal::{Done, Origin};
-    use salve_core::outcome::Outcome;
-    use std::os::unix::fs::PermissionsExt;
-
-    fn entry(n: u64) -> Entry {
-        let outcome = Outcome::Ok(serde_json::value::to_raw_value(&7).unwrap());
-        Entry::Done(Box::new(Done {
-            n,
-            origin: Origin::Guest,
-            at: 0,
-            effect: Effect::Local(Local::Now(Now {})),
-            outcome,
-            denial: None,
-            observed: None,
-            from_plan: None,
-        }))
-    }
-
-    #[test]
-    fn a_synced_entry_is_readable_only_by_the_owner() {
-        let folder = tempfile::tempdir().unwrap();
-        let runs = folder.path().join("state/runs");
-        let mut file = RunFile::create(&runs, "a.jsonl").unwrap();
-        file.append(&entry(1)).unwrap();
-        file.sync().unwrap();
-        let mode = |p: &Path| std::fs::metadata(p).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(&runs), mode(file.path())), (0o700, 0o600));
-        assert!(
-            matches!(RunFile::read(file.path()).unwrap().as_slice(), [Entry::Done(d)] if d.n == 1)
-        );
-        assert!(RunFile::create(&runs, "a.jsonl").is_err(), "a run file is never overwritten");
-    }
-
-    fn written(folder: &Path, entries: u64) -> Vec<u8> {
-        let mut file = RunFile::create(folder, "a.jsonl").unwrap();
-        for n in 1..=entries {
-            file.append(&entry(n)).unwrap();
-        }
-        file.sync().unwrap();
-        std::fs::read(file.path()).unwrap()
-    }
-
-    #[test]
-    fn a_truncated_file_is_read_up_to_its_last_complete_line() {
-        let folder = tempfile::tempdir().unwrap();
-        let whole = written(folder.path(), 5);
-        let cut = folder.path().join("cut");
-        for end in 0..=whole.len() {
-            std::fs::write(&cut, &whole[..end]).unwrap();
-            let lines = whole[..end].iter().filter(|b| **b == b'\n').count();
-            assert_eq!(RunFile::read(&cut).unwrap().len(), lines, "cut at {end}");
-            assert_eq!(RunFile::read_first(&cut).unwrap().is_some(), lines > 0, "cut at {end}");
-        }
-    }
-
-    #[test]
-    fn a_flipped_bit_is_detected_and_its_line_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let whole = written(folder.path(), 3);
-        let damaged = folder.path().join("damaged");
-        for at in 0..whole.len() {
-            for bit in 0..8 {
-                let mut bytes = whole.clone();
-                bytes[at] ^= 1 << bit;
-                std::fs::write(&damaged, &bytes).unwrap();
-                // Without its line feed, the last line is a torn one, which is not damage.
-                match RunFile::read(&damaged) {
-                    Ok(entries) => assert!(
-                        at + 1 == whole.len() && entries.len() == 2,
-                        "bit {bit} of byte {at}"
-                    ),
-                    Err(error) => assert!(error.to_string().contains("line "), "{error}"),
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_file_of_another_format_is_rejected_with_both_formats_and_the_remedy() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.jsonl");
-        for (format, salve) in [(1, "0.0.9"), (2, "0.1.0"), (FORMAT + 1, "9.0.0")] {
-            let body =
-                format!(r#"{{"header":{{"format":{format},"salve":"{salve}","run":"7c1d"}}}}"#);
-            let chain = link(INITIAL_CHAIN, &body);
-            let line = format!("{BEFORE_CHAIN}{chain}{AFTER_CHAIN}{}\n", &body[1..]);
-            std::fs::write(&path, line).unwrap();
-            let expected = format!(
-                "{}, line 1: run file format {format} is not supported (this version reads format \
-                 {FORMAT}); finish or discard the run with the version of Salve that wrote it \
-                 ({salve})",
-                path.display()
-            );
-            assert_eq!(RunFile::read(&path).unwrap_err().to_string(), expected);
-            assert_eq!(RunFile::resume(&path).unwrap_err().to_string(), expected);
-        }
-    }
-
-    #[test]
-    fn an_entry_survives_the_process_without_a_sync() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut file = RunFile::create(folder.path(), "a.jsonl").unwrap();
-        file.append(&entry(1)).unwrap();
-        // A killed process runs no destructor.
-        std::mem::forget(file);
-        assert_eq!(RunFile::read(&folder.path().join("a.jsonl")).unwrap().len(), 1);
-    }
-
-    #[test]
-    fn one_process_at_a_time_resumes_a_file_after_its_last_complete_line() {
-        let folder = tempfile::tempdir().unwrap();
-        let whole = written(folder.path(), 3);
-        let path = folder.path().join("torn.jsonl");
-        for cut in [whole.len(), whole.len() - 1, whole.len() - 40] {
-            std::fs::write(&path, &whole[..cut]).unwrap();
-            let (mut file, entries) = RunFile::resume(&path).unwrap();
-            assert_eq!(RunFile::resume(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-            assert!(RunFile::is_running(&path).unwrap());
-            file.append(&entry(9)).unwrap();
-            drop(file);
-            assert!(!RunFile::is_running(&path).unwrap());
-            let lines = entries.len() + 1;
-            assert_eq!(RunFile::read(&path).unwrap().len(), lines, "cut at {cut}");
-            assert_eq!(lines, if cut == whole.len() { 4 } else { 3 });
-        }
-        let mut damaged = whole.clone();
-        damaged[20] ^= 1;
-        std::fs::write(&path, &damaged).unwrap();
-        assert!(RunFile::resume(&path).is_err());
-        assert_eq!(std::fs::read(&path).unwrap(), damaged, "a damaged file is not changed");
-    }
-
-    #[test]
-    fn a_listing_does_not_keep_a_run_from_starting() {
-        let folder = tempfile::tempdir().unwrap();
-        written(folder.path(), 1);
-        let path = folder.path().join("a.jsonl");
-        let open = || OpenOptions::new().read(true).append(true).open(&path).unwrap();
-        // Two listings, which end one after the other.
-        let mut listings = vec![open(), open()];
-        listings.iter().for_each(|listing| listing.try_lock_shared().unwrap());
-        let file = open();
-        lock_after(&file, &path, || drop(listings.pop())).unwrap();
-        assert!(listings.is_empty() && RunFile::is_running(&path).unwrap());
-        // Another process that runs it is not waited for, whether a listing is in the way or not.
-        let error = lock_after(&open(), &path, || panic!("waited for a run")).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
-        drop(file);
-        assert!(!RunFile::is_running(&path).unwrap());
-    }
-
-    /// Fails at the `at`th operation.
-    struct Failing {
-        operations: usize,
-        at: usize,
-    }
-
-    impl Failing {
-        fn next(&mut self) -> io::Result<()> {
-            self.operations += 1;
-            if self.operations == self.at { Err(io::Error::from_raw_os_error(28)) } else { Ok(()) }
-        }
-    }
-
-    impl Disk for Failing {
-        fn append(&mut self, _: &[u8]) -> io::Result<()> {
-            self.next()
-        }
-
-        fn sync(&mut self) -> io::Result<()> {
-            self.next()
-        }
-    }
-
-    #[test]
-    fn a_sync_reaches_the_disk() {
-        // A pipe cannot be synced, and the system reports it.
-        let (_reader, writer) = io::pipe().unwrap();
-        assert!(Disk::sync(&mut File::from(std::os::fd::OwnedFd::from(writer))).is_err());
-    }
-
-    #[test]
-    fn after_an_error_no_more_entries_are_written() {
-        for at in 1..=4 {
-            let mut file = RunFile::with_disk(Box::new(Failing { operations: 0, at }));
-            let mut failed = false;
-            for n in 0..3 {
-                let (appended, synced) = (file.append(&entry(n)), file.sync());
-                assert!(
-                    !failed || appended.is_err() && synced.is_err(),
-                    "an entry was written after operation {at} failed"
-                );
-                failed |= appended.is_err() || synced.is_err();
-            }
-            assert!(failed);
-        }
-    }
-
-    #[test]
-    fn missing_duplicate_and_swapped_lines_are_detected() {
-        let folder = tempfile::tempdir().unwrap();
-        let text = String::from_utf8(written(folder.path(), 4)).unwrap();
-        let lines: Vec<&str> = text.split_inclusive('\n').collect();
-        let damaged = folder.path().join("damaged");
-        for wrong in
-            [[0, 2, 3].as_slice(), &[1, 2, 3], &[0, 1, 1, 2, 3], &[0, 2, 1, 3], &[0, 1, 3, 2]]
-        {
-            std::fs::write(&damaged, wrong.iter().map(|i| lines[*i]).collect::<String>()).unwrap();
-            assert!(RunFile::read(&damaged).is_err(), "{wrong:?}");
-        }
-    }
-}
+#[path = "run_file_tests.rs"]
+mod tests;
