@@ -390,6 +390,30 @@ fn a_killed_run_is_released_without_its_component() {
 }
 
 #[test]
+fn a_damaged_run_file_is_only_released() {
+    let sim = killed();
+    let (path, id) = (file(&sim), id(&sim));
+    let mut damaged = std::fs::read(&path).unwrap();
+    // A page that never reached the disk, before one that did.
+    damaged.extend([&[0; 4096], b"\",\"at\":1}\n".as_slice()].concat());
+    std::fs::write(&path, &damaged).unwrap();
+    let text = output_of(&mut online(&sim, &["recover", &id, "--release"]), 1);
+    assert!(
+        text.contains("only what the lines before it name") && text.contains("taken back"),
+        "{text}"
+    );
+    assert_eq!(sim.doctor().status.code(), Some(0));
+    let copy = PathBuf::from(format!("{}.damaged", path.display()));
+    assert_eq!(std::fs::read(&copy).unwrap(), damaged);
+    let text = output_of(&mut online(&sim, &["recover", &id]), 2);
+    assert!(text.contains("was damaged") && text.contains("--release"), "{text}");
+    let text = output_of(&mut online(&sim, &["recover", &id, "--release"]), 0);
+    assert!(text.contains("nothing to recover"), "{text}");
+    output_of(&mut offline(&sim, &["runs", "prune", "--older-than", "0", "--keep", "0"]), 0);
+    assert!(!path.exists() && !copy.exists());
+}
+
+#[test]
 fn a_damaged_run_file_is_reported_by_line_and_left_unchanged() {
     let sim = killed();
     let path = file(&sim);
@@ -404,6 +428,8 @@ fn a_damaged_run_file_is_reported_by_line_and_left_unchanged() {
         assert!(text.contains("line 3"), "{text}");
     }
     assert_eq!(std::fs::read(&path).unwrap(), damaged);
+    let text = output_of(&mut offline(&sim, &["recover", &path.display().to_string()]), 2);
+    assert!(text.contains("--release"), "{text}");
     // An incomplete last line, as a crash leaves it, is not damage.
     std::fs::write(&path, &whole[..whole.len() - 20]).unwrap();
     let text = output_of(&mut online(&sim, &["recover"]), 0);

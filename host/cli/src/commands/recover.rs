@@ -61,7 +61,7 @@ impl Recover {
                  or only take back its temporary changes: --release"
             )));
         }
-        let interrupted = open(&path)?;
+        let interrupted = if self.release { open_before_damage(&path)? } else { open(&path)? };
         let id = sanitized(&interrupted.header.run);
         let result = latest_result(&interrupted.entries);
         if let Some(result) = result.filter(|result| result.open.is_empty()) {
@@ -152,15 +152,63 @@ impl Recover {
 /// Opens the file of an interrupted run and locks it.
 ///
 /// # Errors
-/// A process is still running it, the file is damaged, or the run makes no changes.
+/// A process is still running it, the file is or was damaged, or the run makes no changes.
 pub(super) fn open(path: &Path) -> Result<InterruptedRun, CommandError> {
+    let only_release = || {
+        format!(
+            "only its temporary changes can be taken back, as far as the intact lines name them: \
+             salve recover {} --release",
+            path.display()
+        )
+    };
+    let copies = RunFile::damaged_copies(path).unwrap_or_default();
+    // mutant damaged-run-continued: copies.first() ~> copies.first().filter(|_| false)
+    if let Some(copy) = copies.first() {
+        return Err(CommandError::usage(format!(
+            "{} was damaged (the damaged file is {}), so not everything that the run did is in \
+             it\n{}",
+            path.display(),
+            copy.display(),
+            only_release()
+        )));
+    }
     let (file, entries) = RunFile::resume(path).map_err(|e| {
-        if e.kind() == ErrorKind::WouldBlock {
-            CommandError::usage(format!("{e}: wait until it ends, or stop it first"))
-        } else {
-            CommandError::document(e.to_string())
-        }
+        let is_damaged = e.kind() == ErrorKind::InvalidData
+            && RunFile::read_first(path).is_ok_and(|first| first.is_some());
+        let remedy = if is_damaged { format!("\n{}", only_release()) } else { String::new() };
+        open_error(&e, &remedy)
     })?;
+    interrupted(path, file, entries)
+}
+
+/// Like [`open`], but opens a damaged file up to the damage, and prints so.
+fn open_before_damage(path: &Path) -> Result<InterruptedRun, CommandError> {
+    let (file, entries, damage) =
+        RunFile::resume_before_damage(path).map_err(|e| open_error(&e, ""))?;
+    if let Some(damage) = damage {
+        anstream::eprintln!(
+            "{}\nonly what the lines before it name is taken back; the damaged file was copied to \
+             {}; `salve doctor` finds what else is left",
+            damage.error,
+            damage.copy.display()
+        );
+    }
+    interrupted(path, file, entries)
+}
+
+fn open_error(error: &std::io::Error, remedy: &str) -> CommandError {
+    if error.kind() == ErrorKind::WouldBlock {
+        CommandError::usage(format!("{error}: wait until it ends, or stop it first"))
+    } else {
+        CommandError::document(format!("{error}{remedy}"))
+    }
+}
+
+fn interrupted(
+    path: &Path,
+    file: RunFile,
+    entries: Vec<Entry>,
+) -> Result<InterruptedRun, CommandError> {
     let header = runs::header(&entries, path)?.clone();
     if !changes_cluster(header.command) {
         return Err(CommandError::usage(format!(

@@ -219,9 +219,16 @@ impl Prune {
             .into_iter()
             .filter(|(digest, _)| !any_damaged && !needed.contains(digest.as_str()))
             .collect();
+        let damaged: Vec<_> = pruned
+            .iter()
+            .flat_map(|(_, run)| RunFile::damaged_copies(&run.path).unwrap_or_default())
+            .collect();
         let action = if self.dry_run { "would remove" } else { "removed" };
-        for path in
-            pruned.iter().map(|(_, run)| &run.path).chain(unneeded.iter().map(|(_, path)| path))
+        for path in pruned
+            .iter()
+            .map(|(_, run)| &run.path)
+            .chain(&damaged)
+            .chain(unneeded.iter().map(|(_, path)| path))
         {
             if !self.dry_run {
                 std::fs::remove_file(path).map_err(|e| {
