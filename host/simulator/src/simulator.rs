@@ -136,7 +136,8 @@ impl Simulator {
         self.lock().faults.push(fault);
     }
 
-    /// Stops serving a group, as if its CRDs were not installed. Its objects are no longer reachable.
+    /// Stops serving a group, as if its CRDs were not installed. Its objects are no longer
+    /// reachable.
     pub fn uninstall(&self, group: &str) {
         self.lock().uninstalled.push(group.to_owned());
     }

@@ -1,8 +1,8 @@
 //! The cluster lock, a Lease: only one run at a time changes a cluster, on whatever machine.
 //!
 //! The Lease is created in the namespace `salve` if that exists, else in `default`. It is not
-//! renewed: its duration ends at the run's deadline. An expired Lease is never taken over automatically, because
-//! the run that it names may have left something behind.
+//! renewed: its duration ends at the run's deadline. An expired Lease is never taken over
+//! automatically, because the run that it names may have left something behind.
 
 use crate::object::{annotation, instant, name, namespace, number, owned, truncated, uid};
 use crate::perform::{Applied, PerformRead, PerformReversal, PerformWrite};

@@ -49,8 +49,8 @@ async fn read_current(session: &Session, call: &Delete) -> Result<Current<Vec<De
     Ok(Current::Ready(ObservedState { objects, at: session.clock().now() }))
 }
 
-/// Returns the manifest that `undo` needs. The status is left out: it contains the last lines of the
-/// mover's log, with repository URLs and paths.
+/// Returns the manifest that `undo` needs. The status is left out: it contains the last lines of
+/// the mover's log, with repository URLs and paths.
 fn saved_manifest(mut object: Value) -> Value {
     // mutant status-of-deleted-source-saved: map.shift_remove("status"); ~>
     if let Some(map) = object.as_object_mut() {

@@ -1,7 +1,7 @@
 //! Responses: what each says about the request.
 //!
-//! A proxy, an ingress, or a load balancer in front of the API server answers 404 too, e.g. while it
-//! reloads its configuration, and not always as plain text. What is considered gone is neither
+//! A proxy, an ingress, or a load balancer in front of the API server answers 404 too, e.g. while
+//! it reloads its configuration, and not always as plain text. What is considered gone is neither
 //! released nor read again, so a 404 counts only if it names the object.
 
 use super::MAX_RESPONSE_BYTES;
