@@ -28,8 +28,11 @@ pub struct Approved {
 
 /// How a run differs from the approved plan: the plan is stale.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
+#[error("{0}; make a new plan with `salve plan`")]
 pub struct Difference(String);
+
+/// How many differences of a plan are named.
+const NAMED_DIFFERENCES: usize = 5;
 
 impl Approval {
     /// Collects the writes of a plan from its journal.
@@ -75,6 +78,27 @@ impl Approval {
         }
         Ok(Some(approved))
     }
+
+    /// Checks the result of comparing every write that is left with the cluster, before the first
+    /// of them is sent.
+    ///
+    /// # Errors
+    /// There are differences. Names the first [`NAMED_DIFFERENCES`] of them, and the number of the
+    /// others.
+    pub fn is_current(&self, differences: &[String]) -> Result<(), Difference> {
+        if differences.is_empty() {
+            return Ok(());
+        }
+        let named = differences.len().min(NAMED_DIFFERENCES);
+        let mut text = differences[..named].join("; ");
+        if named < differences.len() {
+            text += &format!("; and {} more", differences.len() - named);
+        }
+        Err(differs(format!(
+            "plan {} is stale, and none of its changes was sent: {text}",
+            self.plan
+        )))
+    }
 }
 
 impl Approved {
@@ -82,38 +106,49 @@ impl Approved {
     /// for a further attempt (`again`), on a part of them.
     ///
     /// # Errors
-    /// Names the first object that differs.
+    /// Names every object that differs.
     pub fn meets(&self, now: &ObservedState, again: bool) -> Result<(), Difference> {
+        let differences = self.differences(now, again, "after the plan was made");
+        if differences.is_empty() { Ok(()) } else { Err(differs(differences.join("; "))) }
+    }
+
+    /// Returns how the objects of a write differ from those of the plan, one text per object. See
+    /// [`Self::meets`]. `since` says when they may have changed.
+    pub fn differences(&self, now: &ObservedState, again: bool, since: &str) -> Vec<String> {
         let planned: BTreeMap<String, &Value> =
             self.observed.objects.iter().map(|object| (describe_object(object), object)).collect();
         let bound = |object: &&Value| self.write.binds(object);
         let is_read = |name: &str| now.objects.iter().any(|now| describe_object(now) == name);
-        let missing = |(name, object): &(&String, &&Value)| bound(object) && !is_read(name);
-        if let (false, Some((name, _))) = (again, planned.iter().find(missing)) {
-            return Err(differs(format!(
-                "{name} changed after the plan was made: it is gone, or someone else changed it \
-                 already"
-            )));
+        let mut differences = vec![];
+        // An earlier attempt may have done its part.
+        if !again {
+            let missing = planned.iter().filter(|(name, object)| bound(object) && !is_read(name));
+            differences.extend(missing.map(|(name, _)| {
+                format!("{name} changed {since}: it is gone, or someone else changed it already")
+            }));
         }
         for object in now.objects.iter().filter(bound) {
             let name = describe_object(object);
             let Some(before) = planned.get(&name) else {
-                return Err(differs(format!("{name} was not there when the plan was made")));
+                differences.push(format!("{name} appeared {since}"));
+                continue;
             };
             if before["metadata"]["uid"] != object["metadata"]["uid"] {
-                return Err(differs(format!(
-                    "{name} was replaced by another object after the plan was made"
-                )));
-            }
+                differences.push(format!("{name} was replaced by another object {since}"));
             // mutant edited-owner-accepted: metadata"]["generation"] !=
             //     object["metadata"]["generation"] || before[" ~>
-            if before["metadata"]["generation"] != object["metadata"]["generation"]
+            } else if before["metadata"]["generation"] != object["metadata"]["generation"]
                 || before["spec"] != object["spec"]
             {
-                return Err(differs(format!("{name} changed after the plan was made")));
+                differences.push(format!("{name} changed {since}"));
             }
         }
-        Ok(())
+        differences
+    }
+
+    /// Describes a write of the plan that can no longer be prepared, because of `error`.
+    pub fn impossible(&self, error: &str) -> String {
+        format!("{} is no longer possible: {error}", describe(&self.write))
     }
 
     /// Checks that the plan would have sent nothing either.
@@ -121,15 +156,19 @@ impl Approved {
     /// # Errors
     /// The plan would have sent something, and now nothing is left to send.
     pub fn is_settled(&self) -> Result<(), Difference> {
-        if self.observed.objects.is_empty() {
-            Ok(())
-        } else {
-            Err(differs(format!(
+        self.unsettled().map_or(Ok(()), |difference| Err(differs(difference)))
+    }
+
+    /// Returns how a write that would send nothing now differs from the plan. See
+    /// [`Self::is_settled`].
+    pub fn unsettled(&self) -> Option<String> {
+        (!self.observed.objects.is_empty()).then(|| {
+            format!(
                 "{} is no longer needed or no longer possible: its objects changed after the plan \
                  was made",
                 describe(&self.write)
-            )))
-        }
+            )
+        })
     }
 }
 
@@ -279,13 +318,14 @@ mod tests {
         );
         assert_eq!(
             more,
-            "2 ReplicationSources appeared (media/bazarr, media/radarr) after plan 7c1d was made"
+            "2 ReplicationSources appeared (media/bazarr, media/radarr) after plan 7c1d was made; \
+             make a new plan with `salve plan`"
         );
         let other = refusal(1, &delete(&[("sonarr", "u9", "d1")]));
         assert_eq!(
             other,
             "1 ReplicationSource disappeared (media/plex), 1 ReplicationSource changed \
-             (media/sonarr) after plan 7c1d was made"
+             (media/sonarr) after plan 7c1d was made; make a new plan with `salve plan`"
         );
         assert!(
             refusal(1, &delete(&[("sonarr", "u1", "d9"), ("plex", "u2", "d2")]))
@@ -307,6 +347,22 @@ mod tests {
         assert!(refusal(3, &reconcile("c")).contains("is not in the plan"));
         assert!(refusal(3, &restart("u")).contains("is not in the plan"));
         assert!(refusal(3, &suspend(&["a"])).contains("is not in the plan"));
+    }
+
+    #[test]
+    fn the_first_differences_of_a_stale_plan_are_named_and_the_others_counted() {
+        let names = |count: usize| -> Vec<String> {
+            (0..count).map(|i| format!("Kustomization media/{i} changed")).collect()
+        };
+        assert_eq!(approval().is_current(&[]), Ok(()));
+        let text = |count| approval().is_current(&names(count)).unwrap_err().to_string();
+        assert_eq!(
+            text(2),
+            "plan 7c1d is stale, and none of its changes was sent: Kustomization media/0 changed; \
+             Kustomization media/1 changed; make a new plan with `salve plan`"
+        );
+        assert!(!text(5).contains("more"), "{}", text(5));
+        assert!(text(6).contains("media/4 changed; and 1 more; make"), "{}", text(6));
     }
 
     #[test]
@@ -365,6 +421,15 @@ mod tests {
             approved.meets(&ObservedState::default(), true).is_ok()
                 && approved.meets(&ObservedState::default(), false).is_err()
         );
+        // Every object that differs is named.
+        let other = json!({"kind": "ReplicationSource",
+            "metadata": {"namespace": "media", "name": "bazarr", "uid": "b"}});
+        let two = Approved {
+            write: restart("u"),
+            observed: ObservedState { objects: vec![object.clone(), other], at: 0 },
+        };
+        let error = two.meets(&ObservedState::default(), false).unwrap_err().to_string();
+        assert!(error.contains("media/sonarr") && error.contains("media/bazarr"), "{error}");
         let metadata = json!({"namespace": "media", "name": "plex"});
         let more = json!({"kind": "ReplicationSource", "metadata": metadata});
         assert!(
@@ -372,7 +437,7 @@ mod tests {
                 .meets(&ObservedState { objects: vec![object.clone(), more], at: 1 }, false)
                 .unwrap_err()
                 .to_string()
-                .contains("was not there")
+                .contains("ReplicationSource media/plex appeared after the plan was made")
         );
     }
 }

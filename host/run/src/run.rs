@@ -15,7 +15,7 @@ use crate::observer::{Observer, Prompt};
 use crate::replay_cursor::ReplayCursor;
 use crate::state::RunState;
 use crate::stop::Stop;
-use approved::PlanAnswers;
+use approved::{BoundPlan, PlanAnswers};
 use decide::GrantedCall;
 use salve_core::Millis;
 use salve_core::approval::{Approval, Difference};
@@ -78,8 +78,8 @@ pub struct Run {
     locked: bool,
     /// Nothing is in effect that would have to be taken back.
     is_plan: bool,
-    /// The approved plan, and how many of its writes were reached.
-    approval: Option<(Approval, usize)>,
+    /// The approved plan.
+    approval: Option<BoundPlan>,
     /// Answers of a fresh plan that depend on time.
     plan_answers: PlanAnswers,
     /// A replay compares the decisions of other grants.
@@ -145,7 +145,7 @@ impl Run {
     pub fn approved(mut self, approval: Approval, fresh: &[Entry]) -> Result<Self, Halt> {
         self.plan_answers = PlanAnswers::of(fresh);
         self.append(Entry::Approved(Box::new(approval.clone())), None)?;
-        self.approval = Some((approval, 0));
+        self.approval = Some(BoundPlan::new(approval));
         Ok(self)
     }
 
@@ -231,7 +231,12 @@ impl Run {
             }
         };
         if let Effect::Write(write) = &effect {
+            let checked = self.check_plan().await?;
             self.check_approval(write)?;
+            if let Err(error) = checked {
+                let n = self.next_number();
+                return self.done(n, Origin::Guest, effect, Err(error));
+            }
         }
         if effect.changes_cluster() {
             self.plan_answers.clear();

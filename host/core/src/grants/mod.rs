@@ -320,6 +320,17 @@ impl Grants {
         granted
     }
 
+    /// Returns whether every layer has a grant that names each target of a call, whatever else the
+    /// grants require.
+    pub fn name_targets(&self, effect: &Effect) -> bool {
+        let capability = effect.capability();
+        let named = |layer: &Layer, target: &Target| {
+            layer.grants.iter().any(|grant| grant.matches(capability, target))
+        };
+        self.names(capability)
+            && effect.targets().iter().all(|target| self.layers.iter().all(|l| named(l, target)))
+    }
+
     /// Returns whether every layer has a grant of this capability.
     pub fn names(&self, capability: Capability) -> bool {
         !self.layers.is_empty()

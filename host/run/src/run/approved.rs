@@ -1,12 +1,35 @@
 //! A run under an approved plan: differences are stopped, and what the plan has waited for is not
 //! waited for again.
 
-use super::{Halt, Reply, Run};
+use super::{Halt, Mode, Reply, Run, timeout, within};
+use crate::backend::Current;
 use crate::replay_cursor::answer;
-use salve_core::approval::Approved;
+use salve_core::approval::{Approval, Approved};
 use salve_core::capability::{Effect, Write};
 use salve_core::journal::{Done, Entry, Origin};
+use salve_core::outcome::Error;
 use std::collections::VecDeque;
+
+/// The approved plan that binds a run.
+#[derive(Debug)]
+pub(super) struct BoundPlan {
+    approval: Approval,
+    /// How many of its writes were reached.
+    done: usize,
+    /// This process has compared the writes that were left with the cluster.
+    is_checked: bool,
+}
+
+impl BoundPlan {
+    pub fn new(approval: Approval) -> Self {
+        Self { approval, done: 0, is_checked: false }
+    }
+
+    /// Counts a write that was made before as one of the approved ones.
+    pub fn count(&mut self) {
+        self.done += 1;
+    }
+}
 
 /// Answers of a plan that depend on time: moments, waits, and pages of logs. Objects are read
 /// again.
@@ -54,6 +77,10 @@ impl PlanAnswers {
     }
 }
 
+fn not_compared(why: &str) -> String {
+    format!("the plan cannot be compared with the cluster, and nothing more of it is sent: {why}")
+}
+
 fn is_write(entry: &Entry) -> bool {
     match entry {
         Entry::Planned(done) | Entry::Done(done) => done.effect.changes_cluster(),
@@ -68,9 +95,75 @@ fn is_write(entry: &Entry) -> bool {
 }
 
 impl Run {
+    /// Compares every write of the plan that is left with the cluster, once per process, before the
+    /// first of them is sent. Reads only, and records nothing: a replay does not repeat it.
+    ///
+    /// # Errors
+    /// [`Halt::Differs`] if the plan is stale. The inner error if an object cannot be read, so that
+    /// it is unknown whether the plan is stale.
+    pub(super) async fn check_plan(&mut self) -> Result<Result<(), Error>, Halt> {
+        if self.context.mode != Mode::Live {
+            return Ok(Ok(()));
+        }
+        let Some(plan) = self.approval.as_ref().filter(|plan| !plan.is_checked) else {
+            return Ok(Ok(()));
+        };
+        let left = plan.approval.writes.get(plan.done..).unwrap_or_default().to_vec();
+        let mut differences = vec![];
+        for approved in &left {
+            match self.compare_with_cluster(approved).await? {
+                Ok(found) => differences.extend(found),
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        if let Some(plan) = &mut self.approval {
+            // mutant stale-plan-started: plan.approval.is_current(&differences) ~> Ok(())
+            plan.approval.is_current(&differences).map_err(Halt::Differs)?;
+            plan.is_checked = true;
+        }
+        Ok(Ok(()))
+    }
+
+    /// Reads what a write would be sent against, and returns how that differs from the plan.
+    ///
+    /// # Errors
+    /// The inner error if it cannot be read.
+    async fn compare_with_cluster(
+        &mut self,
+        approved: &Approved,
+    ) -> Result<Result<Vec<String>, Error>, Halt> {
+        let effect = Effect::Write(approved.write.clone());
+        // The plan may come from someone else. Nothing is read that this run may not change.
+        // mutant ungranted-plan-read: !self.grants.name_targets(&effect) ~> false
+        if effect.validate().is_err() || !self.grants.name_targets(&effect) {
+            return Ok(Ok(vec![approved.impossible("it is not granted")]));
+        }
+        let (footprint, backend) = (self.footprint(&effect), self.context.backend.clone());
+        let read = backend.read_current(&approved.write, None, &footprint);
+        let limit = timeout(&effect).min(self.time_left());
+        let current = tokio::select! {
+            current = within(limit, read) => current,
+            () = self.context.stop.wait() => return Err(Halt::Stopped),
+        };
+        Ok(match current {
+            Ok(Current::Ready(now)) => {
+                Ok(approved.differences(&now, false, "after the plan was made"))
+            }
+            Ok(Current::AlreadyDone(_)) => Ok(approved.unsettled().into_iter().collect()),
+            // The plan could not prepare it either.
+            Err(_) if approved.observed.objects.is_empty() => Ok(vec![]),
+            Err(Error::NotFound(why) | Error::Conflict(why) | Error::Invalid(why)) => {
+                Ok(vec![approved.impossible(&why)])
+            }
+            Err(Error::Denied(why)) => Err(Error::Denied(not_compared(&why))),
+            Err(Error::Forbidden(why)) => Err(Error::Forbidden(not_compared(&why))),
+            Err(Error::Unavailable(why)) => Err(Error::Unavailable(not_compared(&why))),
+        })
+    }
+
     /// Checks that a write of the guest is the next approved one.
     pub(super) fn check_approval(&mut self, write: &Write) -> Result<(), Halt> {
-        let Some((approval, done)) = &mut self.approval else { return Ok(()) };
+        let Some(BoundPlan { approval, done, .. }) = &mut self.approval else { return Ok(()) };
         // mutant write-not-compared-with-plan:
         //     approval.allows(*done, write).map_err(Halt::Differs)? ~>
         //     let _ = approval.allows(*done, write)
@@ -81,8 +174,8 @@ impl Run {
 
     /// Returns the approved form of the current write.
     pub(super) fn approved_write(&self) -> Option<&Approved> {
-        let (approval, done) = self.approval.as_ref()?;
-        approval.writes.get(done.checked_sub(1)?)
+        let plan = self.approval.as_ref()?;
+        plan.approval.writes.get(plan.done.checked_sub(1)?)
     }
 
     /// Records an answer of the plan as this run's own.

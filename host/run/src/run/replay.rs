@@ -1,6 +1,7 @@
 //! Replay: a recorded outcome takes precedence. A recovered run continues where its journal ends;
 //! an offline replay ends there.
 
+use super::approved::BoundPlan;
 use super::decide::GrantedCall;
 use super::write::{WriteAttempts, assemble};
 use super::{Halt, Mode, Reply, Run, RunContext, timeout};
@@ -86,7 +87,7 @@ impl Run {
     ) -> Self {
         let mut run = Self::new(context, header, grants);
         let approval = cursor.remaining().find_map(Entry::approval);
-        run.approval = approval.map(|approval| (approval.clone(), 0));
+        run.approval = approval.cloned().map(BoundPlan::new);
         run.cursor = cursor;
         run
     }
@@ -192,8 +193,8 @@ impl Run {
 
     /// Counts a write that was made before as one of the approved ones.
     fn count_approved(&mut self, effect: &Effect) {
-        if let (Effect::Write(_), Some((_, done))) = (effect, &mut self.approval) {
-            *done += 1;
+        if let (Effect::Write(_), Some(plan)) = (effect, &mut self.approval) {
+            plan.count();
         }
     }
 
@@ -305,6 +306,22 @@ impl Run {
             self.state.denials.push(denial);
             let answer = assemble(&a.write, a.parts, Err(error), true, false);
             return self.closed(n, Origin::Guest, answer);
+        }
+        // The rest of the write belongs to the plan, and so does what follows it.
+        // mutant rest-of-plan-unchecked: self.check_plan().await ~>
+        //     Ok::<Result<(), Error>, Halt>(Ok(()))
+        let stale = match self.check_plan().await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some((error, None)),
+            Err(Halt::Differs(difference)) => {
+                Some((Error::Denied(difference.to_string()), Some(Halt::Differs(difference))))
+            }
+            Err(halt) => return Err(halt),
+        };
+        if let Some((error, halt)) = stale {
+            let answer = assemble(&a.write, a.parts, Err(error), true, false);
+            let reply = self.closed(n, Origin::Guest, answer)?;
+            return halt.map_or(Ok(reply), Err);
         }
         self.acquire_lock().await?;
         // mutant restart-resent-with-new-time: Some(observed) ~> None

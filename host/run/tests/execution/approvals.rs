@@ -1,10 +1,13 @@
 //! A run that is bound to an approved plan.
 
 use crate::fixture::*;
-use salve_core::approval::Approval;
+use salve_core::approval::{Approval, Approved};
+use salve_core::capability::Write;
 use salve_core::capability::run::{Now, Sleep};
-use salve_core::journal::Entry;
+use salve_core::journal::{Entry, ObservedState};
+use salve_core::outcome::Error;
 use salve_run::{Halt, Mode, Run};
+use std::sync::Mutex;
 
 /// Makes a plan with these calls.
 async fn planned(calls: impl AsyncFnOnce(&mut Run)) -> (Approval, Vec<Entry>) {
@@ -41,7 +44,7 @@ async fn a_write_that_differs_from_the_plan_is_not_sent() {
         let mut fixture = bound(approval.clone(), &plan);
         let halt = fixture.run.call(write).await.unwrap_err();
         assert!(matches!(&halt, Halt::Differs(_)), "{halt}");
-        assert!(fixture.calls().is_empty(), "{:?}", fixture.calls());
+        assert!(fixture.sent().is_empty(), "{:?}", fixture.calls());
     }
     let mut fixture = bound(approval, &plan);
     fixture.run.call(delete(&["a"])).await.unwrap().unwrap();
@@ -68,9 +71,9 @@ async fn an_object_that_changed_between_two_attempts_ends_the_write() {
     let (approval, plan) =
         planned(async |run| drop(run.call(delete(&["a"])).await.unwrap().unwrap())).await;
     let mut fixture = bound(approval, &plan);
-    let again = salve_core::capability::Write::Delete(delete(&["a"]));
+    let again = Write::Delete(delete(&["a"]));
     fixture.backend.applies.lock().unwrap().push_back(conflict(None, again));
-    fixture.backend.uids.lock().unwrap().extend(["u-1", "replaced"]);
+    fixture.backend.uids.lock().unwrap().extend(["u-1", "u-1", "replaced"]);
     let halt = fixture.run.call(delete(&["a"])).await.unwrap_err();
     assert!(matches!(&halt, Halt::Differs(_)), "{halt}");
     // Its outcome is recorded: nothing is in doubt.
@@ -113,4 +116,205 @@ async fn a_call_that_the_plan_did_not_make_ends_the_reuse() {
     let mut fixture = bound(approval, &plan);
     fixture.run.call(Sleep { milliseconds: 2000 }).await.unwrap().unwrap();
     assert_ne!(fixture.run.call(Now {}).await.unwrap().unwrap(), now);
+}
+
+/// Makes a plan that suspends, deletes, and restarts.
+async fn planned_incident() -> (Approval, Vec<Entry>) {
+    planned(async |run| {
+        suspend_plex(run).await;
+        run.call(delete(&["a"])).await.unwrap().unwrap();
+        run.call(restart("media")).await.unwrap().unwrap();
+    })
+    .await
+}
+
+#[tokio::test]
+async fn nothing_is_sent_if_any_object_of_the_plan_changed() {
+    let (approval, plan) = planned_incident().await;
+    let gone = || Error::NotFound("get deployments media/x: not found".into());
+    let (same, changed) = ("u-1", "replaced");
+    for (uids, errors, named) in [
+        (vec![changed], vec![], vec!["Kustomization media/plex was replaced"]),
+        (vec![same, changed], vec![], vec!["media/a was replaced"]),
+        (vec![same, same, changed], vec![], vec!["Deployment media/x was replaced"]),
+        (
+            vec![changed, same, changed],
+            vec![],
+            vec!["Kustomization media/plex was replaced", "Deployment media/x was replaced"],
+        ),
+        (
+            vec![],
+            vec![None, None, Some(gone())],
+            vec!["restart-deployment.restart of media/x is no longer possible: get deployments"],
+        ),
+    ] {
+        let mut fixture = bound(approval.clone(), &plan);
+        fixture.backend.uids.lock().unwrap().extend(uids);
+        fixture.backend.read_errors.lock().unwrap().extend(errors);
+        let halt = fixture.run.call_reversible(suspend(&["plex"])).await.unwrap_err();
+        let Halt::Differs(difference) = &halt else { panic!("{halt}") };
+        let text = difference.to_string();
+        assert!(named.iter().all(|named| text.contains(named)), "{text}");
+        assert!(text.contains("plan p1 is stale") && text.contains("`salve plan`"), "{text}");
+        fixture.run.finish(not_fixed()).await;
+        let calls = fixture.backend.calls.lock().unwrap();
+        assert!(calls.iter().all(|call| call.starts_with("read-current")), "{calls:?}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_sent_while_an_object_of_the_plan_cannot_be_read() {
+    let (approval, plan) = planned_incident().await;
+    for error in [
+        Error::Unavailable("no response".into()),
+        Error::Forbidden("RBAC".into()),
+        Error::Denied("outside the footprint".into()),
+    ] {
+        let mut fixture = bound(approval.clone(), &plan);
+        let kind = std::mem::discriminant(&error);
+        fixture.backend.read_errors.lock().unwrap().extend([None, Some(error)]);
+        let answer = fixture.run.call_reversible(suspend(&["plex"])).await.unwrap().unwrap_err();
+        assert_eq!(std::mem::discriminant(&answer), kind, "{answer}");
+        assert!(answer.text().contains("cannot be compared"), "{answer}");
+        assert!(fixture.sent().is_empty(), "{:?}", fixture.calls());
+        // The next write compares again what is left.
+        fixture.backend.uids.lock().unwrap().extend(["u-1", "replaced"]);
+        let halt = fixture.run.call(delete(&["a"])).await.unwrap_err();
+        assert!(halt.to_string().contains("Deployment media/x was replaced"), "{halt}");
+        assert!(fixture.sent().is_empty(), "{:?}", fixture.calls());
+    }
+}
+
+#[tokio::test]
+async fn what_the_plan_could_not_prepare_either_is_no_difference() {
+    let unavailable = || Some(Error::Unavailable("no response".into()));
+    let mut plan = fixture(Mode::Plan, Scripted::default());
+    plan.backend.read_errors.lock().unwrap().push_back(unavailable());
+    plan.run.call(delete(&["a"])).await.unwrap().unwrap_err();
+    plan.run.call(restart("media")).await.unwrap().unwrap();
+    let entries = plan.journal.entries();
+    let approval = Approval::of("p1", "d", &entries);
+    let mut fixture = bound(approval.clone(), &entries);
+    fixture.backend.read_errors.lock().unwrap().extend([unavailable(), None, unavailable()]);
+    fixture.run.call(delete(&["a"])).await.unwrap().unwrap_err();
+    fixture.run.call(restart("media")).await.unwrap().unwrap();
+    // It can be prepared now: the plan did not show that.
+    let mut fixture = bound(approval, &entries);
+    let halt = fixture.run.call(delete(&["a"])).await.unwrap_err();
+    assert!(halt.to_string().contains("media/a appeared"), "{halt}");
+}
+
+#[tokio::test]
+async fn an_object_that_is_not_granted_is_not_read_for_a_plan() {
+    let (mut approval, plan) =
+        planned(async |run| drop(run.call(delete(&["a"])).await.unwrap().unwrap())).await;
+    let mut invalid = restart("media");
+    invalid.target.name = "../x".into();
+    for write in [restart("kube-system"), invalid] {
+        let observed = ObservedState::default();
+        approval.writes.truncate(1);
+        approval.writes.push(Approved { write: Write::Restart(write), observed });
+        let mut fixture = bound(approval.clone(), &plan);
+        let halt = fixture.run.call(delete(&["a"])).await.unwrap_err();
+        assert!(halt.to_string().contains("it is not granted"), "{halt}");
+        assert_eq!(fixture.calls(), ["read-current delete-replicationsources.delete"]);
+    }
+}
+
+#[tokio::test]
+async fn comparing_the_plan_leaves_no_entries_and_a_replay_does_not_repeat_it() {
+    let (approval, plan) = planned_incident().await;
+    let calls = async |run: &mut Run| {
+        suspend_plex(run).await;
+        run.call(delete(&["a"])).await.unwrap().unwrap();
+        run.call(restart("media")).await.unwrap().unwrap();
+    };
+    let mut fixture = bound(approval, &plan);
+    calls(&mut fixture.run).await;
+    let reads = |fixture: &Fixture| {
+        fixture.calls().iter().filter(|call| call.starts_with("read-current")).count()
+    };
+    assert_eq!(reads(&fixture), 6, "{:?}", fixture.calls());
+    let entries = fixture.journal.entries();
+    let is_write = |entry: &&Entry| matches!(entry, Entry::Opened(_) | Entry::Closed(_));
+    let others = entries.iter().filter(|entry| !is_write(entry));
+    // The header, the approval, and the cluster lock.
+    assert_eq!(others.count(), 3, "{entries:?}");
+    calls(&mut Run::replay(entries, None).unwrap()).await;
+}
+
+/// The process dies in the deletion, the second write.
+async fn died_in_the_deletion() -> Vec<Entry> {
+    let (approval, plan) = planned_incident().await;
+    let dies_at = Mutex::new(Some(2));
+    let Fixture { run, backend, journal, .. } =
+        fixture(Mode::Live, Scripted { dies_at, ..Scripted::default() });
+    let mut run = run.approved(approval, &plan).unwrap();
+    let died = backend.died.clone();
+    tokio::select! {
+        biased;
+        () = died.notified() => {}
+        () = async {
+            suspend_plex(&mut run).await;
+            drop(run.call(delete(&["a"])).await);
+        } => panic!("it did not die"),
+    }
+    journal.entries()
+}
+
+#[tokio::test]
+async fn a_recovered_run_compares_what_is_left_of_the_plan() {
+    let entries = died_in_the_deletion().await;
+    // What the dead process has suspended is not compared again, what is left is.
+    let mut fixture = recovered(entries.clone(), Scripted::default(), grants());
+    suspend_plex(&mut fixture.run).await;
+    assert!(fixture.calls().is_empty(), "{:?}", fixture.calls());
+    fixture.run.call(delete(&["a"])).await.unwrap().unwrap();
+    fixture.run.call(restart("media")).await.unwrap().unwrap();
+    let (delete_call, restart_call) =
+        ("delete-replicationsources.delete", "restart-deployment.restart");
+    let expected = [
+        format!("resolve {delete_call}"),
+        format!("read-current {restart_call}"),
+        format!("read-current {delete_call}"),
+        format!("apply {delete_call}"),
+        format!("read-current {restart_call}"),
+        format!("apply {restart_call}"),
+    ];
+    assert_eq!(fixture.calls(), expected);
+
+    let backend = Scripted { uids: Mutex::new(["replaced"].into()), ..Scripted::default() };
+    let mut fixture = recovered(entries.clone(), backend, grants());
+    suspend_plex(&mut fixture.run).await;
+    let halt = fixture.run.call(delete(&["a"])).await.unwrap_err();
+    assert!(halt.to_string().contains("Deployment media/x was replaced"), "{halt}");
+    assert!(fixture.sent().is_empty(), "{:?}", fixture.calls());
+    // Its outcome is recorded: nothing is in doubt.
+    let last = fixture.journal.entries().pop();
+    assert!(matches!(&last, Some(Entry::Closed(closed)) if closed.outcome.is_some()), "{last:?}");
+    let result = fixture.run.finish(not_fixed()).await;
+    assert!(result.open.is_empty(), "{result:?}");
+    assert_eq!(
+        *fixture.backend.calls.lock().unwrap().last().unwrap(),
+        "release suspend-flux.resume"
+    );
+
+    // The same for a run whose write in doubt turns out to be applied: the next one compares.
+    let done = deletion(
+        &deletion_target("a"),
+        salve_core::capability::delete_replicationsources::DeletionOutcome::Deleted,
+    );
+    let applied =
+        salve_run::ApplyOutcome::Done(Ok(salve_core::capability::Answer::Delete(vec![done])));
+    let backend = Scripted {
+        uids: Mutex::new(["replaced"].into()),
+        resolves: Mutex::new([applied].into()),
+        ..Scripted::default()
+    };
+    let mut fixture = recovered(entries, backend, grants());
+    suspend_plex(&mut fixture.run).await;
+    fixture.run.call(delete(&["a"])).await.unwrap().unwrap();
+    let halt = fixture.run.call(restart("media")).await.unwrap_err();
+    assert!(halt.to_string().contains("Deployment media/x was replaced"), "{halt}");
+    assert!(fixture.sent().is_empty(), "{:?}", fixture.calls());
 }

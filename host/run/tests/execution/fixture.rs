@@ -75,6 +75,8 @@ pub struct Scripted {
     pub stop_in_release: Mutex<Option<(Stop, u8)>>,
     /// UIDs of the objects that `read_current` reads, in order; afterwards `u-1`.
     pub uids: Mutex<VecDeque<&'static str>>,
+    /// Errors of `read_current`, in order; None and afterwards it succeeds.
+    pub read_errors: Mutex<VecDeque<Option<Error>>>,
 }
 
 impl Scripted {
@@ -149,6 +151,9 @@ impl Backend for Scripted {
         }
         self.log("read-current", write.name());
         let uid = self.uids.lock().unwrap().pop_front().unwrap_or("u-1");
+        if let Some(Some(error)) = self.read_errors.lock().unwrap().pop_front() {
+            return async { Err(error) }.boxed();
+        }
         let objects = match write {
             Write::Suspend(call) => {
                 call.targets.iter().map(|target| object(&target.name, uid)).collect()
@@ -284,6 +289,12 @@ impl Fixture {
 
     pub fn has_called(&self, call: &str) -> bool {
         self.calls().iter().any(|made| made == call)
+    }
+
+    /// Returns the writes and releases that were sent.
+    pub fn sent(&self) -> Vec<String> {
+        let is_sent = |call: &String| call.starts_with("apply") || call.starts_with("release");
+        self.calls().into_iter().filter(is_sent).collect()
     }
 }
 
