@@ -197,22 +197,74 @@ async fn the_evidence_of_an_old_plan_is_collected_again() {
     );
 }
 
+/// Inserts a source without a PVC, which a new plan would delete.
+fn insert_orphan(s: &Simulator) {
+    let mut orphan = s.object(VOLSYNC, "replicationsources", "media", "sonarr").unwrap();
+    let original = &orphan["metadata"];
+    orphan["metadata"] = json!({
+        "namespace": "media",
+        "name": "younger",
+        "creationTimestamp": original["creationTimestamp"],
+        "labels": original["labels"],
+    });
+    assert!(s.insert(orphan).unwrap());
+}
+
+/// What `salve run` displays and asks to confirm is what it runs, whatever changes meanwhile.
+#[tokio::test]
+async fn a_confirmed_run_is_bound_to_the_plan_that_it_displayed() {
+    let planned = Planned::new().await;
+    let run = async |meanwhile: fn(&Simulator)| {
+        let simulator = planned.simulator.fork();
+        let guest = ResolvedGuest::resolve("volsync-unlock", &planned.options).unwrap();
+        let prepared = PreparedRun::prepare(guest, &planned.options).await.unwrap();
+        let session = ClusterSession::simulated(simulator.clone()).await.unwrap();
+        let mut displayed = String::new();
+        let confirm = async |plan: &FinishedRun| {
+            assert_eq!(simulator.mutations(), vec![]);
+            displayed = plan.report.run.clone();
+            meanwhile(&simulator);
+            Ok(())
+        };
+        let confirmed = prepared.confirmed(&session, Frontend::none(), confirm).await.unwrap();
+        let Ok(bound) = confirmed else { panic!("there is nothing to confirm") };
+        let finished =
+            bound.run(Mode::Live, &session, Some(planned.runs.path()), Frontend::none()).await;
+        let finished = finished.unwrap();
+        assert_eq!(finished.report.plan.as_ref(), Some(&displayed));
+        let deleted: Vec<_> = simulator
+            .mutations()
+            .into_iter()
+            .filter(|request| request.uri.contains("/replicationsources/"))
+            .collect();
+        (finished, deleted, simulator)
+    };
+    let (finished, deleted, _) = run(|_| {}).await;
+    assert_eq!(finished.result.verdict, Verdict::Fixed, "{}", report_json(&finished));
+    assert!(!deleted.is_empty());
+    assert!(answers_from_plan(&finished) > 0, "the evidence of the plan is reused");
+
+    let (finished, deleted, _) = run(insert_orphan).await;
+    let why = &finished.report.summary;
+    assert_eq!(finished.result.verdict, Verdict::Denied, "{why}");
+    assert!(why.contains("1 ReplicationSource appeared (media/younger)"), "{why}");
+    assert_eq!(deleted, vec![], "{why}");
+
+    let (finished, _, simulator) = run(|s| {
+        assert!(s.edit(KUSTOMIZE, "kustomizations", "media", "bazarr", |o| {
+            o["spec"]["path"] = "./elsewhere".into();
+        }));
+    })
+    .await;
+    let why = &finished.report.summary;
+    assert!(why.contains("is stale") && why.contains("media/bazarr changed"), "{why}");
+    assert_eq!(simulator.mutations(), vec![], "{why}");
+}
+
 #[tokio::test]
 async fn a_new_source_stops_the_run_before_any_deletion() {
     let planned = Planned::new().await;
-    let (why, sent) = planned
-        .run_denied(|s| {
-            let mut orphan = s.object(VOLSYNC, "replicationsources", "media", "sonarr").unwrap();
-            let original = &orphan["metadata"];
-            orphan["metadata"] = json!({
-                "namespace": "media",
-                "name": "younger",
-                "creationTimestamp": original["creationTimestamp"],
-                "labels": original["labels"],
-            });
-            assert!(s.insert(orphan).unwrap());
-        })
-        .await;
+    let (why, sent) = planned.run_denied(insert_orphan).await;
     assert!(why.contains("1 ReplicationSource appeared (media/younger)"), "{why}");
     assert!(!sent.contains(&Function::Delete), "{sent:?}");
 }

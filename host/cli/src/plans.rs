@@ -1,4 +1,5 @@
-//! A plan that a user approves by naming it: loaded from its file and compared with what would run.
+//! A plan that a user approves, by naming its file or by confirming what is displayed. It is
+//! compared with what would run.
 
 use crate::components;
 use crate::guest::ResolvedGuest;
@@ -17,12 +18,13 @@ use std::path::{Path, PathBuf};
 /// Maximum age in milliseconds of a plan whose evidence is reused.
 const MAX_EVIDENCE_AGE: Millis = 15 * 60 * 1000;
 
-/// A plan, read from its file.
+/// A plan that a user approves.
 pub struct Plan {
-    path: PathBuf,
+    /// Where it was read. None if it was made by this process and is only in memory.
+    path: Option<PathBuf>,
     header: Header,
     entries: Vec<Entry>,
-    /// The SHA-256 digest of the file.
+    /// The SHA-256 digest of the file, or of the entries in memory.
     digest: String,
     /// Whether others may have written the file. Such a plan binds the run, but its contents are
     /// not trusted.
@@ -62,7 +64,23 @@ impl Plan {
         }
         // mutant foreign-plan-trusted: (&path, folder) ~> (&path, folder) && entries.is_empty()
         let foreign = runs::is_foreign(&path, folder);
-        Ok(Self { header, entries, digest: digest::of_bytes(&bytes), foreign, path })
+        let digest = digest::of_bytes(&bytes);
+        Ok(Self { path: Some(path), header, entries, digest, foreign })
+    }
+
+    /// Returns the plan that this process has just made and displayed, by its entries.
+    ///
+    /// # Errors
+    /// The entries have no header.
+    pub fn displayed(entries: Vec<Entry>) -> Result<Self, CommandError> {
+        let header = entries
+            .first()
+            .and_then(Entry::header)
+            .cloned()
+            .ok_or_else(|| CommandError::host("internal error: the plan has no header"))?;
+        let bytes = serde_json::to_vec(&entries)
+            .map_err(|e| CommandError::host(format!("failed to serialize the plan: {e}")))?;
+        Ok(Self { path: None, header, digest: digest::of_bytes(&bytes), entries, foreign: false })
     }
 
     /// Returns the header of the plan's run.
@@ -75,15 +93,21 @@ impl Plan {
     /// # Errors
     /// The file is not trusted: the user has to say which guest and which grants apply.
     pub fn resolve_guest(&self) -> Result<ResolvedGuest, CommandError> {
+        let Some(path) = &self.path else {
+            return Err(CommandError::usage(format!(
+                "plan {} was not saved: name its guest",
+                self.header.run
+            )));
+        };
         if self.foreign {
             return Err(CommandError::usage(format!(
                 "{} is not from this machine's own folder of runs: \
                  name its guest, and pass its --policy if it has one",
-                self.path.display()
+                path.display()
             )));
         }
         let component =
-            components::load(self.path.parent().unwrap_or(Path::new(".")), &self.header.digest)?;
+            components::load(path.parent().unwrap_or(Path::new(".")), &self.header.digest)?;
         ResolvedGuest::with_current_documents(
             component,
             format!("the component of plan {}", self.header.run),

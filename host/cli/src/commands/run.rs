@@ -7,10 +7,9 @@ use crate::guest::ResolvedGuest;
 use crate::output::{self, CommandError, Detail};
 use crate::plans::Plan;
 use crate::runs;
-use crate::session::{Frontend, PreparedRun};
+use crate::session::{FinishedRun, Frontend, PreparedRun};
 use clap::Args;
 use salve_core::capability::cluster_lock::GetHolder;
-use salve_core::report::Verdict;
 use salve_core::sanitize::sanitized;
 use salve_run::Mode;
 use std::io::{self, IsTerminal};
@@ -55,7 +54,7 @@ impl RunGuest {
         // mutant run-skips-confirmation: is_none() ~> is_none() && self.guest.is_none()
         let prompts = !self.yes && plan.is_none();
         let plan_header = plan.as_ref().map(|plan| plan.header().clone());
-        let prepared = self.prepare(plan).await?;
+        let mut prepared = self.prepare(plan).await?;
         prepared.require_grants()?;
         if prompts && (!io::stdin().is_terminal() || self.output.output == Output::Json) {
             return Err(CommandError::usage(CANNOT_PROMPT));
@@ -70,28 +69,25 @@ impl RunGuest {
         require_unlocked(&cluster).await?;
         let detail = Detail::from_verbosity(verbose);
         if prompts {
-            let plan = prepared.run(Mode::Plan, &cluster, None, Frontend::progress(true)).await?;
-            match plan.result.verdict {
-                Verdict::Planned => output::plan(
+            let grants = prepared.grant_sources();
+            let confirm = async |plan: &FinishedRun| {
+                output::plan(
                     &plan.report,
-                    &prepared.grant_sources(),
+                    &grants,
                     detail,
                     "type the context name below to apply this plan; anything else aborts",
-                ),
-                // There is nothing to confirm: the verdict of the plan is the verdict of the run.
-                Verdict::Fixed
-                | Verdict::NothingToDo
-                | Verdict::DifferentProblem
-                | Verdict::NotFixed
-                | Verdict::Denied
-                | Verdict::Failed(_)
-                | Verdict::ActionRequired
-                | Verdict::Restored => {
+                );
+                confirm(&cluster.context).await
+            };
+            let frontend = Frontend::progress(true);
+            prepared = match prepared.confirmed(&cluster, frontend, confirm).await? {
+                Ok(bound) => bound,
+                // The verdict of the plan is the verdict of the run.
+                Err(plan) => {
                     output::report(&plan.report, None, detail);
                     return Ok(plan.result.exit_code());
                 }
-            }
-            confirm(&cluster.context).await?;
+            };
         }
         let frontend = Frontend::terminal(verbose, true);
         let finished = prepared.run(Mode::Live, &cluster, Some(&folder), frontend).await?;

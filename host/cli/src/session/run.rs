@@ -4,11 +4,12 @@ use super::replay::{Divergence, check_journal_used, divergence, returned_run};
 use super::{Frontend, PreparedRun};
 use crate::cluster::ClusterSession;
 use crate::output::CommandError;
+use crate::plans::Plan;
 use crate::{components, runs};
 use salve_core::capability::Effect;
 use salve_core::document::Limits;
 use salve_core::journal::{Entry, GuestExit, Header, Recorded, RunResult};
-use salve_core::report::{Report, ReportBuilder};
+use salve_core::report::{Report, ReportBuilder, Verdict};
 use salve_run::{Halt, Journal, Mode, Observer, Run, RunContext, RunFile, Stop};
 use salve_sandbox::{GuestError, Linked, Linking};
 use std::io::{self, Write};
@@ -45,6 +46,37 @@ impl PreparedRun {
             None => None,
         };
         self.run_on(mode, session, &id, file, frontend).await
+    }
+
+    /// Makes a plan, has it displayed and confirmed, and binds the run to exactly that plan. The
+    /// plan is not saved. The inner error is a plan that has nothing to confirm.
+    ///
+    /// # Errors
+    /// The plan failed, or `confirm` did. Nothing was changed.
+    pub async fn confirmed(
+        self,
+        session: &ClusterSession,
+        mut frontend: Frontend,
+        confirm: impl AsyncFnOnce(&FinishedRun) -> Result<(), CommandError>,
+    ) -> Result<Result<Self, FinishedRun>, CommandError> {
+        let entries = KeptEntries::default();
+        frontend.observers.push(Box::new(entries.clone()));
+        let plan = self.run(Mode::Plan, session, None, frontend).await?;
+        match plan.result.verdict {
+            Verdict::Planned => {}
+            Verdict::Fixed
+            | Verdict::NothingToDo
+            | Verdict::DifferentProblem
+            | Verdict::NotFixed
+            | Verdict::Denied
+            | Verdict::Failed(_)
+            | Verdict::ActionRequired
+            | Verdict::Restored => return Ok(Err(plan)),
+        }
+        confirm(&plan).await?;
+        // mutant displayed-plan-not-binding: self.bound_to(Plan::displayed(entries.take())?) ~>
+        //     Plan::displayed(entries.take()).map(|_| self)
+        self.bound_to(Plan::displayed(entries.take())?).map(Ok)
     }
 
     /// Executes a run that is recorded in `file`.
@@ -209,6 +241,24 @@ impl Observer for SharedReport {
 
     fn on_entry(&mut self, recorded: Recorded<'_>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).apply(recorded);
+    }
+}
+
+/// The entries of a plan, kept by an observer. Clones are the same entries.
+#[derive(Clone, Default)]
+struct KeptEntries(Arc<Mutex<Vec<Entry>>>);
+
+impl KeptEntries {
+    fn take(&self) -> Vec<Entry> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Observer for KeptEntries {
+    fn on_start(&mut self, _: &Effect) {}
+
+    fn on_entry(&mut self, recorded: Recorded<'_>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(recorded.entry.clone());
     }
 }
 
