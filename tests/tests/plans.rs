@@ -6,10 +6,10 @@ use salve::cluster::ClusterSession;
 use salve::guest::ResolvedGuest;
 use salve::plans::Plan;
 use salve::session::{FinishedRun, Frontend, PreparedRun};
-use salve_core::capability::{Function, ObjectDetails};
-use salve_core::journal::{Entry, Origin};
+use salve_core::capability::{Effect, Function, ObjectDetails};
+use salve_core::journal::{Entry, Origin, Recorded};
 use salve_core::report::{Certainty, ReportBuilder, Verdict};
-use salve_run::{Mode, RunFile};
+use salve_run::{Mode, Observer, RunFile};
 use salve_simulator::{Fault, Incident, Simulator};
 use salve_tests::canary;
 use serde_json::{Value, json};
@@ -58,8 +58,20 @@ impl Planned {
 
     /// Runs the plan on a copy of the cluster that `meanwhile` changed.
     async fn run(&self, meanwhile: impl FnOnce(&Simulator)) -> (FinishedRun, Simulator) {
+        self.run_with(|simulator| {
+            meanwhile(simulator);
+            Frontend::none()
+        })
+        .await
+    }
+
+    /// Runs the plan on a copy of the cluster with a front end.
+    async fn run_with(
+        &self,
+        frontend: impl FnOnce(&Simulator) -> Frontend,
+    ) -> (FinishedRun, Simulator) {
         let simulator = self.simulator.fork();
-        meanwhile(&simulator);
+        let frontend = frontend(&simulator);
         let plan = self.plan();
         let prepared = PreparedRun::prepare(plan.resolve_guest().unwrap(), &self.options)
             .await
@@ -67,13 +79,8 @@ impl Planned {
             .bound_to(plan)
             .unwrap();
         let session = ClusterSession::simulated(simulator.clone()).await.unwrap();
-        (
-            prepared
-                .run(Mode::Live, &session, Some(self.runs.path()), Frontend::none())
-                .await
-                .unwrap(),
-            simulator,
-        )
+        let finished = prepared.run(Mode::Live, &session, Some(self.runs.path()), frontend).await;
+        (finished.unwrap(), simulator)
     }
 
     /// Runs the plan, which must be denied. Returns the summary and the functions of the
@@ -269,6 +276,9 @@ async fn a_new_source_stops_the_run_before_any_deletion() {
     assert!(!sent.contains(&Function::Delete), "{sent:?}");
 }
 
+/// Changes of a cluster, and what is said about them.
+type Case<'a> = (&'a [fn(&Simulator)], &'a [&'a str]);
+
 /// The last write of the plan is the restart, but nothing of it is sent.
 #[tokio::test]
 async fn nothing_is_sent_if_an_object_of_the_plan_changed() {
@@ -316,7 +326,7 @@ async fn nothing_is_sent_if_an_object_of_the_plan_changed() {
         "Kustomization media/bazarr changed after the plan was made",
         "Deployment rook-ceph/csi-rbdplugin-provisioner changed after the plan was made",
     );
-    let cases: [(&[fn(&Simulator)], &[&str]); 7] = [
+    let cases: [Case<'_>; 7] = [
         (&[edit_source], &[source]),
         (&[recreate], &[source]),
         (&[remove], &[source]),
@@ -335,6 +345,40 @@ async fn nothing_is_sent_if_an_object_of_the_plan_changed() {
         }
         assert_eq!(simulator.mutations(), vec![], "{why}");
     }
+}
+
+/// Ceph fails once the deletion has begun.
+struct CephFails(Simulator);
+
+impl Observer for CephFails {
+    fn on_start(&mut self, _: &Effect) {}
+
+    fn on_entry(&mut self, recorded: Recorded<'_>) {
+        let opened = recorded.entry.opened();
+        if opened.is_some_and(|opened| opened.effect.function() == Function::Delete) {
+            assert!(self.0.edit("ceph.rook.io", "cephclusters", "rook-ceph", "rook-ceph", |o| {
+                o["status"]["ceph"]["health"] = "HEALTH_ERR".into();
+            }));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_guest_that_ends_the_plan_early_has_its_own_verdict() {
+    let planned = Planned::new().await;
+    let (finished, simulator) =
+        planned.run_with(|simulator| Frontend::observer(CephFails(simulator.clone()))).await;
+    let (verdict, why) = (finished.result.verdict, &finished.report.summary);
+    assert_eq!((verdict, finished.result.exit_code()), (Verdict::NotFixed, 1), "{why}");
+    assert!(why.contains("not restarted: Ceph is in HEALTH_ERR"), "{why}");
+    let paths: Vec<_> = simulator.mutations().into_iter().map(|request| request.uri).collect();
+    assert!(paths.iter().any(|uri| uri.contains("/replicationsources/")), "{paths:?}");
+    assert!(!paths.iter().any(|uri| uri.contains("/deployments/")), "{paths:?}");
+    let annotated = simulator
+        .objects(KUSTOMIZE, "kustomizations", None)
+        .into_iter()
+        .filter(|o| o["metadata"]["annotations"]["salve.dev/run"].is_string());
+    assert_eq!(annotated.count(), 0, "what the run suspended is resumed");
 }
 
 #[tokio::test]

@@ -230,13 +230,11 @@ impl Run {
                 return self.denied(n, effect, denial, None);
             }
         };
-        if let Effect::Write(write) = &effect {
-            let checked = self.check_plan().await?;
-            self.check_approval(write)?;
-            if let Err(error) = checked {
-                let n = self.next_number();
-                return self.done(n, Origin::Guest, effect, Err(error));
-            }
+        if let Effect::Write(write) = &effect
+            && let Err(error) = self.check_approval(write).await?
+        {
+            let n = self.next_number();
+            return self.done(n, Origin::Guest, effect, Err(error));
         }
         if effect.changes_cluster() {
             self.plan_answers.clear();

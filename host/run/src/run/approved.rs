@@ -4,7 +4,7 @@
 use super::{Halt, Mode, Reply, Run, timeout, within};
 use crate::backend::Current;
 use crate::replay_cursor::answer;
-use salve_core::approval::{Approval, Approved};
+use salve_core::approval::{Approval, Approved, Difference};
 use salve_core::capability::{Effect, Write};
 use salve_core::journal::{Done, Entry, Origin};
 use salve_core::outcome::Error;
@@ -16,18 +16,41 @@ pub(super) struct BoundPlan {
     approval: Approval,
     /// How many of its writes were reached.
     done: usize,
+    /// The number of the current write in the plan, unless it is no write of the plan.
+    current: Option<usize>,
     /// This process has compared the writes that were left with the cluster.
     is_checked: bool,
 }
 
 impl BoundPlan {
     pub fn new(approval: Approval) -> Self {
-        Self { approval, done: 0, is_checked: false }
+        Self { approval, done: 0, current: None, is_checked: false }
     }
 
-    /// Counts a write that was made before as one of the approved ones.
-    pub fn count(&mut self) {
-        self.done += 1;
+    /// Counts a write that an earlier process made.
+    pub fn count(&mut self, write: &Write) {
+        // Its process compared it with the plan.
+        drop(self.reach(write));
+    }
+
+    /// Moves on to this write, and counts it if it is one of the plan.
+    ///
+    /// # Errors
+    /// It is not the next one of the plan.
+    fn reach(&mut self, write: &Write) -> Result<(), Difference> {
+        self.current = None;
+        // mutant write-not-compared-with-plan: self.approval.allows(self.done, write)? ~>
+        //     self.approval.allows(self.done, write).unwrap_or(self.approval.writes.get(self.done))
+        if self.approval.allows(self.done, write)?.is_some() {
+            self.current = Some(self.done);
+            self.done += 1;
+        }
+        Ok(())
+    }
+
+    /// Returns whether this write follows a release and is no write of the plan.
+    fn is_outside(&self, write: &Write) -> bool {
+        self.approval.allows(self.done, write) == Ok(None)
     }
 }
 
@@ -102,10 +125,8 @@ impl Run {
     /// [`Halt::Differs`] if the plan is stale. The inner error if an object cannot be read, so that
     /// it is unknown whether the plan is stale.
     pub(super) async fn check_plan(&mut self) -> Result<Result<(), Error>, Halt> {
-        if self.context.mode != Mode::Live {
-            return Ok(Ok(()));
-        }
-        let Some(plan) = self.approval.as_ref().filter(|plan| !plan.is_checked) else {
+        let plan = self.approval.as_ref().filter(|plan| !plan.is_checked);
+        let Some(plan) = plan.filter(|_| self.context.mode == Mode::Live) else {
             return Ok(Ok(()));
         };
         let left = plan.approval.writes.get(plan.done..).unwrap_or_default().to_vec();
@@ -161,21 +182,27 @@ impl Run {
         })
     }
 
-    /// Checks that a write of the guest is the next approved one.
-    pub(super) fn check_approval(&mut self, write: &Write) -> Result<(), Halt> {
-        let Some(BoundPlan { approval, done, .. }) = &mut self.approval else { return Ok(()) };
-        // mutant write-not-compared-with-plan:
-        //     approval.allows(*done, write).map_err(Halt::Differs)? ~>
-        //     let _ = approval.allows(*done, write)
-        approval.allows(*done, write).map_err(Halt::Differs)?;
-        *done += 1;
-        Ok(())
+    /// Checks that a write of the guest is the next approved one, and before the first one that
+    /// the plan is not stale.
+    ///
+    /// # Errors
+    /// [`Halt::Differs`]. The inner error if that is unknown: see [`Self::check_plan`].
+    pub(super) async fn check_approval(
+        &mut self,
+        write: &Write,
+    ) -> Result<Result<(), Error>, Halt> {
+        let is_outside = self.approval.as_ref().is_none_or(|plan| plan.is_outside(write));
+        let checked = if is_outside { Ok(()) } else { self.check_plan().await? };
+        if let Some(plan) = &mut self.approval {
+            plan.reach(write).map_err(Halt::Differs)?;
+        }
+        Ok(checked)
     }
 
     /// Returns the approved form of the current write.
     pub(super) fn approved_write(&self) -> Option<&Approved> {
         let plan = self.approval.as_ref()?;
-        plan.approval.writes.get(plan.done.checked_sub(1)?)
+        plan.approval.writes.get(plan.current?)
     }
 
     /// Records an answer of the plan as this run's own.

@@ -177,6 +177,9 @@ impl Run {
                 if !denied && effect.validate().is_ok() {
                     let objects = observed.as_ref().map_or(&[][..], |observed| &observed.objects);
                     self.grants.count(&effect, objects, &mut self.tally);
+                }
+                // One that was denied with its objects had been compared with the plan.
+                if effect.validate().is_ok() && (!denied || observed.is_some()) {
                     self.count_approved(&effect);
                 }
                 if let (Effect::Read(read), Ok(answer)) = (&effect, &answer) {
@@ -193,8 +196,8 @@ impl Run {
 
     /// Counts a write that was made before as one of the approved ones.
     fn count_approved(&mut self, effect: &Effect) {
-        if let (Effect::Write(_), Some(plan)) = (effect, &mut self.approval) {
-            plan.count();
+        if let (Effect::Write(write), Some(plan)) = (effect, &mut self.approval) {
+            plan.count(write);
         }
     }
 

@@ -2,11 +2,12 @@
 
 use crate::fixture::*;
 use salve_core::approval::{Approval, Approved};
-use salve_core::capability::Write;
 use salve_core::capability::run::{Now, Sleep};
+use salve_core::capability::{Capability, Write};
+use salve_core::grants::Selector;
 use salve_core::journal::{Entry, ObservedState};
 use salve_core::outcome::Error;
-use salve_run::{Halt, Mode, Run};
+use salve_run::{Halt, Mode, NoPrompt, Run};
 use std::sync::Mutex;
 
 /// Makes a plan with these calls.
@@ -317,4 +318,71 @@ async fn a_recovered_run_compares_what_is_left_of_the_plan() {
     let halt = fixture.run.call(restart("media")).await.unwrap_err();
     assert!(halt.to_string().contains("Deployment media/x was replaced"), "{halt}");
     assert!(fixture.sent().is_empty(), "{:?}", fixture.calls());
+}
+
+/// A guest that ends early releases what it suspended, and reports its own reason.
+#[tokio::test]
+async fn a_release_is_no_write_of_the_plan() {
+    let (approval, plan) = planned_incident().await;
+    let release = async |run: &mut Run, handle| {
+        run.release(handle).await.unwrap().unwrap();
+        run.call(reconcile()).await.unwrap().unwrap();
+    };
+    for deletes in [false, true] {
+        let mut fixture = bound(approval.clone(), &plan);
+        let handle = suspend_plex(&mut fixture.run).await;
+        if deletes {
+            fixture.run.call(delete(&["a"])).await.unwrap().unwrap();
+        }
+        // What is reconciled is not compared with the write before it.
+        fixture.backend.uids.lock().unwrap().push_back("new");
+        release(&mut fixture.run, handle).await;
+        // A release consumed no write of the plan: the next one is still the same.
+        let halt = fixture.run.call(delete(&["b"])).await.unwrap_err();
+        assert!(matches!(&halt, Halt::Differs(_)), "{halt}");
+    }
+    // Nor does it after a crash.
+    let mut fixture = bound(approval.clone(), &plan);
+    let handle = suspend_plex(&mut fixture.run).await;
+    release(&mut fixture.run, handle).await;
+    let entries = fixture.journal.entries();
+    let mut fixture = recovered(entries, Scripted::default(), grants());
+    let handle = suspend_plex(&mut fixture.run).await;
+    release(&mut fixture.run, handle).await;
+    assert!(fixture.calls().is_empty(), "{:?}", fixture.calls());
+    fixture.run.call(delete(&["a"])).await.unwrap().unwrap();
+    fixture.run.call(restart("media")).await.unwrap().unwrap();
+
+    // A release that follows a crash is not kept back by a stale plan.
+    let mut fixture = bound(approval, &plan);
+    suspend_plex(&mut fixture.run).await;
+    let entries = fixture.journal.entries();
+    let backend = Scripted { uids: Mutex::new(["new", "new"].into()), ..Scripted::default() };
+    let mut fixture = recovered(entries, backend, grants());
+    let handle = suspend_plex(&mut fixture.run).await;
+    release(&mut fixture.run, handle).await;
+    assert!(fixture.has_called("apply reconcile-flux.reconcile"), "{:?}", fixture.calls());
+    let halt = fixture.run.call(delete(&["a"])).await.unwrap_err();
+    assert!(halt.to_string().contains("is stale"), "{halt}");
+}
+
+#[tokio::test]
+async fn a_write_denied_with_its_objects_counts_after_a_crash_too() {
+    let (approval, plan) = planned_incident().await;
+    let mut labeled = grants();
+    for grant in &mut labeled.layers[0].grants {
+        if grant.capability == Capability::SuspendFlux {
+            grant.label_selector = Some(Selector::parse("app=sonarr").unwrap());
+        }
+    }
+    let backend = Scripted::default();
+    let Fixture { run, journal, .. } =
+        fixture_with(Mode::Live, backend, labeled, Box::new(NoPrompt));
+    let mut run = run.approved(approval, &plan).unwrap();
+    run.call_reversible(suspend(&["plex"])).await.unwrap().unwrap_err();
+    run.call(delete(&["a"])).await.unwrap().unwrap();
+    let mut fixture = recovered(journal.entries(), Scripted::default(), grants());
+    fixture.run.call_reversible(suspend(&["plex"])).await.unwrap().unwrap_err();
+    fixture.run.call(delete(&["a"])).await.unwrap().unwrap();
+    fixture.run.call(restart("media")).await.unwrap().unwrap();
 }
