@@ -26,6 +26,7 @@ use salve_core::grants::{Denial, Grants, Tally};
 use salve_core::journal::{Closed, Command, Done, Entry, Header, ObservedState, Origin, Recorded};
 use salve_core::outcome::{Error, Outcome};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 /// Limit of answers and texts in one journal, in bytes.
@@ -368,8 +369,14 @@ impl Run {
         let effect = Effect::Read(read.clone());
         let footprint = self.footprint(&effect);
         let backend = self.context.backend.clone();
+        let limit = match origin {
+            // mutant read-outlasts-guest: timeout(&effect).min(self.time_left()) ~>
+            //     timeout(&effect)
+            Origin::Guest => timeout(&effect).min(self.time_left()),
+            Origin::Host => timeout(&effect),
+        };
         let answer = tokio::select! {
-            answer = within(timeout(&effect), backend.read(&read, &footprint)) => answer,
+            answer = within(limit, backend.read(&read, &footprint)) => answer,
             () = self.context.stop.wait(), if origin == Origin::Guest => return Err(Halt::Stopped),
         };
         let answer = answer.and_then(|answer| read.overlay(&self.state.planned, answer));
@@ -518,6 +525,24 @@ async fn within<T>(
     tokio::time::timeout(timeout, call).await.unwrap_or_else(|_| {
         Err(Error::Unavailable(format!("no response within {} s", timeout.as_secs())))
     })
+}
+
+/// Waits for a call: at most for `limit` by the local clock, and until the moment `until` by the
+/// cluster's. Returns None if it has not finished by then.
+async fn bounded<T>(
+    clock: &dyn Clock,
+    until: Millis,
+    limit: Duration,
+    call: impl Future<Output = T>,
+) -> Option<T> {
+    let mut call = std::pin::pin!(call);
+    // A simulated cluster's clock runs ahead of the local one.
+    let by_cluster = std::future::poll_fn(|context| match call.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending if clock.now() >= until => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    });
+    tokio::time::timeout(limit, by_cluster).await.ok().flatten()
 }
 
 /// Returns how long a call may take.

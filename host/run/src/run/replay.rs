@@ -259,6 +259,7 @@ impl Run {
                     opened: Some(in_doubt.last.observed),
                     attempt: in_doubt.last.attempt + 1,
                     granted: None,
+                    until: self.end_of_write(Origin::Guest),
                 };
                 self.resolve_write(attempts).await
             }

@@ -1,8 +1,9 @@
 //! A write: read, opened in the journal, sent, and closed. In a plan: read and recorded only.
 
 use super::decide::GrantedCall;
-use super::{Halt, Reply, Run, journal_form, timeout, within};
+use super::{Halt, Reply, Run, bounded, journal_form, timeout, within};
 use crate::backend::{ApplyOutcome, Current};
+use salve_core::Millis;
 use salve_core::approval::{Approved, Difference};
 use salve_core::capability::call::Durability;
 use salve_core::capability::{Answer, Effect, Unfinished, Write};
@@ -34,6 +35,8 @@ pub(super) struct WriteAttempts {
     pub attempt: u32,
     /// None for the host's own writes.
     pub granted: Option<GrantedCall>,
+    /// When it ends, finished or not, by the cluster's clock.
+    pub until: Millis,
 }
 
 /// What follows the preparation of an attempt.
@@ -116,8 +119,28 @@ impl Run {
             opened: None,
             attempt: 1,
             granted,
+            until: self.end_of_write(origin),
         };
         self.attempt_write(attempts).await
+    }
+
+    /// Returns when a write that begins now ends, by the cluster's clock: at the deadline, so that
+    /// the guest can clean up, or, if that has passed, when the guest is stopped. The host's own
+    /// writes have no end.
+    pub(super) fn end_of_write(&self, origin: Origin) -> Millis {
+        match origin {
+            // mutant write-outlasts-deadline: self.deadline => self.deadline ~>
+            //     self.deadline => Millis::MAX
+            Origin::Guest if self.context.clock.now() < self.deadline => self.deadline,
+            Origin::Guest => self.due,
+            Origin::Host => Millis::MAX,
+        }
+    }
+
+    /// Returns how long a write may still take, and at most as long as one call may.
+    fn limit(&self, a: &WriteAttempts) -> Duration {
+        let left = Duration::from_millis(a.until.saturating_sub(self.context.clock.now()));
+        left.min(timeout(&Effect::Write(a.write.clone())))
     }
 
     /// Prepares and sends a write until it is finished or has conflicted [`ATTEMPTS`] times.
@@ -125,6 +148,12 @@ impl Run {
         let (first, last) = (a.attempt, a.attempt + ATTEMPTS);
         let mut finished = (Err(Error::Conflict("not tried".into())), false);
         while a.attempt < last {
+            // mutant resent-after-deadline: self.limit(&a).is_zero() ~> false
+            if self.limit(&a).is_zero() {
+                let late = "the run's deadline has passed, and nothing more of it was sent";
+                finished = (Err(Error::Unavailable(late.into())), false);
+                break;
+            }
             let observed = match self.prepare(&mut a, first).await? {
                 Prepared::Opened(observed) => observed,
                 Prepared::Finished(answer) => {
@@ -158,7 +187,7 @@ impl Run {
         let (footprint, backend) = (self.footprint(&effect), self.context.backend.clone());
         let read = backend.read_current(&a.remaining, a.before.as_ref(), &footprint);
         let observed =
-            match within(timeout(&effect), read).await {
+            match within(self.limit(a), read).await {
                 Err(error) => return Ok(Prepared::Finished(Err(error))),
                 Ok(Current::AlreadyDone(answer)) => {
                     let is_first = a.attempt == first;
@@ -208,11 +237,11 @@ impl Run {
         observed: ObservedState,
     ) -> Result<Attempted, Halt> {
         let effect = Effect::Write(a.write.clone());
-        let (footprint, limit) = (self.footprint(&effect), timeout(&effect));
-        let backend = self.context.backend.clone();
+        let (footprint, limit) = (self.footprint(&effect), self.limit(a));
+        let (backend, clock) = (self.context.backend.clone(), self.context.clock.clone());
         let apply = backend.apply(&a.remaining, &observed, &footprint);
         let applied = tokio::select! {
-            applied = tokio::time::timeout(limit, apply) => applied,
+            applied = bounded(&*clock, a.until, limit, apply) => applied,
             // mutant abandoned-write-recorded-as-failed: return Err(Halt::Stopped) ~>
             //     Ok(ApplyOutcome::Done(Err(Error::Unavailable("stopped".into()))))
             () = self.context.stop.wait_insisted(), if a.origin == Origin::Guest => {
@@ -220,18 +249,22 @@ impl Run {
             }
         };
         match applied {
-            Ok(ApplyOutcome::Done(answer)) => {
+            Some(ApplyOutcome::Done(answer)) => {
                 Ok(Attempted::Finished { unknown: answer.is_err(), answer })
             }
-            Ok(ApplyOutcome::Conflict { completed, remaining, message, in_doubt }) => {
+            Some(ApplyOutcome::Conflict { completed, remaining, message, in_doubt }) => {
                 self.conflict(a.n, a.origin, completed.clone(), message.clone(), in_doubt)?;
                 a.parts.extend(completed);
                 a.remaining = remaining;
                 a.before = Some(observed);
                 Ok(Attempted::Again(Error::Conflict(message)))
             }
-            Err(_) => {
-                let late = format!("no response within {} s", limit.as_secs());
+            None => {
+                let late = if limit < timeout(&effect) {
+                    "it was not finished at the run's deadline".to_owned()
+                } else {
+                    format!("no response within {} s", limit.as_secs())
+                };
                 Ok(self.resolve_late(a, &observed, &late).await)
             }
         }

@@ -36,6 +36,8 @@ use std::time::Duration;
 pub enum Hang {
     Read,
     Apply,
+    /// It takes [`Scripted::apply_takes`] again and again.
+    Pacing,
 }
 
 /// What the backend says about the cluster lock.
@@ -77,6 +79,9 @@ pub struct Scripted {
     pub uids: Mutex<VecDeque<&'static str>>,
     /// Errors of `read_current`, in order; None and afterwards it succeeds.
     pub read_errors: Mutex<VecDeque<Option<Error>>>,
+    /// How long each `apply` takes by the cluster's clock.
+    pub apply_takes: Duration,
+    pub clock: Arc<Ticks>,
 }
 
 impl Scripted {
@@ -190,6 +195,16 @@ impl Backend for Scripted {
         if self.is_silent() || self.dies() || self.hang == Some(Hang::Apply) {
             return std::future::pending().boxed();
         }
+        if self.hang == Some(Hang::Pacing) {
+            return async {
+                loop {
+                    self.clock.advance(self.apply_takes);
+                    tokio::task::yield_now().await;
+                }
+            }
+            .boxed();
+        }
+        self.clock.advance(self.apply_takes);
         let scripted = self.applies.lock().unwrap().pop_front();
         let answer = match write {
             Write::Suspend(call) => Answer::Suspend(call.targets.iter().map(suspended).collect()),
@@ -263,13 +278,19 @@ impl Backend for Scripted {
 #[derive(Default)]
 pub struct Ticks(AtomicU64);
 
+impl Ticks {
+    pub fn advance(&self, duration: Duration) {
+        self.0.fetch_add(duration.as_millis() as u64, Ordering::SeqCst);
+    }
+}
+
 impl Clock for Ticks {
     fn now(&self) -> Millis {
         self.0.fetch_add(1, Ordering::SeqCst)
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        self.0.fetch_add(duration.as_millis() as u64, Ordering::SeqCst);
+        self.advance(duration);
         async {}.boxed()
     }
 }
@@ -302,7 +323,7 @@ impl Fixture {
 pub fn context(backend: &Arc<Scripted>, journal: Box<dyn Journal>) -> RunContext {
     RunContext {
         backend: backend.clone(),
-        clock: Arc::new(Ticks::default()),
+        clock: backend.clock.clone(),
         journal,
         observers: vec![],
         prompt: Box::new(NoPrompt),

@@ -3,6 +3,7 @@
 mod approvals;
 mod cluster_lock;
 mod conditions;
+mod deadline;
 mod fixture;
 mod recovery;
 mod reversals;
