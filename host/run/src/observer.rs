@@ -17,6 +17,9 @@ pub trait Observer: Send {
 
 /// Asks the user.
 pub trait Prompt: Send {
+    /// Returns whether there may be a user to ask.
+    fn is_available(&self) -> bool;
+
     /// Asks a yes-or-no question. None if there is no user to ask.
     fn ask(&mut self, question: &str) -> BoxFuture<'static, Option<bool>>;
 }
@@ -26,6 +29,10 @@ pub trait Prompt: Send {
 pub struct NoPrompt;
 
 impl Prompt for NoPrompt {
+    fn is_available(&self) -> bool {
+        false
+    }
+
     fn ask(&mut self, _: &str) -> BoxFuture<'static, Option<bool>> {
         Box::pin(async { None })
     }

@@ -16,7 +16,7 @@ use crate::replay_cursor::ReplayCursor;
 use crate::state::RunState;
 use crate::stop::Stop;
 use approved::{BoundPlan, PlanAnswers};
-use decide::GrantedCall;
+use decide::{GrantedCall, UserAnswer};
 use salve_core::Millis;
 use salve_core::approval::{Approval, Difference};
 use salve_core::capability::cluster_lock::AcquireLease;
@@ -351,12 +351,13 @@ impl Run {
             }
             Local::Step(_) => Ok(Answer::Step(())),
             Local::Note(_) => Ok(Answer::Note(())),
-            Local::AskUser(ask) => {
-                let answer = self.ask_user(&ask.question).await?;
-                answer.map(Answer::AskUser).ok_or_else(|| {
-                    Error::Unavailable("no one is available to answer at a terminal".into())
-                })
-            }
+            Local::AskUser(ask) => match self.ask_user(&ask.question).await? {
+                UserAnswer::Yes => Ok(Answer::AskUser(true)),
+                UserAnswer::No | UserAnswer::Expired => Ok(Answer::AskUser(false)),
+                UserAnswer::Unavailable => {
+                    Err(Error::Unavailable("no one is available to answer at a terminal".into()))
+                }
+            },
         })
     }
 

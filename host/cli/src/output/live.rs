@@ -144,6 +144,10 @@ impl Live {
 impl Observer for Live {
     fn on_start(&mut self, effect: &Effect) {
         let Some(message) = progress(effect) else { return };
+        // A question ended it.
+        if self.bar.is_finished() {
+            self.bar.reset();
+        }
         self.bar.set_message(sanitized(&message));
         self.bar.enable_steady_tick(Duration::from_millis(120));
     }

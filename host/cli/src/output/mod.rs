@@ -20,7 +20,7 @@ pub use html::html;
 pub use live::Live;
 pub use markdown::markdown;
 pub use plan::plan;
-pub use prompt::{TerminalPrompt, read_line};
+pub use prompt::{TerminalPrompt, Typed, confirmation, read_line};
 pub use report::report;
 pub use timeline::timeline;
 

@@ -320,6 +320,12 @@ impl Grants {
         granted
     }
 
+    /// Returns a document that requires approval for a write, if one does.
+    pub fn approving_document(&self) -> Option<&str> {
+        let requires = |layer: &&Layer| layer.grants.iter().any(|grant| grant.approval.is_some());
+        self.layers.iter().find(requires).map(|layer| layer.source.as_str())
+    }
+
     /// Returns whether every layer has a grant that names each target of a call, whatever else the
     /// grants require.
     pub fn name_targets(&self, effect: &Effect) -> bool {

@@ -150,8 +150,7 @@ impl Run {
         while a.attempt < last {
             // mutant resent-after-deadline: self.limit(&a).is_zero() ~> false
             if self.limit(&a).is_zero() {
-                let late = "the run's deadline has passed, and nothing more of it was sent";
-                finished = (Err(Error::Unavailable(late.into())), false);
+                finished = (Err(deadline_passed()), false);
                 break;
             }
             let observed = match self.prepare(&mut a, first).await? {
@@ -200,7 +199,9 @@ impl Run {
             };
         let was_opened = a.opened.is_some();
         self.compare_with_plan(a, |approved| approved.meets(&observed, was_opened))?;
+        let mut observed = observed;
         if let Some(granted) = &mut a.granted {
+            let was_approved = granted.is_approved();
             let decided = self
                 .decide_with_objects(granted, &a.remaining, &observed.objects, !was_opened)
                 .await?;
@@ -211,6 +212,35 @@ impl Run {
                     return Ok(Prepared::Finished(Err(Error::Denied(denial.to_string()))));
                 }
             }
+            if granted.is_approved() {
+                // The user was asked about these objects, and they may have changed since.
+                let shown = granted.shown.get_or_insert_with(|| Approved {
+                    write: a.remaining.clone(),
+                    observed: observed.clone(),
+                });
+                let shown = shown.clone();
+                if !was_approved {
+                    let read = backend.read_current(&a.remaining, a.before.as_ref(), &footprint);
+                    match within(self.limit(a), read).await {
+                        Err(error) => return Ok(Prepared::Finished(Err(error))),
+                        Ok(Current::AlreadyDone(answer)) => {
+                            return Ok(Prepared::Finished(Ok(answer)));
+                        }
+                        Ok(Current::Ready(again)) => observed = self.stamp(&a.write, again),
+                    }
+                }
+                // mutant approved-object-changed: &observed, was_opened ~> &shown.observed, true
+                let changed = shown.differences(&observed, was_opened, "after it was approved");
+                if !changed.is_empty() {
+                    let error = Error::Conflict(changed.join("; "));
+                    return Ok(Prepared::Finished(Err(error)));
+                }
+            }
+        }
+        // The user may have taken long to answer.
+        // mutant approved-after-deadline: self.limit(a).is_zero() ~> false
+        if self.limit(a).is_zero() {
+            return Ok(Prepared::Finished(Err(deadline_passed())));
         }
         let entry = Entry::Opened(Box::new(Opened {
             n: a.n,
@@ -341,6 +371,10 @@ impl Run {
         };
         self.append_for(origin, Entry::Closed(closed), completed.as_ref())
     }
+}
+
+fn deadline_passed() -> Error {
+    Error::Unavailable("the run's deadline has passed, and nothing more of it was sent".into())
 }
 
 /// Returns whether an attempt must be on disk before it is sent. An earlier attempt against the

@@ -5,6 +5,7 @@ mod cluster_lock;
 mod conditions;
 mod deadline;
 mod fixture;
+mod prompts;
 mod recovery;
 mod reversals;
 
