@@ -4,7 +4,7 @@ use super::print_json;
 use crate::arguments::{ClusterArguments, GuestOptions, Output, OutputArguments, RunsArguments};
 use crate::cluster::ClusterSession;
 use crate::guest::ResolvedGuest;
-use crate::output::{self, CommandError, Detail};
+use crate::output::{self, CommandError, Detail, Typed};
 use crate::plans::Plan;
 use crate::runs;
 use crate::session::{FinishedRun, Frontend, PreparedRun};
@@ -13,6 +13,7 @@ use salve_core::capability::cluster_lock::GetHolder;
 use salve_core::sanitize::sanitized;
 use salve_run::Mode;
 use std::io::{self, IsTerminal};
+use std::time::SystemTime;
 
 /// Show the plan, confirm it, and run the remediation.
 ///
@@ -145,15 +146,15 @@ pub(super) async fn require_unlocked(cluster: &ClusterSession) -> Result<(), Com
 /// Prompts for the context name. A plain `y` is too easily typed into the wrong terminal.
 pub(super) async fn confirm(context: &str) -> Result<(), CommandError> {
     anstream::eprint!("\nType the context name ({}) to continue: ", sanitized(context));
-    let typed = tokio::select! {
-        typed = output::read_line() => typed,
-        _ = tokio::signal::ctrl_c() => None,
-    };
-    match typed {
-        Some(typed) if typed.trim() == context => Ok(()),
-        Some(_) => {
+    match output::confirmation(output::read_line(), SystemTime::now).await {
+        Typed::Line(typed) if typed.trim() == context => Ok(()),
+        Typed::Line(_) => {
             Err(CommandError::usage("context name does not match; aborted, nothing was changed"))
         }
-        None => Err(CommandError::usage("not confirmed; aborted, nothing was changed")),
+        Typed::Expired => Err(CommandError::usage(
+            "not confirmed within 5 min, and the cluster may have changed since; aborted, nothing \
+             was changed. Run the command again",
+        )),
+        Typed::Nothing => Err(CommandError::usage("not confirmed; aborted, nothing was changed")),
     }
 }
