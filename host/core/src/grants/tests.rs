@@ -411,3 +411,25 @@ proptest! {
         prop_assert!(!one_layer || may(&layers(&[&more]), &effect));
     }
 }
+
+#[test]
+fn the_targets_of_a_planned_write_must_be_named_by_every_layer() {
+    let media = || grant(Capability::DeleteReplicationsources, &["media"], &["*"]);
+    let only_a = || grant(Capability::DeleteReplicationsources, &["media"], &["a"]);
+    let suspend = || grant(Capability::SuspendFlux, &["media"], &["*"]);
+    let set = delete(&[("media", "a"), ("media", "b")]);
+    for (grants, named) in [
+        (layers(&[&[media()]]), true),
+        (layers(&[&[media()], &[media()]]), true),
+        (layers(&[&[media()], &[only_a()]]), false),
+        (layers(&[&[only_a()]]), false),
+        (layers(&[&[suspend()]]), false),
+        (layers(&[]), false),
+    ] {
+        assert_eq!(grants.name_targets(&set), named, "{grants:?}");
+    }
+    let required = Grant { approval: Some(Approval::Required), ..media() };
+    assert_eq!(layers(&[&[media()]]).approving_document(), None);
+    let two = layers(&[&[media()], &[media(), required]]);
+    assert_eq!(two.approving_document(), Some(two.layers[1].source.as_str()));
+}

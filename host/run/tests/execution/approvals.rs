@@ -353,7 +353,7 @@ async fn a_release_is_no_write_of_the_plan() {
     fixture.run.call(delete(&["a"])).await.unwrap().unwrap();
     fixture.run.call(restart("media")).await.unwrap().unwrap();
 
-    // A release that follows a crash is not kept back by a stale plan.
+    // A release that follows a crash is made although the plan is stale.
     let mut fixture = bound(approval, &plan);
     suspend_plex(&mut fixture.run).await;
     let entries = fixture.journal.entries();
