@@ -524,6 +524,8 @@ async fn a_plan_describes_each_object() {
     let bazarr = details(Function::Delete, "media/bazarr");
     assert_eq!(bazarr.owner.as_deref(), Some("Kustomization media/bazarr"));
     assert!(bazarr.returns.unwrap().contains("remove it from Git"));
+    let prowlarr = details(Function::Delete, "media/prowlarr");
+    assert!(!prowlarr.returns.unwrap().contains("remove it"), "its PVC exists");
     let owner = details(Function::Suspend, "Kustomization media/bazarr");
     assert_eq!(owner.owner.as_deref(), Some("Kustomization flux-system/cluster-apps"));
     assert!(owner.created.is_some() && !owner.reason.is_empty());

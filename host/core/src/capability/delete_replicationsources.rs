@@ -6,6 +6,7 @@ use super::call::{
 };
 use super::observations::{created, recreated_by};
 use super::query_flux::SubjectKind;
+use super::query_replicationsources::PvcState;
 use super::types::{ObjectRef, VOLSYNC};
 use super::{Excess, GrantShape, ObjectDetails, Observations, PlannedChanges, Target, Write};
 use crate::approval::compare_sets;
@@ -285,6 +286,10 @@ impl WriteCall for Delete {
     ) -> Vec<ObjectDetails> {
         let details = |target: &DeletionTarget| {
             let source = observations.sources.iter().rev().find(|source| source.uid == target.uid);
+            let has_pvc = source.is_none_or(|source| match source.pvc_state {
+                PvcState::Present | PvcState::Unbound | PvcState::None => true,
+                PvcState::Terminating | PvcState::Missing => false,
+            });
             let info = observations.owner_of(SubjectKind::ReplicationSource, &target.object);
             let ObjectRef { namespace, name } = &target.object;
             ObjectDetails {
@@ -293,7 +298,7 @@ impl WriteCall for Delete {
                 created: created(observed, "ReplicationSource", namespace, name),
                 owner: info.and_then(|info| info.owner.as_ref()).map(|o| o.target.to_string()),
                 last_backup: source.and_then(|source| source.last_sync),
-                returns: info.map(recreated_by),
+                returns: info.map(|info| recreated_by(info, has_pvc)),
             }
         };
         self.set.iter().map(details).collect()

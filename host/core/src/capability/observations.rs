@@ -64,13 +64,16 @@ pub struct PlannedChanges {
     pub any: bool,
 }
 
-/// Returns what recreates an object that was deleted.
-pub fn recreated_by(info: &OwnerInfo) -> String {
+/// Returns what recreates a ReplicationSource that was deleted. If its PVC is gone as well
+/// (`has_pvc` is false), it should not come back.
+pub fn recreated_by(info: &OwnerInfo, has_pvc: bool) -> String {
     match (info.ownership, &info.owner) {
         (Ownership::Managed, Some(owner)) => {
             let when = match (&owner.suspended, owner.corrects_drift) {
                 (Some(_), _) => "once it is resumed",
+                (None, true) if has_pvc => "at its next reconciliation",
                 (None, true) => "at its next reconciliation: remove it from Git",
+                (None, false) if has_pvc => "at its next upgrade",
                 (None, false) => "at its next upgrade: remove it from its values",
             };
             format!("{} recreates it {when}", owner.target)
@@ -125,9 +128,19 @@ mod tests {
 
     #[test]
     fn the_ownership_says_what_recreates_an_object() {
-        let managed = |kind, suspended, drift| {
-            recreated_by(&info(Ownership::Managed, Some(owner(kind, suspended, drift))))
+        let managed_with = |kind, suspended, drift, has_pvc| {
+            recreated_by(&info(Ownership::Managed, Some(owner(kind, suspended, drift))), has_pvc)
         };
+        let managed = |kind, suspended, drift| managed_with(kind, suspended, drift, false);
+        assert_eq!(
+            managed_with(FluxKind::Kustomization, false, true, true),
+            "Kustomization media/lidarr recreates it at its next reconciliation",
+            "a backup of a PVC that exists belongs in Git"
+        );
+        assert_eq!(
+            managed_with(FluxKind::HelmRelease, false, false, true),
+            "HelmRelease media/lidarr recreates it at its next upgrade"
+        );
         assert_eq!(
             managed(FluxKind::Kustomization, false, true),
             "Kustomization media/lidarr recreates it at its next reconciliation: remove it from Git"
@@ -137,9 +150,12 @@ mod tests {
             "Kustomization media/lidarr recreates it once it is resumed"
         );
         assert!(managed(FluxKind::HelmRelease, false, false).contains("next upgrade"));
-        assert_eq!(recreated_by(&info(Ownership::Foreign, None)), "Argo CD tracks it");
+        assert_eq!(recreated_by(&info(Ownership::Foreign, None), true), "Argo CD tracks it");
         for ownership in [Ownership::Unmanaged, Ownership::Abandoned] {
-            assert_eq!(recreated_by(&info(ownership, None)), "not in Git: will not come back");
+            assert_eq!(
+                recreated_by(&info(ownership, None), true),
+                "not in Git: will not come back"
+            );
         }
     }
 }
