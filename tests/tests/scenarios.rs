@@ -528,17 +528,26 @@ async fn rejected_credentials_are_reported_when_connecting() {
 }
 
 #[tokio::test]
-async fn a_missing_api_group_is_reported_and_nothing_is_written() {
+async fn without_volsync_only_the_driver_is_restarted() {
     let cluster = TestCluster::new(Incident::Playbook);
     cluster.simulator.uninstall("volsync.backube");
-    let finished = cluster.run(&["evidence=waived"]).await;
-    assert!(
-        !matches!(finished.result.verdict, Verdict::Fixed | Verdict::NothingToDo),
-        "{}",
-        report_json(&finished)
+    let finished = cluster.run(&[]).await;
+    let report = report_json(&finished);
+    assert!(report.contains("VolSync is not installed"), "{report}");
+    let written: Vec<String> = cluster
+        .simulator
+        .mutations()
+        .iter()
+        .map(|write| format!("{} {}", write.verb, write.uri.split('?').next().unwrap_or_default()))
+        .collect();
+    assert_eq!(
+        written,
+        [
+            "create /apis/coordination.k8s.io/v1/namespaces/default/leases",
+            "patch /apis/apps/v1/namespaces/rook-ceph/deployments/csi-rbdplugin-provisioner",
+            "delete /apis/coordination.k8s.io/v1/namespaces/default/leases/salve",
+        ]
     );
-    assert!(report_json(&finished).contains("VolSync"), "{}", report_json(&finished));
-    assert_eq!(cluster.simulator.mutations(), vec![]);
 }
 
 #[tokio::test]

@@ -60,7 +60,7 @@ fn other_findings(observation: &Observation, evidence: &Evidence) -> (Vec<Findin
     let mut problems = node_locks::findings(observation);
     problems.extend(similar_problems::driver_problems(observation));
     problems.extend(snapshots::findings(observation, evidence));
-    problems.extend(snapshots::held_pvc_findings(observation));
+    problems.extend(snapshots::held_pvc_findings(observation, evidence));
     let mut others = Vec::new();
     let backups = backups::findings(observation);
     for (finding, is_problem) in

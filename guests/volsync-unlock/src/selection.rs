@@ -82,9 +82,9 @@ pub fn candidates(observation: &Observation, mode: Mode) -> Vec<(&Source, Reason
     sources.filter_map(|source| Some((source, reason(source)?))).collect()
 }
 
-/// Returns why a ReplicationSource takes part in the incident: its PVC is gone, or something that it
-/// created waits for the driver. A backup that is paused, slow, or failing for another reason does
-/// not.
+/// Returns why a ReplicationSource takes part in the incident: its PVC is gone, or something that
+/// it created waits for the driver. A backup that is paused, slow, or failing for another reason
+/// does not.
 fn cause(source: &Source, observation: &Observation) -> Option<Reason> {
     let obstacle = backups::obstacle(source, observation);
     // mutant paused-source-deleted: Some(Obstacle::Paused) ~> None::<Obstacle>

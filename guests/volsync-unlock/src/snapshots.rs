@@ -56,8 +56,10 @@ pub fn problem(snapshot: &Snapshot, observation: &Observation) -> Option<Problem
     });
     Some(match pvc {
         Some(None) if snapshot.owner.is_none() => Problem::Orphan,
-        // The snapshot-controller waits for the PVC to be bound, and refuses one being deleted.
-        Some(Some(pvc)) if is_pending(pvc) || pvc.terminating_since.is_some() => Problem::NotReady,
+        // The snapshot-controller waits for the PVC to be bound.
+        Some(Some(pvc)) if is_pending(pvc) => return None,
+        // It refuses one being deleted.
+        Some(Some(pvc)) if pvc.terminating_since.is_some() => Problem::NotReady,
         _ if snapshot.content.is_none() && snapshot.problem.is_none() => Problem::NoContent,
         _ => Problem::NotReady,
     })
@@ -170,10 +172,14 @@ pub fn held_pvcs(observation: &Observation) -> Vec<(&ObjectRef, Vec<&Snapshot>)>
         .collect()
 }
 
-/// Reports the PVCs whose deletion waits for snapshots of them.
-pub fn held_pvc_findings(observation: &Observation) -> Vec<Finding> {
+/// Reports the PVCs whose deletion waits for snapshots of them, unless the locks are the reason.
+pub fn held_pvc_findings(observation: &Observation, evidence: &Evidence) -> Vec<Finding> {
     held_pvcs(observation)
         .into_iter()
+        .filter(|(_, snapshots)| {
+            snapshots.is_empty()
+                || !snapshots.iter().all(|one| is_consequence(one, observation, evidence))
+        })
         .map(|(pvc, snapshots)| {
             let names = join(snapshots.iter().map(|snapshot| &snapshot.object.name), 3);
             let holders = if snapshots.is_empty() {

@@ -219,8 +219,8 @@ impl<'a> Execution<'a> {
         Ok(())
     }
 
-    /// Returns the selected ReplicationSources whose reason still applies. Since they were selected,
-    /// Flux has been suspended, which can take minutes: a PVC may exist again.
+    /// Returns the selected ReplicationSources whose reason still applies. Since they were
+    /// selected, Flux has been suspended, which can take minutes: a PVC may exist again.
     fn still_selected(&mut self) -> Result<Vec<&'a SelectedSource>, Error> {
         let namespaces = &self.observation.namespaces;
         let now = Observation {

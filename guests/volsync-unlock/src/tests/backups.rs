@@ -122,7 +122,7 @@ fn a_pvc_or_snapshot_that_waits_for_the_driver_is_the_obstacle() {
             false,
         ),
         (
-            "PVC of a namesake",
+            "PVC of the same name elsewhere",
             clone(|pvc| pvc.object = samples::object("other/volsync-atlas-src")),
             false,
         ),

@@ -41,7 +41,7 @@ fn each_reason_is_told_apart() {
             Snapshot { content: Some("c".into()), ..of("bound") },
             Some(Problem::NotReady),
         ),
-        ("PVC not bound", of("pending"), Some(Problem::NotReady)),
+        ("PVC not bound", of("pending"), None),
         ("PVC gone, owned", of("gone"), Some(Problem::NoContent)),
         ("PVC gone, no owner", Snapshot { owner: None, ..of("gone") }, Some(Problem::Orphan)),
     ] {
@@ -87,7 +87,7 @@ fn consequences_of_the_locks_are_not_another_problem() {
     assert!(found[0].details[0].starts_with("media/c"), "{:?}", found[0].details);
     let without_evidence = findings(&observation, &Evidence::default());
     let all: usize = without_evidence.iter().map(|finding| finding.details.len()).sum();
-    assert_eq!(all, 3);
+    assert_eq!(all, 3, "{without_evidence:?}");
 }
 
 #[test]
@@ -104,7 +104,13 @@ fn the_snapshots_that_hold_a_pvc_are_named() {
         Snapshot { pvc: Some("atlas".into()), ready: true, ..samples::snapshot("media/old", 4, 3) },
     ];
     assert_eq!(
-        held_pvc_findings(&observation)[0].text,
+        held_pvc_findings(&observation, &Evidence::default())[0].text,
         "PVC media/atlas is being deleted, held by 1 snapshot not ready (volsync-atlas-src)"
     );
+    let lock = "an operation with the given Volume ID \
+                snapshot-77777777-7777-4777-8777-000000000002 already exists";
+    observation.snapshots[0].problem = Some(lock.into());
+    let confirmed = LockKey::parse(lock).into_iter().collect();
+    let evidence = Evidence { confirmed, ..Evidence::default() };
+    assert_eq!(held_pvc_findings(&observation, &evidence), []);
 }
