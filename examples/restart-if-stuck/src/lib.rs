@@ -83,6 +83,9 @@ impl Remediation for RestartIfStuck {
             State::DifferentProblem => {
                 return Ok(Conclusion::new(Verdict::DifferentProblem, diagnosis.summary));
             }
+            State::Inconclusive => {
+                return Ok(Conclusion::new(Verdict::Inconclusive, diagnosis.summary));
+            }
         }
         let config = schema().read(text)?;
         let deployment = object_ref(&config, "deployment")?;

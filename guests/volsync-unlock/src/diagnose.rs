@@ -38,6 +38,9 @@ fn classify(observation: &Observation, evidence: &Evidence) -> Diagnosis {
             format!("CSI operation locks on {}", observation.driver.name),
         );
     }
+    if let Some(summary) = unread_logs(observation) {
+        return Diagnosis::new(State::Inconclusive, summary);
+    }
     if let Some(summary) = summarize(&other_findings(observation, evidence).0) {
         return Diagnosis::new(State::DifferentProblem, summary);
     }
@@ -53,6 +56,20 @@ fn classify(observation: &Observation, evidence: &Evidence) -> Diagnosis {
             ),
         },
     )
+}
+
+/// Returns why locks may have been missed. `None` if the log of every pod was read.
+fn unread_logs(observation: &Observation) -> Option<String> {
+    let log = &observation.log;
+    let first = log.unreadable.first()?;
+    Some(format!(
+        "failed to read the log of {} ({first}), so locks may have been missed: check again when \
+         the pods can be read",
+        match (log.unreadable.len(), log.pods.len()) {
+            (unread, 0) => format!("any of {}", count(unread, "CSI controller pod")),
+            (unread, read) => format!("{unread} of {}", count(unread + read, "CSI controller pod")),
+        },
+    ))
 }
 
 /// Returns what is not the incident: problems, the most specific first, and what is in order.

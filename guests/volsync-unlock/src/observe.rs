@@ -84,14 +84,6 @@ fn read_log(config: &Config, observation: &mut Observation) -> Result<(), Error>
     let since = observation.now.saturating_sub(config.log_window_ms);
     let watch = LogWatch::open(controller, since)?;
     watch.read(&mut observation.log)?;
-    if observation.log.pods.is_empty() && controller.ready > 0 {
-        let reasons: Vec<String> = observation.log.unreadable.iter().cloned().collect();
-        return Err(Error::Unavailable(format!(
-            "failed to read the log of any pod of Deployment {}, so locks cannot be detected: {}",
-            controller.deployment,
-            reasons.join("; ")
-        )));
-    }
     let interval = config.sample_interval_ms;
     let end = observation.now.saturating_add(interval + interval.min(120_000));
     let mut is_reported = false;

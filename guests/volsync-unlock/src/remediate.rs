@@ -81,8 +81,13 @@ fn conclude_without_incident(
         State::Healthy => Verdict::NothingToDo,
         // mutant lookalike-treated: Verdict::DifferentProblem ~> return None
         State::DifferentProblem => Verdict::DifferentProblem,
+        State::Inconclusive => Verdict::Inconclusive,
     };
-    if config.evidence_waived && similar_problems::blocking_problem(observation).is_none() {
+    let is_log_readable = !observation.log.pods.is_empty();
+    if config.evidence_waived
+        && is_log_readable
+        && similar_problems::blocking_problem(observation).is_none()
+    {
         run::note(Level::Warning, &format!("evidence is waived; observed: {}", diagnosis.summary));
         return None;
     }

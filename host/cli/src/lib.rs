@@ -49,14 +49,16 @@ pub struct Salve {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes (the highest that applies):
-  0  fixed, or nothing to do
-  1  not fixed, a different problem was found, or (check) the incident is present
-  2  usage error, or an invalid document or component
-  3  denied by the grants
-  4  the cluster rejected a request or did not respond
-  5  manual action required: see \"Remaining\" in the report
-  6  internal error in the guest or in salve";
+Exit codes:
+  0   healthy, fixed, or nothing to do
+  1   not fixed, or (check) the incident is present
+  2   usage error, or an invalid document or component
+  3   denied by the grants
+  4   the cluster rejected a request or did not respond
+  5   manual action required, whatever else applies: see \"Remaining\" in the report
+  6   internal error in the guest or in salve
+  7   inconclusive: something could not be read
+  10  a different problem was found";
 
 /// Parses the command line, runs the command, and returns its exit code.
 pub fn main() -> ExitCode {

@@ -292,10 +292,12 @@ pub struct RunResult {
 }
 
 impl RunResult {
-    /// Returns the exit code that `salve --help` documents: the highest that applies.
+    /// Returns the exit code that `salve --help` documents.
     pub fn exit_code(&self) -> u8 {
-        let fault = self.fault.map_or(0, |fault| Verdict::Failed(fault).exit_code());
-        fault.max(self.verdict.exit_code())
+        match (self.verdict, self.fault) {
+            (Verdict::ActionRequired, _) | (_, None) => self.verdict.exit_code(),
+            (_, Some(fault)) => Verdict::Failed(fault).exit_code(),
+        }
     }
 }
 

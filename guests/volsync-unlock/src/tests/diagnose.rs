@@ -165,3 +165,25 @@ fn a_node_lock_is_reported_next_to_the_incident() {
     assert_eq!(diagnosis.state, State::Incident);
     assert!(diagnosis.ruled_out[0].text.contains("node plugin"));
 }
+
+#[test]
+fn a_log_that_cannot_be_read_is_inconclusive_unless_another_shows_the_locks() {
+    let unread = |mut observation: Observation, pods: &[&str]| {
+        observation.log.pods = pods.iter().map(|pod| (*pod).to_owned()).collect();
+        observation.log.unreadable = ["b: no response".to_owned()].into();
+        diagnose(&observation, 180_000).0
+    };
+    let healthy = unread(samples::observation(), &["a"]);
+    assert_eq!(healthy.state, State::Inconclusive);
+    assert!(
+        healthy.summary.starts_with("failed to read the log of 1 of 2 CSI controller pods (b: "),
+        "{}",
+        healthy.summary
+    );
+    let mut pending = samples::observation();
+    pending.pvcs = vec![samples::pending("media/plex", 1)];
+    assert_eq!(unread(pending, &["a"]).state, State::Inconclusive);
+    let none = unread(samples::observation(), &[]);
+    assert!(none.summary.contains("any of 1 CSI controller pod ("), "{}", none.summary);
+    assert_eq!(unread(locked(), &["a"]).state, State::Incident);
+}

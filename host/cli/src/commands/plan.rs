@@ -73,6 +73,7 @@ impl Plan {
                 Output::Human,
                 Verdict::Fixed
                 | Verdict::NotFixed
+                | Verdict::Inconclusive
                 | Verdict::Denied
                 | Verdict::Failed(_)
                 | Verdict::ActionRequired

@@ -416,7 +416,10 @@ fn conclusion(deleted: &Deleted, observed: &Observed, creations: &[Creation]) ->
     };
     let summary = match verdict {
         Concluded::NothingToDo => "everything that the run deleted exists".to_owned(),
-        Concluded::Fixed | Concluded::NotFixed | Concluded::DifferentProblem => {
+        Concluded::Fixed
+        | Concluded::NotFixed
+        | Concluded::DifferentProblem
+        | Concluded::Inconclusive => {
             format!("{} recreated", plural(created.len(), "ReplicationSource"))
         }
     };

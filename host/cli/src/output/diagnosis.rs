@@ -27,6 +27,7 @@ pub fn diagnosis(report: &Report, guest: &str, detail: Detail) {
         State::Incident => (ERROR, "INCIDENT".to_owned()),
         State::DifferentProblem => (HEADING, verdict_heading(Verdict::DifferentProblem)),
         State::Healthy => (OK, "HEALTHY".to_owned()),
+        State::Inconclusive => (ERROR, verdict_heading(Verdict::Inconclusive)),
     };
     anstream::println!(
         "{style}{heading}{style:#}  {}   {MUTED}{took}{MUTED:#}\n",
@@ -35,7 +36,7 @@ pub fn diagnosis(report: &Report, guest: &str, detail: Detail) {
     print_findings("Evidence for", &diagnosis.evidence_for, detail);
     match (diagnosis.evidence_against.is_empty(), diagnosis.state) {
         (true, State::Incident) => print_labeled("Evidence against", "none"),
-        (true, State::DifferentProblem | State::Healthy) => {}
+        (true, State::DifferentProblem | State::Healthy | State::Inconclusive) => {}
         (false, _) => print_findings("Evidence against", &diagnosis.evidence_against, detail),
     }
     print_findings(ruled_out_label(diagnosis.state), &diagnosis.ruled_out, detail);
@@ -55,6 +56,6 @@ pub fn diagnosis(report: &Report, guest: &str, detail: Detail) {
 pub(super) fn ruled_out_label(state: State) -> &'static str {
     match state {
         State::Incident => "Ruled out",
-        State::DifferentProblem | State::Healthy => "Other problems",
+        State::DifferentProblem | State::Healthy | State::Inconclusive => "Other problems",
     }
 }

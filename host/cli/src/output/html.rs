@@ -36,6 +36,7 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
         Verdict::Fixed | Verdict::NothingToDo | Verdict::Restored => " class=\"good\"",
         Verdict::DifferentProblem
         | Verdict::NotFixed
+        | Verdict::Inconclusive
         | Verdict::Denied
         | Verdict::Failed(_)
         | Verdict::ActionRequired

@@ -158,7 +158,11 @@ fn verdict_style(verdict: Verdict) -> Style {
     match verdict {
         Verdict::Fixed | Verdict::NothingToDo | Verdict::Restored => OK,
         Verdict::Planned | Verdict::DifferentProblem => HEADING,
-        Verdict::NotFixed | Verdict::Denied | Verdict::Failed(_) | Verdict::ActionRequired => ERROR,
+        Verdict::NotFixed
+        | Verdict::Inconclusive
+        | Verdict::Denied
+        | Verdict::Failed(_)
+        | Verdict::ActionRequired => ERROR,
     }
 }
 

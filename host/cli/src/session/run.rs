@@ -68,6 +68,7 @@ impl PreparedRun {
             | Verdict::NothingToDo
             | Verdict::DifferentProblem
             | Verdict::NotFixed
+            | Verdict::Inconclusive
             | Verdict::Denied
             | Verdict::Failed(_)
             | Verdict::ActionRequired

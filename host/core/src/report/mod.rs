@@ -31,6 +31,8 @@ pub enum State {
     Incident,
     DifferentProblem,
     Healthy,
+    /// Something could not be read, and the problem may be there.
+    Inconclusive,
 }
 
 /// A sentence, and the lines that support it.
@@ -62,6 +64,7 @@ pub enum Concluded {
     NothingToDo,
     DifferentProblem,
     NotFixed,
+    Inconclusive,
 }
 
 /// A number before and after the run.
@@ -95,6 +98,8 @@ pub enum Verdict {
     NothingToDo,
     DifferentProblem,
     NotFixed,
+    /// Something could not be read. Nothing was changed.
+    Inconclusive,
     Denied,
     Failed(Fault),
     /// The run could not take back everything that it changed.
@@ -111,6 +116,7 @@ impl Verdict {
             Self::NothingToDo => "nothing-to-do",
             Self::DifferentProblem => "different-problem",
             Self::NotFixed => "not-fixed",
+            Self::Inconclusive => "inconclusive",
             Self::Denied => "denied",
             Self::Failed(_) => "failed",
             Self::ActionRequired => "action-required",
@@ -123,12 +129,14 @@ impl Verdict {
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Fixed | Self::NothingToDo | Self::Planned | Self::Restored => 0,
-            Self::NotFixed | Self::DifferentProblem => 1,
+            Self::NotFixed => 1,
             Self::Denied | Self::Failed(Fault::Grant) => 3,
             Self::Failed(Fault::Cluster) => 4,
             // mutant left-open-exit-code: ActionRequired => 5 ~> ActionRequired => 1
             Self::ActionRequired => 5,
             Self::Failed(Fault::Guest | Fault::Host) => 6,
+            Self::Inconclusive => 7,
+            Self::DifferentProblem => 10,
         }
     }
 
@@ -271,6 +279,7 @@ fn verdict_schema(_: &mut SchemaGenerator) -> Schema {
         Verdict::NothingToDo,
         Verdict::DifferentProblem,
         Verdict::NotFixed,
+        Verdict::Inconclusive,
         Verdict::Denied,
         Verdict::Failed(Fault::Guest),
         Verdict::ActionRequired,

@@ -199,6 +199,7 @@ impl Run {
                     State::Incident => Verdict::NotFixed,
                     State::DifferentProblem => Verdict::DifferentProblem,
                     State::Healthy => Verdict::NothingToDo,
+                    State::Inconclusive => Verdict::Inconclusive,
                 };
                 (verdict, diagnosis.summary.clone())
             }
@@ -207,7 +208,9 @@ impl Run {
                 let verdict = match conclusion.verdict {
                     Concluded::NothingToDo => Verdict::NothingToDo,
                     Concluded::Fixed => Verdict::Restored,
-                    Concluded::NotFixed | Concluded::DifferentProblem => Verdict::NotFixed,
+                    Concluded::NotFixed | Concluded::DifferentProblem | Concluded::Inconclusive => {
+                        Verdict::NotFixed
+                    }
                 };
                 (verdict, conclusion.summary.clone())
             }
@@ -246,6 +249,7 @@ impl Run {
             Concluded::NothingToDo => (Verdict::NothingToDo, summary),
             Concluded::DifferentProblem => (Verdict::DifferentProblem, summary),
             Concluded::NotFixed => (Verdict::NotFixed, summary),
+            Concluded::Inconclusive => (Verdict::Inconclusive, summary),
         }
     }
 

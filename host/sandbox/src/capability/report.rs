@@ -27,6 +27,7 @@ impl From<wit::Diagnosis> for core::Diagnosis {
             wit::State::Incident => core::State::Incident,
             wit::State::DifferentProblem => core::State::DifferentProblem,
             wit::State::Healthy => core::State::Healthy,
+            wit::State::Inconclusive => core::State::Inconclusive,
         };
         Self {
             state,
@@ -51,6 +52,7 @@ impl From<wit::Conclusion> for core::Conclusion {
             wit::Verdict::NothingToDo => core::Concluded::NothingToDo,
             wit::Verdict::DifferentProblem => core::Concluded::DifferentProblem,
             wit::Verdict::NotFixed => core::Concluded::NotFixed,
+            wit::Verdict::Inconclusive => core::Concluded::Inconclusive,
         };
         Self {
             verdict,
