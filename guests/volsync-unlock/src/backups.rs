@@ -19,7 +19,7 @@ pub enum Obstacle {
     Driver(String),
     /// The object store cannot be reached.
     ObjectStore(String),
-    /// Another restic process holds a lock on the repository, or left it behind.
+    /// Another process holds a lock on the repository, or left it behind.
     RepositoryLock(String),
     /// The mover fails for another reason.
     Mover(String),
@@ -27,12 +27,14 @@ pub enum Obstacle {
     Scheduling(String),
     /// The mover pod cannot mount a volume.
     Mount(String),
+    /// A container of the mover pod waits, for example for its image.
+    Container(String),
     /// VolSync reports an error before the mover starts.
     VolSync(String),
     /// A user paused it.
     Paused,
-    /// Nothing: data is copied. It is the first sync, or a long one.
-    Copying,
+    /// None is known: it may be the first sync, or a long one.
+    Unknown,
 }
 
 impl Obstacle {
@@ -44,9 +46,10 @@ impl Obstacle {
             | Self::Mover(_)
             | Self::Scheduling(_)
             | Self::Mount(_)
+            | Self::Container(_)
             | Self::VolSync(_) => true,
             // Locks are the incident itself; the others are in order.
-            Self::Driver(_) | Self::Paused | Self::Copying => false,
+            Self::Driver(_) | Self::Paused | Self::Unknown => false,
         }
     }
 
@@ -54,23 +57,31 @@ impl Obstacle {
     fn describe(&self) -> (&'static str, &'static str) {
         match self {
             Self::Driver(_) => ("waiting for the driver", "cleared with the locks"),
-            Self::ObjectStore(_) => {
-                ("object store not reachable", "check its address, credentials, and network")
-            }
+            Self::ObjectStore(_) => (
+                "object store not reachable, or access denied",
+                "check its address, credentials, and network",
+            ),
             Self::RepositoryLock(_) => (
-                "restic repository locked",
-                "if no other backup uses it, set spec.restic.unlock to a new value",
+                "repository locked",
+                "if no other process (backup, restore, or prune, from any cluster) uses it, remove \
+                 the lock; for restic, set spec.restic.unlock to a new value",
             ),
             Self::Mover(_) => ("mover fails", "see the logs of its Job"),
             Self::Scheduling(_) => {
                 ("mover pod not scheduled", "make room, or correct its node constraints")
             }
             Self::Mount(_) => ("mover pod cannot mount a volume", "check the node that it is on"),
+            Self::Container(_) => ("mover pod not started", "see its events"),
             Self::VolSync(_) => ("VolSync reports an error", "correct what the message names"),
-            Self::Paused => ("paused", "remove spec.paused to continue"),
-            Self::Copying => {
-                ("first or long backup in progress", "wait; deleting it would start it again")
-            }
+            Self::Paused => (
+                "paused by a user",
+                "before you remove spec.paused, check that its PVC exists and has the right data",
+            ),
+            Self::Unknown => (
+                "sync takes longer than usual, for no known reason",
+                "it may be the first one, or a large one: see the logs of its Job; deleting \
+                     the ReplicationSource would start the sync again",
+            ),
         }
     }
 
@@ -82,8 +93,9 @@ impl Obstacle {
             | Self::Mover(text)
             | Self::Scheduling(text)
             | Self::Mount(text)
+            | Self::Container(text)
             | Self::VolSync(text) => Some(text),
-            Self::Paused | Self::Copying => None,
+            Self::Paused | Self::Unknown => None,
         }
     }
 
@@ -118,7 +130,7 @@ pub fn obstacle(source: &Source, observation: &Observation) -> Option<Obstacle> 
         return Some(Obstacle::Driver(object));
     }
     let pod = observation.pending_pods.iter().find(|pod| is_mover(pod, source));
-    pod.and_then(pod_obstacle).or(failure).or(is_stuck.then_some(Obstacle::Copying))
+    pod.and_then(pod_obstacle).or(failure).or(is_stuck.then_some(Obstacle::Unknown))
 }
 
 /// Returns the PVC or VolumeSnapshot of a sync that waits for the driver.
@@ -164,8 +176,9 @@ fn is_waiting(snapshot: &Snapshot, source: &Source, observation: &Observation) -
         pvc.object.namespace == snapshot.object.namespace
             && snapshot.pvc.as_ref() == Some(&pvc.object.name)
     });
+    let is_locked = observation.log.sightings.contains_snapshot(&snapshot.uid);
     snapshot.owner_uid.as_ref() == Some(&source.uid)
-        && is_overdue
+        && (is_locked || is_overdue)
         && pvc.is_none_or(|pvc| uses_driver(pvc, &observation.driver))
 }
 
@@ -183,7 +196,10 @@ fn pod_obstacle(pod: &PendingPod) -> Option<Obstacle> {
     match pod.reason {
         PendingReason::Unscheduled => Some(Obstacle::Scheduling(message)),
         PendingReason::MountFailed => Some(Obstacle::Mount(message)),
-        PendingReason::ContainerWaiting | PendingReason::Unknown => None,
+        // Normal for a while.
+        PendingReason::ContainerWaiting if pod.message == "ContainerCreating" => None,
+        PendingReason::ContainerWaiting => Some(Obstacle::Container(message)),
+        PendingReason::Unknown => None,
     }
 }
 

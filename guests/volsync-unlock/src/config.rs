@@ -101,8 +101,8 @@ pub fn schema() -> Schema {
         )
         .flag(
             "deleteUnmanaged",
-            "Consent: delete ReplicationSources that will not come back, because they are not in \
-             Git or a user suspended their owner.",
+            "Consent: also delete ReplicationSources that nothing recreates: not in Git, abandoned \
+             by their owner although their PVC exists, or with an owner that a user suspended.",
         )
         .flag(
             "deleteIdentities",

@@ -92,9 +92,14 @@ fn other_findings(observation: &Observation, evidence: &Evidence) -> (Vec<Findin
 fn summarize(problems: &[Finding]) -> Option<String> {
     let (first, others) = problems.split_first()?;
     Some(match others.len() {
-        0 => format!("no operation lock is logged; {}", first.text),
-        1 => format!("no operation lock is logged; {} (and 1 other problem)", first.text),
-        many => format!("no operation lock is logged; {} (and {many} other problems)", first.text),
+        0 => format!("the controller logs no operation lock; {}", first.text),
+        1 => format!("the controller logs no operation lock; {} (and 1 other problem)", first.text),
+        many => {
+            format!(
+                "the controller logs no operation lock; {} (and {many} other problems)",
+                first.text
+            )
+        }
     })
 }
 
@@ -237,7 +242,8 @@ fn evidence_against(observation: &Observation, evidence: &Evidence) -> Vec<Findi
     }
     if observation.sources.is_none() {
         findings.push(Finding::new(
-            "VolSync is not installed: nothing is suspended or deleted, only the driver is restarted",
+            "the cluster does not serve ReplicationSources (VolSync is not installed): a run would \
+             only restart the driver",
         ));
     }
     let ceph = observation.driver.ceph.as_ref();

@@ -16,7 +16,7 @@ fn pods_by_node(pods: &[PendingPod]) -> BTreeMap<&str, Vec<&PendingPod>> {
         let is_locked =
             pod.reason == PendingReason::MountFailed && LockKey::parse(&pod.message).is_some();
         if is_locked {
-            nodes.entry(pod.node.as_deref().unwrap_or("unknown")).or_default().push(pod);
+            nodes.entry(pod.node.as_deref().unwrap_or("(unknown)")).or_default().push(pod);
         }
     }
     nodes
@@ -29,14 +29,15 @@ pub fn findings(observation: &Observation) -> Vec<Finding> {
         .map(|(node, pods)| {
             let names = join(pods.iter().map(|pod| &pod.object), 2);
             let waiting = match pods.as_slice() {
-                [_] => format!("pod {names} waits"),
-                many => format!("{} ({names}) wait", count(many.len(), "pod")),
+                [_] => format!("pod {names} cannot start"),
+                many => format!("{} ({names}) cannot start", count(many.len(), "pod")),
             };
             Finding::with_details(
                 format!(
-                    "the node plugin of {} on node {node} holds a lock, {waiting}: restart the one \
-                     node plugin pod on {node}, not the controller; if the lock returns, check the \
-                     network between {node} and Ceph",
+                    "the node plugin of {} on node {node} holds a lock, so {waiting}: delete the \
+                     one node plugin pod on {node}, after draining the node if it mounts volumes \
+                     with ceph-fuse or rbd-nbd; do not restart the controller; if the lock \
+                     returns, check the network between {node} and Ceph",
                     observation.driver.name
                 ),
                 pods.iter().map(|pod| format!("{}: {}", pod.object, pod.message)),

@@ -163,15 +163,15 @@ fn reason_to_skip(source: &Source, ownership: &OwnerInfo, config: &Config) -> Op
         //     config.delete_unmanaged => suspended
         Ownership::Managed if !config.delete_unmanaged => suspended.map(|owner| {
             format!(
-                "will not come back until {} is resumed; to delete it anyway, set \
-                 deleteUnmanaged=true",
+                "if deleted, it comes back only when {} is resumed, because a user suspended it; \
+                 to delete it anyway, set deleteUnmanaged=true",
                 owner.target
             )
         }),
         Ownership::Managed => None,
-        // mutant foreign-owned-deleted: Some(format!("managed by another tool: {}",
+        // mutant foreign-owned-deleted: Some(format!("may be managed elsewhere: {}",
         //     ownership.evidence)) ~> None
-        Ownership::Foreign => Some(format!("managed by another tool: {}", ownership.evidence)),
+        Ownership::Foreign => Some(format!("may be managed elsewhere: {}", ownership.evidence)),
         Ownership::Unmanaged if !config.delete_unmanaged => Some(
             "not in Git: will not come back; to delete it anyway, set deleteUnmanaged=true"
                 .to_owned(),

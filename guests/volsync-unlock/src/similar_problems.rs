@@ -220,14 +220,13 @@ pub fn waiting_for_destination(pvc: &Pvc, destinations: &[Destination]) -> Strin
 
 fn is_problem(reason: Waiting) -> bool {
     match reason {
-        Waiting::ForFirstConsumer | Waiting::Terminating => false,
+        Waiting::ForFirstConsumer | Waiting::Copying | Waiting::Terminating => false,
         Waiting::ForScheduling
         | Waiting::CsiLocked
         | Waiting::CsiSlow
         | Waiting::ForDestination
         | Waiting::Populating
         | Waiting::ForSnapshot
-        | Waiting::Copying
         | Waiting::NoProvisioner
         | Waiting::Misconfigured
         | Waiting::Unknown => true,

@@ -118,16 +118,18 @@ fn describe(problem: Problem, snapshots: &[&Snapshot]) -> String {
              left behind: remove only {PROVISIONER_FINALIZER}, after no PVC restores from it"
         ),
         Problem::Terminating => format!(
-            "{snapshots} not deleted after more than {timeout}: the driver has not answered; do \
-             not remove the finalizers, that leaks images"
+            "{snapshots} not deleted after more than {timeout}: wait for PVCs that are created \
+             from them, and see the logs of csi-snapshotter; do not remove finalizers, because \
+             that leaks images"
         ),
         Problem::NoContent => format!(
             "{snapshots} without a VolumeSnapshotContent after more than {timeout}: the \
              snapshot-controller is not acting; is it installed, and may it create one?"
         ),
         Problem::Orphan => format!(
-            "{snapshots} of PVCs that do not exist, without an owner: the driver retries them \
-             forever; delete them"
+            "{snapshots} not ready, without an owner, of PVCs that do not exist: the driver keeps \
+             retrying; delete those whose VolumeSnapshotContent has no snapshotHandle, and check \
+             the others first: such a snapshot may be the last copy of the data"
         ),
         Problem::NotReady => format!("{snapshots} not ready after more than {timeout}"),
     }
@@ -183,7 +185,8 @@ pub fn held_pvc_findings(observation: &Observation, evidence: &Evidence) -> Vec<
         .map(|(pvc, snapshots)| {
             let names = join(snapshots.iter().map(|snapshot| &snapshot.object.name), 3);
             let holders = if snapshots.is_empty() {
-                "no snapshot of it is left, so the snapshot-controller has to remove its finalizer"
+                "no unfinished snapshot of it is left: check that the snapshot-controller, which \
+                 removes the finalizer, is running"
                     .to_owned()
             } else {
                 format!("held by {} not ready ({names})", count(snapshots.len(), "snapshot"))

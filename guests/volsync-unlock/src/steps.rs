@@ -239,7 +239,8 @@ impl<'a> Execution<'a> {
             });
         self.remaining.extend(changed.into_iter().map(|selected| {
             Finding::new(format!(
-                "ReplicationSource {} was not deleted: the reason no longer applies ({})",
+                "ReplicationSource {} was not deleted: it was selected because {}, which is no \
+                 longer true, or it was replaced",
                 selected.source.object,
                 selected.reason.as_str()
             ))
@@ -491,7 +492,8 @@ pub fn list_sources(observation: &Observation) -> Result<Option<Vec<Source>>, Er
     }
 }
 
-/// Lists the ReplicationDestinations. None if the cluster did not serve them at the start.
+/// Lists the ReplicationDestinations. Returns an empty list if the cluster did not serve
+/// ReplicationSources at the start.
 pub fn list_destinations(observation: &Observation) -> Result<Vec<Destination>, Error> {
     match &observation.sources {
         Some(_) => query_replicationsources::list_destinations(&observation.namespaces),

@@ -104,7 +104,7 @@ impl Approval {
             text += &format!("; and {} more", differences.len() - named);
         }
         Err(differs(format!(
-            "plan {} is stale, and none of its changes was sent: {text}",
+            "plan {} is stale, and nothing more of it was sent: {text}",
             self.plan
         )))
     }
@@ -133,7 +133,7 @@ impl Approved {
         if !again {
             let missing = planned.iter().filter(|(name, object)| bound(object) && !is_read(name));
             differences.extend(missing.map(|(name, _)| {
-                format!("{name} changed {since}: it is gone, or someone else changed it already")
+                format!("{name} was deleted, or already changed by someone else, {since}")
             }));
         }
         for object in now.objects.iter().filter(bound) {
@@ -372,7 +372,7 @@ mod tests {
         let text = |count| approval().is_current(&names(count)).unwrap_err().to_string();
         assert_eq!(
             text(2),
-            "plan 7c1d is stale, and none of its changes was sent: Kustomization media/0 changed; \
+            "plan 7c1d is stale, and nothing more of it was sent: Kustomization media/0 changed; \
              Kustomization media/1 changed; make a new plan with `salve plan`"
         );
         assert!(!text(5).contains("more"), "{}", text(5));

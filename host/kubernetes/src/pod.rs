@@ -77,7 +77,7 @@ pub(crate) fn has_started(pod: &Value) -> bool {
 }
 
 /// Returns true if a pod should have ended by now, but has not been reported as ended: its node is
-/// unreachable, or a process cannot be killed. It can stay like this for ever. `now` is in
+/// unreachable, or a process cannot be killed. It can stay like this forever. `now` is in
 /// milliseconds.
 pub(crate) fn is_overdue(pod: &Value, now: Millis) -> bool {
     !is_condition_true(pod, "Ready", None)

@@ -48,8 +48,8 @@ fn only_what_waits_for_the_driver_is_an_obstacle_of_the_driver() {
     let affinity = "Unschedulable: 0/3 nodes are available: 1 node(s) had volume node affinity \
                     conflict";
     let device = "MountVolume.SetUp failed: verifyMount: device already mounted";
-    let cases: [(&str, Source, Observation, Option<&str>); 12] = [
-        ("first backup", stuck(), plain(), Some("first or long backup")),
+    let cases: [(&str, Source, Observation, Option<&str>); 13] = [
+        ("first backup", stuck(), plain(), Some("longer than usual")),
         ("paused", Source { paused: true, ..stuck() }, plain(), Some("paused")),
         ("restic lock", failed(locked), plain(), Some("spec.restic.unlock")),
         ("object store down", failed(unreachable), plain(), Some("object store not reachable")),
@@ -66,13 +66,19 @@ fn only_what_waits_for_the_driver_is_an_obstacle_of_the_driver() {
             "image pull",
             stuck(),
             with_pod(PendingReason::ContainerWaiting, "ImagePullBackOff"),
-            Some("first or long backup"),
+            Some("ImagePullBackOff"),
+        ),
+        (
+            "starting",
+            stuck(),
+            with_pod(PendingReason::ContainerWaiting, "ContainerCreating"),
+            Some("longer than usual"),
         ),
         (
             "pod of another source",
             Source { object: samples::object("media/other-atlas"), ..stuck() },
             with_pod(PendingReason::Unscheduled, affinity),
-            Some("first or long backup"),
+            Some("longer than usual"),
         ),
         ("healthy", samples::source("media/atlas", 1, Health::Healthy), plain(), None),
         ("orphan", samples::source("media/atlas", 1, Health::Orphan), plain(), None),
@@ -148,6 +154,21 @@ fn a_pvc_or_snapshot_that_waits_for_the_driver_is_the_obstacle() {
 }
 
 #[test]
+fn a_snapshot_whose_lock_is_logged_is_an_obstacle_at_once() {
+    let mut observation = samples::observation();
+    let young =
+        Snapshot { created: NOW - 10_000, ..samples::snapshot("media/volsync-atlas-src", 3, 1) };
+    observation.snapshots = vec![young];
+    assert_eq!(obstacle(&stuck(), &observation), Some(Obstacle::Unknown));
+    let line = format!(
+        "an operation with the given Snapshot ID snapshot-{} already exists",
+        samples::uid(3)
+    );
+    observation.log.sightings.add("a", NOW - 1_000, &line);
+    assert!(matches!(obstacle(&stuck(), &observation), Some(Obstacle::Driver(_))));
+}
+
+#[test]
 fn a_snapshot_of_another_driver_is_no_obstacle() {
     let mut observation = samples::observation();
     observation.snapshots = vec![Snapshot {
@@ -180,13 +201,15 @@ fn sources_with_the_same_obstacle_are_one_finding_and_problems_come_first() {
             .collect::<Vec<_>>(),
         [
             (
-                "2 ReplicationSources (media/a, media/b): restic repository locked: if no other \
-                 backup uses it, set spec.restic.unlock to a new value",
+                "2 ReplicationSources (media/a, media/b): repository locked: if no other process \
+                 (backup, restore, or prune, from any cluster) uses it, remove the lock; for \
+                 restic, set spec.restic.unlock to a new value",
                 true
             ),
             (
-                "ReplicationSource media/photos: first or long backup in progress: wait; deleting \
-                 it would start it again",
+                "ReplicationSource media/photos: sync takes longer than usual, for no known \
+                 reason: it may be the first one, or a large one: see the logs of its Job; \
+                 deleting the ReplicationSource would start the sync again",
                 false
             ),
         ]

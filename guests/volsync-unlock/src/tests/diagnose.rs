@@ -78,7 +78,7 @@ fn pending_pvcs_without_a_lock_are_a_different_problem() {
     assert_eq!(diagnosis.state, State::DifferentProblem);
     assert_eq!(
         diagnosis.summary,
-        "no operation lock is logged; media/plex: Pending, and no event says why"
+        "the controller logs no operation lock; media/plex: Pending, and no event says why"
     );
     assert!(!diagnosis.ruled_out.is_empty());
 }
@@ -133,7 +133,7 @@ fn the_first_line_names_the_look_alike_and_its_remedy() {
         ..samples::observation()
     };
     for (observation, state, expected) in [
-        (node, State::DifferentProblem, "restart the one node plugin pod on node-b"),
+        (node, State::DifferentProblem, "delete the one node plugin pod on node-b"),
         (
             stuck(|source| {
                 source.last_result = Some("Failed".into());

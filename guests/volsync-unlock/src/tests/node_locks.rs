@@ -23,8 +23,9 @@ fn the_node_and_its_pods_are_named() {
     assert_eq!(found.len(), 1);
     assert!(
         found[0].text.starts_with(
-            "the node plugin of rook-ceph.rbd.csi.ceph.com on node node-b holds a lock, 2 pods \
-             (media/a, media/b) wait: restart the one node plugin pod on node-b, not the controller"
+            "the node plugin of rook-ceph.rbd.csi.ceph.com on node node-b holds a lock, so 2 pods \
+             (media/a, media/b) cannot start: delete the one node plugin pod on node-b, after \
+             draining the node if"
         ),
         "{}",
         found[0].text

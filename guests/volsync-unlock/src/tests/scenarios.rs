@@ -251,8 +251,8 @@ fn a_source_whose_reason_no_longer_applies_is_not_deleted() {
         cluster.writes
     );
     assert!(text(&conclusion).contains(
-        "ReplicationSource media/sonarr was not deleted: the reason no longer applies (its PVC no \
-         longer exists)"
+        "ReplicationSource media/sonarr was not deleted: it was selected because its PVC no longer \
+         exists, which is no longer true"
     ));
 }
 

@@ -68,7 +68,12 @@ fn ownership_determines_which_consent_is_required() {
         (Ownership::Abandoned, Health::Stuck, r#"{"deleteUnmanaged": true}"#, None),
         (Ownership::Unmanaged, Health::Orphan, "{}", Some("deleteUnmanaged")),
         (Ownership::Unmanaged, Health::Orphan, r#"{"deleteUnmanaged": true}"#, None),
-        (Ownership::Foreign, Health::Orphan, r#"{"deleteUnmanaged": true}"#, Some("another tool")),
+        (
+            Ownership::Foreign,
+            Health::Orphan,
+            r#"{"deleteUnmanaged": true}"#,
+            Some("managed elsewhere"),
+        ),
         (Ownership::Unmanaged, Health::Healthy, r#"{"mode": "all"}"#, Some("deleteUnmanaged")),
     ];
     for (ownership, health, text, reason) in cases {
@@ -162,8 +167,8 @@ fn a_source_whose_owner_a_user_suspended_requires_consent() {
         let skipped = select("{}").skipped;
         assert_eq!(
             skipped[0].reason,
-            "will not come back until Kustomization media/x is resumed; to delete it anyway, set \
-             deleteUnmanaged=true",
+            "if deleted, it comes back only when Kustomization media/x is resumed, because a user \
+             suspended it; to delete it anyway, set deleteUnmanaged=true",
             "{health:?}"
         );
         assert_eq!(select(r#"{"deleteUnmanaged": true}"#).selected.len(), 1, "{health:?}");
@@ -177,7 +182,7 @@ fn a_paused_source_and_a_long_backup_are_kept_with_a_reason() {
         (paused(Health::Stuck), "paused"),
         (paused(Health::Orphan), "paused"),
         (paused(Health::TerminatingSource), "paused"),
-        (samples::source("media/x", 1, Health::Stuck), "first or long backup"),
+        (samples::source("media/x", 1, Health::Stuck), "longer than usual"),
     ] {
         let mut observation = observed(vec![source]);
         if reason != "paused" {

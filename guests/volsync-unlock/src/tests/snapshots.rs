@@ -12,7 +12,7 @@ fn terminating(finalizers: &[&str]) -> Snapshot {
 }
 
 #[test]
-fn each_reason_is_told_apart() {
+fn each_reason_is_recognized() {
     let bound = "snapshot.storage.kubernetes.io/volumesnapshot-bound-protection";
     let stuck = samples::snapshot("media/s", 1, 2);
     let of = |pvc: &str| Snapshot { pvc: Some(pvc.into()), ..stuck.clone() };
@@ -66,7 +66,7 @@ fn a_snapshot_that_is_being_restored_from_keeps_its_finalizer() {
     }];
     observation.snapshots = vec![terminating(&[PROVISIONER_FINALIZER])];
     let found = findings(&observation, &Evidence::default());
-    assert!(found[0].text.contains("do not remove the finalizers"), "{}", found[0].text);
+    assert!(found[0].text.contains("do not remove finalizers"), "{}", found[0].text);
     assert!(found[0].details[0].contains("PVC restored is created from it"));
 }
 

@@ -14,7 +14,7 @@ use salve_run::Mode;
 /// Prints the evidence for and against the incident, what was ruled out, and other problems found.
 ///
 /// Exit code 0: healthy. 1: the incident is present. 7: inconclusive, because something could not
-/// be read. 10: another problem was found.
+/// be read. 10: a different problem was found.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  salve check volsync-unlock --context home")]
 pub struct Check {

@@ -22,8 +22,8 @@ use std::path::{Path, PathBuf};
 /// for the effect of a write; the lines after that are `expected afterwards`. In JSON, `certainty`
 /// is `exact` or `predicted`.
 ///
-/// The plan is saved. `salve run --plan ID` applies exactly this plan and stops before anything
-/// that differs from it.
+/// The plan is saved. `salve run --plan ID` applies exactly this plan, and sends nothing if any of
+/// its objects has changed.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  salve plan volsync-unlock --config namespaces=media,ai")]
 pub struct Plan {

@@ -165,8 +165,8 @@ pub(super) fn open(path: &Path) -> Result<InterruptedRun, CommandError> {
     // mutant damaged-run-continued: copies.first() ~> copies.first().filter(|_| false)
     if let Some(copy) = copies.first() {
         return Err(CommandError::usage(format!(
-            "{} was damaged (the damaged file is {}), so not everything that the run did is in \
-             it\n{}",
+            "{} was damaged (the damaged file is {}), so it does not record everything that the \
+             run did\n{}",
             path.display(),
             copy.display(),
             only_release()
@@ -187,8 +187,8 @@ fn open_before_damage(path: &Path) -> Result<InterruptedRun, CommandError> {
         RunFile::resume_before_damage(path).map_err(|e| open_error(&e, ""))?;
     if let Some(damage) = damage {
         anstream::eprintln!(
-            "{}\nonly what the lines before it name is taken back; the damaged file was copied to \
-             {}; `salve doctor` finds what else is left",
+            "{}\ntaking back only what the lines before the damage record; the damaged file was \
+             copied to {}; find the rest with `salve doctor`",
             damage.error,
             damage.copy.display()
         );

@@ -31,7 +31,7 @@ pub struct RunGuest {
     guest: Option<String>,
     /// Approve and apply this plan: its ID (or a unique prefix), or the path of its file. Does not
     /// prompt. The component, documents, configuration, cluster, and all objects must be unchanged;
-    /// the run stops before it sends anything that differs from the plan.
+    /// if any object has changed, nothing is sent.
     #[arg(long, value_name = "PLAN")]
     plan: Option<String>,
     #[command(flatten)]
@@ -152,8 +152,8 @@ pub(super) async fn confirm(context: &str) -> Result<(), CommandError> {
             Err(CommandError::usage("context name does not match; aborted, nothing was changed"))
         }
         Typed::Expired => Err(CommandError::usage(
-            "not confirmed within 5 min, and the cluster may have changed since; aborted, nothing \
-             was changed. Run the command again",
+            "not confirmed within 5 min, so what is displayed may be outdated; aborted, nothing \
+             was changed; run the command again",
         )),
         Typed::Nothing => Err(CommandError::usage("not confirmed; aborted, nothing was changed")),
     }

@@ -287,8 +287,11 @@ impl WriteCall for Delete {
         let details = |target: &DeletionTarget| {
             let source = observations.sources.iter().rev().find(|source| source.uid == target.uid);
             let has_pvc = source.is_none_or(|source| match source.pvc_state {
-                PvcState::Present | PvcState::Unbound | PvcState::None => true,
-                PvcState::Terminating | PvcState::Missing => false,
+                // It may be created again.
+                PvcState::Present | PvcState::Unbound | PvcState::None | PvcState::Terminating => {
+                    true
+                }
+                PvcState::Missing => false,
             });
             let info = observations.owner_of(SubjectKind::ReplicationSource, &target.object);
             let ObjectRef { namespace, name } = &target.object;

@@ -72,9 +72,13 @@ pub fn recreated_by(info: &OwnerInfo, has_pvc: bool) -> String {
             let when = match (&owner.suspended, owner.corrects_drift) {
                 (Some(_), _) => "once it is resumed",
                 (None, true) if has_pvc => "at its next reconciliation",
-                (None, true) => "at its next reconciliation: remove it from Git",
+                (None, true) => {
+                    "at its next reconciliation; if its PVC stays deleted, remove it from Git"
+                }
                 (None, false) if has_pvc => "at its next upgrade",
-                (None, false) => "at its next upgrade: remove it from its values",
+                (None, false) => {
+                    "at its next upgrade; if its PVC stays deleted, remove it from its values"
+                }
             };
             format!("{} recreates it {when}", owner.target)
         }
@@ -143,7 +147,8 @@ mod tests {
         );
         assert_eq!(
             managed(FluxKind::Kustomization, false, true),
-            "Kustomization media/lidarr recreates it at its next reconciliation: remove it from Git"
+            "Kustomization media/lidarr recreates it at its next \
+             reconciliation; if its PVC stays deleted, remove it from Git"
         );
         assert_eq!(
             managed(FluxKind::Kustomization, true, true),

@@ -119,11 +119,15 @@ impl Needs {
             Scope::Cluster => {
                 self.add(function, rule, Place::Cluster, None);
             }
-            // The Lease, in the namespace that is created for it.
+            // The Lease, in the namespace that is created for it. A run without that namespace may
+            // hold one in the other.
             Scope::Target | Scope::Effect | Scope::GrantedNamespaces | Scope::Everywhere => {
                 // A Role cannot name an object that is created: an admission policy does.
                 let name = (rule.verb != Verb::Create).then_some(LEASE);
-                let namespace = LEASE_NAMESPACES[0];
+                let [namespace, other] = LEASE_NAMESPACES;
+                if !rule.verb.mutates() {
+                    self.add(function, rule, Place::Namespace(other.into()), name);
+                }
                 let need = self.add(function, rule, Place::Namespace(namespace.into()), name);
                 if let Some(need) = need.filter(|_| rule.verb == Verb::Create) {
                     need.patterns.insert((namespace.into(), LEASE.into()));

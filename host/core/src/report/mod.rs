@@ -98,7 +98,7 @@ pub enum Verdict {
     NothingToDo,
     DifferentProblem,
     NotFixed,
-    /// Something could not be read. Nothing was changed.
+    /// The guest could not determine whether the problem is present.
     Inconclusive,
     Denied,
     Failed(Fault),

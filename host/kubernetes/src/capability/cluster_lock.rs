@@ -41,7 +41,7 @@ async fn find_holders(session: &Session) -> Result<(Vec<Holder>, &'static str), 
     // mutant lease-of-other-namespace-ignored: Some(fallback), LEASE ~> Some(preferred), LEASE
     let earlier = match session.find(&LEASES, Some(fallback), LEASE).await {
         Ok(earlier) => earlier,
-        // The generated Role names only the preferred namespace.
+        // Roles that earlier versions generated name only the preferred namespace.
         Err(failure) if failure.code() == Some(403) => None,
         Err(failure) => return Err(failure.into()),
     };

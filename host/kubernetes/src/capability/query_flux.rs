@@ -200,8 +200,8 @@ fn inventory_ownership(
         (Some(false), _) => (
             Ownership::Foreign,
             format!(
-                "its labels name {named}, whose inventory may be incomplete: its last \
-                 reconciliation did not get as far as to write it"
+                "its labels name {named}, whose last reconciliation failed before it wrote its \
+                 inventory"
             ),
         ),
         // Flux before 2.8 has no inventory of releases, and a new owner has none yet, so the label

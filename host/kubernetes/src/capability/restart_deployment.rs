@@ -113,7 +113,7 @@ fn restarted(at: Millis, pods: &[Value]) -> Restarted {
 }
 
 /// Returns true for a pod whose containers run: one that has not started is as good as new, and
-/// one that is terminating on a dead node may stay for ever.
+/// one that is terminating on a dead node may stay forever.
 fn must_be_replaced(pod: &Value) -> bool {
     // mutant terminating-pod-replaced: && !is_terminating(pod) ~>
     !pod::is_finished(pod) && !is_terminating(pod) && pod::has_started(pod)

@@ -154,7 +154,8 @@ fn check_suspendable(
         return Err(Error::Conflict(format!(
             "{parent} sets spec.suspend of {target} (field manager flux-operator) and would revert \
             the suspension, and Salve cannot pause it; pause it with `{}`, and suspend {target} \
-            with `flux suspend {kind} {name} -n {namespace}`",
+            with `flux suspend {kind} {name} -n {namespace}`; after the run, resume {target} and \
+            remove the annotation",
             parent.pause_command()
         )));
     }

@@ -101,7 +101,7 @@ impl PlanAnswers {
 }
 
 fn not_compared(why: &str) -> String {
-    format!("the plan cannot be compared with the cluster, and nothing more of it is sent: {why}")
+    format!("failed to compare the plan with the cluster, so this write was not sent: {why}")
 }
 
 fn is_write(entry: &Entry) -> bool {

@@ -93,8 +93,8 @@ impl Run {
         let document = self.grants.approving_document()?;
         Some(Denial {
             what: format!(
-                "{} was not tried: a write of this run requires approval, and no one is available \
-                 to approve it at a terminal (--yes does not count)",
+                "{} was not sent: some grants require approval, and no one is available to approve \
+                 at a terminal (--yes does not count)",
                 write.name()
             ),
             document: document.into(),

@@ -374,7 +374,9 @@ impl Run {
 }
 
 fn deadline_passed() -> Error {
-    Error::Unavailable("the run's deadline has passed, and nothing more of it was sent".into())
+    Error::Unavailable(
+        "the run's deadline has passed, so the rest of this write was not sent".into(),
+    )
 }
 
 /// Returns whether an attempt must be on disk before it is sent. An earlier attempt against the

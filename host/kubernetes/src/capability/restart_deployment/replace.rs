@@ -113,7 +113,7 @@ impl<'a> Progress<'a> {
 
     /// Returns true if the next pod may be deleted. `waited` is in milliseconds.
     ///
-    /// The deleted pods need not be gone: one on a dead node stays for ever. A replacement of a pod
+    /// The deleted pods need not be gone: one on a dead node stays forever. A replacement of a pod
     /// that was not ready need not be ready either, but gets some time. So does one that cannot be
     /// scheduled: with anti-affinity, only the deletion of the next pod makes room for it.
     fn may_continue(&self, waited: Millis) -> bool {
