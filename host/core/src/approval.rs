@@ -375,7 +375,7 @@ mod tests {
             "plan 7c1d is stale, and nothing more of it was sent: Kustomization media/0 changed; \
              Kustomization media/1 changed; make a new plan with `salve plan`"
         );
-        assert!(!text(5).contains("more"), "{}", text(5));
+        assert!(!text(5).contains(" more;"), "{}", text(5));
         assert!(text(6).contains("media/4 changed; and 1 more; make"), "{}", text(6));
     }
 
@@ -426,10 +426,9 @@ mod tests {
                 .contains("ReplicationSource media/sonarr changed after the plan was made")
         );
         assert!(
-            meets(|o| o["metadata"]["name"] = "plex".into())
-                .unwrap_err()
-                .to_string()
-                .contains("is gone")
+            meets(|o| o["metadata"]["name"] = "plex".into()).unwrap_err().to_string().contains(
+                "was deleted, or already changed by someone else, after the plan was made"
+            )
         );
         assert!(
             approved.meets(&ObservedState::default(), true).is_ok()

@@ -181,7 +181,7 @@ fn a_snapshot_of_another_driver_is_no_obstacle() {
         phase: salve_sdk::query_pvcs::Phase::Bound,
         ..samples::pending("media/atlas", 4)
     }];
-    assert_eq!(obstacle(&stuck(), &observation), Some(Obstacle::Copying));
+    assert_eq!(obstacle(&stuck(), &observation), Some(Obstacle::Unknown));
 }
 
 #[test]
