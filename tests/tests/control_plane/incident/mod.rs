@@ -42,7 +42,8 @@ async fn the_whole_incident_is_fixed_and_nothing_else_is_changed() -> Result<()>
     conditions::a_label_prevents_deletion(&env).await?;
     let (flux, sources) = (env.suspend_states().await?, env.sources().await?);
     env.run_without_writes("check", &[]).await?.ensure_verdict(1, "not-fixed")?;
-    let plan = env.run_without_writes("plan", &[]).await?;
+    // With consent, the ReplicationSource of that owner is deleted as well.
+    let plan = env.run_without_writes("plan", &["deleteUnmanaged=true"]).await?;
     plan.ensure_verdict(0, "planned")?;
 
     let (output, audit) = env.run_plan(&plan).await?;

@@ -54,10 +54,11 @@ impl RunAudit {
         let opened: Vec<&Opened> = self.journal.iter().filter_map(JournalEntry::opened).collect();
         self.ensure_changes_were_opened(&opened)?;
         // If the check passed without one of the calls, it could not detect a missing entry. An
-        // attempt that found the object changed sent nothing, so all attempts of a call count.
+        // attempt that found the object changed sent nothing, so all attempts of a call count, and
+        // so do all calls of a reversal that was tried again.
         for missing in &opened {
             let mut others = opened.clone();
-            others.retain(|other| other.n != missing.n);
+            others.retain(|other| other.n != missing.n && other.effect != missing.effect);
             ensure!(
                 self.ensure_changes_were_opened(&others).is_err(),
                 "entry {} ({}) is not needed by any request",
