@@ -10,7 +10,28 @@ use salve_sdk::query_replicationsources::{Health, Source};
 use salve_sdk::report::Finding;
 
 use crate::evidence::{Observation, is_pending, uses_driver};
+use crate::lock::LockKey;
 use crate::snapshots::SNAPSHOT_TIMEOUT_MS;
+
+/// Texts of restic, rclone, and kopia.
+const REPOSITORY_LOCKED: [&str; 2] = ["unable to create lock", "already locked"];
+
+/// Texts of Go's net package, and of S3 servers.
+const STORE_NOT_REACHABLE: [&str; 13] = [
+    "dial tcp",
+    "no such host",
+    "connection refused",
+    "connection reset",
+    "i/o timeout",
+    "tls handshake",
+    "service unavailable",
+    "slowdown",
+    "access denied",
+    "accessdenied",
+    "invalidaccesskeyid",
+    "signaturedoesnotmatch",
+    "nosuchbucket",
+];
 
 /// What a source waits for. The order is that of the report.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +44,8 @@ pub enum Obstacle {
     RepositoryLock(String),
     /// The mover fails for another reason.
     Mover(String),
+    /// A PVC that it created is rejected.
+    Pvc(String),
     /// The mover pod is not scheduled to a node.
     Scheduling(String),
     /// The mover pod cannot mount a volume.
@@ -44,6 +67,7 @@ impl Obstacle {
             Self::ObjectStore(_)
             | Self::RepositoryLock(_)
             | Self::Mover(_)
+            | Self::Pvc(_)
             | Self::Scheduling(_)
             | Self::Mount(_)
             | Self::Container(_)
@@ -67,6 +91,7 @@ impl Obstacle {
                  the lock; for restic, set spec.restic.unlock to a new value",
             ),
             Self::Mover(_) => ("mover fails", "see the logs of its Job"),
+            Self::Pvc(_) => ("PVC of the sync rejected", "correct what the message names"),
             Self::Scheduling(_) => {
                 ("mover pod not scheduled", "make room, or correct its node constraints")
             }
@@ -91,6 +116,7 @@ impl Obstacle {
             | Self::ObjectStore(text)
             | Self::RepositoryLock(text)
             | Self::Mover(text)
+            | Self::Pvc(text)
             | Self::Scheduling(text)
             | Self::Mount(text)
             | Self::Container(text)
@@ -129,6 +155,9 @@ pub fn obstacle(source: &Source, observation: &Observation) -> Option<Obstacle> 
     if is_stuck && let Some(object) = waiting_object(source, observation) {
         return Some(Obstacle::Driver(object));
     }
+    if is_stuck && let Some(rejected) = rejected_pvc(source, observation) {
+        return Some(rejected);
+    }
     let pod = observation.pending_pods.iter().find(|pod| is_mover(pod, source));
     pod.and_then(pod_obstacle).or(failure).or(is_stuck.then_some(Obstacle::Unknown))
 }
@@ -154,8 +183,8 @@ fn waits_for_driver(pvc: &Pvc, source: &Source, observation: &Observation) -> bo
             Waiting::CsiLocked
             | Waiting::CsiSlow
             | Waiting::ForSnapshot
-            | Waiting::NoProvisioner
-            | Waiting::Unknown => true,
+            | Waiting::NoProvisioner => true,
+            Waiting::Unknown => !is_rejected(pvc),
             Waiting::ForFirstConsumer
             | Waiting::ForScheduling
             | Waiting::ForDestination
@@ -164,6 +193,24 @@ fn waits_for_driver(pvc: &Pvc, source: &Source, observation: &Observation) -> bo
             | Waiting::Misconfigured
             | Waiting::Terminating => false,
         }
+}
+
+/// Returns whether the driver rejected the PVC for another reason than a lock.
+pub fn is_rejected(pvc: &Pvc) -> bool {
+    pvc.evidence.as_deref().is_some_and(|evidence| evidence.contains("rpc error"))
+}
+
+/// Returns why a PVC of a sync is rejected.
+fn rejected_pvc(source: &Source, observation: &Observation) -> Option<Obstacle> {
+    let owner = format!("ReplicationSource/{}", source.object.name);
+    let pvc = observation.pvcs.iter().find(|pvc| {
+        pvc.object.namespace == source.object.namespace
+            && pvc.owner.as_ref() == Some(&owner)
+            && is_pending(pvc)
+            && (pvc.waiting == Some(Waiting::Misconfigured) || is_rejected(pvc))
+    })?;
+    let evidence = pvc.evidence.as_deref().unwrap_or("no event says why");
+    Some(Obstacle::Pvc(format!("{}: {evidence}", pvc.object.name)))
 }
 
 fn is_waiting(snapshot: &Snapshot, source: &Source, observation: &Observation) -> bool {
@@ -176,7 +223,8 @@ fn is_waiting(snapshot: &Snapshot, source: &Source, observation: &Observation) -
         pvc.object.namespace == snapshot.object.namespace
             && snapshot.pvc.as_ref() == Some(&pvc.object.name)
     });
-    let is_locked = observation.log.sightings.contains_snapshot(&snapshot.uid);
+    let is_locked = observation.log.sightings.contains_snapshot(&snapshot.uid)
+        || !snapshot.ready && snapshot.problem.as_deref().and_then(LockKey::parse).is_some();
     snapshot.owner_uid.as_ref() == Some(&source.uid)
         && (is_locked || is_overdue)
         && pvc.is_none_or(|pvc| uses_driver(pvc, &observation.driver))
@@ -215,30 +263,22 @@ fn failure(source: &Source) -> Option<Obstacle> {
     if source.last_result.as_deref() != Some("Failed") {
         return None;
     }
-    let log = source.last_log.clone().unwrap_or_else(|| "no log".into());
-    let lower = log.to_lowercase();
-    let has = |texts: &[&str]| texts.iter().any(|text| lower.contains(text));
-    // Texts of restic, rclone, and kopia, and of Go's net package.
-    Some(if has(&["unable to create lock", "already locked"]) {
-        Obstacle::RepositoryLock(log)
-    } else if has(&[
-        "dial tcp",
-        "no such host",
-        "connection refused",
-        "connection reset",
-        "i/o timeout",
-        "tls handshake",
-        "service unavailable",
-        "access denied",
-        "accessdenied",
-        "invalidaccesskeyid",
-        "signaturedoesnotmatch",
-        "nosuchbucket",
-    ]) {
-        Obstacle::ObjectStore(log)
-    } else {
-        Obstacle::Mover(log)
-    })
+    let log = source.last_log.as_deref().unwrap_or_default();
+    let line_with = |texts: &[&str]| {
+        let matches = |line: &&str| {
+            let line = line.to_lowercase();
+            texts.iter().any(|text| line.contains(text))
+        };
+        log.lines().find(matches).map(|line| line.trim().to_owned())
+    };
+    if let Some(line) = line_with(&REPOSITORY_LOCKED) {
+        return Some(Obstacle::RepositoryLock(line));
+    }
+    if let Some(line) = line_with(&STORE_NOT_REACHABLE) {
+        return Some(Obstacle::ObjectStore(line));
+    }
+    let last = log.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no log");
+    Some(Obstacle::Mover(last.trim().to_owned()))
 }
 
 /// Returns the sources that do not finish for a reason other than the driver, one finding per
@@ -267,7 +307,7 @@ pub fn findings(observation: &Observation) -> Vec<(Finding, bool)> {
             let names =
                 join(sources.iter().map(|text| text.split([',', ':']).next().unwrap_or(text)), 3);
             let text = match sources.as_slice() {
-                [_] => format!("ReplicationSource {names}: {group}: {remedy}"),
+                [source] => format!("ReplicationSource {source}: {group}: {remedy}"),
                 many => format!(
                     "{} ({names}): {group}: {remedy}",
                     count(many.len(), "ReplicationSource")

@@ -7,8 +7,9 @@ use salve_sdk::query_replicationsources::{Health, Source};
 use salve_sdk::report::{Conclusion, Diagnosis, Figure, Finding, Verdict};
 
 use crate::consent;
-use crate::evidence::{Evidence, unmatched_keys};
+use crate::evidence::{Evidence, Observation, unmatched_keys};
 use crate::host::{query_pods, query_pvcs, run};
+use crate::node_locks;
 use crate::prevention;
 use crate::resume_order;
 use crate::steps::{self, Execution, Restart};
@@ -85,7 +86,8 @@ pub fn conclude(
     ];
     let is_waived = config.evidence_waived && !evidence.is_sufficient();
     conclusion.evidence = self::evidence(diagnosis, is_waived);
-    conclusion.remaining = std::mem::take(&mut execution.remaining);
+    conclusion.remaining = remaining_node_locks(execution)?;
+    conclusion.remaining.append(&mut execution.remaining);
     let waiting = recovery.stuck.iter().chain(&recovery.unexplained).chain(&recovery.explained);
     conclusion
         .remaining
@@ -242,6 +244,19 @@ fn summary(
         duration(execution.config.stabilization_window_ms),
         count(execution.deleted.len(), "ReplicationSource")
     )
+}
+
+/// Reports the pods that a lock in a node plugin still keeps from starting, which a restart of the
+/// controller does not change.
+fn remaining_node_locks(execution: &Execution) -> Result<Vec<Finding>, Error> {
+    let observation = execution.observation;
+    let pending_pods = match query_pods::list_pending_pods(&observation.namespaces) {
+        Ok(pods) => pods,
+        // Reported before the first write.
+        Err(Error::Denied(_)) => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    Ok(node_locks::findings(&Observation { pending_pods, ..observation.clone() }))
 }
 
 fn leaked_images(execution: &Execution) -> Option<Finding> {

@@ -44,14 +44,15 @@ fn classify(observation: &Observation, evidence: &Evidence) -> Diagnosis {
     if let Some(summary) = summarize(&other_findings(observation, evidence).0) {
         return Diagnosis::new(State::DifferentProblem, summary);
     }
-    let orphans = sources_with(observation, Health::Orphan).len();
+    let orphans = sources_with(observation, Health::Orphan).len()
+        + sources_with(observation, Health::TerminatingSource).len();
     Diagnosis::new(
         State::Healthy,
         match orphans {
             0 => "no PVC is stuck, and no operation lock is logged".to_owned(),
             _ => format!(
-                "no PVC is stuck, and no operation lock is logged; {} without a PVC could cause \
-                 locks",
+                "no PVC is stuck, and no operation lock is logged; {} whose PVC is gone or being \
+                 deleted could cause locks",
                 count(orphans, "ReplicationSource")
             ),
         },
@@ -76,6 +77,7 @@ fn unread_logs(observation: &Observation) -> Option<String> {
 fn other_findings(observation: &Observation, evidence: &Evidence) -> (Vec<Finding>, Vec<Finding>) {
     let mut problems = node_locks::findings(observation);
     problems.extend(similar_problems::driver_problems(observation));
+    problems.extend(similar_problems::lost_pvcs(observation));
     problems.extend(snapshots::findings(observation, evidence));
     problems.extend(snapshots::held_pvc_findings(observation, evidence));
     let mut others = Vec::new();

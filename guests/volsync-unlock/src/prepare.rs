@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use salve_sdk::format::join;
 use salve_sdk::query_drivers::Controller;
+use salve_sdk::query_replicationsources::Source;
 use salve_sdk::report::Finding;
 use salve_sdk::types::{FluxKind, FluxRef};
 use salve_sdk::{Error, ObjectRef};
@@ -11,9 +12,10 @@ use salve_sdk::{Error, ObjectRef};
 use crate::config::{Config, Mode};
 use crate::consent;
 use crate::evidence::Observation;
-use crate::host::query_flux::{self, FluxObject, Subject, SubjectKind};
+use crate::host::query_flux::{self, FluxObject, OwnerInfo, Subject, SubjectKind};
 use crate::host::run::{self, Level};
-use crate::selection::{self, Recreation, Selection};
+use crate::node_locks;
+use crate::selection::{self, Reason, Recreation, Selection};
 use crate::suspension::{self, SuspendedByRun, SuspensionPlan};
 
 /// The host's limit for the subjects of one call.
@@ -56,6 +58,21 @@ pub fn prepare(config: &Config, observation: &Observation) -> Result<Result<Plan
     }
     let sources = observation.sources.as_deref().unwrap_or_default();
     let candidates = selection::candidates(observation, config.mode);
+    let ownerships = find_ownerships(&candidates)?;
+    let mut selection = selection::select(&candidates, &ownerships, config);
+    if config.mode == Mode::Evidence {
+        selection.skipped.extend(selection::unrelated(observation));
+    }
+    let suspensions = match plan_suspensions(config, &selection)? {
+        Ok(suspensions) => suspensions,
+        Err(conflict) => return Ok(Err(suspended_by_another_run(&conflict))),
+    };
+    let new_volumes = consent::new_volume_warnings(sources, &selection.selected, &observation.pvcs);
+    Ok(Ok(Plan { selection, suspensions, new_volumes, completing_deletions: completing }))
+}
+
+/// Returns who owns the candidates, in the same order.
+pub fn find_ownerships(candidates: &[(&Source, Reason)]) -> Result<Vec<OwnerInfo>, Error> {
     let subjects: Vec<Subject> = candidates
         .iter()
         .map(|(source, _)| Subject {
@@ -67,16 +84,7 @@ pub fn prepare(config: &Config, observation: &Observation) -> Result<Result<Plan
     for chunk in subjects.chunks(MAX_SUBJECTS) {
         ownerships.extend(query_flux::find_owners(chunk)?);
     }
-    let mut selection = selection::select(&candidates, &ownerships, config);
-    if config.mode == Mode::Evidence {
-        selection.skipped.extend(selection::unrelated(observation));
-    }
-    let suspensions = match plan_suspensions(config, &selection)? {
-        Ok(suspensions) => suspensions,
-        Err(conflict) => return Ok(Err(suspended_by_another_run(&conflict))),
-    };
-    let new_volumes = consent::new_volume_warnings(sources, &selection.selected, &observation.pvcs);
-    Ok(Ok(Plan { selection, suspensions, new_volumes, completing_deletions: completing }))
+    Ok(ownerships)
 }
 
 fn plan_suspensions(
@@ -176,6 +184,9 @@ impl Plan {
             );
         }
         if let Some(finding) = consent::new_volume_finding(&self.new_volumes) {
+            run::note(Level::Warning, &finding.text);
+        }
+        for finding in node_locks::findings(observation) {
             run::note(Level::Warning, &finding.text);
         }
         for sentence in &self.suspensions.skipped {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use salve_sdk::format::{count, join};
-use salve_sdk::query_replicationsources::{Health, Source};
+use salve_sdk::query_replicationsources::{Health, PvcState, Source};
 use salve_sdk::report::Finding;
 
 use crate::selection::{Reason, Recreation, SelectedSource, Selection};
@@ -13,8 +13,19 @@ const MAX_SAME_SCHEDULE: usize = 8;
 
 /// Returns what to change. `after` are the ReplicationSources at the end of the run.
 pub fn advise(selection: &Selection, after: &[Source], is_ceph_slow: bool) -> Vec<Finding> {
+    // Its PVC may have been created again, for example by a restore.
+    let has_pvc = |selected: &&SelectedSource| {
+        after.iter().any(|source| {
+            source.object == selected.source.object
+                && match source.pvc_state {
+                    PvcState::Present | PvcState::Unbound => true,
+                    PvcState::Terminating | PvcState::Missing | PvcState::None => false,
+                }
+        })
+    };
+    let gone = selection.selected.iter().filter(|selected| !has_pvc(selected));
     let mut advice: Vec<Finding> =
-        selection.selected.iter().filter_map(declared_without_pvc).map(Finding::new).collect();
+        gone.filter_map(declared_without_pvc).map(Finding::new).collect();
     let orphans: Vec<String> = after
         .iter()
         .filter(|source| source.health == Health::Orphan && !selection.contains(source))

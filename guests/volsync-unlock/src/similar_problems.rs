@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use salve_sdk::format::{count, join};
-use salve_sdk::query_pvcs::{Pvc, Waiting};
+use salve_sdk::query_pvcs::{Phase, Pvc, Waiting};
 use salve_sdk::query_replicationsources::Destination;
 use salve_sdk::report::Finding;
 use salve_sdk::types::ObjectRef;
 
+use crate::backups;
 use crate::evidence::{Evidence, Observation, is_pending};
 use crate::snapshots::{self, Problem};
 
@@ -106,6 +107,26 @@ pub fn pending_pvcs(observation: &Observation, evidence: &Evidence) -> Vec<(Find
     findings
 }
 
+/// Reports the PVCs whose volume is gone.
+pub fn lost_pvcs(observation: &Observation) -> Vec<Finding> {
+    let lost: Vec<&Pvc> = observation
+        .pvcs
+        .iter()
+        .filter(|pvc| match pvc.phase {
+            Phase::Lost => true,
+            Phase::Pending | Phase::Bound => false,
+        })
+        .collect();
+    if lost.is_empty() {
+        return Vec::new();
+    }
+    let text = format!(
+        "{}: Lost, because the PersistentVolume no longer exists: restore the data into a new PVC",
+        names(&lost)
+    );
+    vec![Finding::with_details(text, lost.iter().map(|pvc| pvc.object.to_string()))]
+}
+
 fn with_evidence(pvc: &Pvc) -> String {
     match &pvc.evidence {
         Some(evidence) => format!("{}: {evidence}", pvc.object),
@@ -152,6 +173,9 @@ fn describe(reason: Waiting, pvcs: &[&Pvc], observation: &Observation) -> String
         }
         Waiting::Misconfigured => misconfiguration(pvcs, observation),
         Waiting::Terminating => "being deleted".to_owned(),
+        Waiting::Unknown if pvcs.iter().any(|pvc| backups::is_rejected(pvc)) => {
+            pvcs.iter().find_map(|pvc| pvc.evidence.clone()).unwrap_or_default()
+        }
         Waiting::ForDestination | Waiting::Unknown => "Pending, and no event says why".to_owned(),
     }
 }

@@ -19,7 +19,7 @@ use crate::host::delete_replicationsources::{
 use crate::host::restart_deployment::{self, Restarted, Strategy};
 use crate::host::run::{self, Level};
 use crate::host::{query_drivers, query_pvcs, query_replicationsources, reconcile_flux};
-use crate::prepare::Plan;
+use crate::prepare::{self, Plan};
 use crate::resume_order;
 use crate::selection::{self, Recreation, SelectedSource};
 use crate::similar_problems;
@@ -230,13 +230,29 @@ impl<'a> Execution<'a> {
             snapshots: query_pvcs::list_snapshots(namespaces)?,
             ..self.observation.clone()
         };
-        let candidates = selection::candidates(&now, self.config.mode);
-        let (unchanged, changed): (Vec<_>, Vec<_>) =
+        let mut candidates = selection::candidates(&now, self.config.mode);
+        let (mut unchanged, changed): (Vec<_>, Vec<_>) =
             self.plan.selection.selected.iter().partition(|selected| {
                 // mutant reason-not-checked-again: source.uid == selected.source.uid ~>
                 //     true || source.uid == selected.source.uid
                 candidates.iter().any(|(source, _)| source.uid == selected.source.uid)
             });
+        // A user may have suspended an owner in the meantime.
+        candidates.retain(|(source, _)| {
+            unchanged.iter().any(|selected| selected.source.uid == source.uid)
+        });
+        let ownerships = prepare::find_ownerships(&candidates)?;
+        let kept = selection::select(&candidates, &ownerships, self.config).skipped;
+        // mutant late-suspension-ignored: !kept.iter().any( ~> true || !kept.iter().any(
+        unchanged.retain(|selected| {
+            !kept.iter().any(|skipped| skipped.source.uid == selected.source.uid)
+        });
+        self.remaining.extend(kept.into_iter().map(|skipped| {
+            Finding::new(format!(
+                "ReplicationSource {} was not deleted: {}",
+                skipped.source.object, skipped.reason
+            ))
+        }));
         self.remaining.extend(changed.into_iter().map(|selected| {
             Finding::new(format!(
                 "ReplicationSource {} was not deleted: it was selected because {}, which is no \

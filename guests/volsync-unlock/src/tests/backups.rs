@@ -37,6 +37,16 @@ fn with_pod(reason: PendingReason, message: &str) -> Observation {
     observation
 }
 
+/// A clone that the driver rejects for another reason than a lock.
+fn rejected(evidence: &str) -> Observation {
+    let mut pvc = samples::locked_clone(&stuck(), 2);
+    let is_rejected_by_driver = evidence.starts_with("rpc error");
+    pvc.waiting =
+        Some(if is_rejected_by_driver { Waiting::Unknown } else { Waiting::Misconfigured });
+    pvc.evidence = Some(evidence.into());
+    Observation { pvcs: vec![pvc], ..samples::observation() }
+}
+
 /// One row per public report of a backup that only looks stuck.
 #[test]
 fn only_what_waits_for_the_driver_is_an_obstacle_of_the_driver() {
@@ -48,11 +58,31 @@ fn only_what_waits_for_the_driver_is_an_obstacle_of_the_driver() {
     let affinity = "Unschedulable: 0/3 nodes are available: 1 node(s) had volume node affinity \
                     conflict";
     let device = "MountVolume.SetUp failed: verifyMount: device already mounted";
-    let cases: [(&str, Source, Observation, Option<&str>); 13] = [
+    let cases: [(&str, Source, Observation, Option<&str>); 16] = [
         ("first backup", stuck(), plain(), Some("longer than usual")),
         ("paused", Source { paused: true, ..stuck() }, plain(), Some("paused")),
         ("restic lock", failed(locked), plain(), Some("spec.restic.unlock")),
         ("object store down", failed(unreachable), plain(), Some("object store not reachable")),
+        (
+            "restic lock, several lines",
+            failed(&format!(
+                "{locked}\nlock was created at 2026-09-15\nthe `unlock` command can be used"
+            )),
+            plain(),
+            Some("repository is already locked exclusively by PID"),
+        ),
+        (
+            "clone too small",
+            stuck(),
+            rejected("requested volume size 1 is less than the size 2 for the source snapshot s"),
+            Some("is less than the size"),
+        ),
+        (
+            "quota",
+            stuck(),
+            rejected("rpc error: code = Internal desc = rbd: ret=-122, Disk quota exceeded"),
+            Some("Disk quota exceeded"),
+        ),
         ("other failure", failed("Fatal: wrong password"), plain(), Some("wrong password")),
         ("webhook", error("admission webhook denied the request"), plain(), Some("webhook")),
         (
@@ -164,6 +194,9 @@ fn a_snapshot_whose_lock_is_logged_is_an_obstacle_at_once() {
         "an operation with the given Snapshot ID snapshot-{} already exists",
         samples::uid(3)
     );
+    let mut reported = observation.clone();
+    reported.snapshots[0].problem = Some(line.clone());
+    assert!(matches!(obstacle(&stuck(), &reported), Some(Obstacle::Driver(_))));
     observation.log.sightings.add("a", NOW - 1_000, &line);
     assert!(matches!(obstacle(&stuck(), &observation), Some(Obstacle::Driver(_))));
 }
@@ -207,7 +240,7 @@ fn sources_with_the_same_obstacle_are_one_finding_and_problems_come_first() {
                 true
             ),
             (
-                "ReplicationSource media/photos: sync takes longer than usual, for no known \
+                "ReplicationSource media/photos, syncing for 4 h: sync takes longer than usual, for no known \
                  reason: it may be the first one, or a large one: see the logs of its Job; \
                  deleting the ReplicationSource would start the sync again",
                 false

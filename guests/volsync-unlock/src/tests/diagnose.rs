@@ -97,7 +97,7 @@ fn an_idle_orphan_is_mentioned_on_a_healthy_cluster() {
     observation.sources = Some(vec![samples::source("media/sonarr", 3, Health::Orphan)]);
     let (diagnosis, _) = diagnose(&observation, 180_000);
     assert_eq!(diagnosis.state, State::Healthy);
-    assert!(diagnosis.summary.contains("1 ReplicationSource without a PVC"));
+    assert!(diagnosis.summary.contains("1 ReplicationSource whose PVC is gone"));
 }
 
 #[test]

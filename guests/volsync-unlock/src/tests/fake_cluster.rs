@@ -40,6 +40,8 @@ pub struct FakeCluster {
     pub lock_at_proof: bool,
     /// The PVC of media/sonarr is created again while Flux is being suspended.
     pub restored_while_suspending: bool,
+    /// A user suspends the Kustomization media/sonarr just after this run did.
+    pub suspended_by_user_meanwhile: bool,
     pub restarted_at: Option<u64>,
     /// Terminating snapshots and PVCs outlive the restart.
     pub deletions_hang: bool,
@@ -72,6 +74,7 @@ impl FakeCluster {
             lock_returns: false,
             lock_at_proof: false,
             restored_while_suspending: false,
+            suspended_by_user_meanwhile: false,
             restarted_at: None,
             deletions_hang: false,
             last_entry: 0,
@@ -384,6 +387,11 @@ pub mod suspend_flux {
                     .get_mut(target)
                     .ok_or_else(|| Error::NotFound(format!("{target}")))?;
                 object.suspended = samples::suspended(Some("this-run"));
+            }
+            if cluster.suspended_by_user_meanwhile
+                && let Some(owner) = cluster.flux.get_mut(&samples::flux("media/sonarr"))
+            {
+                owner.suspended = samples::suspended(None);
             }
             Ok(targets
                 .iter()

@@ -1,6 +1,7 @@
 //! Whole runs against the fake cluster: which writes, in which order, and the conclusion.
 
 use salve_sdk::query_flux::{FluxObject, Ownership};
+use salve_sdk::query_pods::PendingReason;
 use salve_sdk::query_pvcs::{Pvc, ReclaimPolicy, Waiting};
 use salve_sdk::query_replicationsources::{Health, PvcState};
 use salve_sdk::report::{Conclusion, State, Verdict};
@@ -254,6 +255,36 @@ fn a_source_whose_reason_no_longer_applies_is_not_deleted() {
         "ReplicationSource media/sonarr was not deleted: it was selected because its PVC no longer \
          exists, which is no longer true"
     ));
+}
+
+#[test]
+fn a_source_whose_owner_a_user_suspends_meanwhile_is_not_deleted() {
+    let mut cluster = incident();
+    cluster.suspended_by_user_meanwhile = true;
+    let (conclusion, cluster) = conclude(cluster, MEDIA);
+    assert!(cluster.writes.contains(&"delete media/lost".to_owned()), "{:?}", cluster.writes);
+    let text = text(&conclusion);
+    assert!(
+        text.contains(
+            "ReplicationSource media/sonarr was not deleted: if deleted, it comes back only when \
+             Kustomization media/sonarr is resumed"
+        ),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_node_lock_that_remains_is_reported_with_its_remedy() {
+    let mut cluster = incident();
+    cluster.observation.pending_pods = vec![samples::pending_pod(
+        "media/hung",
+        "ReplicaSet/hung",
+        PendingReason::MountFailed,
+        &samples::pvc_lock_line(9),
+    )];
+    let (conclusion, cluster) = conclude(cluster, MEDIA);
+    assert!(conclusion.remaining[0].text.contains("node plugin"), "{conclusion:?}");
+    assert!(cluster.notes.iter().any(|note| note.contains("do not restart the controller")));
 }
 
 #[test]

@@ -115,6 +115,20 @@ fn a_misconfiguration_other_than_the_class_is_quoted() {
 }
 
 #[test]
+fn a_rejection_and_a_lost_pvc_are_reported() {
+    let quota = "ProvisioningFailed: rpc error: code = Internal desc = Disk quota exceeded";
+    let mut observation = samples::observation();
+    observation.pvcs = vec![
+        Pvc { evidence: Some(quota.into()), ..waiting(Waiting::Unknown) },
+        Pvc { phase: Phase::Lost, ..samples::pending("media/lost", 2) },
+    ];
+    let found = pending_pvcs(&observation, &Evidence::default());
+    assert_eq!(found[0].0.text, format!("media/plex: {quota}"));
+    let lost = lost_pvcs(&observation);
+    assert!(lost[0].text.starts_with("media/lost: Lost, because"), "{}", lost[0].text);
+}
+
+#[test]
 fn a_pvc_that_waits_for_a_destination_reports_what_it_needs() {
     let pvc = Pvc {
         data_source: Some("ReplicationDestination/plex-dst".into()),

@@ -87,6 +87,13 @@ impl Undo {
         let path = runs::resolve(&folder, &self.run)?;
         let entries = RunFile::read(&path).map_err(|e| CommandError::document(e.to_string()))?;
         let header = runs::header(&entries, &path)?;
+        if header.command == Command::Plan {
+            return Err(CommandError::usage(format!(
+                "{} is a plan, which deleted nothing: name the run that applied it, see \
+                 `salve runs`",
+                path.display()
+            )));
+        }
         let is_foreign = runs::is_foreign(&path, &folder);
         if is_foreign && self.policy.is_none() {
             return Err(CommandError::usage(format!(

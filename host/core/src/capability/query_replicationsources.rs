@@ -76,7 +76,7 @@ pub struct Source {
     pub last_sync: Option<Millis>,
     /// `status.latestMoverStatus.result`.
     pub last_result: Option<String>,
-    /// The last line of `status.latestMoverStatus.logs`.
+    /// The end of `status.latestMoverStatus.logs`.
     #[serde(default)]
     pub last_log: Option<String>,
     /// `copyMethod` of the mover's section.

@@ -4,7 +4,7 @@ use crate::discovery;
 use crate::flux;
 use crate::object::{
     condition, created, instant, is_condition_true, is_terminating, is_true, name, namespace,
-    number, owned, text, truncated, uid,
+    number, owned, text, uid,
 };
 use crate::perform::PerformRead;
 use crate::resource::PVCS;
@@ -23,6 +23,9 @@ use std::collections::HashMap;
 
 /// The minimum duration of a sync that is considered stuck.
 const MIN_STUCK_MS: Millis = 60 * 60 * 1000;
+
+/// VolSync itself saves about as much of a log.
+const MAX_LOG_BYTES: usize = 1024;
 
 /// Lists all ReplicationSources of the namespaces, sorted by namespace and name.
 async fn sources(session: &Session, call: &ListSources) -> Result<Vec<Source>, Error> {
@@ -105,14 +108,20 @@ fn parse_source(source: &Value, pvcs: &HashMap<&str, &Value>, now: Millis) -> So
         syncing_since: instant(source, "/status/lastSyncStartTime"),
         last_sync: instant(source, "/status/lastSyncTime"),
         last_result: owned(source, "/status/latestMoverStatus/result"),
-        last_log: text(source, "/status/latestMoverStatus/logs")
-            .and_then(|logs| logs.lines().rev().find(|line| !line.trim().is_empty()))
-            .map(|line| truncated(line.trim(), 512)),
+        last_log: text(source, "/status/latestMoverStatus/logs").and_then(log_end),
         copy_method: source.get("spec").and_then(|spec| owned(spec.get(&mover)?, "/copyMethod")),
         condition: condition(source, "Synchronizing"),
         labelled_owner: flux::labelled_owner(source),
         mover,
     }
+}
+
+/// Returns the last [`MAX_LOG_BYTES`] of a log. None if it is empty.
+fn log_end(log: &str) -> Option<String> {
+    let log = log.trim();
+    let start = log.len().saturating_sub(MAX_LOG_BYTES);
+    let start = (start..=log.len()).find(|at| log.is_char_boundary(*at))?;
+    Some(log[start..].to_owned()).filter(|log| !log.is_empty())
 }
 
 /// Returns the section of the mover in the spec: of a known one, else the first other than
@@ -285,11 +294,15 @@ mod tests {
     }
 
     #[test]
-    fn what_the_latest_mover_said_is_its_last_line() {
+    fn the_end_of_the_log_of_the_latest_mover_is_returned() {
         let log = "opening repository\nunable to create lock in backend\n\n";
         let status = json!({"latestMoverStatus": {"result": "Failed", "logs": log}});
         let seen = parsed(restic(), status, bound());
-        assert_eq!(seen.last_log.as_deref(), Some("unable to create lock in backend"));
+        assert_eq!(
+            seen.last_log.as_deref(),
+            Some("opening repository\nunable to create lock in backend")
+        );
+        assert_eq!(log_end(&"é".repeat(1000)).map(|end| end.chars().count()), Some(512));
         assert_eq!(seen.copy_method.as_deref(), Some("Snapshot"));
         let silent = parsed(json!({"sourcePVC": "plex", "kopia": {}}), Value::Null, bound());
         assert_eq!((silent.last_log, silent.copy_method), (None, None));
