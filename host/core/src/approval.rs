@@ -55,7 +55,7 @@ impl Approval {
     }
 
     /// Returns the approved write that this one, the next after `done` others, has to match. None
-    /// for one that follows a release and is no write of the plan: after its end, or where the
+    /// for one that follows a release and is not a write of the plan: after its end, or where the
     /// guest ends early.
     ///
     /// # Guarantees

@@ -83,7 +83,7 @@ fn of_kind(kind: &str, path: &str, document: Value) -> Result<Value, Error> {
         return Ok(document);
     }
     Err(Error::Unavailable(format!(
-        "get {path}: {NO_RESPONSE}: the response is no {kind}; is a proxy in between?"
+        "get {path}: {NO_RESPONSE}: the response is not of kind {kind}; is a proxy in between?"
     )))
 }
 

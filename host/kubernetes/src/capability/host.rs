@@ -46,7 +46,7 @@ async fn identity(session: &Session) -> Result<ClusterIdentity, Error> {
     })
 }
 
-/// Returns the name of the user, if the API server tells it.
+/// Returns the name of the user, if the API server reports it.
 async fn user(session: &Session) -> Result<Option<String>, Error> {
     let username = |review: &Value| owned(review, "/status/userInfo/username");
     match if_allowed(session.find_review(&SELF_REVIEWS).await)? {

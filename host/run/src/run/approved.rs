@@ -16,7 +16,7 @@ pub(super) struct BoundPlan {
     approval: Approval,
     /// How many of its writes were reached.
     done: usize,
-    /// The number of the current write in the plan, unless it is no write of the plan.
+    /// The number of the current write in the plan, unless it is not a write of the plan.
     current: Option<usize>,
     /// This process has compared the writes that were left with the cluster.
     is_checked: bool,
@@ -48,7 +48,7 @@ impl BoundPlan {
         Ok(())
     }
 
-    /// Returns whether this write follows a release and is no write of the plan.
+    /// Returns whether this write follows a release and is not a write of the plan.
     fn is_outside(&self, write: &Write) -> bool {
         self.approval.allows(self.done, write) == Ok(None)
     }

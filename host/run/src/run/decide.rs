@@ -31,7 +31,7 @@ pub(super) enum UserAnswer {
 /// What a call was granted.
 pub(super) struct GrantedCall {
     reservation: Reservation,
-    /// A person approved it.
+    /// The user approved it.
     approved: bool,
     /// What was approved, with its objects as they were read then.
     pub shown: Option<Approved>,

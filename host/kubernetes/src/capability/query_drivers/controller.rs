@@ -58,7 +58,7 @@ pub(super) fn is_operator_managed(deployment: &Value, driver: &str) -> bool {
 /// there is none.
 ///
 /// Other containers can have the driver's name in their arguments too: Rook's `csi-omap-generator`
-/// stands before the plugin, and ceph-csi's chart has the same sidecar under another name.
+/// comes before the plugin, and ceph-csi's chart has the same sidecar under another name.
 pub(super) fn plugin_container(deployment: &Value, driver: &str) -> String {
     // mutant sidecar-log-read: filter(|container| !is_sidecar(container)) ~> filter(|_| true)
     let all = || containers(deployment).iter().filter(|container| !is_sidecar(container));
@@ -67,7 +67,7 @@ pub(super) fn plugin_container(deployment: &Value, driver: &str) -> String {
         let first = named.clone().next();
         named.find(|container| serves_volumes(container)).or(first)
     };
-    // An unresolved variable does not tell which driver it is.
+    // An unresolved variable does not show which driver it is.
     let of_type = || {
         all().find(|container| {
             serves_volumes(container)

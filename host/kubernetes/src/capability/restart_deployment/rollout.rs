@@ -105,7 +105,7 @@ impl<'a> Pods<'a> {
         ))
     }
 
-    /// Returns the pods for the guest. A pod that should have ended tells why it has not.
+    /// Returns the pods for the guest. One that should have ended has the reason.
     fn parse(&self) -> Vec<Pod> {
         let parsed = self.all.iter().map(|pod| match self.is_overdue(pod) {
             true => Pod { waiting: Some(pod::reason(pod, self.now)), ..pod::parse(pod) },
