@@ -399,7 +399,8 @@ fn a_damaged_run_file_is_only_released() {
     std::fs::write(&path, &damaged).unwrap();
     let text = output_of(&mut online(&sim, &["recover", &id, "--release"]), 1);
     assert!(
-        text.contains("only what the lines before it name") && text.contains("taken back"),
+        text.contains("only what the lines before the damage record")
+            && text.contains("taken back"),
         "{text}"
     );
     assert_eq!(sim.doctor().status.code(), Some(0));
