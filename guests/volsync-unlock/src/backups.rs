@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use salve_sdk::format::{age, count, join};
+use salve_sdk::query_drivers::Driver;
 use salve_sdk::query_pods::{PendingPod, PendingReason};
 use salve_sdk::query_pvcs::{Pvc, Snapshot, Waiting};
 use salve_sdk::query_replicationsources::{Health, Source};
@@ -46,6 +47,8 @@ pub enum Obstacle {
     Mover(String),
     /// A PVC that it created is rejected.
     Pvc(String),
+    /// The storage is copying the data for a PVC that it created.
+    Copying(String),
     /// The mover pod is not scheduled to a node.
     Scheduling(String),
     /// The mover pod cannot mount a volume.
@@ -73,7 +76,7 @@ impl Obstacle {
             | Self::Container(_)
             | Self::VolSync(_) => true,
             // Locks are the incident itself; the others are in order.
-            Self::Driver(_) | Self::Paused | Self::Unknown => false,
+            Self::Driver(_) | Self::Copying(_) | Self::Paused | Self::Unknown => false,
         }
     }
 
@@ -91,6 +94,9 @@ impl Obstacle {
                  the lock; for restic, set spec.restic.unlock to a new value",
             ),
             Self::Mover(_) => ("mover fails", "see the logs of its Job"),
+            Self::Copying(_) => {
+                ("the storage is copying its data", "wait; a restart of the driver does not help")
+            }
             Self::Pvc(_) => ("PVC of the sync rejected", "correct what the message names"),
             Self::Scheduling(_) => {
                 ("mover pod not scheduled", "make room, or correct its node constraints")
@@ -117,6 +123,7 @@ impl Obstacle {
             | Self::RepositoryLock(text)
             | Self::Mover(text)
             | Self::Pvc(text)
+            | Self::Copying(text)
             | Self::Scheduling(text)
             | Self::Mount(text)
             | Self::Container(text)
@@ -152,65 +159,61 @@ pub fn obstacle(source: &Source, observation: &Observation) -> Option<Obstacle> 
     if source.paused {
         return Some(Obstacle::Paused);
     }
-    if is_stuck && let Some(object) = waiting_object(source, observation) {
-        return Some(Obstacle::Driver(object));
-    }
-    if is_stuck && let Some(rejected) = rejected_pvc(source, observation) {
-        return Some(rejected);
+    if is_stuck && let Some(obstacle) = waiting_object(source, observation) {
+        return Some(obstacle);
     }
     let pod = observation.pending_pods.iter().find(|pod| is_mover(pod, source));
     pod.and_then(pod_obstacle).or(failure).or(is_stuck.then_some(Obstacle::Unknown))
 }
 
-/// Returns the PVC or VolumeSnapshot of a sync that waits for the driver.
-fn waiting_object(source: &Source, observation: &Observation) -> Option<String> {
-    let pvc = observation.pvcs.iter().find(|pvc| waits_for_driver(pvc, source, observation));
-    let of_pvc = pvc.map(|pvc| format!("PVC {}", pvc.object.name));
-    of_pvc.or_else(|| {
-        let snapshot =
-            observation.snapshots.iter().find(|snapshot| is_waiting(snapshot, source, observation));
-        snapshot.map(|snapshot| format!("VolumeSnapshot {}", snapshot.object.name))
-    })
-}
-
-fn waits_for_driver(pvc: &Pvc, source: &Source, observation: &Observation) -> bool {
+/// Returns what one of the PVCs and VolumeSnapshots that a source created waits for, preferably the
+/// driver.
+fn waiting_object(source: &Source, observation: &Observation) -> Option<Obstacle> {
     let owner = format!("ReplicationSource/{}", source.object.name);
-    pvc.object.namespace == source.object.namespace
-        && pvc.owner.as_ref() == Some(&owner)
-        && is_pending(pvc)
-        && uses_driver(pvc, &observation.driver)
-        && match pvc.waiting.unwrap_or(Waiting::Unknown) {
-            Waiting::CsiLocked
-            | Waiting::CsiSlow
-            | Waiting::ForSnapshot
-            | Waiting::NoProvisioner => true,
-            Waiting::Unknown => !is_rejected(pvc),
-            Waiting::ForFirstConsumer
-            | Waiting::ForScheduling
-            | Waiting::ForDestination
-            | Waiting::Populating
-            | Waiting::Copying
-            | Waiting::Misconfigured
-            | Waiting::Terminating => false,
-        }
+    let of_pvcs = observation
+        .pvcs
+        .iter()
+        .filter(|pvc| {
+            pvc.object.namespace == source.object.namespace && pvc.owner.as_ref() == Some(&owner)
+        })
+        .filter(|pvc| is_pending(pvc))
+        .filter_map(|pvc| pvc_obstacle(pvc, &observation.driver));
+    let of_snapshots = observation
+        .snapshots
+        .iter()
+        .filter(|snapshot| is_waiting(snapshot, source, observation))
+        .map(|snapshot| Obstacle::Driver(format!("VolumeSnapshot {}", snapshot.object.name)));
+    of_pvcs.chain(of_snapshots).min()
 }
 
-/// Returns whether the driver rejected the PVC for another reason than a lock.
+fn pvc_obstacle(pvc: &Pvc, driver: &Driver) -> Option<Obstacle> {
+    let name = &pvc.object.name;
+    let for_driver = || uses_driver(pvc, driver).then(|| Obstacle::Driver(format!("PVC {name}")));
+    let rejected = || {
+        let evidence = pvc.evidence.as_deref().unwrap_or("no event says why");
+        Some(Obstacle::Pvc(format!("{name}: {evidence}")))
+    };
+    match pvc.waiting.unwrap_or(Waiting::Unknown) {
+        Waiting::CsiLocked | Waiting::CsiSlow | Waiting::ForSnapshot | Waiting::NoProvisioner => {
+            for_driver()
+        }
+        Waiting::Unknown if is_rejected(pvc) => rejected(),
+        Waiting::Unknown => for_driver(),
+        Waiting::Misconfigured => rejected(),
+        Waiting::Copying => Some(Obstacle::Copying(format!("PVC {name}"))),
+        // The mover pod says more, or VolSync waits for itself.
+        Waiting::ForFirstConsumer
+        | Waiting::ForScheduling
+        | Waiting::ForDestination
+        | Waiting::Populating
+        | Waiting::Terminating => None,
+    }
+}
+
+/// Returns whether the driver rejected an otherwise unexplained PVC, for another reason than a
+/// lock.
 pub fn is_rejected(pvc: &Pvc) -> bool {
     pvc.evidence.as_deref().is_some_and(|evidence| evidence.contains("rpc error"))
-}
-
-/// Returns why a PVC of a sync is rejected.
-fn rejected_pvc(source: &Source, observation: &Observation) -> Option<Obstacle> {
-    let owner = format!("ReplicationSource/{}", source.object.name);
-    let pvc = observation.pvcs.iter().find(|pvc| {
-        pvc.object.namespace == source.object.namespace
-            && pvc.owner.as_ref() == Some(&owner)
-            && is_pending(pvc)
-            && (pvc.waiting == Some(Waiting::Misconfigured) || is_rejected(pvc))
-    })?;
-    let evidence = pvc.evidence.as_deref().unwrap_or("no event says why");
-    Some(Obstacle::Pvc(format!("{}: {evidence}", pvc.object.name)))
 }
 
 fn is_waiting(snapshot: &Snapshot, source: &Source, observation: &Observation) -> bool {

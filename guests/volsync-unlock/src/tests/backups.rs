@@ -47,6 +47,14 @@ fn rejected(evidence: &str) -> Observation {
     Observation { pvcs: vec![pvc], ..samples::observation() }
 }
 
+/// A clone that CephFS is still copying.
+fn copying() -> Observation {
+    let mut observation =
+        rejected("rpc error: code = Aborted desc = clone from snapshot is already in progress");
+    observation.pvcs[0].waiting = Some(Waiting::Copying);
+    observation
+}
+
 /// One row per public report of a backup that only looks stuck.
 #[test]
 fn only_what_waits_for_the_driver_is_an_obstacle_of_the_driver() {
@@ -58,7 +66,7 @@ fn only_what_waits_for_the_driver_is_an_obstacle_of_the_driver() {
     let affinity = "Unschedulable: 0/3 nodes are available: 1 node(s) had volume node affinity \
                     conflict";
     let device = "MountVolume.SetUp failed: verifyMount: device already mounted";
-    let cases: [(&str, Source, Observation, Option<&str>); 16] = [
+    let cases: [(&str, Source, Observation, Option<&str>); 17] = [
         ("first backup", stuck(), plain(), Some("longer than usual")),
         ("paused", Source { paused: true, ..stuck() }, plain(), Some("paused")),
         ("restic lock", failed(locked), plain(), Some("spec.restic.unlock")),
@@ -77,6 +85,7 @@ fn only_what_waits_for_the_driver_is_an_obstacle_of_the_driver() {
             rejected("requested volume size 1 is less than the size 2 for the source snapshot s"),
             Some("is less than the size"),
         ),
+        ("copying", stuck(), copying(), Some("a restart of the driver does not help")),
         (
             "quota",
             stuck(),
