@@ -57,7 +57,7 @@ async fn a_write_that_requires_approval_needs_a_yes_of_the_user() {
     for (answers, why) in [
         (Some(true), None),
         (Some(false), Some("the user rejected it")),
-        (None, Some("no one is available to approve it at a terminal")),
+        (None, Some("no one is available to approve at a terminal")),
     ] {
         let questions = Arc::new(AtomicU64::new(0));
         let prompt: Box<dyn Prompt> = match answers {
