@@ -92,7 +92,7 @@ impl Approval {
     /// of them is sent.
     ///
     /// # Errors
-    /// There are differences. Names the first [`NAMED_DIFFERENCES`] of them, and the number of the
+    /// There are differences. Names the first five of them, and the number of the
     /// others.
     pub fn is_current(&self, differences: &[String]) -> Result<(), Difference> {
         if differences.is_empty() {

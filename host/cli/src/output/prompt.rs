@@ -82,13 +82,13 @@ const CONFIRMATION_TIMEOUT: Duration = Duration::from_secs(300);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Typed {
     Line(String),
-    /// Nothing within [`CONFIRMATION_TIMEOUT`], by the local clock.
+    /// Nothing within 5 min, by the local clock.
     Expired,
     /// The end of input, or the user interrupted.
     Nothing,
 }
 
-/// Waits for a line, at most for [`CONFIRMATION_TIMEOUT`].
+/// Waits for a line, at most for 5 min.
 pub async fn confirmation(
     line: impl Future<Output = Option<String>>,
     now: impl Fn() -> SystemTime,
