@@ -255,7 +255,7 @@ async fn a_group_is_missing_only_if_the_list_of_groups_says_so() {
         let object = fixture.read(GetFluxObject { target: app("media", "plex") }).await;
         assert_blames_proxy(&object.unwrap_err(), &body);
     }
-    // A successful response of something else is no list of groups.
+    // A successful response of something else is not a list of groups.
     for page in ["{}", r#"{"kind": "Status"}"#] {
         let fixture = Fixture::over(cluster.fork());
         fixture.simulator.fault(Fault::foreign(200, page).at("/apis"));
