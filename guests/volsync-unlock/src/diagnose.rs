@@ -242,6 +242,16 @@ fn evidence_against(observation: &Observation, evidence: &Evidence) -> Vec<Findi
             unreadable,
         ));
     }
+    let skipped = &observation.log.skipped;
+    if !skipped.is_empty() {
+        findings.push(Finding::with_details(
+            format!(
+                "{} cannot hold a lock: not started, or its node is down",
+                count(skipped.len(), "CSI controller pod")
+            ),
+            skipped,
+        ));
+    }
     if observation.sources.is_none() {
         findings.push(Finding::new(
             "the cluster does not serve ReplicationSources (VolSync is not installed): a run would \

@@ -41,6 +41,9 @@ pub struct ControllerLog {
     pub pods: BTreeSet<String>,
     /// Pods whose logs could not be read, with the reason.
     pub unreadable: BTreeSet<String>,
+    /// Pods that cannot hold a lock, because they have not started or their node is down, with the
+    /// reason.
+    pub skipped: BTreeSet<String>,
 }
 
 /// What indicates the incident.

@@ -55,6 +55,7 @@ impl LogWatch {
             reading.is_complete = !page.pods.is_empty() && page.unreadable.is_empty();
             log.pods.extend(page.pods);
             log.unreadable = page.unreadable.into_iter().collect();
+            log.skipped = page.skipped.into_iter().collect();
             if !page.more {
                 return Ok(reading);
             }

@@ -167,6 +167,17 @@ fn a_node_lock_is_reported_next_to_the_incident() {
 }
 
 #[test]
+fn a_pod_that_cannot_hold_a_lock_is_named_and_does_not_make_a_diagnosis_inconclusive() {
+    let mut observation = samples::observation();
+    observation.log.skipped = ["b: terminating; is node node-b down?".to_owned()].into();
+    let (diagnosis, _) = diagnose(&observation, 180_000);
+    assert_eq!(diagnosis.state, State::Healthy);
+    let named = &diagnosis.evidence_against[0];
+    assert!(named.text.starts_with("1 CSI controller pod cannot hold a lock"), "{}", named.text);
+    assert_eq!(named.details, ["b: terminating; is node node-b down?"]);
+}
+
+#[test]
 fn a_log_that_cannot_be_read_is_inconclusive_unless_another_shows_the_locks() {
     let unread = |mut observation: Observation, pods: &[&str]| {
         observation.log.pods = pods.iter().map(|pod| (*pod).to_owned()).collect();

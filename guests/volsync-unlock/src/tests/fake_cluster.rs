@@ -328,6 +328,7 @@ pub mod tail_logs {
                     lines,
                     pods,
                     unreadable: Vec::new(),
+                    skipped: Vec::new(),
                     lines_read: 9,
                     more: false,
                     newest: None,

@@ -65,6 +65,7 @@ impl From<core::Page> for wit::Page {
             lines: convert_all(page.lines),
             pods: page.pods,
             unreadable: page.unreadable,
+            skipped: page.skipped,
             lines_read: page.lines_read,
             more: page.more,
             newest: page.newest,
