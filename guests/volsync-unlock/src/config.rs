@@ -28,6 +28,7 @@ pub struct Config {
     pub sample_interval_ms: u64,
     pub complete_pvc_deletions: bool,
     pub delete_unmanaged: bool,
+    pub delete_foreign: bool,
     pub delete_identities: bool,
     pub deletion_batch_size: u32,
     pub deletion_interval_ms: u32,
@@ -103,6 +104,12 @@ pub fn schema() -> Schema {
             "deleteUnmanaged",
             "Consent: also delete ReplicationSources that nothing recreates: not in Git, abandoned \
              by their owner although their PVC exists, or with an owner that a user suspended.",
+        )
+        .flag(
+            "deleteForeign",
+            "Consent: also delete ReplicationSources whose owner Salve cannot suspend, because it \
+             is not in this cluster, is not Flux, or could not be checked: it may recreate them at \
+             any time.",
         )
         .flag(
             "deleteIdentities",
@@ -228,6 +235,7 @@ impl Config {
             sample_interval_ms: milliseconds("sampleIntervalSeconds"),
             complete_pvc_deletions: values.flag("completePvcDeletions"),
             delete_unmanaged: values.flag("deleteUnmanaged"),
+            delete_foreign: values.flag("deleteForeign"),
             delete_identities: values.flag("deleteIdentities"),
             deletion_batch_size: number("deletionBatchSize"),
             deletion_interval_ms: number("deletionIntervalMs"),

@@ -96,6 +96,10 @@ fn declared_without_pvc(selected: &SelectedSource) -> Option<String> {
                  ReplicationSource comes back without a PVC"
             ))
         }
+        (Reason::Orphan | Reason::TerminatingSource, Recreation::Unknown) => Some(format!(
+            "remove {name} where its owner outside this cluster, or other than Flux, declares it; \
+             otherwise its ReplicationSource comes back without a PVC"
+        )),
         (Reason::Orphan | Reason::TerminatingSource, Recreation::Never)
         | (Reason::Stuck | Reason::ModeAll, _) => None,
     }

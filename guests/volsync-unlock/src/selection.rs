@@ -42,6 +42,8 @@ pub enum Recreation {
     AtUpgrade(FluxRef),
     /// A user suspended its owner and has to resume it.
     OwnerSuspended(FluxRef),
+    /// Its owner is not in this cluster, or is not Flux: it may recreate it at any time.
+    Unknown,
     Never,
 }
 
@@ -132,7 +134,7 @@ pub fn select(
                 selection.selected.push(SelectedSource {
                     source,
                     reason: *reason,
-                    owner: ownership.owner.clone(),
+                    owner: recreating_owner(ownership),
                     recreation,
                 });
             }
@@ -169,9 +171,20 @@ fn reason_to_skip(source: &Source, ownership: &OwnerInfo, config: &Config) -> Op
             )
         }),
         Ownership::Managed => None,
-        // mutant foreign-owned-deleted: Some(format!("may be managed elsewhere: {}",
-        //     ownership.evidence)) ~> None
-        Ownership::Foreign => Some(format!("may be managed elsewhere: {}", ownership.evidence)),
+        // mutant foreign-owned-deleted: !config.delete_foreign ~> config.delete_foreign
+        Ownership::Foreign | Ownership::UnknownOwner if !config.delete_foreign => {
+            Some(match &ownership.owner {
+                Some(_) => format!(
+                    "may come back: {}; to delete it anyway, set deleteForeign=true",
+                    ownership.evidence
+                ),
+                None => format!(
+                    "may come back, and Salve cannot suspend what applies it: {}; suspend that \
+                     first (in Argo CD: automated sync), then set deleteForeign=true",
+                    ownership.evidence
+                ),
+            })
+        }
         Ownership::Unmanaged if !config.delete_unmanaged => Some(
             "not in Git: will not come back; to delete it anyway, set deleteUnmanaged=true"
                 .to_owned(),
@@ -181,16 +194,31 @@ fn reason_to_skip(source: &Source, ownership: &OwnerInfo, config: &Config) -> Op
              deleteUnmanaged=true"
                 .to_owned(),
         ),
-        Ownership::Unmanaged | Ownership::Abandoned => None,
+        Ownership::Foreign
+        | Ownership::UnknownOwner
+        | Ownership::Unmanaged
+        | Ownership::Abandoned => None,
+    }
+}
+
+/// Returns the Flux object that may recreate a deleted ReplicationSource, and so has to be
+/// suspended.
+fn recreating_owner(ownership: &OwnerInfo) -> Option<FluxObject> {
+    match ownership.ownership {
+        Ownership::Managed | Ownership::Foreign | Ownership::UnknownOwner => {
+            ownership.owner.clone()
+        }
+        Ownership::Abandoned | Ownership::Unmanaged => None,
     }
 }
 
 fn recreation(source: &Source, ownership: &OwnerInfo) -> Recreation {
-    let Some(owner) =
-        ownership.owner.as_ref().filter(|_| ownership.ownership == Ownership::Managed)
-    else {
-        return Recreation::Never;
-    };
+    match ownership.ownership {
+        Ownership::Managed => {}
+        Ownership::Foreign | Ownership::UnknownOwner => return Recreation::Unknown,
+        Ownership::Abandoned | Ownership::Unmanaged => return Recreation::Never,
+    }
+    let Some(owner) = &ownership.owner else { return Recreation::Never };
     let target = owner.target.clone();
     if owner.suspended.is_some() {
         return Recreation::OwnerSuspended(target);
@@ -227,7 +255,10 @@ impl Selection {
     pub fn recreated_by(&self, owner: &FluxRef) -> Vec<&SelectedSource> {
         let is_by_owner = |selected: &&SelectedSource| match &selected.recreation {
             Recreation::ByOwner(by) | Recreation::Forced(by) => by == owner,
-            Recreation::AtUpgrade(_) | Recreation::OwnerSuspended(_) | Recreation::Never => false,
+            Recreation::AtUpgrade(_)
+            | Recreation::OwnerSuspended(_)
+            | Recreation::Unknown
+            | Recreation::Never => false,
         };
         self.selected.iter().filter(is_by_owner).collect()
     }
@@ -236,7 +267,10 @@ impl Selection {
     pub fn recreated(&self) -> Vec<&SelectedSource> {
         let is_within_run = |selected: &&SelectedSource| match selected.recreation {
             Recreation::ByOwner(_) | Recreation::Forced(_) => true,
-            Recreation::AtUpgrade(_) | Recreation::OwnerSuspended(_) | Recreation::Never => false,
+            Recreation::AtUpgrade(_)
+            | Recreation::OwnerSuspended(_)
+            | Recreation::Unknown
+            | Recreation::Never => false,
         };
         self.selected.iter().filter(is_within_run).collect()
     }

@@ -494,6 +494,11 @@ impl<'a> Execution<'a> {
                         selected.source.object, owner.name, owner.namespace
                     )))
                 }
+                Recreation::Unknown => Some(Finding::new(format!(
+                    "{} was deleted: if its owner is in another cluster or is not Flux, that may \
+                     recreate it at any time",
+                    selected.source.object
+                ))),
                 Recreation::ByOwner(_) | Recreation::Forced(_) | Recreation::Never => None,
             })
             .collect()

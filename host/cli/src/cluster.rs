@@ -6,6 +6,7 @@ use salve_core::Millis;
 use salve_core::capability::host::{ClusterIdentity, GetIdentity};
 use salve_core::capability::{Effect, TypedCall};
 use salve_core::footprint::Footprint;
+use salve_core::glob::Glob;
 use salve_core::journal::Header;
 use salve_core::sanitize::sanitized;
 use salve_kubernetes::{Cluster, ClusterBackend, ConnectError, Connection};
@@ -136,7 +137,8 @@ impl ClusterSession {
 /// Performs a read that is not recorded, through the same backend and egress guard as a run's.
 async fn read<A: TypedCall>(backend: &dyn Backend, call: A) -> Result<A::Answer, CommandError> {
     let effect = call.effect();
-    let footprint = Footprint::new(&effect, vec![]);
+    // Outside a run, there are no grants: the credential alone decides.
+    let footprint = Footprint::new(&effect, vec![Glob::every()]);
     let Effect::Read(read) = effect else {
         return Err(CommandError::host("internal error: a call outside a run is not a read"));
     };

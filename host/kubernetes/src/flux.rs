@@ -3,8 +3,8 @@
 
 use crate::discovery;
 use crate::object::{
-    annotation, condition, instant, is_condition_true, is_terminating, label, name, namespace,
-    number, owned, raw_condition, text, truncated, uid,
+    annotation, condition, instant, is_condition_true, is_terminating, is_true, label, list, name,
+    namespace, number, owned, raw_condition, text, truncated, uid,
 };
 use crate::resource::Resource;
 use crate::send::Session;
@@ -325,6 +325,19 @@ pub(crate) fn readiness(object: &Value) -> Readiness {
     Readiness::Ready
 }
 
+/// Returns true if a Kustomization checks the health of an object that it applies: of all, or of
+/// this one. A suspended object counts as in progress, because its controller may not observe the
+/// new generation.
+pub(crate) fn checks_health_of(parent: &Value, object: &FluxRef) -> bool {
+    let is_object = |check: &Value| {
+        text(check, "/kind") == Some(object.kind.kind())
+            && text(check, "/name") == Some(&object.name)
+            && text(check, "/namespace").is_none_or(|namespace| namespace == object.namespace)
+    };
+    // mutant parent-wait-ignored: is_true(parent, "/spec/wait") ~> false
+    is_true(parent, "/spec/wait") || list(parent, "/spec/healthChecks").iter().any(is_object)
+}
+
 /// Converts a Flux object to the type that guests get. With `parent_suspended`, its parent
 /// currently applies nothing.
 pub(crate) fn parse(target: &FluxRef, object: &Value, parent_suspended: bool) -> FluxObject {
@@ -344,6 +357,7 @@ pub(crate) fn parse(target: &FluxRef, object: &Value, parent_suspended: bool) ->
             .map_or(0, |interval| interval.as_secs()),
         parent,
         parent_reverts,
+        parent_waits: false,
         corrects_drift: match target.kind {
             FluxKind::Kustomization => true,
             FluxKind::HelmRelease => text(object, "/spec/driftDetection/mode") == Some("enabled"),

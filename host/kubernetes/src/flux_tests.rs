@@ -41,6 +41,27 @@ fn a_kustomization_is_parsed() {
 }
 
 #[test]
+fn a_kustomization_checks_the_health_of_all_objects_or_of_those_that_it_names() {
+    let check = |kind: &str, namespace: Value, name: &str| {
+        json!({"spec": {"healthChecks": [
+            {"apiVersion": "apps/v1", "kind": "Deployment", "name": "plex", "namespace": "media"},
+            {"kind": kind, "namespace": namespace, "name": name}]}})
+    };
+    for (parent, expected) in [
+        (json!({"spec": {"wait": true}}), true),
+        (json!({"spec": {"wait": false}}), false),
+        (json!({"spec": {}}), false),
+        (check("Kustomization", "media".into(), "plex"), true),
+        (check("Kustomization", Value::Null, "plex"), true),
+        (check("Kustomization", "ai".into(), "plex"), false),
+        (check("HelmRelease", "media".into(), "plex"), false),
+        (check("Kustomization", "media".into(), "sonarr"), false),
+    ] {
+        assert_eq!(checks_health_of(&parent, &plex()), expected, "{parent}");
+    }
+}
+
+#[test]
 fn absent_false_and_true_are_three_states() {
     assert_eq!(
         [json!({}), json!({"spec": {"suspend": false}}), json!({"spec": {"suspend": true}})]

@@ -10,8 +10,16 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// Domains, including subdomains, whose annotations control controllers. Annotations of other
 /// domains can hold anything, including passwords.
-const CONTROLLER_DOMAINS: [&str; 6] =
-    ["fluxcd.io", "volsync.backube", "kubernetes.io", "k8s.io", "helm.sh", "salve.dev"];
+const CONTROLLER_DOMAINS: [&str; 8] = [
+    "fluxcd.io",
+    "fluxcd.controlplane.io",
+    "argoproj.io",
+    "volsync.backube",
+    "kubernetes.io",
+    "k8s.io",
+    "helm.sh",
+    "salve.dev",
+];
 
 /// Returns the string at a JSON pointer, or None if it is absent or empty.
 pub(crate) fn text<'a>(object: &'a Value, pointer: &str) -> Option<&'a str> {
@@ -162,6 +170,8 @@ mod tests {
     #[test]
     fn a_saved_manifest_has_no_last_applied_copy_and_no_unrelated_annotations() {
         let expected = json!({"kustomize.toolkit.fluxcd.io/prune": "disabled",
+            "fluxcd.controlplane.io/reconcile": "disabled",
+            "argocd.argoproj.io/tracking-id": "apps:/PersistentVolumeClaim:media/plex",
             "volsync.backube/privileged-movers": "true", "meta.helm.sh/release-name": "a"});
         let mut annotations = expected.clone();
         for (key, value) in [

@@ -186,6 +186,7 @@ pub fn flux_object(name: &str) -> FluxObject {
         interval_seconds: 3_600,
         parent: None,
         parent_reverts: false,
+        parent_waits: false,
         corrects_drift: true,
     }
 }

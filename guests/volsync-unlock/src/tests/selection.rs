@@ -61,19 +61,23 @@ fn mode_evidence_selects_unhealthy_sources_and_mode_all_selects_everything() {
 #[test]
 fn ownership_determines_which_consent_is_required() {
     type Case = (Ownership, Health, &'static str, Option<&'static str>);
-    let cases: [Case; 8] = [
+    let cases: [Case; 12] = [
         (Ownership::Managed, Health::Orphan, "{}", None),
         (Ownership::Abandoned, Health::Orphan, "{}", None),
         (Ownership::Abandoned, Health::Stuck, "{}", Some("deleteUnmanaged")),
         (Ownership::Abandoned, Health::Stuck, r#"{"deleteUnmanaged": true}"#, None),
         (Ownership::Unmanaged, Health::Orphan, "{}", Some("deleteUnmanaged")),
         (Ownership::Unmanaged, Health::Orphan, r#"{"deleteUnmanaged": true}"#, None),
+        (Ownership::Foreign, Health::Orphan, r#"{"deleteUnmanaged": true}"#, Some("deleteForeign")),
+        (Ownership::Foreign, Health::Orphan, r#"{"deleteForeign": true}"#, None),
+        (Ownership::UnknownOwner, Health::Orphan, "{}", Some("deleteForeign")),
         (
-            Ownership::Foreign,
-            Health::Orphan,
+            Ownership::UnknownOwner,
+            Health::Stuck,
             r#"{"deleteUnmanaged": true}"#,
-            Some("managed elsewhere"),
+            Some("deleteForeign"),
         ),
+        (Ownership::UnknownOwner, Health::Stuck, r#"{"deleteForeign": true}"#, None),
         (Ownership::Unmanaged, Health::Healthy, r#"{"mode": "all"}"#, Some("deleteUnmanaged")),
     ];
     for (ownership, health, text, reason) in cases {
@@ -121,6 +125,22 @@ fn how_a_managed_source_is_recreated_depends_on_its_owner() {
         let selection = select_one(source, Ownership::Managed, Some(owner.clone()), &config);
         assert_eq!(selection.selected[0].recreation, recreation);
         assert_eq!(selection.forces(&owner.target), matches!(recreation, Recreation::Forced(_)));
+    }
+}
+
+#[test]
+fn an_owner_is_suspended_unless_it_is_proven_not_to_recreate_the_source() {
+    for (ownership, recreation, is_suspended) in [
+        (Ownership::Managed, Recreation::ByOwner(samples::flux("media/x")), true),
+        // Its last apply failed before it wrote its inventory.
+        (Ownership::Foreign, Recreation::Unknown, true),
+        (Ownership::Abandoned, Recreation::Never, false),
+    ] {
+        let source = samples::source("media/x", 1, Health::Orphan);
+        let owner = Some(samples::flux_object("media/x"));
+        let selection = select_one(source, ownership, owner, &config(r#"{"deleteForeign": true}"#));
+        assert_eq!(selection.selected[0].recreation, recreation);
+        assert_eq!(selection.owners().len(), usize::from(is_suspended), "{ownership:?}");
     }
 }
 

@@ -9,6 +9,7 @@ use clap::Args;
 use salve_core::Millis;
 use salve_core::capability::cluster_lock::{GetHolder, Holder, LEASE, ReleaseLease};
 use salve_core::capability::host::{FindLeftovers, Leftover};
+use salve_core::capability::query_flux::{FindOwners, OwnerInfo, Ownership, Subject, SubjectKind};
 use salve_core::capability::query_objects::ListObjects;
 use salve_core::capability::query_replicationsources::{Health, ListSources, Source};
 use salve_core::capability::types::Kind;
@@ -45,11 +46,41 @@ pub struct Doctor {
     output: OutputArguments,
 }
 
+/// The maximum number of subjects of one [`FindOwners`].
+const MAX_SUBJECTS: usize = 1000;
+
 struct Findings {
     leftovers: Vec<Leftover>,
     holder: Option<Holder>,
     /// ReplicationSources whose PVC is deleted or terminating, or why they could not be listed.
-    orphans: Result<Vec<Source>, String>,
+    orphans: Result<Vec<Orphan>, String>,
+}
+
+/// A ReplicationSource whose PVC is deleted or terminating.
+struct Orphan {
+    source: Source,
+    /// Who would recreate it, if that could be read.
+    owner: Option<OwnerInfo>,
+}
+
+impl Orphan {
+    /// Describes what recreates it, and what to do about that first.
+    fn owner(&self) -> String {
+        let Some(info) = &self.owner else {
+            return "its owner could not be read: if it is in Git, remove it there first".into();
+        };
+        match (info.ownership, &info.owner) {
+            (Ownership::Managed, Some(owner)) => {
+                format!("managed by {}: remove it from Git first", owner.target)
+            }
+            (Ownership::Managed | Ownership::Foreign | Ownership::UnknownOwner, _) => {
+                format!("{}; if that recreates it, remove it there first", info.evidence)
+            }
+            (Ownership::Abandoned | Ownership::Unmanaged, _) => {
+                "not in Git: will not come back".into()
+            }
+        }
+    }
 }
 
 impl Doctor {
@@ -129,11 +160,15 @@ impl Findings {
             "lease": lease,
         });
         match &self.orphans {
-            Ok(sources) => {
-                document["orphans"] = sources
-                    .iter()
-                    .map(|source| json!({"source": source, "commands": [delete_command(source)]}))
-                    .collect()
+            Ok(orphans) => {
+                let item = |orphan: &Orphan| {
+                    json!({
+                        "source": orphan.source,
+                        "ownership": orphan.owner.as_ref().map(|info| info.ownership),
+                        "commands": [delete_command(&orphan.source)],
+                    })
+                };
+                document["orphans"] = orphans.iter().map(item).collect()
             }
             Err(why) => document["orphansUnknown"] = why.as_str().into(),
         }
@@ -195,9 +230,9 @@ impl Findings {
     }
 
     fn print_orphans(&self, now: Millis) {
-        let sources = match &self.orphans {
-            Ok(sources) if sources.is_empty() => return,
-            Ok(sources) => sources,
+        let orphans = match &self.orphans {
+            Ok(orphans) if orphans.is_empty() => return,
+            Ok(orphans) => orphans,
             Err(why) => {
                 return anstream::println!(
                     "\n{MUTED}cannot check whether ReplicationSources have lost their PVCs: \
@@ -206,7 +241,7 @@ impl Findings {
                 );
             }
         };
-        let summary = match sources.len() {
+        let summary = match orphans.len() {
             1 => "1 ReplicationSource backs up a PVC that is deleted or terminating: its next \
                   backup hangs and holds locks"
                 .to_owned(),
@@ -216,16 +251,12 @@ impl Findings {
             ),
         };
         anstream::println!("\n{WARN}WARNING{WARN:#}  {summary}\n");
-        for source in sources {
+        for orphan in orphans {
+            let source = &orphan.source;
             let last = source.last_sync.map_or_else(
                 || "never backed up".into(),
                 |at| format!("last backup {} ago", elapsed(at, now)),
             );
-            let owner = source
-                .labelled_owner
-                .as_ref()
-                .map(|owner| format!(", managed by {owner}: remove it from Git first"))
-                .unwrap_or_default();
             let pvc = source.pvc.as_deref().unwrap_or("-");
             let state = if source.health == Health::TerminatingSource {
                 "is terminating"
@@ -233,10 +264,10 @@ impl Findings {
                 "does not exist"
             };
             anstream::println!(
-                "{}  PVC {} {state}, {last}{}",
+                "{}  PVC {} {state}, {last}, {}",
                 sanitized(&source.object.to_string()),
                 sanitized(pvc),
-                sanitized(&owner)
+                sanitized(&orphan.owner())
             );
             anstream::println!("  run: {}", sanitized(&delete_command(source)));
         }
@@ -244,7 +275,7 @@ impl Findings {
 }
 
 /// Lists the ReplicationSources of all namespaces whose PVC is deleted or terminating.
-async fn orphans(cluster: &ClusterSession) -> Result<Vec<Source>, String> {
+async fn orphans(cluster: &ClusterSession) -> Result<Vec<Orphan>, String> {
     let mut namespaces = vec![];
     let mut next = None;
     loop {
@@ -267,7 +298,21 @@ async fn orphans(cluster: &ClusterSession) -> Result<Vec<Source>, String> {
     let mut sources = cluster.read(ListSources { namespaces }).await.map_err(|e| e.to_string())?;
     // mutant doctor-misses-orphans: Orphan | Health:: ~>
     sources.retain(|source| matches!(source.health, Health::Orphan | Health::TerminatingSource));
-    Ok(sources)
+    let mut orphans = Vec::with_capacity(sources.len());
+    for sources in sources.chunks(MAX_SUBJECTS) {
+        let subject = |source: &Source| Subject {
+            kind: SubjectKind::ReplicationSource,
+            object: source.object.clone(),
+        };
+        let subjects = sources.iter().map(subject).collect();
+        // Without them, the warning is still worth showing.
+        let mut owners =
+            cluster.read(FindOwners { subjects }).await.unwrap_or_default().into_iter();
+        orphans.extend(
+            sources.iter().map(|source| Orphan { source: source.clone(), owner: owners.next() }),
+        );
+    }
+    Ok(orphans)
 }
 
 /// Returns the objects that a leftover concerns.

@@ -5,7 +5,7 @@ use super::call::{
     Call, Durability, Limit, Pending, Permanent, Summary, Unfinished, WriteCall, per_item,
 };
 use super::observations::{created, recreated_by};
-use super::query_flux::SubjectKind;
+use super::query_flux::{Ownership, SubjectKind};
 use super::query_replicationsources::PvcState;
 use super::types::{ObjectRef, VOLSYNC};
 use super::{Excess, GrantShape, ObjectDetails, Observations, PlannedChanges, Target, Write};
@@ -294,12 +294,13 @@ impl WriteCall for Delete {
                 PvcState::Missing => false,
             });
             let info = observations.owner_of(SubjectKind::ReplicationSource, &target.object);
+            let owner = info.filter(|info| info.ownership != Ownership::Abandoned);
             let ObjectRef { namespace, name } = &target.object;
             ObjectDetails {
                 target: target.object.target().to_string(),
                 reason: if target.reason.is_empty() { step } else { &target.reason }.into(),
                 created: created(observed, "ReplicationSource", namespace, name),
-                owner: info.and_then(|info| info.owner.as_ref()).map(|o| o.target.to_string()),
+                owner: owner.and_then(|info| info.owner.as_ref()).map(|o| o.target.to_string()),
                 last_backup: source.and_then(|source| source.last_sync),
                 returns: info.map(|info| recreated_by(info, has_pvc)),
             }

@@ -82,7 +82,9 @@ pub fn recreated_by(info: &OwnerInfo, has_pvc: bool) -> String {
             };
             format!("{} recreates it {when}", owner.target)
         }
-        (Ownership::Managed | Ownership::Foreign, _) => info.evidence.clone(),
+        (Ownership::Managed | Ownership::Foreign | Ownership::UnknownOwner, _) => {
+            info.evidence.clone()
+        }
         (Ownership::Abandoned | Ownership::Unmanaged, _) => "not in Git: will not come back".into(),
     }
 }
@@ -120,6 +122,7 @@ mod tests {
             interval_seconds: 600,
             parent: None,
             parent_reverts: false,
+            parent_waits: false,
             corrects_drift,
         }
     }
@@ -155,7 +158,9 @@ mod tests {
             "Kustomization media/lidarr recreates it once it is resumed"
         );
         assert!(managed(FluxKind::HelmRelease, false, false).contains("next upgrade"));
-        assert_eq!(recreated_by(&info(Ownership::Foreign, None), true), "Argo CD tracks it");
+        for ownership in [Ownership::Foreign, Ownership::UnknownOwner] {
+            assert_eq!(recreated_by(&info(ownership, None), true), "Argo CD tracks it");
+        }
         for ownership in [Ownership::Unmanaged, Ownership::Abandoned] {
             assert_eq!(
                 recreated_by(&info(ownership, None), true),

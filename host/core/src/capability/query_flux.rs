@@ -79,8 +79,10 @@ pub struct Subject {
 pub enum Ownership {
     /// Its owner names it in its inventory.
     Managed,
-    /// It has the labels of an owner that does not exist or no longer lists it.
+    /// It has the labels of an owner that applied everything and no longer lists it.
     Abandoned,
+    /// It has the labels of an owner that is not in this cluster.
+    UnknownOwner,
     Foreign,
     Unmanaged,
 }
@@ -125,6 +127,9 @@ pub struct FluxObject {
     pub parent: Option<FluxRef>,
     /// The parent would revert a suspension.
     pub parent_reverts: bool,
+    /// The parent would report failed health checks during a suspension.
+    #[serde(default)]
+    pub parent_waits: bool,
     pub corrects_drift: bool,
 }
 

@@ -261,18 +261,22 @@ impl WriteCall for Suspend {
     ) -> Vec<ObjectDetails> {
         let details = |target: &FluxRef| {
             let object = observations.flux_object(target);
-            let parent = object.and_then(|object| {
-                object.parent.as_ref().map(|parent| (parent, object.parent_reverts))
+            let parent = object.and_then(|object| object.parent.as_ref());
+            let is_suspended_too = parent.is_some_and(|parent| self.targets.contains(parent));
+            let effect = object.and_then(|object| match (object.parent_reverts, object.parent_waits) {
+                (true, _) => Some("would resume it"),
+                (false, true) if !is_suspended_too => {
+                    Some("waits for its health, and reports failed health checks until it is resumed")
+                }
+                (false, _) => None,
             });
             ObjectDetails {
                 target: target.target().to_string(),
                 reason: self.reason.clone(),
                 created: created(observed, target.kind.kind(), &target.namespace, &target.name),
-                owner: parent.map(|(parent, _)| parent.to_string()),
+                owner: parent.map(ToString::to_string),
                 last_backup: None,
-                returns: parent
-                    .filter(|(_, reverts)| *reverts)
-                    .map(|(parent, _)| format!("{parent} would resume it")),
+                returns: parent.zip(effect).map(|(parent, effect)| format!("{parent} {effect}")),
             }
         };
         self.targets.iter().map(details).collect()

@@ -20,7 +20,11 @@ use std::collections::BTreeMap;
 /// Reads one Flux object.
 async fn get(session: &Session, call: &GetFluxObject) -> Result<FluxObject, Error> {
     let object = flux::get(session, &call.target).await?;
-    flux_object(session, &call.target, &object).await
+    let parent = match flux::labelled_owner(&object) {
+        Some(parent) => Some(read_parent(session, &parent).await?),
+        None => None,
+    };
+    Ok(flux_object(&call.target, &object, parent.as_ref()))
 }
 
 /// Determines the owners of objects, in the order of the subjects.
@@ -48,15 +52,14 @@ async fn owners(session: &Session, call: &FindOwners) -> Result<Vec<OwnerInfo>, 
         MAX_CONCURRENT_REQUESTS,
     )
     .await;
-    let mut known = BTreeMap::new();
-    for (owner, found) in named.into_iter().zip(found) {
-        known.insert(owner, found?);
-    }
+    let found: Vec<Named> = found.into_iter().collect::<Result<_, _>>()?;
+    let parents = parents(session, &found).await?;
+    let owners = Owners { named: named.into_iter().zip(found).collect(), parents };
     Ok(call
         .subjects
         .iter()
         .zip(&objects)
-        .map(|(subject, object)| determine_ownership(subject, object, &known))
+        .map(|(subject, object)| determine_ownership(subject, object, &owners))
         .collect())
 }
 
@@ -80,9 +83,16 @@ async fn fetch(
 enum Named {
     /// The cluster does not serve its kind.
     NotServed,
+    /// `query-flux` is not granted in its namespace.
+    NotGranted,
     Missing,
-    /// Along with its JSON, which contains the inventory.
-    Found(Box<FluxObject>, Value),
+    Found(Value),
+}
+
+/// The owners that labels name, and their parents.
+struct Owners {
+    named: BTreeMap<FluxRef, Named>,
+    parents: BTreeMap<FluxRef, Parent>,
 }
 
 /// Reads an owner.
@@ -92,35 +102,82 @@ async fn owner_of(session: &Session, owner: &FluxRef) -> Result<Named, Error> {
     else {
         return Ok(Named::NotServed);
     };
-    let Some(object) = session.find(&resource, Some(&owner.namespace), &owner.name).await? else {
-        return Ok(Named::Missing);
-    };
-    Ok(Named::Found(Box::new(flux_object(session, owner, &object).await?), object))
+    if !may_get(session, &resource, owner) {
+        return Ok(Named::NotGranted);
+    }
+    Ok(match session.find(&resource, Some(&owner.namespace), &owner.name).await? {
+        Some(object) => Named::Found(object),
+        None => Named::Missing,
+    })
+}
+
+/// The Flux object that applies another one.
+enum Parent {
+    /// It applies nothing: it is suspended or does not exist.
+    Inactive,
+    /// It may not be read.
+    Unreadable,
+    Active(Value),
+}
+
+/// Reads the parents of owners, each once.
+async fn parents(session: &Session, owners: &[Named]) -> Result<BTreeMap<FluxRef, Parent>, Error> {
+    let mut named: Vec<FluxRef> = owners
+        .iter()
+        .filter_map(|found| match found {
+            Named::Found(object) => flux::labelled_owner(object),
+            Named::NotServed | Named::NotGranted | Named::Missing => None,
+        })
+        .collect();
+    named.sort();
+    named.dedup();
+    let read = concurrently(
+        named.iter().map(|parent| read_parent(session, parent)).collect(),
+        MAX_CONCURRENT_REQUESTS,
+    )
+    .await;
+    named.into_iter().zip(read).map(|(target, parent)| Ok((target, parent?))).collect()
 }
 
 /// Converts a Flux object to the type that guests get.
-async fn flux_object(
-    session: &Session,
-    target: &FluxRef,
-    object: &Value,
-) -> Result<FluxObject, Error> {
-    let parent = flux::labelled_owner(object)
-        .filter(|parent| parent != target && flux::suspend_applied_by(object).is_some());
-    let parent_suspended = match parent {
-        Some(parent) => is_suspended(session, &parent).await?,
-        None => false,
+fn flux_object(target: &FluxRef, object: &Value, parent: Option<&Parent>) -> FluxObject {
+    let (is_inactive, waits) = match parent {
+        Some(Parent::Inactive) => (true, false),
+        Some(Parent::Active(parent)) => (false, flux::checks_health_of(parent, target)),
+        Some(Parent::Unreadable) | None => (false, false),
     };
-    Ok(flux::parse(target, object, parent_suspended))
+    let parsed = flux::parse(target, object, is_inactive);
+    FluxObject { parent_waits: parsed.parent.is_some() && waits, ..parsed }
 }
 
 /// Returns true if a Flux object applies nothing, because it is suspended or does not exist. False
 /// if it may not be read.
 pub(crate) async fn is_suspended(session: &Session, target: &FluxRef) -> Result<bool, Error> {
+    Ok(matches!(read_parent(session, target).await?, Parent::Inactive))
+}
+
+/// Reads the Flux object that applies another one.
+async fn read_parent(session: &Session, target: &FluxRef) -> Result<Parent, Error> {
     let Some(resource) =
         discovery::find_resource(session, target.kind.group(), target.kind.plural()).await?
     else {
-        return Ok(true);
+        return Ok(Parent::Inactive);
     };
+    if !may_get(session, &resource, target) {
+        return Ok(Parent::Unreadable);
+    }
+    match session.find(&resource, Some(&target.namespace), &target.name).await {
+        Ok(Some(parent)) if PreviousSuspend::of(&parent) != PreviousSuspend::True => {
+            Ok(Parent::Active(parent))
+        }
+        Ok(Some(_) | None) => Ok(Parent::Inactive),
+        Err(failure) if failure.code() == Some(403) => Ok(Parent::Unreadable),
+        Err(failure) => Err(failure.into()),
+    }
+}
+
+/// Returns whether the effect may read a Flux object: its namespace is one of those granted.
+fn may_get(session: &Session, resource: &Resource, target: &FluxRef) -> bool {
     let asked = Asked {
         verb: Verb::Get,
         group: &resource.group,
@@ -129,48 +186,14 @@ pub(crate) async fn is_suspended(session: &Session, target: &FluxRef) -> Result<
         namespace: Some(&target.namespace),
         name: Some(&target.name),
     };
-    if session.footprint().covers(&asked).is_err() {
-        return Ok(false);
-    }
-    match session.find(&resource, Some(&target.namespace), &target.name).await {
-        Ok(found) => {
-            Ok(found.is_none_or(|object| PreviousSuspend::of(&object) == PreviousSuspend::True))
-        }
-        Err(failure) if failure.code() == Some(403) => Ok(false),
-        Err(failure) => Err(failure.into()),
-    }
+    session.footprint().covers(&asked).is_ok()
 }
 
 /// Determines the ownership of an object, with the evidence.
-fn determine_ownership(
-    subject: &Subject,
-    object: &Value,
-    known: &BTreeMap<FluxRef, Named>,
-) -> OwnerInfo {
+fn determine_ownership(subject: &Subject, object: &Value, owners: &Owners) -> OwnerInfo {
     let (ownership, owner, evidence) = match flux::labelled_owner(object) {
-        Some(named) => match known.get(&named) {
-            // mutant owner-in-another-cluster-abandoned: Foreign ~> Abandoned
-            Some(Named::NotServed) => (
-                Ownership::Foreign,
-                None,
-                format!(
-                    "its labels name {named}, but this cluster has no {}s: Flux in another cluster \
-                     may apply it (hub and spoke)",
-                    named.kind.kind()
-                ),
-            ),
-            // mutant stale-labels-count-as-managed: Abandoned ~> Managed
-            Some(Named::Missing) | None => (
-                Ownership::Abandoned,
-                None,
-                format!("its labels name {named}, which does not exist"),
-            ),
-            Some(Named::Found(flux_object, owner)) => {
-                let (ownership, evidence) = inventory_ownership(subject, object, &named, owner);
-                (ownership, Some((**flux_object).clone()), evidence)
-            }
-        },
-        None => match other_owner(object) {
+        Some(named) => labelled_ownership(subject, object, &named, owners),
+        None => match other_controller(object).or_else(|| helm_release(object)) {
             Some(evidence) => (Ownership::Foreign, None, evidence),
             None => (
                 Ownership::Unmanaged,
@@ -180,6 +203,60 @@ fn determine_ownership(
         },
     };
     OwnerInfo { subject: subject.clone(), ownership, owner, evidence }
+}
+
+/// Determines the ownership of an object whose labels name an owner. Labels that outlived their
+/// owner do not hide another one.
+fn labelled_ownership(
+    subject: &Subject,
+    object: &Value,
+    named: &FluxRef,
+    owners: &Owners,
+) -> (Ownership, Option<FluxObject>, String) {
+    let (ownership, owner, evidence) = match owners.named.get(named) {
+        // mutant owner-in-another-cluster-abandoned: Foreign ~> Abandoned
+        Some(Named::NotServed) => (
+            Ownership::Foreign,
+            None,
+            format!(
+                "its labels name {named}, but this cluster has no {}s: Flux in another cluster may \
+                 apply it (hub and spoke)",
+                named.kind.kind()
+            ),
+        ),
+        Some(Named::NotGranted) => (
+            Ownership::Foreign,
+            None,
+            format!(
+                "its labels name {named}, in a namespace in which query-flux is not granted, so \
+                 that it could not be checked"
+            ),
+        ),
+        // A hub's Kustomization with `spec.kubeConfig` leaves the same labels as one that was
+        // deleted while suspended.
+        // mutant missing-owner-abandoned: UnknownOwner ~> Abandoned
+        Some(Named::Missing) | None => (
+            Ownership::UnknownOwner,
+            None,
+            format!(
+                "its labels name {named}, which is not in this cluster: it was deleted, or Flux in \
+                 another cluster applies it (hub and spoke)"
+            ),
+        ),
+        Some(Named::Found(owner)) => {
+            let (ownership, evidence) = inventory_ownership(subject, object, named, owner);
+            let parent = flux::labelled_owner(owner).and_then(|key| owners.parents.get(&key));
+            (ownership, Some(flux_object(named, owner, parent)), evidence)
+        }
+    };
+    let other = match ownership {
+        Ownership::Abandoned | Ownership::UnknownOwner => other_controller(object),
+        Ownership::Managed | Ownership::Foreign | Ownership::Unmanaged => None,
+    };
+    match other {
+        Some(evidence) => (Ownership::Foreign, None, evidence),
+        None => (ownership, owner, evidence),
+    }
 }
 
 /// Determines the ownership of an object by the inventory of the owner that its labels name.
@@ -217,8 +294,8 @@ fn inventory_ownership(
     }
 }
 
-/// Describes an owner other than Flux, if the object has one.
-fn other_owner(object: &Value) -> Option<String> {
+/// Describes the controller other than Flux that applies the object, if there is one.
+fn other_controller(object: &Value) -> Option<String> {
     if let Some(owner) = list(object, "/metadata/ownerReferences").first().and_then(kind_and_name) {
         return Some(format!("owned by {owner}"));
     }
@@ -229,14 +306,30 @@ fn other_owner(object: &Value) -> Option<String> {
             return Some(format!("tracked by {tool} ({key}: {})", truncated(value, 120)));
         }
     }
-    if let Some(set) = label(object, "resourceset.fluxcd.controlplane.io/name") {
-        return Some(format!("created by ResourceSet {}", truncated(set, 120)));
-    }
+    [
+        ("ResourceSet", "resourceset.fluxcd.controlplane.io/name"),
+        ("FluxInstance", "fluxcd.controlplane.io/name"),
+    ]
+    .into_iter()
+    .find_map(|(kind, key)| {
+        label(object, key).map(|name| format!("applied by {kind} {}", truncated(name, 120)))
+    })
+}
+
+/// Describes the Helm release or the Argo CD Application that an object belongs to, if there is
+/// one. Charts also set these labels on objects that Flux applies.
+fn helm_release(object: &Value) -> Option<String> {
     if let Some(release) = annotation(object, "meta.helm.sh/release-name") {
         return Some(format!("created by Helm release {}", truncated(release, 120)));
     }
-    (label(object, "app.kubernetes.io/managed-by") == Some("Helm"))
-        .then(|| "created by Helm, according to its label".into())
+    if label(object, "app.kubernetes.io/managed-by") == Some("Helm") {
+        return Some("created by Helm, according to its label".into());
+    }
+    // The default of Argo CD before 3.0.
+    let key = "app.kubernetes.io/instance";
+    label(object, key).map(|name| {
+        format!("labeled as part of {}, maybe by Argo CD ({key})", truncated(name, 120))
+    })
 }
 
 impl PerformRead for FindOwners {
@@ -252,146 +345,5 @@ impl PerformRead for GetFluxObject {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use salve_core::capability::types::ObjectRef;
-    use serde_json::json;
-
-    fn owner_info(metadata: Value, owners: Vec<(FluxRef, Option<Value>)>) -> OwnerInfo {
-        let named = owners.into_iter().map(|(named, found)| match found {
-            Some(object) => {
-                let read = Box::new(flux::parse(&named, &object, false));
-                (named, Named::Found(read, object))
-            }
-            None => (named, Named::Missing),
-        });
-        ownership_of(metadata, named.collect())
-    }
-
-    fn ownership_of(metadata: Value, known: BTreeMap<FluxRef, Named>) -> OwnerInfo {
-        let subject = Subject {
-            kind: SubjectKind::ReplicationSource,
-            object: ObjectRef::new("media", "plex"),
-        };
-        let mut object = json!({ "metadata": metadata });
-        object["metadata"]["name"] = "plex".into();
-        object["metadata"]["namespace"] = "media".into();
-        determine_ownership(&subject, &object, &known)
-    }
-
-    fn labels() -> Value {
-        json!({"labels": {"kustomize.toolkit.fluxcd.io/name": "plex",
-            "kustomize.toolkit.fluxcd.io/namespace": "media"}})
-    }
-
-    fn plex() -> FluxRef {
-        FluxRef { kind: FluxKind::Kustomization, namespace: "media".into(), name: "plex".into() }
-    }
-
-    fn owner_with_inventory(ids: &[&str]) -> Option<Value> {
-        let entries: Vec<Value> = ids.iter().map(|id| json!({"id": id})).collect();
-        let ready = json!([{"type": "Ready", "status": "True"}]);
-        Some(json!({"metadata": {"uid": "u"},
-            "status": {"inventory": {"entries": entries}, "conditions": ready}}))
-    }
-
-    #[test]
-    fn a_label_only_counts_if_the_inventory_contains_the_object() {
-        let managed = owner_info(
-            labels(),
-            vec![(plex(), owner_with_inventory(&["media_plex_volsync.backube_ReplicationSource"]))],
-        );
-        assert_eq!(
-            (managed.ownership, managed.owner.map(|o| o.uid)),
-            (Ownership::Managed, Some("u".into()))
-        );
-        let abandoned = owner_info(
-            labels(),
-            vec![(
-                plex(),
-                owner_with_inventory(&["media_other_volsync.backube_ReplicationSource"]),
-            )],
-        );
-        assert_eq!((abandoned.ownership, abandoned.owner.is_some()), (Ownership::Abandoned, true));
-        let gone = owner_info(labels(), vec![(plex(), None)]);
-        assert_eq!((gone.ownership, gone.owner), (Ownership::Abandoned, None));
-    }
-
-    #[test]
-    fn an_owner_whose_kind_is_not_served_may_be_in_another_cluster() {
-        let found = ownership_of(labels(), BTreeMap::from([(plex(), Named::NotServed)]));
-        assert_eq!((found.ownership, found.owner), (Ownership::Foreign, None));
-        assert!(found.evidence.contains("hub and spoke"), "{}", found.evidence);
-    }
-
-    #[test]
-    fn an_inventory_that_may_be_incomplete_does_not_make_an_object_abandoned() {
-        for (status, reason, applied, expected) in [
-            ("True", "ReconciliationSucceeded", "main@sha1:b", Ownership::Abandoned),
-            ("False", "HealthCheckFailed", "main@sha1:a", Ownership::Abandoned),
-            ("False", "HealthCheckCanceled", "main@sha1:a", Ownership::Abandoned),
-            ("False", "PruneFailed", "main@sha1:a", Ownership::Abandoned),
-            // The last revision that was tried was applied completely before.
-            ("False", "DependencyNotReady", "main@sha1:b", Ownership::Abandoned),
-            ("Unknown", "Progressing", "main@sha1:b", Ownership::Abandoned),
-            ("False", "ReconciliationFailed", "main@sha1:a", Ownership::Foreign),
-            ("False", "DependencyNotReady", "main@sha1:a", Ownership::Foreign),
-            ("Unknown", "Progressing", "main@sha1:a", Ownership::Foreign),
-        ] {
-            let mut owner =
-                owner_with_inventory(&["media_other_volsync.backube_ReplicationSource"]);
-            let owner_status = &mut owner.as_mut().unwrap()["status"];
-            owner_status["lastAppliedRevision"] = applied.into();
-            owner_status["lastAttemptedRevision"] = "main@sha1:b".into();
-            owner_status["conditions"] =
-                json!([{"type": "Ready", "status": status, "reason": reason}]);
-            let found = owner_info(labels(), vec![(plex(), owner)]);
-            assert_eq!(found.ownership, expected, "{reason} {applied}");
-            assert!(found.owner.is_some());
-        }
-        let health = "Running health checks for revision main@sha1:b with a timeout of 5m0s";
-        let checking = json!({"status": {"conditions": [{"type": "Reconciling", "status": "True",
-            "reason": "Progressing", "message": health}]}});
-        assert!(flux::is_inventory_complete(FluxKind::Kustomization, &checking));
-        let failed = json!({"status": {"conditions": [{"type": "Ready", "status": "False",
-            "reason": "UpgradeFailed"}]}});
-        assert!(flux::is_inventory_complete(FluxKind::HelmRelease, &failed));
-    }
-
-    #[test]
-    fn a_helm_release_without_inventory_counts_as_owner() {
-        let named =
-            FluxRef { kind: FluxKind::HelmRelease, namespace: "media".into(), name: "plex".into() };
-        let labels = json!({"labels": {"helm.toolkit.fluxcd.io/name": "plex",
-            "helm.toolkit.fluxcd.io/namespace": "media"}});
-        assert_eq!(
-            owner_info(labels, vec![(named, Some(json!({})))]).ownership,
-            Ownership::Managed
-        );
-    }
-
-    #[test]
-    fn other_owners_are_named_and_no_owner_is_unmanaged() {
-        for (metadata, expected) in [
-            (json!({"ownerReferences": [{"kind": "App", "name": "plex"}]}), "App/plex"),
-            (json!({"annotations": {"argocd.argoproj.io/tracking-id": "x"}}), "Argo CD"),
-            (json!({"labels": {"argocd.argoproj.io/instance": "x"}}), "Argo CD"),
-            (
-                json!({"labels": {"resourceset.fluxcd.controlplane.io/name": "apps"}}),
-                "ResourceSet apps",
-            ),
-            (
-                json!({"labels": {"app.kubernetes.io/managed-by": "Helm"},
-                    "annotations": {"meta.helm.sh/release-name": "plex"}}),
-                "Helm release plex",
-            ),
-        ] {
-            let ownership = owner_info(metadata, vec![]);
-            assert!(
-                ownership.ownership == Ownership::Foreign && ownership.evidence.contains(expected),
-                "{ownership:?}"
-            );
-        }
-        assert_eq!(owner_info(json!({}), vec![]).ownership, Ownership::Unmanaged);
-    }
-}
+#[path = "query_flux_tests.rs"]
+mod tests;

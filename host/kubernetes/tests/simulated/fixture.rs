@@ -62,8 +62,17 @@ impl Fixture {
     }
 
     pub async fn read<A: TypedCall>(&self, call: A) -> Result<A::Answer, Error> {
+        self.read_granted(call, Glob::every()).await
+    }
+
+    /// Performs a read whose capability is granted in these namespaces.
+    pub async fn read_granted<A: TypedCall>(
+        &self,
+        call: A,
+        namespaces: Glob,
+    ) -> Result<A::Answer, Error> {
         let effect = call.effect();
-        let footprint = Footprint::new(&effect, vec![Glob::every()]);
+        let footprint = Footprint::new(&effect, vec![namespaces]);
         let Effect::Read(read) = &effect else { panic!("{} is not a read", effect.name()) };
         A::unwrap(self.backend.read(read, &footprint).await?)
     }

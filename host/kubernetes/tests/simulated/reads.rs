@@ -12,6 +12,7 @@ use salve_core::capability::query_replicationsources::{Health, ListDestinations,
 use salve_core::capability::tail_logs::{NextPage, Page, Query};
 use salve_core::capability::types::Kind;
 use salve_core::capability::types::ObjectRef;
+use salve_core::glob::Glob;
 use salve_core::outcome::Error;
 use salve_core::proof::Fact;
 use salve_simulator::{Exchange, Fault, Incident};
@@ -92,6 +93,29 @@ async fn sources_are_returned_with_their_health_and_owner() {
             .unwrap()
             .is_empty()
     );
+}
+
+#[tokio::test]
+async fn an_owner_that_is_not_here_or_not_granted_is_not_taken_for_one_that_gave_up_the_source() {
+    let fixture = Fixture::new(Incident::Playbook);
+    let subject = || Subject {
+        kind: SubjectKind::ReplicationSource,
+        object: ObjectRef::new("media", "sonarr"),
+    };
+    let ownership = async |granted: &str| {
+        let call = FindOwners { subjects: vec![subject()] };
+        let owners = fixture.read_granted(call, Glob::new(granted).unwrap()).await.unwrap();
+        owners[0].ownership
+    };
+    assert_eq!(ownership("*").await, Ownership::Abandoned);
+    assert_eq!(ownership("flux-system").await, Ownership::Foreign);
+    // The labels of a hub's Kustomization, which has `spec.kubeConfig`.
+    fixture.simulator.edit("volsync.backube", "replicationsources", "media", "sonarr", |source| {
+        let labels = &mut source["metadata"]["labels"];
+        labels["kustomize.toolkit.fluxcd.io/name"] = "spoke-apps".into();
+        labels["kustomize.toolkit.fluxcd.io/namespace"] = "fleet-a".into();
+    });
+    assert_eq!(ownership("*").await, Ownership::UnknownOwner);
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use salve_core::capability::run_annotations;
 use salve_core::capability::suspend_flux::{
     PreviousSuspend, Resume, Suspend, SuspendOutcome, SuspendResult,
 };
+use salve_core::capability::types::ObjectRef;
 use salve_core::capability::{Reversal, Write};
 use salve_core::outcome::Error;
 use salve_run::ApplyOutcome;
@@ -19,7 +20,11 @@ pub fn suspend(name: &str) -> Suspend {
 }
 
 pub fn change(fixture: &Fixture, name: &str, change: impl FnOnce(&mut Value)) {
-    assert!(fixture.simulator.edit(KUSTOMIZE, "kustomizations", "media", name, change));
+    change_in(fixture, "media", name, change);
+}
+
+fn change_in(fixture: &Fixture, namespace: &str, name: &str, change: impl FnOnce(&mut Value)) {
+    assert!(fixture.simulator.edit(KUSTOMIZE, "kustomizations", namespace, name, change));
 }
 
 #[tokio::test]
@@ -121,6 +126,32 @@ async fn a_parent_that_would_revert_has_to_be_suspended_first() {
             .parent_reverts
     );
     fixture.suspend(suspend("plex")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_parent_that_waits_for_the_health_of_its_children_is_known_until_it_is_suspended() {
+    let fixture = Fixture::new(Incident::Playbook);
+    let subject = query_flux::Subject {
+        kind: query_flux::SubjectKind::ReplicationSource,
+        object: ObjectRef::new("media", "plex"),
+    };
+    let waits = async || {
+        let by_name =
+            fixture.read(query_flux::GetFluxObject { target: app("media", "plex") }).await.unwrap();
+        let as_owner =
+            fixture.read(query_flux::FindOwners { subjects: vec![subject.clone()] }).await.unwrap();
+        assert_eq!(as_owner[0].owner.as_ref().unwrap(), &by_name);
+        by_name.parent_waits
+    };
+    assert!(!waits().await);
+    change_in(&fixture, "flux-system", "cluster-apps", |object| {
+        object["spec"]["wait"] = true.into();
+    });
+    assert!(waits().await);
+    change_in(&fixture, "flux-system", "cluster-apps", |object| {
+        object["spec"]["suspend"] = true.into();
+    });
+    assert!(!waits().await);
 }
 
 #[tokio::test]

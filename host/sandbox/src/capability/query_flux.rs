@@ -48,6 +48,7 @@ impl From<core::OwnerInfo> for wit::OwnerInfo {
         let ownership = match info.ownership {
             core::Ownership::Managed => wit::Ownership::Managed,
             core::Ownership::Abandoned => wit::Ownership::Abandoned,
+            core::Ownership::UnknownOwner => wit::Ownership::UnknownOwner,
             core::Ownership::Foreign => wit::Ownership::Foreign,
             core::Ownership::Unmanaged => wit::Ownership::Unmanaged,
         };
@@ -73,6 +74,7 @@ impl From<core::FluxObject> for wit::FluxObject {
             interval_seconds: object.interval_seconds,
             parent: object.parent.map(Into::into),
             parent_reverts: object.parent_reverts,
+            parent_waits: object.parent_waits,
             corrects_drift: object.corrects_drift,
         }
     }

@@ -26,9 +26,7 @@ const RECENT: &str = "2026-08-20T08:40:00Z";
 
 /// Places the objects of an app.
 pub fn place(builder: &mut Builder, app: &App) {
-    if app.state != AppState::Abandoned {
-        flux::add_kustomization(builder, app);
-    }
+    flux::add_kustomization(builder, app);
     match app.state {
         AppState::Healthy => {
             place_bound_pvc(builder, app, false);
@@ -208,7 +206,8 @@ fn place_never_synced(builder: &mut Builder, app: &App) {
 
 fn place_abandoned(builder: &mut Builder, app: &App) {
     let mut source = replication_source(app);
-    // The Kustomization in these labels was deleted while it was suspended.
+    // Its Kustomization no longer declares it, and was told not to prune it.
+    set(&mut source, &["metadata", "annotations", "kustomize.toolkit.fluxcd.io/prune"], "disabled");
     set(&mut source, &["metadata", "labels", "kustomize.toolkit.fluxcd.io/name"], app.name.clone());
     set(
         &mut source,

@@ -50,7 +50,8 @@ struct App {
 enum AppState {
     /// The PVC is bound, the app is running, and its backups succeed.
     Healthy,
-    /// The app was removed from Git; its ReplicationSource still exists, without a PVC.
+    /// Git no longer declares the app's volume and backup; the ReplicationSource still exists,
+    /// without a PVC, because its pruning is disabled.
     Abandoned,
     /// Git declares a ReplicationSource whose PVC does not exist.
     MissingPvc,
