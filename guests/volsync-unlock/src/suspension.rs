@@ -2,7 +2,8 @@
 //! which order.
 //!
 //! Parents first, outermost before all others: a parent that applies `spec.suspend` of its child
-//! would revert it. The source last, so that it is the first to be resumed and its owners find it
+//! would revert it, and one that checks the health of its child would report a failure. The source
+//! last, so that it is the first to be resumed and its owners find it
 //! active.
 
 use std::collections::BTreeMap;
@@ -13,7 +14,7 @@ use salve_sdk::types::FluxRef;
 /// Why an object is suspended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// It would revert the suspend of another object.
+    /// It would revert the suspend of another object, or report that object as unhealthy.
     Parent,
     /// It would recreate what is deleted.
     Owner,
@@ -52,7 +53,7 @@ pub fn missing_parents(
 ) -> Vec<FluxRef> {
     let mut missing: Vec<FluxRef> = Vec::new();
     for object in owners.iter().chain(parents.values()) {
-        if let Some(parent) = reverting_parent(object) {
+        if let Some(parent) = affected_parent(object) {
             let is_known = parents.contains_key(parent)
                 || owners.iter().any(|owner| owner.target == *parent)
                 || missing.contains(parent);
@@ -67,13 +68,20 @@ pub fn missing_parents(
 /// Returns the parent that would revert a suspend of this object. An object that applies itself
 /// does not: its own suspend stops that.
 fn reverting_parent(object: &FluxObject) -> Option<&FluxRef> {
-    if object.suspended.is_some() || !object.parent_reverts {
+    affected_parent(object).filter(|_| object.parent_reverts)
+}
+
+/// Returns the parent that would revert a suspend of this object, or wait in vain for its health.
+fn affected_parent(object: &FluxObject) -> Option<&FluxRef> {
+    // mutant waiting-parent-not-suspended: object.parent_waits ~> false
+    let is_affected = object.parent_reverts || object.parent_waits;
+    if object.suspended.is_some() || !is_affected {
         return None;
     }
     object.parent.as_ref().filter(|parent| **parent != object.target)
 }
 
-/// Decides what to suspend. `parents` contains every reverting parent, and their parents.
+/// Decides what to suspend. `parents` contains every affected parent, and their parents.
 ///
 /// # Errors
 /// [`SuspendedByRun`] if one of the objects is annotated by another run.
@@ -88,10 +96,10 @@ pub fn plan(
     let mut plan = SuspensionPlan::default();
     for owner in owners {
         let mut chain = Vec::new();
-        let mut next = reverting_parent(owner);
+        let mut next = affected_parent(owner);
         while let Some(parent) = next.filter(|parent| !chain.contains(parent)) {
             chain.push(parent);
-            next = find(parent).and_then(reverting_parent);
+            next = find(parent).and_then(affected_parent);
         }
         for parent in chain.into_iter().rev() {
             if let Some(object) = find(parent) {

@@ -200,20 +200,21 @@ fn a_flux_source_that_does_not_exist_is_an_error_before_the_first_write() {
 }
 
 #[test]
-fn a_parent_that_would_revert_the_suspend_is_suspended_first_and_resumed_last() {
-    let mut cluster = incident();
-    let owner = cluster.flux.get_mut(&flux("media/sonarr")).expect("present");
-    (owner.parent, owner.parent_reverts) = (Some(flux("flux-system/apps")), true);
-    cluster.flux.insert(flux("flux-system/apps"), flux_object("flux-system/apps"));
-    let (_, cluster) = conclude(cluster, MEDIA);
-    assert_eq!(
-        cluster.writes.first().map(String::as_str),
-        Some("suspend Kustomization flux-system/apps")
-    );
-    assert_eq!(
-        cluster.writes.last().map(String::as_str),
-        Some("resume Kustomization flux-system/apps")
-    );
+fn a_parent_that_a_suspended_child_affects_is_suspended_first_and_resumed_last() {
+    for (reverts, waits) in [(true, false), (false, true), (false, false)] {
+        let mut cluster = incident();
+        let owner = cluster.flux.get_mut(&flux("media/sonarr")).expect("present");
+        owner.parent = Some(flux("flux-system/apps"));
+        (owner.parent_reverts, owner.parent_waits) = (reverts, waits);
+        cluster.flux.insert(flux("flux-system/apps"), flux_object("flux-system/apps"));
+        let (_, cluster) = conclude(cluster, MEDIA);
+        let is_affected = reverts || waits;
+        let is_parent = |write: Option<&String>, verb: &str| {
+            write.is_some_and(|write| *write == format!("{verb} Kustomization flux-system/apps"))
+        };
+        assert_eq!(is_parent(cluster.writes.first(), "suspend"), is_affected);
+        assert_eq!(is_parent(cluster.writes.last(), "resume"), is_affected);
+    }
 }
 
 #[test]

@@ -38,7 +38,22 @@ fn a_parent_that_would_revert_the_suspend_comes_first_and_its_own_parent_before_
 }
 
 #[test]
-fn a_parent_that_does_not_revert_suspends_is_not_suspended() {
+fn a_parent_that_checks_the_health_of_its_children_comes_first_and_its_own_parent_before_it() {
+    let waited_for = |name, parent| FluxObject {
+        parent: Some(flux(parent)),
+        parent_waits: true,
+        ..flux_object(name)
+    };
+    let owner = waited_for("media/a", "flux-system/apps");
+    let apps = waited_for("flux-system/apps", "flux-system/root");
+    let parents = by_target(&[apps, flux_object("flux-system/root")]);
+    assert!(missing_parents(std::slice::from_ref(&owner), &parents).is_empty());
+    let plan = plan(&[owner], &parents, None).expect("no other run");
+    assert_eq!(order(&plan), ["root", "apps", "a"]);
+}
+
+#[test]
+fn a_parent_that_neither_reverts_suspends_nor_checks_health_is_not_suspended() {
     let mut owner = child_of("media/a", "flux-system/apps");
     owner.parent_reverts = false;
     let plan = plan(&[owner], &by_target(&[]), None).expect("no other run");
