@@ -96,6 +96,7 @@ pub fn conclude(
     conclusion.remaining.extend(execution.recreated_later());
     conclusion.remaining.extend(verify::unready_pods(&pods));
     conclusion.remaining.extend(leaked_images(execution));
+    conclusion.remaining.extend(execution.plan.deletion_findings());
     conclusion.remaining.extend(consent::new_volume_finding(&execution.plan.new_volumes));
     conclusion.remaining.extend(execution.plan.suspensions.skipped.iter().map(Finding::new));
     if execution.suspensions.remaining() == 0 {

@@ -13,6 +13,7 @@ use crate::config::{Config, Mode};
 use crate::consent;
 use crate::evidence::Observation;
 use crate::host::query_flux::{self, FluxObject, OwnerInfo, Subject, SubjectKind};
+use crate::host::query_pvcs;
 use crate::host::run::{self, Level};
 use crate::node_locks;
 use crate::selection::{self, Reason, Recreation, Selection};
@@ -29,6 +30,8 @@ pub struct Plan {
     pub new_volumes: Vec<String>,
     /// PVCs whose deletion will complete, with consent.
     pub completing_deletions: Vec<String>,
+    /// PVCs whose deletion may complete, because they could not be read.
+    pub unseen: Vec<String>,
 }
 
 /// Why the run does not begin.
@@ -44,11 +47,15 @@ pub struct Blocker {
 /// # Errors
 /// Those of the calls, and `not-found` if the configured Flux source does not exist.
 pub fn prepare(config: &Config, observation: &Observation) -> Result<Result<Plan, Blocker>, Error> {
-    let completing: Vec<String> =
+    let mut completing: Vec<String> =
         consent::completing_deletions(&observation.pvcs, &observation.driver)
             .iter()
             .map(|pvc| pvc.object.to_string())
             .collect();
+    let volumes =
+        query_pvcs::list_other_volumes(&observation.namespaces, &observation.driver.name)?;
+    let others = consent::other_deletions(&volumes, observation);
+    completing.extend(others.completing);
     // mutant data-loss-without-consent: !completing.is_empty() ~> completing.len() > 1_000
     if !completing.is_empty() && !config.complete_pvc_deletions {
         return Ok(Err(data_loss_without_consent(completing)));
@@ -68,7 +75,13 @@ pub fn prepare(config: &Config, observation: &Observation) -> Result<Result<Plan
         Err(conflict) => return Ok(Err(suspended_by_another_run(&conflict))),
     };
     let new_volumes = consent::new_volume_warnings(sources, &selection.selected, &observation.pvcs);
-    Ok(Ok(Plan { selection, suspensions, new_volumes, completing_deletions: completing }))
+    Ok(Ok(Plan {
+        selection,
+        suspensions,
+        new_volumes,
+        completing_deletions: completing,
+        unseen: others.unseen,
+    }))
 }
 
 /// Returns who owns the candidates, in the same order.
@@ -171,6 +184,41 @@ fn suspended_by_another_run(conflict: &SuspendedByRun) -> Blocker {
 }
 
 impl Plan {
+    /// Returns the deletions that the run completes, or may complete, for the report.
+    pub fn deletion_findings(&self) -> Vec<Finding> {
+        let completing = (!self.completing_deletions.is_empty()).then(|| {
+            Finding::with_details(
+                match self.completing_deletions.as_slice() {
+                    [pvc] => format!(
+                        "cannot be undone: the deletion of PVC {pvc} and its volume completes, as \
+                         allowed by completePvcDeletions"
+                    ),
+                    many => format!(
+                        "cannot be undone: the deletions of {} PVCs and their volumes complete, as \
+                         allowed by completePvcDeletions",
+                        many.len()
+                    ),
+                },
+                &self.completing_deletions,
+            )
+        });
+        completing.into_iter().chain(self.unseen_finding()).collect()
+    }
+
+    fn unseen_finding(&self) -> Option<Finding> {
+        (!self.unseen.is_empty()).then(|| {
+            Finding::with_details(
+                format!(
+                    "a snapshot outside the searched namespaces is locked; if a PVC there is being \
+                     deleted, the restart completes that, and its volume is lost. These could not \
+                     be read: {}",
+                    join(&self.unseen, 5)
+                ),
+                &self.unseen,
+            )
+        })
+    }
+
     /// Reports what the run will do, as far as its writes do not show that themselves.
     pub fn announce(&self, observation: &Observation) {
         if !self.completing_deletions.is_empty() {
@@ -182,6 +230,9 @@ impl Plan {
                      completePvcDeletions"
                 ),
             );
+        }
+        if let Some(finding) = self.unseen_finding() {
+            run::note(Level::Warning, &finding.text);
         }
         if let Some(finding) = consent::new_volume_finding(&self.new_volumes) {
             run::note(Level::Warning, &finding.text);

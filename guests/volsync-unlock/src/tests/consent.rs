@@ -30,6 +30,59 @@ fn only_pvcs_whose_data_would_be_lost_require_consent() {
     }
 }
 
+/// An observation whose log reports locks for these keys.
+fn locked(keys: &[LockKey]) -> Observation {
+    let mut observation = samples::observation();
+    for key in keys {
+        let line = format!("an operation with the given Volume ID {key} already exists");
+        observation.log.sightings.add("a", NOW, &line);
+    }
+    assert_eq!(observation.log.sightings.0.len(), keys.len());
+    observation
+}
+
+#[test]
+fn deletions_elsewhere_require_consent_or_are_named() {
+    use PvcState::{Bound, Missing, Terminating, Unreadable};
+    let volume = |state| samples::other_volume("downloads/data", 7, state);
+    let (none, own, pvc, snapshot) = (
+        locked(&[]),
+        locked(&[LockKey::Handle(samples::handle(7))]),
+        locked(&[LockKey::Pvc(samples::uid(7))]),
+        locked(&[LockKey::Snapshot(samples::uid(8))]),
+    );
+    let retained = |state| Volume { reclaim_policy: Some(ReclaimPolicy::Retain), ..volume(state) };
+    let owned = |state| Volume { pvc_owner: Some("ReplicationSource/x".into()), ..volume(state) };
+    let copy = |state| Volume { pvc: samples::object("downloads/volsync-x-src"), ..volume(state) };
+    for (volume, observation, completing, unseen) in [
+        (volume(Terminating), &none, 1, 0),
+        (volume(Missing), &none, 1, 0),
+        (Volume { reclaim_policy: None, ..volume(Terminating) }, &none, 1, 0),
+        (retained(Terminating), &none, 0, 0),
+        (retained(Missing), &own, 0, 0),
+        (owned(Terminating), &own, 0, 0),
+        (copy(Missing), &own, 0, 0),
+        // A user may give a PVC any name.
+        (copy(Terminating), &none, 1, 0),
+        (volume(Bound), &own, 0, 0),
+        (volume(Unreadable), &none, 0, 0),
+        (volume(Unreadable), &own, 1, 0),
+        (volume(Unreadable), &pvc, 1, 0),
+        (volume(Unreadable), &snapshot, 0, 1),
+        (retained(Unreadable), &snapshot, 0, 0),
+    ] {
+        let found = other_deletions(std::slice::from_ref(&volume), observation);
+        assert_eq!(
+            (found.completing.len(), found.unseen.len()),
+            (completing, unseen),
+            "{volume:?}"
+        );
+        for named in found.completing.iter().chain(&found.unseen) {
+            assert!(named.contains(&volume.pvc.to_string()), "{named}");
+        }
+    }
+}
+
 #[test]
 fn sources_of_new_volumes_are_reported() {
     let source =

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use salve_sdk::query_flux::{FluxObject, Ownership};
-use salve_sdk::query_pvcs::{Phase, Pvc, Snapshot};
+use salve_sdk::query_pvcs::{Phase, Pvc, Snapshot, Volume};
 use salve_sdk::query_replicationsources::{Destination, Source};
 use salve_sdk::types::{FluxRef, Pod};
 use salve_sdk::{Error, ObjectRef};
@@ -22,6 +22,8 @@ pub struct FakeCluster {
     pub ownership: BTreeMap<ObjectRef, (Ownership, Option<FluxRef>)>,
     pub flux: BTreeMap<FluxRef, FluxObject>,
     pub pods: Vec<Pod>,
+    /// Volumes whose PVCs are not in the observation.
+    pub other_volumes: Vec<Volume>,
     /// Pod, time, and text of each line of the controller's log.
     pub log: Vec<(String, u64, String)>,
     /// Every write, in order.
@@ -64,6 +66,7 @@ impl FakeCluster {
             ownership: BTreeMap::new(),
             flux: BTreeMap::new(),
             pods: Vec::new(),
+            other_volumes: Vec::new(),
             log: Vec::new(),
             writes: Vec::new(),
             steps: Vec::new(),
@@ -213,13 +216,16 @@ pub mod query_drivers {
 }
 
 pub mod query_pvcs {
-    use super::{Error, Pvc, Snapshot, with};
+    use super::{Error, Pvc, Snapshot, Volume, with};
 
     pub fn list_pvcs(_: &[String]) -> Result<Vec<Pvc>, Error> {
         with(|cluster| Ok(cluster.observation.pvcs.clone()))
     }
     pub fn list_snapshots(_: &[String]) -> Result<Vec<Snapshot>, Error> {
         with(|cluster| Ok(cluster.observation.snapshots.clone()))
+    }
+    pub fn list_other_volumes(_: &[String], _: &str) -> Result<Vec<Volume>, Error> {
+        with(|cluster| Ok(cluster.other_volumes.clone()))
     }
 }
 

@@ -3,7 +3,9 @@
 use salve_sdk::query_drivers::{CephHealth, Controller, Driver};
 use salve_sdk::query_flux::{FluxObject, OwnerInfo, Ownership, Subject, SubjectKind, SuspendedBy};
 use salve_sdk::query_pods::{PendingPod, PendingReason};
-use salve_sdk::query_pvcs::{Phase, Pvc, ReclaimPolicy, Snapshot, Waiting};
+use salve_sdk::query_pvcs::{
+    Phase, Pvc, PvcState as VolumePvcState, ReclaimPolicy, Snapshot, Volume, Waiting,
+};
 use salve_sdk::query_replicationsources::{Health, PvcState, Source};
 use salve_sdk::{FluxKind, FluxRef, ObjectRef};
 
@@ -97,6 +99,24 @@ pub fn terminating(name: &str, number: u32, reclaim_policy: ReclaimPolicy) -> Pv
         reclaim_policy: Some(reclaim_policy),
         ..pending(name, number)
     }
+}
+
+/// A volume whose PVC is not in the searched namespaces.
+pub fn other_volume(pvc: &str, number: u32, pvc_state: VolumePvcState) -> Volume {
+    Volume {
+        name: format!("pvc-{}", uid(number)),
+        terminating_since: None,
+        reclaim_policy: Some(ReclaimPolicy::Delete),
+        handle: handle(number),
+        pvc: object(pvc),
+        pvc_uid: Some(uid(number)),
+        pvc_state,
+        pvc_owner: None,
+    }
+}
+
+pub fn handle(number: u32) -> String {
+    format!("0001-0009-rook-ceph-0000000000000002-{}", uid(number))
 }
 
 pub fn snapshot(name: &str, number: u32, owner: u32) -> Snapshot {

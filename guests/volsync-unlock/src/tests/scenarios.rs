@@ -2,7 +2,7 @@
 
 use salve_sdk::query_flux::{FluxObject, Ownership};
 use salve_sdk::query_pods::PendingReason;
-use salve_sdk::query_pvcs::{Pvc, ReclaimPolicy, Waiting};
+use salve_sdk::query_pvcs::{Pvc, PvcState as VolumePvcState, ReclaimPolicy, Waiting};
 use salve_sdk::query_replicationsources::{Health, PvcState};
 use salve_sdk::report::{Conclusion, State, Verdict};
 use salve_sdk::types::{FluxKind, FluxRef};
@@ -168,6 +168,36 @@ fn a_pending_deletion_with_reclaim_policy_delete_stops_the_run_without_consent()
             .iter()
             .any(|note| note.contains("cannot be undone") && note.contains("media/zigbee"))
     );
+}
+
+#[test]
+fn a_deletion_outside_of_the_searched_namespaces_requires_consent() {
+    let elsewhere = |state| {
+        let mut cluster = incident();
+        cluster.other_volumes = vec![samples::other_volume("downloads/data", 30, state)];
+        let line = format!(
+            "an operation with the given Snapshot ID snapshot-{} already exists",
+            samples::uid(31)
+        );
+        cluster.log.push(("a".into(), NOW - 8_000, line));
+        cluster
+    };
+    for state in [VolumePvcState::Terminating, VolumePvcState::Missing] {
+        let (conclusion, cluster) = conclude(elsewhere(state), MEDIA);
+        assert_eq!(conclusion.verdict, Verdict::NotFixed);
+        assert!(conclusion.summary.contains("downloads/data"), "{}", conclusion.summary);
+        assert!(cluster.writes.is_empty());
+        let (conclusion, cluster) =
+            conclude(elsewhere(state), &media_with(r#""completePvcDeletions": true"#));
+        assert!(cluster.writes.contains(&RESTART.to_owned()));
+        assert!(text(&conclusion).contains("cannot be undone"), "{}", text(&conclusion));
+    }
+    // It may be the source of the locked snapshot, or not.
+    let (conclusion, cluster) = conclude(elsewhere(VolumePvcState::Unreadable), MEDIA);
+    assert!(cluster.writes.contains(&RESTART.to_owned()));
+    let is_named = |text: &str| text.contains("could not be read: downloads/data");
+    assert!(cluster.notes.iter().any(|note| is_named(note)));
+    assert!(is_named(&text(&conclusion)), "{}", text(&conclusion));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::{GrantShape, Observations, PlannedChanges, Target};
 use crate::footprint::{Rule, Scope, Verb};
 use crate::grants::{EvidenceItem, Grant};
 use crate::proof::{Fact, Proof};
-use crate::{Millis, outcome::Error};
+use crate::{Millis, name, outcome::Error};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -20,6 +20,13 @@ pub struct ListPvcs {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ListSnapshots {
     pub namespaces: Vec<String>,
+}
+
+/// Lists the volumes of a driver whose PVCs are not in these namespaces, or no longer exist.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ListOtherVolumes {
+    pub namespaces: Vec<String>,
+    pub driver: String,
 }
 
 /// `status.phase` of a PVC.
@@ -121,6 +128,34 @@ pub struct Snapshot {
     pub finalizers: Vec<String>,
 }
 
+/// Whether the PVC of a volume still exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PvcState {
+    Bound,
+    Terminating,
+    Missing,
+    /// Its namespace is not granted, or it may not be read.
+    Unreadable,
+}
+
+/// A PersistentVolume.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Volume {
+    pub name: String,
+    /// `metadata.deletionTimestamp`.
+    pub terminating_since: Option<Millis>,
+    pub reclaim_policy: Option<ReclaimPolicy>,
+    /// `spec.csi.volumeHandle`.
+    pub handle: String,
+    /// `spec.claimRef`.
+    pub pvc: ObjectRef,
+    pub pvc_uid: Option<String>,
+    pub pvc_state: PvcState,
+    /// `Kind/name` of the PVC's controller.
+    pub pvc_owner: Option<String>,
+}
+
 impl Pvc {
     /// Returns whether the CSI driver keeps it from being provisioned.
     fn is_stuck(&self) -> bool {
@@ -213,4 +248,43 @@ impl ReadCall for ListSnapshots {
         Proof::default()
     }
     fn observe(&self, _: &Vec<Snapshot>, _: &mut Observations) {}
+}
+
+impl Call for ListOtherVolumes {
+    type Answer = Vec<Volume>;
+    fn targets(&self) -> Vec<Target> {
+        all_of(&self.namespaces)
+    }
+    fn validate(&self) -> Result<(), Error> {
+        name::object(&self.driver)?;
+        validate_namespaces(&self.namespaces)
+    }
+}
+
+impl ReadCall for ListOtherVolumes {
+    fn requests(_: Option<&Grant>) -> Vec<Rule> {
+        vec![
+            Rule::new(Verb::List, "", "persistentvolumes", Scope::Cluster),
+            Rule::new(Verb::List, "", "persistentvolumeclaims", Scope::GrantedNamespaces),
+        ]
+    }
+    fn waits(&self) -> Duration {
+        Duration::ZERO
+    }
+    fn observes_time(&self) -> bool {
+        false
+    }
+    fn ends_plan(&self) -> Option<&'static str> {
+        None
+    }
+    fn overlay(&self, _: &PlannedChanges, answer: Vec<Volume>) -> Vec<Volume> {
+        answer
+    }
+    fn evidence(&self, _: &Vec<Volume>) -> Vec<EvidenceItem> {
+        vec![]
+    }
+    fn proof(&self, _: &Vec<Volume>, _: &[Fact]) -> Proof {
+        Proof::default()
+    }
+    fn observe(&self, _: &Vec<Volume>, _: &mut Observations) {}
 }

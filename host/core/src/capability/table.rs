@@ -50,7 +50,11 @@ macro_rules! each_capability {
             }
             QueryPvcs "query-pvcs" query_pvcs Read {
                 local {}
-                reads { ListPvcs "list-pvcs" ListSnapshots "list-snapshots" }
+                reads {
+                    ListPvcs "list-pvcs"
+                    ListSnapshots "list-snapshots"
+                    ListOtherVolumes "list-other-volumes"
+                }
                 writes {}
                 reversals {}
             }

@@ -220,6 +220,9 @@ impl Generator {
             1 => ("query-flux.get", json!({"target": self.flux()})),
             2 => ("query-replicationsources.list-sources", json!({"namespaces": namespaces})),
             3 => ("query-pvcs.list-pvcs", json!({"namespaces": namespaces})),
+            4 if self.rarely(2) => {
+                ("query-pvcs.list-other-volumes", json!({"namespaces": namespaces, "driver": "d"}))
+            }
             4 => ("query-pvcs.list-snapshots", json!({"namespaces": namespaces})),
             5 => ("query-pods.list-pods", json!({"namespaces": namespaces})),
             6 => (

@@ -145,6 +145,7 @@ fn targets(call: &str, with: &Value) -> Vec<Target> {
         | "query-replicationsources.list-destinations"
         | "query-pvcs.list-pvcs"
         | "query-pvcs.list-snapshots"
+        | "query-pvcs.list-other-volumes"
         | "query-pods.list-pods" => list("namespaces")
             .iter()
             .map(|namespace| Target { kind: None, namespace: owned(namespace), name: None })

@@ -1,5 +1,6 @@
 //! `query-pvcs`: PVCs and VolumeSnapshots. `waiting` determines why a PVC is pending.
 
+mod volumes;
 mod waiting;
 
 use crate::discovery;
@@ -12,7 +13,7 @@ use crate::resource::{EVENTS, PERSISTENT_VOLUMES, PVCS, STORAGE_CLASSES};
 use crate::send::{ListFilter, MAX_CONCURRENT_REQUESTS, Session, concurrently};
 use salve_core::Millis;
 use salve_core::capability::query_pvcs::{
-    ListPvcs, ListSnapshots, Phase, Pvc, ReclaimPolicy, Snapshot,
+    ListOtherVolumes, ListPvcs, ListSnapshots, Phase, Pvc, ReclaimPolicy, Snapshot, Volume,
 };
 use salve_core::capability::types::{ObjectRef, SNAPSHOT};
 use salve_core::outcome::Error;
@@ -201,6 +202,12 @@ impl PerformRead for ListPvcs {
 impl PerformRead for ListSnapshots {
     async fn read(&self, session: &Session) -> Result<Vec<Snapshot>, Error> {
         snapshots(session, self).await
+    }
+}
+
+impl PerformRead for ListOtherVolumes {
+    async fn read(&self, session: &Session) -> Result<Vec<Volume>, Error> {
+        volumes::list_other(session, self).await
     }
 }
 

@@ -7,7 +7,9 @@ use salve_core::capability::query_drivers::{Controller, FindDriver, Selector};
 use salve_core::capability::query_flux::{FindOwners, Ownership, Subject, SubjectKind};
 use salve_core::capability::query_objects::{GetObject, ListObjects};
 use salve_core::capability::query_pods::ListPods;
-use salve_core::capability::query_pvcs::{ListPvcs, ListSnapshots, Phase, Waiting};
+use salve_core::capability::query_pvcs::{
+    ListOtherVolumes, ListPvcs, ListSnapshots, Phase, PvcState, Volume, Waiting,
+};
 use salve_core::capability::query_replicationsources::{Health, ListDestinations, ListSources};
 use salve_core::capability::tail_logs::{NextPage, Page, Query};
 use salve_core::capability::types::Kind;
@@ -116,6 +118,27 @@ async fn an_owner_that_is_not_here_or_not_granted_is_not_taken_for_one_that_gave
         labels["kustomize.toolkit.fluxcd.io/namespace"] = "fleet-a".into();
     });
     assert_eq!(ownership("*").await, Ownership::UnknownOwner);
+}
+
+#[tokio::test]
+async fn volumes_outside_of_the_listed_namespaces_have_the_state_of_their_pvcs() {
+    let fixture = Fixture::new(Incident::TerminatingDelete);
+    let call = |driver: &str| ListOtherVolumes {
+        namespaces: namespaces(&["media"]),
+        driver: driver.into(),
+    };
+    let driver = "rook-ceph.rbd.csi.ceph.com";
+    let state = |volumes: &[Volume], pvc: &str| {
+        volumes.iter().find(|volume| volume.pvc.name == pvc).map(|volume| volume.pvc_state)
+    };
+    let volumes = fixture.read(call(driver)).await.unwrap();
+    assert_eq!(
+        ["zigbee2mqtt", "home-assistant", "plex"].map(|pvc| state(&volumes, pvc)),
+        [Some(PvcState::Terminating), Some(PvcState::Bound), None]
+    );
+    let volumes = fixture.read_granted(call(driver), Glob::new("media").unwrap()).await.unwrap();
+    assert_eq!(state(&volumes, "zigbee2mqtt"), Some(PvcState::Unreadable));
+    assert!(fixture.read(call("another.csi.driver")).await.unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -19,6 +19,14 @@ impl wit::Host for State {
     ) -> wasmtime::Result<Result<Vec<wit::Snapshot>, types::Error>> {
         Ok(list_into_wit(self.call(core::ListSnapshots { namespaces }).await?))
     }
+
+    async fn list_other_volumes(
+        &mut self,
+        namespaces: Vec<String>,
+        driver: String,
+    ) -> wasmtime::Result<Result<Vec<wit::Volume>, types::Error>> {
+        Ok(list_into_wit(self.call(core::ListOtherVolumes { namespaces, driver }).await?))
+    }
 }
 
 impl From<core::Pvc> for wit::Pvc {
@@ -96,6 +104,32 @@ impl From<core::Snapshot> for wit::Snapshot {
             owner_uid: snapshot.owner_uid,
             problem: snapshot.problem,
             finalizers: snapshot.finalizers,
+        }
+    }
+}
+
+impl From<core::PvcState> for wit::PvcState {
+    fn from(state: core::PvcState) -> Self {
+        match state {
+            core::PvcState::Bound => Self::Bound,
+            core::PvcState::Terminating => Self::Terminating,
+            core::PvcState::Missing => Self::Missing,
+            core::PvcState::Unreadable => Self::Unreadable,
+        }
+    }
+}
+
+impl From<core::Volume> for wit::Volume {
+    fn from(volume: core::Volume) -> Self {
+        Self {
+            name: volume.name,
+            terminating_since: volume.terminating_since,
+            reclaim_policy: volume.reclaim_policy.map(Into::into),
+            handle: volume.handle,
+            pvc: volume.pvc.into(),
+            pvc_uid: volume.pvc_uid,
+            pvc_state: volume.pvc_state.into(),
+            pvc_owner: volume.pvc_owner,
         }
     }
 }
