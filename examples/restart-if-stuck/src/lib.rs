@@ -8,7 +8,7 @@ use salve_sdk::query_objects::{self, Kind};
 use salve_sdk::report::{Conclusion, Description, Diagnosis, Finding, State, Verdict};
 use salve_sdk::restart_deployment::{self, Strategy};
 use salve_sdk::schema::{Schema, Values};
-use salve_sdk::tail_logs::{self, Cursor, Query};
+use salve_sdk::tail_logs::{self, Cursor, Query, Workload, WorkloadKind};
 use salve_sdk::{Error, ObjectRef, Remediation, run};
 use serde_json::Value;
 
@@ -140,7 +140,10 @@ impl Remediation for RestartIfStuck {
 
 fn open_log(config: &Values, since: u64) -> Result<Cursor, Error> {
     tail_logs::open(&Query {
-        deployment: object_ref(config, "deployment")?,
+        workload: Workload {
+            kind: WorkloadKind::Deployment,
+            object: object_ref(config, "deployment")?,
+        },
         container: config.text("container").to_owned(),
         since: Some(since),
         tail_lines: None,

@@ -10,6 +10,7 @@ use crate::consent;
 use crate::evidence::{Evidence, Observation, unmatched_keys};
 use crate::host::{query_pods, query_pvcs, run};
 use crate::node_locks;
+use crate::observe;
 use crate::prevention;
 use crate::resume_order;
 use crate::steps::{self, Execution, Restart};
@@ -257,7 +258,12 @@ fn remaining_node_locks(execution: &Execution) -> Result<Vec<Finding>, Error> {
         Err(Error::Denied(_)) => Vec::new(),
         Err(error) => return Err(error),
     };
-    Ok(node_locks::findings(&Observation { pending_pods, ..observation.clone() }))
+    let now = run::now();
+    let since = now.saturating_sub(execution.config.log_window_ms);
+    // What could not be read was reported before the first write.
+    let (node_logs, _) = observe::read_node_logs(&observation.driver, &pending_pods, since)?;
+    let after = Observation { now, pending_pods, node_logs, ..observation.clone() };
+    Ok(node_locks::findings(&after))
 }
 
 fn leaked_images(execution: &Execution) -> Option<Finding> {

@@ -1,6 +1,6 @@
 //! What was observed, and whether it is sufficient evidence. Makes no calls.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use salve_sdk::query_drivers::Driver;
 use salve_sdk::query_pods::PendingPod;
@@ -11,7 +11,7 @@ use crate::lock::{LockKey, Sightings};
 
 /// A lock that was not logged for this long has been released: the sidecars retry at least every
 /// 5 min.
-const MAX_AGE_MS: u64 = 15 * 60 * 1_000;
+pub const MAX_AGE_MS: u64 = 15 * 60 * 1_000;
 
 /// The state of the cluster, read once.
 #[derive(Clone, Debug)]
@@ -30,10 +30,12 @@ pub struct Observation {
     pub destinations: Vec<Destination>,
     /// Pods that have not started.
     pub pending_pods: Vec<PendingPod>,
+    /// The logs of the node plugin, on the nodes where a volume cannot be mounted.
+    pub node_logs: BTreeMap<String, NodeLog>,
     pub log: ControllerLog,
 }
 
-/// What the driver's controller logged.
+/// What the pods of the driver logged.
 #[derive(Clone, Debug, Default)]
 pub struct ControllerLog {
     pub sightings: Sightings,
@@ -44,6 +46,14 @@ pub struct ControllerLog {
     /// Pods that cannot hold a lock, because they have not started or their node is down, with the
     /// reason.
     pub skipped: BTreeSet<String>,
+}
+
+/// What the node plugin logged on one node.
+#[derive(Clone, Debug)]
+pub struct NodeLog {
+    /// `namespace/name` of its pod there.
+    pub pod: String,
+    pub log: ControllerLog,
 }
 
 /// What indicates the incident.

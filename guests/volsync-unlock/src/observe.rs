@@ -1,20 +1,29 @@
 //! Reads everything that the decisions need.
 
+use std::collections::BTreeMap;
+
 use salve_sdk::Error;
 use salve_sdk::format::duration;
+use salve_sdk::query_drivers::Driver;
+use salve_sdk::query_pods::PendingPod;
 use serde_json::Value;
 
 use crate::config::Config;
-use crate::evidence::{ControllerLog, Observation, assess};
+use crate::evidence::{ControllerLog, NodeLog, Observation, assess};
 use crate::host::query_objects::{self, Kind, Query};
 use crate::host::run::{self, Level};
 use crate::host::{query_drivers, query_pods, query_pvcs, query_replicationsources};
 use crate::namespaces::{Namespace, ResolvedNamespaces, is_glob, resolve};
+use crate::node_locks;
 use crate::similar_problems;
 use crate::watch::LogWatch;
 
 /// Interval between two reads of the log, while it is not known whether a lock persists.
 const POLL_INTERVAL_MS: u64 = 15_000;
+
+/// On how many nodes the log of the node plugin is read. After a failure of the whole storage,
+/// volumes hang on all of them.
+const MAX_NODES: usize = 10;
 
 /// Reads the state of the cluster. Keeps reading the log if the only lock needs a second sample.
 ///
@@ -71,10 +80,44 @@ pub fn observe(config: &Config) -> Result<Observation, Error> {
         sources,
         destinations,
         pending_pods,
+        node_logs: BTreeMap::new(),
         log: ControllerLog::default(),
     };
+    let since = observation.now.saturating_sub(config.log_window_ms);
+    let (node_logs, unread) =
+        read_node_logs(&observation.driver, &observation.pending_pods, since)?;
+    observation.node_logs = node_logs;
+    observation.warnings.extend(unread);
     read_log(config, &mut observation)?;
     Ok(observation)
+}
+
+/// Reads the log of the node plugin on each node where a volume cannot be mounted. Also returns the
+/// logs that could not be read, one sentence each.
+pub fn read_node_logs(
+    driver: &Driver,
+    pending_pods: &[PendingPod],
+    since: u64,
+) -> Result<(BTreeMap<String, NodeLog>, Vec<String>), Error> {
+    let (mut logs, mut unread) = (BTreeMap::new(), Vec::new());
+    let Some(plugin) = &driver.node_plugin else { return Ok((logs, unread)) };
+    for node in node_locks::nodes_to_read(pending_pods).into_iter().take(MAX_NODES) {
+        let Some(pod) = plugin.pods.iter().find(|pod| pod.node == node) else { continue };
+        let name = format!("{}/{}", pod.pod.namespace, pod.pod.name);
+        let mut log = ControllerLog::default();
+        let read = LogWatch::open_node(plugin, pod, since).and_then(|watch| watch.read(&mut log));
+        match read {
+            Ok(_) => {
+                logs.insert(node.to_owned(), NodeLog { pod: name, log });
+            }
+            // The pod may be gone in the meantime.
+            Err(Error::Denied(reason) | Error::NotFound(reason)) => {
+                unread.push(format!("could not read the log of the node plugin {name}: {reason}"));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((logs, unread))
 }
 
 fn read_log(config: &Config, observation: &mut Observation) -> Result<(), Error> {

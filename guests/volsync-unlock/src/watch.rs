@@ -1,11 +1,11 @@
-//! Follows the controller's log: all pods, only lines that report a lock.
+//! Follows the log of a driver: only lines that report a lock.
 
-use salve_sdk::Error;
-use salve_sdk::query_drivers::Controller;
+use salve_sdk::query_drivers::{Controller, NodePlugin, NodePod};
+use salve_sdk::{Error, ObjectRef};
 
 use crate::evidence::ControllerLog;
 use crate::host::run;
-use crate::host::tail_logs::{self, Cursor, Query};
+use crate::host::tail_logs::{self, Cursor, Query, Workload, WorkloadKind};
 use crate::lock::PATTERN;
 
 const PAGE_BYTES: u32 = 8 << 20;
@@ -31,9 +31,22 @@ pub struct Reading {
 impl LogWatch {
     /// Opens the log of this controller from `since`, in milliseconds since the epoch.
     pub fn open(controller: &Controller, since: u64) -> Result<Self, Error> {
+        let object = controller.deployment.clone();
+        let workload = Workload { kind: WorkloadKind::Deployment, object };
+        Self::open_workload(workload, &controller.plugin_container, since)
+    }
+
+    /// Opens the log of the node plugin's pod on one node.
+    pub fn open_node(plugin: &NodePlugin, pod: &NodePod, since: u64) -> Result<Self, Error> {
+        let object = ObjectRef { namespace: pod.pod.namespace.clone(), name: pod.pod.name.clone() };
+        let workload = Workload { kind: WorkloadKind::Pod, object };
+        Self::open_workload(workload, &plugin.plugin_container, since)
+    }
+
+    fn open_workload(workload: Workload, container: &str, since: u64) -> Result<Self, Error> {
         let cursor = tail_logs::open(&Query {
-            deployment: controller.deployment.clone(),
-            container: controller.plugin_container.clone(),
+            workload,
+            container: container.to_owned(),
             since: Some(since),
             tail_lines: None,
             limit_bytes: PAGE_BYTES,

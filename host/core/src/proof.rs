@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     use crate::capability::TypedCall;
-    use crate::capability::tail_logs::{Line, NextPage, Page, Position, Query};
+    use crate::capability::tail_logs::{Line, NextPage, Page, Position, Query, Workload};
     use crate::capability::types::ObjectRef;
 
     fn fact(n: u64, shows_absence: bool, changed: bool) -> Fact {
@@ -120,9 +120,8 @@ mod tests {
         let mut facts = vec![fact(1, false, true)];
         let mut after = vec![];
         for (i, matched) in matched.iter().enumerate() {
-            let deployment = ObjectRef::new("rook-ceph", "x");
             let query = Query {
-                deployment,
+                workload: Workload::deployment(ObjectRef::new("rook-ceph", "x")),
                 container: "c".into(),
                 since,
                 tail_lines: None,
@@ -163,7 +162,7 @@ mod tests {
     #[test]
     fn a_page_of_skipped_pods_only_proves_nothing() {
         let query = Query {
-            deployment: ObjectRef::new("rook-ceph", "x"),
+            workload: Workload::deployment(ObjectRef::new("rook-ceph", "x")),
             container: "c".into(),
             since: None,
             tail_lines: None,

@@ -44,7 +44,7 @@ fn delete() -> Footprint {
 
 fn logs() -> Footprint {
     let query = tail_logs::Query {
-        deployment: ObjectRef::new("media", "plex"),
+        workload: tail_logs::Workload::deployment(ObjectRef::new("media", "plex")),
         container: "app".into(),
         since: None,
         tail_lines: None,

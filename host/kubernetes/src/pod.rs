@@ -1,4 +1,4 @@
-//! Reads pods, and selects those of a Deployment.
+//! Reads pods, and selects those of a workload.
 
 use crate::failure::Failure;
 use crate::object::{
@@ -135,6 +135,22 @@ pub(crate) async fn of_deployment(
             text(owner, "/kind") == Some("ReplicaSet")
                 && text(owner, "/name").is_some_and(|n| n.starts_with(&prefix))
         })
+    });
+    pods.sort_by(|a, b| name(a).cmp(name(b)));
+    Ok(pods)
+}
+
+/// Lists the pods that a workload other than a Deployment controls, sorted by name.
+pub(crate) async fn of_controller(
+    session: &Session,
+    workload: &Value,
+) -> Result<Vec<Value>, Failure> {
+    let Some(labels) = selector(workload) else { return Ok(vec![]) };
+    let filter = ListFilter { labels: Some(&labels), fields: None };
+    let mut pods = session.list(&PODS, Some(namespace(workload)), filter).await?;
+    // mutant foreign-pod-read: text(owner, "/uid") == Some(uid(workload)) ~> true
+    pods.retain(|pod| {
+        controller(pod).is_some_and(|owner| text(owner, "/uid") == Some(uid(workload)))
     });
     pods.sort_by(|a, b| name(a).cmp(name(b)));
     Ok(pods)

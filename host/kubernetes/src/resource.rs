@@ -40,6 +40,9 @@ pub(crate) static PVCS: Resource =
 pub(crate) static PERSISTENT_VOLUMES: Resource =
     built_in("", "persistentvolumes", "PersistentVolume", false);
 pub(crate) static DEPLOYMENTS: Resource = built_in("apps", "deployments", "Deployment", true);
+pub(crate) static DAEMON_SETS: Resource = built_in("apps", "daemonsets", "DaemonSet", true);
+pub(crate) static STATEFUL_SETS: Resource = built_in("apps", "statefulsets", "StatefulSet", true);
+pub(crate) static JOBS: Resource = built_in("batch", "jobs", "Job", true);
 pub(crate) static LEASES: Resource = built_in("coordination.k8s.io", "leases", "Lease", true);
 pub(crate) static STORAGE_CLASSES: Resource =
     built_in("storage.k8s.io", "storageclasses", "StorageClass", false);

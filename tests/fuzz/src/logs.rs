@@ -5,7 +5,7 @@ use http::{Response, Uri};
 use http_body_util::Full;
 use jiff::{Timestamp, ToSpan};
 use salve_core::Millis;
-use salve_core::capability::tail_logs::{Line, NextPage, Query};
+use salve_core::capability::tail_logs::{Line, NextPage, Query, Workload};
 use salve_core::capability::types::ObjectRef;
 use salve_core::capability::{Answer, Effect, TypedCall};
 use salve_core::footprint::Footprint;
@@ -29,7 +29,7 @@ pub fn logs(bytes: &[u8]) {
     let [size, mode, lines @ ..] = bytes else { return };
     let pattern = (mode & 1 != 0).then_some("lock|[0-9]+");
     let query = Query {
-        deployment: ObjectRef::new("rook-ceph", "csi"),
+        workload: Workload::deployment(ObjectRef::new("rook-ceph", "csi")),
         container: "csi-provisioner".into(),
         since: None,
         tail_lines: None,

@@ -51,7 +51,10 @@ pub fn pattern() -> AttackResult {
         "\\w{0,1000}\\w{0,1000}\\w{0,1000}$",
     ] {
         let query = Query {
-            deployment: ObjectRef::new("rook-ceph", "csi-rbdplugin-provisioner"),
+            workload: tail_logs::Workload {
+                kind: tail_logs::WorkloadKind::Deployment,
+                object: ObjectRef::new("rook-ceph", "csi-rbdplugin-provisioner"),
+            },
             container: "csi-rbdplugin".into(),
             since: None,
             tail_lines: None,

@@ -28,7 +28,10 @@ pub fn fill() -> Vec<Vec<u8>> {
 /// Opens cursors and never closes them.
 pub fn handles() -> AttackResult {
     let query = Query {
-        deployment: ObjectRef::new("rook-ceph", "csi-rbdplugin-provisioner"),
+        workload: tail_logs::Workload {
+            kind: tail_logs::WorkloadKind::Deployment,
+            object: ObjectRef::new("rook-ceph", "csi-rbdplugin-provisioner"),
+        },
         container: "csi-rbdplugin".into(),
         since: None,
         tail_lines: None,

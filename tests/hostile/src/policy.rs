@@ -185,7 +185,10 @@ pub fn others() -> AttackResult {
         answers.add("reconcile", reconcile_flux::reconcile(&target, true, 1).map(|_| "GOT".into()));
     }
     let query = tail_logs::Query {
-        deployment: deployment.clone(),
+        workload: tail_logs::Workload {
+            kind: tail_logs::WorkloadKind::Deployment,
+            object: deployment.clone(),
+        },
         container: "manager".into(),
         since: None,
         tail_lines: None,

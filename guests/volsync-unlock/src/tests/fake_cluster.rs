@@ -26,6 +26,8 @@ pub struct FakeCluster {
     pub other_volumes: Vec<Volume>,
     /// Pod, time, and text of each line of the controller's log.
     pub log: Vec<(String, u64, String)>,
+    /// The same of the node plugin's log.
+    pub node_log: Vec<(String, u64, String)>,
     /// Every write, in order.
     pub writes: Vec<String>,
     pub steps: Vec<String>,
@@ -68,6 +70,7 @@ impl FakeCluster {
             pods: Vec::new(),
             other_volumes: Vec::new(),
             log: Vec::new(),
+            node_log: Vec::new(),
             writes: Vec::new(),
             steps: Vec::new(),
             notes: Vec::new(),
@@ -295,12 +298,19 @@ pub mod query_flux {
 
 pub mod tail_logs {
     use super::{Error, samples, with};
-    pub use salve_sdk::tail_logs::{Line, Page, Query};
+    pub use salve_sdk::tail_logs::{Line, Page, Query, Workload, WorkloadKind};
 
-    pub struct Cursor(usize);
+    /// The log of the controller, or of one pod of the node plugin.
+    pub enum Cursor {
+        Controller(usize),
+        Pod(String),
+    }
 
     pub fn open(query: &Query) -> Result<Cursor, Error> {
         with(|cluster| {
+            if query.workload.kind == WorkloadKind::Pod {
+                return Ok(Cursor::Pod(query.workload.object.name.clone()));
+            }
             cluster.cursors.push((query.since.unwrap_or(0), 0));
             // The first cursor is for the evidence, the second for the watch, the third for the
             // proof.
@@ -308,28 +318,33 @@ pub mod tail_logs {
                 let line = ("new".to_owned(), cluster.now, samples::pvc_lock_line(1));
                 cluster.log.push(line);
             }
-            Ok(Cursor(cluster.cursors.len() - 1))
+            Ok(Cursor::Controller(cluster.cursors.len() - 1))
         })
     }
 
     impl Cursor {
         pub fn next(&self) -> Result<Page, Error> {
             with(|cluster| {
-                let (since, read) = cluster.cursors[self.0];
-                let new = cluster
-                    .log
-                    .iter()
-                    .filter(|line| line.1 > since && line.1 <= cluster.now)
-                    .skip(read);
-                let lines: Vec<Line> = new
-                    .map(|(pod, time, text)| Line {
-                        pod: pod.clone(),
-                        time: *time,
-                        text: text.clone(),
-                    })
-                    .collect();
-                cluster.cursors[self.0].1 += lines.len();
-                let pods = vec!["a".to_owned(), "b".to_owned()];
+                let line = |(pod, time, text): &(String, u64, String)| Line {
+                    pod: pod.clone(),
+                    time: *time,
+                    text: text.clone(),
+                };
+                let (lines, pods): (Vec<Line>, _) = match self {
+                    Self::Pod(name) => {
+                        let of_pod = cluster.node_log.iter().filter(|line| line.0 == *name);
+                        (of_pod.map(line).collect(), vec![name.clone()])
+                    }
+                    Self::Controller(index) => {
+                        let (since, read) = cluster.cursors[*index];
+                        let is_new =
+                            |line: &&(String, u64, String)| line.1 > since && line.1 <= cluster.now;
+                        let lines: Vec<Line> =
+                            cluster.log.iter().filter(is_new).skip(read).map(line).collect();
+                        cluster.cursors[*index].1 += lines.len();
+                        (lines, vec!["a".to_owned(), "b".to_owned()])
+                    }
+                };
                 Ok(Page {
                     lines,
                     pods,

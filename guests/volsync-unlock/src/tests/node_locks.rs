@@ -1,4 +1,5 @@
 use super::*;
+use crate::evidence::ControllerLog;
 use crate::samples;
 
 const LOCKED: &str = "MountVolume.MountDevice failed for volume \"pvc-1f0c2a34\" : rpc error: code = \
@@ -31,4 +32,38 @@ fn the_node_and_its_pods_are_named() {
         found[0].text
     );
     assert_eq!(found[0].details.len(), 2);
+}
+
+#[test]
+fn the_log_of_the_node_plugin_shows_a_lock_that_the_event_does_not() {
+    let failed = |message: &str| {
+        samples::pending_pod("media/a", "ReplicaSet/a", PendingReason::MountFailed, message)
+    };
+    const TIMED_OUT: &str = "MountVolume.MountDevice failed: context deadline exceeded";
+    for (message, logged, is_named) in [
+        (TIMED_OUT, Some(60_000), true),
+        (TIMED_OUT, Some(MAX_AGE_MS + 1), false),
+        (TIMED_OUT, None, false),
+        (LOCKED, None, true),
+    ] {
+        let mut observation = samples::observation();
+        observation.pending_pods = vec![failed(message)];
+        let mut log =
+            NodeLog { pod: "rook-ceph/csi-rbdplugin-x7k2p".into(), log: ControllerLog::default() };
+        if let Some(age) = logged {
+            log.log.sightings.add("csi-rbdplugin-x7k2p", samples::NOW - age, LOCKED);
+        }
+        observation.node_logs.insert("node-b".into(), log);
+        let found = findings(&observation);
+        assert_eq!(found.len(), usize::from(is_named), "{message} {logged:?}");
+        for finding in &found {
+            assert!(
+                finding.text.contains("delete the node plugin pod rook-ceph/csi-rbdplugin-x7k2p"),
+                "{}",
+                finding.text
+            );
+            assert_eq!(finding.details.len(), if logged.is_some() { 2 } else { 1 });
+        }
+    }
+    assert_eq!(nodes_to_read(&[failed(LOCKED), failed(TIMED_OUT)]).len(), 1);
 }

@@ -1,12 +1,15 @@
 //! Sample objects for tests.
 
-use salve_sdk::query_drivers::{CephHealth, Controller, Driver};
+use std::collections::BTreeMap;
+
+use salve_sdk::query_drivers::{CephHealth, Controller, Driver, NodePlugin, NodePod};
 use salve_sdk::query_flux::{FluxObject, OwnerInfo, Ownership, Subject, SubjectKind, SuspendedBy};
 use salve_sdk::query_pods::{PendingPod, PendingReason};
 use salve_sdk::query_pvcs::{
     Phase, Pvc, PvcState as VolumePvcState, ReclaimPolicy, Snapshot, Volume, Waiting,
 };
 use salve_sdk::query_replicationsources::{Health, PvcState, Source};
+use salve_sdk::types::Pod;
 use salve_sdk::{FluxKind, FluxRef, ObjectRef};
 
 use crate::evidence::{ControllerLog, Observation};
@@ -43,6 +46,7 @@ pub fn driver() -> Driver {
             snapshotter: true,
             pods: Vec::new(),
         }),
+        node_plugin: None,
         leases: Vec::new(),
         ceph: Some(CephHealth {
             cluster: object("rook-ceph/rook-ceph"),
@@ -50,6 +54,34 @@ pub fn driver() -> Driver {
             messages: Vec::new(),
             checked: Some(NOW),
         }),
+    }
+}
+
+/// The node plugin, with pods on node-a and node-b.
+pub fn node_plugin() -> NodePlugin {
+    let on_node = |node: &str, name: &str, number: u32| NodePod {
+        node: node.into(),
+        pod: Pod {
+            namespace: "rook-ceph".into(),
+            name: name.into(),
+            uid: uid(number),
+            phase: "Running".into(),
+            ready: true,
+            terminating: false,
+            restarts: 0,
+            created: NOW - 86_400_000,
+            waiting: None,
+            pvcs: Vec::new(),
+            owner: Some("DaemonSet/csi-rbdplugin".into()),
+        },
+    };
+    NodePlugin {
+        daemon_set: object("rook-ceph/csi-rbdplugin"),
+        plugin_container: "csi-rbdplugin".into(),
+        pods: vec![
+            on_node("node-a", "csi-rbdplugin-on-a", 801),
+            on_node("node-b", "csi-rbdplugin-on-b", 802),
+        ],
     }
 }
 
@@ -64,6 +96,7 @@ pub fn observation() -> Observation {
         sources: Some(Vec::new()),
         destinations: Vec::new(),
         pending_pods: Vec::new(),
+        node_logs: BTreeMap::new(),
         log: ControllerLog {
             pods: ["a".to_owned(), "b".to_owned()].into(),
             ..ControllerLog::default()

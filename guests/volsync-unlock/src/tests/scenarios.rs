@@ -319,6 +319,31 @@ fn a_node_lock_that_remains_is_reported_with_its_remedy() {
 }
 
 #[test]
+fn a_lock_in_the_node_plugin_is_found_in_its_log_and_its_pod_is_named() {
+    let mut cluster = FakeCluster::new(samples::observation());
+    cluster.observation.driver.node_plugin = Some(samples::node_plugin());
+    cluster.observation.pending_pods = vec![samples::pending_pod(
+        "media/hung",
+        "ReplicaSet/hung",
+        PendingReason::MountFailed,
+        "MountVolume.MountDevice failed: context deadline exceeded",
+    )];
+    let line = samples::pvc_lock_line(9);
+    cluster.node_log.push(("csi-rbdplugin-on-a".into(), NOW - 60_000, line.clone()));
+    let (conclusion, mut cluster) = conclude(cluster, MEDIA);
+    assert_eq!(conclusion.verdict, Verdict::NothingToDo, "the node plugin of another node");
+    cluster.node_log.push(("csi-rbdplugin-on-b".into(), NOW - 60_000, line));
+    let (conclusion, cluster) = conclude(cluster, MEDIA);
+    assert_eq!(conclusion.verdict, Verdict::DifferentProblem);
+    assert!(
+        conclusion.summary.contains("delete the node plugin pod rook-ceph/csi-rbdplugin-on-b"),
+        "{}",
+        conclusion.summary
+    );
+    assert!(cluster.writes.is_empty());
+}
+
+#[test]
 fn after_any_failure_everything_suspended_is_resumed() {
     for (call, error) in [
         ("suspend GitRepository", Error::Conflict("changed meanwhile".into())),

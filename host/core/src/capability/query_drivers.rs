@@ -1,4 +1,5 @@
-//! `query-drivers`: finds a CSI driver with its controller and leases, and the health of Ceph.
+//! `query-drivers`: finds a CSI driver with its controller, node plugin, and leases, and the health
+//! of Ceph.
 
 use super::call::{Call, ReadCall};
 use super::types::{Lease, ObjectRef, Pod, ROOK};
@@ -32,6 +33,7 @@ pub struct Driver {
     /// The StorageClasses that it provisions.
     pub storage_classes: Vec<String>,
     pub controller: Option<Controller>,
+    pub node_plugin: Option<NodePlugin>,
     /// The leases of its sidecars.
     pub leases: Vec<Lease>,
     /// If Rook runs a Ceph cluster in the namespace.
@@ -58,6 +60,22 @@ pub struct Controller {
     pub plugin_container: String,
     pub snapshotter: bool,
     pub pods: Vec<Pod>,
+}
+
+/// The DaemonSet that mounts a driver's volumes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodePlugin {
+    pub daemon_set: ObjectRef,
+    /// The container that holds the locks of its node.
+    pub plugin_container: String,
+    pub pods: Vec<NodePod>,
+}
+
+/// A pod and its node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NodePod {
+    pub node: String,
+    pub pod: Pod,
 }
 
 /// The health of a Ceph cluster, as Rook reports it.
@@ -94,6 +112,7 @@ impl ReadCall for FindDriver {
             Rule::new(Verb::List, "storage.k8s.io", "storageclasses", Scope::Cluster),
             Rule::new(Verb::List, "storage.k8s.io", "csidrivers", Scope::Cluster),
             Rule::new(Verb::List, "apps", "deployments", Scope::Effect),
+            Rule::new(Verb::List, "apps", "daemonsets", Scope::Effect),
             Rule::new(Verb::List, "", "pods", Scope::Effect),
             Rule::new(Verb::List, "coordination.k8s.io", "leases", Scope::Effect),
             Rule::new(Verb::List, ROOK, "cephclusters", Scope::Effect),

@@ -1,11 +1,11 @@
-//! `tail-logs`: reads the logs of one container in all pods of a Deployment, in bounded pages.
+//! `tail-logs`: reads the logs of one container in all pods of a workload, in bounded pages.
 //!
 //! A cursor is its query and its position. Both are in the effect, so a page can be requested again
 //! with the journal alone, and the host keeps no other state.
 
 use super::call::{Call, ReadCall};
 use super::types::ObjectRef;
-use super::{GrantShape, Observations, PlannedChanges, Target};
+use super::{GrantKinds, GrantShape, Observations, PlannedChanges, Target};
 use crate::footprint::{Rule, Scope, Verb};
 use crate::grants::{EvidenceItem, Grant};
 use crate::proof::{Fact, Proof};
@@ -13,10 +13,78 @@ use crate::{Millis, name, outcome::Error};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
+/// A kind of workload whose pods have logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WorkloadKind {
+    Deployment,
+    DaemonSet,
+    StatefulSet,
+    Job,
+    Pod,
+}
+
+impl WorkloadKind {
+    pub const ALL: [Self; 5] =
+        [Self::Deployment, Self::DaemonSet, Self::StatefulSet, Self::Job, Self::Pod];
+    /// Returns the kind, as in manifests.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Deployment => "Deployment",
+            Self::DaemonSet => "DaemonSet",
+            Self::StatefulSet => "StatefulSet",
+            Self::Job => "Job",
+            Self::Pod => "Pod",
+        }
+    }
+    /// Returns the API group; empty for core.
+    pub fn group(self) -> &'static str {
+        match self {
+            Self::Deployment | Self::DaemonSet | Self::StatefulSet => "apps",
+            Self::Job => "batch",
+            Self::Pod => "",
+        }
+    }
+    /// Returns the plural.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::Deployment => "deployments",
+            Self::DaemonSet => "daemonsets",
+            Self::StatefulSet => "statefulsets",
+            Self::Job => "jobs",
+            Self::Pod => "pods",
+        }
+    }
+    /// Returns `resource.group`, as grants write it.
+    pub fn resource(self) -> String {
+        match self.group() {
+            "" => self.plural().into(),
+            group => format!("{}.{group}", self.plural()),
+        }
+    }
+}
+
+/// A workload, or a single pod.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Workload {
+    pub kind: WorkloadKind,
+    pub object: ObjectRef,
+}
+
+impl Workload {
+    pub fn new(kind: WorkloadKind, object: ObjectRef) -> Self {
+        Self { kind, object }
+    }
+
+    pub fn deployment(object: ObjectRef) -> Self {
+        Self::new(WorkloadKind::Deployment, object)
+    }
+}
+
 /// What a cursor reads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Query {
-    pub deployment: ObjectRef,
+    pub workload: Workload,
     pub container: String,
     pub since: Option<Millis>,
     /// Maximum number of lines from the end of each log, for the first page.
@@ -30,7 +98,7 @@ pub struct Query {
 impl Query {
     /// Checks names and limits. The pattern is compiled where the logs are read.
     pub fn check(&self) -> Result<(), Error> {
-        self.deployment.validate()?;
+        self.workload.object.validate()?;
         name::namespace(&self.container)?;
         if !(1..=16 << 20).contains(&self.limit_bytes) {
             return Err(Error::Invalid(format!("limit-bytes {}: 1 to 16777216", self.limit_bytes)));
@@ -112,6 +180,9 @@ impl NextPage {
 
 pub fn grant_shape() -> GrantShape {
     GrantShape {
+        kinds: GrantKinds::Known(
+            WorkloadKind::ALL.into_iter().map(WorkloadKind::resource).collect(),
+        ),
         namespaced: true,
         host_only: vec![
             "only log lines that match the guest's pattern are returned, up to its byte limit",
@@ -123,7 +194,8 @@ pub fn grant_shape() -> GrantShape {
 impl Call for NextPage {
     type Answer = Page;
     fn targets(&self) -> Vec<Target> {
-        vec![self.query.deployment.target()]
+        let Workload { kind, object } = &self.query.workload;
+        vec![object.target().with_kind(kind.resource(), kind.label())]
     }
     fn validate(&self) -> Result<(), Error> {
         self.query.check()
@@ -131,12 +203,17 @@ impl Call for NextPage {
 }
 
 impl ReadCall for NextPage {
-    fn requests(_: Option<&Grant>) -> Vec<Rule> {
-        vec![
-            Rule::new(Verb::Get, "apps", "deployments", Scope::Target),
+    fn requests(grant: Option<&Grant>) -> Vec<Rule> {
+        let kinds = grant.and_then(|grant| grant.kinds.as_deref());
+        let workloads = WorkloadKind::ALL
+            .into_iter()
+            .filter(|kind| GrantKinds::covers(kinds, &kind.resource()))
+            .map(|kind| Rule::new(Verb::Get, kind.group(), kind.plural(), Scope::Target));
+        let pods = [
             Rule::new(Verb::List, "", "pods", Scope::Effect),
             Rule::new(Verb::Get, "", "pods", Scope::Effect).with_subresource("log"),
-        ]
+        ];
+        workloads.chain(pods).collect()
     }
     fn waits(&self) -> Duration {
         Duration::ZERO

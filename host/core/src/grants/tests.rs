@@ -337,7 +337,7 @@ fn evidence_is_what_the_reads_of_this_run_found() {
         })
     };
     let query = tail_logs::Query {
-        deployment: ObjectRef::new("rook-ceph", "d"),
+        workload: tail_logs::Workload::deployment(ObjectRef::new("rook-ceph", "d")),
         container: "c".into(),
         since: None,
         tail_lines: None,

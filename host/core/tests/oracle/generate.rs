@@ -66,6 +66,8 @@ const FLUX_GLOBS: [&str; 7] = [
 ];
 const SUBJECT_GLOBS: [&str; 4] =
     ["replicationsources.volsync.backube", "persistentvolumeclaims", "deployments.apps", "*.apps"];
+const WORKLOADS: [&str; 5] = ["deployment", "daemon-set", "stateful-set", "job", "pod"];
+const WORKLOAD_GLOBS: [&str; 4] = ["deployments.apps", "daemonsets.apps", "*.apps", "pods"];
 const RESOURCES: [(&str, &str); 7] = [
     ("", "namespaces"),
     ("batch", "jobs"),
@@ -144,6 +146,7 @@ impl Generator {
                 let kinds = [FLUX_GLOBS.as_slice(), &SUBJECT_GLOBS].concat();
                 grant["kinds"] = json!(self.some(&kinds, 4))
             }
+            "tail-logs" if self.rarely(2) => grant["kinds"] = json!(self.some(&WORKLOAD_GLOBS, 2)),
             "suspend-flux" | "reconcile-flux" if self.rarely(2) => {
                 grant["kinds"] = json!(self.some(&FLUX_GLOBS, 3))
             }
@@ -238,8 +241,9 @@ impl Generator {
                 json!({"kind": kind(resource), "namespace": place, "name": self.name()}),
             ),
             9 => {
-                let query =
-                    json!({"deployment": self.object(), "container": "c", "limit_bytes": 1});
+                let kind = self.one(&WORKLOADS);
+                let workload = json!({"kind": kind, "object": self.object()});
+                let query = json!({"workload": workload, "container": "c", "limit_bytes": 1});
                 ("tail-logs.next", json!({"query": query, "after": []}))
             }
             10 => (
@@ -349,7 +353,10 @@ impl Generator {
         let lines: Vec<String> =
             (0..self.below(3)).map(|_| format!("line {}", self.below(4))).collect();
         let query = json!({
-            "deployment": {"namespace": "media", "name": "a"},
+            "workload": {
+                "kind": "deployment",
+                "object": {"namespace": "media", "name": "a"},
+            },
             "container": "c",
             "limit_bytes": 1,
         });

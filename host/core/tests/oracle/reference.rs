@@ -113,6 +113,10 @@ fn kind(name: &str) -> Kind {
         "replication-source" => ("replicationsources.volsync.backube", "ReplicationSource"),
         "persistent-volume-claim" => ("persistentvolumeclaims", "PersistentVolumeClaim"),
         "deployment" => ("deployments.apps", "Deployment"),
+        "daemon-set" => ("daemonsets.apps", "DaemonSet"),
+        "stateful-set" => ("statefulsets.apps", "StatefulSet"),
+        "job" => ("jobs.batch", "Job"),
+        "pod" => ("pods", "Pod"),
         other => panic!("unknown kind {other}"),
     };
     Kind { resource: resource.into(), manifest }
@@ -161,7 +165,10 @@ fn targets(call: &str, with: &Value) -> Vec<Target> {
             namespace: owned(&with["namespace"]),
             name: owned(&with["name"]),
         }],
-        "tail-logs.next" => vec![object(&with["query"]["deployment"], None)],
+        "tail-logs.next" => {
+            let workload = &with["query"]["workload"];
+            vec![object(&workload["object"], Some(kind(text(&workload["kind"]))))]
+        }
         "delete-replicationsources.delete" => {
             list("set").iter().map(|target| object(&target["object"], None)).collect()
         }

@@ -1,4 +1,5 @@
-//! `query-drivers`: a CSI driver with its controller Deployment, pods, leases, and Ceph cluster.
+//! `query-drivers`: a CSI driver with its controller Deployment, node plugin, leases, and Ceph
+//! cluster.
 
 mod controller;
 
@@ -6,9 +7,11 @@ use crate::discovery;
 use crate::object::{instant, is_true, list, name, namespace, number, owned, text, truncated, uid};
 use crate::perform::PerformRead;
 use crate::pod;
-use crate::resource::{CSI_DRIVERS, DEPLOYMENTS, LEASES, STORAGE_CLASSES};
+use crate::resource::{CSI_DRIVERS, DAEMON_SETS, DEPLOYMENTS, LEASES, STORAGE_CLASSES};
 use crate::send::{ListFilter, Session};
-use salve_core::capability::query_drivers::{CephHealth, Controller, Driver, FindDriver, Selector};
+use salve_core::capability::query_drivers::{
+    CephHealth, Controller, Driver, FindDriver, NodePlugin, NodePod, Selector,
+};
 use salve_core::capability::types::{Lease, ObjectRef, ROOK};
 use salve_core::outcome::Error;
 use serde_json::Value;
@@ -19,14 +22,16 @@ use serde_json::Value;
 /// `not-found` if the StorageClass or the driver does not exist.
 async fn find(session: &Session, call: &FindDriver) -> Result<Driver, Error> {
     let (all, ns) = (ListFilter::default(), Some(call.namespace.as_str()));
-    let (classes, drivers, deployments, leases, ceph) = futures::join!(
+    let (classes, drivers, deployments, daemon_sets, leases, ceph) = futures::join!(
         session.list(&STORAGE_CLASSES, None, all),
         session.list(&CSI_DRIVERS, None, all),
         session.list(&DEPLOYMENTS, ns, all),
+        session.list(&DAEMON_SETS, ns, all),
         session.list(&LEASES, ns, all),
         ceph(session, &call.namespace),
     );
     let (classes, drivers, deployments, leases) = (classes?, drivers?, deployments?, leases?);
+    let daemon_sets = daemon_sets?;
     let driver = match &call.selector {
         Selector::Name(driver) => driver.clone(),
         Selector::StorageClass(class) => classes
@@ -56,13 +61,17 @@ async fn find(session: &Session, call: &FindDriver) -> Result<Driver, Error> {
         Some(deployment) => Some(read_controller(session, deployment, &driver).await?),
         None => None,
     };
+    let node_plugin = match controller::find_node_plugin(&daemon_sets, &driver) {
+        Some(daemon_set) => Some(read_node_plugin(session, daemon_set, &driver).await?),
+        None => None,
+    };
     let wanted = lease_names(&driver);
     let leases = wanted
         .iter()
         .filter_map(|wanted| leases.iter().find(|lease| name(lease) == wanted))
         .map(parse_lease)
         .collect();
-    Ok(Driver { name: driver, storage_classes, controller, leases, ceph: ceph? })
+    Ok(Driver { name: driver, storage_classes, controller, node_plugin, leases, ceph: ceph? })
 }
 
 async fn read_controller(
@@ -85,6 +94,21 @@ async fn read_controller(
         plugin_container: controller::plugin_container(deployment, driver),
         snapshotter: controller::has_snapshotter(deployment),
         pods: pods.iter().map(pod::parse).collect(),
+    })
+}
+
+async fn read_node_plugin(
+    session: &Session,
+    daemon_set: &Value,
+    driver: &str,
+) -> Result<NodePlugin, Error> {
+    let pods = pod::of_controller(session, daemon_set).await?;
+    let on_node =
+        |pod: &Value| Some(NodePod { node: owned(pod, "/spec/nodeName")?, pod: pod::parse(pod) });
+    Ok(NodePlugin {
+        daemon_set: ObjectRef::new(namespace(daemon_set), name(daemon_set)),
+        plugin_container: controller::plugin_container(daemon_set, driver),
+        pods: pods.iter().filter_map(on_node).collect(),
     })
 }
 

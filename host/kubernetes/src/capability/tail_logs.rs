@@ -1,4 +1,4 @@
-//! `tail-logs`: the logs of one container in all pods of a Deployment, in bounded pages. `page`
+//! `tail-logs`: the logs of one container in all pods of a workload, in bounded pages. `page`
 //! parses the text of one log.
 
 mod page;
@@ -7,13 +7,16 @@ use crate::failure::{Failure, FailureKind, Rejection};
 use crate::object::{name, text, uid};
 use crate::perform::PerformRead;
 use crate::pod;
-use crate::resource::DEPLOYMENTS;
+use crate::resource::{DAEMON_SETS, DEPLOYMENTS, JOBS, PODS, STATEFUL_SETS};
 use crate::send::{MAX_RESPONSE_BYTES, Session, concurrently};
 use crate::time;
 use page::LogChunk;
 use regex::RegexBuilder;
 use salve_core::Millis;
-use salve_core::capability::tail_logs::{Line, NextPage, Page, Position, Query};
+use salve_core::capability::tail_logs::{
+    Line, NextPage, Page, Position, Query, Workload, WorkloadKind,
+};
+use salve_core::capability::types::ObjectRef;
 use salve_core::outcome::Error;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -56,10 +59,7 @@ async fn next(session: &Session, call: &NextPage) -> Result<Page, Error> {
         .map_err(|error| {
             Error::Invalid(format!("pattern is not a valid regular expression: {error}"))
         })?;
-    let deployment = session
-        .get(&DEPLOYMENTS, Some(&query.deployment.namespace), &query.deployment.name)
-        .await?;
-    let mut pods = pod::of_deployment(session, &deployment).await?;
+    let mut pods = pods_of(session, &query.workload).await?;
     // mutant finished-pod-unreadable: !pod::is_finished(pod) ~> true
     pods.retain(|pod| !pod::is_finished(pod));
     let max_bytes = bytes_per_log(pods.len());
@@ -117,6 +117,26 @@ async fn next(session: &Session, call: &NextPage) -> Result<Page, Error> {
     Ok(page)
 }
 
+/// Returns the pods of a workload, sorted by name.
+async fn pods_of(session: &Session, workload: &Workload) -> Result<Vec<Value>, Error> {
+    let resource = match workload.kind {
+        WorkloadKind::Deployment => &DEPLOYMENTS,
+        WorkloadKind::DaemonSet => &DAEMON_SETS,
+        WorkloadKind::StatefulSet => &STATEFUL_SETS,
+        WorkloadKind::Job => &JOBS,
+        WorkloadKind::Pod => &PODS,
+    };
+    let ObjectRef { namespace, name } = &workload.object;
+    let object = session.get(resource, Some(namespace), name).await?;
+    Ok(match workload.kind {
+        WorkloadKind::Deployment => pod::of_deployment(session, &object).await?,
+        WorkloadKind::DaemonSet | WorkloadKind::StatefulSet | WorkloadKind::Job => {
+            pod::of_controller(session, &object).await?
+        }
+        WorkloadKind::Pod => vec![object],
+    })
+}
+
 /// Returns the maximum number of bytes to read per log.
 fn bytes_per_log(logs: usize) -> usize {
     (MAX_PAGE_BYTES / logs.max(1)).max(MIN_LOG_BYTES)
@@ -145,7 +165,7 @@ async fn read(
     loop {
         let bytes = match session
             .log(
-                &query.deployment.namespace,
+                &query.workload.object.namespace,
                 name(pod),
                 options(query, before, after.is_empty(), limit),
             )
@@ -257,11 +277,10 @@ impl PerformRead for NextPage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use salve_core::capability::types::ObjectRef;
 
     fn query_string(before: Option<&Position>, first: bool) -> String {
         let query = Query {
-            deployment: ObjectRef::new("a", "b"),
+            workload: Workload::deployment(ObjectRef::new("a", "b")),
             container: "c".into(),
             since: time::millis("2026-08-20T10:00:00.900Z"),
             tail_lines: Some(5),

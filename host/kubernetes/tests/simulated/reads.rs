@@ -11,7 +11,7 @@ use salve_core::capability::query_pvcs::{
     ListOtherVolumes, ListPvcs, ListSnapshots, Phase, PvcState, Volume, Waiting,
 };
 use salve_core::capability::query_replicationsources::{Health, ListDestinations, ListSources};
-use salve_core::capability::tail_logs::{NextPage, Page, Query};
+use salve_core::capability::tail_logs::{NextPage, Page, Query, Workload, WorkloadKind};
 use salve_core::capability::types::Kind;
 use salve_core::capability::types::ObjectRef;
 use salve_core::glob::Glob;
@@ -204,7 +204,7 @@ async fn pages_of_a_log_neither_lose_nor_repeat_a_line() {
         .unwrap();
     let controller = found.controller.unwrap();
     let query = |limit_bytes, pattern: Option<&str>| Query {
-        deployment: controller.deployment.clone(),
+        workload: Workload::deployment(controller.deployment.clone()),
         container: controller.plugin_container.clone(),
         since: None,
         tail_lines: None,
@@ -277,7 +277,7 @@ async fn page_after(change: impl FnOnce(&Fixture, &Controller)) -> (Page, bool) 
     let controller = driver.unwrap().controller.unwrap();
     change(&fixture, &controller);
     let query = Query {
-        deployment: controller.deployment.clone(),
+        workload: Workload::deployment(controller.deployment.clone()),
         container: controller.plugin_container.clone(),
         since: None,
         tail_lines: None,
@@ -289,6 +289,55 @@ async fn page_after(change: impl FnOnce(&Fixture, &Controller)) -> (Page, bool) 
     let answer = NextPage::wrap(page.clone());
     let fact = Fact::new(1, 0, &call.effect(), Some(&answer), &[]);
     (page, fact.proof.shows_absence)
+}
+
+#[tokio::test]
+async fn the_logs_of_any_workload_are_those_of_the_pods_that_it_controls() {
+    let fixture = Fixture::new(Incident::Playbook);
+    let workloads = [
+        (WorkloadKind::DaemonSet, "apps/v1", "DaemonSet"),
+        (WorkloadKind::StatefulSet, "apps/v1", "StatefulSet"),
+        (WorkloadKind::Job, "batch/v1", "Job"),
+    ];
+    let pod = |name: &str, label: &str, owners: Value| {
+        json!({"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": "ai", "labels": {"app": label},
+                "ownerReferences": owners},
+            "spec": {"nodeName": "node-1", "containers": [{"name": "plugin"}]}})
+    };
+    for (kind, version, label) in workloads {
+        let name = label.to_lowercase();
+        let workload = json!({"apiVersion": version, "kind": label,
+            "metadata": {"name": name, "namespace": "ai"},
+            "spec": {"selector": {"matchLabels": {"app": name}}}});
+        assert!(fixture.simulator.insert(workload).unwrap());
+        let (group, _) = version.split_once('/').unwrap();
+        let workload = fixture.simulator.object(group, label, "ai", &name).unwrap();
+        let owners = json!([{"apiVersion": version, "kind": label, "name": name,
+            "uid": workload["metadata"]["uid"], "controller": true}]);
+        assert!(fixture.simulator.insert(pod(&format!("{name}-own"), &name, owners)).unwrap());
+        // The selector matches it too.
+        assert!(fixture.simulator.insert(pod(&format!("{name}-x"), &name, json!([]))).unwrap());
+        for pod in [format!("{name}-own"), format!("{name}-x")] {
+            let running = |pod: &mut Value| pod["status"] = json!({"phase": "Running"});
+            assert!(fixture.simulator.edit("", "pods", "ai", &pod, running));
+        }
+        for (kind, name, expected) in [
+            (kind, name.clone(), format!("{name}-own")),
+            (WorkloadKind::Pod, format!("{name}-x"), format!("{name}-x")),
+        ] {
+            let query = Query {
+                workload: Workload::new(kind, ObjectRef::new("ai", name)),
+                container: "plugin".into(),
+                since: None,
+                tail_lines: None,
+                limit_bytes: 1 << 20,
+                pattern: None,
+            };
+            let page = fixture.read(NextPage { query, after: vec![] }).await.unwrap();
+            assert_eq!((page.pods, page.unreadable), (vec![expected], vec![]), "{kind:?}");
+        }
+    }
 }
 
 /// Adds a pod to the controller's ReplicaSet.
@@ -417,7 +466,7 @@ async fn a_page_that_takes_too_long_is_requested_again_with_half_the_size() {
         let controller = driver.unwrap().controller.unwrap();
         fixture.simulator.fault(Fault::no_response().at(slow));
         let query = Query {
-            deployment: controller.deployment,
+            workload: Workload::deployment(controller.deployment),
             container: controller.plugin_container,
             since: None,
             tail_lines: None,

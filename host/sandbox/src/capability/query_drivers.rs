@@ -30,6 +30,7 @@ impl From<core::Driver> for wit::Driver {
             name: driver.name,
             storage_classes: driver.storage_classes,
             controller: driver.controller.map(Into::into),
+            node_plugin: driver.node_plugin.map(Into::into),
             leases: convert_all(driver.leases),
             ceph: driver.ceph.map(Into::into),
         }
@@ -51,6 +52,22 @@ impl From<core::Controller> for wit::Controller {
             snapshotter: controller.snapshotter,
             pods: convert_all(controller.pods),
         }
+    }
+}
+
+impl From<core::NodePlugin> for wit::NodePlugin {
+    fn from(plugin: core::NodePlugin) -> Self {
+        Self {
+            daemon_set: plugin.daemon_set.into(),
+            plugin_container: plugin.plugin_container,
+            pods: convert_all(plugin.pods),
+        }
+    }
+}
+
+impl From<core::NodePod> for wit::NodePod {
+    fn from(pod: core::NodePod) -> Self {
+        Self { node: pod.node, pod: pod.pod.into() }
     }
 }
 

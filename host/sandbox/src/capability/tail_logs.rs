@@ -49,13 +49,26 @@ impl wit::HostCursor for State {
 impl From<wit::Query> for core::Query {
     fn from(query: wit::Query) -> Self {
         Self {
-            deployment: query.deployment.into(),
+            workload: query.workload.into(),
             container: query.container,
             since: query.since,
             tail_lines: query.tail_lines,
             limit_bytes: query.limit_bytes,
             pattern: query.pattern,
         }
+    }
+}
+
+impl From<wit::Workload> for core::Workload {
+    fn from(workload: wit::Workload) -> Self {
+        let kind = match workload.kind {
+            wit::WorkloadKind::Deployment => core::WorkloadKind::Deployment,
+            wit::WorkloadKind::DaemonSet => core::WorkloadKind::DaemonSet,
+            wit::WorkloadKind::StatefulSet => core::WorkloadKind::StatefulSet,
+            wit::WorkloadKind::Job => core::WorkloadKind::Job,
+            wit::WorkloadKind::Pod => core::WorkloadKind::Pod,
+        };
+        Self { kind, object: workload.object.into() }
     }
 }
 

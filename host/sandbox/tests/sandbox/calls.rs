@@ -257,11 +257,12 @@ async fn an_unknown_handle_is_the_guests_fault() {
 async fn a_cursor_continues_after_its_last_page() {
     let guest = Guest {
         imports: r#"(import "salve:cluster/tail-logs@0.1.0" "open"
-                (func $open (param i32 i32 i32 i32 i32 i32 i32 i64 i32 i32 i32 i32 i32 i32 i32)))
+                (func $open (param i32 i32 i32 i32 i32 i32 i32 i32 i64 i32 i32 i32 i32 i32 i32 i32)))
                     (import "salve:cluster/tail-logs@0.1.0" "[method]cursor.next"
                         (func $next (param i32 i32)))"#,
         items: NAMES,
-        diagnose: "(call $open (i32.const 16) (i32.const 5) (i32.const 16) (i32.const 5)
+        diagnose:
+            "(call $open (i32.const 0) (i32.const 16) (i32.const 5) (i32.const 16) (i32.const 5)
                 (i32.const 16) (i32.const 5)
                 (i32.const 0) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 1024)
                 (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 512))
@@ -282,10 +283,11 @@ async fn a_cursor_continues_after_its_last_page() {
 async fn opening_a_cursor_rejects_a_limit_out_of_range() {
     let guest = Guest {
         imports: r#"(import "salve:cluster/tail-logs@0.1.0" "open"
-                (func $open (param i32 i32 i32 i32 i32 i32 i32 i64 i32 i32 i32 i32 i32 i32 i32)))"#,
+                (func $open (param i32 i32 i32 i32 i32 i32 i32 i32 i64 i32 i32 i32 i32 i32 i32 i32)))"#,
         items: NAMES,
         // `limit-bytes` is 0.
-        diagnose: "(call $open (i32.const 16) (i32.const 5) (i32.const 16) (i32.const 5)
+        diagnose:
+            "(call $open (i32.const 0) (i32.const 16) (i32.const 5) (i32.const 16) (i32.const 5)
                 (i32.const 16) (i32.const 5)
                 (i32.const 0) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
                 (i32.const 0) (i32.const 0) (i32.const 512))

@@ -159,10 +159,10 @@ async fn exceeding_the_handle_limit_is_an_error_and_not_a_crash() {
     // Opens cursors until one is rejected, then returns their number as the length of its summary.
     let guest = Guest {
         imports: r#"(import "salve:cluster/tail-logs@0.1.0" "open" (func $open
-            (param i32 i32 i32 i32 i32 i32 i32 i64 i32 i32 i32 i32 i32 i32 i32)))"#,
+            (param i32 i32 i32 i32 i32 i32 i32 i32 i64 i32 i32 i32 i32 i32 i32 i32)))"#,
         items: r#"(data (i32.const 16) "media") (global $opened (mut i32) (i32.const 0))"#,
         diagnose: "(loop $l
-            (call $open (i32.const 16) (i32.const 5) (i32.const 16) (i32.const 5)
+            (call $open (i32.const 0) (i32.const 16) (i32.const 5) (i32.const 16) (i32.const 5)
                 (i32.const 16) (i32.const 5) (i32.const 0) (i64.const 0) (i32.const 0)
                 (i32.const 0) (i32.const 1024) (i32.const 0) (i32.const 0) (i32.const 0)
                 (i32.const 512))

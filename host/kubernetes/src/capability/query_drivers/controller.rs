@@ -1,4 +1,5 @@
-//! Finds the Deployment of a driver's controller, and the container that runs the driver itself.
+//! Finds the Deployment of a driver's controller, the DaemonSet of its node plugin, and the container
+//! that runs the driver itself.
 //!
 //! Rook's own Deployments, those of ceph-csi-operator, and those of the Helm chart have different
 //! names, but all containers have the same `--drivername` argument.
@@ -15,6 +16,8 @@ const SIDECARS: &[&str] = &[
     "csi-omap-generator",
     "csi-addons",
     "csi-external-health-monitor-controller",
+    "driver-registrar",
+    "csi-node-driver-registrar",
     "liveness-probe",
     "liveness-prometheus",
     "log-collector",
@@ -43,15 +46,41 @@ pub(super) fn find_controller<'a>(deployments: &'a [Value], driver: &str) -> Opt
         })
 }
 
-/// Returns true if ceph-csi-operator manages the Deployment, according to its owner or its name.
-pub(super) fn is_operator_managed(deployment: &Value, driver: &str) -> bool {
-    let owned = list(deployment, "/metadata/ownerReferences").iter().any(|owner| {
+/// Finds the DaemonSet of a driver's node plugin: by container argument, else by the owner or name
+/// that operators set.
+pub(super) fn find_node_plugin<'a>(daemon_sets: &'a [Value], driver: &str) -> Option<&'a Value> {
+    let named_driver = daemon_sets.iter().find(|candidate| {
+        containers(candidate).iter().any(|container| has_driver_name(container, driver))
+    });
+    let of_operator = || {
+        daemon_sets.iter().find(|candidate| {
+            name(candidate) == format!("{driver}-nodeplugin")
+                || name(candidate).ends_with("-nodeplugin")
+                    && has_driver_as_owner(candidate, driver)
+        })
+    };
+    let legacy = || {
+        daemon_sets.iter().find(|candidate| {
+            legacy_names(driver).is_some_and(|(_, plugin)| name(candidate) == plugin)
+        })
+    };
+    named_driver.or_else(of_operator).or_else(legacy)
+}
+
+fn has_driver_as_owner(workload: &Value, driver: &str) -> bool {
+    list(workload, "/metadata/ownerReferences").iter().any(|owner| {
         text(owner, "/kind") == Some("Driver")
             && text(owner, "/name") == Some(driver)
             && text(owner, "/apiVersion").is_some_and(|version| version.starts_with("csi.ceph.io/"))
-    });
+    })
+}
+
+/// Returns true if ceph-csi-operator manages the Deployment, according to its owner or its name.
+pub(super) fn is_operator_managed(deployment: &Value, driver: &str) -> bool {
     let is_controller = name(deployment).ends_with("-ctrlplugin");
-    is_controller && (owned || name(deployment) == format!("{driver}-ctrlplugin"))
+    is_controller
+        && (has_driver_as_owner(deployment, driver)
+            || name(deployment) == format!("{driver}-ctrlplugin"))
 }
 
 /// Returns the name of the container that runs the driver, which holds and logs the locks. Empty if
@@ -196,6 +225,37 @@ mod tests {
         assert_eq!(find_controller(&all, DRIVER).map(name), Some("odd-name"));
         assert_eq!(plugin_container(&all[1], DRIVER), "driver");
         assert_eq!(find_controller(&all, "rook-ceph.nfs.csi.ceph.com"), None);
+    }
+
+    #[test]
+    fn a_node_plugin_is_found_by_argument_owner_or_name() {
+        let registrar = || json!({"name": "driver-registrar", "args": ["--v=0"]});
+        let plugin = |args: Value| json!([registrar(), {"name": "csi-rbdplugin", "args": args}]);
+        let named = || plugin(json!(["--nodeserver=true", format!("--drivername={DRIVER}")]));
+        let other = || plugin(json!(["--drivername=rook-ceph.cephfs.csi.ceph.com"]));
+        let owned_by = |name: &str| {
+            let mut daemon_set = deployment("custom-nodeplugin", plugin(json!([])));
+            daemon_set["metadata"]["ownerReferences"] =
+                json!([{"apiVersion": "csi.ceph.io/v1", "kind": "Driver", "name": name}]);
+            daemon_set
+        };
+        let operator = format!("{DRIVER}-nodeplugin");
+        for (daemon_set, is_found) in [
+            (deployment("odd-name", named()), true),
+            (deployment("odd-name", other()), false),
+            (deployment(&operator, plugin(json!([]))), true),
+            (owned_by(DRIVER), true),
+            (owned_by("rook-ceph.cephfs.csi.ceph.com"), false),
+            (deployment("csi-rbdplugin", plugin(json!([]))), true),
+            (deployment("csi-cephfsplugin", plugin(json!([]))), false),
+        ] {
+            let all = [daemon_set];
+            let found = find_node_plugin(&all, DRIVER);
+            assert_eq!(found.is_some(), is_found, "{}", all[0]);
+            if is_found {
+                assert_eq!(plugin_container(&all[0], DRIVER), "csi-rbdplugin");
+            }
+        }
     }
 
     /// The container of ceph-csi's `--type` argument, with the name of the driver.
