@@ -59,6 +59,8 @@ pub enum Obstacle {
     VolSync(String),
     /// A user paused it.
     Paused,
+    /// Its PVC is gone, but it has no schedule, and its manual trigger was handled.
+    Idle,
     /// None is known: it may be the first sync, or a long one.
     Unknown,
 }
@@ -76,7 +78,7 @@ impl Obstacle {
             | Self::Container(_)
             | Self::VolSync(_) => true,
             // Locks are the incident itself; the others are in order.
-            Self::Driver(_) | Self::Copying(_) | Self::Paused | Self::Unknown => false,
+            Self::Driver(_) | Self::Copying(_) | Self::Paused | Self::Idle | Self::Unknown => false,
         }
     }
 
@@ -108,6 +110,11 @@ impl Obstacle {
                 "paused by a user",
                 "before you remove spec.paused, check that its PVC exists and has the right data",
             ),
+            Self::Idle => (
+                "its PVC no longer exists, but it does not sync either: its manual trigger was \
+                 handled",
+                "causes no locks; delete it, or restore its PVC",
+            ),
             Self::Unknown => (
                 "sync takes longer than usual, for no known reason",
                 "it may be the first one, or a large one: see the logs of its Job; deleting \
@@ -128,7 +135,7 @@ impl Obstacle {
             | Self::Mount(text)
             | Self::Container(text)
             | Self::VolSync(text) => Some(text),
-            Self::Paused | Self::Unknown => None,
+            Self::Paused | Self::Idle | Self::Unknown => None,
         }
     }
 
@@ -147,7 +154,8 @@ impl Obstacle {
 pub fn obstacle(source: &Source, observation: &Observation) -> Option<Obstacle> {
     match source.health {
         Health::Orphan | Health::TerminatingSource | Health::UnboundSource | Health::External => {
-            return source.paused.then_some(Obstacle::Paused);
+            let idle = is_idle_orphan(source).then_some(Obstacle::Idle);
+            return source.paused.then_some(Obstacle::Paused).or(idle);
         }
         Health::Healthy | Health::Stuck => {}
     }
@@ -164,6 +172,14 @@ pub fn obstacle(source: &Source, observation: &Observation) -> Option<Obstacle> 
     }
     let pod = observation.pending_pods.iter().find(|pod| is_mover(pod, source));
     pod.and_then(pod_obstacle).or(failure).or(is_stuck.then_some(Obstacle::Unknown))
+}
+
+/// Returns whether a source without a PVC will not sync again by itself.
+fn is_idle_orphan(source: &Source) -> bool {
+    let is_handled = source.condition.as_ref().is_some_and(|condition| {
+        condition.kind == "Synchronizing" && condition.reason == "WaitingForManual"
+    });
+    source.health == Health::Orphan && source.schedule.is_none() && is_handled
 }
 
 /// Returns what one of the PVCs and VolumeSnapshots that a source created waits for, preferably the

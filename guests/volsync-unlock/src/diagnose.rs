@@ -12,7 +12,7 @@ use crate::evidence::{
     Evidence, Observation, assess, is_pending, populates, unmatched_keys, uses_driver,
 };
 use crate::lock::LockKey;
-use crate::{node_locks, similar_problems, snapshots};
+use crate::{attachments, driver_version, node_locks, similar_problems, snapshots};
 
 /// Diagnoses the cluster. `sample_interval_ms` is how long a lock without a Pending PVC must
 /// persist.
@@ -76,6 +76,7 @@ fn unread_logs(observation: &Observation) -> Option<String> {
 /// Returns what is not the incident: problems, the most specific first, and what is in order.
 fn other_findings(observation: &Observation, evidence: &Evidence) -> (Vec<Finding>, Vec<Finding>) {
     let mut problems = node_locks::findings(observation);
+    problems.extend(attachments::findings(observation));
     problems.extend(similar_problems::driver_problems(observation));
     problems.extend(similar_problems::lost_pvcs(observation));
     problems.extend(snapshots::findings(observation, evidence));
@@ -109,6 +110,9 @@ fn evidence_for(observation: &Observation, evidence: &Evidence) -> Vec<Finding> 
     let mut findings = Vec::new();
     findings.extend(waiting_pvcs(observation, evidence));
     findings.extend(logged_locks(observation));
+    if !findings.is_empty() {
+        findings.extend(driver_version::finding(observation));
+    }
     for (health, one, many) in [
         (
             Health::Orphan,

@@ -7,6 +7,7 @@ use salve_sdk::query_pods::PendingPod;
 use salve_sdk::query_pvcs::{Phase, Pvc, Snapshot};
 use salve_sdk::query_replicationsources::{Destination, Source};
 
+use crate::attachments::Attachment;
 use crate::lock::{LockKey, Sightings};
 
 /// A lock that was not logged for this long has been released: the sidecars retry at least every
@@ -30,6 +31,8 @@ pub struct Observation {
     pub destinations: Vec<Destination>,
     /// Pods that have not started.
     pub pending_pods: Vec<PendingPod>,
+    /// The driver's volumes that are attached to nodes.
+    pub attachments: Vec<Attachment>,
     /// The logs of the node plugin, on the nodes where a volume cannot be mounted.
     pub node_logs: BTreeMap<String, NodeLog>,
     pub log: ControllerLog,

@@ -20,10 +20,12 @@ mod steps;
 mod watch;
 
 // Decisions.
+mod attachments;
 mod backups;
 mod config;
 mod consent;
 mod diagnose;
+mod driver_version;
 mod evidence;
 mod lock;
 mod namespaces;

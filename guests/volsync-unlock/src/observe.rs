@@ -8,6 +8,7 @@ use salve_sdk::query_drivers::Driver;
 use salve_sdk::query_pods::PendingPod;
 use serde_json::Value;
 
+use crate::attachments::{self, Attachment};
 use crate::config::Config;
 use crate::evidence::{ControllerLog, NodeLog, Observation, assess};
 use crate::host::query_objects::{self, Kind, Query};
@@ -61,35 +62,47 @@ pub fn observe(config: &Config) -> Result<Observation, Error> {
         Some(_) => query_replicationsources::list_destinations(&namespaces.existing)?,
         None => Vec::new(),
     };
-    let mut warnings = namespaces.warnings;
-    let pending_pods = match query_pods::list_pending_pods(&namespaces.existing) {
-        Ok(pods) => pods,
-        Err(Error::Denied(reason)) => {
-            warnings.push(format!("could not check for locks in node plugins: {reason}"));
-            Vec::new()
-        }
-        Err(error) => return Err(error),
-    };
     let mut observation = Observation {
         pvcs: query_pvcs::list_pvcs(&namespaces.existing)?,
         snapshots: query_pvcs::list_snapshots(&namespaces.existing)?,
         now: run::now(),
         namespaces: namespaces.existing,
-        warnings,
+        warnings: namespaces.warnings,
         driver,
         sources,
         destinations,
-        pending_pods,
+        pending_pods: Vec::new(),
+        attachments: Vec::new(),
         node_logs: BTreeMap::new(),
         log: ControllerLog::default(),
     };
+    read_nodes(config, &mut observation)?;
+    read_log(config, &mut observation)?;
+    Ok(observation)
+}
+
+/// Reads what keeps pods on their nodes from starting. What is not granted is only a warning.
+fn read_nodes(config: &Config, observation: &mut Observation) -> Result<(), Error> {
+    match query_pods::list_pending_pods(&observation.namespaces) {
+        Ok(pods) => observation.pending_pods = pods,
+        Err(Error::Denied(reason)) => observation
+            .warnings
+            .push(format!("could not check for locks in node plugins: {reason}")),
+        Err(error) => return Err(error),
+    }
     let since = observation.now.saturating_sub(config.log_window_ms);
     let (node_logs, unread) =
         read_node_logs(&observation.driver, &observation.pending_pods, since)?;
     observation.node_logs = node_logs;
     observation.warnings.extend(unread);
-    read_log(config, &mut observation)?;
-    Ok(observation)
+    match read_attachments(&observation.driver.name) {
+        Ok(attachments) => observation.attachments = attachments,
+        Err(Error::Denied(reason)) => observation
+            .warnings
+            .push(format!("could not check for volumes attached to dead nodes: {reason}")),
+        Err(error) => return Err(error),
+    }
+    Ok(())
 }
 
 /// Reads the log of the node plugin on each node where a volume cannot be mounted. Also returns the
@@ -172,31 +185,49 @@ fn namespaces(configured: &[String]) -> Result<ResolvedNamespaces, Error> {
     }
 }
 
+fn read_attachments(driver: &str) -> Result<Vec<Attachment>, Error> {
+    let attachments = list_cluster_objects("storage.k8s.io", "volumeattachments")?;
+    if attachments.is_empty() {
+        return Ok(Vec::new());
+    }
+    let nodes = list_cluster_objects("", "nodes")?;
+    Ok(attachments::parse(&attachments, &nodes, driver))
+}
+
 fn list_namespaces() -> Result<Vec<Namespace>, Error> {
-    let kind = Kind { group: String::new(), resource: "namespaces".into() };
-    let (mut namespaces, mut next) = (Vec::new(), None);
+    let parse = |object: &Value| {
+        Some(Namespace {
+            name: object["metadata"]["name"].as_str()?.to_owned(),
+            is_terminating: object["metadata"]["deletionTimestamp"].is_string(),
+        })
+    };
+    Ok(list_cluster_objects("", "namespaces")?.iter().filter_map(parse).collect())
+}
+
+/// Lists all objects of a cluster-scoped kind. Empty if the cluster does not serve it.
+fn list_cluster_objects(group: &str, resource: &str) -> Result<Vec<Value>, Error> {
+    let kind = Kind { group: group.into(), resource: resource.into() };
+    let (mut objects, mut next) = (Vec::new(), None);
     loop {
-        let page = query_objects::list_objects(&Query {
+        let page = match query_objects::list_objects(&Query {
             kind: kind.clone(),
             namespace: None,
             label_selector: None,
             limit: 500,
             next,
-        })?;
+        }) {
+            Ok(page) => page,
+            Err(Error::NotFound(_)) => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
         for text in &page.objects {
-            let object: Value = serde_json::from_str(text).map_err(|error| {
-                Error::Unavailable(format!("a Namespace is not valid JSON: {error}"))
-            })?;
-            if let Some(name) = object["metadata"]["name"].as_str() {
-                namespaces.push(Namespace {
-                    name: name.to_owned(),
-                    is_terminating: object["metadata"]["deletionTimestamp"].is_string(),
-                });
-            }
+            objects.push(serde_json::from_str(text).map_err(|error| {
+                Error::Unavailable(format!("an object of {resource} is not valid JSON: {error}"))
+            })?);
         }
         next = page.next;
         if next.is_none() {
-            return Ok(namespaces);
+            return Ok(objects);
         }
     }
 }

@@ -89,8 +89,8 @@ pub fn candidates(observation: &Observation, mode: Mode) -> Vec<(&Source, Reason
 /// does not.
 fn cause(source: &Source, observation: &Observation) -> Option<Reason> {
     let obstacle = backups::obstacle(source, observation);
-    // mutant paused-source-deleted: Some(Obstacle::Paused) ~> None::<Obstacle>
-    if obstacle == Some(Obstacle::Paused) {
+    // mutant paused-source-deleted: Obstacle::Paused | Obstacle::Idle ~> Obstacle::Idle
+    if matches!(obstacle, Some(Obstacle::Paused | Obstacle::Idle)) {
         return None;
     }
     match source.health {

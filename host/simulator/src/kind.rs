@@ -116,6 +116,8 @@ kinds! {
     STORAGE_CLASSES =
         "storage.k8s.io", "v1", "storageclasses", "StorageClass", false, false, ["sc"];
     CSI_DRIVERS = "storage.k8s.io", "v1", "csidrivers", "CSIDriver", false, false, [];
+    VOLUME_ATTACHMENTS =
+        "storage.k8s.io", "v1", "volumeattachments", "VolumeAttachment", false, true, [];
     CRDS =
         "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition",
         false, true, ["crd", "crds"];

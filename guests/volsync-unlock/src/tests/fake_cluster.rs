@@ -26,6 +26,8 @@ pub struct FakeCluster {
     pub other_volumes: Vec<Volume>,
     /// Pod, time, and text of each line of the controller's log.
     pub log: Vec<(String, u64, String)>,
+    /// JSON of cluster-scoped objects other than namespaces, by plural.
+    pub objects: BTreeMap<&'static str, Vec<String>>,
     /// The same of the node plugin's log.
     pub node_log: Vec<(String, u64, String)>,
     /// Every write, in order.
@@ -70,6 +72,7 @@ impl FakeCluster {
             pods: Vec::new(),
             other_volumes: Vec::new(),
             log: Vec::new(),
+            objects: BTreeMap::new(),
             node_log: Vec::new(),
             writes: Vec::new(),
             steps: Vec::new(),
@@ -198,13 +201,14 @@ pub mod query_objects {
     use super::{Error, with};
     pub use salve_sdk::query_objects::{Kind, Page, Query};
 
-    pub fn list_objects(_: &Query) -> Result<Page, Error> {
+    pub fn list_objects(query: &Query) -> Result<Page, Error> {
         let name = |name: &String| format!(r#"{{"metadata": {{"name": "{name}"}}}}"#);
         with(|cluster| {
-            Ok(Page {
-                objects: cluster.observation.namespaces.iter().map(name).collect(),
-                next: None,
-            })
+            let objects = match query.kind.resource.as_str() {
+                "namespaces" => cluster.observation.namespaces.iter().map(name).collect(),
+                resource => cluster.objects.get(resource).cloned().unwrap_or_default(),
+            };
+            Ok(Page { objects, next: None })
         })
     }
 }

@@ -36,10 +36,10 @@ fn the_node_and_its_pods_are_named() {
 
 #[test]
 fn the_log_of_the_node_plugin_shows_a_lock_that_the_event_does_not() {
+    const TIMED_OUT: &str = "MountVolume.MountDevice failed: context deadline exceeded";
     let failed = |message: &str| {
         samples::pending_pod("media/a", "ReplicaSet/a", PendingReason::MountFailed, message)
     };
-    const TIMED_OUT: &str = "MountVolume.MountDevice failed: context deadline exceeded";
     for (message, logged, is_named) in [
         (TIMED_OUT, Some(60_000), true),
         (TIMED_OUT, Some(MAX_AGE_MS + 1), false),

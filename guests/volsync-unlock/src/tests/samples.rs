@@ -43,6 +43,7 @@ pub fn driver() -> Driver {
             strategy: "Recreate".into(),
             operator_managed: false,
             plugin_container: "csi-rbdplugin".into(),
+            image: String::new(),
             snapshotter: true,
             pods: Vec::new(),
         }),
@@ -96,6 +97,7 @@ pub fn observation() -> Observation {
         sources: Some(Vec::new()),
         destinations: Vec::new(),
         pending_pods: Vec::new(),
+        attachments: Vec::new(),
         node_logs: BTreeMap::new(),
         log: ControllerLog {
             pods: ["a".to_owned(), "b".to_owned()].into(),

@@ -344,6 +344,22 @@ fn a_lock_in_the_node_plugin_is_found_in_its_log_and_its_pod_is_named() {
 }
 
 #[test]
+fn a_volume_attached_to_a_dead_node_is_a_different_problem() {
+    let mut cluster = FakeCluster::new(samples::observation());
+    let attachment = format!(
+        r#"{{"metadata": {{"name": "csi-1", "deletionTimestamp": "2026-08-20T09:00:00Z"}},
+            "spec": {{"attacher": "{}", "nodeName": "node-a",
+                "source": {{"persistentVolumeName": "pvc-1"}}}}}}"#,
+        samples::DRIVER
+    );
+    cluster.objects.insert("volumeattachments", vec![attachment]);
+    let (conclusion, cluster) = conclude(cluster, MEDIA);
+    assert_eq!(conclusion.verdict, Verdict::DifferentProblem);
+    assert!(conclusion.summary.contains("the node does not exist"), "{}", conclusion.summary);
+    assert!(cluster.writes.is_empty());
+}
+
+#[test]
 fn after_any_failure_everything_suspended_is_resumed() {
     for (call, error) in [
         ("suspend GitRepository", Error::Conflict("changed meanwhile".into())),

@@ -1,5 +1,6 @@
 use super::*;
 use crate::samples;
+use salve_sdk::types::Condition;
 
 fn config(text: &str) -> Config {
     Config::read(text).expect("a valid configuration")
@@ -192,6 +193,36 @@ fn a_source_whose_owner_a_user_suspended_requires_consent() {
             "{health:?}"
         );
         assert_eq!(select(r#"{"deleteUnmanaged": true}"#).selected.len(), 1, "{health:?}");
+    }
+}
+
+#[test]
+fn an_orphan_that_never_syncs_again_is_kept() {
+    let waiting = |reason: &str, schedule: Option<&str>, health| Source {
+        schedule: schedule.map(str::to_owned),
+        condition: Some(Condition {
+            kind: "Synchronizing".into(),
+            status: "False".into(),
+            reason: reason.into(),
+            message: String::new(),
+            since: None,
+        }),
+        ..samples::source("media/x", 1, health)
+    };
+    for (source, is_selected) in [
+        (waiting("WaitingForManual", None, Health::Orphan), false),
+        (waiting("WaitingForManual", Some("0 * * * *"), Health::Orphan), true),
+        (waiting("WaitingForSchedule", Some("0 * * * *"), Health::Orphan), true),
+        // Without any trigger, it syncs all the time.
+        (waiting("SyncInProgress", None, Health::Orphan), true),
+        (waiting("WaitingForManual", None, Health::TerminatingSource), true),
+    ] {
+        let observation = observed(vec![source]);
+        let selected = candidates(&observation, Mode::Evidence).len();
+        assert_eq!(selected, usize::from(is_selected), "{observation:?}");
+        if !is_selected {
+            assert!(unrelated(&observation)[0].reason.contains("causes no locks"));
+        }
     }
 }
 

@@ -58,6 +58,9 @@ pub struct Controller {
     pub operator_managed: bool,
     /// The container that holds the locks.
     pub plugin_container: String,
+    /// The image of that container.
+    #[serde(default)]
+    pub image: String,
     pub snapshotter: bool,
     pub pods: Vec<Pod>,
 }

@@ -92,6 +92,7 @@ async fn read_controller(
         strategy: text(deployment, "/spec/strategy/type").unwrap_or("RollingUpdate").to_owned(),
         operator_managed: controller::is_operator_managed(deployment, driver),
         plugin_container: controller::plugin_container(deployment, driver),
+        image: controller::plugin_image(deployment, driver),
         snapshotter: controller::has_snapshotter(deployment),
         pods: pods.iter().map(pod::parse).collect(),
     })

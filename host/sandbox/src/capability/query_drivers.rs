@@ -49,6 +49,7 @@ impl From<core::Controller> for wit::Controller {
             strategy: controller.strategy,
             operator_managed: controller.operator_managed,
             plugin_container: controller.plugin_container,
+            image: controller.image,
             snapshotter: controller.snapshotter,
             pods: convert_all(controller.pods),
         }

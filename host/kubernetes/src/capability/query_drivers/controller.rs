@@ -4,7 +4,7 @@
 //! Rook's own Deployments, those of ceph-csi-operator, and those of the Helm chart have different
 //! names, but all containers have the same `--drivername` argument.
 
-use crate::object::{list, name, text};
+use crate::object::{list, name, text, truncated};
 use serde_json::Value;
 
 /// Containers that run next to a driver.
@@ -112,6 +112,14 @@ pub(super) fn plugin_container(deployment: &Value, driver: &str) -> String {
     plugin.and_then(|container| text(container, "/name")).unwrap_or_default().to_owned()
 }
 
+/// Returns the image of that container. Empty if there is none.
+pub(super) fn plugin_image(deployment: &Value, driver: &str) -> String {
+    let plugin = plugin_container(deployment, driver);
+    let is_plugin = |container: &&Value| text(container, "/name") == Some(&plugin);
+    let image = containers(deployment).iter().find(is_plugin).and_then(|one| text(one, "/image"));
+    truncated(image.unwrap_or_default(), 255)
+}
+
 /// Returns true for a container that runs next to the driver, according to its name or to its
 /// `--type` argument, which ceph-csi's own sidecars have too.
 fn is_sidecar(container: &Value) -> bool {
@@ -202,6 +210,17 @@ mod tests {
                 {"name": "csi-snapshotter"}, {"name": "csi-rbdplugin",
                 "args": ["--type=rbd", format!("--drivername={DRIVER}")]}]),
         )
+    }
+
+    #[test]
+    fn the_image_is_that_of_the_plugin() {
+        let mut rook = rook();
+        let containers = rook.pointer_mut("/spec/template/spec/containers").unwrap();
+        containers[0]["image"] = "registry.k8s.io/sig-storage/csi-provisioner:v6.1.0".into();
+        assert_eq!(plugin_image(&rook, DRIVER), "");
+        let containers = rook.pointer_mut("/spec/template/spec/containers").unwrap();
+        containers[2]["image"] = "quay.io/cephcsi/cephcsi:v3.13.0".into();
+        assert_eq!(plugin_image(&rook, DRIVER), "quay.io/cephcsi/cephcsi:v3.13.0");
     }
 
     fn operator() -> Value {

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 /// Lists the volumes of a driver whose PVCs are in other namespaces, or no longer exist, sorted by
 /// name.
-pub async fn list_other(
+pub(super) async fn list_other(
     session: &Session,
     call: &ListOtherVolumes,
 ) -> Result<Vec<Volume>, Error> {
