@@ -12,6 +12,7 @@ use salve_sdk::report::Finding;
 
 use crate::evidence::{Observation, is_pending, uses_driver};
 use crate::lock::LockKey;
+use crate::mover_jobs;
 use crate::snapshots::SNAPSHOT_TIMEOUT_MS;
 
 /// Texts of restic, rclone, and kopia.
@@ -171,7 +172,8 @@ pub fn obstacle(source: &Source, observation: &Observation) -> Option<Obstacle> 
         return Some(obstacle);
     }
     let pod = observation.pending_pods.iter().find(|pod| is_mover(pod, source));
-    pod.and_then(pod_obstacle).or(failure).or(is_stuck.then_some(Obstacle::Unknown))
+    let job = || mover_jobs::failure(source, &observation.jobs).map(Obstacle::Mover);
+    pod.and_then(pod_obstacle).or(failure).or_else(job).or(is_stuck.then_some(Obstacle::Unknown))
 }
 
 /// Returns whether a source without a PVC will not sync again by itself.
@@ -249,13 +251,11 @@ fn is_waiting(snapshot: &Snapshot, source: &Source, observation: &Observation) -
         && pvc.is_none_or(|pvc| uses_driver(pvc, &observation.driver))
 }
 
-/// Returns whether a pod belongs to the Job `volsync-[MOVER-]src-NAME` of this source.
+/// Returns whether a pod belongs to the Job of this source.
 fn is_mover(pod: &PendingPod, source: &Source) -> bool {
-    let job = pod.owner.as_deref().and_then(|owner| owner.strip_prefix("Job/volsync-"));
+    let job = pod.owner.as_deref().and_then(|owner| owner.strip_prefix("Job/"));
     pod.object.namespace == source.object.namespace
-        && job.is_some_and(|job| {
-            job.strip_suffix(&source.object.name).is_some_and(|mover| mover.ends_with("src-"))
-        })
+        && job.is_some_and(|job| mover_jobs::is_job_of(job, source))
 }
 
 fn pod_obstacle(pod: &PendingPod) -> Option<Obstacle> {

@@ -9,6 +9,7 @@ use salve_sdk::query_replicationsources::{Destination, Source};
 
 use crate::attachments::Attachment;
 use crate::lock::{LockKey, Sightings};
+use crate::mover_jobs::MoverJob;
 
 /// A lock that was not logged for this long has been released: the sidecars retry at least every
 /// 5 min.
@@ -31,6 +32,8 @@ pub struct Observation {
     pub destinations: Vec<Destination>,
     /// Pods that have not started.
     pub pending_pods: Vec<PendingPod>,
+    /// The Jobs that move data for VolSync.
+    pub jobs: Vec<MoverJob>,
     /// The driver's volumes that are attached to nodes.
     pub attachments: Vec<Attachment>,
     /// The logs of the node plugin, on the nodes where a volume cannot be mounted.

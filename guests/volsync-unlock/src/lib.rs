@@ -28,6 +28,7 @@ mod diagnose;
 mod driver_version;
 mod evidence;
 mod lock;
+mod mover_jobs;
 mod namespaces;
 mod node_locks;
 mod prevention;

@@ -14,6 +14,7 @@ use crate::evidence::{ControllerLog, NodeLog, Observation, assess};
 use crate::host::query_objects::{self, Kind, Query};
 use crate::host::run::{self, Level};
 use crate::host::{query_drivers, query_pods, query_pvcs, query_replicationsources};
+use crate::mover_jobs::{self, MoverJob};
 use crate::namespaces::{Namespace, ResolvedNamespaces, is_glob, resolve};
 use crate::node_locks;
 use crate::similar_problems;
@@ -25,6 +26,9 @@ const POLL_INTERVAL_MS: u64 = 15_000;
 /// On how many nodes the log of the node plugin is read. After a failure of the whole storage,
 /// volumes hang on all of them.
 const MAX_NODES: usize = 10;
+
+/// The label of what VolSync creates.
+const VOLSYNC_LABEL: &str = "app.kubernetes.io/created-by=volsync";
 
 /// Reads the state of the cluster. Keeps reading the log if the only lock needs a second sample.
 ///
@@ -72,6 +76,7 @@ pub fn observe(config: &Config) -> Result<Observation, Error> {
         sources,
         destinations,
         pending_pods: Vec::new(),
+        jobs: Vec::new(),
         attachments: Vec::new(),
         node_logs: BTreeMap::new(),
         log: ControllerLog::default(),
@@ -95,6 +100,13 @@ fn read_nodes(config: &Config, observation: &mut Observation) -> Result<(), Erro
         read_node_logs(&observation.driver, &observation.pending_pods, since)?;
     observation.node_logs = node_logs;
     observation.warnings.extend(unread);
+    match read_jobs(&observation.namespaces) {
+        Ok(jobs) => observation.jobs = jobs,
+        Err(Error::Denied(reason)) => {
+            observation.warnings.push(format!("could not check the Jobs of VolSync: {reason}"));
+        }
+        Err(error) => return Err(error),
+    }
     match read_attachments(&observation.driver.name) {
         Ok(attachments) => observation.attachments = attachments,
         Err(Error::Denied(reason)) => observation
@@ -185,12 +197,22 @@ fn namespaces(configured: &[String]) -> Result<ResolvedNamespaces, Error> {
     }
 }
 
+fn read_jobs(namespaces: &[String]) -> Result<Vec<MoverJob>, Error> {
+    let mut jobs = Vec::new();
+    for namespace in namespaces {
+        // Other Jobs are not read: their environment may contain passwords.
+        let found = list_objects("batch", "jobs", Some(namespace), Some(VOLSYNC_LABEL))?;
+        jobs.extend(found.iter().filter_map(mover_jobs::parse));
+    }
+    Ok(jobs)
+}
+
 fn read_attachments(driver: &str) -> Result<Vec<Attachment>, Error> {
-    let attachments = list_cluster_objects("storage.k8s.io", "volumeattachments")?;
+    let attachments = list_objects("storage.k8s.io", "volumeattachments", None, None)?;
     if attachments.is_empty() {
         return Ok(Vec::new());
     }
-    let nodes = list_cluster_objects("", "nodes")?;
+    let nodes = list_objects("", "nodes", None, None)?;
     Ok(attachments::parse(&attachments, &nodes, driver))
 }
 
@@ -201,18 +223,24 @@ fn list_namespaces() -> Result<Vec<Namespace>, Error> {
             is_terminating: object["metadata"]["deletionTimestamp"].is_string(),
         })
     };
-    Ok(list_cluster_objects("", "namespaces")?.iter().filter_map(parse).collect())
+    Ok(list_objects("", "namespaces", None, None)?.iter().filter_map(parse).collect())
 }
 
-/// Lists all objects of a cluster-scoped kind. Empty if the cluster does not serve it.
-fn list_cluster_objects(group: &str, resource: &str) -> Result<Vec<Value>, Error> {
+/// Lists all objects of a kind, in a namespace or cluster-scoped. Empty if the cluster does not
+/// serve it.
+fn list_objects(
+    group: &str,
+    resource: &str,
+    namespace: Option<&str>,
+    labels: Option<&str>,
+) -> Result<Vec<Value>, Error> {
     let kind = Kind { group: group.into(), resource: resource.into() };
     let (mut objects, mut next) = (Vec::new(), None);
     loop {
         let page = match query_objects::list_objects(&Query {
             kind: kind.clone(),
-            namespace: None,
-            label_selector: None,
+            namespace: namespace.map(str::to_owned),
+            label_selector: labels.map(str::to_owned),
             limit: 500,
             next,
         }) {

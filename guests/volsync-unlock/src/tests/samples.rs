@@ -97,6 +97,7 @@ pub fn observation() -> Observation {
         sources: Some(Vec::new()),
         destinations: Vec::new(),
         pending_pods: Vec::new(),
+        jobs: Vec::new(),
         attachments: Vec::new(),
         node_logs: BTreeMap::new(),
         log: ControllerLog {
