@@ -33,8 +33,8 @@ impl Diagnosis {
 }
 
 impl Conclusion {
-    /// Creates a conclusion without figures and findings. For `fixed`, also set `proof`: the host
-    /// checks it.
+    /// Creates a conclusion without figures and findings. For `fixed`, first report what was
+    /// observed with `run::observed`: the host verifies it.
     pub fn new(verdict: Verdict, summary: impl Into<String>) -> Self {
         Self {
             verdict,
@@ -43,7 +43,6 @@ impl Conclusion {
             evidence: Vec::new(),
             remaining: Vec::new(),
             prevention: Vec::new(),
-            proof: Vec::new(),
         }
     }
 }

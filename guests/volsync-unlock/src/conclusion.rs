@@ -1,4 +1,4 @@
-//! The last step: waits until the cluster stays healthy, and concludes with the proof.
+//! The last step: waits until the cluster stays healthy, and concludes.
 
 use salve_sdk::Error;
 use salve_sdk::format::{count, duration, join};
@@ -15,7 +15,6 @@ use crate::prevention;
 use crate::resume_order;
 use crate::steps::{self, Execution, Restart};
 use crate::verify;
-use crate::watch::LogWatch;
 
 /// The shortest and the longest poll interval, in milliseconds.
 const POLL_INTERVAL_MS: (u64, u64) = (2_000, 10_000);
@@ -25,8 +24,6 @@ const POLL_INTERVAL_MS: (u64, u64) = (2_000, 10_000);
 struct FinalState {
     pvcs: Vec<Pvc>,
     sources: Vec<Source>,
-    /// Numbers of the journal entries that prove it.
-    proof: Vec<u64>,
     /// Whether the cluster stayed healthy for the whole stabilization window.
     is_stable: bool,
 }
@@ -65,7 +62,6 @@ pub fn conclude(
         Conclusion::new(Verdict::NotFixed, summary(execution, &restart, &recovery, missing.len()));
     if end.is_stable {
         conclusion.verdict = Verdict::Fixed;
-        conclusion.proof = end.proof;
     }
     conclusion.figures = vec![
         Figure::new(
@@ -158,12 +154,8 @@ fn wait_until_stable(execution: &Execution, restart: &mut Restart) -> Result<Fin
         }
         healthy_since = if is_healthy { healthy_since.or(Some(now)) } else { None };
         if healthy_since.is_some_and(|since| now.saturating_sub(since) >= window) {
-            if let Some(proof) = prove(execution, restart)? {
-                state.proof = proof;
-                state.is_stable = true;
-                return Ok(state);
-            }
-            healthy_since = None;
+            state.is_stable = true;
+            return Ok(state);
         }
         if now >= end {
             return Ok(state);
@@ -179,23 +171,6 @@ fn read_state(execution: &Execution) -> Result<FinalState, Error> {
         sources: steps::list_sources(execution.observation)?.unwrap_or_default(),
         ..FinalState::default()
     })
-}
-
-/// Reads the whole log since the restart and the PVCs once more, as proof. Returns the numbers of
-/// the journal entries, or `None` if the cluster is not healthy.
-fn prove(execution: &Execution, restart: &mut Restart) -> Result<Option<Vec<u64>>, Error> {
-    let watch = LogWatch::open(&restart.controller, restart.restarted.at)?;
-    let reading = watch.read(&mut restart.log)?;
-    if reading.lines > 0 || !reading.is_complete {
-        return Ok(None);
-    }
-    let mut proof = reading.entries;
-    // The other pages report that there are more, and so prove nothing by themselves.
-    proof.drain(..proof.len().saturating_sub(1));
-    let pvcs = query_pvcs::list_pvcs(&execution.observation.namespaces)?;
-    proof.push(run::last_entry());
-    let recovery = verify::recovery(&pvcs, &execution.observation.driver);
-    Ok(recovery.is_complete().then_some(proof))
 }
 
 fn summary(

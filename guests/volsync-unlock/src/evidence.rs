@@ -26,6 +26,8 @@ pub struct Observation {
     pub warnings: Vec<String>,
     pub driver: Driver,
     pub pvcs: Vec<Pvc>,
+    /// The number of the journal entry with the PVCs.
+    pub pvcs_entry: u64,
     pub snapshots: Vec<Snapshot>,
     /// `None` if the cluster does not serve ReplicationSources.
     pub sources: Option<Vec<Source>>,
@@ -52,6 +54,8 @@ pub struct ControllerLog {
     /// Pods that cannot hold a lock, because they have not started or their node is down, with the
     /// reason.
     pub skipped: BTreeSet<String>,
+    /// The number of the journal entry with the last page.
+    pub entry: u64,
 }
 
 /// What the node plugin logged on one node.

@@ -2,7 +2,7 @@
 //!
 //! A run has seven steps, those of the manual playbook with its gaps closed: evidence, suspend,
 //! delete, restart, wait, resume, verify. Decisions are plain functions over plain values, with
-//! native unit tests. Calls to the host are made only in `observe`, `prepare`,
+//! native unit tests. Calls to the host are made only in `observe`, `prepare`, `problems`,
 //! `active_suspensions`, `steps`, `watch`, and `conclusion`.
 
 // A new case must be considered wherever cases differ.
@@ -15,6 +15,7 @@ mod deadline;
 mod host;
 mod observe;
 mod prepare;
+mod problems;
 mod remediate;
 mod steps;
 mod watch;

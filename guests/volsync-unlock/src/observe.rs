@@ -66,8 +66,11 @@ pub fn observe(config: &Config) -> Result<Observation, Error> {
         Some(_) => query_replicationsources::list_destinations(&namespaces.existing)?,
         None => Vec::new(),
     };
+    let pvcs = query_pvcs::list_pvcs(&namespaces.existing)?;
+    let pvcs_entry = run::last_entry();
     let mut observation = Observation {
-        pvcs: query_pvcs::list_pvcs(&namespaces.existing)?,
+        pvcs,
+        pvcs_entry,
         snapshots: query_pvcs::list_snapshots(&namespaces.existing)?,
         now: run::now(),
         namespaces: namespaces.existing,

@@ -17,6 +17,7 @@ use crate::host::run::{self, Level};
 use crate::observe;
 use crate::prepare;
 use crate::prevention;
+use crate::problems;
 use crate::selection::Selection;
 use crate::similar_problems;
 use crate::steps::{Execution, StepError};
@@ -46,6 +47,7 @@ pub fn remediate(config: &Config) -> Result<Conclusion, Error> {
     let pods = query_pods::list_pods(&observation.namespaces)?;
     let before = Before { running_pods: verify::running(&pods) };
     plan.announce(&observation);
+    problems::report(&observation);
 
     let mut execution = Execution::new(config, &observation, &plan, deadline);
     let result = write(&mut execution).and_then(|()| {

@@ -20,12 +20,8 @@ pub struct LogWatch {
 /// The result of reading the log once.
 #[derive(Debug, Default)]
 pub struct Reading {
-    /// How many lines report a lock.
-    pub lines: usize,
     /// Whether at least one pod was found and the logs of all pods were read to their ends.
     pub is_complete: bool,
-    /// The numbers of the pages' entries in the journal.
-    pub entries: Vec<u64>,
 }
 
 impl LogWatch {
@@ -60,11 +56,10 @@ impl LogWatch {
         let mut reading = Reading::default();
         for _ in 0..MAX_PAGES {
             let page = self.cursor.next()?;
-            reading.entries.push(run::last_entry());
+            log.entry = run::last_entry();
             for line in &page.lines {
                 log.sightings.add(&line.pod, line.time, &line.text);
             }
-            reading.lines += page.lines.len();
             reading.is_complete = !page.pods.is_empty() && page.unreadable.is_empty();
             log.pods.extend(page.pods);
             log.unreadable = page.unreadable.into_iter().collect();

@@ -6,6 +6,7 @@ use crate::output::CommandError;
 use salve_core::document::{Limits, Remediation, RemediationPolicy};
 use salve_core::grants::Grants;
 use salve_core::journal::{Document, DocumentKind};
+use salve_core::problem::{self, Problem};
 use salve_core::{digest, sanitize};
 use serde_json::Value;
 use std::path::Path;
@@ -36,6 +37,8 @@ pub struct ResolvedGuest {
     /// The Remediation's configuration.
     pub configuration: Value,
     pub limits: Limits,
+    /// What counts as fixed.
+    pub problems: Vec<Problem>,
 }
 
 /// A component with its own Remediation.
@@ -135,6 +138,8 @@ impl ResolvedGuest {
     ) -> Result<Self, CommandError> {
         let digest = digest::of_bytes(&component);
         let (mut layers, mut documents) = (vec![], vec![]);
+        let declared = remediation.as_ref().map(|(r, _)| r.spec.problems.clone());
+        let mut problems = declared.unwrap_or_default();
         if let Some((remediation, document)) = &remediation {
             documents.push(document.clone());
             if remediation
@@ -157,6 +162,8 @@ impl ResolvedGuest {
             documents.push(document);
             check_digest(&policy, &source, &digest)?;
             layers.push(policy.layer(&source));
+            problems = problem::merged(problems, policy.spec.problems, &policy.spec.windows)
+                .map_err(|e| CommandError::document(format!("{source}: {e}")))?;
         }
         if layers.is_empty() {
             return Err(CommandError::usage(format!(
@@ -174,6 +181,7 @@ impl ResolvedGuest {
             grants: Grants { layers },
             configuration,
             limits,
+            problems,
         })
     }
 }

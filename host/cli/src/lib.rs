@@ -50,14 +50,14 @@ pub struct Salve {
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0   healthy, fixed, nothing to do, planned, or restored
+  0   healthy, fixed, nothing to do, resolved elsewhere, planned, or restored
   1   not fixed, or (check) the incident is present
   2   usage error, or an invalid document or component
   3   denied by the grants
   4   the cluster rejected a request or did not respond
   5   manual action required, whatever else applies: see \"Remaining\" in the report
   6   internal error in the guest or in salve
-  7   inconclusive: something could not be read; check again
+  7   inconclusive or unverified: something could not be read, or not be proven
   10  a different problem was found";
 
 /// Parses the command line, runs the command, and returns its exit code.

@@ -19,11 +19,12 @@ const QUICK: &[&str] = &[
     "logWindowSeconds=120",
 ];
 
-/// Adds [`QUICK`], and the shipped Remediation with a deadline of 10 h.
+/// Adds [`QUICK`], and the shipped Remediation with a deadline of 10 h and short windows.
 fn configure(sim: &Sim, command: &mut Command) {
     let shipped = include_str!("../../../guests/volsync-unlock/remediation.yaml");
     let text = shipped.replace("limits: {", "limits: {deadlineSeconds: 36000, ");
     assert_ne!(text, shipped);
+    let text = text.replace("window: 5m", "window: 30s").replace("window: 1m", "window: 5s");
     let path = sim.home.path().join("remediation.yaml");
     std::fs::write(&path, text).unwrap();
     command.arg("--remediation").arg(path);

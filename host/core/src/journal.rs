@@ -11,6 +11,7 @@ use crate::document::Limits;
 use crate::grants::{Denial, Grants};
 use crate::outcome::{Fault, Outcome};
 use crate::permission::enforcement::Enforcement;
+use crate::problem::Problem;
 use crate::report::{Conclusion, Description, Diagnosis, Verdict};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,7 @@ use serde_json::Value;
 use std::collections::HashMap;
 
 /// The version of this form. Readers reject others.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 
 /// A line of the run file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -125,6 +126,9 @@ pub struct Header {
     pub documents: Vec<Document>,
     pub grants: Grants,
     pub limits: Limits,
+    /// What counts as fixed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<Problem>,
     /// A recovery after it only releases.
     pub deadline: Millis,
     /// The kubeconfig context, or `simulated`.

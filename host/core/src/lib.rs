@@ -8,6 +8,7 @@
 //! - [`footprint`]: which requests an effect may send, and which fields it may set
 //! - [`grants`]: whether a run may make a call; [`document`]: where grants come from; [`schema`]:
 //!   the schemas of documents and reports
+//! - [`problem`]: what documents say that a problem looks like
 //! - [`permission`]: the Role and the admission policies of a credential
 //! - [`journal`]: what a run did; [`approval`], [`proof`], [`report`]: its readers
 
@@ -26,6 +27,7 @@ pub mod journal;
 pub mod name;
 pub mod outcome;
 pub mod permission;
+pub mod problem;
 pub mod proof;
 pub mod report;
 pub mod sanitize;

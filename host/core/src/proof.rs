@@ -1,194 +1,358 @@
-//! Checks whether the entries that a guest cites prove "fixed", by the run's own journal only.
+//! Whether a run fixed what it observed. The host reads again what the guest read before its first
+//! write, after the last change: the guest's own reads and words prove nothing.
+//!
+//! [`Proof`] is a fold over the entries of the journal, so a recovered run and a replay come to the
+//! same result.
+
+mod observation;
+
+use observation::{Observation, ProblemState};
 
 use crate::Millis;
-use crate::capability::tail_logs::LogProgress;
-use crate::capability::{Answer, Effect};
+use crate::capability::{Access, Answer, Capability, Effect, Read, Summary};
+use crate::glob::Glob;
+use crate::journal::{Closed, Done, Opened, Origin};
+use crate::outcome::{Error, Outcome};
+use crate::problem::{Evaluation, Problem};
+use std::collections::BTreeSet;
 
-/// What an answer proves.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// How many observations a run can report. Each is read again until its window has passed.
+const MAX_OBSERVATIONS: usize = 32;
+
+/// What a run knows about its problems.
+#[derive(Debug, Default)]
 pub struct Proof {
-    /// It shows that the problem is gone.
-    pub shows_absence: bool,
-    /// Only what is newer was read.
-    pub since: Option<Millis>,
-    /// How far a cursor has read.
-    pub log: Option<LogProgress>,
+    problems: Vec<Tracked>,
+    observations: Vec<Observation>,
+    /// The number of the guest's first write.
+    first_write: Option<u64>,
+    /// When the latest change took effect, if there was one.
+    changed_at: Option<Millis>,
+    /// A write of the guest was applied.
+    has_written: bool,
+    /// Writes of the guest without an outcome.
+    open: BTreeSet<u64>,
 }
 
-/// A journaled answer, as far as a proof needs it.
-#[derive(Clone, Debug, Default)]
-pub struct Fact {
-    pub n: u64,
-    /// When it was journaled or took effect, whichever is later.
-    pub at: Millis,
-    /// It may have changed what the problem depends on.
-    pub changed: bool,
-    pub proof: Proof,
+/// A problem, and the guest's reads before its first write that may show it.
+#[derive(Debug)]
+struct Tracked {
+    problem: Problem,
+    /// Parallel to `evaluations`.
+    reads: Vec<TrackedRead>,
+    evaluations: Vec<Evaluation>,
 }
 
-impl Fact {
-    /// Returns what entry `n` proves, after the facts `earlier`. No answer: the call failed.
-    pub fn new(
-        n: u64,
-        at: Millis,
-        effect: &Effect,
-        answer: Option<&Answer>,
-        earlier: &[Self],
-    ) -> Self {
-        let fact = Self { n, at, ..Self::default() };
-        match (effect, answer) {
-            (Effect::Local(_) | Effect::Reversal(_), _) | (Effect::Read(_), None) => fact,
-            (Effect::Read(read), Some(answer)) => {
-                Self { proof: read.proof(answer, earlier), ..fact }
-            }
-            (Effect::Write(write), answer) => {
-                // A corrected clock may be behind the time that the write itself carries.
-                let applied = answer.and_then(|answer| write.applied_at(answer)).unwrap_or(at);
-                Self { changed: write.invalidates_proofs(), at: at.max(applied), ..fact }
-            }
-        }
-    }
+#[derive(Debug)]
+struct TrackedRead {
+    n: u64,
+    at: Millis,
+    read: Read,
 }
 
-/// Checks that the facts with the numbers `cited` prove it.
-///
-/// # Errors
-/// Why they do not.
-pub fn check(facts: &[Fact], cited: &[u64]) -> Result<(), String> {
-    if cited.is_empty() {
-        return Err("it cites no proof".into());
-    }
-    let last_change = facts.iter().filter(|fact| fact.changed).max_by_key(|fact| fact.n);
-    for n in cited {
-        let Some(fact) = facts.iter().find(|fact| fact.n == *n) else {
-            return Err(format!("entry {n}, cited as proof, is not in this run"));
+/// The result of the host's reads for a guest that claims `fixed`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verified {
+    Fixed,
+    /// Cleared, but this run wrote nothing.
+    ResolvedElsewhere,
+    /// What remains.
+    NotFixed(String),
+    /// Why nothing is proven.
+    Unverified(String),
+}
+
+impl Proof {
+    /// Sets the problems of the run.
+    pub fn declare(&mut self, problems: &[Problem]) {
+        let track = |problem: &Problem| Tracked {
+            problem: problem.clone(),
+            reads: vec![],
+            evaluations: vec![],
         };
-        // mutant stale-read-is-proof: fact.n < ~> fact.n ==
-        if let Some(change) = last_change.filter(|change| fact.n < change.n) {
-            return Err(format!(
-                "entry {n}, cited as proof, is older than the last change (entry {})",
-                change.n
-            ));
-        }
-        if !fact.proof.shows_absence {
-            return Err(format!(
-                "entry {n}, cited as proof, does not show that the problem is gone"
-            ));
-        }
-        if let (Some(change), Some(since)) = (last_change, fact.proof.since)
-            && since > change.at
-        {
-            return Err(format!(
-                "entry {n}, cited as proof, covers only part of the time since the last change \
-                 (entry {})",
-                change.n
-            ));
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    use crate::capability::TypedCall;
-    use crate::capability::tail_logs::{Line, NextPage, Page, Position, Query, Workload};
-    use crate::capability::types::ObjectRef;
-
-    fn fact(n: u64, shows_absence: bool, changed: bool) -> Fact {
-        Fact { n, at: n * 1000, changed, proof: Proof { shows_absence, ..Proof::default() } }
+        self.problems = problems.iter().map(track).collect();
     }
 
-    #[test]
-    fn only_a_clean_read_after_the_last_change_proves_it() {
-        let facts = [
-            fact(1, true, false),
-            fact(2, false, true),
-            fact(3, false, false),
-            fact(4, true, false),
-        ];
-        assert!(check(&facts, &[4]).is_ok());
-        assert!(check(&facts, &[]).is_err(), "no proof");
-        assert!(check(&facts, &[1]).is_err(), "before the change");
-        assert!(check(&facts, &[4, 3]).is_err(), "one of them shows nothing");
-        assert!(check(&facts, &[9]).is_err(), "invented");
+    /// Applies a read and its outcome.
+    pub fn read(&mut self, done: &Done, read: &Read, answer: Option<&Answer>) {
+        match (done.origin, &done.outcome) {
+            (Origin::Guest, _) => {
+                if let (None, Some(answer)) = (self.first_write, answer) {
+                    let tracked = self.problems.iter_mut();
+                    for tracked in tracked.filter(|tracked| tracked.problem.is_shown_by(read)) {
+                        tracked.evaluate(done, read, answer);
+                    }
+                }
+            }
+            (Origin::Host, Outcome::Ok(_)) => {
+                if let Some(answer) = answer {
+                    self.verify(read, done.at, Ok(answer));
+                }
+            }
+            (Origin::Host, Outcome::Error(error)) => self.verify(read, done.at, Err(error)),
+        }
     }
 
-    /// Reads pages in order; `matched` says which of them have a match.
-    fn pages(since: Option<Millis>, matched: &[bool]) -> Vec<Fact> {
-        let mut facts = vec![fact(1, false, true)];
-        let mut after = vec![];
-        for (i, matched) in matched.iter().enumerate() {
-            let query = Query {
-                workload: Workload::deployment(ObjectRef::new("rook-ceph", "x")),
-                container: "c".into(),
-                since,
-                tail_lines: None,
-                limit_bytes: 1,
-                pattern: Some("lock".into()),
-            };
-            let position = vec![Position { pod: "p".into(), timestamp: i.to_string(), ordinal: 1 }];
-            let lines = if *matched {
-                vec![Line { pod: "p".into(), time: 0, text: "lock".into() }]
+    /// Applies an answer, or an error, to each observation that waits for this read.
+    fn verify(&mut self, read: &Read, at: Millis, answer: Result<&Answer, &Error>) {
+        for index in 0..self.observations.len() {
+            if self.next_read(index).as_ref() == Some(read) {
+                let (problem, since) = (self.problem_of(index).clone(), self.since(index));
+                self.observations[index].verify(&problem, since, read, at, answer);
+            }
+        }
+    }
+
+    /// Applies a write or a reversal that is about to be sent.
+    pub fn opened(&mut self, opened: &Opened) {
+        if is_own(&opened.effect) {
+            return;
+        }
+        self.change(opened.at);
+        if let (Origin::Guest, Effect::Write(_)) = (opened.origin, &opened.effect) {
+            self.first_write.get_or_insert(opened.n);
+            self.open.insert(opened.n);
+        }
+    }
+
+    /// Applies the outcome of a write or a reversal, or of one attempt.
+    pub fn closed(&mut self, closed: &Closed, effect: &Effect, answer: Option<&Answer>) {
+        if is_own(effect) {
+            return;
+        }
+        let applied_at = match (effect, answer) {
+            (Effect::Write(write), Some(answer)) => {
+                let is_applied = match write.summary(answer) {
+                    Summary::Ok | Summary::Partial(_) => true,
+                    Summary::Failed(_) => false,
+                };
+                self.has_written |= is_applied;
+                write.applied_at(answer)
+            }
+            (Effect::Write(_), None) => {
+                // It may have been applied.
+                self.has_written |=
+                    matches!(closed.outcome, Some(Outcome::Error(Error::Unavailable(_))));
+                None
+            }
+            (Effect::Reversal(_) | Effect::Local(_) | Effect::Read(_), _) => None,
+        };
+        // A corrected clock may be behind the time that the write itself carries.
+        // mutant verified-before-release: self.change(closed.at.max(applied_at.unwrap_or(0))); ~>
+        //     if closed.n == 0 { self.change(closed.at.max(applied_at.unwrap_or(0))); }
+        self.change(closed.at.max(applied_at.unwrap_or(0)));
+        if closed.conflict.is_none() {
+            self.open.remove(&closed.n);
+        }
+    }
+
+    /// Applies a write that a plan did not send.
+    pub fn planned(&mut self, n: u64) {
+        self.first_write.get_or_insert(n);
+    }
+
+    /// What was read before a change proves nothing about the time after it.
+    fn change(&mut self, at: Millis) {
+        self.changed_at = self.changed_at.max(Some(at));
+        self.restart();
+    }
+
+    /// Starts all windows again: after a change, and after a time in which no one was reading.
+    pub fn restart(&mut self) {
+        self.observations.iter_mut().for_each(Observation::restart);
+    }
+
+    /// Checks that an entry shows a problem: it is a complete read of this run from before its
+    /// first write, in the scope of the problem, and the problem's own pattern or state applies.
+    /// `granted` are the namespaces in which its capability is granted.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub fn check_observation(
+        &self,
+        name: &str,
+        entry: u64,
+        granted: impl FnOnce(Capability) -> Vec<Glob>,
+    ) -> Result<(), String> {
+        let Some(tracked) = self.problems.iter().find(|tracked| tracked.problem.name == name)
+        else {
+            return Err(format!("no problem {name:?} is declared{}", self.declared()));
+        };
+        if let Some(write) = self.first_write {
+            return Err(format!(
+                "a problem must be observed before the first write (entry {write})"
+            ));
+        }
+        if self.observations.len() >= MAX_OBSERVATIONS {
+            return Err(format!("at most {MAX_OBSERVATIONS} observations per run"));
+        }
+        let capability = tracked.problem.read.capability;
+        let Some(at) = tracked.reads.iter().position(|read| read.n == entry) else {
+            return Err(format!("entry {entry} is not a read of this run by {capability}"));
+        };
+        let (read, evaluation) = (&tracked.reads[at].read, &tracked.evaluations[at]);
+        if let Some(why) = &evaluation.incomplete {
+            return Err(format!("entry {entry} proves nothing: {why}"));
+        }
+        // mutant first-page-is-observation: if evaluation.more ~> if evaluation.more && entry == 0
+        if evaluation.more {
+            return Err(format!("entry {entry} is not the last page"));
+        }
+        if !tracked.problem.reads_history() {
+            check_namespaces(&tracked.problem, read, &granted(capability))?;
+        }
+        if evaluation.affected.is_empty() {
+            return Err(format!("entry {entry} does not show it"));
+        }
+        Ok(())
+    }
+
+    /// Applies an accepted observation.
+    pub fn observe(&mut self, name: &str, entry: u64) {
+        let Some(index) = self.problems.iter().position(|tracked| tracked.problem.name == name)
+        else {
+            return;
+        };
+        let tracked = &self.problems[index];
+        let Some(at) = tracked.reads.iter().position(|read| read.n == entry) else { return };
+        let (read, evaluation) = (&tracked.reads[at], &tracked.evaluations[at]);
+        let is_known = |other: &Observation| other.is_of(index, &read.read);
+        if !self.observations.iter().any(is_known) {
+            let subjects = evaluation.affected.clone();
+            self.observations.push(Observation::new(index, read.at, read.read.clone(), subjects));
+        }
+    }
+
+    fn declared(&self) -> String {
+        if self.problems.is_empty() {
+            return " (the documents have no spec.problems)".into();
+        }
+        let names: Vec<&str> =
+            self.problems.iter().map(|tracked| tracked.problem.name.as_str()).collect();
+        format!(" (declared: {})", names.join(", "))
+    }
+
+    fn problem_of(&self, index: usize) -> &Problem {
+        &self.problems[self.observations[index].problem].problem
+    }
+
+    /// Returns from when on a problem must be absent.
+    fn since(&self, index: usize) -> Millis {
+        self.changed_at.unwrap_or(self.observations[index].at)
+    }
+
+    /// Returns how many observations there are.
+    pub fn observations(&self) -> usize {
+        self.observations.len()
+    }
+
+    /// Returns the names of the observed problems and the longest of their windows.
+    pub fn observed(&self) -> Option<(Vec<&str>, Millis)> {
+        let problems = || (0..self.observations.len()).map(|index| self.problem_of(index));
+        let names: BTreeSet<&str> = problems().map(|problem| problem.name.as_str()).collect();
+        let longest = problems().map(|problem| problem.window.millis()).max()?;
+        Some((names.into_iter().collect(), longest))
+    }
+
+    /// Returns the next read of an observation whose window has not passed.
+    pub fn next_read(&self, index: usize) -> Option<Read> {
+        let observation = &self.observations[index];
+        if observation.is_cleared() {
+            return None;
+        }
+        observation.next_read(self.problem_of(index), self.since(index))
+    }
+
+    /// Returns whether an observation waits for the next page of a log.
+    pub fn has_more_pages(&self, index: usize) -> bool {
+        self.observations[index].has_more_pages()
+    }
+
+    /// Returns the shortest window of those that have not passed.
+    pub fn shortest_open_window(&self) -> Option<Millis> {
+        let open = (0..self.observations.len())
+            .filter(|index| !self.observations[*index].is_cleared())
+            .map(|index| self.problem_of(index).window.millis());
+        open.min()
+    }
+
+    /// Returns whether more reads cannot change the result: a log line does not go away.
+    pub fn is_settled(&self) -> bool {
+        self.shortest_open_window().is_none()
+            || (0..self.observations.len()).any(|index| {
+                self.problem_of(index).reads_history() && self.observations[index].remains()
+            })
+    }
+
+    /// Returns the result of the host's reads.
+    pub fn result(&self) -> Verified {
+        if self.observations.is_empty() {
+            return Verified::Unverified(if self.problems.is_empty() {
+                "the documents declare no problem (spec.problems) that the host could verify".into()
             } else {
-                vec![]
-            };
-            let page = Page {
-                lines,
-                pods: vec!["p".into()],
-                unreadable: vec![],
-                skipped: vec![],
-                lines_read: 1,
-                more: false,
-                newest: None,
-                position: position.clone(),
-            };
-            let effect =
-                NextPage { query, after: std::mem::replace(&mut after, position) }.effect();
-            let n = i as u64 + 2;
-            facts.push(Fact::new(n, n * 1000, &effect, Some(&NextPage::wrap(page)), &facts));
+                format!("it observed no declared problem before its first write{}", self.declared())
+            });
         }
-        facts
+        let describe =
+            |index: usize, text: &str| format!("{}: {text}", self.problem_of(index).name);
+        let (mut remaining, mut unproven) = (vec![], vec![]);
+        for (index, observation) in self.observations.iter().enumerate() {
+            match &observation.state {
+                ProblemState::Remains(what) => remaining.push(describe(index, what)),
+                ProblemState::Unknown(why) => unproven.push(describe(index, why)),
+                ProblemState::Clear if observation.is_cleared() => {}
+                ProblemState::Unread | ProblemState::Clear => {
+                    let window = self.problem_of(index).window;
+                    unproven.push(describe(
+                        index,
+                        &format!("it was not verified to stay clear for {window}"),
+                    ));
+                }
+            }
+        }
+        if !remaining.is_empty() {
+            return Verified::NotFixed(remaining.join("; "));
+        }
+        if !unproven.is_empty() {
+            return Verified::Unverified(unproven.join("; "));
+        }
+        // mutant nothing-written-is-fixed: self.has_written || ~> true || self.has_written ||
+        if self.has_written || !self.open.is_empty() {
+            Verified::Fixed
+        } else {
+            Verified::ResolvedElsewhere
+        }
     }
+}
 
-    #[test]
-    fn a_clean_last_page_does_not_hide_earlier_matches() {
-        assert!(check(&pages(None, &[false, false]), &[3]).is_ok());
-        assert!(check(&pages(None, &[true, false]), &[3]).is_err());
-        assert!(check(&pages(None, &[true, false, false]), &[4]).is_err());
+impl Tracked {
+    fn evaluate(&mut self, done: &Done, read: &Read, answer: &Answer) {
+        let evaluation = read.evaluate(&self.problem, answer, &self.evaluations);
+        self.reads.push(TrackedRead { n: done.n, at: done.at, read: read.clone() });
+        // There may be many of them, and an observation does not need them.
+        let (healthy, unknown) = Default::default();
+        self.evaluations.push(Evaluation { healthy, unknown, ..evaluation });
     }
+}
 
-    #[test]
-    fn a_page_of_skipped_pods_only_proves_nothing() {
-        let query = Query {
-            workload: Workload::deployment(ObjectRef::new("rook-ceph", "x")),
-            container: "c".into(),
-            since: None,
-            tail_lines: None,
-            limit_bytes: 1,
-            pattern: Some("lock".into()),
-        };
-        let page = |pods: Vec<String>| Page {
-            lines: vec![],
-            pods,
-            unreadable: vec![],
-            skipped: vec!["p: not started".into()],
-            lines_read: 0,
-            more: false,
-            newest: None,
-            position: vec![],
-        };
-        let effect = NextPage { query, after: vec![] }.effect();
-        let proves =
-            |page| Fact::new(1, 1, &effect, Some(&NextPage::wrap(page)), &[]).proof.shows_absence;
-        assert!(proves(page(vec!["q".into()])));
-        assert!(!proves(page(vec![])));
-    }
+/// Returns whether an effect is the host's own, such as the cluster lock.
+fn is_own(effect: &Effect) -> bool {
+    effect.capability().access() == Access::Internal
+}
 
-    #[test]
-    fn a_log_must_be_read_from_the_last_change_on() {
-        assert!(check(&pages(Some(1000), &[false]), &[2]).is_ok());
-        assert!(check(&pages(Some(1001), &[false]), &[2]).is_err());
+fn check_namespaces(problem: &Problem, read: &Read, granted: &[Glob]) -> Result<(), String> {
+    let targets = read.targets();
+    let covered: BTreeSet<&str> =
+        targets.iter().filter_map(|target| target.namespace.as_deref()).collect();
+    let missing: Vec<&str> = problem
+        .read
+        .required_namespaces(granted)
+        .filter(|namespace| !covered.contains(namespace))
+        .collect();
+    // mutant one-namespace-observed: missing.is_empty() ~> !covered.is_empty()
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("it leaves out namespaces of the problem: {}", missing.join(", ")))
     }
 }

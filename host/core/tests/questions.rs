@@ -44,8 +44,12 @@ fn ends_plan(&self) -> Option<&'static str> { None }
 fn overlay(&self, _: &PlannedChanges, answer: u8) -> u8 { answer }
 //- evidence
 fn evidence(&self, _: &u8) -> Vec<EvidenceItem> { vec![] }
-//- proof
-fn proof(&self, _: &u8, _: &[Fact]) -> Proof { Proof::default() }
+//- predicate
+fn predicate() -> Predicate { Predicate::None }
+//- evaluate
+fn evaluate(&self, _: &Problem, _: &u8, _: &[Evaluation]) -> Evaluation { Evaluation::default() }
+//- verification
+fn verification(&self, _: &Problem, _: Millis, _: Option<&u8>) -> Option<Self> { None }
 //- observe
 fn observe(&self, _: &u8, _: &mut Observations) {}
 ",
@@ -98,8 +102,6 @@ fn failure<'a>(&self, _: &'a u8) -> Option<&'a Error> { None }
 fn summary(&self, _: &u8) -> Summary { Summary::Ok }
 //- may_return
 fn may_return(&self, _: &u8) -> Vec<String> { vec![] }
-//- invalidates_proofs
-fn invalidates_proofs(&self) -> bool { true }
 //- applied_at
 fn applied_at(&self, _: &u8) -> Option<Millis> { None }
 //- undone_by
@@ -141,7 +143,7 @@ use salve_core::footprint::{FieldPath, Rule};
 use salve_core::grants::{EvidenceItem, Grant};
 use salve_core::journal::ObservedState;
 use salve_core::outcome::Error;
-use salve_core::proof::{Fact, Proof};
+use salve_core::problem::{Evaluation, Predicate, Problem};
 use serde_json::Value;
 use std::time::Duration;
 ";

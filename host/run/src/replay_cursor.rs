@@ -455,6 +455,7 @@ mod tests {
             documents: vec![],
             grants: Grants { layers: vec![Layer { source: "policy.yaml".into(), grants }] },
             limits: Default::default(),
+            problems: vec![],
             deadline: 3_600_000,
             context: "test".into(),
             cluster: None,

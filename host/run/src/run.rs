@@ -7,6 +7,7 @@ mod finish;
 mod lock;
 mod replay;
 mod reversal;
+mod verification;
 mod write;
 
 use crate::backend::{Backend, Clock};
@@ -351,6 +352,14 @@ impl Run {
             }
             Local::Step(_) => Ok(Answer::Step(())),
             Local::Note(_) => Ok(Answer::Note(())),
+            Local::Observed(observed) => {
+                let granted = |capability| self.grants.granted_namespaces(capability);
+                let proof = &self.state.proof;
+                proof
+                    .check_observation(&observed.problem, observed.entry, granted)
+                    .map(|()| Answer::Observed(()))
+                    .map_err(Error::Invalid)
+            }
             Local::AskUser(ask) => match self.ask_user(&ask.question).await? {
                 UserAnswer::Yes => Ok(Answer::AskUser(true)),
                 UserAnswer::No | UserAnswer::Expired => Ok(Answer::AskUser(false)),

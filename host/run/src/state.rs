@@ -10,7 +10,7 @@ use salve_core::journal::{
     Closed, Done, Entry, GuestExit, ObservedState, Opened, Origin, Recorded, RunResult,
 };
 use salve_core::outcome::{Error, Fault, Outcome};
-use salve_core::proof::Fact;
+use salve_core::proof::Proof;
 use std::collections::{BTreeMap, HashMap};
 
 /// Estimated size of an entry without its texts, in bytes.
@@ -22,8 +22,8 @@ pub(crate) struct RunState {
     pub n: u64,
     /// The number of the guest's latest answer.
     pub last: u64,
-    /// What its answers prove.
-    pub facts: Vec<Fact>,
+    /// What is known about its problems.
+    pub proof: Proof,
     pub reversals: Reversals,
     /// What a plan recorded instead of sending it.
     pub planned: PlannedChanges,
@@ -53,7 +53,9 @@ impl RunState {
     pub fn apply(&mut self, recorded: Recorded<'_>) {
         let Recorded { entry, answer } = recorded;
         match entry {
-            Entry::Header(_) | Entry::Approved(_) | Entry::Recovery(_) => {}
+            Entry::Header(header) => self.proof.declare(&header.problems),
+            Entry::Approved(_) => {}
+            Entry::Recovery(_) => self.proof.restart(),
             Entry::Opened(opened) => self.opened(opened),
             Entry::Closed(closed) => self.closed(closed, answer),
             Entry::Done(done) => self.done(done, answer),
@@ -61,7 +63,10 @@ impl RunState {
                 if let Effect::Write(write) = &done.effect {
                     write.plan(&mut self.planned);
                 }
-                self.planned.any |= done.effect.changes_cluster();
+                if done.effect.changes_cluster() {
+                    self.planned.any = true;
+                    self.proof.planned(done.n);
+                }
                 self.done(done, answer);
             }
             Entry::GuestExited(exited) => self.exit = Some(exited.exit.clone()),
@@ -76,6 +81,7 @@ impl RunState {
 
     fn opened(&mut self, opened: &Opened) {
         self.n = self.n.max(opened.n);
+        self.proof.opened(opened);
         self.asked.entry(opened.n).or_insert_with(|| opened.effect.clone());
         if let Effect::Write(write) = &opened.effect
             && write.function().reversed_by().is_some()
@@ -90,6 +96,7 @@ impl RunState {
 
     fn closed(&mut self, closed: &Closed, answer: Option<&Answer>) {
         let Some(opened) = self.in_doubt.get(&closed.n).cloned() else { return };
+        self.proof.closed(closed, &opened.effect, answer);
         match (&closed.conflict, &closed.outcome) {
             (Some(_), _) => {
                 if let Effect::Write(attempt) = &opened.effect {
@@ -112,7 +119,7 @@ impl RunState {
                     let answer = answered(write, &observed, answer);
                     self.reversals.settle(closed.n, opened.origin, &write.targets(), answer);
                 }
-                self.completed(closed.n, closed.at, opened.origin, &effect, outcome, answer);
+                self.completed(closed.n, opened.origin, &effect, outcome, answer);
             }
             (None, None) => {}
         }
@@ -123,21 +130,25 @@ impl RunState {
         if let Some(denial) = &done.denial {
             self.denials.push(denial.clone());
         }
-        if let Effect::Local(Local::Step(step)) = &done.effect {
-            self.step = Some(step.name.clone());
+        match (&done.effect, &done.outcome) {
+            (Effect::Local(Local::Step(step)), _) => self.step = Some(step.name.clone()),
+            (Effect::Local(Local::Observed(observed)), Outcome::Ok(_)) => {
+                self.proof.observe(&observed.problem, observed.entry);
+            }
+            (Effect::Read(read), _) => self.proof.read(done, read, answer),
+            (Effect::Local(_) | Effect::Write(_) | Effect::Reversal(_), _) => {}
         }
         if let (Effect::Write(write), Some(_)) = (&done.effect, answer) {
             let observed = done.observed.clone().unwrap_or_default();
             let answer = answered(write, &observed, answer);
             self.reversals.settle(done.n, done.origin, &write.targets(), answer);
         }
-        self.completed(done.n, done.at, done.origin, &done.effect, &done.outcome, answer);
+        self.completed(done.n, done.origin, &done.effect, &done.outcome, answer);
     }
 
     fn completed(
         &mut self,
         n: u64,
-        at: salve_core::Millis,
         origin: Origin,
         effect: &Effect,
         outcome: &Outcome,
@@ -149,7 +160,6 @@ impl RunState {
             self.last = n;
             self.last_denial = denied_by(effect, outcome, answer).or(self.last_denial);
         }
-        self.facts.push(Fact::new(n, at, effect, answer, &self.facts));
         match (effect, answer) {
             (Effect::Write(write), Some(_)) if write.stamp(0, 0).is_some() => {
                 *self.stamped.entry(stamp_key(write)).or_default() += 1;

@@ -8,7 +8,6 @@ const SENTENCE: usize = 4096;
 const FINDINGS: usize = 500;
 const DETAILS: usize = 2000;
 const FIGURES: usize = 100;
-const PROOFS: usize = 10_000;
 const NAME: usize = 64;
 const SCHEMA: usize = 256 << 10;
 
@@ -43,7 +42,6 @@ pub(crate) fn conclusion(conclusion: Conclusion) -> Result<Conclusion, GuestErro
     findings("evidence", &conclusion.evidence)?;
     findings("remaining", &conclusion.remaining)?;
     findings("prevention", &conclusion.prevention)?;
-    count("proofs", conclusion.proof.len(), PROOFS)?;
     Ok(conclusion)
 }
 

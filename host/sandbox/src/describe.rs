@@ -44,6 +44,13 @@ impl run::Host for Isolated {
     async fn deadline(&mut self) -> wasmtime::Result<u64> {
         Err(Unavailable("run.deadline").into())
     }
+    async fn observed(
+        &mut self,
+        _problem: String,
+        _entry: u64,
+    ) -> wasmtime::Result<Result<(), types::Error>> {
+        Err(Unavailable("run.observed").into())
+    }
     async fn last_entry(&mut self) -> wasmtime::Result<u64> {
         Err(Unavailable("run.last-entry").into())
     }

@@ -5,6 +5,7 @@ mod everything;
 mod memory;
 mod policy;
 mod record;
+mod success;
 
 use salve_sdk::report::{Conclusion, Description, Diagnosis, State, Verdict};
 use salve_sdk::suspend_flux::suspend;
@@ -77,15 +78,14 @@ impl Remediation for Hostile {
 
     fn remediate(config: &str) -> Result<Conclusion, Error> {
         let values = schema().read(config)?;
+        if values.text("how").starts_with("claims-success-") {
+            return success::claim(values.text("how"));
+        }
         let suspended =
             suspend(&[victim(values.text("victim"))], "to check that it is released", 10)?;
         match values.text("how") {
             "forget" => std::mem::forget(suspended),
-            "lie" => {
-                let mut conclusion = Conclusion::new(Verdict::Fixed, "trust me");
-                conclusion.proof = vec![1];
-                return Ok(conclusion);
-            }
+            "lie" => return Ok(Conclusion::new(Verdict::Fixed, "trust me")),
             how => {
                 let Some((_, attack)) = ATTACKS.iter().find(|(name, _)| *name == how) else {
                     return Err(Error::Invalid(format!("unknown attack: {how}")));

@@ -79,6 +79,7 @@ async fn check_fault(fixture: &Fixture, number: usize, fault: Fault) {
         result.verdict,
         Verdict::Fixed
             | Verdict::NotFixed
+            | Verdict::Unverified
             | Verdict::DifferentProblem
             | Verdict::Failed(_)
             | Verdict::Denied

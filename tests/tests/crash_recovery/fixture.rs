@@ -9,6 +9,7 @@ use salve::plans::Plan;
 use salve::session::{FinishedRun, Frontend, InterruptedRun, PreparedRun};
 use salve_core::grants::Grants;
 use salve_core::journal::Entry;
+use salve_core::problem::Window;
 use salve_kubernetes::Cluster;
 use salve_run::{Mode, RunFile};
 use salve_simulator::{Incident, Simulator};
@@ -58,7 +59,10 @@ impl Fixture {
             config: config.iter().map(ToString::to_string).collect(),
             ..GuestOptions::default()
         };
-        let guest = ResolvedGuest::resolve("volsync-unlock", &options).unwrap();
+        let mut guest = ResolvedGuest::resolve("volsync-unlock", &options).unwrap();
+        for problem in &mut guest.problems {
+            problem.window = Window::parse("1s").unwrap();
+        }
         let prepared = PreparedRun::prepare(guest, &options).await.unwrap();
         let initial = Simulator::new(incident);
         assert!(canary::plant(&initial) >= 200);

@@ -35,12 +35,21 @@ spec:
   guest: {path: COMPONENT}
   grants:
   - {capability: suspend-flux, kinds: [kustomizations.kustomize.toolkit.fluxcd.io], namespaces: [media], names: [plex]}
-  - {capability: query-pvcs, namespaces: [media]}
+  - {capability: query-pvcs, namespaces: [media, ai]}
   - {capability: query-objects, kinds: [configmaps], namespaces: [media]}
   - {capability: delete-replicationsources, namespaces: [media], names: [sonarr]}
   - {capability: restart-deployment, namespaces: [rook-ceph]}
   - {capability: reconcile-flux, kinds: [kustomizations.kustomize.toolkit.fluxcd.io], namespaces: [media], names: [plex]}
   - {capability: tail-logs, namespaces: [rook-ceph]}
+  problems:
+  - name: locks
+    read: {capability: tail-logs, namespaces: [rook-ceph], names: ['*-provisioner'], containers: [csi-rbdplugin]}
+    pattern: already exists
+    window: 2m
+  - name: locked-pvcs
+    read: {capability: query-pvcs, namespaces: [media, ai]}
+    states: [csi-locked, csi-slow]
+    window: 2m
   limits: {memoryMib: 16, fuelBillions: 1, deadlineSeconds: 86400}
 ";
 
@@ -175,14 +184,24 @@ async fn a_guest_cannot_run_longer_than_24_hours() {
 
 #[tokio::test]
 async fn a_guest_that_claims_success_without_proof_is_not_believed() {
-    let completed = attack("lie", Mode::Live).await;
-    assert_eq!(completed.finished.result.verdict, Verdict::NotFixed);
-    assert!(
-        completed.finished.result.summary.contains("trust me")
-            && completed.finished.result.summary.contains("proof"),
-        "{}",
-        completed.finished.result.summary
-    );
+    for (how, verdict, expected) in [
+        ("lie", Verdict::Unverified, "it observed no declared problem"),
+        ("claims-success-by-blank-pattern", Verdict::Unverified, "does not show it"),
+        ("claims-success-by-another-line", Verdict::Unverified, "is not the last page"),
+        ("claims-success-by-the-end-of-the-log", Verdict::Unverified, "only the end of the log"),
+        ("claims-success-by-another-container", Verdict::Unverified, "container csi-provisioner"),
+        ("claims-success-by-one-namespace", Verdict::Unverified, "leaves out namespaces"),
+        ("claims-success-by-another-entry", Verdict::Unverified, "entry 1 is not a read"),
+        ("claims-success-by-another-problem", Verdict::Unverified, "is declared"),
+        ("claims-success-without-fixing", Verdict::NotFixed, "csi-rbdplugin-provisioner logged"),
+    ] {
+        let completed = attack(how, Mode::Live).await;
+        let result = &completed.finished.result;
+        assert_eq!(result.verdict, verdict, "{how}: {}", result.summary);
+        let summary = &result.summary;
+        assert!(summary.contains("trust me") && summary.contains(expected), "{how}: {summary}");
+        assert!(is_restored(&completed.simulator), "{how}");
+    }
 }
 
 #[tokio::test]
@@ -217,7 +236,17 @@ async fn the_run_file_of_an_attack_replays_to_the_same_result() {
         load(&std::fs::read(component()).unwrap(), "the guest of the run", Limits::default())
             .await
             .unwrap();
-    for how in ["random", "forge", "lines", "paint", "names", "marks", "forget", "panic"] {
+    for how in [
+        "random",
+        "forge",
+        "lines",
+        "paint",
+        "names",
+        "marks",
+        "forget",
+        "panic",
+        "claims-success-without-fixing",
+    ] {
         let completed = attack(how, Mode::Live).await;
         let replayed =
             replay(&same, RunFile::read(completed.finished.file.as_ref().unwrap()).unwrap(), None)

@@ -34,6 +34,8 @@ pub struct FakeCluster {
     pub writes: Vec<String>,
     pub steps: Vec<String>,
     pub notes: Vec<String>,
+    /// Reported problems, with the entries that show them.
+    pub observed: Vec<(String, u64)>,
     /// Fails writes that start with this text.
     pub failing_write: Option<(&'static str, Error)>,
     /// Fails the read of the pods in the last step.
@@ -42,8 +44,6 @@ pub struct FakeCluster {
     pub rollout_hangs: bool,
     /// The driver logs a lock again after the restart.
     pub lock_returns: bool,
-    /// A lock is logged only at the read for the proof.
-    pub lock_at_proof: bool,
     /// The PVC of media/sonarr is created again while Flux is being suspended.
     pub restored_while_suspending: bool,
     /// A user suspends the Kustomization media/sonarr just after this run did.
@@ -77,11 +77,11 @@ impl FakeCluster {
             writes: Vec::new(),
             steps: Vec::new(),
             notes: Vec::new(),
+            observed: Vec::new(),
             failing_write: None,
             failing_pod_read: None,
             rollout_hangs: false,
             lock_returns: false,
-            lock_at_proof: false,
             restored_while_suspending: false,
             suspended_by_user_meanwhile: false,
             restarted_at: None,
@@ -189,6 +189,10 @@ pub mod run {
     }
     pub fn deadline() -> u64 {
         super::with(|cluster| cluster.deadline)
+    }
+    pub fn observed(problem: &str, entry: u64) -> Result<(), super::Error> {
+        super::with(|cluster| cluster.observed.push((problem.to_owned(), entry)));
+        Ok(())
     }
     pub fn last_entry() -> u64 {
         super::CLUSTER.with_borrow(|cluster| {
@@ -301,7 +305,7 @@ pub mod query_flux {
 }
 
 pub mod tail_logs {
-    use super::{Error, samples, with};
+    use super::{Error, with};
     pub use salve_sdk::tail_logs::{Line, Page, Query, Workload, WorkloadKind};
 
     /// The log of the controller, or of one pod of the node plugin.
@@ -316,12 +320,6 @@ pub mod tail_logs {
                 return Ok(Cursor::Pod(query.workload.object.name.clone()));
             }
             cluster.cursors.push((query.since.unwrap_or(0), 0));
-            // The first cursor is for the evidence, the second for the watch, the third for the
-            // proof.
-            if cluster.cursors.len() == 3 && cluster.lock_at_proof {
-                let line = ("new".to_owned(), cluster.now, samples::pvc_lock_line(1));
-                cluster.log.push(line);
-            }
             Ok(Cursor::Controller(cluster.cursors.len() - 1))
         })
     }

@@ -93,6 +93,7 @@ pub fn observation() -> Observation {
         warnings: Vec::new(),
         driver: driver(),
         pvcs: Vec::new(),
+        pvcs_entry: 0,
         snapshots: Vec::new(),
         sources: Some(Vec::new()),
         destinations: Vec::new(),

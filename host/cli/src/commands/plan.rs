@@ -72,7 +72,9 @@ impl Plan {
             (
                 Output::Human,
                 Verdict::Fixed
+                | Verdict::ResolvedElsewhere
                 | Verdict::NotFixed
+                | Verdict::Unverified
                 | Verdict::Inconclusive
                 | Verdict::Denied
                 | Verdict::Failed(_)

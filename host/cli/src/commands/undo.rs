@@ -231,6 +231,7 @@ impl Undo {
             documents,
             grants,
             limits: undone.limits,
+            problems: vec![],
             deadline: at + 600_000,
             context: cluster.context.clone(),
             cluster: cluster.identity.uid.clone(),
@@ -472,6 +473,5 @@ fn conclusion(deleted: &Deleted, observed: &Observed, creations: &[Creation]) ->
         evidence: vec![],
         remaining,
         prevention: vec![],
-        proof: vec![],
     }
 }

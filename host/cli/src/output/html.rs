@@ -33,9 +33,12 @@ pub fn html(report: &Report) -> String {
 fn write(report: &Report, out: &mut String) -> std::fmt::Result {
     let heading = verdict_heading(report.verdict);
     let class = match report.verdict {
-        Verdict::Fixed | Verdict::NothingToDo | Verdict::Restored => " class=\"good\"",
+        Verdict::Fixed | Verdict::ResolvedElsewhere | Verdict::NothingToDo | Verdict::Restored => {
+            " class=\"good\""
+        }
         Verdict::DifferentProblem
         | Verdict::NotFixed
+        | Verdict::Unverified
         | Verdict::Inconclusive
         | Verdict::Denied
         | Verdict::Failed(_)

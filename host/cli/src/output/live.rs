@@ -7,7 +7,7 @@ use salve_core::capability::run::Level;
 use salve_core::capability::{Answer, Effect, Local, Target};
 use salve_core::journal::{Closed, Done, Entry, ObservedState, Opened, Recorded};
 use salve_core::outcome::Outcome;
-use salve_core::report::EffectOutcome;
+use salve_core::report::{EffectOutcome, refused_observation};
 use salve_core::sanitize::sanitized;
 use salve_run::Observer;
 use std::collections::HashMap;
@@ -105,6 +105,12 @@ impl Live {
                     Level::Warning => format!("{:14}{WARN}{text}{WARN:#}", ""),
                 });
             }
+            Effect::Local(Local::Observed(observed)) => {
+                if let Outcome::Error(error) = &done.outcome {
+                    let text = sanitized(&refused_observation(observed, error));
+                    self.print(&format!("{:14}{WARN}{text}{WARN:#}", ""));
+                }
+            }
             Effect::Local(Local::Now(_) | Local::Sleep(_) | Local::AskUser(_)) => {}
             Effect::Read(_) => self.print_error(&done.outcome),
             Effect::Write(_) | Effect::Reversal(_) => {
@@ -184,7 +190,13 @@ fn progress(effect: &Effect) -> Option<String> {
         Effect::Local(Local::Sleep(sleep)) => {
             Some(format!("waiting {}", duration(sleep.milliseconds)))
         }
-        Effect::Local(Local::Now(_) | Local::Step(_) | Local::Note(_) | Local::AskUser(_)) => None,
+        Effect::Local(
+            Local::Now(_)
+            | Local::Step(_)
+            | Local::Note(_)
+            | Local::AskUser(_)
+            | Local::Observed(_),
+        ) => None,
         Effect::Read(read) if effect.waits() > Duration::ZERO => Some(format!(
             "waiting for {}, at most {}",
             first(read.targets()),

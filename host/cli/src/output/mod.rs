@@ -156,9 +156,12 @@ fn verdict_heading(verdict: Verdict) -> String {
 /// Returns the style of a verdict.
 fn verdict_style(verdict: Verdict) -> Style {
     match verdict {
-        Verdict::Fixed | Verdict::NothingToDo | Verdict::Restored => OK,
+        Verdict::Fixed | Verdict::ResolvedElsewhere | Verdict::NothingToDo | Verdict::Restored => {
+            OK
+        }
         Verdict::Planned | Verdict::DifferentProblem => HEADING,
         Verdict::NotFixed
+        | Verdict::Unverified
         | Verdict::Inconclusive
         | Verdict::Denied
         | Verdict::Failed(_)

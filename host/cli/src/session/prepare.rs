@@ -103,6 +103,7 @@ impl PreparedRun {
             documents: self.resolved.documents.clone(),
             grants: self.resolved.grants.clone(),
             limits: self.resolved.limits,
+            problems: self.resolved.problems.clone(),
             deadline: at + self.resolved.limits.deadline_seconds * 1000,
             context: session.context.clone(),
             cluster: session.identity.uid.clone(),

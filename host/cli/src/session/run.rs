@@ -65,9 +65,11 @@ impl PreparedRun {
         match plan.result.verdict {
             Verdict::Planned => {}
             Verdict::Fixed
+            | Verdict::ResolvedElsewhere
             | Verdict::NothingToDo
             | Verdict::DifferentProblem
             | Verdict::NotFixed
+            | Verdict::Unverified
             | Verdict::Inconclusive
             | Verdict::Denied
             | Verdict::Failed(_)

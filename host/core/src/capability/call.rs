@@ -10,7 +10,7 @@ use crate::footprint::{FieldPath, Rule};
 use crate::grants::{EvidenceItem, Grant};
 use crate::journal::ObservedState;
 use crate::outcome::Error;
-use crate::proof::{Fact, Proof};
+use crate::problem::{Evaluation, Predicate, Problem};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use std::fmt::Debug;
@@ -60,8 +60,26 @@ pub trait ReadCall: Call {
     /// Returns what its answer contributes to the evidence that grants may require.
     fn evidence(&self, answer: &Self::Answer) -> Vec<EvidenceItem>;
 
-    /// Returns what its answer proves. `earlier` has the facts of this run so far.
-    fn proof(&self, answer: &Self::Answer, earlier: &[Fact]) -> Proof;
+    /// Returns by what its answer can show a problem.
+    fn predicate() -> Predicate;
+
+    /// Returns what its answer shows about a problem of this predicate. `earlier` has what the
+    /// earlier answers showed.
+    fn evaluate(
+        &self,
+        problem: &Problem,
+        answer: &Self::Answer,
+        earlier: &[Evaluation],
+    ) -> Evaluation;
+
+    /// Returns the read of the host that shows whether the problem is still there, or came back
+    /// after `since`: the first one, or the one that follows the answer `latest`.
+    fn verification(
+        &self,
+        problem: &Problem,
+        since: Millis,
+        latest: Option<&Self::Answer>,
+    ) -> Option<Self>;
 
     /// Adds what its answer says about objects that a plan would change.
     fn observe(&self, answer: &Self::Answer, observations: &mut Observations);
@@ -153,9 +171,6 @@ pub trait WriteCall: Call {
 
     /// Returns the objects that their owners may create again.
     fn may_return(&self, answer: &Self::Answer) -> Vec<String>;
-
-    /// Only reads after it prove anything.
-    fn invalidates_proofs(&self) -> bool;
 
     /// Returns when it took effect, by its answer.
     fn applied_at(&self, answer: &Self::Answer) -> Option<Millis>;

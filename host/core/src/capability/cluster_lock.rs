@@ -12,7 +12,7 @@ use super::{
 use crate::footprint::{FieldPath, Rule, Scope, Verb};
 use crate::grants::{EvidenceItem, Grant};
 use crate::journal::ObservedState;
-use crate::proof::{Fact, Proof};
+use crate::problem::{Evaluation, Predicate, Problem};
 use crate::{Millis, name, outcome::Error};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -139,8 +139,14 @@ impl ReadCall for GetHolder {
     fn evidence(&self, _: &Option<Holder>) -> Vec<EvidenceItem> {
         vec![]
     }
-    fn proof(&self, _: &Option<Holder>, _: &[Fact]) -> Proof {
-        Proof::default()
+    fn predicate() -> Predicate {
+        Predicate::None
+    }
+    fn evaluate(&self, _: &Problem, _: &Option<Holder>, _: &[Evaluation]) -> Evaluation {
+        Evaluation::default()
+    }
+    fn verification(&self, _: &Problem, _: Millis, _: Option<&Option<Holder>>) -> Option<Self> {
+        None
     }
     fn observe(&self, _: &Option<Holder>, _: &mut Observations) {}
 }
@@ -226,9 +232,6 @@ impl WriteCall for AcquireLease {
     }
     fn may_return(&self, _: &Acquired) -> Vec<String> {
         vec![]
-    }
-    fn invalidates_proofs(&self) -> bool {
-        false
     }
     fn applied_at(&self, _: &Acquired) -> Option<Millis> {
         None

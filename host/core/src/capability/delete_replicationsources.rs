@@ -383,9 +383,6 @@ impl WriteCall for Delete {
         let deleted = answer.iter().filter(|one| one.outcome == DeletionOutcome::Deleted);
         deleted.map(|one| one.object.to_string()).collect()
     }
-    fn invalidates_proofs(&self) -> bool {
-        true
-    }
     fn applied_at(&self, _: &Vec<Deletion>) -> Option<Millis> {
         None
     }
@@ -522,9 +519,6 @@ impl WriteCall for Recreate {
     }
     fn may_return(&self, _: &Vec<Creation>) -> Vec<String> {
         vec![]
-    }
-    fn invalidates_proofs(&self) -> bool {
-        true
     }
     fn applied_at(&self, _: &Vec<Creation>) -> Option<Millis> {
         None

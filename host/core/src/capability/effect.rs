@@ -5,6 +5,7 @@ use super::{Access, GrantShape, Target};
 use crate::footprint::{FieldPath, Rule};
 use crate::grants::Grant;
 use crate::outcome::Error;
+use crate::problem::Predicate;
 use crate::{on_local, on_read, on_write};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::Value;
@@ -161,6 +162,16 @@ macro_rules! define_effects {
                     $(Self::$read => None,)*
                     $(Self::$write => <super::$module::$write as WriteCall>::undone_by(),)*
                     $(Self::$reversal => None,)*)*
+                }
+            }
+
+            /// Returns by what its answers can show a problem.
+            pub fn predicate(self) -> Predicate {
+                match self {
+                    $($(Self::$local => Predicate::None,)*
+                    $(Self::$read => <super::$module::$read as ReadCall>::predicate(),)*
+                    $(Self::$write => Predicate::None,)*
+                    $(Self::$reversal => Predicate::None,)*)*
                 }
             }
 
@@ -374,6 +385,12 @@ impl Capability {
             Capability::ALL.iter().copied().filter(requires).collect()
         });
         REQUIRING.contains(&self)
+    }
+
+    /// Returns by what the answers of its functions can show a problem.
+    pub fn predicate(self) -> Predicate {
+        let predicates = self.functions().map(Function::predicate);
+        predicates.into_iter().find(|one| *one != Predicate::None).unwrap_or(Predicate::None)
     }
 
     pub fn functions(self) -> impl Iterator<Item = Function> {

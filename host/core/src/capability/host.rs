@@ -6,7 +6,7 @@ use super::types::Kind;
 use super::{Function, GrantShape, Observations, PlannedChanges, Reversal, Target};
 use crate::footprint::{Rule, Scope, Verb};
 use crate::grants::{EvidenceItem, Grant};
-use crate::proof::{Fact, Proof};
+use crate::problem::{Evaluation, Predicate, Problem};
 use crate::{Millis, name, outcome::Error};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -167,8 +167,14 @@ impl ReadCall for GetIdentity {
     fn evidence(&self, _: &ClusterIdentity) -> Vec<EvidenceItem> {
         vec![]
     }
-    fn proof(&self, _: &ClusterIdentity, _: &[Fact]) -> Proof {
-        Proof::default()
+    fn predicate() -> Predicate {
+        Predicate::None
+    }
+    fn evaluate(&self, _: &Problem, _: &ClusterIdentity, _: &[Evaluation]) -> Evaluation {
+        Evaluation::default()
+    }
+    fn verification(&self, _: &Problem, _: Millis, _: Option<&ClusterIdentity>) -> Option<Self> {
+        None
     }
     fn observe(&self, _: &ClusterIdentity, _: &mut Observations) {}
 }
@@ -207,8 +213,14 @@ impl ReadCall for ReviewAccess {
     fn evidence(&self, _: &Vec<bool>) -> Vec<EvidenceItem> {
         vec![]
     }
-    fn proof(&self, _: &Vec<bool>, _: &[Fact]) -> Proof {
-        Proof::default()
+    fn predicate() -> Predicate {
+        Predicate::None
+    }
+    fn evaluate(&self, _: &Problem, _: &Vec<bool>, _: &[Evaluation]) -> Evaluation {
+        Evaluation::default()
+    }
+    fn verification(&self, _: &Problem, _: Millis, _: Option<&Vec<bool>>) -> Option<Self> {
+        None
     }
     fn observe(&self, _: &Vec<bool>, _: &mut Observations) {}
 }
@@ -246,8 +258,14 @@ impl ReadCall for RequestToken {
     fn evidence(&self, _: &Issued) -> Vec<EvidenceItem> {
         vec![]
     }
-    fn proof(&self, _: &Issued, _: &[Fact]) -> Proof {
-        Proof::default()
+    fn predicate() -> Predicate {
+        Predicate::None
+    }
+    fn evaluate(&self, _: &Problem, _: &Issued, _: &[Evaluation]) -> Evaluation {
+        Evaluation::default()
+    }
+    fn verification(&self, _: &Problem, _: Millis, _: Option<&Issued>) -> Option<Self> {
+        None
     }
     fn observe(&self, _: &Issued, _: &mut Observations) {}
 }
@@ -296,8 +314,14 @@ impl ReadCall for CheckPolicies {
     fn evidence(&self, _: &Vec<PolicyStatus>) -> Vec<EvidenceItem> {
         vec![]
     }
-    fn proof(&self, _: &Vec<PolicyStatus>, _: &[Fact]) -> Proof {
-        Proof::default()
+    fn predicate() -> Predicate {
+        Predicate::None
+    }
+    fn evaluate(&self, _: &Problem, _: &Vec<PolicyStatus>, _: &[Evaluation]) -> Evaluation {
+        Evaluation::default()
+    }
+    fn verification(&self, _: &Problem, _: Millis, _: Option<&Vec<PolicyStatus>>) -> Option<Self> {
+        None
     }
     fn observe(&self, _: &Vec<PolicyStatus>, _: &mut Observations) {}
 }
@@ -332,8 +356,14 @@ impl ReadCall for FindLeftovers {
     fn evidence(&self, _: &Vec<Leftover>) -> Vec<EvidenceItem> {
         vec![]
     }
-    fn proof(&self, _: &Vec<Leftover>, _: &[Fact]) -> Proof {
-        Proof::default()
+    fn predicate() -> Predicate {
+        Predicate::None
+    }
+    fn evaluate(&self, _: &Problem, _: &Vec<Leftover>, _: &[Evaluation]) -> Evaluation {
+        Evaluation::default()
+    }
+    fn verification(&self, _: &Problem, _: Millis, _: Option<&Vec<Leftover>>) -> Option<Self> {
+        None
     }
     fn observe(&self, _: &Vec<Leftover>, _: &mut Observations) {}
 }

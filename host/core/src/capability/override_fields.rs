@@ -308,9 +308,6 @@ impl WriteCall for Override {
     fn may_return(&self, _: &OverrideOutcome) -> Vec<String> {
         vec![]
     }
-    fn invalidates_proofs(&self) -> bool {
-        true
-    }
     fn applied_at(&self, _: &OverrideOutcome) -> Option<Millis> {
         None
     }

@@ -6,7 +6,7 @@ use super::types::{Lease, ObjectRef, Pod, ROOK};
 use super::{GrantShape, Observations, PlannedChanges, Target};
 use crate::footprint::{Rule, Scope, Verb};
 use crate::grants::{EvidenceItem, Grant};
-use crate::proof::{Fact, Proof};
+use crate::problem::{Evaluation, Predicate, Problem};
 use crate::{Millis, name, outcome::Error};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -136,8 +136,14 @@ impl ReadCall for FindDriver {
     fn evidence(&self, _: &Driver) -> Vec<EvidenceItem> {
         vec![]
     }
-    fn proof(&self, _: &Driver, _: &[Fact]) -> Proof {
-        Proof::default()
+    fn predicate() -> Predicate {
+        Predicate::None
+    }
+    fn evaluate(&self, _: &Problem, _: &Driver, _: &[Evaluation]) -> Evaluation {
+        Evaluation::default()
+    }
+    fn verification(&self, _: &Problem, _: Millis, _: Option<&Driver>) -> Option<Self> {
+        None
     }
     fn observe(&self, _: &Driver, _: &mut Observations) {}
 }

@@ -5,7 +5,7 @@ use super::types::{Condition, FluxRef, ObjectRef, VOLSYNC, flux_owner_rules, flu
 use super::{GrantKinds, GrantShape, Observations, PlannedChanges, Target};
 use crate::footprint::{Rule, Scope, Verb};
 use crate::grants::{EvidenceItem, Grant};
-use crate::proof::{Fact, Proof};
+use crate::problem::{Evaluation, Predicate, Problem};
 use crate::{Millis, outcome::Error};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -186,8 +186,14 @@ impl ReadCall for FindOwners {
     fn evidence(&self, _: &Vec<OwnerInfo>) -> Vec<EvidenceItem> {
         vec![]
     }
-    fn proof(&self, _: &Vec<OwnerInfo>, _: &[Fact]) -> Proof {
-        Proof::default()
+    fn predicate() -> Predicate {
+        Predicate::None
+    }
+    fn evaluate(&self, _: &Problem, _: &Vec<OwnerInfo>, _: &[Evaluation]) -> Evaluation {
+        Evaluation::default()
+    }
+    fn verification(&self, _: &Problem, _: Millis, _: Option<&Vec<OwnerInfo>>) -> Option<Self> {
+        None
     }
     fn observe(&self, answer: &Vec<OwnerInfo>, observations: &mut Observations) {
         observations.owners.extend(answer.iter().cloned());
@@ -225,8 +231,14 @@ impl ReadCall for GetFluxObject {
     fn evidence(&self, _: &FluxObject) -> Vec<EvidenceItem> {
         vec![]
     }
-    fn proof(&self, _: &FluxObject, _: &[Fact]) -> Proof {
-        Proof::default()
+    fn predicate() -> Predicate {
+        Predicate::None
+    }
+    fn evaluate(&self, _: &Problem, _: &FluxObject, _: &[Evaluation]) -> Evaluation {
+        Evaluation::default()
+    }
+    fn verification(&self, _: &Problem, _: Millis, _: Option<&FluxObject>) -> Option<Self> {
+        None
     }
     fn observe(&self, answer: &FluxObject, observations: &mut Observations) {
         observations.flux.push(answer.clone());

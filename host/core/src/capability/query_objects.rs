@@ -5,8 +5,8 @@ use super::types::Kind;
 use super::{GrantKinds, GrantShape, Observations, PlannedChanges, Target};
 use crate::footprint::{Rule, Scope, Verb};
 use crate::grants::{EvidenceItem, Grant};
-use crate::proof::{Fact, Proof};
-use crate::{name, outcome::Error};
+use crate::problem::{Evaluation, Predicate, Problem};
+use crate::{Millis, name, outcome::Error};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -80,8 +80,14 @@ impl ReadCall for ListObjects {
     fn evidence(&self, _: &Page) -> Vec<EvidenceItem> {
         vec![]
     }
-    fn proof(&self, _: &Page, _: &[Fact]) -> Proof {
-        Proof::default()
+    fn predicate() -> Predicate {
+        Predicate::None
+    }
+    fn evaluate(&self, _: &Problem, _: &Page, _: &[Evaluation]) -> Evaluation {
+        Evaluation::default()
+    }
+    fn verification(&self, _: &Problem, _: Millis, _: Option<&Page>) -> Option<Self> {
+        None
     }
     fn observe(&self, _: &Page, _: &mut Observations) {}
 }
@@ -119,8 +125,14 @@ impl ReadCall for GetObject {
     fn evidence(&self, _: &String) -> Vec<EvidenceItem> {
         vec![]
     }
-    fn proof(&self, _: &String, _: &[Fact]) -> Proof {
-        Proof::default()
+    fn predicate() -> Predicate {
+        Predicate::None
+    }
+    fn evaluate(&self, _: &Problem, _: &String, _: &[Evaluation]) -> Evaluation {
+        Evaluation::default()
+    }
+    fn verification(&self, _: &Problem, _: Millis, _: Option<&String>) -> Option<Self> {
+        None
     }
     fn observe(&self, _: &String, _: &mut Observations) {}
 }

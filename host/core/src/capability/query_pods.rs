@@ -5,7 +5,7 @@ use super::types::{ObjectRef, Pod, all_of, validate_namespaces};
 use super::{GrantShape, Observations, PlannedChanges, Target};
 use crate::footprint::{Rule, Scope, Verb};
 use crate::grants::{EvidenceItem, Grant};
-use crate::proof::{Fact, Proof};
+use crate::problem::{Evaluation, Predicate, Problem, Subject};
 use crate::{Millis, outcome::Error};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -49,6 +49,20 @@ pub struct PendingPod {
     pub pvcs: Vec<String>,
 }
 
+/// The state of a pod that is not ready.
+const NOT_READY: &str = "not-ready";
+
+/// Identifies the workload of a pod across its replacements, or a pod without one.
+fn workload(pod: &Pod) -> String {
+    let Some(owner) = &pod.owner else { return pod.uid.clone() };
+    // A Deployment's ReplicaSets are named after it and a hash of their template.
+    let deployment = owner
+        .strip_prefix("ReplicaSet/")
+        .and_then(|name| name.rsplit_once('-'))
+        .map(|(name, _)| format!("Deployment/{name}"));
+    format!("{}/{}", pod.namespace, deployment.as_ref().unwrap_or(owner))
+}
+
 pub fn grant_shape() -> GrantShape {
     GrantShape { namespaced: true, ..GrantShape::default() }
 }
@@ -82,11 +96,23 @@ impl ReadCall for ListPods {
     fn evidence(&self, _: &Vec<Pod>) -> Vec<EvidenceItem> {
         vec![]
     }
-    fn proof(&self, answer: &Vec<Pod>, _: &[Fact]) -> Proof {
-        // mutant no-pods-prove-health: !answer.is_empty() && answer ~> answer
-        let healthy =
-            !answer.is_empty() && answer.iter().all(|pod| pod.ready || pod.phase == "Succeeded");
-        Proof { shows_absence: healthy, ..Proof::default() }
+    fn predicate() -> Predicate {
+        Predicate::States(&[NOT_READY])
+    }
+    fn evaluate(&self, problem: &Problem, answer: &Vec<Pod>, _: &[Evaluation]) -> Evaluation {
+        let mut evaluation = Evaluation::default();
+        // A pod that has finished or is being deleted says nothing about its workload.
+        let is_current =
+            |pod: &&Pod| !pod.terminating && !matches!(pod.phase.as_str(), "Succeeded" | "Failed");
+        for pod in answer.iter().filter(is_current) {
+            let shows = if pod.ready { Subject::Healthy } else { Subject::State(NOT_READY) };
+            let object = ObjectRef::new(&pod.namespace, &pod.name);
+            evaluation.add(problem, ("pod", &object), &workload(pod), shows);
+        }
+        evaluation
+    }
+    fn verification(&self, _: &Problem, _: Millis, _: Option<&Vec<Pod>>) -> Option<Self> {
+        Some(self.clone())
     }
     fn observe(&self, _: &Vec<Pod>, _: &mut Observations) {}
 }
@@ -124,8 +150,14 @@ impl ReadCall for ListPendingPods {
         vec![]
     }
     // Events expire, so their absence proves nothing.
-    fn proof(&self, _: &Vec<PendingPod>, _: &[Fact]) -> Proof {
-        Proof::default()
+    fn predicate() -> Predicate {
+        Predicate::None
+    }
+    fn evaluate(&self, _: &Problem, _: &Vec<PendingPod>, _: &[Evaluation]) -> Evaluation {
+        Evaluation::default()
+    }
+    fn verification(&self, _: &Problem, _: Millis, _: Option<&Vec<PendingPod>>) -> Option<Self> {
+        None
     }
     fn observe(&self, _: &Vec<PendingPod>, _: &mut Observations) {}
 }

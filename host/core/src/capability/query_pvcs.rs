@@ -5,7 +5,7 @@ use super::types::{ObjectRef, SNAPSHOT, all_of, validate_namespaces};
 use super::{GrantShape, Observations, PlannedChanges, Target};
 use crate::footprint::{Rule, Scope, Verb};
 use crate::grants::{EvidenceItem, Grant};
-use crate::proof::{Fact, Proof};
+use crate::problem::{Evaluation, Predicate, Problem, Subject};
 use crate::{Millis, name, outcome::Error};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -156,6 +156,40 @@ pub struct Volume {
     pub pvc_owner: Option<String>,
 }
 
+impl Waiting {
+    /// The states that a problem can name. An unknown one shows nothing.
+    const STATES: [&str; 11] = [
+        Self::ForFirstConsumer.as_str(),
+        Self::ForScheduling.as_str(),
+        Self::CsiLocked.as_str(),
+        Self::CsiSlow.as_str(),
+        Self::ForDestination.as_str(),
+        Self::Populating.as_str(),
+        Self::ForSnapshot.as_str(),
+        Self::Copying.as_str(),
+        Self::NoProvisioner.as_str(),
+        Self::Misconfigured.as_str(),
+        Self::Terminating.as_str(),
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ForFirstConsumer => "for-first-consumer",
+            Self::ForScheduling => "for-scheduling",
+            Self::CsiLocked => "csi-locked",
+            Self::CsiSlow => "csi-slow",
+            Self::ForDestination => "for-destination",
+            Self::Populating => "populating",
+            Self::ForSnapshot => "for-snapshot",
+            Self::Copying => "copying",
+            Self::NoProvisioner => "no-provisioner",
+            Self::Misconfigured => "misconfigured",
+            Self::Terminating => "terminating",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 impl Pvc {
     /// Returns whether the CSI driver keeps it from being provisioned.
     fn is_stuck(&self) -> bool {
@@ -206,8 +240,30 @@ impl ReadCall for ListPvcs {
             .map(|pvc| EvidenceItem::new(EvidenceItem::PENDING_PVC, pvc.uid.clone(), ""))
             .collect()
     }
-    fn proof(&self, answer: &Vec<Pvc>, _: &[Fact]) -> Proof {
-        Proof { shows_absence: !answer.iter().any(Pvc::is_stuck), ..Proof::default() }
+    fn predicate() -> Predicate {
+        Predicate::States(&Waiting::STATES)
+    }
+    fn evaluate(&self, problem: &Problem, answer: &Vec<Pvc>, _: &[Evaluation]) -> Evaluation {
+        let mut evaluation = Evaluation::default();
+        for pvc in answer {
+            let shows = match (problem.read.covers_driver(pvc.driver.as_deref()), pvc.waiting) {
+                (Some(false), _) => continue,
+                (None, _) => Subject::Unknown("has no known driver".into()),
+                // The event that said so may have expired.
+                (Some(true), Some(Waiting::Unknown)) => {
+                    Subject::Unknown("is Pending, and no event says why".into())
+                }
+                (Some(true), Some(waiting)) => Subject::State(waiting.as_str()),
+                (Some(true), None) if pvc.phase == Phase::Bound => Subject::Healthy,
+                (Some(true), None) => Subject::Unknown("is not bound".into()),
+            };
+            // mutant uid-ignored: &pvc.uid, ~> &pvc.object.to_string(),
+            evaluation.add(problem, ("PVC", &pvc.object), &pvc.uid, shows);
+        }
+        evaluation
+    }
+    fn verification(&self, _: &Problem, _: Millis, _: Option<&Vec<Pvc>>) -> Option<Self> {
+        Some(self.clone())
     }
     fn observe(&self, _: &Vec<Pvc>, _: &mut Observations) {}
 }
@@ -244,8 +300,14 @@ impl ReadCall for ListSnapshots {
     fn evidence(&self, _: &Vec<Snapshot>) -> Vec<EvidenceItem> {
         vec![]
     }
-    fn proof(&self, _: &Vec<Snapshot>, _: &[Fact]) -> Proof {
-        Proof::default()
+    fn predicate() -> Predicate {
+        Predicate::None
+    }
+    fn evaluate(&self, _: &Problem, _: &Vec<Snapshot>, _: &[Evaluation]) -> Evaluation {
+        Evaluation::default()
+    }
+    fn verification(&self, _: &Problem, _: Millis, _: Option<&Vec<Snapshot>>) -> Option<Self> {
+        None
     }
     fn observe(&self, _: &Vec<Snapshot>, _: &mut Observations) {}
 }
@@ -283,8 +345,14 @@ impl ReadCall for ListOtherVolumes {
     fn evidence(&self, _: &Vec<Volume>) -> Vec<EvidenceItem> {
         vec![]
     }
-    fn proof(&self, _: &Vec<Volume>, _: &[Fact]) -> Proof {
-        Proof::default()
+    fn predicate() -> Predicate {
+        Predicate::None
+    }
+    fn evaluate(&self, _: &Problem, _: &Vec<Volume>, _: &[Evaluation]) -> Evaluation {
+        Evaluation::default()
+    }
+    fn verification(&self, _: &Problem, _: Millis, _: Option<&Vec<Volume>>) -> Option<Self> {
+        None
     }
     fn observe(&self, _: &Vec<Volume>, _: &mut Observations) {}
 }

@@ -5,7 +5,7 @@ use super::types::{Condition, FluxRef, ObjectRef, VOLSYNC, all_of, validate_name
 use super::{GrantShape, Observations, PlannedChanges, Target};
 use crate::footprint::{Rule, Scope, Verb};
 use crate::grants::{EvidenceItem, Grant};
-use crate::proof::{Fact, Proof};
+use crate::problem::{Evaluation, Predicate, Problem, Subject};
 use crate::{Millis, outcome::Error};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -47,6 +47,28 @@ pub enum Health {
     Stuck,
     /// Replicated by something other than VolSync.
     External,
+}
+
+impl Health {
+    /// The states that a problem can name.
+    const STATES: [&str; 5] = [
+        Self::Orphan.as_str(),
+        Self::TerminatingSource.as_str(),
+        Self::UnboundSource.as_str(),
+        Self::Stuck.as_str(),
+        Self::External.as_str(),
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Orphan => "orphan",
+            Self::TerminatingSource => "terminating-source",
+            Self::UnboundSource => "unbound-source",
+            Self::Stuck => "stuck",
+            Self::External => "external",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -139,8 +161,23 @@ impl ReadCall for ListSources {
     fn evidence(&self, _: &Vec<Source>) -> Vec<EvidenceItem> {
         vec![]
     }
-    fn proof(&self, _: &Vec<Source>, _: &[Fact]) -> Proof {
-        Proof::default()
+    fn predicate() -> Predicate {
+        Predicate::States(&Health::STATES)
+    }
+    fn evaluate(&self, problem: &Problem, answer: &Vec<Source>, _: &[Evaluation]) -> Evaluation {
+        let mut evaluation = Evaluation::default();
+        for source in answer {
+            let shows = match source.health {
+                Health::Healthy => Subject::Healthy,
+                health => Subject::State(health.as_str()),
+            };
+            let object = ("ReplicationSource", &source.object);
+            evaluation.add(problem, object, &source.uid, shows);
+        }
+        evaluation
+    }
+    fn verification(&self, _: &Problem, _: Millis, _: Option<&Vec<Source>>) -> Option<Self> {
+        Some(self.clone())
     }
     fn observe(&self, answer: &Vec<Source>, observations: &mut Observations) {
         observations.sources.extend(answer.iter().cloned());
@@ -176,8 +213,14 @@ impl ReadCall for ListDestinations {
     fn evidence(&self, _: &Vec<Destination>) -> Vec<EvidenceItem> {
         vec![]
     }
-    fn proof(&self, _: &Vec<Destination>, _: &[Fact]) -> Proof {
-        Proof::default()
+    fn predicate() -> Predicate {
+        Predicate::None
+    }
+    fn evaluate(&self, _: &Problem, _: &Vec<Destination>, _: &[Evaluation]) -> Evaluation {
+        Evaluation::default()
+    }
+    fn verification(&self, _: &Problem, _: Millis, _: Option<&Vec<Destination>>) -> Option<Self> {
+        None
     }
     fn observe(&self, _: &Vec<Destination>, _: &mut Observations) {}
 }

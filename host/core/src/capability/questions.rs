@@ -11,7 +11,7 @@ use crate::footprint::FieldPath;
 use crate::grants::EvidenceItem;
 use crate::journal::ObservedState;
 use crate::outcome::Error;
-use crate::proof::{Fact, Proof};
+use crate::problem::{Evaluation, Problem};
 use crate::{Millis, on_read, on_reversal, on_write};
 use serde_json::Value;
 
@@ -50,11 +50,30 @@ impl Read {
         on_read!(self, |call| answer_of(call, answer).map(|a| call.evidence(a)).unwrap_or_default())
     }
 
-    /// See [`ReadCall::proof`].
-    pub fn proof(&self, answer: &Answer, earlier: &[Fact]) -> Proof {
-        on_read!(self, |call| answer_of(call, answer)
-            .map(|answer| call.proof(answer, earlier))
-            .unwrap_or_default())
+    /// See [`ReadCall::evaluate`].
+    pub fn evaluate(
+        &self,
+        problem: &Problem,
+        answer: &Answer,
+        earlier: &[Evaluation],
+    ) -> Evaluation {
+        on_read!(self, |call| match answer_of(call, answer) {
+            Ok(answer) => call.evaluate(problem, answer, earlier),
+            Err(error) => Evaluation::incomplete(error.to_string()),
+        })
+    }
+
+    /// See [`ReadCall::verification`].
+    pub fn verification(
+        &self,
+        problem: &Problem,
+        since: Millis,
+        latest: Option<&Answer>,
+    ) -> Option<Self> {
+        on_read!(self, |call| {
+            let latest = latest.map(|answer| answer_of(call, answer)).transpose().ok()?;
+            call.verification(problem, since, latest).map(Self::from)
+        })
     }
 
     /// See [`ReadCall::observe`].
@@ -184,11 +203,6 @@ impl Write {
         on_write!(self, |call| answer_of(call, answer)
             .map(|answer| call.may_return(answer))
             .unwrap_or_default())
-    }
-
-    /// See [`WriteCall::invalidates_proofs`].
-    pub fn invalidates_proofs(&self) -> bool {
-        on_write!(self, |call| call.invalidates_proofs())
     }
 
     /// See [`WriteCall::applied_at`].

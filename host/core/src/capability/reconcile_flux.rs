@@ -146,9 +146,6 @@ impl WriteCall for Reconcile {
     fn may_return(&self, _: &Reconciliation) -> Vec<String> {
         vec![]
     }
-    fn invalidates_proofs(&self) -> bool {
-        false
-    }
     fn applied_at(&self, _: &Reconciliation) -> Option<Millis> {
         None
     }

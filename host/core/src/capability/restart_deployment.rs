@@ -10,7 +10,7 @@ use super::{Excess, GrantShape, ObjectDetails, Observations, PlannedChanges, Tar
 use crate::footprint::{FieldPath, Rule, Scope, Verb, field};
 use crate::grants::{EvidenceItem, Grant};
 use crate::journal::ObservedState;
-use crate::proof::{Fact, Proof};
+use crate::problem::{Evaluation, Predicate, Problem};
 use crate::{Millis, name, outcome::Error};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -210,9 +210,6 @@ impl WriteCall for Restart {
     fn may_return(&self, _: &Restarted) -> Vec<String> {
         vec![]
     }
-    fn invalidates_proofs(&self) -> bool {
-        true
-    }
     fn applied_at(&self, answer: &Restarted) -> Option<Millis> {
         Some(answer.at)
     }
@@ -265,8 +262,14 @@ impl ReadCall for AwaitRollout {
     fn evidence(&self, _: &Rollout) -> Vec<EvidenceItem> {
         vec![]
     }
-    fn proof(&self, _: &Rollout, _: &[Fact]) -> Proof {
-        Proof::default()
+    fn predicate() -> Predicate {
+        Predicate::None
+    }
+    fn evaluate(&self, _: &Problem, _: &Rollout, _: &[Evaluation]) -> Evaluation {
+        Evaluation::default()
+    }
+    fn verification(&self, _: &Problem, _: Millis, _: Option<&Rollout>) -> Option<Self> {
+        None
     }
     fn observe(&self, _: &Rollout, _: &mut Observations) {}
 }

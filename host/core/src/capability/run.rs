@@ -40,6 +40,15 @@ pub struct AskUser {
     pub question: String,
 }
 
+/// Reports that an entry shows a problem of the documents.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Observed {
+    /// Its name.
+    pub problem: String,
+    /// The number of a read of this run.
+    pub entry: u64,
+}
+
 const MAX_SLEEP: Millis = 24 * 60 * 60 * 1000;
 const MAX_TEXT_BYTES: usize = 16 * 1024;
 
@@ -155,5 +164,24 @@ impl LocalCall for AskUser {
     }
     fn text_bytes(&self) -> usize {
         self.question.len()
+    }
+}
+
+impl Call for Observed {
+    type Answer = ();
+    fn targets(&self) -> Vec<Target> {
+        vec![]
+    }
+    fn validate(&self) -> Result<(), Error> {
+        validate_text(&self.problem)
+    }
+}
+
+impl LocalCall for Observed {
+    fn observes_time(&self) -> bool {
+        false
+    }
+    fn text_bytes(&self) -> usize {
+        self.problem.len()
     }
 }

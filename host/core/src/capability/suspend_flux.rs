@@ -354,9 +354,6 @@ impl WriteCall for Suspend {
     fn may_return(&self, _: &Vec<SuspendResult>) -> Vec<String> {
         vec![]
     }
-    fn invalidates_proofs(&self) -> bool {
-        false
-    }
     fn applied_at(&self, _: &Vec<SuspendResult>) -> Option<Millis> {
         None
     }

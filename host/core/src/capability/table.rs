@@ -13,7 +13,7 @@ macro_rules! each_capability {
     ([$($callback:tt)+] $($arguments:tt)*) => {
         $($callback)+! { { $($arguments)* }
             Run "run" run Builtin {
-                local { Now "now" Sleep "sleep" Step "step" Note "note" AskUser "ask" }
+                local { Now "now" Sleep "sleep" Step "step" Note "note" AskUser "ask" Observed "observed" }
                 reads {}
                 writes {}
                 reversals {}

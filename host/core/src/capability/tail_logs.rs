@@ -8,7 +8,7 @@ use super::types::ObjectRef;
 use super::{GrantKinds, GrantShape, Observations, PlannedChanges, Target};
 use crate::footprint::{Rule, Scope, Verb};
 use crate::grants::{EvidenceItem, Grant};
-use crate::proof::{Fact, Proof};
+use crate::problem::{Affected, Evaluation, Predicate, Problem};
 use crate::{Millis, name, outcome::Error};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -157,24 +157,54 @@ pub struct Page {
     pub position: Vec<Position>,
 }
 
-/// How far a cursor has read, and whether nothing has matched so far.
+/// Where the next page of a log starts.
 #[derive(Clone, Debug, PartialEq)]
-pub struct LogProgress {
+pub struct LogPosition {
     query: Query,
     position: Vec<Position>,
-    is_clean: bool,
 }
 
+/// Maximum number of bytes per pod and page of the host's own reads.
+const HOST_PAGE_BYTES: u32 = 8 << 20;
+/// How much of a log line is reported.
+const MAX_LINE_CHARS: usize = 200;
+
 impl NextPage {
-    /// Returns whether the pages before this one are clean. The first page has none.
-    fn earlier_pages_are_clean(&self, earlier: &[Fact]) -> bool {
-        let precedes = |log: &&LogProgress| log.query == self.query && log.position == self.after;
-        self.after.is_empty()
-            || earlier
-                .iter()
-                .rev()
-                .find_map(|fact| fact.proof.log.as_ref().filter(precedes))
-                .is_some_and(|log| log.is_clean)
+    /// Returns what the pages before this one show; the first page has none.
+    ///
+    /// # Errors
+    /// They were not read from the first one on.
+    fn earlier_pages(&self, earlier: &[Evaluation]) -> Result<Evaluation, &'static str> {
+        if self.after.is_empty() {
+            return Ok(Evaluation::default());
+        }
+        let precedes = |page: &&Evaluation| {
+            let is_before =
+                |log: &LogPosition| log.query == self.query && log.position == self.after;
+            page.log.as_ref().is_some_and(is_before)
+        };
+        let before = earlier.iter().rev().find(precedes);
+        before.cloned().ok_or("the pages before it were not read by this run")
+    }
+
+    /// Returns why an answer proves nothing.
+    fn incomplete(&self, problem: &Problem, answer: &Page) -> Option<String> {
+        let Query { deployment, container, tail_lines, .. } = &self.query;
+        let read = &problem.read;
+        if !read.covers(&deployment.namespace, &deployment.name) {
+            return Some(format!("Deployment {deployment} is not in the scope of the problem"));
+        }
+        if !read.covers_container(container) {
+            return Some(format!("container {container} is not in the scope of the problem"));
+        }
+        if tail_lines.is_some() {
+            return Some("only the end of the log was read (tail-lines)".into());
+        }
+        if !answer.unreadable.is_empty() {
+            let unreadable = answer.unreadable.join("; ");
+            return Some(format!("the logs of some pods could not be read: {unreadable}"));
+        }
+        None
     }
 }
 
@@ -234,20 +264,58 @@ impl ReadCall for NextPage {
         };
         answer.lines.iter().map(item).collect()
     }
-    fn proof(&self, answer: &Page, earlier: &[Fact]) -> Proof {
-        let is_clean = answer.lines.is_empty()
-            && answer.unreadable.is_empty()
-            && self.earlier_pages_are_clean(earlier);
-        // At least one pod was read to the end of its log without a match, in this and all earlier
-        // pages.
-        let shows_absence = is_clean
-            && !answer.pods.is_empty()
-            && !answer.more
-            && self.query.pattern.is_some()
-            && self.query.tail_lines.is_none();
-        let progress =
-            LogProgress { query: self.query.clone(), position: answer.position.clone(), is_clean };
-        Proof { shows_absence, since: self.query.since, log: Some(progress) }
+    fn predicate() -> Predicate {
+        Predicate::Pattern
+    }
+    fn evaluate(&self, problem: &Problem, answer: &Page, earlier: &[Evaluation]) -> Evaluation {
+        let before = match self.earlier_pages(earlier) {
+            Ok(before) => before,
+            Err(why) => return Evaluation::incomplete(why),
+        };
+        let Workload { kind, object } = &self.query.workload;
+        let id = format!("{} {object}", kind.label());
+        let mut evaluation = Evaluation {
+            incomplete: before.incomplete.or_else(|| self.incomplete(problem, answer)),
+            more: answer.more,
+            affected: before.affected,
+            log: Some(LogPosition { query: self.query.clone(), position: answer.position.clone() }),
+            ..Evaluation::default()
+        };
+        // mutant guests-pattern-proves: pattern.matches(&line.text) ~>
+        //     (pattern.matches(&line.text) || self.query.pattern.is_some())
+        let shows = |line: &&Line| {
+            problem.pattern.as_ref().is_some_and(|pattern| pattern.matches(&line.text))
+        };
+        if let Some(line) = answer.lines.iter().find(shows) {
+            let text: String = line.text.chars().take(MAX_LINE_CHARS).collect();
+            let affected = Affected::new(kind.label(), object, format!("logged {text:?}"));
+            evaluation.affected.entry(id.clone()).or_insert(affected);
+        }
+        // At least one log was read to its end without a match.
+        // mutant no-pods-prove-health: !answer.pods.is_empty() && ~>
+        if !answer.pods.is_empty() && !answer.more && evaluation.affected.is_empty() {
+            evaluation.healthy.insert(id);
+        }
+        evaluation
+    }
+    fn verification(
+        &self,
+        problem: &Problem,
+        since: Millis,
+        latest: Option<&Page>,
+    ) -> Option<Self> {
+        let query = match latest {
+            Some(_) => self.query.clone(),
+            None => Query {
+                since: Some(since),
+                tail_lines: None,
+                limit_bytes: HOST_PAGE_BYTES,
+                pattern: problem.pattern.as_ref().map(|pattern| pattern.as_str().to_owned()),
+                ..self.query.clone()
+            },
+        };
+        let after = latest.map(|page| page.position.clone()).unwrap_or_default();
+        Some(Self { query, after })
     }
     fn observe(&self, _: &Page, _: &mut Observations) {}
 }

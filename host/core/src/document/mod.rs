@@ -9,12 +9,14 @@ mod validate;
 
 use crate::grants::{Grant, Layer};
 use crate::journal::DocumentKind;
+use crate::problem::{LongerWindow, Problem};
 use crate::sanitize::sanitized;
 use located::Located;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use validate::dotted;
+pub(crate) use validate::suggestion;
 
 pub const API_VERSION: &str = "salve.dev/v1alpha1";
 
@@ -45,6 +47,10 @@ pub struct RemediationSpec {
     #[serde(default, skip_serializing_if = "Value::is_null")]
     #[schemars(schema_with = "configuration_schema")]
     pub configuration: Value,
+    /// What the problems look like that the guest fixes. The guest reports where it observed one,
+    /// and the verdict is `fixed` only if the host finds it cleared after the last change.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<Problem>,
     /// What the guest may use of the machine that runs it.
     #[serde(default)]
     pub limits: Limits,
@@ -122,6 +128,12 @@ pub struct RemediationPolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(inner(regex(pattern = r"^(sha256:)?[0-9a-f]{64}$")))]
     pub digests: Option<Vec<String>>,
+    /// Further problems that guests may report. See `spec.problems` of a Remediation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<Problem>,
+    /// Longer windows for problems that a Remediation declares.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub windows: Vec<LongerWindow>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -156,6 +168,7 @@ impl Remediation {
         let (located, Document { metadata, spec, .. }) =
             read::<RemediationSpec>(text, source, DocumentKind::Remediation)?;
         validate_grants(&spec.grants, &located, source)?;
+        validate_problems(&spec.problems, &located, source)?;
         if spec.guest.image.is_some() {
             let line = located.line("/spec/guest/image");
             return Err(error_at(
@@ -182,6 +195,7 @@ impl RemediationPolicy {
         let (located, Document { metadata, spec, .. }) =
             read::<RemediationPolicySpec>(text, source, DocumentKind::RemediationPolicy)?;
         validate_grants(&spec.grants, &located, source)?;
+        validate_problems(&spec.problems, &located, source)?;
         Ok(Self { metadata, spec })
     }
 
@@ -262,6 +276,29 @@ fn validate_grants(grants: &[Grant], located: &Located, source: &str) -> Result<
             Some(fault(source, located.line(&pointer), &text))
         })
         .collect();
+    if faults.is_empty() { Ok(()) } else { Err(DocumentError { faults }) }
+}
+
+/// Checks what a schema cannot express about problems.
+fn validate_problems(
+    problems: &[Problem],
+    located: &Located,
+    source: &str,
+) -> Result<(), DocumentError> {
+    let mut faults = vec![];
+    for (i, problem) in problems.iter().enumerate() {
+        let mut add = |within: &str, text: &str| {
+            let pointer = format!("/spec/problems/{i}{within}");
+            let text = format!("{}: {text}", dotted(&pointer));
+            faults.push(fault(source, located.line(&pointer), &text));
+        };
+        if let Err((within, text)) = problem.validate() {
+            add(within, &text);
+        }
+        if problems[..i].iter().any(|other| other.name == problem.name) {
+            add("/name", &format!("there is another problem {:?}", problem.name));
+        }
+    }
     if faults.is_empty() { Ok(()) } else { Err(DocumentError { faults }) }
 }
 

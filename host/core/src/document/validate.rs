@@ -126,7 +126,7 @@ impl Schema {
 }
 
 /// Suggests the most similar known word, or lists all of them.
-fn suggestion(word: &str, known: &[&str], what: &str) -> String {
+pub(crate) fn suggestion(word: &str, known: &[&str], what: &str) -> String {
     let similarity =
         |candidate: &&str| strsim::jaro_winkler(&word.to_lowercase(), &candidate.to_lowercase());
     let best = known.iter().copied().max_by(|a, b| similarity(a).total_cmp(&similarity(b)));

@@ -5,13 +5,14 @@ use super::{
     RecoverySummary, Report, Step, Verdict,
 };
 use crate::Millis;
+use crate::capability::run::Observed;
 use crate::capability::{Answer, Effect, Local, Observations, Pending, Reversal, Summary, Target};
 use crate::document::API_VERSION;
 use crate::journal::{
     AnswerReader, Command, Done, Entry, GuestExit, Header, ObservedState, Opened, Origin, Recorded,
     RunResult,
 };
-use crate::outcome::{Fault, Outcome};
+use crate::outcome::{Error, Fault, Outcome};
 
 /// A report and what is needed to continue it.
 #[derive(Clone, Debug)]
@@ -173,6 +174,13 @@ impl ReportBuilder {
                     step.notes.push(note.text.clone());
                 }
             }
+            Effect::Local(Local::Observed(observed)) => {
+                if let (Outcome::Error(error), Some(step)) =
+                    (&done.outcome, self.report.steps.last_mut())
+                {
+                    step.notes.push(refused_observation(observed, error));
+                }
+            }
             Effect::Local(Local::Now(_) | Local::Sleep(_) | Local::AskUser(_)) => {}
             Effect::Read(read) => {
                 if let (Command::Plan, Some(answer)) = (self.report.command, answer) {
@@ -300,6 +308,11 @@ impl ReportBuilder {
             step.ended = self.report.ended;
         }
     }
+}
+
+/// Describes an observation that the host did not accept.
+pub fn refused_observation(observed: &Observed, error: &Error) -> String {
+    format!("problem {:?} was not verified: {}", observed.problem, error.text())
 }
 
 fn describe_outcome(effect: &Effect, outcome: &Outcome, answer: Option<&Answer>) -> EffectOutcome {

@@ -2,7 +2,7 @@
 
 mod builder;
 
-pub use builder::ReportBuilder;
+pub use builder::{ReportBuilder, refused_observation};
 
 use crate::Millis;
 use crate::capability::{Function, ObjectDetails};
@@ -85,19 +85,21 @@ pub struct Conclusion {
     /// What remains for a person to do or to know.
     pub remaining: Vec<Finding>,
     pub prevention: Vec<Finding>,
-    /// Numbers of journal entries.
-    pub proof: Vec<u64>,
 }
 
 /// The verdict of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// Proven by the run's own journal.
+    /// Proven by the host's own reads after the last change.
     Fixed,
+    /// The observed problems are gone, but the run wrote nothing.
+    ResolvedElsewhere,
     NothingToDo,
     DifferentProblem,
     NotFixed,
+    /// The guest says that it fixed the problem, but the host could not verify it.
+    Unverified,
     /// The guest could not determine whether the problem is present.
     Inconclusive,
     Denied,
@@ -113,9 +115,11 @@ impl Verdict {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Fixed => "fixed",
+            Self::ResolvedElsewhere => "resolved-elsewhere",
             Self::NothingToDo => "nothing-to-do",
             Self::DifferentProblem => "different-problem",
             Self::NotFixed => "not-fixed",
+            Self::Unverified => "unverified",
             Self::Inconclusive => "inconclusive",
             Self::Denied => "denied",
             Self::Failed(_) => "failed",
@@ -128,14 +132,18 @@ impl Verdict {
     /// Returns the exit code that `salve --help` documents.
     pub fn exit_code(self) -> u8 {
         match self {
-            Self::Fixed | Self::NothingToDo | Self::Planned | Self::Restored => 0,
+            Self::Fixed
+            | Self::ResolvedElsewhere
+            | Self::NothingToDo
+            | Self::Planned
+            | Self::Restored => 0,
             Self::NotFixed => 1,
             Self::Denied | Self::Failed(Fault::Grant) => 3,
             Self::Failed(Fault::Cluster) => 4,
             // mutant left-open-exit-code: ActionRequired => 5 ~> ActionRequired => 1
             Self::ActionRequired => 5,
             Self::Failed(Fault::Guest | Fault::Host) => 6,
-            Self::Inconclusive => 7,
+            Self::Inconclusive | Self::Unverified => 7,
             Self::DifferentProblem => 10,
         }
     }
@@ -276,9 +284,11 @@ fn kind_schema(_: &mut SchemaGenerator) -> Schema {
 fn verdict_schema(_: &mut SchemaGenerator) -> Schema {
     let verdicts = [
         Verdict::Fixed,
+        Verdict::ResolvedElsewhere,
         Verdict::NothingToDo,
         Verdict::DifferentProblem,
         Verdict::NotFixed,
+        Verdict::Unverified,
         Verdict::Inconclusive,
         Verdict::Denied,
         Verdict::Failed(Fault::Guest),

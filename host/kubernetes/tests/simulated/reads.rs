@@ -1,7 +1,7 @@
 //! Reads: what they return for the playbook's incident, and how they fail.
 
 use crate::fixture::Fixture;
-use salve_core::capability::TypedCall;
+use salve_core::capability::call::ReadCall as _;
 use salve_core::capability::host::GetIdentity;
 use salve_core::capability::query_drivers::{Controller, FindDriver, Selector};
 use salve_core::capability::query_flux::{FindOwners, Ownership, Subject, SubjectKind};
@@ -16,7 +16,7 @@ use salve_core::capability::types::Kind;
 use salve_core::capability::types::ObjectRef;
 use salve_core::glob::Glob;
 use salve_core::outcome::Error;
-use salve_core::proof::Fact;
+use salve_core::problem::Problem;
 use salve_simulator::{Exchange, Fault, Incident};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -286,9 +286,15 @@ async fn page_after(change: impl FnOnce(&Fixture, &Controller)) -> (Page, bool) 
     };
     let call = NextPage { query, after: vec![] };
     let page = fixture.read(call.clone()).await.unwrap();
-    let answer = NextPage::wrap(page.clone());
-    let fact = Fact::new(1, 0, &call.effect(), Some(&answer), &[]);
-    (page, fact.proof.shows_absence)
+    let problem: Problem = serde_json::from_value(json!({
+        "name": "locks",
+        "read": {"capability": "tail-logs", "namespaces": ["*"]},
+        "pattern": "already exists",
+        "window": "1m",
+    }))
+    .unwrap();
+    let evaluation = call.evaluate(&problem, &page, &[]);
+    (page, evaluation.incomplete.is_none() && !evaluation.healthy.is_empty())
 }
 
 #[tokio::test]

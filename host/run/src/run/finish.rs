@@ -9,7 +9,7 @@ use salve_core::journal::{
     Closed, Entry, Failure, GuestExit, GuestExited, Opened, Origin, RunResult,
 };
 use salve_core::outcome::{Error, Fault};
-use salve_core::proof;
+use salve_core::proof::Verified;
 use salve_core::report::{Concluded, Conclusion, State, Verdict};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -26,7 +26,7 @@ impl Run {
     ///
     /// # Guarantees
     /// Every open reversal is performed in every ending, or is in the result with the verdict
-    /// `action-required`. The verdict is `fixed` only if this run's own journal proves it.
+    /// `action-required`. The verdict is `fixed` only if the host's own reads after that prove it.
     pub async fn finish(mut self, exit: GuestExit) -> RunResult {
         // What a recovered run did not reach: what it has to take back is there.
         self.cursor.pass(&mut self.state);
@@ -46,6 +46,7 @@ impl Run {
             // mutant lease-not-released: self.release_open(Origin::Host).await; ~>
             //     if self.is_plan { self.release_open(Origin::Host).await; }
             self.release_open(Origin::Host).await;
+            self.verify(&exit).await;
         }
         self.record_result(&exit)
     }
@@ -241,11 +242,23 @@ impl Run {
     fn verdict_of_conclusion(&self, conclusion: &Conclusion) -> (Verdict, String) {
         let summary = conclusion.summary.clone();
         match conclusion.verdict {
-            Concluded::Fixed => match proof::check(&self.state.facts, &conclusion.proof) {
-                Ok(()) => (Verdict::Fixed, summary),
-                // mutant fixed-without-proof: Verdict::NotFixed ~> Verdict::Fixed
-                Err(why) => (Verdict::NotFixed, format!("the guest says \"{summary}\", but {why}")),
-            },
+            // A plan has sent nothing that could be verified.
+            Concluded::Fixed if self.is_plan && self.state.planned.any => {
+                (Verdict::Planned, summary)
+            }
+            Concluded::Fixed => {
+                let doubtful = |why: String| format!("the guest says \"{summary}\", but {why}");
+                match self.state.proof.result() {
+                    Verified::Fixed => (Verdict::Fixed, summary),
+                    Verified::ResolvedElsewhere => (
+                        Verdict::ResolvedElsewhere,
+                        format!("{summary}; this run wrote nothing, so something else resolved it"),
+                    ),
+                    Verified::NotFixed(what) => (Verdict::NotFixed, doubtful(what)),
+                    // mutant fixed-without-proof: Verdict::Unverified ~> Verdict::Fixed
+                    Verified::Unverified(why) => (Verdict::Unverified, doubtful(why)),
+                }
+            }
             Concluded::NothingToDo => (Verdict::NothingToDo, summary),
             Concluded::DifferentProblem => (Verdict::DifferentProblem, summary),
             Concluded::NotFixed => (Verdict::NotFixed, summary),

@@ -104,7 +104,11 @@ impl Run {
             Entry::Done(done) => match &done.effect {
                 Effect::Local(Local::Step(step)) => Some(step.name.clone()),
                 Effect::Local(
-                    Local::Now(_) | Local::Sleep(_) | Local::Note(_) | Local::AskUser(_),
+                    Local::Now(_)
+                    | Local::Sleep(_)
+                    | Local::Note(_)
+                    | Local::AskUser(_)
+                    | Local::Observed(_),
                 )
                 | Effect::Read(_)
                 | Effect::Write(_)

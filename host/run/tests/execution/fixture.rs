@@ -82,9 +82,19 @@ pub struct Scripted {
     /// How long each `apply` takes by the cluster's clock.
     pub apply_takes: Duration,
     pub clock: Arc<Ticks>,
+    /// Answers reads.
+    pub world: Option<World>,
 }
 
+/// Answers reads by the state of the backend.
+pub type World = Box<dyn Fn(&Read, &Scripted) -> Result<Answer, Error> + Send + Sync>;
+
 impl Scripted {
+    /// Returns whether a call was made, such as `apply suspend-flux.suspend`.
+    pub fn has_called(&self, call: &str) -> bool {
+        self.calls.lock().unwrap().iter().any(|made| made == call)
+    }
+
     fn log(&self, call: &str, name: &str) {
         self.calls.lock().unwrap().push(format!("{call} {name}"));
     }
@@ -139,6 +149,10 @@ impl Backend for Scripted {
         _: &'a Footprint,
     ) -> BoxFuture<'a, Result<Answer, Error>> {
         self.log("read", read.name());
+        if let Some(world) = &self.world {
+            let answer = world(read, self);
+            return async { answer }.boxed();
+        }
         if self.hang == Some(Hang::Read) {
             return std::future::pending().boxed();
         }
@@ -445,6 +459,7 @@ pub fn header() -> Header {
         documents: vec![],
         grants: grants(),
         limits: Default::default(),
+        problems: vec![],
         deadline: 3_600_000,
         context: "test".into(),
         cluster: None,
@@ -537,7 +552,7 @@ pub fn deletion(target: &DeletionTarget, outcome: DeletionOutcome) -> Deletion {
     Deletion { object: object.clone(), uid: uid.clone(), outcome, message: None }
 }
 
-pub fn concluded(verdict: Concluded, proof: Vec<u64>) -> GuestExit {
+pub fn concluded(verdict: Concluded) -> GuestExit {
     GuestExit::Concluded(Conclusion {
         verdict,
         summary: "summary".into(),
@@ -545,11 +560,10 @@ pub fn concluded(verdict: Concluded, proof: Vec<u64>) -> GuestExit {
         evidence: vec![],
         remaining: vec![],
         prevention: vec![],
-        proof,
     })
 }
 
 /// Returns how a run ends that fixed nothing.
 pub fn not_fixed() -> GuestExit {
-    concluded(Concluded::NotFixed, vec![])
+    concluded(Concluded::NotFixed)
 }

@@ -92,7 +92,7 @@ async fn a_suspension_that_cannot_be_released_requires_action() {
     let releases = Mutex::new(releases.collect());
     let mut fixture = fixture(Mode::Live, Scripted { releases, ..Scripted::default() });
     suspend_plex(&mut fixture.run).await;
-    let result = fixture.run.finish(concluded(Concluded::NothingToDo, vec![])).await;
+    let result = fixture.run.finish(concluded(Concluded::NothingToDo)).await;
     assert_eq!((result.verdict, result.open.len()), (Verdict::ActionRequired, 1));
     assert!(
         result.summary.contains("Kustomization media/plex is still suspended"),
@@ -106,7 +106,7 @@ async fn a_suspension_that_cannot_be_released_requires_action() {
 async fn a_run_that_released_everything_requires_no_action() {
     let mut fixture = live([]);
     suspend_plex(&mut fixture.run).await;
-    let result = fixture.run.finish(concluded(Concluded::NothingToDo, vec![])).await;
+    let result = fixture.run.finish(concluded(Concluded::NothingToDo)).await;
     assert_eq!((result.verdict, result.open.len()), (Verdict::NothingToDo, 0));
 }
 

@@ -61,7 +61,6 @@ impl From<wit::Conclusion> for core::Conclusion {
             evidence: convert_all(conclusion.evidence),
             remaining: convert_all(conclusion.remaining),
             prevention: convert_all(conclusion.prevention),
-            proof: conclusion.proof,
         }
     }
 }

@@ -34,6 +34,14 @@ impl wit::Host for State {
         Ok(self.run.deadline())
     }
 
+    async fn observed(
+        &mut self,
+        problem: String,
+        entry: u64,
+    ) -> wasmtime::Result<Result<(), types::Error>> {
+        Ok(into_wit(State::call(self, core::Observed { problem, entry }).await?))
+    }
+
     async fn last_entry(&mut self) -> wasmtime::Result<u64> {
         Ok(self.run.last_entry())
     }

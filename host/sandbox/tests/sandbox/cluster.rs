@@ -227,6 +227,7 @@ pub fn stoppable(cluster: &Cluster, mode: Mode, grants: Grants, stop: Stop) -> O
         documents: vec![],
         grants,
         limits: Default::default(),
+        problems: vec![],
         deadline: 3_600_000,
         context: "fake".into(),
         cluster: None,

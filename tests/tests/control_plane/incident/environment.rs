@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -189,10 +190,18 @@ impl Environment {
     }
 }
 
-/// Returns the arguments for the guest and its configuration.
+/// Returns the arguments for the guest, with windows of one second, and its configuration.
 pub fn guest<'a>(configuration: &[&'a str]) -> Vec<&'a str> {
+    static REMEDIATION: LazyLock<String> = LazyLock::new(|| {
+        let shipped = include_str!("../../../../guests/volsync-unlock/remediation.yaml");
+        let text = shipped.replace("window: 5m", "window: 1s").replace("window: 1m", "window: 1s");
+        let path = concat!(env!("CARGO_TARGET_TMPDIR"), "/short-windows.yaml");
+        std::fs::write(path, text).expect("the folder for tests is writable");
+        path.to_owned()
+    });
+    let guest = ["volsync-unlock", "--remediation", REMEDIATION.as_str()];
     let keys = WAITS.iter().chain(configuration);
-    ["volsync-unlock"].into_iter().chain(keys.flat_map(|key| ["--config", *key])).collect()
+    guest.into_iter().chain(keys.flat_map(|key| ["--config", *key])).collect()
 }
 
 /// Returns `namespace/name`.
