@@ -350,6 +350,64 @@ async fn pvcs_whose_data_would_be_lost_stop_the_run_without_consent() {
     assert_eq!(finished.result.verdict, Verdict::Fixed, "{}", report_json(&finished));
 }
 
+/// Creates a Pending PVC in `media`, with the latest event of its driver. `UID` in the message
+/// stands for that of the PVC.
+fn add_pending_pvc(cluster: &TestCluster, name: &str, driver: &str, message: &str) {
+    let annotation = json!({"volume.kubernetes.io/storage-provisioner": driver});
+    let pvc = json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name, "namespace": "media", "annotations": annotation},
+        "spec": {"storageClassName": driver}, "status": {"phase": "Pending"},
+    });
+    let class = json!({
+        "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": driver},
+        "provisioner": driver, "volumeBindingMode": "Immediate",
+    });
+    assert!(cluster.simulator.insert(class).unwrap());
+    assert!(cluster.simulator.insert(pvc).unwrap());
+    let pvc = cluster.simulator.object("", "persistentvolumeclaims", "media", name).unwrap();
+    let reference = json!({
+        "kind": "PersistentVolumeClaim", "namespace": "media", "name": name,
+        "uid": pvc["metadata"]["uid"],
+    });
+    let event = json!({
+        "apiVersion": "v1", "kind": "Event",
+        "metadata": {"name": format!("{name}.1"), "namespace": "media"},
+        "involvedObject": reference, "reason": "ProvisioningFailed",
+        "message": message.replace("UID", pvc["metadata"]["uid"].as_str().unwrap()),
+        "lastTimestamp": pvc["metadata"]["creationTimestamp"],
+    });
+    assert!(cluster.simulator.insert(event).unwrap());
+}
+
+/// As in kubernetes-sigs/aws-ebs-csi-driver#1766 and kubernetes-csi/csi-driver-smb#661.
+#[tokio::test]
+async fn a_pvc_of_another_driver_does_not_keep_the_incident_from_being_fixed() {
+    let cluster = TestCluster::new(Incident::Playbook);
+    for (name, driver, message) in [
+        ("share", "smb.csi.k8s.io", "code = DeadlineExceeded desc = context deadline exceeded"),
+        (
+            "library",
+            "rook-ceph.cephfs.csi.ceph.com",
+            "code = Aborted desc = an operation with the given Volume ID \
+             pvc-UID already exists",
+        ),
+    ] {
+        let message = format!("failed to provision volume: rpc error: {message}");
+        add_pending_pvc(&cluster, name, driver, &message);
+    }
+    let finished = cluster.run(&[]).await;
+    assert_eq!(finished.result.verdict, Verdict::Fixed, "{}", report_json(&finished));
+    let remaining: Vec<&str> =
+        finished.report.remaining.iter().map(|finding| finding.text.as_str()).collect();
+    for (name, driver) in
+        [("media/share", "smb.csi.k8s.io"), ("media/library", "rook-ceph.cephfs.csi.ceph.com")]
+    {
+        let is_named = |text: &&str| text.starts_with(name) && text.contains(driver);
+        assert!(remaining.iter().any(is_named), "{name}: {remaining:#?}");
+    }
+}
+
 #[tokio::test]
 async fn pods_are_replaced_if_an_operator_reverts_the_restart_annotation() {
     let cluster = TestCluster::new(Incident::OperatorManaged);

@@ -31,8 +31,10 @@ impl Recovery<'_> {
 pub fn recovery<'a>(pvcs: &'a [Pvc], driver: &Driver) -> Recovery<'a> {
     let mut recovery = Recovery::default();
     for pvc in pvcs {
-        // The host's proof counts these regardless of their phase.
-        if matches!(pvc.waiting, Some(Waiting::CsiLocked | Waiting::CsiSlow)) {
+        // The host counts these regardless of their phase. Another driver was not restarted.
+        let is_rejected = matches!(pvc.waiting, Some(Waiting::CsiLocked | Waiting::CsiSlow));
+        // mutant foreign-pvc-blocks-fixed: is_rejected && uses_driver(pvc, driver) ~> is_rejected
+        if is_rejected && uses_driver(pvc, driver) {
             recovery.stuck.push(pvc);
             continue;
         }
@@ -74,12 +76,18 @@ pub fn describe(pvc: &Pvc, destinations: &[Destination]) -> String {
         Waiting::Misconfigured => {
             pvc.evidence.as_deref().unwrap_or("its StorageClass is missing or rejected")
         }
-        Waiting::CsiLocked => "the driver still rejects it with a lock",
-        Waiting::CsiSlow => "the driver's calls time out; check Ceph and the network",
+        Waiting::CsiLocked => &format!("{} still rejects it with a lock", driver_of(pvc)),
+        Waiting::CsiSlow => {
+            &format!("calls of {} time out; check its storage and the network", driver_of(pvc))
+        }
         Waiting::NoProvisioner => "no provisioner is acting on it",
         Waiting::ForFirstConsumer => "WaitForFirstConsumer (expected)",
     };
     format!("{} is Pending: {reason}", pvc.object)
+}
+
+fn driver_of(pvc: &Pvc) -> String {
+    pvc.driver.as_deref().map_or_else(|| "its driver".into(), |name| format!("driver {name}"))
 }
 
 /// Counts the pods that are ready and not being deleted.
