@@ -14,6 +14,7 @@ use salve_core::document::{API_VERSION, Limits};
 use salve_core::grants::Grants;
 use salve_core::journal::Document;
 use salve_core::permission::imports::{Comparison, Row, compare, describe};
+use salve_core::problem::Problem;
 use salve_core::report::Description;
 use salve_core::sanitize::sanitized;
 use salve_sandbox::{Inspection, UpperBound, contract};
@@ -55,6 +56,7 @@ struct Inspected {
     documents: Vec<Document>,
     comparison: Comparison,
     limits: Limits,
+    problems: Vec<Problem>,
 }
 
 impl Inspect {
@@ -74,7 +76,7 @@ impl Inspect {
             .map_err(|error| CommandError::document(format!("{}: {error}", sanitized(&origin))))?;
         let has_documents =
             remediation.is_some() || self.remediation.is_some() || self.policy.is_some();
-        let (grants, documents, limits) = if has_documents {
+        let (grants, documents, limits, problems) = if has_documents {
             let options = GuestOptions {
                 config: vec![],
                 config_file: None,
@@ -82,13 +84,20 @@ impl Inspect {
                 policy: self.policy.clone(),
             };
             let guest = ResolvedGuest::resolve(&self.guest, &options)?;
-            (guest.grants, guest.documents, guest.limits)
+            (guest.grants, guest.documents, guest.limits, guest.problems)
         } else {
-            (Grants::default(), vec![], Limits::default())
+            (Grants::default(), vec![], Limits::default(), vec![])
         };
         let comparison = compare(inspection.imported(), &grants);
-        let mut inspected =
-            Inspected { origin, inspection, description: None, documents, comparison, limits };
+        let mut inspected = Inspected {
+            origin,
+            inspection,
+            description: None,
+            documents,
+            comparison,
+            limits,
+            problems,
+        };
         if !inspected.cannot_run() {
             let (_, description) = load(&bytes, &inspected.origin, limits).await?;
             let schema = Schema::parse(&description.configuration)?;
@@ -177,6 +186,7 @@ impl Inspected {
             },
             "documents": self.documents,
             "limits": self.limits,
+            "problems": self.problems,
             "imports": imports.collect::<Vec<_>>(),
             "upperBound": bound.is_some(),
             "reads": names(Access::Read),
@@ -240,6 +250,7 @@ impl Inspected {
             MUTED,
             &format!("memory {memory_mib} MiB, {fuel_billions} billion instructions, {deadline}"),
         );
+        self.print_problems();
         if let Some((description, _)) = &self.description {
             print_field(
                 "Self-description",
@@ -345,6 +356,18 @@ impl Inspected {
             "",
             row.capability
         );
+    }
+
+    /// Prints what the host verifies before it reports that a run fixed something.
+    fn print_problems(&self) {
+        if self.problems.is_empty() && !self.documents.is_empty() {
+            let text = "never: the documents declare no problem (spec.problems)";
+            print_field("Fixed if", WARN, text);
+        }
+        for (n, problem) in self.problems.iter().enumerate() {
+            let label = if n == 0 { "Fixed if" } else { "" };
+            print_field(label, MUTED, &sanitized(&problem.to_string()));
+        }
     }
 
     /// Prints the digests to sign: these bytes under these documents.
