@@ -82,6 +82,7 @@ pub fn main() -> ExitCode {
     let result = runtime.block_on(salve.command.execute(salve.verbose));
     // A thread may still be blocked on the terminal or on a server: do not wait for it.
     runtime.shutdown_background();
+    output::transcript::flush();
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => output::print_error(&error),

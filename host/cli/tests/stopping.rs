@@ -3,6 +3,7 @@
 mod sim;
 
 use sim::{Sim, salve};
+use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 
 fn signal(child: &Child, name: &str) {
@@ -142,4 +143,32 @@ fn vv_logs_each_request() {
     assert!(!text.contains('\u{1b}'), "{text}");
     let text = log("-v");
     assert!(!text.contains("duration_ms="), "{text}");
+}
+
+/// A pipe that is full, such as that of a pager which waits, or a terminal that was stopped.
+#[test]
+fn a_run_whose_output_nobody_reads_still_stops_and_resumes() {
+    let sim = Sim::start("5");
+    let (mut reader, mut writer) = std::io::pipe().unwrap();
+    // The capacity of a pipe.
+    writer.write_all(&[b'.'; 65_536]).unwrap();
+    let mut run = sim
+        .run()
+        .arg("-vv")
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone().unwrap())
+        .stderr(writer)
+        .spawn()
+        .unwrap();
+    sim.wait_until_suspended(&mut run);
+    signal(&run, "INT");
+    sim.wait_until("the release", |sim| sim.doctor().status.code() == Some(0));
+    assert!(run.try_wait().unwrap().is_none(), "the report was not read yet");
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    assert_eq!(run.wait().unwrap().code(), Some(1), "{text}");
+    let order =
+        ["  1 evidence", "  2 suspend", "stopping at the next safe point", "stopped by you"];
+    let places = order.map(|part| text.find(part).unwrap_or_else(|| panic!("{part}: {text}")));
+    assert!(places.is_sorted(), "{text}");
 }

@@ -1,17 +1,15 @@
 //! Shows a run on stderr as it happens: steps, notes, and every change with its equivalent command.
 //! A terminal also gets a progress line; without one, the output is plain lines.
 
-use super::{ERROR, HEADING, MUTED, TerminalPrompt, WARN, describe_outcome, duration};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use super::{ERROR, HEADING, MUTED, WARN, describe_outcome, duration, transcript};
 use salve_core::capability::run::Level;
 use salve_core::capability::{Answer, Effect, Local, Target};
 use salve_core::journal::{Closed, Done, Entry, ObservedState, Opened, Recorded};
 use salve_core::outcome::Outcome;
 use salve_core::report::{EffectOutcome, refused_observation};
 use salve_core::sanitize::sanitized;
-use salve_run::Observer;
+use salve_run::{Observer, Unreleased};
 use std::collections::HashMap;
-use std::io::Write as _;
 use std::time::Duration;
 
 /// How many commands of a change are shown without `-v`.
@@ -19,7 +17,6 @@ const MAX_COMMANDS: usize = 6;
 
 /// An observer that prints a run to stderr.
 pub struct Live {
-    bar: ProgressBar,
     steps: usize,
     verbose: bool,
     quiet: bool,
@@ -30,12 +27,7 @@ pub struct Live {
 impl Live {
     /// Creates an observer that prints every step.
     pub fn new(verbose: bool) -> Self {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        bar.set_style(
-            ProgressStyle::with_template("    {spinner} {wide_msg} {elapsed}")
-                .unwrap_or_else(|_| ProgressStyle::default_spinner()),
-        );
-        Self { bar, steps: 0, verbose, quiet: false, opened: HashMap::new() }
+        Self { steps: 0, verbose, quiet: false, opened: HashMap::new() }
     }
 
     /// Shows only the progress line, for commands that print the complete result at the end.
@@ -43,17 +35,10 @@ impl Live {
         Self { quiet: true, ..self }
     }
 
-    /// Returns a prompt for the same terminal.
-    pub fn prompt(&self) -> TerminalPrompt {
-        TerminalPrompt::new(self.bar.clone())
-    }
-
     fn print(&self, line: &str) {
-        if self.quiet {
-            return;
+        if !self.quiet {
+            transcript::line(line);
         }
-        // A closed terminal must not stop the run before it releases what it changed.
-        self.bar.suspend(|| drop(writeln!(anstream::stderr(), "{line}")));
     }
 
     fn print_commands(&self, commands: &[String]) {
@@ -149,13 +134,9 @@ impl Live {
 
 impl Observer for Live {
     fn on_start(&mut self, effect: &Effect) {
-        let Some(message) = progress(effect) else { return };
-        // A question ended it.
-        if self.bar.is_finished() {
-            self.bar.reset();
+        if let Some(message) = progress(effect) {
+            transcript::progress(Some(sanitized(&message)));
         }
-        self.bar.set_message(sanitized(&message));
-        self.bar.enable_steady_tick(Duration::from_millis(120));
     }
 
     fn on_entry(&mut self, recorded: Recorded<'_>) {

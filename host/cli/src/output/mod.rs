@@ -12,6 +12,7 @@ mod plan;
 mod prompt;
 mod report;
 mod timeline;
+pub mod transcript;
 
 pub use diagnosis::diagnosis;
 pub use divergence::divergence;
@@ -101,7 +102,7 @@ pub fn init_tracing(verbose: u8) {
         let filter = Targets::new().with_targets(crates.map(|name| (name, LevelFilter::DEBUG)));
         let layer = tracing_subscriber::fmt::layer()
             .with_ansi(std::io::stderr().is_terminal())
-            .with_writer(std::io::stderr)
+            .with_writer(transcript::LogLine::default)
             .with_filter(filter);
         // Fails only if a subscriber is already set, which must not fail a run.
         let _ = tracing_subscriber::registry().with(layer).try_init();

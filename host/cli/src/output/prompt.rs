@@ -1,26 +1,15 @@
 //! Asks the user at a terminal.
 
-use super::HEADING;
+use super::{HEADING, transcript};
 use futures::future::BoxFuture;
-use indicatif::ProgressBar;
 use salve_core::sanitize::sanitized;
 use salve_run::Prompt;
-use std::io::Write;
 use std::time::{Duration, SystemTime};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 /// Asks the questions of a run on stderr.
-pub struct TerminalPrompt {
-    /// The progress line of the same terminal, hidden while a question is printed.
-    bar: ProgressBar,
-}
-
-impl TerminalPrompt {
-    pub(super) fn new(bar: ProgressBar) -> Self {
-        Self { bar }
-    }
-}
+pub struct TerminalPrompt;
 
 impl Prompt for TerminalPrompt {
     fn is_available(&self) -> bool {
@@ -29,15 +18,9 @@ impl Prompt for TerminalPrompt {
 
     fn ask(&mut self, question: &str) -> BoxFuture<'static, Option<bool>> {
         // The next call shows it again.
-        self.bar.finish_and_clear();
-        self.bar.suspend(|| {
-            drop(write!(
-                anstream::stderr(),
-                "{:14}{HEADING}{}{HEADING:#} [y/N] ",
-                "",
-                sanitized(question)
-            ))
-        });
+        transcript::progress(None);
+        let question = sanitized(question);
+        transcript::important(&format!("{:14}{HEADING}{question}{HEADING:#} [y/N] ", ""));
         Box::pin(async {
             let answer = read_line().await?;
             Some(matches!(answer.trim(), "y" | "Y" | "yes"))

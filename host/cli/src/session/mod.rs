@@ -14,7 +14,7 @@ pub use recover::InterruptedRun;
 pub use replay::{Divergence, Replayed, replay};
 pub use run::{ActiveRun, FinishedRun, start_run};
 
-use crate::output::{CommandError, Live};
+use crate::output::{CommandError, Live, TerminalPrompt};
 use crate::{compiler, runs};
 use salve_core::document::Limits;
 use salve_core::report::Description;
@@ -53,7 +53,7 @@ impl Frontend {
 
     fn live(live: Live, may_ask: bool) -> Self {
         let prompt: Box<dyn Prompt> = if may_ask && io::stdin().is_terminal() {
-            Box::new(live.prompt())
+            Box::new(TerminalPrompt)
         } else {
             Box::new(NoPrompt)
         };

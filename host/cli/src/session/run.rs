@@ -3,7 +3,7 @@
 use super::replay::{Divergence, check_journal_used, divergence, returned_run};
 use super::{Frontend, PreparedRun};
 use crate::cluster::ClusterSession;
-use crate::output::CommandError;
+use crate::output::{CommandError, transcript};
 use crate::plans::Plan;
 use crate::{components, runs};
 use salve_core::capability::Effect;
@@ -12,7 +12,7 @@ use salve_core::journal::{Entry, GuestExit, Header, Recorded, RunResult};
 use salve_core::report::{Report, ReportBuilder, Verdict};
 use salve_run::{Halt, Journal, Mode, Observer, Run, RunContext, RunFile, Stop};
 use salve_sandbox::{GuestError, Linked, Linking};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::JoinHandle;
@@ -95,7 +95,7 @@ impl PreparedRun {
         let (active, mut run) = start_run(session, header, file, frontend, mode)?;
         if let (Mode::Live, Some(plan)) = (mode, &self.plan) {
             let reusable = plan.reusable_entries(session.clock().now()).unwrap_or_else(|reason| {
-                anstream::eprintln!("{reason}");
+                transcript::line(&reason);
                 &[]
             });
             run = run
@@ -295,7 +295,6 @@ async fn handle_signals(stop: Stop) {
             2 => "stopping at once, after releasing what the run changed (repeat to skip that)",
             _ => "exiting: `salve doctor` lists what is still in effect",
         };
-        // The terminal may be closed.
-        drop(writeln!(io::stderr(), "\n{message}"));
+        transcript::important(&format!("\n{message}\n"));
     }
 }
