@@ -154,7 +154,7 @@ impl Plan {
         if differences.is_empty() {
             return Ok(());
         }
-        Err(CommandError::denied(format!(
+        Err(CommandError::stale_plan(format!(
             "plan {} was approved for something else; nothing was changed\n{}",
             sanitized(&self.header.run),
             differences.join("\n")
@@ -187,7 +187,8 @@ impl Plan {
 
     /// Returns the approval that binds a run to this plan.
     pub fn approval(&self) -> Approval {
-        Approval::of(&self.header.run, &self.digest, &self.entries)
+        let displayed = self.path.is_none();
+        Approval { displayed, ..Approval::of(&self.header.run, &self.digest, &self.entries) }
     }
 
     /// Returns the plan's entries, from which the run may take evidence instead of collecting it

@@ -16,6 +16,9 @@ pub struct Approval {
     pub digest: String,
     /// In order.
     pub writes: Vec<Approved>,
+    /// It was displayed and confirmed by the same command, and is not saved under its ID.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub displayed: bool,
 }
 
 /// A write of an approved plan.
@@ -26,9 +29,9 @@ pub struct Approved {
     pub observed: ObservedState,
 }
 
-/// How a run differs from the approved plan: the plan is stale.
+/// How a run differs from the approved plan, and what to do: the plan is stale.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}; make a new plan with `salve plan`")]
+#[error("{0}")]
 pub struct Difference(String);
 
 /// How many differences of a plan are named.
@@ -51,7 +54,23 @@ impl Approval {
                 Effect::Read(_) | Effect::Local(_) | Effect::Reversal(_) => None,
             }
         });
-        Self { plan: plan.into(), digest: digest.into(), writes: writes.collect() }
+        let writes = writes.collect();
+        Self { plan: plan.into(), digest: digest.into(), writes, displayed: false }
+    }
+
+    /// Returns the difference with what to do about it.
+    pub fn differs(&self, text: &str) -> Difference {
+        let remedy = if self.displayed {
+            "run the command again to see the current plan"
+        } else {
+            "make a new plan with `salve plan`"
+        };
+        Difference(format!("{text}; {remedy}"))
+    }
+
+    /// Names the plan in messages.
+    fn name(&self) -> String {
+        if self.displayed { "the displayed plan".into() } else { format!("plan {}", self.plan) }
     }
 
     /// Returns the approved write that this one, the next after `done` others, has to match. None
@@ -66,13 +85,17 @@ impl Approval {
     /// # Errors
     /// The write is not the approved one. The text names what appeared, disappeared, or changed.
     pub fn allows(&self, done: usize, write: &Write) -> Result<Option<&Approved>, Difference> {
+        self.next(done, write).map_err(|text| self.differs(&text))
+    }
+
+    fn next(&self, done: usize, write: &Write) -> Result<Option<&Approved>, String> {
         let reached = self.writes.iter().take(done).map(|approved| &approved.write);
         let follows_release = || write.allowed_after_plan(&reached.collect::<Vec<_>>());
         let Some(approved) = self.writes.get(done) else {
             return if follows_release() {
                 Ok(None)
             } else {
-                Err(differs(format!("{} is not in the plan {}", describe(write), self.plan)))
+                Err(format!("{} is not in {}", describe(write), self.name()))
             };
         };
         let is_other = write.function() != approved.write.function();
@@ -83,18 +106,18 @@ impl Approval {
         }
         let replaced = || format!("{} replaces {}", describe(write), describe(&approved.write));
         if let Some(difference) = write.difference(&approved.write, replaced) {
-            return Err(differs(format!("{difference} after plan {} was made", self.plan)));
+            return Err(format!("{difference} after {} was made", self.name()));
         }
         Ok(Some(approved))
     }
 
-    /// Checks the result of comparing every write that is left with the cluster, before the first
+    /// Checks the result of comparing every write that is left after `done` others, before the first
     /// of them is sent.
     ///
     /// # Errors
     /// There are differences. Names the first five of them, and the number of the
     /// others.
-    pub fn is_current(&self, differences: &[String]) -> Result<(), Difference> {
+    pub fn is_current(&self, done: usize, differences: &[String]) -> Result<(), Difference> {
         if differences.is_empty() {
             return Ok(());
         }
@@ -116,9 +139,9 @@ impl Approved {
     ///
     /// # Errors
     /// Names every object that differs.
-    pub fn meets(&self, now: &ObservedState, again: bool) -> Result<(), Difference> {
+    pub fn meets(&self, now: &ObservedState, again: bool) -> Result<(), String> {
         let differences = self.differences(now, again, "after the plan was made");
-        if differences.is_empty() { Ok(()) } else { Err(differs(differences.join("; "))) }
+        if differences.is_empty() { Ok(()) } else { Err(differences.join("; ")) }
     }
 
     /// Returns how the objects of a write differ from those of the plan, one text per object. See
@@ -164,8 +187,8 @@ impl Approved {
     ///
     /// # Errors
     /// The plan would have sent something, and now nothing is left to send.
-    pub fn is_settled(&self) -> Result<(), Difference> {
-        self.unsettled().map_or(Ok(()), |difference| Err(differs(difference)))
+    pub fn is_settled(&self) -> Result<(), String> {
+        self.unsettled().map_or(Ok(()), Err)
     }
 
     /// Returns how a write that would send nothing now differs from the plan. See
@@ -179,10 +202,6 @@ impl Approved {
             )
         })
     }
-}
-
-fn differs(text: String) -> Difference {
-    Difference(text)
 }
 
 fn describe_object(object: &Value) -> String {
@@ -296,7 +315,7 @@ mod tests {
             .into_iter()
             .map(|write| Approved { write, observed: ObservedState::default() })
             .collect();
-        Approval { plan: "7c1d".into(), digest: "d".into(), writes }
+        Approval { plan: "7c1d".into(), digest: "d".into(), writes, displayed: false }
     }
 
     fn refusal(done: usize, write: &Write) -> String {
@@ -358,9 +377,9 @@ mod tests {
         // Nothing is suspended yet.
         assert!(refusal(0, &reconcile("a")).contains("replaces suspend-flux.suspend"));
         assert!(refusal(1, &reconcile("c")).contains("replaces delete-replicationsources.delete"));
-        assert!(refusal(3, &reconcile("c")).contains("is not in the plan"));
-        assert!(refusal(3, &restart("u")).contains("is not in the plan"));
-        assert!(refusal(3, &suspend(&["a"])).contains("is not in the plan"));
+        assert!(refusal(3, &reconcile("c")).contains("is not in plan 7c1d"));
+        assert!(refusal(3, &restart("u")).contains("is not in plan 7c1d"));
+        assert!(refusal(3, &suspend(&["a"])).contains("is not in plan 7c1d"));
     }
 
     #[test]
@@ -368,8 +387,8 @@ mod tests {
         let names = |count: usize| -> Vec<String> {
             (0..count).map(|i| format!("Kustomization media/{i} changed")).collect()
         };
-        assert_eq!(approval().is_current(&[]), Ok(()));
-        let text = |count| approval().is_current(&names(count)).unwrap_err().to_string();
+        assert_eq!(approval().is_current(0, &[]), Ok(()));
+        let text = |count| approval().is_current(1, &names(count)).unwrap_err().to_string();
         assert_eq!(
             text(2),
             "plan 7c1d is stale, and nothing more of it was sent: Kustomization media/0 changed; \

@@ -268,6 +268,8 @@ pub enum GuestExit {
     Restored(Conclusion),
     /// The plan reached a wait for something that only a write could bring.
     PlanEnds(String),
+    /// The approved plan is not what it would do now.
+    Stale(String),
     /// The user stopped it, in this step.
     Stopped(Option<String>),
     /// Its process died in this step and was not continued.

@@ -61,6 +61,8 @@ pub enum Fault {
     Guest,
     /// A grant or a maximum does not allow it.
     Grant,
+    /// A grant requires an approval, and no one gave it.
+    Approval,
     /// The API server rejected a request or did not respond.
     Cluster,
     /// Salve itself, or the machine that runs it.

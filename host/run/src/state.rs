@@ -144,6 +144,9 @@ impl RunState {
             self.reversals.settle(done.n, done.origin, &write.targets(), answer);
         }
         self.completed(done.n, done.origin, &done.effect, &done.outcome, answer);
+        if done.denial.as_ref().is_some_and(|denial| denial.needs_approval) {
+            self.last_denial = Some(Fault::Approval);
+        }
     }
 
     fn completed(

@@ -70,14 +70,15 @@ pub enum GuestError {
 }
 
 impl GuestError {
-    /// Returns who has to act. None if nothing is wrong: the user stopped the run, or the plan
-    /// ended.
+    /// Returns who has to act. None if nothing is wrong with the guest: the user stopped the run, or
+    /// the plan ended or is stale.
     pub fn fault(&self) -> Option<Fault> {
         match self {
             Self::Returned(error) | Self::InvalidCall { error, .. } => Some(error.fault()),
-            Self::Halted(Halt::Stopped | Halt::PlanEnds(_) | Halt::JournalEnds { .. }) => None,
+            Self::Halted(
+                Halt::Stopped | Halt::PlanEnds(_) | Halt::Differs(_) | Halt::JournalEnds { .. },
+            ) => None,
             Self::Halted(Halt::ClusterLocked(_)) => Some(Fault::Cluster),
-            Self::Halted(Halt::Differs(_)) => Some(Fault::Grant),
             Self::Halted(Halt::Broken(_)) | Self::Host(_) => Some(Fault::Host),
             Self::Halted(
                 Halt::TooManyCalls(_) | Halt::DeadlineExceeded(_) | Halt::Diverged { .. },
@@ -116,13 +117,13 @@ impl GuestError {
         match self {
             Self::Returned(error) => run.exit_of_error(error),
             Self::Halted(Halt::PlanEnds(why)) => GuestExit::PlanEnds(why.clone()),
+            Self::Halted(Halt::Differs(difference)) => GuestExit::Stale(difference.to_string()),
             Self::Halted(Halt::Stopped) => GuestExit::Stopped(run.step().map(str::to_owned)),
             Self::Halted(
                 Halt::Broken(_)
                 | Halt::TooManyCalls(_)
                 | Halt::DeadlineExceeded(_)
                 | Halt::Diverged { .. }
-                | Halt::Differs(_)
                 | Halt::ClusterLocked(_)
                 | Halt::JournalEnds { .. },
             )

@@ -77,6 +77,8 @@ impl Plan {
                 | Verdict::Unverified
                 | Verdict::Inconclusive
                 | Verdict::Denied
+                | Verdict::NeedsApproval
+                | Verdict::StalePlan
                 | Verdict::Failed(_)
                 | Verdict::ActionRequired
                 | Verdict::Restored,

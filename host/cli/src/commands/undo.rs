@@ -20,7 +20,7 @@ use salve_core::grants::Grants;
 use salve_core::journal::{
     AnswerReader, Command, Document, DocumentKind, Entry, FORMAT, Failure, GuestExit, Header,
 };
-use salve_core::outcome::{Error, Fault};
+use salve_core::outcome::Fault;
 use salve_core::report::{Concluded, Conclusion, Description, Finding};
 use salve_core::sanitize::sanitized;
 use salve_run::{Halt, Mode, RunFile};
@@ -384,9 +384,6 @@ async fn recreate(
     } else {
         match run.call(Recreate { set: deleted.manifests.clone() }).await {
             Ok(Ok(creations)) => GuestExit::Restored(conclusion(&deleted, observed, &creations)),
-            Ok(Err(error @ Error::Denied(_))) => {
-                GuestExit::Failed(Failure { fault: Fault::Grant, text: error.to_string() })
-            }
             Ok(Err(error)) => run.exit_of_error(&error),
             Err(Halt::Stopped) => GuestExit::Stopped(None),
             Err(halt @ Halt::ClusterLocked(_)) => {

@@ -61,6 +61,10 @@ impl CommandError {
     pub fn cluster(text: impl Into<String>) -> Self {
         Self { code: 4, text: text.into() }
     }
+    /// Creates an error about a plan that was approved for something else.
+    pub fn stale_plan(text: impl Into<String>) -> Self {
+        Self { code: 9, text: text.into() }
+    }
     /// Creates an error about a failure of the guest.
     pub fn guest(text: impl Into<String>) -> Self {
         Self { code: 6, text: text.into() }
@@ -165,6 +169,8 @@ fn verdict_style(verdict: Verdict) -> Style {
         | Verdict::Unverified
         | Verdict::Inconclusive
         | Verdict::Denied
+        | Verdict::NeedsApproval
+        | Verdict::StalePlan
         | Verdict::Failed(_)
         | Verdict::ActionRequired => ERROR,
     }

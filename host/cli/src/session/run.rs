@@ -72,6 +72,8 @@ impl PreparedRun {
             | Verdict::Unverified
             | Verdict::Inconclusive
             | Verdict::Denied
+            | Verdict::NeedsApproval
+            | Verdict::StalePlan
             | Verdict::Failed(_)
             | Verdict::ActionRequired
             | Verdict::Restored => return Ok(Err(plan)),

@@ -77,6 +77,9 @@ pub struct Denial {
     pub what: String,
     pub document: String,
     pub remedy: String,
+    /// A person could approve it, and no one did.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub needs_approval: bool,
 }
 
 /// What a decision is based on.
@@ -373,11 +376,13 @@ fn deny_because(
             what: format!("{name} {target} is not granted: {what}"),
             document: source.into(),
             remedy: format!("would allow it with {fix} in that grant"),
+            needs_approval: false,
         },
         Some(DenialReason::FieldNotGranted(field)) => Denial {
             what: format!("{name} {target} is not granted for the field {field}"),
             document: source.into(),
             remedy: format!("would allow it with `fields: [{field}]` in that grant"),
+            needs_approval: false,
         },
         Some(DenialReason::LimitReached(max, key)) => Denial {
             what: format!(
@@ -385,6 +390,7 @@ fn deny_because(
             ),
             document: source.into(),
             remedy: format!("would allow it with `max: {{{key}: {}}}`", u64::from(max) + 1),
+            needs_approval: false,
         },
         Some(DenialReason::EvidenceMissing(missing)) => Denial {
             what: format!(
@@ -393,6 +399,7 @@ fn deny_because(
             document: source.into(),
             remedy: "would allow it once that is recorded, or without `evidence` in that grant"
                 .into(),
+            needs_approval: false,
         },
     }
 }
@@ -424,6 +431,7 @@ fn deny(effect: &Effect, target: Option<&Target>, source: &str) -> Denial {
         what,
         document: source.into(),
         remedy: format!("would allow it with `- {line}}}` under spec.grants"),
+        needs_approval: false,
     }
 }
 

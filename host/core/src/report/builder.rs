@@ -237,7 +237,7 @@ impl ReportBuilder {
                 self.report.prevention.clone_from(&conclusion.prevention);
             }
             GuestExit::PlanEnds(_) => self.predict_reversals(),
-            GuestExit::Stopped(_) | GuestExit::Died(_) => {}
+            GuestExit::Stale(_) | GuestExit::Stopped(_) | GuestExit::Died(_) => {}
             GuestExit::Failed(failure) => self.report.fault = Some(failure.fault),
         }
     }

@@ -103,6 +103,10 @@ pub enum Verdict {
     /// The guest could not determine whether the problem is present.
     Inconclusive,
     Denied,
+    /// A grant requires an approval that no one gave. Nothing that requires it was sent.
+    NeedsApproval,
+    /// The approved plan is not what the run would do now. Nothing more of it was sent.
+    StalePlan,
     Failed(Fault),
     /// The run could not take back everything that it changed.
     ActionRequired,
@@ -122,6 +126,8 @@ impl Verdict {
             Self::Unverified => "unverified",
             Self::Inconclusive => "inconclusive",
             Self::Denied => "denied",
+            Self::NeedsApproval => "needs-approval",
+            Self::StalePlan => "stale-plan",
             Self::Failed(_) => "failed",
             Self::ActionRequired => "action-required",
             Self::Planned => "planned",
@@ -144,6 +150,9 @@ impl Verdict {
             Self::ActionRequired => 5,
             Self::Failed(Fault::Guest | Fault::Host) => 6,
             Self::Inconclusive | Self::Unverified => 7,
+            Self::NeedsApproval | Self::Failed(Fault::Approval) => 8,
+            // mutant stale-plan-exit-code: StalePlan => 9 ~> StalePlan => 3
+            Self::StalePlan => 9,
             Self::DifferentProblem => 10,
         }
     }
@@ -291,6 +300,8 @@ fn verdict_schema(_: &mut SchemaGenerator) -> Schema {
         Verdict::Unverified,
         Verdict::Inconclusive,
         Verdict::Denied,
+        Verdict::NeedsApproval,
+        Verdict::StalePlan,
         Verdict::Failed(Fault::Guest),
         Verdict::ActionRequired,
         Verdict::Planned,

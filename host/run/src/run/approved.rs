@@ -138,8 +138,8 @@ impl Run {
             }
         }
         if let Some(plan) = &mut self.approval {
-            // mutant stale-plan-started: plan.approval.is_current(&differences) ~> Ok(())
-            plan.approval.is_current(&differences).map_err(Halt::Differs)?;
+            // mutant stale-plan-started: plan.approval.is_current(plan.done, &differences) ~> Ok(())
+            plan.approval.is_current(plan.done, &differences).map_err(Halt::Differs)?;
             plan.is_checked = true;
         }
         Ok(Ok(()))
@@ -197,6 +197,11 @@ impl Run {
             plan.reach(write).map_err(Halt::Differs)?;
         }
         Ok(checked)
+    }
+
+    /// Returns how this run differs from its plan.
+    pub(super) fn differs(&self, text: &str) -> Option<Difference> {
+        self.approval.as_ref().map(|plan| plan.approval.differs(text))
     }
 
     /// Returns the approved form of the current write.

@@ -62,6 +62,7 @@ impl Run {
                 what: format!("{} during a diagnosis", effect.name()),
                 document: "Salve".into(),
                 remedy: "allows only reads in a diagnosis, whatever is granted".into(),
+                needs_approval: false,
             }));
         }
         if let Some(denial) = self.unattended(effect) {
@@ -99,6 +100,7 @@ impl Run {
             ),
             document: document.into(),
             remedy: APPROVING.into(),
+            needs_approval: true,
         })
     }
 
@@ -147,22 +149,23 @@ impl Run {
             format!("{} and {more} more", names.join(", "))
         };
         let question = format!("{document} requires approval. Allow {} {objects}?", effect.name());
-        let why = match self.ask_user(&question).await? {
+        let (why, needs_approval) = match self.ask_user(&question).await? {
             // mutant rejection-ignored: UserAnswer::Yes ~> UserAnswer::Yes | UserAnswer::No
             UserAnswer::Yes => {
                 granted.approved = true;
                 return Ok(Ok(()));
             }
-            UserAnswer::No => "the user rejected it",
-            UserAnswer::Expired => "there was no answer within 5 min",
+            UserAnswer::No => ("the user rejected it", false),
+            UserAnswer::Expired => ("there was no answer within 5 min", true),
             UserAnswer::Unavailable => {
-                "no one is available to approve it at a terminal, and --yes does not count"
+                ("no one is available to approve it at a terminal, and --yes does not count", true)
             }
         };
         Ok(Err(Denial {
             what: format!("{} {objects} requires approval: {why}", effect.name()),
             document,
             remedy: APPROVING.into(),
+            needs_approval,
         }))
     }
 

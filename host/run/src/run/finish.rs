@@ -187,6 +187,7 @@ impl Run {
             | GuestExit::Concluded(_)
             | GuestExit::Restored(_)
             | GuestExit::PlanEnds(_)
+            | GuestExit::Stale(_)
             | GuestExit::Stopped(_)
             | GuestExit::Died(_) => None,
         };
@@ -216,6 +217,7 @@ impl Run {
                 (verdict, conclusion.summary.clone())
             }
             GuestExit::PlanEnds(why) => (Verdict::Planned, format!("plan ends here: {why}")),
+            GuestExit::Stale(why) => (Verdict::StalePlan, why.clone()),
             GuestExit::Stopped(Some(step)) => {
                 (Verdict::NotFixed, format!("stopped by you during `{step}`"))
             }
@@ -232,6 +234,7 @@ impl Run {
             GuestExit::Failed(failure) => {
                 let verdict = match failure.fault {
                     Fault::Grant => Verdict::Denied,
+                    Fault::Approval => Verdict::NeedsApproval,
                     Fault::Cluster | Fault::Guest | Fault::Host => Verdict::Failed(failure.fault),
                 };
                 (verdict, failure.text.clone())
@@ -279,8 +282,10 @@ impl Run {
         };
         let text = match (fault, error) {
             // The verdict says that it was denied.
-            (Fault::Grant, Error::Denied(text)) => text.clone(),
-            (Fault::Grant | Fault::Cluster | Fault::Guest | Fault::Host, _) => error.to_string(),
+            (Fault::Grant | Fault::Approval, Error::Denied(text)) => text.clone(),
+            (Fault::Grant | Fault::Approval | Fault::Cluster | Fault::Guest | Fault::Host, _) => {
+                error.to_string()
+            }
         };
         GuestExit::Failed(Failure { fault, text })
     }

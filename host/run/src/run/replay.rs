@@ -216,6 +216,7 @@ impl Run {
                 | GuestExit::Concluded(_)
                 | GuestExit::Restored(_)
                 | GuestExit::PlanEnds(_)
+                | GuestExit::Stale(_)
                 | GuestExit::Failed(_),
             ) => false,
         };

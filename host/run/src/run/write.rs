@@ -4,7 +4,7 @@ use super::decide::GrantedCall;
 use super::{Halt, Reply, Run, bounded, journal_form, timeout, within};
 use crate::backend::{ApplyOutcome, Current};
 use salve_core::Millis;
-use salve_core::approval::{Approved, Difference};
+use salve_core::approval::Approved;
 use salve_core::capability::call::Durability;
 use salve_core::capability::{Answer, Effect, Unfinished, Write};
 use salve_core::grants::Denial;
@@ -330,10 +330,11 @@ impl Run {
     fn compare_with_plan(
         &mut self,
         a: &WriteAttempts,
-        compare: impl FnOnce(&Approved) -> Result<(), Difference>,
+        compare: impl FnOnce(&Approved) -> Result<(), String>,
     ) -> Result<(), Halt> {
         let approved = self.approved_write().filter(|_| a.origin == Origin::Guest);
-        let Some(Err(difference)) = approved.map(compare) else { return Ok(()) };
+        let Some(Err(text)) = approved.map(compare) else { return Ok(()) };
+        let Some(difference) = self.differs(&text) else { return Ok(()) };
         if a.opened.is_some() {
             drop(self.closed(a.n, a.origin, Err(Error::Denied(difference.to_string())))?);
         }
