@@ -14,6 +14,9 @@ pub enum Error {
     /// The cluster's RBAC or admission control rejected it. A guest sees `denied`.
     #[error("denied: {0}")]
     Forbidden(String),
+    /// The API server rejected the credentials (401). A guest sees `unavailable`.
+    #[error("unavailable: {0}")]
+    Unauthorized(String),
     /// The object, its kind, or its namespace does not exist.
     #[error("not found: {0}")]
     NotFound(String),
@@ -34,6 +37,7 @@ impl Error {
         match self {
             Self::Denied(text)
             | Self::Forbidden(text)
+            | Self::Unauthorized(text)
             | Self::NotFound(text)
             | Self::Conflict(text)
             | Self::Invalid(text)
@@ -45,9 +49,11 @@ impl Error {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Denied(_) => Fault::Grant,
-            Self::Forbidden(_) | Self::NotFound(_) | Self::Conflict(_) | Self::Unavailable(_) => {
-                Fault::Cluster
-            }
+            Self::Forbidden(_)
+            | Self::Unauthorized(_)
+            | Self::NotFound(_)
+            | Self::Conflict(_)
+            | Self::Unavailable(_) => Fault::Cluster,
             Self::Invalid(_) => Fault::Guest,
         }
     }

@@ -8,14 +8,20 @@ use crate::service_account::TokenSource;
 use bytes::Bytes;
 use http::{Request, Response};
 use kube::client::Body;
+use salve_core::Millis;
 use salve_core::capability::{Effect, Read, host};
 use salve_core::footprint::Footprint;
 use salve_core::outcome::Error;
 use salve_run::Clock;
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tower::{BoxError, Layer, Service};
+
+/// For how long the API server can pause all requests at once.
+pub(crate) const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// A connection to an API server. Clones share the connection.
 ///
@@ -35,6 +41,9 @@ struct Inner {
     server: String,
     version: Mutex<Option<String>>,
     resources: Mutex<HashMap<(String, String), Resource>>,
+    /// Until when the API server asked not to send anything, by the cluster's clock; 0 if it did
+    /// not.
+    paused_until: AtomicU64,
 }
 
 impl Cluster {
@@ -72,6 +81,7 @@ impl Cluster {
             server,
             version: Mutex::default(),
             resources: Mutex::default(),
+            paused_until: AtomicU64::new(0),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -119,6 +129,25 @@ impl Cluster {
     pub(crate) fn cache_resource(&self, resource: &Resource) {
         lock(&self.inner.resources)
             .insert((resource.group.to_string(), resource.plural.to_string()), resource.clone());
+    }
+
+    /// Delays all further requests: the API server asked for it.
+    pub(crate) fn pause(&self, duration: Duration) {
+        let until = self.inner.clock.now().saturating_add(duration.as_millis() as Millis);
+        self.inner.paused_until.fetch_max(until, Ordering::Relaxed);
+    }
+
+    /// Waits until the API server accepts requests again, as far as it said so.
+    pub(crate) async fn wait_while_paused(&self) {
+        let until = self.inner.paused_until.load(Ordering::Relaxed);
+        let left = Duration::from_millis(until.saturating_sub(self.inner.clock.now()));
+        if !left.is_zero() {
+            // The clock may have jumped back.
+            self.inner.clock.sleep(left.min(MAX_PAUSE)).await;
+        }
+        let (set, read) = (Ordering::Relaxed, Ordering::Relaxed);
+        // Fails if the API server asked again meanwhile.
+        let _ = self.inner.paused_until.compare_exchange(until, 0, set, read);
     }
 
     pub(crate) fn tokens(&self) -> Option<&TokenSource> {

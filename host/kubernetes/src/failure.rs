@@ -105,6 +105,18 @@ impl Failure {
 }
 
 impl FailureKind {
+    /// Returns for how many seconds the API server asked to send nothing.
+    pub(crate) fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Rejected(rejection) => rejection.retry_after,
+            Self::Absent(_)
+            | Self::NotSent(_)
+            | Self::InDoubt(_)
+            | Self::Credentials(_)
+            | Self::Blocked(_) => None,
+        }
+    }
+
     /// Returns the cause.
     pub(crate) fn message(&self) -> &str {
         match self {
@@ -170,7 +182,7 @@ impl From<Failure> for Error {
                 format!("{request}: rejected by admission control: {}", rejection.message),
             ),
             FailureKind::Rejected(Rejection { code, reason, message, .. }) => match code {
-                401 => Error::Unavailable(format!(
+                401 => Error::Unauthorized(format!(
                     "{request}: the API server rejected the credentials (401), which may have \
                     expired: {message}"
                 )),

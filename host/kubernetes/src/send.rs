@@ -7,9 +7,9 @@
 mod list;
 mod response;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, MAX_PAUSE};
 use crate::egress::Blocked;
-use crate::failure::{Failure, FailureKind, Rejection, classify_error};
+use crate::failure::{Failure, FailureKind, classify_error};
 use crate::resource::{NAMESPACES, PODS, Resource, SERVICE_ACCOUNTS, encode_query};
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
@@ -353,6 +353,7 @@ impl Session {
     async fn send<T>(&self, call: ApiCall, decode: fn(Bytes) -> Option<T>) -> Result<T, Failure> {
         let (mut attempt, mut token_renewed) = (1, false);
         loop {
+            self.cluster.wait_while_paused().await;
             let started = Instant::now();
             let token = self.cluster.tokens().map(|tokens| (tokens, tokens.number()));
             let exchanged = tokio::time::timeout(REQUEST_TIMEOUT, self.exchange(&call)).await;
@@ -368,6 +369,10 @@ impl Session {
                 Err(kind) => kind,
             };
             let delay = retry_delay(&kind, attempt);
+            if kind.retry_after().is_some() {
+                // Also for requests that a caller sends instead of this one.
+                self.cluster.pause(delay);
+            }
             let failure = Failure { request: call.description.clone(), kind, timed_out };
             // The request was not applied. The token expired while the machine slept, or was
             // revoked.
@@ -493,16 +498,9 @@ pub(crate) async fn concurrently<F: Future>(futures: Vec<F>, limit: usize) -> Ve
 
 /// Returns the delay before the attempt after `attempt`.
 fn retry_delay(kind: &FailureKind, attempt: u32) -> Duration {
-    match kind {
-        FailureKind::Rejected(Rejection { retry_after: Some(seconds), .. }) => {
-            Duration::from_secs((*seconds).clamp(1, 30))
-        }
-        FailureKind::Rejected(_)
-        | FailureKind::Absent(_)
-        | FailureKind::NotSent(_)
-        | FailureKind::InDoubt(_)
-        | FailureKind::Credentials(_)
-        | FailureKind::Blocked(_) => Duration::from_millis(250 * 4_u64.pow(attempt - 1)),
+    match kind.retry_after() {
+        Some(seconds) => Duration::from_secs(seconds.max(1)).min(MAX_PAUSE),
+        None => Duration::from_millis(250 * 4_u64.pow(attempt - 1)),
     }
 }
 

@@ -1,8 +1,11 @@
 //! Observers of a run, and the user who answers its questions.
 
 use futures::future::BoxFuture;
-use salve_core::capability::Effect;
+use salve_core::Millis;
+use salve_core::capability::{Effect, Pending, Reversal};
 use salve_core::journal::Recorded;
+use salve_core::outcome::Error;
+use std::time::Duration;
 
 /// Observes a run: its report, or a terminal.
 pub trait Observer: Send {
@@ -13,6 +16,24 @@ pub trait Observer: Send {
     ///
     /// [`Entry::Opened`]: salve_core::journal::Entry::Opened
     fn on_entry(&mut self, recorded: Recorded<'_>);
+
+    /// The run has ended, but could not release everything so far.
+    fn on_unreleased(&mut self, _: &Unreleased<'_>) {}
+}
+
+/// What a run could not release so far.
+#[derive(Debug)]
+pub struct Unreleased<'a> {
+    /// What is still in effect, or may be, newest first.
+    pub open: &'a [Pending<Reversal>],
+    /// For how long it was tried, in milliseconds.
+    pub tried_for: Millis,
+    /// Why the latest try failed.
+    pub error: &'a Error,
+    /// When it is tried again. None if it is not: the API server kept rejecting it.
+    pub next: Option<Duration>,
+    /// How often the user has asked to stop.
+    pub interrupts: u8,
 }
 
 /// Asks the user.

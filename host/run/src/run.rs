@@ -5,6 +5,7 @@ mod approved;
 mod decide;
 mod finish;
 mod lock;
+mod release;
 mod replay;
 mod reversal;
 mod verification;

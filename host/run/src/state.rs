@@ -3,7 +3,7 @@
 
 use crate::reversals::{Answered, Reversals};
 use salve_core::capability::{
-    Answer, Effect, Function, Local, PlannedChanges, Summary, Target, Write,
+    Answer, Effect, Function, Local, PlannedChanges, Reversal, Summary, Target, Write,
 };
 use salve_core::grants::Denial;
 use salve_core::journal::{
@@ -37,6 +37,8 @@ pub(crate) struct RunState {
     pub last_denial: Option<Fault>,
     /// Writes without an outcome: the last attempt of each.
     pub in_doubt: BTreeMap<u64, Opened>,
+    /// Why each reversal failed most recently.
+    pub failed_reversals: Vec<(Reversal, Error)>,
     pub exit: Option<GuestExit>,
     pub result: Option<RunResult>,
     /// Each write as it was asked for.
@@ -163,6 +165,10 @@ impl RunState {
             self.last = n;
             self.last_denial = denied_by(effect, outcome, answer).or(self.last_denial);
         }
+        if let (Effect::Reversal(reversal), Outcome::Error(error)) = (effect, outcome) {
+            self.failed_reversals.retain(|(failed, _)| failed != reversal);
+            self.failed_reversals.push((reversal.clone(), error.clone()));
+        }
         match (effect, answer) {
             (Effect::Write(write), Some(_)) if write.stamp(0, 0).is_some() => {
                 *self.stamped.entry(stamp_key(write)).or_default() += 1;
@@ -192,7 +198,11 @@ fn denied_by(effect: &Effect, outcome: &Outcome, answer: Option<&Answer>) -> Opt
     let of_error = |error: &Error| match error {
         Error::Denied(_) => Some(Fault::Grant),
         Error::Forbidden(_) => Some(Fault::Cluster),
-        Error::NotFound(_) | Error::Conflict(_) | Error::Invalid(_) | Error::Unavailable(_) => None,
+        Error::Unauthorized(_)
+        | Error::NotFound(_)
+        | Error::Conflict(_)
+        | Error::Invalid(_)
+        | Error::Unavailable(_) => None,
     };
     let answer = match outcome {
         Outcome::Error(error) => return of_error(error),

@@ -150,9 +150,41 @@ impl Observer for Live {
             Entry::Done(done) => self.on_done(done, recorded.answer),
             // A plan is printed completely at its end.
             Entry::Planned(_) => {}
-            Entry::GuestExited(_) | Entry::Verdict(_) => self.bar.finish_and_clear(),
+            Entry::GuestExited(_) => transcript::progress(None),
+            // The result follows, on stdout.
+            Entry::Verdict(_) => {
+                transcript::progress(None);
+                transcript::flush();
+            }
         }
     }
+
+    fn on_unreleased(&mut self, unreleased: &Unreleased<'_>) {
+        for line in describe_unreleased(unreleased) {
+            transcript::line(&format!("{:14}{WARN}{}{WARN:#}", "", sanitized(&line)));
+        }
+    }
+}
+
+/// Says what is still in effect, why, and what to do.
+fn describe_unreleased(unreleased: &Unreleased<'_>) -> [String; 2] {
+    let Unreleased { open, tried_for, error, next, interrupts } = unreleased;
+    let newest = open.first();
+    let mut active =
+        newest.map(|open| open.reversal.still_active(open.in_doubt)).unwrap_or_default();
+    if open.len() > 1 {
+        active += &format!("; and {} more", open.len() - 1);
+    }
+    let tried_for = duration(*tried_for);
+    let next = match next {
+        Some(next) => {
+            let keys = if *interrupts == 0 { "Ctrl-C twice" } else { "Ctrl-C again" };
+            let next = next.as_secs();
+            format!("trying again in {next} s; {keys} stops trying and prints what to do by hand")
+        }
+        None => "gave up: what to do by hand follows".to_owned(),
+    };
+    [format!("{active} (tried for {tried_for}): {error}"), next]
 }
 
 /// Returns the commands that a person would type instead of a change.

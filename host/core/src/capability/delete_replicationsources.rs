@@ -341,8 +341,9 @@ impl WriteCall for Delete {
         unfinished: Option<&Unfinished>,
     ) -> Result<Vec<Deletion>, Error> {
         let missing = |target: &DeletionTarget, unfinished: Option<&Unfinished>| {
-            let is_unknown = unfinished
-                .is_some_and(|unfinished| matches!(unfinished.error, Error::Unavailable(_)));
+            let is_unknown = unfinished.is_some_and(|unfinished| {
+                matches!(unfinished.error, Error::Unavailable(_) | Error::Unauthorized(_))
+            });
             Deletion {
                 object: target.object.clone(),
                 uid: target.uid.clone(),

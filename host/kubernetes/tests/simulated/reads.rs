@@ -569,7 +569,7 @@ async fn rejections_are_attributed_by_status_code() {
     let fixture = Fixture::new(Incident::Playbook);
     fixture.simulator.fault(Fault::status(401));
     let error = fixture.read(ListPvcs { namespaces: namespaces(&["media"]) }).await.unwrap_err();
-    assert!(matches!(&error, Error::Unavailable(text) if text.contains("credentials")), "{error}");
+    assert!(matches!(&error, Error::Unauthorized(text) if text.contains("credentials")), "{error}");
     let fixture = Fixture::new(Incident::Playbook);
     fixture.simulator.uninstall("volsync.backube");
     let error = fixture.read(ListSources { namespaces: namespaces(&["media"]) }).await.unwrap_err();

@@ -178,6 +178,7 @@ impl Run {
             }
             Err(Error::Denied(why)) => Err(Error::Denied(not_compared(&why))),
             Err(Error::Forbidden(why)) => Err(Error::Forbidden(not_compared(&why))),
+            Err(Error::Unauthorized(why)) => Err(Error::Unauthorized(not_compared(&why))),
             Err(Error::Unavailable(why)) => Err(Error::Unavailable(not_compared(&why))),
         })
     }

@@ -3,7 +3,6 @@
 use super::write::assemble;
 use super::{Mode, Run, journal_form};
 use crate::backend::ApplyOutcome;
-use salve_core::Millis;
 use salve_core::capability::Effect;
 use salve_core::journal::{
     Closed, Entry, Failure, GuestExit, GuestExited, Opened, Origin, RunResult,
@@ -11,15 +10,6 @@ use salve_core::journal::{
 use salve_core::outcome::{Error, Fault};
 use salve_core::proof::Verified;
 use salve_core::report::{Concluded, Conclusion, State, Verdict};
-use std::time::Duration;
-use tokio::time::Instant;
-
-/// How long releases are tried without one of them succeeding.
-const RELEASE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long one try may take.
-const TRY_TIMEOUT: Duration = Duration::from_secs(10);
-/// The same once the user has insisted on stopping, or [`RELEASE_TIMEOUT`] has passed.
-const HURRIED_TRY_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Run {
     /// Ends the run: takes back what is still in effect, and writes the verdict.
@@ -46,6 +36,10 @@ impl Run {
             // mutant lease-not-released: self.release_open(Origin::Host).await; ~>
             //     if self.is_plan { self.release_open(Origin::Host).await; }
             self.release_open(Origin::Host).await;
+            // The API server may not have responded before.
+            if !self.context.stop.insisted() {
+                self.resolve_in_doubt().await;
+            }
             self.verify(&exit).await;
         }
         self.record_result(&exit)
@@ -75,7 +69,7 @@ impl Run {
                 continue;
             };
             let footprint = self.footprint(&Effect::Write(write.clone()));
-            let limit = self.try_timeout();
+            let limit = self.resolve_timeout();
             let backend = self.context.backend.clone();
             let resolve = backend.resolve(&write, &observed, &footprint);
             let answer = match tokio::time::timeout(limit, resolve).await {
@@ -98,72 +92,6 @@ impl Run {
                 drop(self.append_for(origin, Entry::Closed(closed), answer.as_ref().ok()));
             }
         }
-    }
-
-    fn try_timeout(&self) -> Duration {
-        if self.context.stop.insisted() { HURRIED_TRY_TIMEOUT } else { TRY_TIMEOUT }
-    }
-
-    /// Performs open reversals, newest first, until all are performed, none has succeeded for
-    /// [`RELEASE_TIMEOUT`], or the user insists. Each gets at least one try, if only a short one.
-    ///
-    /// The user can skip them, but not the cluster lock, which keeps every other run from writing.
-    async fn release_open(&mut self, origin: Origin) {
-        let stop = self.context.stop.clone();
-        let skip_level = match origin {
-            Origin::Guest => 3,
-            Origin::Host => u8::MAX,
-        };
-        let mut pause = Duration::from_secs(1);
-        let mut progress = self.moment();
-        let mut is_first_pass = true;
-        loop {
-            let insisted_before = stop.insisted();
-            for id in self.state.reversals.open_from(origin) {
-                let Some(reversal) = self.state.reversals.get(id).cloned() else { continue };
-                let insisted = stop.insisted();
-                let limit = if self.has_stalled(progress) {
-                    HURRIED_TRY_TIMEOUT
-                } else {
-                    self.try_timeout()
-                };
-                let release = self.call_for_host(Effect::Reversal(reversal));
-                let released = tokio::select! {
-                    released = tokio::time::timeout(limit, release) => released,
-                    // A try that hangs while the user insists is replaced by a short one, and then
-                    // ends.
-                    () = stop.reached(if insisted { skip_level } else { 2 }) => continue,
-                };
-                if let Ok(Ok((_, Ok(_)))) = released {
-                    progress = self.moment();
-                }
-                if stop.level() >= 3 || (self.has_stalled(progress) && !is_first_pass) {
-                    return;
-                }
-            }
-            is_first_pass = false;
-            let is_done = self.state.reversals.open_from(origin).is_empty();
-            match (is_done, stop.insisted(), insisted_before) {
-                (true, _, _) | (_, true, true) => return,
-                // The user insisted during this pass: what it gave up on gets one short try.
-                (false, true, false) => continue,
-                (false, false, _) if self.has_stalled(progress) => return,
-                (false, false, _) => {}
-            }
-            self.context.clock.sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(8));
-        }
-    }
-
-    fn moment(&self) -> (Instant, Millis) {
-        (Instant::now(), self.context.clock.now())
-    }
-
-    /// Returns whether [`RELEASE_TIMEOUT`] has passed since a moment, by either clock: a simulated
-    /// cluster's runs ahead, an unreachable one's stands still.
-    fn has_stalled(&self, (began, moment): (Instant, Millis)) -> bool {
-        let waited = Duration::from_millis(self.context.clock.now().saturating_sub(moment));
-        began.elapsed() >= RELEASE_TIMEOUT || waited >= RELEASE_TIMEOUT
     }
 
     /// Returns the result of a run that ends like this, by its journal alone.
@@ -276,9 +204,11 @@ impl Run {
             Error::Denied(_) | Error::Forbidden(_) => {
                 self.state.last_denial.unwrap_or(Fault::Guest)
             }
-            Error::NotFound(_) | Error::Conflict(_) | Error::Invalid(_) | Error::Unavailable(_) => {
-                error.fault()
-            }
+            Error::Unauthorized(_)
+            | Error::NotFound(_)
+            | Error::Conflict(_)
+            | Error::Invalid(_)
+            | Error::Unavailable(_) => error.fault(),
         };
         let text = match (fault, error) {
             // The verdict says that it was denied.

@@ -99,8 +99,8 @@ async fn a_lock_acquired_without_a_response_is_released_by_reading() {
 
 #[tokio::test]
 async fn a_lock_acquired_without_a_response_that_cannot_be_released_is_reported() {
-    let refused = || ReleaseOutcome::Done(Err(Error::Unavailable("connection refused".into())));
-    let releases = Mutex::new(std::iter::repeat_with(refused).take(50).collect());
+    let forbidden = || ReleaseOutcome::Done(Err(Error::Forbidden("RBAC".into())));
+    let releases = Mutex::new(std::iter::repeat_with(forbidden).take(50).collect());
     let backend = Scripted { lock: Lock::Lost, releases, ..Scripted::default() };
     let mut fixture = fixture(Mode::Live, backend);
     assert!(fixture.run.call(restart("media")).await.is_err());

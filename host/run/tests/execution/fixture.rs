@@ -62,6 +62,8 @@ pub struct Scripted {
     pub resolves: Mutex<VecDeque<ApplyOutcome>>,
     /// Outcomes of `release`, in order; afterwards everything succeeds.
     pub releases: Mutex<VecDeque<ReleaseOutcome>>,
+    /// Outcomes of `read_reversal`, in order; afterwards it succeeds.
+    pub reversal_errors: Mutex<VecDeque<Result<(), Error>>>,
     pub calls: Mutex<Vec<String>>,
     /// What each `read_reversal` got as the state in doubt.
     pub in_doubt: Mutex<Vec<Option<ObservedState>>>,
@@ -261,6 +263,9 @@ impl Backend for Scripted {
         }
         self.log("read-reversal", reversal.name());
         self.in_doubt.lock().unwrap().push(in_doubt.cloned());
+        if let Some(Err(error)) = self.reversal_errors.lock().unwrap().pop_front() {
+            return async { Err(error) }.boxed();
+        }
         async { Ok(Current::Ready(ObservedState::default())) }.boxed()
     }
 

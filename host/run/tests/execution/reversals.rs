@@ -2,14 +2,15 @@
 
 use crate::fixture::*;
 use salve_core::capability::suspend_flux::{SuspendOutcome, SuspendResult};
-use salve_core::capability::{Answer, Released, Reversal, Write};
-use salve_core::journal::{Entry, Failure, GuestExit};
-use salve_core::outcome::{Error, Fault};
+use salve_core::capability::{Answer, Effect, Released, Reversal, Write};
+use salve_core::journal::{Entry, Failure, GuestExit, Recorded};
+use salve_core::outcome::{Error, Fault, Outcome};
 use salve_core::report::{Concluded, EffectOutcome, ReportBuilder, Verdict};
-use salve_run::{ApplyOutcome, Halt, Mode, ReleaseOutcome};
+use salve_run::{ApplyOutcome, Clock, Halt, Mode, Observer, ReleaseOutcome, Unreleased};
 use std::collections::VecDeque;
-use std::sync::Mutex;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 fn unavailable() -> Error {
     Error::Unavailable("no response".into())
@@ -87,19 +88,53 @@ async fn a_release_is_read_again_after_each_conflict() {
 }
 
 #[tokio::test]
-async fn a_suspension_that_cannot_be_released_requires_action() {
-    let releases = std::iter::repeat_with(|| ReleaseOutcome::Done(Err(unavailable()))).take(50);
-    let releases = Mutex::new(releases.collect());
-    let mut fixture = fixture(Mode::Live, Scripted { releases, ..Scripted::default() });
-    suspend_plex(&mut fixture.run).await;
-    let result = fixture.run.finish(concluded(Concluded::NothingToDo)).await;
-    assert_eq!((result.verdict, result.open.len()), (Verdict::ActionRequired, 1));
-    assert!(
-        result.summary.contains("Kustomization media/plex is still suspended"),
-        "{}",
-        result.summary
-    );
-    assert!(!result.open[0].in_doubt);
+async fn a_release_that_is_always_rejected_requires_action_after_some_minutes() {
+    for (error, is_rejected) in [
+        (Error::Forbidden("RBAC".into()), true),
+        (Error::Unauthorized("401".into()), true),
+        (Error::Denied("blocked".into()), true),
+        (Error::NotFound("not served".into()), true),
+        (Error::Invalid("422".into()), true),
+        (Error::Conflict("changed".into()), false),
+        (unavailable(), false),
+    ] {
+        let fail = || ReleaseOutcome::Done(Err(error.clone()));
+        let releases = Mutex::new(std::iter::repeat_with(fail).take(50).collect());
+        let mut fixture = fixture(Mode::Live, Scripted { releases, ..Scripted::default() });
+        suspend_plex(&mut fixture.run).await;
+        let (backend, journal) = (fixture.backend.clone(), fixture.journal.clone());
+        let result = fixture.run.finish(concluded(Concluded::NothingToDo)).await;
+        let tries =
+            backend.calls.lock().unwrap().iter().filter(|c| c.starts_with("release")).count();
+        if !is_rejected {
+            assert_eq!((result.open.len(), tries), (0, 51), "{error}: {result:?}");
+            continue;
+        }
+        assert_eq!((result.verdict, result.open.len()), (Verdict::ActionRequired, 1), "{error}");
+        let still = "Kustomization media/plex is still suspended";
+        assert!(result.summary.contains(still), "{}", result.summary);
+        assert!(!result.open[0].in_doubt);
+        assert!((6..30).contains(&tries), "{error}: {tries} tries");
+        assert!(backend.clock.now() > 300_000, "{error}");
+        let report = ReportBuilder::of(&journal.entries()).unwrap().into_report();
+        let failed = EffectOutcome::Failed(error.to_string());
+        assert!(report.effects.iter().any(|effect| effect.outcome == failed), "{report:?}");
+    }
+}
+
+/// Permissions and credentials that come back are used.
+#[tokio::test]
+async fn a_release_that_is_rejected_for_a_while_is_performed() {
+    for error in [Error::Forbidden("RBAC".into()), Error::Unauthorized("401".into())] {
+        // What is rejected twice, lost once, and rejected again is not given up.
+        let fail = |error: &Error| ReleaseOutcome::Done(Err(error.clone()));
+        let failures = [&error, &error, &unavailable(), &error, &error].map(fail);
+        let releases = Mutex::new(failures.into_iter().collect());
+        let mut fixture = fixture(Mode::Live, Scripted { releases, ..Scripted::default() });
+        suspend_plex(&mut fixture.run).await;
+        let result = fixture.run.finish(not_fixed()).await;
+        assert!(result.open.is_empty(), "{error}: {result:?}");
+    }
 }
 
 #[tokio::test]
@@ -198,44 +233,100 @@ async fn an_object_recreated_between_two_attempts_is_released_by_its_new_uid() {
     assert_eq!(uids, ["new"]);
 }
 
+/// Calls `act` each time that something could not be released.
+struct OnUnreleased<F>(F);
+
+impl<F: FnMut(&Unreleased<'_>) + Send> Observer for OnUnreleased<F> {
+    fn on_start(&mut self, _: &Effect) {}
+
+    fn on_entry(&mut self, _: Recorded<'_>) {}
+
+    fn on_unreleased(&mut self, unreleased: &Unreleased<'_>) {
+        (self.0)(unreleased);
+    }
+}
+
 #[tokio::test(start_paused = true)]
-async fn a_silent_cluster_does_not_keep_a_run_from_ending() {
+async fn a_release_is_tried_until_the_api_server_responds() {
+    for silent_for in [31, 120, 600, 86_400].map(Duration::from_secs) {
+        let told = Arc::new(Mutex::new(vec![]));
+        let log = told.clone();
+        let mut fixture = observed(Box::new(OnUnreleased(move |unreleased: &Unreleased<'_>| {
+            let text = (unreleased.open.len(), unreleased.error.to_string());
+            assert!(unreleased.next.is_some() && unreleased.interrupts == 0, "{unreleased:?}");
+            log.lock().unwrap().push(text);
+        })));
+        fixture.run.call_reversible(suspend(&["a", "b"])).await.unwrap().unwrap();
+        fixture.backend.is_silent.store(true, Ordering::SeqCst);
+        let backend = fixture.backend.clone();
+        let began = tokio::time::Instant::now();
+        let responds = async {
+            tokio::time::sleep(silent_for).await;
+            backend.is_silent.store(false, Ordering::SeqCst);
+        };
+        let (result, ()) = tokio::join!(fixture.run.finish(not_fixed()), responds);
+        assert!(result.open.is_empty(), "silent for {silent_for:?}: {result:?}");
+        let waited = began.elapsed();
+        assert!(waited < silent_for + Duration::from_secs(90), "{waited:?}");
+        let told = told.lock().unwrap();
+        // The first within half a minute, and at least every five minutes.
+        assert!(told.len() as u64 >= 1 + silent_for.as_secs() / 300, "{silent_for:?}: {told:?}");
+        // The two, and the cluster lock.
+        assert!(told[0].0 == 3 && told[0].1.contains("no response within 10 s"), "{told:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_user_ends_the_tries() {
     let mut fixture = live([]);
     suspend_plex(&mut fixture.run).await;
     fixture.backend.is_silent.store(true, Ordering::SeqCst);
-    let result = fixture.run.finish(not_fixed()).await;
+    let stop = fixture.stop.clone();
+    let began = tokio::time::Instant::now();
+    let interrupts = async {
+        for _ in 0..2 {
+            tokio::time::sleep(Duration::from_secs(200)).await;
+            stop.request();
+        }
+    };
+    let (result, ()) = tokio::join!(fixture.run.finish(not_fixed()), interrupts);
     assert_eq!((result.verdict, result.open.len()), (Verdict::ActionRequired, 1));
+    assert!((400..=404).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
 }
 
-/// Three releases that hang for 10 s each take as long as releases are tried in total. The other
-/// two get 2 s each.
+/// What fails in the same way again leaves no entry: the tries may go on for days.
+#[tokio::test]
+async fn each_cause_of_a_failed_release_is_recorded_once() {
+    let refused =
+        |n: usize| std::iter::repeat_with(|| Err(Error::Unavailable("refused".into()))).take(n);
+    let forbidden = [Err(Error::Forbidden("RBAC".into()))];
+    let errors = refused(40).chain(forbidden).chain(refused(40)).collect();
+    let backend = Scripted { reversal_errors: Mutex::new(errors), ..Scripted::default() };
+    let mut fixture = fixture(Mode::Live, backend);
+    suspend_plex(&mut fixture.run).await;
+    let journal = fixture.journal.clone();
+    let result = fixture.run.finish(not_fixed()).await;
+    assert!(result.open.is_empty(), "{result:?}");
+    let failures = journal.entries().into_iter().filter(
+        |entry| matches!(entry, Entry::Done(done) if matches!(done.outcome, Outcome::Error(_))),
+    );
+    assert_eq!(failures.count(), 3);
+}
+
 #[tokio::test(start_paused = true)]
-async fn every_open_reversal_is_tried_at_least_once() {
+async fn every_open_reversal_is_tried_although_the_user_insists() {
     let mut fixture = live([]);
     let names = ["a", "b", "c", "d", "e"];
     fixture.run.call_reversible(suspend(&names)).await.unwrap().unwrap();
     fixture.backend.is_silent.store(true, Ordering::SeqCst);
+    fixture.stop.request();
+    fixture.stop.request();
     let journal = fixture.journal.clone();
     let began = tokio::time::Instant::now();
     let result = fixture.run.finish(not_fixed()).await;
     assert_eq!(result.open.len(), 5);
     assert_eq!(released(&journal.entries()), ["e", "d", "c", "b", "a"]);
-    assert_eq!(began.elapsed().as_secs(), 34);
-}
-
-#[tokio::test]
-async fn a_release_that_succeeds_extends_the_time_for_the_others() {
-    // The clock of the fixture advances by the pauses only: 31 s after five failed passes.
-    let failing = |passes: usize| {
-        std::iter::repeat_with(|| ReleaseOutcome::Done(Err(unavailable()))).take(passes * 2)
-    };
-    let done = ReleaseOutcome::Done(Ok(Released { taken_over: None }));
-    let releases = failing(4).chain([done]).chain(failing(2)).collect();
-    let backend = Scripted { releases: Mutex::new(releases), ..Scripted::default() };
-    let mut fixture = fixture(Mode::Live, backend);
-    fixture.run.call_reversible(suspend(&["a", "b"])).await.unwrap().unwrap();
-    let result = fixture.run.finish(not_fixed()).await;
-    assert!(result.open.is_empty(), "{result:?}");
+    assert_eq!(began.elapsed().as_secs(), 10);
 }
 
 #[tokio::test]

@@ -21,7 +21,9 @@ impl From<outcome::Error> for wit::Error {
             outcome::Error::NotFound(text) => Self::NotFound(text),
             outcome::Error::Conflict(text) => Self::Conflict(text),
             outcome::Error::Invalid(text) => Self::Invalid(text),
-            outcome::Error::Unavailable(text) => Self::Unavailable(text),
+            outcome::Error::Unavailable(text) | outcome::Error::Unauthorized(text) => {
+                Self::Unavailable(text)
+            }
         }
     }
 }
