@@ -7,7 +7,7 @@ use salve::guest::ResolvedGuest;
 use salve::plans::Plan;
 use salve::session::{FinishedRun, Frontend, PreparedRun};
 use salve_core::capability::{Effect, Function, ObjectDetails};
-use salve_core::journal::{Entry, Origin, Recorded};
+use salve_core::journal::{Entry, Recorded};
 use salve_core::report::{Certainty, ReportBuilder, Verdict};
 use salve_run::{Mode, Observer, RunFile};
 use salve_simulator::{Fault, Incident, Simulator};
@@ -81,47 +81,6 @@ impl Planned {
         let session = ClusterSession::simulated(simulator.clone()).await.unwrap();
         let finished = prepared.run(Mode::Live, &session, Some(self.runs.path()), frontend).await;
         (finished.unwrap(), simulator)
-    }
-
-    /// Runs the plan, which must be denied. Returns the summary and the functions of the
-    /// changes that were sent.
-    async fn run_denied(&self, meanwhile: impl FnOnce(&Simulator)) -> (String, Vec<Function>) {
-        let (finished, simulator) = self.run(meanwhile).await;
-        assert_eq!(
-            (finished.result.verdict, finished.result.exit_code()),
-            (Verdict::Denied, 3),
-            "{}",
-            report_json(&finished)
-        );
-        let annotated = simulator
-            .objects(KUSTOMIZE, "kustomizations", None)
-            .into_iter()
-            .filter(|o| o["metadata"]["annotations"]["salve.dev/run"].is_string());
-        assert_eq!(
-            annotated.count(),
-            0,
-            "what the run suspended is resumed: {}",
-            report_json(&finished)
-        );
-        let mut sent: Vec<_> = finished
-            .report
-            .effects
-            .iter()
-            .filter(|effect| effect.origin == Origin::Guest)
-            .map(|effect| effect.effect)
-            .collect();
-        sent.dedup();
-        let paths: Vec<_> = simulator.mutations().into_iter().map(|m| m.uri).collect();
-        for (effect, path) in
-            [(Function::Delete, "/replicationsources/"), (Function::Restart, "/deployments/")]
-        {
-            assert_eq!(
-                sent.contains(&effect),
-                paths.iter().any(|uri| uri.contains(path)),
-                "{effect:?}: {paths:?}"
-            );
-        }
-        (finished.report.summary, sent)
     }
 }
 
@@ -251,29 +210,23 @@ async fn a_confirmed_run_is_bound_to_the_plan_that_it_displayed() {
     assert!(!deleted.is_empty());
     assert!(answers_from_plan(&finished) > 0, "the evidence of the plan is reused");
 
-    let (finished, deleted, _) = run(insert_orphan).await;
-    let why = &finished.report.summary;
-    assert_eq!(finished.result.verdict, Verdict::Denied, "{why}");
-    assert!(why.contains("1 ReplicationSource appeared (media/younger)"), "{why}");
-    assert_eq!(deleted, vec![], "{why}");
-
-    let (finished, _, simulator) = run(|s| {
+    let edit_owner = |s: &Simulator| {
         assert!(s.edit(KUSTOMIZE, "kustomizations", "media", "bazarr", |o| {
             o["spec"]["path"] = "./elsewhere".into();
         }));
-    })
-    .await;
-    let why = &finished.report.summary;
-    assert!(why.contains("is stale") && why.contains("media/bazarr changed"), "{why}");
-    assert_eq!(simulator.mutations(), vec![], "{why}");
-}
-
-#[tokio::test]
-async fn a_new_source_stops_the_run_before_any_deletion() {
-    let planned = Planned::new().await;
-    let (why, sent) = planned.run_denied(insert_orphan).await;
-    assert!(why.contains("1 ReplicationSource appeared (media/younger)"), "{why}");
-    assert!(!sent.contains(&Function::Delete), "{sent:?}");
+    };
+    for (meanwhile, expected) in [
+        (insert_orphan as fn(&Simulator), "1 ReplicationSource appeared (media/younger)"),
+        (edit_owner as fn(&Simulator), "media/bazarr changed"),
+    ] {
+        let (finished, _, simulator) = run(meanwhile).await;
+        let (verdict, why) = (finished.result.verdict, &finished.report.summary);
+        assert_eq!((verdict, finished.result.exit_code()), (Verdict::StalePlan, 9), "{why}");
+        let stale = "the displayed plan is stale, and nothing of it was sent";
+        assert!(why.contains(expected) && why.contains(stale), "{why}");
+        assert!(why.contains("run the command again") && !why.contains("salve plan"), "{why}");
+        assert_eq!(simulator.mutations(), vec![], "{why}");
+    }
 }
 
 /// Changes of a cluster, and what is said about them.
@@ -321,12 +274,31 @@ async fn nothing_is_sent_if_an_object_of_the_plan_changed() {
             o["spec"]["minReadySeconds"] = 7.into();
         }));
     }
+    /// The PVC whose absence was the reason.
+    fn restore_pvc(s: &Simulator) {
+        let name = sonarr(s)["spec"]["sourcePVC"].clone();
+        let pvc = json!({
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"namespace": "media", "name": name},
+            "spec": {
+                "accessModes": ["ReadWriteOnce"],
+                "resources": {"requests": {"storage": "1Gi"}},
+                "storageClassName": "ceph-block",
+                "volumeName": "pvc-restored",
+            },
+            "status": {"phase": "Bound"},
+        });
+        assert!(s.insert(pvc).unwrap());
+    }
     let (source, owner, controller) = (
         "ReplicationSource media/sonarr ",
         "Kustomization media/bazarr ",
         "Deployment rook-ceph/csi-rbdplugin-provisioner ",
     );
-    let cases: [Case<'_>; 7] = [
+    let cases: [Case<'_>; 9] = [
+        (&[insert_orphan], &["1 ReplicationSource appeared (media/younger)"]),
+        (&[restore_pvc], &["1 ReplicationSource disappeared (media/sonarr)"]),
         (&[edit_source], &[source]),
         (&[recreate], &[source]),
         (&[remove], &[source]),
@@ -339,8 +311,9 @@ async fn nothing_is_sent_if_an_object_of_the_plan_changed() {
         let (finished, simulator) =
             planned.run(|simulator| changes.iter().for_each(|change| change(simulator))).await;
         let (verdict, why) = (finished.result.verdict, &finished.report.summary);
-        assert_eq!((verdict, finished.result.exit_code()), (Verdict::Denied, 3), "{why}");
-        for part in expected.iter().chain(&["is stale", "make a new plan with `salve plan`"]) {
+        assert_eq!((verdict, finished.result.exit_code()), (Verdict::StalePlan, 9), "{why}");
+        let stale = ["is stale, and nothing of it was sent", "make a new plan with `salve plan`"];
+        for part in expected.iter().chain(&stale) {
             assert!(why.contains(part), "{part} is missing: {why}");
         }
         assert_eq!(simulator.mutations(), vec![], "{why}");

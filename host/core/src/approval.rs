@@ -126,10 +126,34 @@ impl Approval {
         if named < differences.len() {
             text += &format!("; and {} more", differences.len() - named);
         }
-        Err(differs(format!(
-            "plan {} is stale, and nothing more of it was sent: {text}",
-            self.plan
-        )))
+        let nothing = if done == 0 { "nothing" } else { "nothing more" };
+        let stale = format!("{} is stale, and {nothing} of it was sent: {text}", self.name());
+        Err(self.differs(&stale))
+    }
+
+    /// Returns how the writes that the guest would make now, after `done` others, differ from the
+    /// plan. `end` is how it would end then.
+    pub fn compare(&self, done: usize, now: &[Approved], end: &str) -> Vec<String> {
+        let (mut reached, mut differences) = (done, vec![]);
+        for Approved { write, .. } in now {
+            match self.next(reached, write) {
+                Ok(None) => {}
+                Ok(Some(_)) => reached += 1,
+                Err(difference) => {
+                    differences.push(difference);
+                    let planned = self.writes.get(reached);
+                    if planned.is_none_or(|planned| planned.write.function() != write.function()) {
+                        // What follows is compared with the wrong write.
+                        return differences;
+                    }
+                    reached += 1;
+                }
+            }
+        }
+        if let Some(missing) = self.writes.get(reached) {
+            differences.push(format!("{} is no longer made: {end}", describe(&missing.write)));
+        }
+        differences
     }
 }
 
@@ -396,6 +420,67 @@ mod tests {
         );
         assert!(!text(5).contains(" more;"), "{}", text(5));
         assert!(text(6).contains("media/4 changed; and 1 more; make"), "{}", text(6));
+    }
+
+    /// A plan that was displayed has no file that an ID would help to find.
+    #[test]
+    fn a_displayed_plan_is_displayed_again_by_the_same_command() {
+        let displayed = Approval { displayed: true, ..approval() };
+        let stale = displayed.is_current(0, &["media/a changed".into()]).unwrap_err();
+        assert_eq!(
+            stale.to_string(),
+            "the displayed plan is stale, and nothing of it was sent: media/a changed; run the \
+             command again to see the current plan"
+        );
+        let other = displayed.allows(0, &suspend(&["a"])).unwrap_err().to_string();
+        assert!(!other.contains("7c1d") && !other.contains("`salve plan`"), "{other}");
+    }
+
+    #[test]
+    fn what_the_guest_would_write_now_is_compared_with_the_plan() {
+        let sources = [("sonarr", "u1", "d1"), ("plex", "u2", "d2")];
+        let planned = [suspend(&["a", "b"]), delete(&sources), restart("u")];
+        let differences = |done: usize, now: &[Write]| {
+            let observed = ObservedState::default;
+            let now = now.iter().map(|w| Approved { write: w.clone(), observed: observed() });
+            approval().compare(done, &now.collect::<Vec<_>>(), "it would find nothing")
+        };
+        let (first, last) = (planned[0].clone(), planned[2].clone());
+        assert_eq!(differences(0, &planned), Vec::<String>::new());
+        assert_eq!(differences(1, &planned[1..]), Vec::<String>::new());
+        for (now, expected) in [
+            (vec![first.clone(), delete(&sources[..1]), last.clone()], vec!["disappeared"]),
+            (
+                vec![
+                    first.clone(),
+                    delete(&[sources[0], sources[1], ("x", "u", "d")]),
+                    last.clone(),
+                ],
+                vec!["appeared (media/x)"],
+            ),
+            (
+                vec![first.clone(), delete(&[sources[0], ("plex", "u2", "d9")]), last],
+                vec!["changed"],
+            ),
+            (
+                vec![suspend(&["a"]), delete(&sources[..1]), restart("v")],
+                vec![
+                    "1 Flux object disappeared",
+                    "1 ReplicationSource disappeared",
+                    "is restarted differently",
+                ],
+            ),
+            (vec![first.clone(), delete(&sources)], vec!["no longer made: it would find nothing"]),
+            (vec![first, restart("u")], vec!["replaces delete-replicationsources.delete"]),
+            (vec![], vec!["suspend-flux.suspend of"]),
+            ([&planned[..], &[restart("u")]].concat(), vec!["is not in plan 7c1d"]),
+        ] {
+            let differences = differences(0, &now);
+            assert_eq!(differences.len(), expected.len(), "{differences:?}");
+            for (difference, expected) in differences.iter().zip(expected) {
+                assert!(difference.contains(expected), "{expected}: {differences:?}");
+            }
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ mod stop;
 
 pub use backend::{ApplyOutcome, Backend, Clock, Current, ReleaseOutcome};
 pub use journal::{InMemory, Journal};
-pub use observer::{NoPrompt, Observer, Prompt};
-pub use run::{Halt, Mode, Run, RunContext};
+pub use observer::{NoPrompt, Observer, Prompt, Unreleased};
+pub use run::{Halt, Mode, Planner, Run, RunContext};
 pub use run_file::{Damage, Disk, RunFile};
 pub use stop::Stop;

@@ -6,6 +6,7 @@ mod decide;
 mod finish;
 mod lock;
 mod release;
+mod replan;
 mod replay;
 mod reversal;
 mod verification;
@@ -19,6 +20,8 @@ use crate::state::RunState;
 use crate::stop::Stop;
 use approved::{BoundPlan, PlanAnswers};
 use decide::{GrantedCall, UserAnswer};
+pub use replan::Planner;
+use replan::Replan;
 use salve_core::Millis;
 use salve_core::approval::{Approval, Difference};
 use salve_core::capability::cluster_lock::AcquireLease;
@@ -83,6 +86,8 @@ pub struct Run {
     is_plan: bool,
     /// The approved plan.
     approval: Option<BoundPlan>,
+    /// How to plan the run again, until its approved plan was compared.
+    replan: Option<Replan>,
     /// Answers of a fresh plan that depend on time.
     plan_answers: PlanAnswers,
     /// A replay compares the decisions of other grants.
@@ -164,6 +169,7 @@ impl Run {
             locked: false,
             is_plan: header.command == Command::Plan,
             approval: None,
+            replan: None,
             plan_answers: PlanAnswers::default(),
             compares_decisions: false,
             state: RunState::default(),
@@ -475,6 +481,9 @@ impl Run {
     fn append(&mut self, entry: Entry, answer: Option<&Answer>) -> Result<(), Halt> {
         let written = self.context.journal.append(&entry);
         let written = self.check_journal(written);
+        if let Some(replan) = &mut self.replan {
+            replan.record(&entry);
+        }
         self.observe(&entry, answer);
         written
     }

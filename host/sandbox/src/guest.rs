@@ -130,6 +130,7 @@ impl Guest {
 }
 
 /// A guest with its capabilities, ready to be called. Each call gets a new store.
+#[derive(Clone)]
 pub struct Linked {
     engine: Engine,
     pre: RemediationPre<State>,

@@ -4,6 +4,7 @@
 //! its header to its verdict), [`recover`] (continues a run whose process died), [`mod@replay`]
 //! (repeats a run offline).
 
+pub mod planner;
 pub mod prepare;
 pub mod recover;
 pub mod replay;

@@ -1,5 +1,6 @@
 //! Recovers a run whose process died.
 
+use super::planner::SecondCall;
 use super::run::ActiveRun;
 use super::{FinishedRun, Frontend, machine};
 use crate::cluster::ClusterSession;
@@ -9,6 +10,7 @@ use salve_core::journal::{Entry, GuestExit, Header, Recovery};
 use salve_core::report::ReportBuilder;
 use salve_run::{Mode, Run, RunFile};
 use salve_sandbox::{Guest, Linking};
+use std::sync::Arc;
 
 /// A run whose process died, opened to be recovered.
 pub struct InterruptedRun {
@@ -33,7 +35,11 @@ impl InterruptedRun {
             .link(Linking::Granted(&self.header.grants))
             .map_err(|e| CommandError::denied(e.to_string()))?;
         let (configuration, limits) = (self.header.configuration.to_string(), self.header.limits);
+        let (header, earlier) = (self.header.clone(), self.entries.clone());
         let (active, run) = self.resume(current, session, frontend, false)?;
+        let planner =
+            SecondCall { linked: linked.clone(), configuration: configuration.clone(), limits };
+        let run = run.with_planner(Arc::new(planner), header, earlier);
         active.execute(run, &linked, Mode::Live, &configuration, limits).await
     }
 

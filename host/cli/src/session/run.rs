@@ -1,5 +1,6 @@
 //! Executes a run, from its header to its verdict.
 
+use super::planner::SecondCall;
 use super::replay::{Divergence, check_journal_used, divergence, returned_run};
 use super::{Frontend, PreparedRun};
 use crate::cluster::ClusterSession;
@@ -94,7 +95,14 @@ impl PreparedRun {
         frontend: Frontend,
     ) -> Result<FinishedRun, CommandError> {
         let header = self.header(mode, session, id).await;
-        let (active, mut run) = start_run(session, header, file, frontend, mode)?;
+        let (active, mut run) = start_run(session, header.clone(), file, frontend, mode)?;
+        let linking = match mode {
+            Mode::Live | Mode::Plan => Linking::Granted(&self.resolved.grants),
+            Mode::Diagnosis | Mode::Replay => Linking::Every,
+        };
+        let linked = self.guest.link(linking).map_err(|e| CommandError::denied(e.to_string()))?;
+        let configuration = self.configuration.to_string();
+        let limits = self.resolved.limits;
         if let (Mode::Live, Some(plan)) = (mode, &self.plan) {
             let reusable = plan.reusable_entries(session.clock().now()).unwrap_or_else(|reason| {
                 transcript::line(&reason);
@@ -103,14 +111,11 @@ impl PreparedRun {
             run = run
                 .approved(plan.approval(), reusable)
                 .map_err(|e| CommandError::host(e.to_string()))?;
+            let (linked, configuration) = (linked.clone(), configuration.clone());
+            let planner = SecondCall { linked, configuration, limits };
+            run = run.with_planner(Arc::new(planner), header, vec![]);
         }
-        let linking = match mode {
-            Mode::Live | Mode::Plan => Linking::Granted(&self.resolved.grants),
-            Mode::Diagnosis | Mode::Replay => Linking::Every,
-        };
-        let linked = self.guest.link(linking).map_err(|e| CommandError::denied(e.to_string()))?;
-        let configuration = self.configuration.to_string();
-        active.execute(run, &linked, mode, &configuration, self.resolved.limits).await
+        active.execute(run, &linked, mode, &configuration, limits).await
     }
 }
 

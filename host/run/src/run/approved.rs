@@ -137,12 +137,26 @@ impl Run {
                 Err(error) => return Ok(Err(error)),
             }
         }
+        if differences.is_empty() {
+            match self.replanned().await? {
+                Ok(found) => differences = found,
+                Err(error) => return Ok(Err(error)),
+            }
+        }
         if let Some(plan) = &mut self.approval {
             // mutant stale-plan-started: plan.approval.is_current(plan.done, &differences) ~> Ok(())
             plan.approval.is_current(plan.done, &differences).map_err(Halt::Differs)?;
             plan.is_checked = true;
+            self.replan = None;
         }
         Ok(Ok(()))
+    }
+
+    /// Compares the plan with what the guest would write now.
+    async fn replanned(&mut self) -> Result<Result<Vec<String>, Error>, Halt> {
+        let Some(plan) = &self.approval else { return Ok(Ok(vec![])) };
+        let (approval, done) = (plan.approval.clone(), plan.done);
+        self.plan_again(&approval, done).await
     }
 
     /// Reads what a write would be sent against, and returns how that differs from the plan.

@@ -1,14 +1,16 @@
 //! A run that is bound to an approved plan.
 
 use crate::fixture::*;
+use futures::future::BoxFuture;
 use salve_core::approval::{Approval, Approved};
 use salve_core::capability::run::{Now, Sleep};
 use salve_core::capability::{Capability, Write};
 use salve_core::grants::Selector;
-use salve_core::journal::{Entry, ObservedState};
-use salve_core::outcome::Error;
-use salve_run::{Halt, Mode, NoPrompt, Run};
-use std::sync::Mutex;
+use salve_core::journal::{Entry, Failure, GuestExit, ObservedState};
+use salve_core::outcome::{Error, Fault};
+use salve_core::report::Concluded;
+use salve_run::{Halt, Mode, NoPrompt, Planner, Run};
+use std::sync::{Arc, Mutex};
 
 /// Makes a plan with these calls.
 async fn planned(calls: impl AsyncFnOnce(&mut Run)) -> (Approval, Vec<Entry>) {
@@ -242,6 +244,85 @@ async fn comparing_the_plan_leaves_no_entries_and_a_replay_does_not_repeat_it() 
     // The header, the approval, and the cluster lock.
     assert_eq!(others.count(), 3, "{entries:?}");
     calls(&mut Run::replay(entries, None).unwrap()).await;
+}
+
+/// Plans a run again with these calls.
+struct Again<F>(F, GuestExit);
+
+impl<F> Planner for Again<F>
+where
+    F: Fn(Run) -> BoxFuture<'static, ()> + Send + Sync,
+{
+    fn plan(&self, run: Run) -> BoxFuture<'static, GuestExit> {
+        let (calls, exit) = ((self.0)(run), self.1.clone());
+        Box::pin(async move {
+            calls.await;
+            exit
+        })
+    }
+}
+
+fn again(set: &'static [&'static str], restarts: bool) -> impl Fn(Run) -> BoxFuture<'static, ()> {
+    move |mut run: Run| {
+        Box::pin(async move {
+            // Answered from the journal of the run.
+            assert_eq!(run.call(Now {}).await.unwrap(), Ok(1));
+            suspend_plex(&mut run).await;
+            run.call(delete(set)).await.unwrap().unwrap();
+            if restarts {
+                run.call(restart("media")).await.unwrap().unwrap();
+            }
+        })
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_sent_if_the_guest_would_write_something_else_now() {
+    let (approval, plan) = planned_incident().await;
+    let ends = || GuestExit::PlanEnds("the guest waits".into());
+    let healthy = || concluded(Concluded::NothingToDo, vec![]);
+    for (set, restarts, exit, expected) in [
+        (&["a"][..], true, ends(), None),
+        (&["a", "b"], true, ends(), Some("1 ReplicationSource appeared (media/b)")),
+        (&["b"], true, ends(), Some("1 ReplicationSource disappeared (media/a)")),
+        (&["a"], false, healthy(), Some("restart of media/x is no longer made: summary")),
+    ] {
+        let Fixture { run, backend, journal, stop } = bound(approval.clone(), &plan);
+        let run = run.with_planner(Arc::new(Again(again(set, restarts), exit)), header(), vec![]);
+        let mut fixture = Fixture { run, backend, journal, stop };
+        let now = fixture.run.call(Now {}).await.unwrap();
+        assert_eq!(now, Ok(1));
+        let entries = fixture.journal.entries().len();
+        let answer = fixture.run.call_reversible(suspend(&["plex"])).await;
+        let Some(expected) = expected else {
+            answer.unwrap().unwrap();
+            fixture.run.call(delete(&["a"])).await.unwrap().unwrap();
+            // It was planned again once.
+            let reads = fixture.calls().iter().filter(|c| c.starts_with("read-current")).count();
+            assert_eq!(reads, 3 + 3 + 2, "{:?}", fixture.calls());
+            continue;
+        };
+        let halt = answer.unwrap_err();
+        assert!(matches!(&halt, Halt::Differs(_)), "{halt}");
+        let text = halt.to_string();
+        assert!(text.contains(expected) && text.contains("nothing of it was sent"), "{text}");
+        assert!(fixture.sent().is_empty(), "{:?}", fixture.calls());
+        assert_eq!(fixture.journal.entries().len(), entries, "planning again leaves no entries");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_sent_if_the_plan_cannot_be_made_again() {
+    let (approval, plan) = planned_incident().await;
+    let failed = Failure { fault: Fault::Cluster, text: "unavailable: no response".into() };
+    let Fixture { run, backend, journal, stop } = bound(approval, &plan);
+    let nothing = |run: Run| -> BoxFuture<'static, ()> { Box::pin(async { drop(run) }) };
+    let planner = Again(nothing, GuestExit::Failed(failed));
+    let run = run.with_planner(Arc::new(planner), header(), vec![]);
+    let mut fixture = Fixture { run, backend, journal, stop };
+    let answer = fixture.run.call_reversible(suspend(&["plex"])).await.unwrap().unwrap_err();
+    assert!(answer.text().contains("failed to plan again"), "{answer}");
+    assert!(fixture.sent().is_empty(), "{:?}", fixture.calls());
 }
 
 /// The process dies in the deletion, the second write.
