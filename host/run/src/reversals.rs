@@ -157,6 +157,15 @@ impl Reversals {
         }
     }
 
+    /// Returns how many reversals were not needed, because someone else took the object over.
+    pub fn taken_over(&self) -> usize {
+        let is_taken_over = |tracked: &&Tracked| match &tracked.status {
+            Status::Released(released) => released.taken_over.is_some(),
+            Status::Open | Status::Void => false,
+        };
+        self.all.iter().filter(is_taken_over).count()
+    }
+
     /// Returns what the write of a reversal was prepared against, if it may still take effect.
     pub fn in_doubt(&self, reversal: &Reversal) -> Option<Arc<ObservedState>> {
         let same = |tracked: &&Tracked| tracked.is_open() && tracked.reversal == *reversal;

@@ -68,18 +68,28 @@ pub(crate) fn release_action(
         Some(holder) if holder != run => taken_over(format!("run {holder} took it over")),
         // The change was never applied, or was taken back already.
         None if is_previous(call, object) => ReleaseAction::Nothing(Released { taken_over: None }),
-        None => taken_over(format!(
-            "{} removed this run's annotations; {} is now {}",
-            last_manager(object, &call.field()),
-            call.field().join("."),
-            value_at(object, &call.field()).map_or_else(|| "absent".into(), Value::to_string)
-        )),
+        None => taken_over(without_annotations(call, object)),
         Some(_) => match call.check_still_set(object) {
             Ok(()) => ReleaseAction::Restore,
             // mutant manual-change-reverted: RemoveAnnotations(changed_by) ~> Restore
             Err(changed_by) => ReleaseAction::RemoveAnnotations(changed_by),
         },
     }
+}
+
+/// Says what became of a change whose annotations were removed.
+fn without_annotations(call: &impl Restore, object: &Value) -> String {
+    let (path, field) = (call.field(), call.field().join("."));
+    let now = value_at(object, &path).map_or_else(|| "absent".into(), Value::to_string);
+    if call.check_still_set(object).is_ok() {
+        return format!(
+            "someone removed this run's annotations, but {field} is still {now}, as this run set \
+             it: if no one else needs that, run `{}`",
+            call.commands().join("; ")
+        );
+    }
+    let by = last_manager(object, &path);
+    format!("{by} removed this run's annotations; {field} is now {now}")
 }
 
 fn is_previous(call: &impl Restore, object: &Value) -> bool {

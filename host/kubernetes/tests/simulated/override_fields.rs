@@ -202,9 +202,15 @@ fn prepared(call: &Override, observed: &ObservedState) -> Restore {
 #[tokio::test]
 async fn a_person_who_takes_over_wins() {
     type Edit = fn(&mut Value);
-    let take_over: [(&str, Edit); 3] = [
+    let take_over: [(&str, Edit); 4] = [
         ("set spec.trigger.attempts to 5", |o| o["spec"]["trigger"]["attempts"] = 5.into()),
-        ("removed this run's annotations", |o| o["metadata"]["annotations"] = json!({})),
+        ("spec.trigger.attempts is still 7, as this run set it: if no one else needs that", |o| {
+            o["metadata"]["annotations"] = json!({});
+        }),
+        ("removed this run's annotations; spec.trigger.attempts is now 5", |o| {
+            o["metadata"]["annotations"] = json!({});
+            o["spec"]["trigger"]["attempts"] = 5.into();
+        }),
         ("run-2 took it over", |o| {
             o["metadata"]["annotations"][run_annotations::RUN] = "run-2".into();
         }),

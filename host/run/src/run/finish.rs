@@ -153,9 +153,13 @@ impl Run {
             GuestExit::Died(step) => {
                 let during =
                     step.as_ref().map(|step| format!(" during `{step}`")).unwrap_or_default();
+                let except = match self.state.reversals.taken_over() {
+                    0 => "",
+                    _ => ", except those that someone else took over",
+                };
                 let summary = format!(
-                    "its process died{during}; its temporary changes were taken back, and nothing \
-                     else was done"
+                    "its process died{during}; its temporary changes were taken back{except}, and \
+                     nothing else was done"
                 );
                 (Verdict::NotFixed, summary)
             }
