@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 use crate::actors::csi::Csi;
 use crate::actors::git::Git;
 use crate::actors::importer::Importer;
+use crate::actors::mover::Mover;
+use crate::actors::neighbors::Neighbor;
 use crate::actors::{self, Task};
 use crate::exchange::Exchange;
 use crate::fault::Fault;
@@ -33,6 +35,10 @@ pub struct World {
     pub git: Git,
     pub csi: Csi,
     pub importer: Importer,
+    /// What happens to the movers of some ReplicationSources.
+    pub movers: BTreeMap<Key, Mover>,
+    /// Other CSI drivers, by name.
+    pub neighbors: BTreeMap<String, Neighbor>,
     pub random: Random,
     /// The audit log, oldest request first.
     pub exchanges: Vec<Arc<Exchange>>,
@@ -55,6 +61,8 @@ impl World {
             git: Git::default(),
             csi: Csi::default(),
             importer: Importer::default(),
+            movers: BTreeMap::new(),
+            neighbors: BTreeMap::new(),
             random: Random::new(20_260_820),
             exchanges: Vec::new(),
             faults: Vec::new(),

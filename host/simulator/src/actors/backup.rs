@@ -9,18 +9,20 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use super::Task;
+use super::mover::{self, Mover};
 use crate::kind::{self, Kind};
 use crate::object::{is_terminating, seconds, set, set_condition, text, time, unset};
 use crate::store::{Key, owner_reference};
 use crate::world::World;
 
-const TRANSFER_TIME: Duration = Duration::from_secs(20);
 const RETRY_DELAY: Duration = Duration::from_secs(60);
 
 /// Reconciles a ReplicationSource.
 pub fn reconcile(world: &mut World, key: &Key) {
     let Some(source) = world.get(key) else { return };
-    if is_terminating(&source) || source.pointer("/spec/external").is_some() {
+    let has_no_syncs =
+        ["/spec/external", "/spec/syncthing"].iter().any(|at| source.pointer(at).is_some());
+    if is_terminating(&source) || has_no_syncs {
         return;
     }
     if source.pointer("/status/lastSyncStartTime").is_some() {
@@ -61,18 +63,28 @@ fn synchronize(world: &mut World, key: &Key, source: &Value) {
         world.schedule_once(RETRY_DELAY, Task::Backup(key.clone()));
         return;
     };
-    set_synchronizing(world, key, "True", "SyncInProgress", "Synchronization in-progress");
-    let data = format!("volsync-{}-src", key.name);
-    let Some(snapshot) =
-        ensure(world, key, kind::SNAPSHOTS, &data, || snapshot_of(source, pvc_name))
-    else {
-        return;
-    };
-    if snapshot.pointer("/status/readyToUse") != Some(&Value::Bool(true)) {
+    if let Some(Mover::Refused { message }) = world.movers.get(key).cloned() {
+        set_synchronizing(world, key, "False", "Error", &message);
+        world.schedule_once(RETRY_DELAY, Task::Backup(key.clone()));
         return;
     }
-    let size = text(&pvc, "/spec/resources/requests/storage");
-    let clone = ensure(world, key, kind::PVCS, &data, || mover_pvc(source, size, Some(&data)));
+    set_synchronizing(world, key, "True", "SyncInProgress", "Synchronization in-progress");
+    let data = format!("volsync-{}-src", key.name);
+    let is_direct = text(source, "/spec/restic/copyMethod") == "Direct";
+    let clone = if is_direct {
+        Some(pvc)
+    } else {
+        let Some(snapshot) =
+            ensure(world, key, kind::SNAPSHOTS, &data, || snapshot_of(source, pvc_name))
+        else {
+            return;
+        };
+        if snapshot.pointer("/status/readyToUse") != Some(&Value::Bool(true)) {
+            return;
+        }
+        let size = text(&pvc, "/spec/resources/requests/storage");
+        ensure(world, key, kind::PVCS, &data, || mover_pvc(source, size, Some(&data)))
+    };
     let cache_name = format!("volsync-src-{}-cache", key.name);
     let cache_size =
         source.pointer("/spec/restic/cacheCapacity").and_then(Value::as_str).unwrap_or("2Gi");
@@ -93,8 +105,7 @@ fn synchronize(world: &mut World, key: &Key, source: &Value) {
     );
     let started = job.and_then(|job| time(&job, "/metadata/creationTimestamp"));
     let elapsed = started.map_or(Duration::ZERO, |started| world.elapsed_since(started));
-    if elapsed < TRANSFER_TIME {
-        world.schedule_once(TRANSFER_TIME.saturating_sub(elapsed), Task::Backup(key.clone()));
+    if !mover::run(world, key, source, elapsed) {
         return;
     }
     finish(world, key, source);

@@ -1,14 +1,18 @@
-//! The in-memory state of the CSI controller: the leader pod of each sidecar, and the operation
-//! locks of each pod's plugin. Locks disappear with their pod. In a pod with a lock, every new call
-//! hangs.
+//! The in-memory state of the CSI driver: the leader pod of each of its controller's sidecars, and
+//! the operation locks of each pod's plugin. Locks disappear with their pod. In a pod with a lock,
+//! every new call hangs.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::Task;
+use super::lock::Operation;
+use super::node_plugin::NodePlugins;
 use super::pods::is_ready;
+use super::provision::Refusal;
 use crate::kind;
 use crate::object::{is_terminating, label, list, text};
 use crate::random::hash_below;
@@ -39,12 +43,14 @@ impl Sidecar {
         }
     }
 
-    pub fn lease(self) -> Key {
+    /// Returns the Lease of a driver's sidecar.
+    pub fn lease(self, driver: &str) -> Key {
+        let driver = driver.replace('.', "-");
         let name = match self {
-            Sidecar::Provisioner => "rook-ceph-rbd-csi-ceph-com",
-            Sidecar::Snapshotter => "external-snapshotter-leader-rook-ceph-rbd-csi-ceph-com",
+            Sidecar::Provisioner => driver,
+            Sidecar::Snapshotter => format!("external-snapshotter-leader-{driver}"),
         };
-        Key::new(kind::LEASES, NAMESPACE, name)
+        Key::new(kind::LEASES, NAMESPACE, &name)
     }
 }
 
@@ -58,12 +64,26 @@ pub struct Lock {
     pub rejecting: bool,
 }
 
-/// The state of the CSI controller that no object shows.
-#[derive(Debug, Default, Clone)]
+/// The state of the CSI driver that no object shows.
+#[derive(Debug, Clone)]
 pub struct Csi {
-    /// The name of the Deployment.
+    /// The name of the driver.
+    pub driver: String,
+    /// The container of the plugin, in the pods of the controller and of the node plugin.
+    pub plugin: String,
+    /// The version of ceph-csi, which determines the texts of its log.
+    pub version: (u32, u32),
+    /// The name of the controller's Deployment.
     pub deployment: String,
     pub locks: Vec<Lock>,
+    /// The operations that hold the locks of existing volumes and snapshots, by handle. `Restore`
+    /// if there is none.
+    pub operations: BTreeMap<String, Operation>,
+    /// UIDs of the controller pods in which every new call hangs.
+    pub hanging: BTreeSet<String>,
+    /// Why the driver does not create volumes from snapshots or with a size, if it does not.
+    pub refusal: Option<Refusal>,
+    pub nodes: NodePlugins,
     /// Whether Ceph does not respond.
     pub ceph_down: bool,
     /// The time when the provisioner finishes the calls that it has started.
@@ -71,6 +91,26 @@ pub struct Csi {
     /// The UID of the leader pod of each sidecar.
     leaders: [Option<String>; 2],
     calls: u64,
+}
+
+impl Default for Csi {
+    fn default() -> Self {
+        Csi {
+            driver: DRIVER.to_owned(),
+            plugin: PLUGIN.to_owned(),
+            version: (3, 14),
+            deployment: String::new(),
+            locks: Vec::new(),
+            operations: BTreeMap::new(),
+            hanging: BTreeSet::new(),
+            refusal: None,
+            nodes: NodePlugins::default(),
+            ceph_down: false,
+            busy_until: None,
+            leaders: [None, None],
+            calls: 0,
+        }
+    }
 }
 
 impl Csi {
@@ -85,7 +125,7 @@ impl Csi {
 
     /// Returns whether calls to the plugin in the pod with this UID hang.
     pub fn is_blocked(&self, pod: &str) -> bool {
-        self.locks.iter().any(|lock| lock.pod == pod)
+        self.hanging.contains(pod) || self.locks.iter().any(|lock| lock.pod == pod)
     }
 
     pub fn set_leader(&mut self, sidecar: Sidecar, pod: &str) {
@@ -130,6 +170,8 @@ pub fn leader(world: &World, sidecar: Sidecar) -> Option<(Key, String)> {
 /// Drops the locks of a deleted pod.
 pub fn on_pod_deleted(world: &mut World, uid: &str) {
     world.csi.locks.retain(|lock| lock.pod != uid);
+    world.csi.hanging.remove(uid);
+    super::node_plugin::on_pod_deleted(world, uid);
 }
 
 /// Logs the start of a controller pod, whose sidecars try to acquire their Leases.
@@ -143,18 +185,15 @@ pub fn on_pod_started(world: &mut World, pod: &Value) {
         if list(pod, "/spec/containers").iter().any(|object| text(object, "/name") == container) {
             let line = format!(
                 "attempting to acquire leader lease {NAMESPACE}/{}...",
-                sidecar.lease().name
+                sidecar.lease(&world.csi.driver).name
             );
             let line = klog('I', now, "leaderelection.go:257", &line);
             world.logs.write(&uid, container, now, line);
         }
     }
-    world.logs.write(
-        &uid,
-        PLUGIN,
-        now,
-        klog('I', now, "cephcsi.go:196", "Driver version: v3.14.0"),
-    );
+    let (plugin, (major, minor)) = (world.csi.plugin.clone(), world.csi.version);
+    let line = format!("Driver version: v{major}.{minor}.0");
+    world.logs.write(&uid, &plugin, now, klog('I', now, "cephcsi.go:196", &line));
 }
 
 /// Lets a new leader process everything that waits for it.

@@ -23,7 +23,7 @@ pub fn start(world: &mut World) {
 /// acquires it.
 pub fn renew_or_acquire(world: &mut World, sidecar: Sidecar) {
     world.schedule(RETRY_PERIOD, Task::Lease(sidecar));
-    let key = sidecar.lease();
+    let key = sidecar.lease(&world.csi.driver);
     let Some(lease) = world.get(&key) else { return };
     let now = micros(world.now);
     if csi::leader(world, sidecar).is_some() {
@@ -42,7 +42,8 @@ pub fn renew_or_acquire(world: &mut World, sidecar: Sidecar) {
     let identity = match sidecar {
         // csi-provisioner up to version 5 does not include its pod name.
         Sidecar::Provisioner => {
-            format!("{}-8081-rook-ceph-rbd-csi-ceph-com", world.now.as_millisecond())
+            let driver = world.csi.driver.replace('.', "-");
+            format!("{}-8081-{driver}", world.now.as_millisecond())
         }
         Sidecar::Snapshotter => pod.name.clone(),
     };

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::Task;
-use super::csi::{self, CALL_TIMEOUT, DRIVER, Lock, PLUGIN, Sidecar, klog};
+use super::csi::{self, CALL_TIMEOUT, Csi, Lock, Sidecar, klog};
 use super::events::{self, Event};
 use crate::kind;
 use crate::object::{is_terminating, seconds, set, text};
@@ -66,26 +66,65 @@ pub fn reject(world: &mut World, key: &str) {
         "rpc error: code = DeadlineExceeded desc = context deadline exceeded".to_owned()
     } else {
         log_rejection(world, key, &pod, world.now);
-        aborted_error(key)
+        aborted_error(&world.csi, key)
     };
     report_error(world, key, &pod, &reason);
     world.schedule(retry_interval(key), Task::RejectCall(key.to_owned()));
 }
 
-/// Returns the gRPC error of a call whose key is locked.
-pub fn aborted_error(key: &str) -> String {
-    if is_handle(key) {
+/// What the call that holds the lock of an existing volume or snapshot does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    Create,
+    Clone,
+    Restore,
+    Delete,
+    Expand,
+    /// Since ceph-csi 3.17.
+    Modify,
+    /// The lock of one volume, whatever the operation.
+    Any,
+}
+
+impl Operation {
+    /// Returns the gRPC error of a call that this operation excludes. Source:
+    /// `internal/util/idlocker.go` of ceph-csi, up to 3.16 and since 3.17.
+    fn error(self, version: (u32, u32), handle: &str) -> String {
+        let (article, noun) = match self {
+            Operation::Create => ("a", "Create"),
+            Operation::Clone => ("a", "Clone"),
+            Operation::Restore => ("a", "Restore"),
+            Operation::Delete => ("a", "Delete"),
+            Operation::Expand => ("an", "Expand"),
+            Operation::Modify => ("a", "Modify"),
+            Operation::Any => {
+                return format!("an operation with the given Volume ID {handle} already exists");
+            }
+        };
+        if version < (3, 17) {
+            return format!("{article} {noun} operation with given id {handle} already exists");
+        }
+        // A deletion and the operations that exclude it.
+        let refused = if self == Operation::Delete { "restore" } else { "delete" };
+        let noun = noun.to_lowercase();
         format!(
-            "rpc error: code = Aborted desc = \
-             a Restore operation with given id {key} already exists"
-        )
-    } else {
-        // For snapshots, the RBD driver logs "Snapshot ID" but returns "Volume ID".
-        format!(
-            "rpc error: code = Aborted desc = \
-             an operation with the given Volume ID {key} already exists"
+            "cannot acquire lock for \"{refused}\", an \"{noun}\" operation with given id {handle} \
+             already exists"
         )
     }
+}
+
+/// Returns the gRPC error of a call whose key is locked.
+pub fn aborted_error(csi: &Csi, key: &str) -> String {
+    let text = if is_handle(key) {
+        let operation = csi.operations.get(key).copied().unwrap_or(Operation::Restore);
+        operation.error(csi.version, key)
+    } else {
+        // For snapshots, the RBD driver logs "Snapshot ID" but returns "Volume ID".
+        let noun = if is_snapshot(key) && !is_rbd(csi) { "Snapshot" } else { "Volume" };
+        format!("an operation with the given {noun} ID {key} already exists")
+    };
+    format!("rpc error: code = Aborted desc = {text}")
 }
 
 /// Writes the log lines of a rejected call.
@@ -94,8 +133,9 @@ pub fn log_rejection(world: &mut World, key: &str, pod: &str, time: Timestamp) {
     let later = |micros: i64| {
         time.saturating_add(jiff::SignedDuration::from_micros(micros)).unwrap_or(time)
     };
+    let (plugin, error) = (world.csi.plugin.clone(), aborted_error(&world.csi, key));
     if !is_handle(key) {
-        let (location, noun) = if key.starts_with("snapshot-") {
+        let (location, noun) = if is_snapshot(key) {
             ("controllerserver.go:1161", "Snapshot")
         } else {
             ("controllerserver.go:362", "Volume")
@@ -103,16 +143,15 @@ pub fn log_rejection(world: &mut World, key: &str, pod: &str, time: Timestamp) {
         let line = format!(
             "ID: {call} Req-ID: {key} an operation with the given {noun} ID {key} already exists"
         );
-        world.logs.write(pod, PLUGIN, later(121), klog('E', time, location, &line));
+        world.logs.write(pod, &plugin, later(121), klog('E', time, location, &line));
     }
-    let line = format!("ID: {call} Req-ID: {key} GRPC error: {}", aborted_error(key));
-    world.logs.write(pod, PLUGIN, later(227), klog('E', time, "utils.go:271", &line));
+    let line = format!("ID: {call} Req-ID: {key} GRPC error: {error}");
+    world.logs.write(pod, &plugin, later(227), klog('E', time, "utils.go:271", &line));
     if let Some(uid) = key.strip_prefix("pvc-") {
         let sidecar = Sidecar::Provisioner.container();
         let line = format!(
             "error syncing claim \"{uid}\": failed to provision volume with StorageClass \
-             \"ceph-block\": {}",
-            aborted_error(key)
+             \"ceph-block\": {error}"
         );
         world.logs.write(
             pod,
@@ -171,11 +210,20 @@ pub fn provisioner_component(world: &World, pod: &str) -> String {
         .list(kind::PODS, Some(csi::NAMESPACE))
         .find(|(_, object)| text(object, "/metadata/uid") == pod);
     let name = name.map_or("", |(key, _)| key.name.as_str());
-    format!("{DRIVER}_{name}_0b0b0b0b-1111-4222-8333-444444444444")
+    let driver = &world.csi.driver;
+    format!("{driver}_{name}_0b0b0b0b-1111-4222-8333-444444444444")
+}
+
+fn is_snapshot(key: &str) -> bool {
+    key.starts_with("snapshot-") || key.starts_with("groupsnapshot-")
 }
 
 fn is_handle(key: &str) -> bool {
-    !key.starts_with("pvc-") && !key.starts_with("snapshot-")
+    !key.starts_with("pvc-") && !is_snapshot(key)
+}
+
+fn is_rbd(csi: &Csi) -> bool {
+    csi.driver.ends_with("rbd.csi.ceph.com")
 }
 
 /// Returns the key and Event of a PVC after many rejections, for the initial state of a scenario.

@@ -15,10 +15,13 @@ pub mod importer;
 mod kustomize;
 mod lease;
 pub mod lock;
+pub mod mover;
+pub mod neighbors;
+pub mod node_plugin;
 pub mod nodes;
 mod operator;
 mod pods;
-mod provision;
+pub mod provision;
 mod pvcs;
 mod restore;
 mod snapshots;
@@ -95,6 +98,8 @@ pub enum Task {
     Foreground(Key),
     /// Rook updates the health of Ceph.
     CephHealth,
+    /// A controller outside of the cluster applies this object again.
+    ApplyElsewhere(Key),
     /// The importer writes its next log lines.
     Import,
 }
@@ -115,6 +120,7 @@ pub fn dispatch(world: &mut World, task: Task) {
         Task::Pvc(key) => {
             pvcs::remove_protection(world, &key);
             provision::reconcile(world, &key);
+            neighbors::reconcile(world, &key);
         }
         Task::Provisioned(key) => provision::finish(world, &key),
         Task::Volume(key) => pvcs::reclaim(world, &key),
@@ -129,6 +135,7 @@ pub fn dispatch(world: &mut World, task: Task) {
         Task::Garbage(uid) => garbage::collect(world, &uid),
         Task::Foreground(key) => garbage::foreground(world, &key),
         Task::CephHealth => ceph::check(world),
+        Task::ApplyElsewhere(key) => git::apply_elsewhere(world, &key),
         Task::Import => importer::write_logs(world),
     }
 }
@@ -168,6 +175,7 @@ pub fn on_change(world: &mut World, change: &Change) {
         world.schedule_once(workloads::WATCH_LATENCY, Task::Rollout(key.clone()));
     }
     if change.change_type == ChangeType::Deleted {
+        git::on_deleted(world, key);
         return;
     }
     if key.kind == kind::REPLICATION_SOURCES {

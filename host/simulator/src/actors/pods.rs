@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Task, csi, nodes};
+use super::{Task, csi, mover, node_plugin, nodes};
 use crate::kind;
 use crate::object::{is_terminating, label, list, nanos, seconds, set, set_condition, text};
 use crate::random::hash_below;
@@ -82,6 +82,9 @@ pub fn reconcile(world: &mut World, key: &Key) {
         world.update(key, |pod| set_unschedulable(pod, now));
         return;
     }
+    if mover::hold_back(world, key, &pod) {
+        return;
+    }
     let Some(node) = node_for(world, key, &pod) else {
         let message = "0/3 nodes are available: no node is reachable and satisfies the pod \
                        anti-affinity rules.";
@@ -124,7 +127,8 @@ pub fn set_unschedulable(pod: &mut Value, now: jiff::Timestamp) {
     set_not_scheduled(pod, message, now);
 }
 
-fn set_not_scheduled(pod: &mut Value, message: &str, now: jiff::Timestamp) {
+/// Sets the condition of a pod that is not scheduled.
+pub fn set_not_scheduled(pod: &mut Value, message: &str, now: jiff::Timestamp) {
     let condition = json!({
         "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
         "message": message,
@@ -139,6 +143,9 @@ pub fn start_containers(world: &mut World, key: &Key) {
         || text(&pod, "/status/phase") != "Pending"
         || !nodes::has_reachable_node(world, &pod)
     {
+        return;
+    }
+    if !node_plugin::stage(world, key, &pod) {
         return;
     }
     let now = world.now;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::csi::{self, CALL_TIMEOUT, DRIVER, Sidecar};
+use super::csi::{self, CALL_TIMEOUT, Sidecar};
 use super::events::{self, Event};
 use super::{Task, lock};
 use crate::kind;
@@ -16,6 +16,27 @@ use crate::world::World;
 const PROVISION_TIME: Duration = Duration::from_secs(1);
 const RETRY_DELAY: Duration = Duration::from_secs(15);
 
+/// Why a driver does not create a volume although it responds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// It rejects the request with this gRPC error, for all PVCs whose names contain this text.
+    Rejects { pvcs: String, error: String },
+    /// The storage is still copying the data of the snapshot, which this gRPC error reports.
+    Copying { error: String },
+}
+
+impl Refusal {
+    /// Returns the error for a PVC, if it is refused.
+    fn error_for(&self, key: &Key, pvc: &Value) -> Option<&str> {
+        match self {
+            Refusal::Rejects { pvcs, error } => key.name.contains(pvcs).then_some(error),
+            Refusal::Copying { error } => {
+                (text(pvc, "/spec/dataSource/kind") == "VolumeSnapshot").then_some(error)
+            }
+        }
+    }
+}
+
 /// Returns whether a PVC waits for the driver: it is Pending, of the driver's StorageClass, and not
 /// filled by VolSync's populator.
 pub fn is_waiting_for_driver(world: &World, pvc: &Value) -> bool {
@@ -25,7 +46,7 @@ pub fn is_waiting_for_driver(world: &World, pvc: &Value) -> bool {
         && text(pvc, "/spec/volumeName").is_empty()
         && !is_terminating(pvc)
         && text(pvc, "/spec/dataSourceRef/kind") != "ReplicationDestination"
-        && class.is_some_and(|class| text(&class, "/provisioner") == DRIVER)
+        && class.is_some_and(|class| text(&class, "/provisioner") == world.csi.driver)
 }
 
 /// Tries to provision a volume for a PVC.
@@ -65,7 +86,12 @@ pub fn reconcile(world: &mut World, key: &Key) {
         }
     }
     let call = format!("pvc-{}", text(&pvc, "/metadata/uid"));
-    if world.csi.ceph_down {
+    let refusal = world.csi.refusal.as_ref().and_then(|refusal| refusal.error_for(key, &pvc));
+    if let Some(error) = refusal.map(str::to_owned) {
+        let event = lock::provisioning_failed(world, &pod, &error);
+        events::record(world, &pvc, &event);
+        world.schedule_once(CALL_TIMEOUT, Task::Pvc(key.clone()));
+    } else if world.csi.ceph_down {
         let reason = "rpc error: code = DeadlineExceeded desc = context deadline exceeded";
         let event = lock::provisioning_failed(world, &pod, reason);
         events::record(world, &pvc, &event);
@@ -89,7 +115,7 @@ pub fn finish(world: &mut World, key: &Key) {
     if !is_waiting_for_driver(world, &pvc) || locked {
         return;
     }
-    let volume = volume_for(&pvc, "Delete");
+    let volume = volume_for(world, &pvc, "Delete");
     let name = text(&volume, "/metadata/name").to_owned();
     world.create(kind::VOLUMES, volume);
     world.update(key, |pvc| bind(pvc, &name));
@@ -103,13 +129,14 @@ pub fn finish(world: &mut World, key: &Key) {
 }
 
 /// Returns the volume of a PVC, with a reclaim policy.
-pub fn volume_for(pvc: &Value, policy: &str) -> Value {
+pub fn volume_for(world: &World, pvc: &Value, policy: &str) -> Value {
+    let driver = &world.csi.driver;
     let uid = text(pvc, "/metadata/uid");
     json!({
         "apiVersion": "v1", "kind": "PersistentVolume",
         "metadata": {
             "name": format!("pvc-{uid}"),
-            "annotations": {"pv.kubernetes.io/provisioned-by": DRIVER},
+            "annotations": {"pv.kubernetes.io/provisioned-by": driver},
             "finalizers": ["kubernetes.io/pv-protection"],
         },
         "spec": {
@@ -120,7 +147,7 @@ pub fn volume_for(pvc: &Value, policy: &str) -> Value {
                 "name": text(pvc, "/metadata/name"),
                 "namespace": text(pvc, "/metadata/namespace"), "uid": uid,
             },
-            "csi": {"driver": DRIVER, "fsType": "ext4", "volumeHandle": csi_handle(uid)},
+            "csi": {"driver": driver, "fsType": "ext4", "volumeHandle": csi_handle(uid)},
             "persistentVolumeReclaimPolicy": policy,
             "storageClassName": text(pvc, "/spec/storageClassName"),
             "volumeMode": "Filesystem",

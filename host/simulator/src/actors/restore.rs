@@ -6,7 +6,6 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::backup::{ensure, mover_pvc, set_synchronizing};
-use super::csi::DRIVER;
 use super::events::{self, Event};
 use super::{Task, provision};
 use crate::kind;
@@ -206,10 +205,11 @@ fn rebind(world: &mut World, key: &Key, prime: &Key, volume: &str) {
         set(volume, &["spec", "claimRef", "uid"], text(&pvc, "/metadata/uid"));
     });
     let destination = text(&pvc, "/spec/dataSourceRef/name").to_owned();
+    let driver = world.csi.driver.clone();
     world.update(key, |pvc| {
         provision::bind(pvc, volume);
         set(pvc, &["metadata", "annotations", "volsync.backube/populated-from"], destination);
-        set(pvc, &["metadata", "annotations", "volume.kubernetes.io/storage-provisioner"], DRIVER);
+        set(pvc, &["metadata", "annotations", "volume.kubernetes.io/storage-provisioner"], driver);
     });
     world.delete(prime);
     let event = Event {

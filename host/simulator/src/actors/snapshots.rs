@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::csi::{self, DRIVER, Sidecar};
+use super::csi::{self, Sidecar};
 use super::provision::csi_handle;
 use super::{Task, lock, pvcs};
 use crate::kind;
@@ -44,6 +44,9 @@ pub fn reconcile(world: &mut World, key: &Key) {
 
 /// Creates the content of a snapshot, or reports why its source is not suitable.
 fn bind(world: &mut World, key: &Key, snapshot: &Value, content: &Key) {
+    if !is_controller_running(world) {
+        return;
+    }
     let source = text(snapshot, "/spec/source/persistentVolumeClaimName").to_owned();
     let pvc_key = Key::new(kind::PVCS, &key.namespace, &source);
     let pvc = world.get(&pvc_key);
@@ -86,7 +89,8 @@ fn bind(world: &mut World, key: &Key, snapshot: &Value, content: &Key) {
     }
     let Some(pvc) = pvc else { return };
     world.update(&pvc_key, |pvc| add_finalizer(pvc, pvcs::AS_SOURCE_PROTECTION));
-    world.create(kind::SNAPSHOT_CONTENTS, content_for(snapshot, &pvc));
+    let object = content_for(world, snapshot, &pvc);
+    world.create(kind::SNAPSHOT_CONTENTS, object);
     world.update(key, |snapshot| {
         add_finalizer(snapshot, SOURCE_PROTECTION);
         add_finalizer(snapshot, BOUND_PROTECTION);
@@ -99,8 +103,17 @@ fn bind(world: &mut World, key: &Key, snapshot: &Value, content: &Key) {
     world.schedule_once(Duration::from_secs(1), Task::Snapshot(key.clone()));
 }
 
+/// Returns whether the snapshot-controller has not been scaled to zero.
+fn is_controller_running(world: &World) -> bool {
+    let key = Key::new(kind::DEPLOYMENTS, "kube-system", "snapshot-controller");
+    world
+        .get(&key)
+        .is_none_or(|deployment| deployment.pointer("/spec/replicas") != Some(&Value::from(0)))
+}
+
 /// Returns the content that is bound to a snapshot of a PVC.
-pub fn content_for(snapshot: &Value, pvc: &Value) -> Value {
+pub fn content_for(world: &World, snapshot: &Value, pvc: &Value) -> Value {
+    let driver = &world.csi.driver;
     json!({
         "apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshotContent",
         "metadata": {
@@ -112,7 +125,7 @@ pub fn content_for(snapshot: &Value, pvc: &Value) -> Value {
             "finalizers": [CONTENT_PROTECTION],
         },
         "spec": {
-            "deletionPolicy": "Delete", "driver": DRIVER, "sourceVolumeMode": "Filesystem",
+            "deletionPolicy": "Delete", "driver": driver, "sourceVolumeMode": "Filesystem",
             "source": {"volumeHandle": csi_handle(text(pvc, "/metadata/uid"))},
             "volumeSnapshotClassName": text(snapshot, "/spec/volumeSnapshotClassName"),
             "volumeSnapshotRef": {

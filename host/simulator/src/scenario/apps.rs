@@ -79,7 +79,7 @@ pub fn place(builder: &mut Builder, app: &App) {
             place_cache(builder, &source);
             let snapshot = place_snapshot(builder, &source, &pvc, false);
             // The content has no status, because no sidecar has processed it.
-            let mut content = content_for(&snapshot, &pvc);
+            let mut content = content_for(builder.world, &snapshot, &pvc);
             set(&mut content, &["metadata", "creationTimestamp"], STUCK_SINCE);
             builder.place(content);
         }
@@ -128,7 +128,7 @@ fn place_bound_pvc(builder: &mut Builder, app: &App, from_backup: bool) -> Value
         set(pvc, &["metadata", "uid"], uid.clone());
         bind(pvc, &format!("pvc-{uid}"));
     });
-    builder.place(volume_for(&pvc, "Delete"));
+    builder.place(volume_for(builder.world, &pvc, "Delete"));
     pvc
 }
 

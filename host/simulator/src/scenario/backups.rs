@@ -137,7 +137,7 @@ pub fn place_named_snapshot(
     set(&mut object, &["status"], status);
     let object = builder.place(object);
     if ready {
-        let mut content = content_for(&object, pvc);
+        let mut content = content_for(builder.world, &object, pvc);
         let handle = format!("0001-0009-rook-ceph-0000000000000002-{uid}");
         set(&mut content, &["status"], json!({"readyToUse": true, "snapshotHandle": handle}));
         builder.place(content);
@@ -164,7 +164,7 @@ pub fn place_hanging_content(builder: &mut Builder, snapshot: &Value, pvc: &Valu
              {handle}: \"rpc error: {reason}\""
         ),
     });
-    let mut content = content_for(snapshot, pvc);
+    let mut content = content_for(builder.world, snapshot, pvc);
     if builder.world.incident != Incident::MissingSnapshotter {
         set(
             &mut content,
@@ -231,7 +231,7 @@ pub fn place_cache(builder: &mut Builder, source: &Value) {
 
 /// Binds a placed PVC to a new volume.
 pub fn bind_new_volume(builder: &mut Builder, pvc: &Value) {
-    let volume = volume_for(pvc, "Delete");
+    let volume = volume_for(builder.world, pvc, "Delete");
     let name = text(&volume, "/metadata/name").to_owned();
     builder.place(volume);
     let key = Key::new(kind::PVCS, text(pvc, "/metadata/namespace"), text(pvc, "/metadata/name"));

@@ -17,6 +17,16 @@ const DELETED_PVC: &str = "pvc-0dead000-0000-4000-8000-00000000beef";
 const UNKNOWN_HANDLE: &str =
     "0001-0009-rook-ceph-0000000000000002-56565656-5656-4656-8656-565656565656";
 
+/// The arguments of the sidecars.
+pub const ELECTION: [&str; 6] = [
+    "--leader-election=true",
+    "--leader-election-namespace=rook-ceph",
+    "--leader-election-lease-duration=2m17s",
+    "--leader-election-renew-deadline=1m47s",
+    "--leader-election-retry-period=26s",
+    "--timeout=2m30s",
+];
+
 /// Places the controller's Deployment and pods, and sets Ceph's health.
 pub fn place(builder: &mut Builder, incident: Incident) {
     let by_operator = incident == Incident::OperatorManaged;
@@ -44,14 +54,6 @@ pub fn place(builder: &mut Builder, incident: Incident) {
         "csi-rbdplugin-provisioner".to_owned()
     };
     builder.world.csi.deployment = name.clone();
-    let election = [
-        "--leader-election=true",
-        "--leader-election-namespace=rook-ceph",
-        "--leader-election-lease-duration=2m17s",
-        "--leader-election-renew-deadline=1m47s",
-        "--leader-election-retry-period=26s",
-        "--timeout=2m30s",
-    ];
     let plugin = [
         "--endpoint=$(CSI_ENDPOINT)",
         "--v=0",
@@ -67,15 +69,15 @@ pub fn place(builder: &mut Builder, incident: Incident) {
         hash: "6c8f9d7b5".to_owned(),
         pods: strings(&["kx2lq", "w9tzn"]),
         args: vec![
-            ("csi-provisioner".to_owned(), strings(&election)),
-            ("csi-snapshotter".to_owned(), strings(&election)),
+            ("csi-provisioner".to_owned(), strings(&ELECTION)),
+            ("csi-snapshotter".to_owned(), strings(&ELECTION)),
             (PLUGIN.to_owned(), strings(&plugin)),
         ],
         owner,
         ..Workload::default()
     });
     builder.world.csi.set_leader(Sidecar::Provisioner, text(&pods[0], "/metadata/uid"));
-    let snapshotter = Sidecar::Snapshotter.lease();
+    let snapshotter = Sidecar::Snapshotter.lease(DRIVER);
     if incident == Incident::MissingSnapshotter {
         // The sidecar does not exist, so there is no Lease.
         builder.world.store.remove(&snapshotter);
@@ -124,7 +126,7 @@ pub fn write_history(builder: &mut Builder) {
             last = at;
             at = at.saturating_add(interval).unwrap_or(now);
         }
-        let reason = lock::aborted_error(&key);
+        let reason = lock::aborted_error(&builder.world.csi, &key);
         place_event(builder, &key, &pod, &reason, last);
         builder.world.csi.locks.push(Lock { key, pod, rejecting: true });
     }

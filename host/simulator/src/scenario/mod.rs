@@ -7,6 +7,7 @@ mod builder;
 mod controller;
 mod flux;
 mod importer;
+pub mod installation;
 
 use std::time::Duration;
 
