@@ -19,19 +19,23 @@ use crate::snapshots::SNAPSHOT_TIMEOUT_MS;
 const REPOSITORY_LOCKED: [&str; 2] = ["unable to create lock", "already locked"];
 
 /// Texts of Go's net package, and of S3 servers.
-const STORE_NOT_REACHABLE: [&str; 13] = [
+const STORE_NOT_REACHABLE: [&str; 17] = [
     "dial tcp",
     "no such host",
     "connection refused",
     "connection reset",
     "i/o timeout",
     "tls handshake",
+    "x509:",
+    "403 forbidden",
     "service unavailable",
     "slowdown",
     "access denied",
     "accessdenied",
     "invalidaccesskeyid",
+    "the access key id you provided does not exist",
     "signaturedoesnotmatch",
+    "the request signature we calculated does not match",
     "nosuchbucket",
 ];
 
@@ -290,6 +294,7 @@ fn failure(source: &Source) -> Option<Obstacle> {
         };
         log.lines().find(matches).map(|line| line.trim().to_owned())
     };
+    // mutant repository-lock-not-named: line_with(&REPOSITORY_LOCKED) ~> None::<String>
     if let Some(line) = line_with(&REPOSITORY_LOCKED) {
         return Some(Obstacle::RepositoryLock(line));
     }
