@@ -60,7 +60,11 @@ pub fn conclude(
 
     let mut conclusion =
         Conclusion::new(Verdict::NotFixed, summary(execution, &restart, &recovery, missing.len()));
-    if end.is_stable {
+    let node_locks = remaining_node_locks(execution)?;
+    // mutant fixed-despite-node-locks: node_locks.first() ~> None::<&Finding>
+    if let Some(lock) = node_locks.first().filter(|_| end.is_stable) {
+        conclusion.summary = format!("the locks of the controller are gone, but {}", lock.text);
+    } else if end.is_stable {
         conclusion.verdict = Verdict::Fixed;
     }
     conclusion.figures = vec![
@@ -83,7 +87,7 @@ pub fn conclude(
     ];
     let is_waived = config.evidence_waived && !evidence.is_sufficient();
     conclusion.evidence = self::evidence(diagnosis, is_waived);
-    conclusion.remaining = remaining_node_locks(execution)?;
+    conclusion.remaining = node_locks;
     conclusion.remaining.append(&mut execution.remaining);
     let waiting = recovery.stuck.iter().chain(&recovery.unexplained).chain(&recovery.explained);
     conclusion

@@ -1,8 +1,9 @@
 //! The diagnosis, from an observation.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
-use salve_sdk::format::{age, count};
+use salve_sdk::format::{age, count, join};
 use salve_sdk::query_pvcs::Pvc;
 use salve_sdk::query_replicationsources::{Health, Source};
 use salve_sdk::report::{Diagnosis, Finding, State};
@@ -38,25 +39,29 @@ fn classify(observation: &Observation, evidence: &Evidence) -> Diagnosis {
             format!("CSI operation locks on {}", observation.driver.name),
         );
     }
+    // mutant unread-log-is-healthy: unread_logs(observation) ~> None::<String>
     if let Some(summary) = unread_logs(observation) {
         return Diagnosis::new(State::Inconclusive, summary);
     }
-    if let Some(summary) = summarize(&other_findings(observation, evidence).0) {
+    let (problems, others) = other_findings(observation, evidence);
+    if let Some(summary) = summarize(&problems) {
         return Diagnosis::new(State::DifferentProblem, summary);
     }
-    let orphans = sources_with(observation, Health::Orphan).len()
-        + sources_with(observation, Health::TerminatingSource).len();
-    Diagnosis::new(
-        State::Healthy,
-        match orphans {
-            0 => "no PVC is stuck, and no operation lock is logged".to_owned(),
-            _ => format!(
-                "no PVC is stuck, and no operation lock is logged; {} whose PVC is gone or being \
-                 deleted could cause locks",
-                count(orphans, "ReplicationSource")
-            ),
-        },
-    )
+    let mut orphans = sources_with(observation, Health::Orphan);
+    orphans.extend(sources_with(observation, Health::TerminatingSource));
+    let mut summary = "no PVC is stuck, and no operation lock is logged".to_owned();
+    if !orphans.is_empty() {
+        let names = join(orphans.iter().map(|source| &source.object), 3);
+        let _ = write!(
+            summary,
+            "; {} whose PVC is gone or being deleted could cause locks ({names}): restore the PVC, \
+             or delete the ReplicationSource",
+            count(orphans.len(), "ReplicationSource")
+        );
+    } else if let Some(other) = others.first() {
+        let _ = write!(summary, "; {}", other.text);
+    }
+    Diagnosis::new(State::Healthy, summary)
 }
 
 /// Returns why locks may have been missed. `None` if the log of every pod was read.
@@ -75,6 +80,7 @@ fn unread_logs(observation: &Observation) -> Option<String> {
 
 /// Returns what is not the incident: problems, the most specific first, and what is in order.
 fn other_findings(observation: &Observation, evidence: &Evidence) -> (Vec<Finding>, Vec<Finding>) {
+    // mutant node-locks-not-reported: node_locks::findings(observation) ~> Vec::new()
     let mut problems = node_locks::findings(observation);
     problems.extend(attachments::findings(observation));
     problems.extend(similar_problems::driver_problems(observation));

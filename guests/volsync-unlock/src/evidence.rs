@@ -119,6 +119,8 @@ pub fn assess(observation: &Observation, sample_interval_ms: u64) -> Evidence {
     let (mut confirmed, mut unconfirmed) = (Vec::new(), Vec::new());
     for (key, sighting) in &observation.log.sightings.0 {
         let span_ms = sighting.last.saturating_sub(sighting.first);
+        // mutant clock-skew-not-allowed: <= MAX_AGE_MS ~> <= MAX_AGE_MS / 3
+        // mutant released-lock-is-evidence: <= MAX_AGE_MS ~> <= MAX_AGE_MS * 100
         let is_recent = observation.now.saturating_sub(sighting.last) <= MAX_AGE_MS;
         // One rejection can be logged twice within a moment. That is one sample, even if no
         // interval is required.

@@ -11,6 +11,7 @@ use std::fmt;
 
 /// Filters the log in the host, so that only candidates reach the guest. [`LockKey::parse`]
 /// decides.
+// mutant snapshot-locks-of-cephfs-unknown: (Volume|Snapshot) ID ~> Volume ID
 pub const PATTERN: &str =
     "operation with (the given (Volume|Snapshot) ID|given id) [A-Za-z0-9_.-]{1,256} already exists";
 
@@ -67,6 +68,7 @@ impl LockKey {
     /// The prefix of the key determines its kind, not the text before it: for the same key, RBD
     /// logs `Snapshot ID` but responds with `Volume ID`.
     pub fn parse(line: &str) -> Option<Self> {
+        // mutant lock-texts-of-3-17-unknown: .chain(&QUOTED_OPERATIONS) ~>
         BY_ID
             .iter()
             .chain(&OPERATIONS)

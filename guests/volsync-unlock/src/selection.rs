@@ -185,6 +185,7 @@ fn reason_to_skip(source: &Source, ownership: &OwnerInfo, config: &Config) -> Op
                 ),
             })
         }
+        // mutant manual-source-deleted: Unmanaged if !config ~> Unmanaged if config
         Ownership::Unmanaged if !config.delete_unmanaged => Some(
             "not in Git: will not come back; to delete it anyway, set deleteUnmanaged=true"
                 .to_owned(),

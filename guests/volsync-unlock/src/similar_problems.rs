@@ -9,7 +9,7 @@ use salve_sdk::report::Finding;
 use salve_sdk::types::ObjectRef;
 
 use crate::backups;
-use crate::evidence::{Evidence, Observation, is_pending};
+use crate::evidence::{Evidence, Observation, is_pending, uses_driver};
 use crate::snapshots::{self, Problem};
 
 /// Returns a problem that this guest must not act on, whatever the evidence.
@@ -33,7 +33,7 @@ pub fn blocking_problem(observation: &Observation) -> Option<Finding> {
     };
     if controller.replicas == 0 {
         return Some(Finding::new(format!(
-            "Deployment {} is scaled to 0: no volumes are provisioned",
+            "Deployment {} is scaled to 0, so no volumes are provisioned: scale it up",
             controller.deployment
         )));
     }
@@ -75,12 +75,15 @@ pub fn driver_problems(observation: &Observation) -> Vec<Finding> {
 /// second value says whether it is a problem, rather than expected.
 pub fn pending_pvcs(observation: &Observation, evidence: &Evidence) -> Vec<(Finding, bool)> {
     let mut by_reason: BTreeMap<Waiting, Vec<&Pvc>> = BTreeMap::new();
+    let mut findings = Vec::new();
     for pvc in observation.pvcs.iter().filter(|pvc| is_pending(pvc)) {
-        if !evidence.locked.contains(pvc) && !evidence.dependent.contains(pvc) {
+        // mutant other-driver-not-named: of_other_driver(pvc, observation) ~> None::<Finding>
+        if let Some(finding) = of_other_driver(pvc, observation) {
+            findings.push((finding, true));
+        } else if !evidence.locked.contains(pvc) && !evidence.dependent.contains(pvc) {
             by_reason.entry(pvc.waiting.unwrap_or(Waiting::Unknown)).or_default().push(pvc);
         }
     }
-    let mut findings = Vec::new();
     for (reason, pvcs) in by_reason {
         match reason {
             Waiting::ForDestination => findings.extend(pvcs.iter().map(|pvc| {
@@ -105,6 +108,26 @@ pub fn pending_pvcs(observation: &Observation, evidence: &Evidence) -> Vec<(Find
         }
     }
     findings
+}
+
+/// Reports a PVC that another driver rejects or does not answer.
+fn of_other_driver(pvc: &Pvc, observation: &Observation) -> Option<Finding> {
+    let driver = pvc.driver.as_deref().filter(|_| !uses_driver(pvc, &observation.driver))?;
+    let is_locked = pvc.waiting == Some(Waiting::CsiLocked);
+    if !is_locked && pvc.waiting != Some(Waiting::CsiSlow) {
+        return None;
+    }
+    let problem = if is_locked { "reports a lock" } else { "times out" };
+    let remedy = if is_locked && driver.ends_with(".csi.ceph.com") {
+        format!("check again with driver={driver}, and with driverNamespace")
+    } else {
+        "see the log of its controller".to_owned()
+    };
+    let text = format!(
+        "{}: its driver, {driver}, {problem}, which {} has nothing to do with: {remedy}",
+        pvc.object, observation.driver.name
+    );
+    Some(Finding::with_details(text, [with_evidence(pvc)]))
 }
 
 /// Reports the PVCs whose volume is gone.
@@ -174,7 +197,8 @@ fn describe(reason: Waiting, pvcs: &[&Pvc], observation: &Observation) -> String
         Waiting::Misconfigured => misconfiguration(pvcs, observation),
         Waiting::Terminating => "being deleted".to_owned(),
         Waiting::Unknown if pvcs.iter().any(|pvc| backups::is_rejected(pvc)) => {
-            pvcs.iter().find_map(|pvc| pvc.evidence.clone()).unwrap_or_default()
+            let evidence = pvcs.iter().find_map(|pvc| pvc.evidence.as_deref()).unwrap_or_default();
+            format!("{evidence}: correct what the message names")
         }
         Waiting::ForDestination | Waiting::Unknown => "Pending, and no event says why".to_owned(),
     }
@@ -190,7 +214,10 @@ fn misconfiguration(pvcs: &[&Pvc], observation: &Observation) -> String {
         Some((class, similar)) => {
             format!("StorageClass {class} does not exist (did you mean {similar}?)")
         }
-        None => evidence.unwrap_or("the StorageClass is missing or rejected").to_owned(),
+        None => format!(
+            "{}: correct what the message names",
+            evidence.unwrap_or("the StorageClass is missing or rejected")
+        ),
     }
 }
 
@@ -244,6 +271,8 @@ pub fn waiting_for_destination(pvc: &Pvc, destinations: &[Destination]) -> Strin
 
 fn is_problem(reason: Waiting) -> bool {
     match reason {
+        // mutant copying-is-a-problem: | Waiting::Copying | Waiting::Terminating => false, ~>
+        //     | Waiting::Terminating => false, Waiting::Copying => true,
         Waiting::ForFirstConsumer | Waiting::Copying | Waiting::Terminating => false,
         Waiting::ForScheduling
         | Waiting::CsiLocked

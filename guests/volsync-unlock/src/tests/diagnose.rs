@@ -98,6 +98,7 @@ fn an_idle_orphan_is_mentioned_on_a_healthy_cluster() {
     let (diagnosis, _) = diagnose(&observation, 180_000);
     assert_eq!(diagnosis.state, State::Healthy);
     assert!(diagnosis.summary.contains("1 ReplicationSource whose PVC is gone"));
+    assert!(diagnosis.summary.contains("(media/sonarr): restore"), "{}", diagnosis.summary);
 }
 
 #[test]
@@ -142,8 +143,9 @@ fn the_first_line_names_the_look_alike_and_its_remedy() {
             State::DifferentProblem,
             "set spec.restic.unlock",
         ),
-        (stuck(|_| {}), State::Healthy, "no PVC is stuck"),
-        (stuck(|source| source.paused = true), State::Healthy, "no PVC is stuck"),
+        (stuck(|_| {}), State::Healthy, "no PVC is stuck, and no operation lock is logged; "),
+        (stuck(|_| {}), State::Healthy, "see the logs of its Job"),
+        (stuck(|source| source.paused = true), State::Healthy, "before you remove spec.paused"),
     ] {
         let (diagnosis, _) = diagnose(&observation, 180_000);
         assert_eq!(diagnosis.state, state, "{}", diagnosis.summary);

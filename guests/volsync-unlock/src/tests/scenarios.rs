@@ -316,6 +316,8 @@ fn a_node_lock_that_remains_is_reported_with_its_remedy() {
         &samples::pvc_lock_line(9),
     )];
     let (conclusion, cluster) = conclude(cluster, MEDIA);
+    assert_eq!(conclusion.verdict, Verdict::NotFixed, "{conclusion:?}");
+    assert!(conclusion.summary.contains("are gone, but the node plugin"), "{conclusion:?}");
     assert!(conclusion.remaining[0].text.contains("node plugin"), "{conclusion:?}");
     assert!(cluster.notes.iter().any(|note| note.contains("do not restart the controller")));
 }

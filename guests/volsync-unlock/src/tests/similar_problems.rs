@@ -15,7 +15,7 @@ fn blocking_problems_are_named() {
             |observation| {
                 observation.driver.controller.as_mut().expect("a controller").replicas = 0;
             },
-            "scaled to 0",
+            "scaled to 0, so no volumes are provisioned: scale it up",
         ),
         (
             |observation| {
@@ -77,6 +77,25 @@ fn each_reason_for_waiting_is_described() {
 }
 
 #[test]
+fn a_pvc_of_another_driver_names_that_driver() {
+    for (driver, reason, expected) in [
+        ("smb.csi.k8s.io", Waiting::CsiLocked, "smb.csi.k8s.io, reports a lock"),
+        ("smb.csi.k8s.io", Waiting::CsiSlow, "see the log of its controller"),
+        ("x.rbd.csi.ceph.com", Waiting::CsiLocked, "check again with driver=x.rbd.csi.ceph.com"),
+    ] {
+        let mut observation = samples::observation();
+        observation.pvcs = vec![Pvc {
+            driver: Some(driver.into()),
+            storage_class: Some("other".into()),
+            ..waiting(reason)
+        }];
+        let found = pending_pvcs(&observation, &Evidence::default());
+        assert!(found[0].0.text.contains(expected), "{}", found[0].0.text);
+        assert!(found[0].1, "it is a problem");
+    }
+}
+
+#[test]
 fn several_pvcs_that_wait_for_the_same_reason_are_one_finding() {
     let mut observation = samples::observation();
     observation.pvcs = vec![waiting(Waiting::Populating); 2];
@@ -111,7 +130,7 @@ fn a_misconfiguration_other_than_the_class_is_quoted() {
         ..waiting(Waiting::Misconfigured)
     }];
     let found = pending_pvcs(&observation, &Evidence::default());
-    assert_eq!(found[0].0.text, format!("media/plex: {message}"));
+    assert_eq!(found[0].0.text, format!("media/plex: {message}: correct what the message names"));
 }
 
 #[test]
@@ -123,7 +142,7 @@ fn a_rejection_and_a_lost_pvc_are_reported() {
         Pvc { phase: Phase::Lost, ..samples::pending("media/lost", 2) },
     ];
     let found = pending_pvcs(&observation, &Evidence::default());
-    assert_eq!(found[0].0.text, format!("media/plex: {quota}"));
+    assert_eq!(found[0].0.text, format!("media/plex: {quota}: correct what the message names"));
     let lost = lost_pvcs(&observation);
     assert!(lost[0].text.starts_with("media/lost: Lost, because"), "{}", lost[0].text);
 }
