@@ -40,6 +40,10 @@ Long tests (each replaces its report in docs/):
   survive [N]
       Run volsync-unlock in the simulated cluster with a crash, an API server fault, or a change by
       another user at every Nth point [default: 1, which takes hours]. Report: docs/survived.md.
+  diagnose [CLUSTERS]
+      Compose CLUSTERS simulated clusters of each family [default: 2000] from independent axes,
+      diagnose each with volsync-unlock, run it on every tenth, and compare the results with what
+      the simulated actors hold. Report: docs/diagnosis.md.
   mutants [NAME...]
       Plant each bug of tests/mutants.yaml, or those whose name contains a NAME, into a copy of the
       repository, and check that its test fails. All bugs take about an hour. Report:
@@ -62,6 +66,8 @@ fn main() -> ExitCode {
         ["killed", number] => long_tests::killed(number),
         ["survive"] => long_tests::survive("1"),
         ["survive", stride] => long_tests::survive(stride),
+        ["diagnose"] => long_tests::diagnose("2000"),
+        ["diagnose", clusters] => long_tests::diagnose(clusters),
         ["mutants", names @ ..] => mutants::run(names),
         ["--help" | "-h" | "help"] => {
             print!("{USAGE}");

@@ -93,7 +93,10 @@ fn create_pod(world: &mut World, key: &Key) {
     let name = format!("volsync-src-{}", key.name);
     let Some(job) = world.get(&Key::new(kind::JOBS, &key.namespace, &name)) else { return };
     let pod_name = format!("{name}-{:05x}", hash_below(&name, 0xf_ffff));
-    let volume = |name: &str, pvc: String| json!({"name": name, "persistentVolumeClaim": {"claimName": pvc}});
+    let volume = |name: &str, pvc: String| {
+        let claim = json!({"claimName": pvc});
+        json!({"name": name, "persistentVolumeClaim": claim})
+    };
     let mut pod = json!({"spec": {
         "containers": [{"name": "restic", "image": "quay.io/backube/volsync:0.13.0"}],
         "volumes": [

@@ -37,6 +37,8 @@ pub(super) fn find_controller<'a>(deployments: &'a [Value], driver: &str) -> Opt
             .iter()
             .any(|container| text(container, "/name") == Some("csi-provisioner"))
     });
+    // mutant controller-found-by-name: named_driver .or_else(|| deployments ~>
+    //     None.or_else(|| deployments
     named_driver
         .or_else(|| deployments.iter().find(|candidate| is_operator_managed(candidate, driver)))
         .or_else(|| {
