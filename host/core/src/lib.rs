@@ -30,8 +30,9 @@ pub mod permission;
 pub mod problem;
 pub mod proof;
 pub mod report;
-pub mod sanitize;
 pub mod schema;
+
+pub use salve_document::sanitize;
 
 /// Milliseconds since the epoch, by the cluster's clock.
 pub type Millis = u64;

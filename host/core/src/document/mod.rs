@@ -3,29 +3,18 @@
 //! A document is validated against its schema, which [`crate::schema`] generates from the types
 //! here. What a schema cannot express is validated afterwards.
 
-mod located;
 mod renamed;
-mod validate;
 
 use crate::grants::{Grant, Layer};
 use crate::journal::DocumentKind;
 use crate::problem::{LongerWindow, Problem};
-use crate::sanitize::sanitized;
-use located::Located;
+use crate::schema::document_schema;
+pub use salve_document::{API_VERSION, DocumentError, Metadata};
+use salve_document::{Document, DocumentSchema, Located, dotted};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use validate::dotted;
-pub(crate) use validate::suggestion;
-
-pub const API_VERSION: &str = "salve.dev/v1alpha1";
-
-/// What is wrong with a document, one line per fault: `policy.yaml:6: spec: grants is missing`.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .faults.join("\n"))]
-pub struct DocumentError {
-    faults: Vec<String>,
-}
+use std::sync::LazyLock;
 
 /// A guest, the grants that it requests, and its default configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -136,25 +125,6 @@ pub struct RemediationPolicySpec {
     pub windows: Vec<LongerWindow>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Metadata {
-    /// Name of the document, for people.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Document<S> {
-    #[serde(rename = "apiVersion")]
-    _api_version: String,
-    #[serde(rename = "kind")]
-    _kind: String,
-    metadata: Metadata,
-    spec: S,
-}
-
 fn configuration_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object", "nullable": true, crate::schema::PRESERVE_UNKNOWN: true})
 }
@@ -171,7 +141,7 @@ impl Remediation {
         validate_problems(&spec.problems, &located, source)?;
         if spec.guest.image.is_some() {
             let line = located.line("/spec/guest/image");
-            return Err(error_at(
+            return Err(DocumentError::at(
                 source,
                 line,
                 "spec.guest.image is not supported yet; use spec.guest.path",
@@ -205,78 +175,38 @@ impl RemediationPolicy {
     }
 }
 
+static REMEDIATION: LazyLock<DocumentSchema> = LazyLock::new(|| schema(DocumentKind::Remediation));
+static REMEDIATION_POLICY: LazyLock<DocumentSchema> =
+    LazyLock::new(|| schema(DocumentKind::RemediationPolicy));
+
+fn schema(kind: DocumentKind) -> DocumentSchema {
+    DocumentSchema::new(kind.as_str(), document_schema(kind), &renamed::KEYS)
+        .expect("a generated schema is valid")
+        .formerly(renamed::former_kind(kind))
+}
+
 fn read<S: for<'de> Deserialize<'de>>(
     text: &str,
     source: &str,
     kind: DocumentKind,
 ) -> Result<(Located, Document<S>), DocumentError> {
-    let located = Located::read(text).map_err(|error| yaml_error(source, &error))?;
-    validate_head(&located, source, kind)?;
-    let faults = validate::Schema::of(kind).faults(&located);
-    if !faults.is_empty() {
-        let faults = faults.iter().map(|(line, text)| fault(source, *line, text)).collect();
-        return Err(DocumentError { faults });
-    }
-    // Deserialized from the text, not from the validated value: its errors have positions.
-    let document = serde_saphyr::from_str(text).map_err(|error| yaml_error(source, &error))?;
-    Ok((located, document))
-}
-
-/// Checks version and kind first: another kind of document would have a fault in every line.
-fn validate_head(located: &Located, source: &str, kind: DocumentKind) -> Result<(), DocumentError> {
-    let head = |key: &str| located.value.get(key).and_then(Value::as_str);
-    let error =
-        |key: &str, text: String| Err(error_at(source, located.line(&format!("/{key}")), &text));
-    match head("apiVersion") {
-        Some(API_VERSION) => {}
-        Some(found) => {
-            let found = sanitized(found);
-            return error("apiVersion", format!("expected {API_VERSION}, found {found:?}"));
-        }
-        None => {
-            return error("apiVersion", format!("apiVersion is missing; expected {API_VERSION}"));
-        }
-    }
-    let expected = kind.as_str();
-    match head("kind") {
-        Some(found) if found == expected => Ok(()),
-        Some(found) if renamed::renamed_kind(found) == Some(kind) => {
-            error("kind", format!("kind is {found:?}; it is now {expected}"))
-        }
-        Some(found) => {
-            error("kind", format!("expected a {expected}, found {:?}", sanitized(found)))
-        }
-        None => error("kind", format!("kind is missing; expected {expected}")),
-    }
-}
-
-fn fault(source: &str, line: u64, text: &str) -> String {
-    format!("{source}:{line}: {}", sanitized(text))
-}
-
-fn error_at(source: &str, line: u64, text: &str) -> DocumentError {
-    DocumentError { faults: vec![fault(source, line, text)] }
-}
-
-/// Returns the parser's message, which shows the lines around the fault.
-fn yaml_error(source: &str, error: &serde_saphyr::Error) -> DocumentError {
-    // mutant document-error-unescaped: sanitized ~> str::to_owned
-    let lines: Vec<String> = error.to_string().lines().map(sanitized).collect();
-    DocumentError { faults: vec![format!("{source}: {}", lines.join("\n"))] }
+    let schema = match kind {
+        DocumentKind::Remediation => &REMEDIATION,
+        DocumentKind::RemediationPolicy => &REMEDIATION_POLICY,
+    };
+    salve_document::read(text, source, schema)
 }
 
 /// Checks what a schema cannot express about grants.
 fn validate_grants(grants: &[Grant], located: &Located, source: &str) -> Result<(), DocumentError> {
-    let faults: Vec<String> = grants
-        .iter()
-        .enumerate()
-        .filter_map(|(i, grant)| {
+    DocumentError::all(
+        source,
+        grants.iter().enumerate().filter_map(|(i, grant)| {
             let pointer = format!("/spec/grants/{i}");
             let text = format!("{}: {}", dotted(&pointer), grant.validate().err()?);
-            Some(fault(source, located.line(&pointer), &text))
-        })
-        .collect();
-    if faults.is_empty() { Ok(()) } else { Err(DocumentError { faults }) }
+            Some((located.line(&pointer), text))
+        }),
+    )
 }
 
 /// Checks what a schema cannot express about problems.
@@ -290,7 +220,7 @@ fn validate_problems(
         let mut add = |within: &str, text: &str| {
             let pointer = format!("/spec/problems/{i}{within}");
             let text = format!("{}: {text}", dotted(&pointer));
-            faults.push(fault(source, located.line(&pointer), &text));
+            faults.push((located.line(&pointer), text));
         };
         if let Err((within, text)) = problem.validate() {
             add(within, &text);
@@ -299,7 +229,7 @@ fn validate_problems(
             add("/name", &format!("there is another problem {:?}", problem.name));
         }
     }
-    if faults.is_empty() { Ok(()) } else { Err(DocumentError { faults }) }
+    DocumentError::all(source, faults)
 }
 
 #[cfg(test)]

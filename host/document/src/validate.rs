@@ -1,41 +1,68 @@
 //! Validates a document against its schema, and describes each fault: the line, the path, and what
 //! was probably meant.
 
-use super::located::Located;
-use super::renamed::RenamedKey;
-use crate::journal::DocumentKind;
+use crate::located::Located;
 use crate::sanitize::sanitized;
-use crate::schema::document_schema;
 use jsonschema::error::ValidationErrorKind;
 use jsonschema::{ValidationError, Validator};
 use serde_json::Value;
-use std::sync::LazyLock;
 
-/// The schema of a kind of document.
-pub(super) struct Schema {
-    whole: Value,
-    validator: Validator,
+/// A key of an earlier version of a document, to tell users what it is called now.
+#[derive(Debug)]
+pub struct RenamedKey {
+    /// End of the schema path of the object that had it.
+    pub object: &'static str,
+    pub old: &'static str,
+    /// The key of the same object that replaces it.
+    pub replaced_by: &'static str,
+    /// Relative to the object.
+    pub now: &'static str,
 }
 
-static REMEDIATION: LazyLock<Schema> = LazyLock::new(|| Schema::new(DocumentKind::Remediation));
-static REMEDIATION_POLICY: LazyLock<Schema> =
-    LazyLock::new(|| Schema::new(DocumentKind::RemediationPolicy));
+impl RenamedKey {
+    /// Describes it for the object at a path such as `spec.grants[0].evidence`.
+    fn describe(&self, path: &str) -> String {
+        let Self { old, now, .. } = self;
+        if now.starts_with(&format!("{path}.")) {
+            format!("{path}.{old} is now {now}")
+        } else {
+            format!("{path}: {old} is now {now}")
+        }
+    }
+}
+
+/// A JSON Schema that documents are validated against.
+#[derive(Debug)]
+pub struct Schema {
+    whole: Value,
+    validator: Validator,
+    renamed: &'static [RenamedKey],
+}
 
 /// Jaro-Winkler similarity from which a known word is suggested.
 const MIN_SIMILARITY: f64 = 0.75;
 
 impl Schema {
-    pub fn of(kind: DocumentKind) -> &'static Self {
-        match kind {
-            DocumentKind::Remediation => &REMEDIATION,
-            DocumentKind::RemediationPolicy => &REMEDIATION_POLICY,
-        }
+    /// Compiles a schema.
+    ///
+    /// # Errors
+    /// It is not a valid JSON Schema.
+    pub fn new(whole: Value, renamed: &'static [RenamedKey]) -> Result<Self, String> {
+        let validator = jsonschema::validator_for(&whole).map_err(|error| error.to_string())?;
+        Ok(Self { whole, validator, renamed })
     }
 
-    fn new(kind: DocumentKind) -> Self {
-        let whole = document_schema(kind);
-        let validator = jsonschema::validator_for(&whole).expect("a generated schema is valid");
-        Self { whole, validator }
+    /// Returns the renamed key that an object at a schema path has. `known` are its keys today.
+    fn renamed(&self, schema_path: &str, key: &str, known: &[&str]) -> Option<&'static RenamedKey> {
+        self.renamed.iter().find(|renamed| {
+            renamed.old == key
+                && schema_path.ends_with(renamed.object)
+                && known.contains(&renamed.replaced_by)
+        })
+    }
+
+    pub fn is_valid(&self, value: &Value) -> bool {
+        self.validator.is_valid(value)
     }
 
     /// Returns what is wrong with a document, by line.
@@ -66,7 +93,7 @@ impl Schema {
             return vec![];
         };
         let (object, known) = self.object(error);
-        let renamed = unexpected.iter().filter_map(|key| RenamedKey::find(&object, key, &known));
+        let renamed = unexpected.iter().filter_map(|key| self.renamed(&object, key, &known));
         renamed.map(|key| (error.instance_path().to_string(), key.replaced_by)).collect()
     }
 
@@ -86,7 +113,7 @@ impl Schema {
                     let key = key.replace('~', "~0").replace('/', "~1");
                     document.line(&format!("{pointer}/{key}"))
                 };
-                let describe = |key: &String| match RenamedKey::find(&object, key, &known) {
+                let describe = |key: &String| match self.renamed(&object, key, &known) {
                     Some(renamed) => renamed.describe(&path),
                     None => at_path(format!(
                         "unknown key {:?}{}",
@@ -125,8 +152,8 @@ impl Schema {
     }
 }
 
-/// Suggests the most similar known word, or lists all of them.
-pub(crate) fn suggestion(word: &str, known: &[&str], what: &str) -> String {
+/// Suggests the most similar known word, or lists all of them, as the end of an error.
+pub fn suggestion(word: &str, known: &[&str], what: &str) -> String {
     let similarity =
         |candidate: &&str| strsim::jaro_winkler(&word.to_lowercase(), &candidate.to_lowercase());
     let best = known.iter().copied().max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
@@ -137,7 +164,7 @@ pub(crate) fn suggestion(word: &str, known: &[&str], what: &str) -> String {
 }
 
 /// Returns a JSON pointer as people write it: `spec.grants[0].max`.
-pub(super) fn dotted(pointer: &str) -> String {
+pub fn dotted(pointer: &str) -> String {
     let mut path = String::new();
     for part in pointer.split('/').skip(1) {
         let part = part.replace("~1", "/").replace("~0", "~");

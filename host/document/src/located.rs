@@ -8,21 +8,35 @@ use std::fmt;
 
 /// A document, and the line of each JSON pointer into it.
 #[derive(Debug)]
-pub(super) struct Located {
+pub struct Located {
     pub value: Value,
     lines: BTreeMap<String, u64>,
 }
 
 impl Located {
     /// Reads YAML or JSON.
+    ///
+    /// # Errors
+    /// The text is not valid YAML.
     pub fn read(text: &str) -> Result<Self, serde_saphyr::Error> {
         let node: Spanned<Node> = serde_saphyr::from_str_with_options(
             text,
             serde_saphyr::options! { strict_booleans: true },
         )?;
-        let mut lines = BTreeMap::new();
+        let mut lines = BTreeMap::from([(String::new(), node.referenced.line())]);
         let value = node.value.locate(&mut String::new(), &mut lines);
         Ok(Self { value, lines })
+    }
+
+    /// Returns the part of the document at a JSON pointer.
+    pub fn part(&self, pointer: &str) -> Option<Self> {
+        let lines = self.lines.iter().filter_map(|(at, line)| {
+            let below = at.strip_prefix(pointer).filter(|rest| rest.starts_with('/'))?;
+            Some((below.to_owned(), *line))
+        });
+        let mut lines: BTreeMap<String, u64> = lines.collect();
+        lines.insert(String::new(), self.line(pointer));
+        Some(Self { value: self.value.pointer(pointer)?.clone(), lines })
     }
 
     /// Returns the line of a JSON pointer, or of the nearest node around it.
