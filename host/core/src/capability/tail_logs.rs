@@ -189,10 +189,11 @@ impl NextPage {
 
     /// Returns why an answer proves nothing.
     fn incomplete(&self, problem: &Problem, answer: &Page) -> Option<String> {
-        let Query { deployment, container, tail_lines, .. } = &self.query;
+        let Query { workload: Workload { kind, object }, container, tail_lines, .. } = &self.query;
         let read = &problem.read;
-        if !read.covers(&deployment.namespace, &deployment.name) {
-            return Some(format!("Deployment {deployment} is not in the scope of the problem"));
+        if !read.covers(&object.namespace, &object.name) {
+            let kind = kind.label();
+            return Some(format!("{kind} {object} is not in the scope of the problem"));
         }
         if !read.covers_container(container) {
             return Some(format!("container {container} is not in the scope of the problem"));

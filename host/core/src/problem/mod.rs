@@ -54,7 +54,7 @@ pub struct ProblemRead {
     /// Namespaces. With `states`, names only: the host requires that none was left out.
     #[schemars(length(min = 1))]
     pub namespaces: Vec<Glob>,
-    /// Object names, by name or glob pattern; of a log, those of its Deployment. Without it: all
+    /// Object names, by name or glob pattern; of a log, those of its workload. Without it: all
     /// names.
     #[serde(default = "every", skip_serializing_if = "is_every")]
     #[schemars(length(min = 1))]
@@ -223,7 +223,7 @@ impl Problem {
                 format!(
                     "{capability} has no state {:?}{}",
                     sanitized(state),
-                    crate::document::suggestion(state, known, "known states")
+                    salve_document::suggestion(state, known, "known states")
                 ),
             )),
             None => Ok(()),

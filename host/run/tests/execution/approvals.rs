@@ -280,7 +280,7 @@ fn again(set: &'static [&'static str], restarts: bool) -> impl Fn(Run) -> BoxFut
 async fn nothing_is_sent_if_the_guest_would_write_something_else_now() {
     let (approval, plan) = planned_incident().await;
     let ends = || GuestExit::PlanEnds("the guest waits".into());
-    let healthy = || concluded(Concluded::NothingToDo, vec![]);
+    let healthy = || concluded(Concluded::NothingToDo);
     for (set, restarts, exit, expected) in [
         (&["a"][..], true, ends(), None),
         (&["a", "b"], true, ends(), Some("1 ReplicationSource appeared (media/b)")),

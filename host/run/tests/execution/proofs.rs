@@ -5,7 +5,7 @@ use crate::fixture::*;
 use salve_core::capability::query_pods::ListPods;
 use salve_core::capability::query_pvcs::{ListPvcs, Phase, Pvc, Waiting};
 use salve_core::capability::run::Observed;
-use salve_core::capability::tail_logs::{Line, NextPage, Page, Position, Query};
+use salve_core::capability::tail_logs::{Line, NextPage, Page, Position, Query, Workload};
 use salve_core::capability::types::{ObjectRef, Pod};
 use salve_core::capability::{Answer, Capability, Effect, Read};
 use salve_core::glob::Glob;
@@ -78,7 +78,7 @@ fn begin(problems: Vec<Problem>, world: World) -> Fixture {
 
 fn log(container: &str, pattern: &str, tail_lines: Option<u32>) -> NextPage {
     let query = Query {
-        deployment: ObjectRef::new("media", "driver"),
+        workload: Workload::deployment(ObjectRef::new("media", "driver")),
         container: container.into(),
         since: None,
         tail_lines,
