@@ -344,7 +344,7 @@ fn a_plan_is_saved_and_applied_once_by_its_id() {
     assert!(foreign.contains("name its guest"), "{foreign}");
     let other = output_of(
         &mut online(&sim, &["run", "--plan", &id, "--config", "stabilizationWindowSeconds=3"]),
-        3,
+        9,
     );
     assert!(
         other.contains("configuration: stabilizationWindowSeconds = 3 instead of 2"),

@@ -111,8 +111,8 @@ impl Approval {
         Ok(Some(approved))
     }
 
-    /// Checks the result of comparing every write that is left after `done` others, before the first
-    /// of them is sent.
+    /// Checks the result of comparing every write that is left after `done` others, before the
+    /// first of them is sent.
     ///
     /// # Errors
     /// There are differences. Names the first five of them, and the number of the

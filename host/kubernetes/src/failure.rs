@@ -329,7 +329,7 @@ mod tests {
     #[test]
     fn a_rejection_is_attributed_by_its_status_code() {
         assert!(matches!(rejected(401, "Unauthorized"),
-                Error::Unavailable(t) if t.contains("credentials")));
+                Error::Unauthorized(t) if t.contains("credentials")));
         assert!(matches!(
             rejected(403, "no"),
             Error::Forbidden(t) if t.contains("RBAC") && t.contains("get pods a/b")

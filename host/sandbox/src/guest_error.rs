@@ -70,8 +70,8 @@ pub enum GuestError {
 }
 
 impl GuestError {
-    /// Returns who has to act. None if nothing is wrong with the guest: the user stopped the run, or
-    /// the plan ended or is stale.
+    /// Returns who has to act. None if nothing is wrong with the guest: the user stopped the run,
+    /// or the plan ended or is stale.
     pub fn fault(&self) -> Option<Fault> {
         match self {
             Self::Returned(error) | Self::InvalidCall { error, .. } => Some(error.fault()),

@@ -1,5 +1,5 @@
-//! Writes to stderr on a thread of its own: a terminal that is stopped, or a pipe that nobody
-//! reads, must not stop a run.
+//! Writes to stderr on a thread of its own: a terminal that is stopped, or a pipe that is not read,
+//! must not stop a run.
 
 use super::{MUTED, plural};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};

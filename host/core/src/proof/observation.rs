@@ -106,13 +106,13 @@ impl Observation {
             .and_then(|answer| read.verification(problem, since, Some(answer)));
         let has_more = evaluation.incomplete.is_none() && evaluation.more;
         if !has_more {
-            self.state = self.judge(problem, &evaluation);
+            self.state = self.state_after(problem, &evaluation);
             self.pass_time(problem, since, at);
         }
         self.pages = vec![evaluation];
     }
 
-    fn judge(&self, problem: &Problem, evaluation: &Evaluation) -> ProblemState {
+    fn state_after(&self, problem: &Problem, evaluation: &Evaluation) -> ProblemState {
         if let Some(why) = &evaluation.incomplete {
             return ProblemState::Unknown(why.clone());
         }

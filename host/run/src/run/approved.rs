@@ -144,7 +144,8 @@ impl Run {
             }
         }
         if let Some(plan) = &mut self.approval {
-            // mutant stale-plan-started: plan.approval.is_current(plan.done, &differences) ~> Ok(())
+            // mutant stale-plan-started: plan.approval.is_current(plan.done, &differences) ~>
+            //     Ok(())
             plan.approval.is_current(plan.done, &differences).map_err(Halt::Differs)?;
             plan.is_checked = true;
             self.replan = None;

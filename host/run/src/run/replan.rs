@@ -105,7 +105,8 @@ impl Run {
             Ok(GuestExit::Stopped(_) | GuestExit::Died(_)) => "it was stopped".to_owned(),
         };
         let now = Approval::of(&approval.plan, &approval.digest, &journal.entries());
-        // mutant changed-set-found-at-its-write: approval.compare(done, &now.writes, &end) ~> vec![]
+        // mutant changed-set-found-at-its-write: approval.compare(done, &now.writes, &end) ~>
+        //     vec![]
         Ok(Ok(approval.compare(done, &now.writes, &end)))
     }
 }

@@ -7,6 +7,7 @@ use salve_core::capability::run::{AskUser, Sleep};
 use salve_core::capability::{Capability, Write};
 use salve_core::grants::{Approval, Grant, Grants, Selector};
 use salve_core::outcome::Error;
+use salve_core::report::Verdict;
 use salve_run::{Mode, NoPrompt, Prompt};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -138,6 +139,9 @@ async fn nothing_is_changed_if_no_one_can_approve_what_follows() {
     assert!(fixture.calls().is_empty(), "{:?}", fixture.calls());
     // Reads are not writes, a plan is what someone approves, and other grants require nothing.
     fixture.run.call(list_pods()).await.unwrap().unwrap();
+    let exit = fixture.run.exit_of_error(&error);
+    let result = fixture.run.finish(exit).await;
+    assert_eq!((result.verdict, result.exit_code()), (Verdict::NeedsApproval, 8), "{result:?}");
     let mut plan = start(Mode::Plan, requiring(false));
     plan.run.call_reversible(suspend(&["plex"])).await.unwrap().unwrap();
     let approval = salve_core::approval::Approval::of("p1", "d", &plan.journal.entries());
