@@ -68,7 +68,7 @@ fn demo_report(folder: &Path) -> Result<Report> {
         .collect::<Result<Vec<_>>>()?;
     reports
         .into_iter()
-        .find(|report| report.verdict == Verdict::Fixed)
+        .find(|report| report.verdict == Some(Verdict::Fixed))
         .context("the demo fixed no incident")
 }
 

@@ -51,7 +51,7 @@ impl Report {
             Format::Terminal if report.diagnosis.is_some() => {
                 output::diagnosis(&report, &report.guest.name, detail)
             }
-            Format::Terminal if report.verdict == Verdict::Planned => {
+            Format::Terminal if report.verdict == Some(Verdict::Planned) => {
                 let layers: Vec<_> =
                     header.grants.layers.iter().map(|layer| layer.source.as_str()).collect();
                 output::plan(

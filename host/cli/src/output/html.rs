@@ -1,7 +1,7 @@
 //! A report as a self-contained HTML page for phones, dark mode, and print.
 
 use super::markdown::{facts, sections};
-use super::{describe_outcome, duration, timestamp, verdict_heading};
+use super::{describe_outcome, duration, report_heading, timestamp};
 use salve_core::report::{Report, Verdict};
 use salve_core::sanitize::sanitized;
 use std::fmt::Write;
@@ -31,19 +31,27 @@ pub fn html(report: &Report) -> String {
 }
 
 fn write(report: &Report, out: &mut String) -> std::fmt::Result {
-    let heading = verdict_heading(report.verdict);
+    let heading = report_heading(report);
     let class = match report.verdict {
-        Verdict::Fixed | Verdict::ResolvedElsewhere | Verdict::NothingToDo | Verdict::Restored => {
-            " class=\"good\""
-        }
-        Verdict::DifferentProblem
-        | Verdict::NotFixed
-        | Verdict::Unverified
-        | Verdict::Inconclusive
-        | Verdict::Denied
-        | Verdict::Failed(_)
-        | Verdict::ActionRequired
-        | Verdict::Planned => "",
+        Some(
+            Verdict::Fixed
+            | Verdict::ResolvedElsewhere
+            | Verdict::NothingToDo
+            | Verdict::Restored,
+        ) => " class=\"good\"",
+        None
+        | Some(
+            Verdict::DifferentProblem
+            | Verdict::NotFixed
+            | Verdict::Unverified
+            | Verdict::Inconclusive
+            | Verdict::Denied
+            | Verdict::NeedsApproval
+            | Verdict::StalePlan
+            | Verdict::Failed(_)
+            | Verdict::ActionRequired
+            | Verdict::Planned,
+        ) => "",
     };
     writeln!(
         out,

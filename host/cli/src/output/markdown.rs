@@ -1,7 +1,7 @@
 //! A report as Markdown, to paste into an incident.
 
 use super::diagnosis::ruled_out_label;
-use super::{describe_outcome, duration, timestamp, verdict_heading};
+use super::{describe_outcome, duration, report_heading, timestamp};
 use salve_core::report::{Finding, RecoverySummary, Report, State};
 use salve_core::sanitize::sanitized;
 use std::fmt::Write;
@@ -14,7 +14,7 @@ pub fn markdown(report: &Report) -> String {
 }
 
 fn write(report: &Report, out: &mut String) -> std::fmt::Result {
-    writeln!(out, "# {}: {}\n", verdict_heading(report.verdict), escape(&report.summary))?;
+    writeln!(out, "# {}: {}\n", report_heading(report), escape(&report.summary))?;
     writeln!(out, "| | |\n|---|---|")?;
     for (name, value) in facts(report) {
         writeln!(out, "| {name} | {} |", escape(&value))?;

@@ -26,7 +26,7 @@ pub use report::report;
 pub use timeline::timeline;
 
 use anstyle::{AnsiColor, Style};
-use salve_core::report::{EffectOutcome, Finding, Verdict};
+use salve_core::report::{EffectOutcome, Finding, Report, Verdict};
 use salve_core::sanitize::sanitized;
 use std::borrow::Cow;
 use std::fmt;
@@ -156,6 +156,11 @@ impl Detail {
 /// Returns the heading for a verdict: `FIXED`, `ACTION REQUIRED`.
 fn verdict_heading(verdict: Verdict) -> String {
     verdict.as_str().to_uppercase().replace('-', " ")
+}
+
+/// Returns the heading of a report. A check has no verdict.
+fn report_heading(report: &Report) -> String {
+    report.verdict.map_or_else(|| "CHECKED".into(), verdict_heading)
 }
 
 /// Returns the style of a verdict.

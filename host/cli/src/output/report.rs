@@ -1,8 +1,8 @@
 //! The report of a finished run.
 
 use super::{
-    Detail, LABEL_WIDTH, MUTED, WARN, duration, markdown, print_findings, print_labeled,
-    verdict_heading, verdict_style,
+    Detail, HEADING, LABEL_WIDTH, MUTED, WARN, duration, markdown, print_findings, print_labeled,
+    report_heading, verdict_style,
 };
 use salve_core::permission::enforcement::Layer;
 use salve_core::report::{Figure, Report};
@@ -12,8 +12,8 @@ use std::path::Path;
 /// Prints the verdict first, then the figures, what remains to be done, and the path of the run
 /// file.
 pub fn report(report: &Report, file: Option<&Path>, detail: Detail) {
-    let heading = verdict_heading(report.verdict);
-    let style = verdict_style(report.verdict);
+    let heading = report_heading(report);
+    let style = report.verdict.map_or(HEADING, verdict_style);
     let took = duration(report.ended.saturating_sub(report.began));
     anstream::println!(
         "\n{style}{heading}{style:#}  {}   {MUTED}{took}{MUTED:#}\n",

@@ -42,7 +42,7 @@ impl ReportBuilder {
             run: header.run.clone(),
             command: header.command,
             plan: None,
-            verdict: Verdict::Failed(Fault::Host),
+            verdict: Some(Verdict::Failed(Fault::Host)),
             summary: "the run is unfinished: its process died, or it is still running".into(),
             fault: None,
             guest: Guest {
@@ -262,7 +262,7 @@ impl ReportBuilder {
     fn finish(&mut self, result: &RunResult) {
         self.tick(result.at);
         let report = &mut self.report;
-        report.verdict = result.verdict;
+        report.verdict = Some(result.verdict).filter(|_| report.diagnosis.is_none());
         report.summary.clone_from(&result.summary);
         report.remaining = result.open.iter().map(describe_open).collect();
         report.remaining.extend(self.guests_remaining.iter().cloned());

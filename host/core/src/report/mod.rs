@@ -156,11 +156,15 @@ impl Verdict {
             Self::DifferentProblem => 10,
         }
     }
+}
 
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
-    fn serialize_str<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+#[expect(clippy::ref_option, reason = "serde wants a reference")]
+fn serialize_verdict<S: Serializer>(
+    verdict: &Option<Verdict>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    verdict.map(Verdict::as_str).serialize(serializer)
 }
 
 /// A run's report, as `salve report --as json` prints it.
@@ -179,9 +183,10 @@ pub struct Report {
     /// The approved plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<String>,
-    #[serde(serialize_with = "Verdict::serialize_str")]
+    /// Missing in a check that has a diagnosis: see `diagnosis.state`.
+    #[serde(serialize_with = "serialize_verdict", skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "verdict_schema")]
-    pub verdict: Verdict,
+    pub verdict: Option<Verdict>,
     pub summary: String,
     /// Who has to act after a failure.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -308,7 +313,6 @@ fn verdict_schema(_: &mut SchemaGenerator) -> Schema {
         Verdict::Restored,
     ];
     json_schema!({
-        "description": "Of a check: `not-fixed` if the problem is present, `nothing-to-do` if not.",
         "type": "string",
         "enum": verdicts.map(Verdict::as_str),
     })
