@@ -59,7 +59,8 @@ pub fn survive(stride: &str) -> Result<(), String> {
         what: "\
 The process or the machine of a `volsync-unlock` run crashes before each append to the run file,
 each sync, and each request, and the run is recovered; the recovery crashes in the same way. Each
-API server fault occurs at each request. Another user re-creates, edits, suspends, and resumes
+API server fault occurs at each request, and outages, rejected credentials, interrupts, and clock
+jumps begin at each request. Another user re-creates, edits, suspends, and resumes
 objects between any two requests. After each, nothing was written without a grant, nothing was
 applied twice, only deletion targets were deleted, Flux is in its initial state or the report says
 what is not, the replay agrees, the report matches the run file, and \"fixed\" is reported only with

@@ -1,6 +1,6 @@
 //! The shipped guest on a simulated cluster, run and recovered after crashes.
 
-use crate::interceptor::{DiskState, Interceptor, Operation, Snapshot, VirtualClock};
+use crate::interceptor::{DiskState, Interceptor, Operation, Snapshot};
 use futures::StreamExt;
 use salve::arguments::GuestOptions;
 use salve::cluster::ClusterSession;
@@ -98,7 +98,7 @@ impl Fixture {
     /// Runs on `simulator`. Calls `setup` with the interceptor once the run has connected.
     pub async fn run(&self, simulator: &Simulator, setup: impl FnOnce(&Interceptor)) -> EndState {
         let interceptor = Interceptor::new(simulator, vec![]);
-        let session = connect(&interceptor, simulator).await;
+        let session = connect(&interceptor).await;
         setup(&interceptor);
         let finished = self
             .prepared
@@ -107,7 +107,7 @@ impl Fixture {
                 &session,
                 "7c1d03fe",
                 Some(RunFile::with_disk(Box::new(interceptor.clone()))),
-                Frontend::none(),
+                Frontend { stop: interceptor.stop(), ..Frontend::none() },
             )
             .await
             .unwrap();
@@ -136,9 +136,10 @@ impl Fixture {
             return EndState { simulator: simulator.clone(), disk, finished: None };
         };
         let interrupted = InterruptedRun { header: (**header).clone(), file, entries };
-        let session = connect(&interceptor, simulator).await;
+        let session = connect(&interceptor).await;
         setup(&interceptor);
-        let (current, frontend) = (Grants::default(), Frontend::none());
+        let current = Grants::default();
+        let frontend = Frontend { stop: interceptor.stop(), ..Frontend::none() };
         let finished = if release_only {
             interrupted.release(current, &session, frontend).await.unwrap()
         } else {
@@ -151,10 +152,10 @@ impl Fixture {
     }
 }
 
-async fn connect(interceptor: &Interceptor, simulator: &Simulator) -> ClusterSession {
+async fn connect(interceptor: &Interceptor) -> ClusterSession {
     ClusterSession::from_cluster(Cluster::over(
         interceptor.clone(),
-        Arc::new(VirtualClock(simulator.clock())),
+        Arc::new(interceptor.clone()),
         "simulated",
     ))
     .await

@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use salve_core::Millis;
-use salve_run::{Clock, Disk};
+use salve_run::{Clock, Disk, Stop};
 use salve_simulator::Simulator;
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -52,6 +52,30 @@ pub struct Snapshot {
 /// Called before each operation.
 pub type OnOperation = Box<dyn FnMut(&Operation, &Simulator, &DiskState) + Send>;
 
+/// What happens to a process when it sends a request.
+#[derive(Clone, Copy, Debug)]
+pub enum Event {
+    None,
+    /// The user asks to stop, this often at once, after this time.
+    Interrupts {
+        times: u8,
+        after: Duration,
+    },
+    /// The cluster's clock jumps.
+    ClockAdvances(Duration),
+    ClockGoesBack(Duration),
+    /// Nothing runs for this time, as after SIGSTOP.
+    ProcessStands(Duration),
+}
+
+/// All requests meet this fault, for this time or for good.
+#[derive(Clone, Copy, Debug)]
+pub struct Outage {
+    pub fault: Fault,
+    /// By the local clock and the cluster's together: one of them stands still.
+    pub lasts: Option<Duration>,
+}
+
 /// The disk and the API server of one process. Clones belong to the same process.
 #[derive(Clone)]
 pub struct Interceptor {
@@ -67,6 +91,13 @@ struct Inner {
     /// A fault of the request with this number.
     fault: Option<(usize, Fault)>,
     requests: usize,
+    /// What begins with the request of this number.
+    begins_at: Option<(usize, Event, Option<Outage>)>,
+    /// The outage in progress, and when it began by the local clock and the cluster's.
+    outage: Option<(Outage, tokio::time::Instant, Millis)>,
+    /// How far the cluster's clock went back, in milliseconds.
+    clock_behind: Millis,
+    stop: Stop,
 }
 
 impl Interceptor {
@@ -82,8 +113,68 @@ impl Interceptor {
                 late_request: None,
                 fault: None,
                 requests: 0,
+                begins_at: None,
+                outage: None,
+                clock_behind: 0,
+                stop: Stop::default(),
             })),
         }
+    }
+
+    /// Returns the number of requests so far.
+    pub fn requests(&self) -> usize {
+        self.inner.lock().unwrap().requests
+    }
+
+    /// Returns what stops the run of this process.
+    pub fn stop(&self) -> Stop {
+        self.inner.lock().unwrap().stop.clone()
+    }
+
+    /// Begins an event and an outage with the request of this number, counted from one from now on.
+    pub fn begin_at(&self, number: usize, event: Event, outage: Option<Outage>) {
+        let mut inner = self.inner.lock().unwrap();
+        inner.begins_at = Some((inner.requests + number, event, outage));
+    }
+
+    /// Begins what is due with the latest request. Returns its fault.
+    async fn begin(&self) -> Option<Fault> {
+        let event = {
+            let mut inner = self.inner.lock().unwrap();
+            let requests = inner.requests;
+            inner.begins_at.take_if(|(number, ..)| *number <= requests).map(|(_, event, outage)| {
+                let (local, cluster) = (tokio::time::Instant::now(), self.now());
+                inner.outage = outage.map(|outage| (outage, local, cluster));
+                (event, inner.stop.clone())
+            })
+        };
+        match event {
+            None | Some((Event::None, _)) => {}
+            Some((Event::Interrupts { times, after }, stop)) if after.is_zero() => {
+                (0..times).for_each(|_| stop.request());
+            }
+            Some((Event::Interrupts { times, after }, stop)) => {
+                tokio::spawn(async move {
+                    tokio::time::sleep(after).await;
+                    (0..times).for_each(|_| stop.request());
+                });
+            }
+            Some((Event::ClockAdvances(duration), _)) => self.simulator.clock().advance(duration),
+            Some((Event::ClockGoesBack(duration), _)) => {
+                self.inner.lock().unwrap().clock_behind = duration.as_millis() as Millis;
+            }
+            Some((Event::ProcessStands(duration), _)) => {
+                self.simulator.clock().advance(duration);
+                tokio::time::advance(duration).await;
+            }
+        }
+        let (outage, local, cluster) = self.inner.lock().unwrap().outage?;
+        let lasted = local.elapsed() + Duration::from_millis(self.now().saturating_sub(cluster));
+        outage.lasts.is_none_or(|lasts| lasted < lasts).then_some(outage.fault)
+    }
+
+    fn now(&self) -> Millis {
+        u64::try_from(self.simulator.clock().now().as_millisecond()).unwrap()
     }
 
     /// Calls `on_operation` before each operation from now on.
@@ -170,6 +261,7 @@ where
             if late_request_due {
                 interceptor.deliver_late_request().await;
             }
+            let fault = fault.or(interceptor.begin().await);
             interceptor.before(&Operation::Request(Box::new(request.clone())));
             let send = |request: Request<Bytes>| {
                 interceptor.simulator.clone().call(request.map(Full::new))
@@ -182,15 +274,14 @@ where
     }
 }
 
-/// The simulator's virtual time as a run's clock.
-pub struct VirtualClock(pub salve_simulator::Clock);
-
-impl Clock for VirtualClock {
+/// The simulator's virtual time as a run's clock, which may go back.
+impl Clock for Interceptor {
     fn now(&self) -> Millis {
-        u64::try_from(self.0.now().as_millisecond()).unwrap()
+        let behind = self.inner.lock().unwrap().clock_behind;
+        Interceptor::now(self).saturating_sub(behind)
     }
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        let clock = self.0.clone();
+        let clock = self.simulator.clock();
         Box::pin(async move { clock.sleep(duration).await })
     }
 }

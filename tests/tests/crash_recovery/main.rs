@@ -1,5 +1,5 @@
-//! Runs survive crashes before each append, sync, and request, API server faults, and interference
-//! by other users.
+//! Runs survive crashes before each append, sync, and request, API server faults and outages,
+//! interrupts, clocks that jump, and interference by other users.
 
 mod crashes;
 mod fault;
@@ -8,3 +8,4 @@ mod fixture;
 mod interceptor;
 mod interference;
 mod oracle;
+mod outages;

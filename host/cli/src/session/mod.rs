@@ -19,7 +19,7 @@ use crate::output::{CommandError, Live, TerminalPrompt};
 use crate::{compiler, runs};
 use salve_core::document::Limits;
 use salve_core::report::Description;
-use salve_run::{NoPrompt, Observer, Prompt};
+use salve_run::{NoPrompt, Observer, Prompt, Stop};
 use salve_sandbox::{Guest, Sandbox};
 use std::io::{self, IsTerminal};
 
@@ -27,12 +27,14 @@ use std::io::{self, IsTerminal};
 pub struct Frontend {
     pub observers: Vec<Box<dyn Observer>>,
     pub prompt: Box<dyn Prompt>,
+    /// Stops the run. Signals do as well.
+    pub stop: Stop,
 }
 
 impl Frontend {
     /// Creates a front end that shows nothing and answers no question.
     pub fn none() -> Self {
-        Self { observers: vec![], prompt: Box::new(NoPrompt) }
+        Self { observers: vec![], prompt: Box::new(NoPrompt), stop: Stop::default() }
     }
 
     /// Creates a front end that prints each step as it happens. With `may_ask`, a user at a
@@ -58,7 +60,7 @@ impl Frontend {
         } else {
             Box::new(NoPrompt)
         };
-        Self { observers: vec![Box::new(live)], prompt }
+        Self { observers: vec![Box::new(live)], prompt, ..Self::none() }
     }
 }
 

@@ -166,7 +166,7 @@ impl ActiveRun {
         let report = SharedReport(Arc::new(Mutex::new(report)));
         let mut observers: Vec<Box<dyn Observer>> = vec![Box::new(report.clone())];
         observers.extend(frontend.observers);
-        let stop = Stop::default();
+        let stop = frontend.stop;
         let signals = tokio::spawn(handle_signals(stop.clone()));
         let context = RunContext {
             backend: session.backend(&header.run, header.deadline, &stop),
