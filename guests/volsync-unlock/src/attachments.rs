@@ -1,5 +1,5 @@
-//! VolumeAttachments that keep a pod from starting: they hang while they are deleted, or belong to a
-//! node that is down.
+//! VolumeAttachments that keep a pod from starting: their deletion hangs, or they belong to a node
+//! that is down.
 
 use std::collections::BTreeMap;
 

@@ -71,7 +71,7 @@ fn reverting_parent(object: &FluxObject) -> Option<&FluxRef> {
     affected_parent(object).filter(|_| object.parent_reverts)
 }
 
-/// Returns the parent that would revert a suspend of this object, or wait in vain for its health.
+/// Returns the parent that would revert a suspend of this object, or report it as unhealthy.
 fn affected_parent(object: &FluxObject) -> Option<&FluxRef> {
     // mutant waiting-parent-not-suspended: object.parent_waits ~> false
     let is_affected = object.parent_reverts || object.parent_waits;

@@ -263,13 +263,14 @@ impl WriteCall for Suspend {
             let object = observations.flux_object(target);
             let parent = object.and_then(|object| object.parent.as_ref());
             let is_suspended_too = parent.is_some_and(|parent| self.targets.contains(parent));
-            let effect = object.and_then(|object| match (object.parent_reverts, object.parent_waits) {
-                (true, _) => Some("would resume it"),
-                (false, true) if !is_suspended_too => {
-                    Some("waits for its health, and reports failed health checks until it is resumed")
-                }
-                (false, _) => None,
-            });
+            let effect =
+                object.and_then(|object| match (object.parent_reverts, object.parent_waits) {
+                    (true, _) => Some("would resume it"),
+                    (false, true) if !is_suspended_too => {
+                        Some("checks its health, which fails until it is resumed")
+                    }
+                    (false, _) => None,
+                });
             ObjectDetails {
                 target: target.target().to_string(),
                 reason: self.reason.clone(),

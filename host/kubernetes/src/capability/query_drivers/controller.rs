@@ -1,5 +1,5 @@
-//! Finds the Deployment of a driver's controller, the DaemonSet of its node plugin, and the container
-//! that runs the driver itself.
+//! Finds the Deployment of a driver's controller, the DaemonSet of its node plugin, and the
+//! container that runs the driver itself.
 //!
 //! Rook's own Deployments, those of ceph-csi-operator, and those of the Helm chart have different
 //! names, but all containers have the same `--drivername` argument.
