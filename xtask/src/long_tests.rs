@@ -115,13 +115,21 @@ lock, what happens to which mover) and from the objects, and shares no code with
 `volsync-unlock` diagnoses each cluster, and runs on every tenth.
 
 Columns: *incident* is the number of clusters in which the controller holds a lock and a restart
-can help. *found*, *missed*, and *inconclusive* are those of the check. A *false alarm* is an
-incident or a problem that is not there. *unnamed* is the number of clusters with a cause that no
-finding names with its remedy, or whose first line names none. *destructive* counts what runs
-changed although it was not part of the incident: ReplicationSources whose PVC exists and that
-wait for no lock, or that nothing in the cluster re-creates; volumes of apps; restarts of a
-controller without locks; Flux objects left suspended. *false fixed* counts runs that ended as
-fixed although a pod of the driver still held a lock, or none did before.
+can help. *found*, *missed*, and *inconclusive* are those of the check; an incident is also
+missed if a lock that the controller has logged is not named. A *false alarm* is an incident or a
+problem that is not there. *unnamed* is the number of clusters with a cause that no finding names
+with its remedy, or whose first line names none. *destructive* counts what runs changed although
+it was not part of the incident: ReplicationSources whose PVC exists and that wait for no lock,
+or that nothing in the cluster re-creates; volumes of apps; restarts of a controller without
+locks; Flux objects left suspended. *false fixed* counts runs that ended as fixed although a pod
+of the driver still held a lock, or none did before.
+
+Not measured: orphans of Flux on a hub, which look like those of a deleted Kustomization; drivers
+in another namespace than `rook-ceph`; locks of node plugins on more than one node; what the log
+of a node plugin says, which the guest does not read; clocks of nodes that differ from that of
+the API server; runs with a consent; and whether a run on an incident ends as fixed, which
+depends on what it may delete. The simulated mover has a pod only if something keeps it from
+running.
 
 Gate, which `cargo xtask diagnose` enforces: no destructive change, no false \"fixed\", no false
 alarm, no unnamed cause, and, in all families except *unreadable*, at least 99 % of the incidents

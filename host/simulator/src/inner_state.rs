@@ -28,6 +28,8 @@ pub struct HeldLock {
     pub pod: String,
     /// The node, if the pod is one of the node plugin.
     pub node: Option<String>,
+    /// Whether the pod has logged the rejection of a call.
+    pub is_logged: bool,
 }
 
 impl Simulator {
@@ -43,11 +45,13 @@ impl Simulator {
             key: lock.key.clone(),
             pod: lock.pod.clone(),
             node: None,
+            is_logged: lock.failures > 1,
         });
         let nodes = world.csi.nodes.locks.iter().map(|(key, node)| HeldLock {
             key: key.clone(),
             pod: world.csi.nodes.pods.get(node).cloned().unwrap_or_default(),
             node: Some(node.clone()),
+            is_logged: true,
         });
         controller.chain(nodes).collect()
     }
@@ -66,7 +70,7 @@ impl Simulator {
         let mut world = self.lock();
         let Some((_, pod)) = csi::leader(&world, sidecar) else { return };
         world.csi.operations.insert(key.to_owned(), operation);
-        world.csi.locks.push(Lock { key: key.to_owned(), pod, rejecting: true });
+        world.csi.locks.push(Lock { key: key.to_owned(), pod, failures: 1 });
         world.schedule(Duration::from_secs(1), Task::RejectCall(key.to_owned()));
     }
 

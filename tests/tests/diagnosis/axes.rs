@@ -176,8 +176,9 @@ pub struct Composition {
     pub salt: u64,
 }
 
-/// Minor versions of ceph-csi 3. The texts changed in 3.17; groups of snapshots exist since 3.11.
-const VERSIONS: [u32; 10] = [8, 9, 10, 11, 12, 13, 14, 15, 16, 17];
+/// Minor versions of ceph-csi 3. The texts changed in 3.17, which is drawn more often; groups of
+/// snapshots exist since 3.11.
+const VERSIONS: [u32; 12] = [8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 17, 17];
 
 const OPERATIONS: [Operation; 7] = [
     Operation::Create,
@@ -308,6 +309,7 @@ fn locks(driver: Driver, version: (u32, u32), random: &mut Random) -> Vec<Lock> 
             Lock::Snapshots,
             Lock::Snapshots,
             Lock::DeletedPvc,
+            Lock::Handle(operation),
             Lock::Handle(operation),
         ];
         if driver == Driver::Rbd {

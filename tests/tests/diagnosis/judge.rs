@@ -94,6 +94,9 @@ pub async fn check(
     judgment.first_line = diagnosis.summary.clone();
     let causes = truth.causes();
     judge_state(&mut judgment, diagnosis.state, &causes, is_readable);
+    if diagnosis.state == State::Incident && is_readable {
+        judge_keys(&mut judgment, diagnosis, &truth);
+    }
     if diagnosis.state != State::Inconclusive || is_readable {
         judge_names(&mut judgment, diagnosis, &causes, &cluster.installation.driver);
     }
@@ -130,6 +133,16 @@ fn judge_state(judgment: &mut Judgment, state: State, causes: &[Cause], is_reada
             judgment.false_alarms.push("nothing is wrong".to_owned());
         }
         (State::DifferentProblem, false) => {}
+    }
+}
+
+/// Checks that the evidence names each lock that the controller holds and has logged.
+fn judge_keys(judgment: &mut Judgment, diagnosis: &Diagnosis, truth: &Truth<'_>) {
+    let evidence: Vec<String> = diagnosis.evidence_for.iter().map(full_text).collect();
+    for lock in truth.locks.iter().filter(|lock| lock.node.is_none() && lock.is_logged) {
+        if !evidence.iter().any(|text| text.contains(&lock.key)) {
+            judgment.missed.push(format!("the lock {} is not named", lock.key));
+        }
     }
 }
 

@@ -60,8 +60,9 @@ pub struct Lock {
     pub key: String,
     /// The UID of the pod with the lock.
     pub pod: String,
-    /// Whether the first call has timed out, so that further calls are rejected with `Aborted`.
-    pub rejecting: bool,
+    /// How many calls have failed. The first one times out, further ones are rejected with
+    /// `Aborted`, and logged.
+    pub failures: u32,
 }
 
 /// The state of the CSI driver that no object shows.

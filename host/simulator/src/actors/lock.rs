@@ -31,7 +31,7 @@ pub fn start(world: &mut World) {
 pub fn hang_call(world: &mut World, sidecar: Sidecar, key: &str) {
     let Some((_, pod)) = csi::leader(world, sidecar) else { return };
     if world.csi.lock(key).is_none() {
-        world.csi.locks.push(Lock { key: key.to_owned(), pod, rejecting: false });
+        world.csi.locks.push(Lock { key: key.to_owned(), pod, failures: 0 });
         world.schedule(CALL_TIMEOUT, Task::RejectCall(key.to_owned()));
     }
 }
@@ -60,7 +60,8 @@ pub fn blocking_snapshot(world: &World) -> Option<String> {
 /// Lets a call with `key` time out, or rejects it because the first call still has the lock.
 pub fn reject(world: &mut World, key: &str) {
     let Some(lock) = world.csi.locks.iter_mut().find(|lock| lock.key == key) else { return };
-    let first = !std::mem::replace(&mut lock.rejecting, true);
+    let first = lock.failures == 0;
+    lock.failures += 1;
     let pod = lock.pod.clone();
     let reason = if first {
         "rpc error: code = DeadlineExceeded desc = context deadline exceeded".to_owned()

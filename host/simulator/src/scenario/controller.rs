@@ -128,7 +128,7 @@ pub fn write_history(builder: &mut Builder) {
         }
         let reason = lock::aborted_error(&builder.world.csi, &key);
         place_event(builder, &key, &pod, &reason, last);
-        builder.world.csi.locks.push(Lock { key, pod, rejecting: true });
+        builder.world.csi.locks.push(Lock { key, pod, failures: 2 });
     }
     if builder.world.incident == Incident::CephInError {
         place_deadline_events(builder);
