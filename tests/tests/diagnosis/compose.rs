@@ -16,13 +16,13 @@ pub struct Cluster {
     pub installation: Installation,
 }
 
-/// The clock of the story, in minutes since the start.
-struct Story<'a> {
+/// The clock of the cluster, in minutes since the start.
+struct Timeline<'a> {
     simulator: &'a Simulator,
     minute: u64,
 }
 
-impl Story<'_> {
+impl Timeline<'_> {
     fn advance_to(&mut self, minute: u64) {
         let minutes = minute.saturating_sub(self.minute);
         self.simulator.clock().advance(Duration::from_secs(minutes * 60));
@@ -35,7 +35,7 @@ pub fn compose(composition: &Composition) -> Cluster {
     let has_snapshotter = composition.storage != Storage::NoSnapshotter;
     let installation = installation(composition, has_snapshotter);
     let simulator = Simulator::with_driver(&installation);
-    let mut story = Story { simulator: &simulator, minute: 0 };
+    let mut timeline = Timeline { simulator: &simulator, minute: 0 };
     for backup in &composition.backups {
         // Its first sync must not end.
         if matches!(backup.state, BackupState::First | BackupState::Direct) {
@@ -44,7 +44,7 @@ pub fn compose(composition: &Composition) -> Cluster {
         }
         apps::place(&simulator, &installation, backup);
     }
-    story.advance_to(5);
+    timeline.advance_to(5);
     for backup in &composition.backups {
         disturb(&simulator, backup);
     }
@@ -54,7 +54,7 @@ pub fn compose(composition: &Composition) -> Cluster {
     }
     disturb_storage(&simulator, &installation, composition);
     // The movers of the hourly syncs have started.
-    story.advance_to(30);
+    timeline.advance_to(30);
     lock(&simulator, composition);
     if composition.storage == Storage::CephDown {
         simulator.set_ceph_down(true);
@@ -62,15 +62,15 @@ pub fn compose(composition: &Composition) -> Cluster {
     if composition.storage == Storage::ControllerScaledDown {
         scale_down(&simulator, "rook-ceph", &installation.deployment);
     }
-    story.advance_to(100);
+    timeline.advance_to(100);
     later_changes(&simulator, &installation, composition);
     if let Some(minutes) = composition.released {
-        story.advance_to(composition.age - minutes);
+        timeline.advance_to(composition.age - minutes);
         simulator.release_controller();
     }
-    story.advance_to(composition.age - 1);
+    timeline.advance_to(composition.age - 1);
     write_noise(&simulator, &installation, composition);
-    story.advance_to(composition.age);
+    timeline.advance_to(composition.age);
     hide_logs(&simulator, &installation, composition.unreadable);
     Cluster { simulator, installation }
 }

@@ -3,7 +3,7 @@
 //! the table.
 //!
 //! Reading order: `axes` (what differs), `compose` (how a cluster gets into its state), `truth`
-//! (what is wrong with it), `words` (what a diagnosis must say), `judge` (the comparison).
+//! (what is wrong with it), `words` (what a diagnosis must say), `evaluate` (the comparison).
 //!
 //! `SALVE_CLUSTER=N` repeats one cluster of the selected test with the full output, `SALVE_SEED`
 //! draws other clusters, and `SALVE_GUEST` diagnoses with another guest than the shipped one.
@@ -11,15 +11,15 @@
 mod apps;
 mod axes;
 mod compose;
+mod evaluate;
 mod installation;
-mod judge;
 mod random;
 mod texts;
 mod truth;
 mod words;
 
 use axes::{Composition, Family, Unreadable};
-use judge::{Guests, Judgment};
+use evaluate::{Evaluation, Guests};
 use std::collections::BTreeSet;
 
 /// The share of true incidents that must be found, and that may be inconclusive, in percent.
@@ -31,37 +31,37 @@ const MAX_SHOWN: usize = 12;
 
 #[test]
 fn locks_in_the_controller_are_found() {
-    judge_family(Family::Controller);
+    evaluate_family(Family::Controller);
 }
 
 #[test]
 fn locks_in_a_node_plugin_are_named() {
-    judge_family(Family::Node);
+    evaluate_family(Family::Node);
 }
 
 #[test]
 fn locks_in_the_controller_and_a_node_plugin_are_told_apart() {
-    judge_family(Family::Both);
+    evaluate_family(Family::Both);
 }
 
 #[test]
 fn unfinished_backups_are_named() {
-    judge_family(Family::Backups);
+    evaluate_family(Family::Backups);
 }
 
 #[test]
 fn other_problems_of_the_storage_are_named() {
-    judge_family(Family::Storage);
+    evaluate_family(Family::Storage);
 }
 
 #[test]
 fn locks_of_other_drivers_and_released_locks_are_not_the_incident() {
-    judge_family(Family::Neighbors);
+    evaluate_family(Family::Neighbors);
 }
 
 #[test]
 fn logs_that_cannot_be_read_are_no_proof_of_health() {
-    judge_family(Family::Unreadable);
+    evaluate_family(Family::Unreadable);
 }
 
 /// The sums over a family.
@@ -81,17 +81,17 @@ struct Table {
 }
 
 impl Table {
-    fn add(&mut self, judgment: &Judgment) {
+    fn add(&mut self, evaluation: &Evaluation) {
         self.clusters += 1;
-        self.incidents += usize::from(judgment.is_incident);
-        self.found += usize::from(judgment.is_found);
-        self.inconclusive += usize::from(judgment.is_inconclusive);
-        self.fixed += usize::from(judgment.is_fixed);
-        self.missed += usize::from(!judgment.missed.is_empty());
-        self.false_alarms += usize::from(!judgment.false_alarms.is_empty());
-        self.unnamed += usize::from(!judgment.unnamed.is_empty());
-        self.destructive += judgment.destructive.len();
-        self.false_fixed += judgment.false_fixed.len();
+        self.incidents += usize::from(evaluation.is_incident);
+        self.found += usize::from(evaluation.is_found);
+        self.inconclusive += usize::from(evaluation.is_inconclusive);
+        self.fixed += usize::from(evaluation.is_fixed);
+        self.missed += usize::from(!evaluation.missed.is_empty());
+        self.false_alarms += usize::from(!evaluation.false_alarms.is_empty());
+        self.unnamed += usize::from(!evaluation.unnamed.is_empty());
+        self.destructive += evaluation.destructive.len();
+        self.false_fixed += evaluation.false_fixed.len();
     }
 
     fn row(&self, family: Family) -> String {
@@ -119,8 +119,8 @@ impl Table {
     }
 }
 
-/// Judges a sample of a family, prints its row of the table, and fails if it misses the gate.
-fn judge_family(family: Family) {
+/// Evaluates a sample of a family, prints its row of the table, and fails if it misses the gate.
+fn evaluate_family(family: Family) {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse().ok());
     let seed = number("SALVE_SEED").unwrap_or(1);
     let clusters = number("SALVE_CLUSTERS").unwrap_or(60);
@@ -145,13 +145,13 @@ fn judge_family(family: Family) {
         }
         let with_run = table.runs < runs as usize;
         table.runs += usize::from(with_run);
-        let judgment = runtime.block_on(judge(&mut guests, &composition, with_run));
-        table.add(&judgment);
-        for fault in judgment.faults() {
+        let evaluation = runtime.block_on(evaluate(&mut guests, &composition, with_run));
+        table.add(&evaluation);
+        for fault in evaluation.faults() {
             faults.push(format!(
                 "{} {number}: {fault}\n    {}",
                 family.name(),
-                judgment.first_line
+                evaluation.first_line
             ));
         }
     }
@@ -166,18 +166,19 @@ fn judge_family(family: Family) {
     );
 }
 
-/// Judges one cluster.
-async fn judge(guests: &mut Guests, composition: &Composition, with_run: bool) -> Judgment {
+/// Evaluates one cluster.
+async fn evaluate(guests: &mut Guests, composition: &Composition, with_run: bool) -> Evaluation {
     let cluster = compose::compose(composition);
     let is_readable = composition.unreadable == Unreadable::None;
-    let (mut judgment, _) = judge::check(guests, &cluster, is_readable, composition.skew).await;
+    let (mut evaluation, _) =
+        evaluate::check(guests, &cluster, is_readable, composition.skew).await;
     if with_run {
-        judge::run(guests, &cluster, composition.skew, &mut judgment).await;
+        evaluate::run(guests, &cluster, composition.skew, &mut evaluation).await;
     }
-    judgment
+    evaluation
 }
 
-/// Judges one cluster and prints everything about it.
+/// Evaluates one cluster and prints everything about it.
 async fn show(family: Family, seed: u64, number: u64) {
     let composition = axes::draw(family, seed, number);
     println!("{composition:#?}");
@@ -186,10 +187,10 @@ async fn show(family: Family, seed: u64, number: u64) {
     println!("held: {:#?}\ncauses: {:#?}", truth.locks, truth.causes());
     let mut guests = Guests::default();
     let is_readable = composition.unreadable == Unreadable::None;
-    let (mut judgment, report) =
-        judge::check(&mut guests, &cluster, is_readable, composition.skew).await;
+    let (mut evaluation, report) =
+        evaluate::check(&mut guests, &cluster, is_readable, composition.skew).await;
     println!("{}", serde_json::to_string_pretty(&report.diagnosis).unwrap());
-    let report = judge::run(&mut guests, &cluster, composition.skew, &mut judgment).await;
+    let report = evaluate::run(&mut guests, &cluster, composition.skew, &mut evaluation).await;
     println!("{}", serde_json::to_string_pretty(&report).unwrap());
-    println!("{:#?}", judgment.faults());
+    println!("{:#?}", evaluation.faults());
 }

@@ -19,7 +19,7 @@ pub fn failure(failure: Failure, text: usize) -> Mover {
              on volsync-src-app-x7k2p by root (UID 0, GID 0)\nlock was created at 2026-08-20 \
              03:00:12 (7h12m ago)\nthe `unlock` command can be used to remove stale locks",
             "Fatal: unable to create lock in backend: repository is already locked by PID 32 on \
-             volsync-src-app-b7k4x by nobody (UID 65534, GID 65534)",
+             volsync-src-app-b7k4x by app (UID 65534, GID 65534)",
             "repo already locked, waiting up to 0s for the lock\nunable to create lock in backend: \
              repository is already locked by PID 12 on laptop by me (UID 1000, GID 1000)",
             "Fatal: unable to create lock in backend: repository is already locked exclusively",

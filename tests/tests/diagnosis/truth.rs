@@ -70,7 +70,7 @@ impl Cause {
 }
 
 /// The time after which everything that is not done is late, in seconds.
-const PATIENCE: i64 = 2 * 3_600;
+const LATE_AFTER: i64 = 2 * 3_600;
 
 /// The state of a cluster that a diagnosis is compared with.
 pub struct Truth<'a> {
@@ -208,7 +208,7 @@ impl<'a> Truth<'a> {
         }
         // The mover has not been started: the sync waits for something else.
         let job = self.object("batch", "jobs", namespace, &format!("volsync-src-{own}"));
-        if job.is_null() || syncing < PATIENCE {
+        if job.is_null() || syncing < LATE_AFTER {
             return None;
         }
         if source["spec"]["paused"] == true {

@@ -39,7 +39,7 @@ impl Guests {
 
 /// The result for one cluster.
 #[derive(Debug, Default)]
-pub struct Judgment {
+pub struct Evaluation {
     /// Whether the incident was present.
     pub is_incident: bool,
     pub is_found: bool,
@@ -49,7 +49,7 @@ pub struct Judgment {
     pub missed: Vec<String>,
     /// The incident or a problem that is not there.
     pub false_alarms: Vec<String>,
-    /// Look-alikes that are not named, or without their remedy.
+    /// Similar problems that are not named, or without their remedy.
     pub unnamed: Vec<String>,
     /// Changes of what is not part of the incident.
     pub destructive: Vec<String>,
@@ -58,7 +58,7 @@ pub struct Judgment {
     pub first_line: String,
 }
 
-impl Judgment {
+impl Evaluation {
     /// Returns everything that is wrong.
     pub fn faults(&self) -> Vec<String> {
         let groups = [
@@ -82,78 +82,78 @@ pub async fn check(
     cluster: &Cluster,
     is_readable: bool,
     skew: i64,
-) -> (Judgment, Report) {
+) -> (Evaluation, Report) {
     let finished = start(guests, cluster, Mode::Diagnosis, skew).await;
     let report = finished.report;
     let truth = Truth::of(&cluster.simulator, &cluster.installation);
-    let mut judgment = Judgment { first_line: report.summary.clone(), ..Judgment::default() };
+    let mut evaluation = Evaluation { first_line: report.summary.clone(), ..Evaluation::default() };
     let Some(diagnosis) = &report.diagnosis else {
-        judgment.missed.push(format!("no diagnosis: {} ({:?})", report.summary, report.verdict));
-        return (judgment, report);
+        evaluation.missed.push(format!("no diagnosis: {} ({:?})", report.summary, report.verdict));
+        return (evaluation, report);
     };
-    judgment.first_line = diagnosis.summary.clone();
+    evaluation.first_line = diagnosis.summary.clone();
     let causes = truth.causes();
-    judge_state(&mut judgment, diagnosis.state, &causes, is_readable);
+    check_state(&mut evaluation, diagnosis.state, &causes, is_readable);
     if diagnosis.state == State::Incident && is_readable {
-        judge_keys(&mut judgment, diagnosis, &truth);
+        check_keys(&mut evaluation, diagnosis, &truth);
     }
     if diagnosis.state != State::Inconclusive || is_readable {
-        judge_names(&mut judgment, diagnosis, &causes, &cluster.installation.driver);
+        check_names(&mut evaluation, diagnosis, &causes, &cluster.installation.driver);
     }
     if !cluster.simulator.mutations().is_empty() {
-        judgment.destructive.push("the check changed something".to_owned());
+        evaluation.destructive.push("the check changed something".to_owned());
     }
-    (judgment, report)
+    (evaluation, report)
 }
 
-fn judge_state(judgment: &mut Judgment, state: State, causes: &[Cause], is_readable: bool) {
+fn check_state(evaluation: &mut Evaluation, state: State, causes: &[Cause], is_readable: bool) {
     // A restart does not help while one of these is present.
     let is_blocked =
         causes.contains(&Cause::CephDown) || causes.contains(&Cause::ControllerScaledDown);
-    judgment.is_incident = causes.contains(&Cause::ControllerLock) && !is_blocked;
-    judgment.is_inconclusive = state == State::Inconclusive;
+    evaluation.is_incident = causes.contains(&Cause::ControllerLock) && !is_blocked;
+    evaluation.is_inconclusive = state == State::Inconclusive;
     let problem = causes.iter().find(|cause| cause.is_problem());
-    match (state, judgment.is_incident) {
-        (State::Incident, true) => judgment.is_found = true,
-        (State::Incident, false) => judgment.false_alarms.push("no lock is held".to_owned()),
+    match (state, evaluation.is_incident) {
+        (State::Incident, true) => evaluation.is_found = true,
+        (State::Incident, false) => evaluation.false_alarms.push("no lock is held".to_owned()),
         (State::Inconclusive, true) => {}
         (State::Inconclusive, false) if is_readable => {
-            judgment.false_alarms.push("everything was readable".to_owned());
+            evaluation.false_alarms.push("everything was readable".to_owned());
         }
         (State::Inconclusive, false) => {}
         (State::Healthy | State::DifferentProblem, true) => {
-            judgment.missed.push(format!("{state:?}, although locks are held"));
+            evaluation.missed.push(format!("{state:?}, although locks are held"));
         }
         (State::Healthy, false) => {
             if let Some(problem) = problem {
-                judgment.unnamed.push(format!("healthy, although there is {problem:?}"));
+                evaluation.unnamed.push(format!("healthy, although there is {problem:?}"));
             }
         }
         (State::DifferentProblem, false) if problem.is_none() => {
-            judgment.false_alarms.push("nothing is wrong".to_owned());
+            evaluation.false_alarms.push("nothing is wrong".to_owned());
         }
         (State::DifferentProblem, false) => {}
     }
 }
 
 /// Checks that the evidence names each lock that the controller holds and has logged.
-fn judge_keys(judgment: &mut Judgment, diagnosis: &Diagnosis, truth: &Truth<'_>) {
+fn check_keys(evaluation: &mut Evaluation, diagnosis: &Diagnosis, truth: &Truth<'_>) {
     let evidence: Vec<String> = diagnosis.evidence_for.iter().map(full_text).collect();
     for lock in truth.locks.iter().filter(|lock| lock.node.is_none() && lock.is_logged) {
         if !evidence.iter().any(|text| text.contains(&lock.key)) {
-            judgment.missed.push(format!("the lock {} is not named", lock.key));
+            evaluation.missed.push(format!("the lock {} is not named", lock.key));
         }
     }
 }
 
 /// Checks that the first line names a cause with its remedy, and some finding each of them.
-fn judge_names(judgment: &mut Judgment, diagnosis: &Diagnosis, causes: &[Cause], driver: &str) {
+fn check_names(evaluation: &mut Evaluation, diagnosis: &Diagnosis, causes: &[Cause], driver: &str) {
     let groups = [&diagnosis.evidence_for, &diagnosis.evidence_against, &diagnosis.ruled_out];
     let findings: Vec<String> = groups.into_iter().flatten().map(full_text).collect();
     for cause in causes {
         let is_named = |text: &String| words::names(text, cause, driver);
         if !is_named(&diagnosis.summary) && !findings.iter().any(is_named) {
-            judgment.unnamed.push(format!("{cause:?}"));
+            evaluation.unnamed.push(format!("{cause:?}"));
         }
     }
     let problems = causes.iter().filter(|cause| cause.is_problem());
@@ -164,7 +164,7 @@ fn judge_names(judgment: &mut Judgment, diagnosis: &Diagnosis, causes: &[Cause],
     };
     let is_first = |cause: &&&Cause| words::names(&diagnosis.summary, cause, driver);
     if !first.is_empty() && !first.iter().any(|cause| is_first(&cause)) {
-        judgment.unnamed.push(format!("the first line names none of {first:?}"));
+        evaluation.unnamed.push(format!("the first line names none of {first:?}"));
     }
 }
 
@@ -177,33 +177,33 @@ fn full_text(finding: &Finding) -> String {
     text
 }
 
-/// Runs the guest on a cluster and adds what it changed to the judgment.
+/// Runs the guest on a cluster and adds what it changed to the evaluation.
 pub async fn run(
     guests: &mut Guests,
     cluster: &Cluster,
     skew: i64,
-    judgment: &mut Judgment,
+    evaluation: &mut Evaluation,
 ) -> Report {
     let before = cluster.simulator.fork();
     let finished = start(guests, cluster, Mode::Live, skew).await;
     let truth = Truth::of(&before, &cluster.installation);
-    judge_writes(judgment, &cluster.simulator, &truth);
-    judge_volumes(judgment, &before, &cluster.simulator);
-    judge_suspensions(judgment, &before, &cluster.simulator);
-    judgment.is_fixed = finished.result.verdict == Verdict::Fixed;
-    if judgment.is_fixed {
+    check_writes(evaluation, &cluster.simulator, &truth);
+    check_volumes(evaluation, &before, &cluster.simulator);
+    check_suspensions(evaluation, &before, &cluster.simulator);
+    evaluation.is_fixed = finished.result.verdict == Verdict::Fixed;
+    if evaluation.is_fixed {
         let remaining = cluster.simulator.held_locks();
         if !truth.is_controller_locked() {
-            judgment.false_fixed.push("nothing was locked".to_owned());
+            evaluation.false_fixed.push("nothing was locked".to_owned());
         }
         if let Some(lock) = remaining.first() {
-            judgment.false_fixed.push(format!("still locked: {lock:?}"));
+            evaluation.false_fixed.push(format!("still locked: {lock:?}"));
         }
     }
     finished.report
 }
 
-fn judge_writes(judgment: &mut Judgment, simulator: &Simulator, truth: &Truth<'_>) {
+fn check_writes(evaluation: &mut Evaluation, simulator: &Simulator, truth: &Truth<'_>) {
     for write in simulator.mutations().iter().filter(|write| write.applied) {
         let path = write.uri.split('?').next().unwrap_or_default();
         let parts: Vec<&str> = path.split('/').collect();
@@ -213,20 +213,20 @@ fn judge_writes(judgment: &mut Judgment, simulator: &Simulator, truth: &Truth<'_
         };
         if let Some((namespace, own)) = object("replicationsources") {
             if let Some(reason) = truth.reason_to_keep(namespace, own) {
-                judgment.destructive.push(format!("deleted {namespace}/{own}: {reason}"));
+                evaluation.destructive.push(format!("deleted {namespace}/{own}: {reason}"));
             }
         } else if object("deployments").is_some() || object("pods").is_some() {
             if !truth.is_controller_locked() {
-                judgment.destructive.push(format!("{} {path}: it holds no lock", write.verb));
+                evaluation.destructive.push(format!("{} {path}: it holds no lock", write.verb));
             }
         } else if write.verb == "delete" && object("leases").is_none() {
-            judgment.destructive.push(format!("deleted {path}"));
+            evaluation.destructive.push(format!("deleted {path}"));
         }
     }
 }
 
 /// Finds volumes with data of an app that are gone.
-fn judge_volumes(judgment: &mut Judgment, before: &Simulator, after: &Simulator) {
+fn check_volumes(evaluation: &mut Evaluation, before: &Simulator, after: &Simulator) {
     for volume in before.objects("", "persistentvolumes", None) {
         let claim = &volume["spec"]["claimRef"];
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -239,14 +239,14 @@ fn judge_volumes(judgment: &mut Judgment, before: &Simulator, after: &Simulator)
         let is_copy = pvc.is_none_or(|pvc| !pvc["metadata"]["ownerReferences"].is_null());
         let own = text(&volume["metadata"]["name"]);
         if !is_copy && after.object("", "persistentvolumes", "", &own).is_none() {
-            judgment
+            evaluation
                 .destructive
                 .push(format!("the data of {}/{} is gone", claim["namespace"], claim["name"]));
         }
     }
 }
 
-fn judge_suspensions(judgment: &mut Judgment, before: &Simulator, after: &Simulator) {
+fn check_suspensions(evaluation: &mut Evaluation, before: &Simulator, after: &Simulator) {
     for (prefix, resource) in
         [("kustomize", "kustomizations"), ("helm", "helmreleases"), ("source", "gitrepositories")]
     {
@@ -258,7 +258,7 @@ fn judge_suspensions(judgment: &mut Judgment, before: &Simulator, after: &Simula
                 before.object(&group, resource, &text(&own["namespace"]), &text(&own["name"]));
             let suspended = |object: &Value| object["spec"]["suspend"] == true;
             if earlier.is_some_and(|earlier| suspended(&earlier) != suspended(&object)) {
-                judgment.destructive.push(format!("left {} suspended or resumed", name(&object)));
+                evaluation.destructive.push(format!("left {} suspended or resumed", name(&object)));
             }
         }
     }
