@@ -49,7 +49,7 @@ fn crate_dependencies_match_architecture_md() {
         ("salve-run", &["salve-core"][..]),
         ("salve-sandbox", &["salve-core", "salve-run"][..]),
         ("salve-kubernetes", &["salve-core", "salve-run"][..]),
-        ("salve-simulator", &[][..]),
+        ("salve-simulator", &["salve-document"][..]),
         (
             "salve",
             &[

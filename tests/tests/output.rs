@@ -359,13 +359,37 @@ fn demo() {
     transcript.check();
 }
 
+const SCENARIO: &str = "\
+apiVersion: salve.dev/v1alpha1
+kind: Scenario
+metadata: {name: mine}
+spec:
+  base: playbook
+  object: []
+  expect: {check: {result: incident, headlines: []}}
+";
+
+const DUMP: &str = "\
+apiVersion: v1
+kind: List
+items:
+- {apiVersion: v1, kind: Secret, metadata: {name: restic, namespace: media}}
+";
+
 #[test]
 fn other_commands() {
     let session = Session::without_cluster();
     let mut sim = Transcript::new("sim");
     session.write("mine.yaml", "current-context: production\n");
     sim.add("Another kubeconfig", &session, &["--kubeconfig-out", "mine.yaml"]);
-    sim.add("An unknown incident", &session, &["--incident", "flood"]);
+    sim.add("The built-in scenarios", &session, &["--list"]);
+    sim.add("An unknown scenario", &session, &["--incident", "flood"]);
+    sim.add("A misspelled scenario", &session, &["--incident", "playbok"]);
+    session.write("scenario.yaml", SCENARIO);
+    sim.add("A scenario with mistakes", &session, &["--from", "scenario.yaml"]);
+    session.write("dump.yaml", DUMP);
+    sim.add("A Secret", &session, &["--from", "dump.yaml"]);
+    sim.add("A missing file", &session, &["--from", "missing.yaml"]);
     sim.check();
     for command in ["wit", "completions"] {
         Transcript::new(command).check();

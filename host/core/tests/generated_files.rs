@@ -27,20 +27,27 @@ fn assert_current(path: &Path, generated: &str, variable: &str) {
     );
 }
 
+/// Returns all schemas by file name: those of core, and that of the simulator's scenarios.
+fn all_schemas() -> Vec<(&'static str, Value)> {
+    let mut schemas = published();
+    schemas.push(("scenario.json", salve_simulator::schema()));
+    schemas
+}
+
 fn schemas() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schemas")
 }
 
 #[test]
 fn the_published_schemas_are_current() {
-    for (name, schema) in published() {
+    for (name, schema) in all_schemas() {
         let text = format!("{}\n", serde_json::to_string_pretty(&schema).unwrap());
         assert_current(&schemas().join(name), &text, "SALVE_UPDATE_SCHEMAS");
     }
     let files = std::fs::read_dir(schemas()).unwrap();
     let files: BTreeSet<_> =
         files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
-    let published: BTreeSet<_> = published().iter().map(|(name, _)| (*name).to_owned()).collect();
+    let published: BTreeSet<_> = all_schemas().iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(files, published);
 }
 

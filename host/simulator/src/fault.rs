@@ -34,6 +34,14 @@ pub(crate) enum FaultResponse {
     NoResponse,
 }
 
+impl InjectedFault {
+    /// Rejects a request with a status code.
+    pub fn status(code: u16) -> Self {
+        let response = FaultResponse::Status { code, retry_after: None };
+        InjectedFault { applied: false, delay: Duration::ZERO, response }
+    }
+}
+
 impl Fault {
     fn new(response: FaultResponse) -> Self {
         Fault {

@@ -1,9 +1,15 @@
-//! The kinds that the simulated API server serves, in one version each.
+//! The kinds that the simulated API server serves: built-in ones, in one version each, and those of
+//! CustomResourceDefinitions.
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
-/// A kind of object, as in discovery.
+use serde_json::Value;
+
+use crate::object::{list, text};
+
+/// A version of a kind of object, as in discovery. All versions of a kind are equal.
 pub struct Kind {
     /// The API group; empty for the core group.
     pub group: &'static str,
@@ -15,7 +21,10 @@ pub struct Kind {
     pub namespaced: bool,
     /// Whether `/status` is a subresource, so that writes to the main resource ignore `status`.
     pub status_subresource: bool,
-    pub short_names: &'static [&'static str],
+    /// Each followed by a comma.
+    short_names: &'static str,
+    /// Whether it was read from a CustomResourceDefinition.
+    from_crd: bool,
 }
 
 impl Kind {
@@ -39,7 +48,9 @@ impl Kind {
 
     /// Returns whether a CustomResourceDefinition defines this kind on a real cluster.
     pub fn is_custom(&self) -> bool {
-        self.group.contains('.') && !self.group.ends_with(".k8s.io") || self.group == SNAPSHOT_GROUP
+        self.from_crd
+            || self.group.contains('.') && !self.group.ends_with(".k8s.io")
+            || self.group == SNAPSHOT_GROUP
     }
 
     /// Returns whether the API server maintains `metadata.generation` for this kind.
@@ -47,12 +58,140 @@ impl Kind {
         self.is_custom() || matches!(self.group, "apps" | "batch")
     }
 
-    /// Finds a kind by group and resource, given as `replicationsources` or `ReplicationSource`.
+    /// Finds a built-in kind by group and resource, given as `replicationsources` or
+    /// `ReplicationSource`.
     pub fn find(group: &str, resource: &str) -> Option<&'static Kind> {
-        KINDS
+        find(KINDS, group, resource)
+    }
+
+    /// Returns the versions that a CustomResourceDefinition serves, the preferred one first.
+    fn of_crd(crd: &Value) -> Vec<&'static Kind> {
+        let mut served: Vec<&Value> = list(crd, "/spec/versions")
             .iter()
-            .copied()
-            .find(|kind| kind.group == group && (kind.plural == resource || kind.kind == resource))
+            .filter(|version| version["served"] == true)
+            .collect();
+        served.sort_by_key(|version| std::cmp::Reverse(priority(text(version, "/name"))));
+        let kind = |version: &&Value| {
+            let short_names = list(crd, "/spec/names/shortNames").iter().filter_map(Value::as_str);
+            intern(Kind {
+                group: intern_text(text(crd, "/spec/group")),
+                version: intern_text(text(version, "/name")),
+                plural: intern_text(text(crd, "/spec/names/plural")),
+                kind: intern_text(text(crd, "/spec/names/kind")),
+                namespaced: text(crd, "/spec/scope") != "Cluster",
+                status_subresource: version.pointer("/subresources/status").is_some(),
+                short_names: intern_text(
+                    &short_names.map(|name| format!("{name},")).collect::<String>(),
+                ),
+                from_crd: true,
+            })
+        };
+        served.iter().map(kind).collect()
+    }
+
+    /// Returns the short names of the resource.
+    pub fn short_names(&self) -> Vec<&'static str> {
+        self.short_names.split(',').filter(|name| !name.is_empty()).collect()
+    }
+
+    /// Returns what distinguishes it from all other kinds and versions.
+    fn fields(&self) -> ([&'static str; 5], [bool; 3]) {
+        (
+            [self.group, self.version, self.plural, self.kind, self.short_names],
+            [self.namespaced, self.status_subresource, self.from_crd],
+        )
+    }
+}
+
+/// Returns the priority of a version: `v2` before `v1`, and both before `v2beta1` and `v1alpha1`.
+fn priority(version: &str) -> (u8, u32, u32) {
+    let number = |text: &str| text.parse().unwrap_or(0);
+    let rest = version.strip_prefix('v').unwrap_or(version);
+    for (stage, name) in [(2, "beta"), (1, "alpha")] {
+        if let Some((major, minor)) = rest.split_once(name) {
+            return (stage, number(major), number(minor));
+        }
+    }
+    (3, number(rest), 0)
+}
+
+/// Returns a text that lives as long as the program. Kinds refer to few different texts.
+fn intern_text(text: &str) -> &'static str {
+    static TEXTS: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
+    let mut texts = TEXTS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = texts.iter().find(|known| **known == text) {
+        return known;
+    }
+    let leaked: &'static str = Box::leak(text.into());
+    texts.push(leaked);
+    leaked
+}
+
+/// Returns a kind that lives as long as the program. Many clusters serve the same kinds.
+fn intern(kind: Kind) -> &'static Kind {
+    static KINDS: Mutex<Vec<&'static Kind>> = Mutex::new(Vec::new());
+    let mut kinds = KINDS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = kinds.iter().find(|known| known.fields() == kind.fields()) {
+        return known;
+    }
+    let leaked: &'static Kind = Box::leak(Box::new(kind));
+    kinds.push(leaked);
+    leaked
+}
+
+fn find(kinds: &[&'static Kind], group: &str, resource: &str) -> Option<&'static Kind> {
+    let is_it =
+        |kind: &&&Kind| kind.group == group && (kind.plural == resource || kind.kind == resource);
+    kinds.iter().find(is_it).copied()
+}
+
+/// The kinds that a cluster serves: one entry per version, the preferred version first.
+#[derive(Debug, Clone)]
+pub struct Kinds(Vec<&'static Kind>);
+
+impl Kinds {
+    /// All built-in kinds.
+    pub fn all() -> Self {
+        Kinds(KINDS.to_vec())
+    }
+
+    /// The kinds of a Kubernetes cluster without CustomResourceDefinitions.
+    pub fn without_custom() -> Self {
+        Kinds(KINDS.iter().copied().filter(|kind| !kind.is_custom()).collect())
+    }
+
+    /// Serves exactly the versions of a CustomResourceDefinition.
+    pub fn serve(&mut self, crd: &Value) {
+        self.stop_serving(crd);
+        self.0.extend(Kind::of_crd(crd));
+    }
+
+    /// Stops serving the kind of a CustomResourceDefinition.
+    pub fn stop_serving(&mut self, crd: &Value) {
+        let (group, plural) = (text(crd, "/spec/group"), text(crd, "/spec/names/plural"));
+        self.0.retain(|kind| (kind.group, kind.plural) != (group, plural));
+    }
+
+    /// Serves the built-in kinds of a group, unless a kind of the group is served already.
+    pub fn serve_built_in(&mut self, group: &str) {
+        if !self.0.iter().any(|kind| kind.group == group) {
+            self.0.extend(KINDS.iter().filter(|kind| kind.group == group));
+        }
+    }
+
+    /// Finds a kind by group and resource, in its preferred version.
+    pub fn find(&self, group: &str, resource: &str) -> Option<&'static Kind> {
+        find(&self.0, group, resource)
+    }
+
+    /// Finds the kind of an object, in the object's version.
+    pub fn of(&self, object: &Value) -> Option<&'static Kind> {
+        let (version, kind) = (text(object, "/apiVersion"), text(object, "/kind"));
+        self.iter().find(|one| one.kind == kind && one.api_version() == version)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &'static Kind> {
+        self.0.iter().copied()
     }
 }
 
@@ -89,7 +228,9 @@ macro_rules! kinds {
     )*) => {
         $(pub static $name: &Kind = &Kind {
             group: $group, version: $version, plural: $plural, kind: $kind,
-            namespaced: $namespaced, status_subresource: $status, short_names: &[$($short),*],
+            namespaced: $namespaced, status_subresource: $status,
+            short_names: concat!($($short, ",",)*),
+            from_crd: false,
         };)*
         /// Every kind served, in the order of discovery.
         pub static KINDS: &[&Kind] = &[$($name),*];
@@ -112,6 +253,7 @@ kinds! {
     STATEFUL_SETS = "apps", "v1", "statefulsets", "StatefulSet", true, true, ["sts"];
     DAEMON_SETS = "apps", "v1", "daemonsets", "DaemonSet", true, true, ["ds"];
     JOBS = "batch", "v1", "jobs", "Job", true, true, [];
+    CRON_JOBS = "batch", "v1", "cronjobs", "CronJob", true, true, ["cj"];
     LEASES = "coordination.k8s.io", "v1", "leases", "Lease", true, false, [];
     STORAGE_CLASSES =
         "storage.k8s.io", "v1", "storageclasses", "StorageClass", false, false, ["sc"];

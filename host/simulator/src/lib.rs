@@ -6,7 +6,9 @@
 //! advances it by a few milliseconds, [`Clock::sleep`] advances it immediately, and nothing waits
 //! for the wall clock. The same requests always produce the same exchanges.
 //!
-//! This crate depends on none of Salve's other crates.
+//! A cluster is built from a [`Scenario`]: a built-in one, a file, or the output of kubectl.
+//!
+//! Of Salve's other crates, this one depends only on the one that reads documents.
 
 #![forbid(unsafe_code)]
 
@@ -17,7 +19,6 @@ mod clock;
 mod exchange;
 mod fault;
 mod fields;
-mod incident;
 mod inner_state;
 mod kind;
 mod logs;
@@ -25,6 +26,7 @@ mod object;
 mod random;
 mod remote;
 mod scenario;
+mod script;
 mod serve;
 mod service;
 mod simulator;
@@ -40,9 +42,12 @@ pub use body::{Body, ConnectionReset};
 pub use clock::Clock;
 pub use exchange::Exchange;
 pub use fault::Fault;
-pub use incident::{Incident, UnknownIncident};
 pub use inner_state::HeldLock;
 pub use remote::Remote;
+pub use salve_document::DocumentError;
+pub use scenario::document::{Expect, Expected, schema};
 pub use scenario::installation::Installation;
+pub use scenario::{Incident, Scenario, UnknownIncident};
+pub use script::matches as matches_pattern;
 pub use serve::{kubeconfig, serve};
 pub use simulator::{Simulator, UnknownKind};

@@ -53,6 +53,17 @@ pub fn unset(object: &mut Value, path: &[&str]) {
     }
 }
 
+/// Sets the field at a JSON pointer, or removes it.
+pub fn set_at(object: &mut Value, pointer: &str, value: Option<Value>) {
+    let steps: Vec<String> =
+        pointer.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~")).collect();
+    let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
+    match value {
+        Some(value) => set(object, &steps, value),
+        None => unset(object, &steps),
+    }
+}
+
 /// Returns whether the object has a deletion timestamp.
 pub fn is_terminating(object: &Value) -> bool {
     object.pointer("/metadata/deletionTimestamp").is_some()

@@ -15,6 +15,7 @@ use crate::api::{self, ApiError, Reply, Request};
 use crate::body::{Body, ConnectionReset};
 use crate::exchange::Exchange;
 use crate::fault::{FaultResponse, InjectedFault};
+use crate::script::{self, Cause};
 use crate::simulator::Simulator;
 
 /// The virtual time that every request takes.
@@ -58,11 +59,16 @@ impl Simulator {
     fn respond(&self, request: &Request) -> Option<Result<Response<Body>, ConnectionReset>> {
         let mut world = self.lock();
         world.advance(REQUEST_TIME);
-        let verb = api::verb(request);
+        let verb = api::verb(request, &world.kinds);
+        let cause = api::object_of(&world, request).map(|key| Cause::new(&world, key));
         let fault = world
             .faults
             .iter_mut()
             .find_map(|fault| fault.inject(verb, &request.method, &request.uri));
+        let fault = fault.or_else(|| {
+            let code = script::failure(&mut world, verb, cause.as_ref()?)?;
+            Some(InjectedFault::status(code))
+        });
         let time = world.now;
         let reply = match &fault {
             Some(InjectedFault { applied: false, .. }) => None,
@@ -71,6 +77,9 @@ impl Simulator {
             }
         };
         let applied = matches!(reply, Some(Ok(_)));
+        if let Some(cause) = cause.filter(|_| applied) {
+            script::on_request(&mut world, verb, &cause);
+        }
         world.process_changes();
         if let Some(fault) = &fault {
             world.advance(fault.delay);

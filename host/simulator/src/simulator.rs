@@ -2,14 +2,13 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use salve_document::DocumentError;
 use serde_json::Value;
 
 use crate::clock::Clock;
 use crate::exchange::Exchange;
 use crate::fault::Fault;
-use crate::incident::Incident;
-use crate::kind::Kind;
-use crate::scenario;
+use crate::scenario::{Incident, Scenario};
 use crate::store::Key;
 use crate::world::World;
 
@@ -28,9 +27,18 @@ pub struct UnknownKind {
 }
 
 impl Simulator {
-    /// Creates a cluster in which `incident` has just been noticed, at 2026-08-20T10:00:00Z.
+    /// Creates the cluster of a built-in scenario.
     pub fn new(incident: Incident) -> Self {
-        Simulator { world: Arc::new(Mutex::new(scenario::build(incident))) }
+        Simulator::of(&Scenario::built_in(incident))
+            .unwrap_or_else(|error| panic!("a built-in scenario is invalid: {error}"))
+    }
+
+    /// Creates the cluster of a scenario.
+    ///
+    /// # Errors
+    /// An object or something scripted is invalid, or does not fit the others.
+    pub fn of(scenario: &Scenario) -> Result<Self, DocumentError> {
+        Ok(Simulator { world: Arc::new(Mutex::new(scenario.build()?)) })
     }
 
     /// Returns an independent copy of the cluster in its current state.
@@ -38,10 +46,6 @@ impl Simulator {
         let mut world = self.lock().clone();
         world.clear_wakers();
         Simulator { world: Arc::new(Mutex::new(world)) }
-    }
-
-    pub fn incident(&self) -> Incident {
-        self.lock().incident
     }
 
     pub fn clock(&self) -> Clock {
@@ -72,14 +76,16 @@ impl Simulator {
         namespace: &str,
         name: &str,
     ) -> Option<Value> {
-        let kind = Kind::find(group, resource)?;
-        self.lock().get(&Key::new(kind, namespace, name)).map(|object| (*object).clone())
+        let world = self.lock();
+        let kind = world.kinds.find(group, resource)?;
+        world.get(&Key::new(kind, namespace, name)).map(|object| (*object).clone())
     }
 
     /// Returns all objects of a resource, in one namespace or in all of them.
     pub fn objects(&self, group: &str, resource: &str, namespace: Option<&str>) -> Vec<Value> {
-        let Some(kind) = Kind::find(group, resource) else { return Vec::new() };
-        self.lock().store.list(kind, namespace).map(|(_, object)| (**object).clone()).collect()
+        let world = self.lock();
+        let Some(kind) = world.kinds.find(group, resource) else { return Vec::new() };
+        world.store.list(kind, namespace).map(|(_, object)| (**object).clone()).collect()
     }
 
     /// Changes an object as another user would, without an exchange. Returns whether it exists.
@@ -91,10 +97,11 @@ impl Simulator {
         name: &str,
         change: impl FnOnce(&mut Value),
     ) -> bool {
-        let Some(kind) = Kind::find(group, resource) else { return false };
         let mut world = self.lock();
+        let Some(kind) = world.kinds.find(group, resource) else { return false };
         let key = Key::new(kind, namespace, name);
         let exists = world.get(&key).is_some();
+        world.script.pinned.remove(&key);
         world.update(&key, change);
         world.process_changes();
         exists
@@ -109,11 +116,11 @@ impl Simulator {
         let version = object["apiVersion"].as_str().unwrap_or("");
         let group = version.split_once('/').map_or("", |(group, _)| group);
         let resource = object["kind"].as_str().unwrap_or("");
-        let kind = Kind::find(group, resource).ok_or_else(|| UnknownKind {
+        let mut world = self.lock();
+        let kind = world.kinds.find(group, resource).ok_or_else(|| UnknownKind {
             group: group.to_owned(),
             resource: resource.to_owned(),
         })?;
-        let mut world = self.lock();
         let created = world.create(kind, object).is_some();
         world.process_changes();
         Ok(created)
@@ -122,8 +129,8 @@ impl Simulator {
     /// Requests the deletion of an object as another user would, without an exchange. Returns
     /// whether it existed.
     pub fn remove(&self, group: &str, resource: &str, namespace: &str, name: &str) -> bool {
-        let Some(kind) = Kind::find(group, resource) else { return false };
         let mut world = self.lock();
+        let Some(kind) = world.kinds.find(group, resource) else { return false };
         let key = Key::new(kind, namespace, name);
         let exists = world.get(&key).is_some();
         world.delete(&key);
@@ -140,6 +147,11 @@ impl Simulator {
     /// reachable.
     pub fn uninstall(&self, group: &str) {
         self.lock().uninstalled.push(group.to_owned());
+    }
+
+    /// Returns how many objects of a dump are left out because their kind is not served, by kind.
+    pub fn left_out(&self) -> Vec<(String, usize)> {
+        self.lock().script.left_out.clone().into_iter().collect()
     }
 
     /// Returns the keys of the operation locks in the memory of the CSI pods. No object shows them;

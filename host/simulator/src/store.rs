@@ -23,11 +23,20 @@ impl Key {
     pub fn new(kind: &'static Kind, namespace: &str, name: &str) -> Self {
         Key { kind, namespace: namespace.to_owned(), name: name.to_owned() }
     }
+
+    /// Returns the key of an object of a kind.
+    pub fn of(kind: &'static Kind, object: &Value) -> Self {
+        let namespace = if kind.namespaced { text(object, "/metadata/namespace") } else { "" };
+        Key::new(kind, namespace, text(object, "/metadata/name"))
+    }
 }
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}/{}", self.kind.kind, self.namespace, self.name)
+        match self.namespace.as_str() {
+            "" => write!(f, "{} {}", self.kind.kind, self.name),
+            namespace => write!(f, "{} {namespace}/{}", self.kind.kind, self.name),
+        }
     }
 }
 

@@ -18,18 +18,18 @@ use crate::actors::neighbors::Neighbor;
 use crate::actors::{self, Task};
 use crate::exchange::Exchange;
 use crate::fault::Fault;
-use crate::incident::Incident;
-use crate::kind::{self, Kind};
+use crate::kind::{self, Kind, Kinds};
 use crate::logs::Logs;
-use crate::object::{add_finalizer, seconds, set, text};
+use crate::object::{add_finalizer, seconds, set};
 use crate::random::Random;
+use crate::script::Script;
 use crate::store::{Key, Store};
 
 /// The whole state of a simulated cluster.
 #[derive(Debug, Clone)]
 pub struct World {
     pub now: Timestamp,
-    pub incident: Incident,
+    pub kinds: Kinds,
     pub store: Store,
     pub logs: Logs,
     pub git: Git,
@@ -45,6 +45,7 @@ pub struct World {
     pub faults: Vec<Fault>,
     /// Groups whose CRDs are not installed.
     pub uninstalled: Vec<String>,
+    pub script: Script,
     queue: BTreeMap<(Timestamp, u64), Task>,
     sequence: u64,
     wakers: Vec<Waker>,
@@ -52,10 +53,10 @@ pub struct World {
 
 impl World {
     /// Creates an empty cluster whose clock is at `now`.
-    pub fn new(incident: Incident, now: Timestamp) -> Self {
+    pub fn new(now: Timestamp) -> Self {
         World {
             now,
-            incident,
+            kinds: Kinds::all(),
             store: Store::default(),
             logs: Logs::default(),
             git: Git::default(),
@@ -67,6 +68,7 @@ impl World {
             exchanges: Vec::new(),
             faults: Vec::new(),
             uninstalled: Vec::new(),
+            script: Script::default(),
             queue: BTreeMap::new(),
             sequence: 0,
             wakers: Vec::new(),
@@ -132,8 +134,7 @@ impl World {
     /// Creates an object with the fields that the API server sets. Returns `None` if the name is
     /// already taken.
     pub fn create(&mut self, kind: &'static Kind, mut object: Value) -> Option<Key> {
-        let namespace = if kind.namespaced { text(&object, "/metadata/namespace") } else { "" };
-        let key = Key::new(kind, namespace, text(&object, "/metadata/name"));
+        let key = Key::of(kind, &object);
         if self.store.get(&key).is_some() {
             return None;
         }
@@ -215,5 +216,8 @@ fn apply_defaults(kind: &'static Kind, object: &mut Value) {
     }
     if kind == kind::VOLUMES {
         add_finalizer(object, "kubernetes.io/pv-protection");
+    }
+    if kind == kind::VOLUME_ATTACHMENTS {
+        set(object, &["status"], json!({"attached": false}));
     }
 }

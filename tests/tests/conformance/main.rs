@@ -6,6 +6,7 @@ mod deleting;
 mod patching;
 mod reading;
 mod running;
+mod serving;
 mod writing;
 
 use cluster::Cluster;
@@ -62,6 +63,15 @@ const TESTS: &[Test] = tests! {
         a_restart_by_annotation_replaces_the_pods,
         a_log_can_be_limited,
         an_invalid_log_request_is_rejected,
+    ;
+    serving:
+        a_custom_kind_is_served_in_each_of_its_versions,
+        a_version_that_is_not_served_is_not_found,
+        a_custom_kind_can_be_cluster_scoped,
+        a_kind_is_served_until_its_definition_is_deleted,
+        a_volume_attachment_has_its_status_from_the_attacher,
+        a_cron_job_can_be_suspended,
+        a_node_is_created_with_its_status,
     ;
 };
 

@@ -2,7 +2,8 @@
 
 use crate::output::{CommandError, HEADING, MUTED};
 use clap::Args;
-use salve_simulator::{Incident, Simulator};
+use salve_core::sanitize::sanitized;
+use salve_simulator::{DocumentError, Incident, Scenario, Simulator};
 use std::path::PathBuf;
 use tokio::net::TcpListener;
 
@@ -11,14 +12,26 @@ use tokio::net::TcpListener;
 /// kubectl, Salve, and every other tool that reads a kubeconfig can use it. Nothing is kept when it
 /// stops.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  \
+#[command(after_help = "Examples:\n  \
     salve sim --kubeconfig-out sim.yaml\n  \
     kubectl --kubeconfig sim.yaml get pvc -A\n  \
-    salve check volsync-unlock --kubeconfig sim.yaml")]
+    salve check volsync-unlock --kubeconfig sim.yaml\n\n  \
+    kubectl get pvc,replicationsources,pods,events -A -o yaml > dump/objects.yaml\n  \
+    salve sim --from dump/")]
 pub struct Sim {
-    /// Incident to simulate.
-    #[arg(long, default_value_t = Incident::Playbook, value_name = "NAME", help = incidents())]
+    /// Built-in scenario to simulate. `--list` lists them.
+    #[arg(long, default_value_t = Incident::Playbook, value_name = "NAME")]
     incident: Incident,
+    /// Scenario to simulate: a file or a directory with a Scenario, with the output of
+    /// `kubectl get -o yaml`, or with both.
+    ///
+    /// The schema of a Scenario is in schemas/scenario.json. No controller acts on the output of
+    /// kubectl: `check` and `plan` it. Secrets are rejected.
+    #[arg(long, value_name = "FILE|DIR", conflicts_with = "incident")]
+    from: Option<PathBuf>,
+    /// List the built-in scenarios, and exit.
+    #[arg(long)]
+    list: bool,
     /// Port on 127.0.0.1; 0 picks a free one.
     #[arg(long, default_value_t = 0)]
     port: u16,
@@ -30,18 +43,17 @@ pub struct Sim {
     speed: f64,
 }
 
-/// Returns the help text of `--incident`: one line per incident.
-fn incidents() -> String {
-    let all: Vec<_> = Incident::ALL.iter().map(|i| format!("{i}: {}", i.description())).collect();
-    format!("Incident to simulate:\n{}", all.join("\n"))
-}
-
 impl Sim {
     /// Serves the cluster until Ctrl-C.
     pub async fn execute(self) -> Result<u8, CommandError> {
+        if self.list {
+            list();
+            return Ok(0);
+        }
         if !(self.speed > 0.0 && self.speed <= 10_000.0) {
             return Err(CommandError::usage("--speed must be greater than 0 and at most 10000"));
         }
+        let (name, simulator) = self.simulator()?;
         let listener = TcpListener::bind(("127.0.0.1", self.port)).await.map_err(|e| {
             CommandError::host(format!("failed to listen on 127.0.0.1:{}: {e}", self.port))
         })?;
@@ -60,12 +72,18 @@ impl Sim {
             .map_err(|e| CommandError::host(format!("failed to write {file}: {e}")))?;
         anstream::println!(
             "{HEADING}simulated cluster{HEADING:#} `{}` on http://{address}, stop it with Ctrl-C",
-            self.incident
+            sanitized(&name)
         );
+        for (kind, count) in simulator.left_out() {
+            anstream::println!(
+                "{MUTED}left out{MUTED:#}    {count} {}: not served without its \
+                 CustomResourceDefinition",
+                sanitized(&kind)
+            );
+        }
         anstream::println!("{MUTED}kubeconfig{MUTED:#}  {file}");
         anstream::println!("{MUTED}try{MUTED:#}         kubectl --kubeconfig {file} get pvc -A");
         anstream::println!("            salve check volsync-unlock --kubeconfig {file}");
-        let simulator = Simulator::new(self.incident);
         tokio::select! {
             served = salve_simulator::serve(simulator, listener, self.speed) => {
                 served.map_err(|e| CommandError::host(format!("the server failed: {e}")))?
@@ -73,5 +91,24 @@ impl Sim {
             _ = tokio::signal::ctrl_c() => {}
         }
         Ok(0)
+    }
+
+    /// Builds the cluster, and returns it with the name of its scenario.
+    fn simulator(&self) -> Result<(String, Simulator), CommandError> {
+        let invalid = |error: DocumentError| CommandError::document(error.to_string());
+        let scenario = match &self.from {
+            Some(path) => Scenario::load(path).map_err(invalid)?,
+            None => Scenario::built_in(self.incident),
+        };
+        let simulator = Simulator::of(&scenario).map_err(invalid)?;
+        Ok((scenario.name().to_owned(), simulator))
+    }
+}
+
+/// Prints the built-in scenarios.
+fn list() {
+    for incident in Incident::ALL {
+        let scenario = Scenario::built_in(incident);
+        anstream::println!("{HEADING}{incident}{HEADING:#}  {}", scenario.description());
     }
 }

@@ -215,9 +215,9 @@ pub fn duration(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::incident::Incident;
     use crate::kind;
     use crate::object::list;
+    use crate::scenario::{Incident, Scenario};
 
     /// Returns the Kustomizations that list an object in their inventory.
     fn owners(world: &World, entry: &Value) -> Vec<Key> {
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn every_declared_replication_source_is_in_the_inventory_of_its_owner() {
-        let world = crate::scenario::build(Incident::Playbook);
+        let world = Scenario::built_in(Incident::Playbook).build().expect("it is valid");
         for (owner, _) in world.all(kind::KUSTOMIZATIONS) {
             for declared in world.git.declared(&owner) {
                 let kind = kind_of(&declared).expect("kind is served");

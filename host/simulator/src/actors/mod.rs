@@ -7,6 +7,7 @@
 mod backup;
 mod ceph;
 pub mod csi;
+pub mod definitions;
 pub mod events;
 mod garbage;
 pub mod git;
@@ -44,6 +45,7 @@ pub use workloads::{replica_pod, replica_set};
 
 use crate::kind;
 use crate::object::{is_terminating, list, text};
+use crate::script::{self, Cause};
 use crate::store::{Change, ChangeType, Key};
 use crate::world::World;
 
@@ -102,10 +104,53 @@ pub enum Task {
     ApplyElsewhere(Key),
     /// The importer writes its next log lines.
     Import,
+    /// The scenario's reaction with this index happens.
+    React(usize, Option<Box<Cause>>),
+    /// The scenario's repeated log line with this index is due.
+    WriteLine(usize),
 }
 
-/// Runs a task.
+impl Task {
+    /// Returns the object that a controller reconciles.
+    fn object(&self) -> Option<&Key> {
+        match self {
+            Task::Source(key)
+            | Task::Kustomize(key)
+            | Task::KustomizeInterval(key)
+            | Task::KustomizeApply(key, _)
+            | Task::Helm(key)
+            | Task::HelmInterval(key)
+            | Task::Backup(key)
+            | Task::Restore(key)
+            | Task::Populate(key)
+            | Task::Snapshot(key)
+            | Task::Pvc(key)
+            | Task::Provisioned(key)
+            | Task::Volume(key)
+            | Task::Rollout(key)
+            | Task::Pod(key)
+            | Task::PodStarted(key)
+            | Task::Node(key)
+            | Task::Evict(key)
+            | Task::Operator(key)
+            | Task::Foreground(key)
+            | Task::ApplyElsewhere(key) => Some(key),
+            Task::RejectCall(_)
+            | Task::Lease(_)
+            | Task::Garbage(_)
+            | Task::CephHealth
+            | Task::Import
+            | Task::React(..)
+            | Task::WriteLine(_) => None,
+        }
+    }
+}
+
+/// Runs a task, unless the scenario excludes its object.
 pub fn dispatch(world: &mut World, task: Task) {
+    if task.object().is_some_and(|key| world.script.pinned.contains(key)) {
+        return;
+    }
     match task {
         Task::Source(key) => source::reconcile(world, &key),
         Task::Kustomize(key) => kustomize::reconcile(world, &key),
@@ -137,6 +182,8 @@ pub fn dispatch(world: &mut World, task: Task) {
         Task::CephHealth => ceph::check(world),
         Task::ApplyElsewhere(key) => git::apply_elsewhere(world, &key),
         Task::Import => importer::write_logs(world),
+        Task::React(reaction, cause) => script::react(world, reaction, cause.as_deref()),
+        Task::WriteLine(line) => script::write_line(world, line),
     }
 }
 
@@ -147,7 +194,12 @@ const WATCH_LATENCY: Duration = Duration::from_millis(200);
 pub fn on_change(world: &mut World, change: &Change) {
     let (key, object) = (&change.key, &*change.object);
     garbage::on_change(world, change);
-    if key.kind == kind::PVCS {
+    if is_terminating(object) && change.previous.as_ref().is_some_and(|old| !is_terminating(old)) {
+        world.script.pinned.remove(key);
+    }
+    if key.kind == kind::CRDS {
+        definitions::on_change(world, change);
+    } else if key.kind == kind::PVCS {
         on_pvc_change(world, key, object);
     } else if key.kind == kind::SNAPSHOTS {
         world.schedule_once(WATCH_LATENCY, Task::Snapshot(key.clone()));
@@ -222,6 +274,7 @@ pub fn start(world: &mut World) {
     lease::start(world);
     lock::start(world);
     importer::start(world);
+    script::start(world);
     world.schedule(ceph::INTERVAL, Task::CephHealth);
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{ApiError, Reply, Request, Target, success_status};
+use super::{ApiError, Reply, Request, Target, in_version, success_status};
 use crate::kind;
 use crate::object::{add_finalizer, is_terminating, list, set, text, unset};
 use crate::world::World;
@@ -63,7 +63,7 @@ pub fn handle(world: &mut World, request: &Request, target: &Target) -> Result<R
     Ok(Reply::Json(
         200,
         match world.get(&key) {
-            Some(object) if is_terminating(&object) => (*object).clone(),
+            Some(object) if is_terminating(&object) => in_version(target, (*object).clone()),
             Some(_) | None => success_status(target.kind, &key.name, &uid),
         },
     ))

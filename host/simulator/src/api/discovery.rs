@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::{ApiError, Reply, Request};
-use crate::kind::{KINDS, Kind};
+use crate::kind::{Kind, Kinds};
 use crate::world::World;
 
 /// Handles requests for paths without objects. Returns `None` for all other paths.
@@ -24,24 +24,24 @@ pub fn handle(world: &World, parts: &[&str], request: &Request) -> Result<Option
         }),
         ["apis"] => json!({
             "kind": "APIGroupList", "apiVersion": "v1",
-            "groups": groups()
+            "groups": groups(&world.kinds)
                 .into_iter()
                 .filter(|(group, _)| !world.uninstalled.iter().any(|one| one == group))
-                .map(|(group, version)| api_group(group, version))
+                .map(|(group, versions)| api_group(group, &versions))
                 .collect::<Vec<_>>(),
         }),
         ["apis", group] => {
-            let (_, version) = groups()
+            let (_, versions) = groups(&world.kinds)
                 .into_iter()
                 .find(|(name, _)| name == group)
                 .ok_or_else(ApiError::unknown_group)?;
-            let mut document = api_group(group, version);
+            let mut document = api_group(group, &versions);
             document["kind"] = "APIGroup".into();
             document["apiVersion"] = "v1".into();
             document
         }
-        ["api", "v1"] => resources("", "v1")?,
-        ["apis", group, version] => resources(group, version)?,
+        ["api", "v1"] => resources(&world.kinds, "", "v1")?,
+        ["apis", group, version] => resources(&world.kinds, group, version)?,
         ["openapi" | "openid", ..] | ["api", _] => return Err(ApiError::unknown_path()),
         _ => return Ok(None),
     };
@@ -51,31 +51,36 @@ pub fn handle(world: &World, parts: &[&str], request: &Request) -> Result<Option
     Ok(Some(Reply::Json(200, document)))
 }
 
-/// Returns all groups except the core group, with their version.
-fn groups() -> Vec<(&'static str, &'static str)> {
-    let mut groups: Vec<(&str, &str)> =
-        vec![("authorization.k8s.io", "v1"), ("authentication.k8s.io", "v1")];
-    for kind in KINDS.iter().filter(|kind| !kind.group.is_empty()) {
-        if !groups.contains(&(kind.group, kind.version)) {
-            groups.push((kind.group, kind.version));
+/// Returns all groups except the core group, with their versions.
+fn groups(kinds: &Kinds) -> Vec<(&'static str, Vec<&'static str>)> {
+    let mut groups: Vec<(&str, Vec<&str>)> =
+        vec![("authorization.k8s.io", vec!["v1"]), ("authentication.k8s.io", vec!["v1"])];
+    for kind in kinds.iter().filter(|kind| !kind.group.is_empty()) {
+        match groups.iter_mut().find(|(group, _)| *group == kind.group) {
+            Some((_, versions)) if versions.contains(&kind.version) => {}
+            Some((_, versions)) => versions.push(kind.version),
+            None => groups.push((kind.group, vec![kind.version])),
         }
     }
     groups
 }
 
-fn api_group(group: &str, version: &str) -> Value {
-    let served = json!({"groupVersion": format!("{group}/{version}"), "version": version});
-    json!({"name": group, "versions": [served.clone()], "preferredVersion": served})
+fn api_group(group: &str, versions: &[&str]) -> Value {
+    let served: Vec<Value> = versions
+        .iter()
+        .map(|version| json!({"groupVersion": format!("{group}/{version}"), "version": version}))
+        .collect();
+    json!({"name": group, "preferredVersion": served[0], "versions": served})
 }
 
-fn resources(group: &str, version: &str) -> Result<Value, ApiError> {
+fn resources(kinds: &Kinds, group: &str, version: &str) -> Result<Value, ApiError> {
     let mut resources: Vec<Value> = Vec::new();
-    for kind in KINDS.iter().filter(|kind| kind.group == group && kind.version == version) {
+    for kind in kinds.iter().filter(|kind| kind.group == group && kind.version == version) {
         resources.push(resource(kind, kind.plural.to_owned(), true));
         if kind.status_subresource {
             resources.push(resource(kind, format!("{}/status", kind.plural), false));
         }
-        if *kind == crate::kind::PODS {
+        if kind == crate::kind::PODS {
             let mut log = resource(kind, "pods/log".to_owned(), false);
             log["verbs"] = json!(["get"]);
             resources.push(log);
@@ -117,8 +122,9 @@ fn resource(kind: &Kind, name: String, is_main: bool) -> Value {
         "singularName": if is_main { kind.kind.to_lowercase() } else { String::new() },
         "namespaced": kind.namespaced, "kind": kind.kind, "verbs": verbs,
     });
-    if is_main && !kind.short_names.is_empty() {
-        resource["shortNames"] = json!(kind.short_names);
+    let short_names = kind.short_names();
+    if is_main && !short_names.is_empty() {
+        resource["shortNames"] = json!(short_names);
     }
     resource
 }

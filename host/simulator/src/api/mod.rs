@@ -6,7 +6,7 @@ mod delete;
 mod discovery;
 mod error;
 pub mod log;
-mod patch;
+pub mod patch;
 mod read;
 mod request;
 mod review;
@@ -18,7 +18,8 @@ mod write;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::kind::{KINDS, Kind};
+use crate::kind::{Kind, Kinds};
+use crate::object::text;
 use crate::store::Key;
 use crate::world::World;
 
@@ -55,8 +56,9 @@ impl Target {
 }
 
 /// Returns the RBAC verb of a request.
-pub fn verb(request: &Request) -> &'static str {
-    let named = target(&request.segments()).is_ok_and(|target| target.name.is_some());
+pub fn verb(request: &Request, kinds: &Kinds) -> &'static str {
+    let target = target(&request.segments(), kinds);
+    let named = target.as_ref().is_ok_and(|target| target.name.is_some());
     match request.method.as_str() {
         "POST" => "create",
         "PUT" => "update",
@@ -64,9 +66,22 @@ pub fn verb(request: &Request) -> &'static str {
         "DELETE" if named => "delete",
         "DELETE" => "deletecollection",
         _ if request.flag("watch") => "watch",
-        _ if !named && target(&request.segments()).is_ok() => "list",
+        _ if !named && target.is_ok() => "list",
         _ => "get",
     }
+}
+
+/// Returns the object that a request names, or would create. Its name is empty for a collection.
+pub fn object_of(world: &World, request: &Request) -> Option<Key> {
+    let target = target(&request.segments(), &world.kinds).ok()?;
+    let name = match target.name {
+        Some(name) => name,
+        None if request.method == "POST" => {
+            text(&request.document().ok()??, "/metadata/name").to_owned()
+        }
+        None => String::new(),
+    };
+    Some(Key::new(target.kind, target.namespace.as_deref().unwrap_or(""), &name))
 }
 
 /// Handles one request.
@@ -84,7 +99,7 @@ pub fn handle(world: &mut World, request: &Request) -> Result<Reply, ApiError> {
     if let Some(reply) = review::handle(&parts, request)? {
         return Ok(reply);
     }
-    let target = target(&segments)?;
+    let target = target(&segments, &world.kinds)?;
     match (request.method.as_str(), target.subresource.as_deref()) {
         ("GET", Some("log")) if target.kind == crate::kind::PODS => {
             log::handle(world, request, &target)
@@ -99,7 +114,8 @@ pub fn handle(world: &mut World, request: &Request) -> Result<Reply, ApiError> {
     }
 }
 
-fn target(segments: &[String]) -> Result<Target, ApiError> {
+/// Returns the object or collection that a path names.
+pub fn target(segments: &[String], kinds: &Kinds) -> Result<Target, ApiError> {
     let parts: Vec<&str> = segments.iter().map(String::as_str).collect();
     let (group, version, rest) = match parts.as_slice() {
         ["api", version, rest @ ..] => ("", *version, rest),
@@ -116,15 +132,15 @@ fn target(segments: &[String]) -> Result<Target, ApiError> {
     };
     let [plural, rest @ ..] = rest.as_slice() else { return Err(ApiError::unknown_path()) };
     let not_served = || {
-        if KINDS.iter().any(|kind| kind.group == group && !kind.is_custom()) {
+        if kinds.iter().any(|kind| kind.group == group && !kind.is_custom()) {
             ApiError::unknown_path()
         } else {
             ApiError::unknown_group()
         }
     };
-    let kind = Kind::find(group, plural)
-        .filter(|kind| kind.version == version && kind.plural == *plural)
-        .ok_or_else(not_served)?;
+    let is_target =
+        |kind: &&Kind| (kind.group, kind.version, kind.plural) == (group, version, *plural);
+    let kind = kinds.iter().find(is_target).ok_or_else(not_served)?;
     let (name, subresource) = match rest {
         [] => (None, None),
         [name] => (Some((*name).to_owned()), None),
@@ -135,6 +151,14 @@ fn target(segments: &[String]) -> Result<Target, ApiError> {
         return Err(ApiError::unknown_path());
     }
     Ok(Target { kind, namespace, name, subresource })
+}
+
+/// Returns an object in the version of a target. All versions have the same fields.
+fn in_version(target: &Target, mut object: Value) -> Value {
+    if target.kind.is_custom() {
+        object["apiVersion"] = target.kind.api_version().into();
+    }
+    object
 }
 
 /// Returns the Status of a completed deletion.

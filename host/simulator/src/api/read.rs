@@ -40,7 +40,7 @@ pub fn handle(world: &World, request: &Request, target: &Target) -> Result<Reply
 
 /// Returns an object as a list item: items of built-in kinds have no `apiVersion` and `kind`.
 fn list_item(target: &Target, object: &Value) -> Value {
-    let mut object = object.clone();
+    let mut object = super::in_version(target, object.clone());
     if !target.kind.is_custom() {
         unset(&mut object, &["apiVersion"]);
         unset(&mut object, &["kind"]);
@@ -57,7 +57,7 @@ pub fn represent(request: &Request, target: &Target, object: &Arc<Value>, world:
     if request.accepts_as("PartialObjectMetadata") {
         return partial_metadata(object);
     }
-    (**object).clone()
+    super::in_version(target, (**object).clone())
 }
 
 pub fn partial_metadata(object: &Value) -> Value {

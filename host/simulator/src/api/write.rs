@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{ApiError, Reply, Request, Target, patch};
+use super::{ApiError, Reply, Request, Target, in_version, patch};
 use crate::fields;
 use crate::kind;
 use crate::object::{is_terminating, list, set, text, unset};
@@ -25,7 +25,8 @@ pub fn create(world: &mut World, request: &Request, target: &Target) -> Result<R
     if world.get(&key).is_some() {
         return Err(ApiError::already_exists(target.kind, &key.name));
     }
-    if target.kind.status_subresource {
+    // A kubelet registers its node with its status.
+    if target.kind.status_subresource && target.kind != kind::NODES {
         unset(&mut object, &["status"]);
     }
     for field in [
@@ -41,11 +42,11 @@ pub fn create(world: &mut World, request: &Request, target: &Target) -> Result<R
     remove_empty_metadata(&mut object);
     fields::record_update(None, &mut object, &request.field_manager(), world.now);
     if request.is_dry_run() {
-        return Ok(Reply::Json(201, object));
+        return Ok(Reply::Json(201, in_version(target, object)));
     }
     world.create(target.kind, object);
     let object = world.get(&key).ok_or_else(|| ApiError::not_found(target.kind, &key.name))?;
-    Ok(Reply::Json(201, (*object).clone()))
+    Ok(Reply::Json(201, in_version(target, (*object).clone())))
 }
 
 /// Handles a PUT of an object.
@@ -136,11 +137,11 @@ fn apply(
         set(&mut object, &["metadata", "name"], key.name.clone());
         set_name_and_namespace(world, target, &mut object)?;
         if request.is_dry_run() {
-            return Ok(Reply::Json(201, object));
+            return Ok(Reply::Json(201, in_version(target, object)));
         }
         world.create(target.kind, object);
         let object = world.get(&key).ok_or_else(|| ApiError::not_found(target.kind, &key.name))?;
-        return Ok(Reply::Json(201, (*object).clone()));
+        return Ok(Reply::Json(201, in_version(target, (*object).clone())));
     }
     change(world, request, target, "Apply", |before| applied(Some(before)))
 }
@@ -262,10 +263,10 @@ fn change(
         fields::record_update(Some(&before), &mut object, &request.field_manager(), world.now);
     }
     if request.is_dry_run() {
-        return Ok(Reply::Json(200, object));
+        return Ok(Reply::Json(200, in_version(target, object)));
     }
     let stored = world.store.put(&key, object);
-    Ok(Reply::Json(200, (*stored).clone()))
+    Ok(Reply::Json(200, in_version(target, (*stored).clone())))
 }
 
 /// Checks that a change keeps name, namespace, and UID, and is based on the newest resource

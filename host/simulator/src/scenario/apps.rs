@@ -7,14 +7,14 @@ use super::backups::{
     place_hanging_content, place_mover_pvc, place_named_snapshot, place_replication_source,
     place_snapshot, replication_destination, replication_source, syncing_status,
 };
+use super::base::App;
 use super::builder::{Builder, Workload};
+use super::cluster::AppState;
 use super::flux::{self, kustomization};
-use super::{App, AppState};
 use crate::actors::csi::{DRIVER, Sidecar};
 use crate::actors::{
     AS_SOURCE_PROTECTION, bind, content_for, prime_pvc, set_owner, snapshot_of, volume_for,
 };
-use crate::incident::Incident;
 use crate::kind;
 use crate::object::{add_finalizer, set, text};
 use crate::random::hash_below;
@@ -26,8 +26,11 @@ const RECENT: &str = "2026-08-20T08:40:00Z";
 
 /// Places the objects of an app.
 pub fn place(builder: &mut Builder, app: &App) {
-    flux::add_kustomization(builder, app);
+    if app.state != AppState::Absent {
+        flux::add_kustomization(builder, app);
+    }
     match app.state {
+        AppState::Absent => {}
         AppState::Healthy => {
             place_bound_pvc(builder, app, false);
             place_running_workload(builder, app);
@@ -42,7 +45,7 @@ pub fn place(builder: &mut Builder, app: &App) {
             }
             place_replication_source(builder, app, status);
         }
-        AppState::Terminating => place_terminating(builder, app),
+        AppState::Terminating | AppState::TerminatingDelete => place_terminating(builder, app),
         AppState::PvcLocked => {
             let pvc = place_pending_pvc(builder, app, false);
             lock_pvc(builder, &pvc);
@@ -141,14 +144,14 @@ fn place_pending_pvc(builder: &mut Builder, app: &App, from_backup: bool) -> Val
 
 /// Adds an operation lock for a PVC, if the incident has locks.
 fn lock_pvc(builder: &mut Builder, pvc: &Value) {
-    if builder.world.incident.is_locked() {
+    if builder.cluster.is_locked() {
         builder.locked.push((format!("pvc-{}", text(pvc, "/metadata/uid")), Sidecar::Provisioner));
     }
 }
 
 /// Adds an operation lock for a snapshot, if the incident has locks.
 fn lock_snapshot(builder: &mut Builder, snapshot: &Value) {
-    if builder.world.incident.is_locked() {
+    if builder.cluster.is_locked() {
         builder
             .locked
             .push((format!("snapshot-{}", text(snapshot, "/metadata/uid")), Sidecar::Snapshotter));
@@ -228,8 +231,7 @@ fn place_terminating(builder: &mut Builder, app: &App) {
         set(pvc, &["metadata", "deletionGracePeriodSeconds"], 0);
         add_finalizer(pvc, AS_SOURCE_PROTECTION);
     });
-    let policy =
-        if builder.world.incident == Incident::TerminatingDelete { "Delete" } else { "Retain" };
+    let policy = if app.state == AppState::TerminatingDelete { "Delete" } else { "Retain" };
     let volume = Key::new(kind::VOLUMES, "", text(&pvc, "/spec/volumeName"));
     builder
         .world

@@ -3,11 +3,11 @@
 use serde_json::{Value, json};
 
 use super::apps::{STUCK_SINCE, apply_admission};
+use super::base::{App, LONG_AGO};
 use super::builder::Builder;
 use super::flux::{self, kustomization};
-use super::{App, LONG_AGO};
+use crate::actors::csi::Sidecar;
 use crate::actors::{bind, content_for, mover_pvc, set_owner, snapshot_of, volume_for};
-use crate::incident::Incident;
 use crate::kind;
 use crate::object::{add_finalizer, set, text};
 use crate::random::hash_below;
@@ -149,7 +149,7 @@ pub fn place_named_snapshot(
 pub fn place_hanging_content(builder: &mut Builder, snapshot: &Value, pvc: &Value) {
     let handle = format!("0001-0009-rook-ceph-0000000000000002-{}", text(pvc, "/metadata/uid"));
     let uid = text(snapshot, "/metadata/uid");
-    let reason = if builder.world.incident.is_locked() {
+    let reason = if builder.cluster.is_locked() {
         format!(
             "code = Aborted desc = \
              an operation with the given Volume ID snapshot-{uid} already exists"
@@ -165,7 +165,7 @@ pub fn place_hanging_content(builder: &mut Builder, snapshot: &Value, pvc: &Valu
         ),
     });
     let mut content = content_for(builder.world, snapshot, pvc);
-    if builder.world.incident != Incident::MissingSnapshotter {
+    if builder.cluster.has_container(Sidecar::Snapshotter.container()) {
         set(
             &mut content,
             &[

@@ -5,9 +5,10 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::LONG_AGO;
+use super::base::LONG_AGO;
+use super::cluster::Cluster;
 use crate::actors::csi::Sidecar;
-use crate::actors::{kind_of, replica_pod, replica_set, running_status, set_unschedulable};
+use crate::actors::{replica_pod, replica_set, running_status, set_unschedulable};
 use crate::fields;
 use crate::kind;
 use crate::object::{set, text};
@@ -43,6 +44,8 @@ pub struct Workload {
 /// A scenario under construction.
 pub struct Builder<'a> {
     pub world: &'a mut World,
+    /// In which state the base cluster is.
+    pub cluster: Cluster,
     /// The keys of the operation locks, with the sidecar that calls.
     pub locked: Vec<(String, Sidecar)>,
     /// The Kustomizations to place when all objects that they declare are known.
@@ -50,13 +53,13 @@ pub struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    pub fn new(world: &'a mut World) -> Self {
-        Builder { world, locked: Vec::new(), kustomizations: Vec::new() }
+    pub fn new(world: &'a mut World, cluster: Cluster) -> Self {
+        Builder { world, cluster, locked: Vec::new(), kustomizations: Vec::new() }
     }
 
     /// Places an object. Sets UID, creation time, and generation if they are missing.
     pub fn place(&mut self, mut object: Value) -> Value {
-        let kind = kind_of(&object).expect("kind is served");
+        let kind = self.world.kinds.of(&object).expect("kind is served");
         if object.pointer("/metadata/uid").is_none() {
             let uid = self.world.random.uid();
             set(&mut object, &["metadata", "uid"], uid);
@@ -67,8 +70,7 @@ impl<'a> Builder<'a> {
         if object.pointer("/metadata/generation").is_none() && kind.has_generation() {
             set(&mut object, &["metadata", "generation"], 1);
         }
-        let namespace = if kind.namespaced { text(&object, "/metadata/namespace") } else { "" };
-        let key = Key::new(kind, namespace, text(&object, "/metadata/name"));
+        let key = Key::of(kind, &object);
         self.world.store.seed(key.clone(), object);
         self.world.get(&key).map(|object| (*object).clone()).expect("object was seeded")
     }

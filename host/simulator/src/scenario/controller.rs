@@ -4,18 +4,12 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::builder::{Builder, Workload, time};
-use crate::actors::csi::{DRIVER, Lock, NAMESPACE, PLUGIN, Sidecar, klog};
+use super::cluster::Operator;
+use crate::actors::csi::{DRIVER, Lock, NAMESPACE, PLUGIN, Sidecar};
 use crate::actors::lock;
-use crate::incident::Incident;
 use crate::kind;
 use crate::object::{set, text};
-use crate::store::{Key, owner_reference};
-
-/// The call for a PVC that no longer exists, which the provisioner still retries.
-const DELETED_PVC: &str = "pvc-0dead000-0000-4000-8000-00000000beef";
-/// The restore of a snapshot that does not correspond to any object.
-const UNKNOWN_HANDLE: &str =
-    "0001-0009-rook-ceph-0000000000000002-56565656-5656-4656-8656-565656565656";
+use crate::store::owner_reference;
 
 /// The arguments of the sidecars.
 pub const ELECTION: [&str; 6] = [
@@ -27,14 +21,12 @@ pub const ELECTION: [&str; 6] = [
     "--timeout=2m30s",
 ];
 
-/// Places the controller's Deployment and pods, and sets Ceph's health.
-pub fn place(builder: &mut Builder, incident: Incident) {
-    let by_operator = incident == Incident::OperatorManaged;
+/// Places the controller's Deployment and pods.
+pub fn place(builder: &mut Builder) {
+    let by_operator = builder.cluster.csi.operator == Some(Operator::CephCsiOperator);
     let mut containers =
         vec!["csi-provisioner", "csi-resizer", "csi-attacher", "csi-snapshotter", PLUGIN];
-    if incident == Incident::MissingSnapshotter {
-        containers.retain(|container| *container != Sidecar::Snapshotter.container());
-    }
+    containers.retain(|container| builder.cluster.has_container(container));
     let mut owner = None;
     if by_operator {
         containers.push("log-rotator");
@@ -78,7 +70,7 @@ pub fn place(builder: &mut Builder, incident: Incident) {
     });
     builder.world.csi.set_leader(Sidecar::Provisioner, text(&pods[0], "/metadata/uid"));
     let snapshotter = Sidecar::Snapshotter.lease(DRIVER);
-    if incident == Incident::MissingSnapshotter {
+    if !builder.cluster.has_container(Sidecar::Snapshotter.container()) {
         // The sidecar does not exist, so there is no Lease.
         builder.world.store.remove(&snapshotter);
     } else {
@@ -86,31 +78,9 @@ pub fn place(builder: &mut Builder, incident: Incident) {
         let holder = text(&pods[1], "/metadata/name").to_owned();
         builder.world.update(&snapshotter, |lease| set(lease, &["spec", "holderIdentity"], holder));
     }
-    if incident.is_locked() {
-        builder.locked.push((DELETED_PVC.to_owned(), Sidecar::Provisioner));
-        builder.locked.push((UNKNOWN_HANDLE.to_owned(), Sidecar::Provisioner));
+    for key in builder.cluster.csi.leftover_locks.clone() {
+        builder.locked.push((key, Sidecar::Provisioner));
     }
-    let (health, details) = match incident {
-        Incident::Healthy | Incident::MissingSnapshotter | Incident::StuckImporter => return,
-        Incident::Playbook | Incident::TerminatingDelete | Incident::OperatorManaged => (
-            "HEALTH_WARN",
-            json!({"SLOW_OPS": {
-                "severity": "HEALTH_WARN",
-                "message": "3 slow ops, oldest one blocked for 41 sec, osd.2 has slow ops",
-            }}),
-        ),
-        Incident::CephInError => (
-            "HEALTH_ERR",
-            json!({"PG_AVAILABILITY": {
-                "severity": "HEALTH_ERR",
-                "message": "Reduced data availability: 33 pgs inactive, 33 pgs down",
-            }}),
-        ),
-    };
-    builder.world.update(&Key::new(kind::CEPH_CLUSTERS, NAMESPACE, "rook-ceph"), |cluster| {
-        set(cluster, &["status", "ceph", "health"], health);
-        set(cluster, &["status", "ceph", "details"], details);
-    });
 }
 
 /// Adds the operation locks, and an hour of rejected calls to logs and Events.
@@ -130,11 +100,8 @@ pub fn write_history(builder: &mut Builder) {
         place_event(builder, &key, &pod, &reason, last);
         builder.world.csi.locks.push(Lock { key, pod, failures: 2 });
     }
-    if builder.world.incident == Incident::CephInError {
+    if builder.cluster.is_ceph_down() {
         place_deadline_events(builder);
-    }
-    if let Some(pod) = builder.world.csi.last_leader(Sidecar::Provisioner).map(str::to_owned) {
-        write_unrelated_errors(builder, &pod);
     }
     builder.world.logs.sort();
 }
@@ -170,30 +137,6 @@ fn place_deadline_events(builder: &mut Builder) {
         let key = format!("pvc-{}", text(&pvc, "/metadata/uid"));
         let reason = "rpc error: code = DeadlineExceeded desc = context deadline exceeded";
         place_event(builder, &key, &pod, reason, time("2026-08-20T09:58:41Z"));
-    }
-}
-
-/// Writes errors that look similar to operation locks but are not.
-fn write_unrelated_errors(builder: &mut Builder, pod: &str) {
-    let lines = [
-        (
-            "2026-08-20T09:58:10Z",
-            "ID: 1209 Req-ID: snapshot-12121212-1212-4212-8212-121212121212 GRPC error: \
-             rpc error: code = NotFound desc = source Volume ID \
-             0001-0009-rook-ceph-0000000000000002-deadbeef-0000-4000-8000-000000000000 not found",
-        ),
-        (
-            "2026-08-20T09:58:11Z",
-            "ID: 1210 Req-ID: pvc-34343434-3434-4434-8434-343434343434 GRPC error: \
-             rpc error: code = Aborted desc = flatten in progress: \
-             flatten is in progress for image csi-vol-34343434",
-        ),
-    ];
-    if builder.world.incident.is_locked() {
-        for (at, line) in lines {
-            let at = time(at);
-            builder.world.logs.write(pod, PLUGIN, at, klog('E', at, "utils.go:271", line));
-        }
     }
 }
 

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::base::{App, REVISION};
 use super::builder::{Builder, time};
-use super::{App, REVISION};
 use crate::actors::{inventory_entry, kind_of};
 use crate::fields;
 use crate::kind;

@@ -7,11 +7,12 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::builder::{Builder, Workload};
-use super::{REVISION, controller, crd, flux, parse};
+use super::base::{REVISION, crd, parse};
+use super::cluster::Cluster;
+use super::{controller, flux};
 use crate::actors;
 use crate::actors::csi::{NAMESPACE, Sidecar};
-use crate::incident::Incident;
-use crate::kind::{self, KINDS};
+use crate::kind::{self, Kind};
 use crate::object::{set, text};
 use crate::store::{Key, owner_reference};
 use crate::world::World;
@@ -65,13 +66,14 @@ impl Installation {
 /// Builds a cluster with this driver and without apps.
 pub fn build(installation: &Installation) -> World {
     let start: Timestamp = "2026-08-20T09:59:55Z".parse().expect("time is valid");
-    let mut world = World::new(Incident::Healthy, start);
+    let mut world = World::new(start);
     world.git.revision = REVISION.to_owned();
-    let mut builder = Builder::new(&mut world);
+    let custom: Vec<&Kind> = world.kinds.iter().filter(|kind| kind.is_custom()).collect();
+    let mut builder = Builder::new(&mut world, Cluster::default());
     for object in parse::<Vec<Value>>(include_str!("cluster.yaml")) {
         builder.place(object);
     }
-    for kind in KINDS.iter().filter(|kind| kind.is_custom()) {
+    for kind in custom {
         builder.place(crd(kind));
     }
     for workload in parse::<Vec<Workload>>(include_str!("deployments.yaml")) {

@@ -1,172 +1,181 @@
-//! Builds the cluster of an incident at 2026-08-20T10:00:00Z: the common objects (`cluster.yaml`,
-//! `deployments.yaml`), the CSI controller, and the apps (`apps.yaml`), each in some state.
+//! Scenarios: documents that say what a simulated cluster looks like and what happens in it.
+//!
+//! Reading order: [`document`] (the format), [`load`] (reads files and directories), [`place`] (adds
+//! the objects), [`compile`] (adds the scripted part). The base cluster is built by [`base`], in the
+//! state that [`cluster`] describes.
 
 mod apps;
 mod backups;
+mod base;
 mod builder;
+mod built_in;
+mod cluster;
+mod compile;
 mod controller;
+pub mod document;
 mod flux;
 mod importer;
 pub mod installation;
-
-use std::time::Duration;
+mod load;
+mod place;
+mod source;
+mod times;
 
 use jiff::Timestamp;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use salve_document::{DocumentError, suggestion};
+use serde_json::Value;
 
 use crate::actors;
-use crate::incident::Incident;
-use crate::kind::{KINDS, Kind};
-use crate::world::World;
-use builder::{Builder, Workload};
+use crate::kind::Kinds;
+use crate::script::START_TIME;
+use crate::world::{World, signed};
+use builder::Builder;
+use cluster::Cluster;
+use compile::Compiler;
+use document::{Expect, ScenarioSpec};
+use place::Placing;
+use source::Place;
 
-/// The head of the Git branch, in Flux's format.
-const REVISION: &str = "refs/heads/main@sha1:0f3c2a1b9d8e7f6051423324150697a8b9cadbec";
-/// The creation time of most objects.
-const LONG_AGO: &str = "2025-11-02T08:04:10Z";
+pub use built_in::{Incident, UnknownIncident};
 
-/// An app of the scenario.
-#[derive(Debug, Clone, Deserialize)]
-struct App {
-    namespace: String,
+/// A simulated cluster, what happens in it, and what Salve should find and do.
+#[derive(Debug, Clone)]
+pub struct Scenario {
     name: String,
-    size: String,
-    interval: String,
-    state: AppState,
-    /// The name of the ReplicationSource, if it differs from the app's name.
-    #[serde(default)]
-    replication: Option<String>,
-    /// Whether a user suspended the Kustomization.
-    #[serde(default)]
-    suspended: bool,
-    /// Whether a HelmRelease declares the ReplicationSource.
-    #[serde(default)]
-    release: bool,
+    base: Base,
+    /// The documents, each of which changes what the ones before it define.
+    layers: Vec<Layer>,
 }
 
-/// The state of an app.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum AppState {
-    /// The PVC is bound, the app is running, and its backups succeed.
-    Healthy,
-    /// Git no longer declares the app's volume and backup; the ReplicationSource still exists,
-    /// without a PVC, because its pruning is disabled.
-    Abandoned,
-    /// Git declares a ReplicationSource whose PVC does not exist.
-    MissingPvc,
-    /// The PVC is terminating while a snapshot of it hangs.
-    Terminating,
-    /// The app's new PVC is locked.
-    PvcLocked,
-    /// The prime PVC created from the app's backup is locked.
-    PrimeLocked,
-    /// The snapshot to restore the app from is locked.
-    ImageLocked,
-    /// The clone for a backup is locked.
-    CloneLocked,
-    /// The cache for a backup is locked.
-    CacheLocked,
-    /// The cache for a restore is locked.
-    RestoreLocked,
-    /// The PVC waits for its first consumer.
-    WaitsForConsumer,
-    /// A snapshot is bound, but no sidecar takes it.
-    SnapshotNotTaken,
+/// What the first document of a scenario changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Base {
+    HomeOps,
+    Empty,
 }
 
-/// Builds the cluster of an incident.
-pub fn build(incident: Incident) -> World {
-    let start: Timestamp = "2026-08-20T09:59:55Z".parse().expect("time is valid");
-    let mut world = World::new(incident, start);
-    world.git.revision = REVISION.to_owned();
-    world.csi.ceph_down = incident == Incident::CephInError;
-    let mut builder = Builder::new(&mut world);
-    for object in parse::<Vec<Value>>(include_str!("cluster.yaml")) {
-        builder.place(object);
-    }
-    for kind in KINDS.iter().filter(|kind| kind.is_custom()) {
-        builder.place(crd(kind));
-    }
-    for workload in parse::<Vec<Workload>>(include_str!("deployments.yaml")) {
-        builder.workload(&workload);
-    }
-    controller::place(&mut builder, incident);
-    flux::add_roots(&mut builder);
-    for mut app in parse::<Vec<App>>(include_str!("apps.yaml")) {
-        if let Some(state) = state_in(incident, &app) {
-            app.state = state;
-            apps::place(&mut builder, &app);
-        }
-    }
-    flux::place_kustomizations(&mut builder);
-    controller::write_history(&mut builder);
-    if incident == Incident::StuckImporter {
-        importer::place(&mut builder);
-    }
-    actors::start(&mut world);
-    // Every controller has run once when the scenario starts, at 10:00:00.
-    world.advance(Duration::from_secs(5));
-    world
+/// A document of a scenario.
+#[derive(Debug, Clone)]
+struct Layer {
+    spec: ScenarioSpec,
+    /// The place of `spec`.
+    place: Place,
+    /// The objects of `spec` and of other files.
+    objects: Vec<(Place, Value)>,
+    /// Whether the objects are the output of kubectl.
+    is_dump: bool,
 }
 
-/// Returns the state of an app in an incident, or `None` if the incident does not include the app.
-fn state_in(incident: Incident, app: &App) -> Option<AppState> {
-    use AppState::{
-        Abandoned, CacheLocked, CloneLocked, Healthy, ImageLocked, MissingPvc, PrimeLocked,
-        PvcLocked, RestoreLocked, SnapshotNotTaken, Terminating, WaitsForConsumer,
-    };
-    match incident {
-        Incident::Playbook | Incident::TerminatingDelete | Incident::OperatorManaged => {
-            Some(app.state)
+impl Scenario {
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn last(&self) -> &ScenarioSpec {
+        &self.layers[self.layers.len() - 1].spec
+    }
+
+    /// Returns the description in one sentence.
+    pub fn description(&self) -> &str {
+        &self.last().description
+    }
+
+    /// Returns what Salve should find and do.
+    pub fn expect(&self) -> &Expect {
+        &self.last().expect
+    }
+
+    /// Returns the guest that handles it.
+    pub fn guest(&self) -> &str {
+        let guests = self.layers.iter().filter_map(|layer| layer.spec.guest.as_deref());
+        guests.last().unwrap_or("volsync-unlock")
+    }
+
+    /// Returns the configuration of the guest.
+    pub fn configuration(&self) -> serde_json::Map<String, Value> {
+        self.layers.iter().flat_map(|layer| layer.spec.configuration.clone()).collect()
+    }
+
+    /// Builds the cluster, at the time when the scenario starts.
+    pub(crate) fn build(&self) -> Result<World, DocumentError> {
+        let start = self.start()?;
+        let mut world = World::new(start.saturating_sub(signed(START_TIME)).unwrap_or(start));
+        match self.base {
+            Base::HomeOps => base::place(&mut world, self.cluster()?),
+            Base::Empty => self.place_empty(&mut world)?,
         }
-        Incident::Healthy | Incident::StuckImporter => {
-            (app.state != WaitsForConsumer).then_some(Healthy)
+        let mut placing = Placing::new(&mut world);
+        let mut reactions = Vec::new();
+        for layer in &self.layers {
+            placing.leaves_out_unknown_kinds = layer.is_dump;
+            placing.place_all(&layer.objects);
+            let mut compiler = Compiler { placing: &mut placing, spec: layer.place.clone(), start };
+            reactions.extend(compiler.compile(&layer.spec));
         }
-        Incident::MissingSnapshotter => Some(match app.state {
-            WaitsForConsumer => WaitsForConsumer,
-            ImageLocked => ImageLocked,
-            CloneLocked | CacheLocked | PrimeLocked | RestoreLocked | PvcLocked | Healthy => {
-                SnapshotNotTaken
+        DocumentError::join(std::mem::take(&mut placing.errors))?;
+        compile::check_loops(&reactions)?;
+        world.script.reactions = reactions.into_iter().map(|(_, reaction)| reaction).collect();
+        world.logs.sort();
+        actors::start(&mut world);
+        // Every controller has run once when the scenario starts.
+        world.advance(START_TIME);
+        Ok(world)
+    }
+
+    /// Places what every cluster has.
+    fn place_empty(&self, world: &mut World) -> Result<(), DocumentError> {
+        let with_cluster =
+            self.layers.iter().find(|layer| !layer.is_dump && layer.place.has("/cluster"));
+        if let Some(layer) = with_cluster {
+            let place = layer.place.at("/cluster");
+            return Err(place.error("spec.cluster needs the base home-ops"));
+        }
+        world.kinds = Kinds::without_custom();
+        let mut builder = Builder::new(world, Cluster::default());
+        for name in ["default", "kube-system"] {
+            builder.place(place::namespace(name));
+        }
+        Ok(())
+    }
+
+    /// Returns the state of the base cluster.
+    fn cluster(&self) -> Result<Cluster, DocumentError> {
+        let apps: Vec<String> =
+            base::all_apps().iter().map(|app| format!("{}/{}", app.namespace, app.name)).collect();
+        let known: Vec<&str> = apps.iter().map(String::as_str).collect();
+        let mut cluster = Cluster::default();
+        for layer in &self.layers {
+            for app in layer.spec.cluster.apps.keys().filter(|app| !apps.contains(app)) {
+                let pointer = format!("/cluster/apps/{}", app.replace('/', "~1"));
+                return Err(layer.place.at(&pointer).error(&format!(
+                    "spec.cluster.apps: no app {app:?} in the base cluster{}",
+                    suggestion(app, &known, "its apps")
+                )));
             }
-            Abandoned | MissingPvc | Terminating | SnapshotNotTaken => Healthy,
-        }),
-        Incident::CephInError => Some(match app.state {
-            Abandoned | MissingPvc | Terminating | SnapshotNotTaken | Healthy => Healthy,
-            state @ (WaitsForConsumer | ImageLocked | CloneLocked | CacheLocked | PrimeLocked
-            | RestoreLocked | PvcLocked) => state,
-        }),
+            cluster = layer.spec.cluster.over(&cluster);
+        }
+        Ok(cluster)
     }
-}
 
-/// Returns the CustomResourceDefinition of a kind, without a schema.
-fn crd(kind: &Kind) -> Value {
-    json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": kind.qualified()},
-        "spec": {
-            "group": kind.group, "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
-            "names": {
-                "kind": kind.kind, "listKind": format!("{}List", kind.kind), "plural": kind.plural,
-                "singular": kind.kind.to_lowercase(), "shortNames": kind.short_names,
-            },
-            "versions": [{
-                "name": kind.version, "served": true, "storage": true,
-                "subresources": {"status": {}},
-            }],
-        },
-        "status": {
-            "acceptedNames": {"kind": kind.kind, "plural": kind.plural},
-            "storedVersions": [kind.version],
-            "conditions": [{
-                "type": "Established", "status": "True", "reason": "InitialNamesAccepted",
-                "lastTransitionTime": LONG_AGO, "message": "the initial names have been accepted",
-            }],
-        },
-    })
-}
-
-fn parse<T: serde::de::DeserializeOwned>(text: &str) -> T {
-    serde_saphyr::from_str(text).expect("scenario data is valid")
+    /// Returns the time at which the scenario starts.
+    fn start(&self) -> Result<Timestamp, DocumentError> {
+        let default: Timestamp = "2026-08-20T10:00:00Z".parse().expect("time is valid");
+        let given = self.layers.iter().rev().find_map(|layer| {
+            let start = layer.spec.start.as_deref()?;
+            Some((layer.place.at("/start"), start))
+        });
+        match given {
+            Some((place, _)) if self.base == Base::HomeOps => {
+                Err(place.error("spec.start needs the base empty"))
+            }
+            Some((place, start)) => start
+                .parse()
+                .map_err(|_| place.error(&format!("spec.start: {start:?} is not a time"))),
+            None if self.layers.iter().any(|layer| layer.is_dump) => {
+                let objects = self.layers.iter().flat_map(|layer| &layer.objects);
+                Ok(times::newest(objects.map(|(_, object)| object)).unwrap_or(default))
+            }
+            None => Ok(default),
+        }
+    }
 }

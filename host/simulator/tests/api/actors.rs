@@ -368,7 +368,7 @@ async fn the_incident_starts_with_its_evidence() {
 
 #[tokio::test]
 async fn incidents_with_similar_symptoms_have_no_locks_and_a_restart_fixes_nothing() {
-    for incident in [Incident::MissingSnapshotter, Incident::CephInError] {
+    for incident in [Incident::MissingSnapshotter, Incident::CephError] {
         let caller = Caller::new(incident);
         let pending = caller.pending();
         assert!(

@@ -4,4 +4,5 @@ mod actors;
 mod api;
 mod caller;
 mod faults;
+mod scenarios;
 mod served;

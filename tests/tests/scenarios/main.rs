@@ -1,5 +1,7 @@
 //! Runs the shipped component in the simulated cluster: what it changes, and what it leaves alone.
 
+mod files;
+
 use salve::arguments::GuestOptions;
 use salve::cluster::ClusterSession;
 use salve::guest::ResolvedGuest;
@@ -310,32 +312,6 @@ async fn a_run_writes_to_exactly_the_planned_objects() {
 }
 
 #[tokio::test]
-async fn nothing_is_written_to_a_healthy_cluster() {
-    let cluster = TestCluster::new(Incident::Healthy);
-    let finished = cluster.run(&[]).await;
-    assert_eq!(finished.result.verdict, Verdict::NothingToDo, "{}", report_json(&finished));
-    assert_eq!(cluster.simulator.mutations(), vec![]);
-}
-
-#[tokio::test]
-async fn similar_problems_are_named_and_nothing_is_written() {
-    for (incident, cause) in
-        [(Incident::MissingSnapshotter, "snapshotter"), (Incident::CephInError, "HEALTH_ERR")]
-    {
-        let cluster = TestCluster::new(incident);
-        let finished = cluster.run(&[]).await;
-        assert_eq!(
-            finished.result.verdict,
-            Verdict::DifferentProblem,
-            "{incident}: {}",
-            report_json(&finished)
-        );
-        assert!(report_json(&finished).contains(cause), "{incident}: {}", report_json(&finished));
-        assert_eq!(cluster.simulator.mutations(), vec![], "{incident}");
-    }
-}
-
-#[tokio::test]
 async fn pvcs_whose_data_would_be_lost_stop_the_run_without_consent() {
     let cluster = TestCluster::new(Incident::TerminatingDelete);
     let finished = cluster.run(&[]).await;
@@ -406,14 +382,6 @@ async fn a_pvc_of_another_driver_does_not_keep_the_incident_from_being_fixed() {
         let is_named = |text: &&str| text.starts_with(name) && text.contains(driver);
         assert!(remaining.iter().any(is_named), "{name}: {remaining:#?}");
     }
-}
-
-#[tokio::test]
-async fn pods_are_replaced_if_an_operator_reverts_the_restart_annotation() {
-    let cluster = TestCluster::new(Incident::OperatorManaged);
-    let finished = cluster.run(&[]).await;
-    assert_eq!(finished.result.verdict, Verdict::Fixed, "{}", report_json(&finished));
-    assert_eq!(cluster.locked_volumes(), 0);
 }
 
 #[tokio::test]
