@@ -187,10 +187,10 @@ pub fn react(world: &mut World, index: usize, cause: Option<&Cause>) {
                 write(world, index, "delete", key, |world, key| world.delete(key));
             }
             Action::Create(kind, object) => {
-                let key = Key::of(*kind, object);
+                let key = Key::of(kind, object);
                 write(world, index, "create", &key, |world, _| {
                     let status = object.get("status").cloned();
-                    if let Some(key) = world.create(*kind, object.clone())
+                    if let Some(key) = world.create(kind, object.clone())
                         && let Some(status) = status
                     {
                         world.update(&key, |object| object["status"] = status);

@@ -382,7 +382,7 @@ fn triggers(from: &Reaction, to: &Reaction) -> bool {
     }
     from.actions.iter().any(|action| match action {
         Action::Delete(key) => pattern.matches("delete", key),
-        Action::Create(kind, object) => pattern.matches("create", &Key::of(*kind, object)),
+        Action::Create(kind, object) => pattern.matches("create", &Key::of(kind, object)),
         Action::Patch(key, _) => pattern.matches("patch", key),
         Action::Revert(_) => match &from.trigger {
             Trigger::Request(object) => {

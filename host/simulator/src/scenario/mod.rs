@@ -1,8 +1,8 @@
 //! Scenarios: documents that say what a simulated cluster looks like and what happens in it.
 //!
-//! Reading order: [`document`] (the format), [`load`] (reads files and directories), [`place`] (adds
-//! the objects), [`compile`] (adds the scripted part). The base cluster is built by [`base`], in the
-//! state that [`cluster`] describes.
+//! Reading order: `document` (the format), `load` (reads files and directories), `place` (adds the
+//! objects), `compile` (adds the scripted part). The base cluster is built by `base`, in the state
+//! that `cluster` describes.
 
 mod apps;
 mod backups;
@@ -87,8 +87,8 @@ impl Scenario {
 
     /// Returns the guest that handles it.
     pub fn guest(&self) -> &str {
-        let guests = self.layers.iter().filter_map(|layer| layer.spec.guest.as_deref());
-        guests.last().unwrap_or("volsync-unlock")
+        let mut layers = self.layers.iter().rev();
+        layers.find_map(|layer| layer.spec.guest.as_deref()).unwrap_or("volsync-unlock")
     }
 
     /// Returns the configuration of the guest.
@@ -145,7 +145,7 @@ impl Scenario {
         let known: Vec<&str> = apps.iter().map(String::as_str).collect();
         let mut cluster = Cluster::default();
         for layer in &self.layers {
-            for app in layer.spec.cluster.apps.keys().filter(|app| !apps.contains(app)) {
+            if let Some(app) = layer.spec.cluster.apps.keys().find(|app| !apps.contains(app)) {
                 let pointer = format!("/cluster/apps/{}", app.replace('/', "~1"));
                 return Err(layer.place.at(&pointer).error(&format!(
                     "spec.cluster.apps: no app {app:?} in the base cluster{}",

@@ -308,7 +308,7 @@ fn an_invalid_dump_is_rejected_with_its_file() {
         assert!(error.contains(expected), "{files:?}\n{error}");
     }
     let two = format!("{HEAD}  description: one\n---\n{HEAD}  description: two\n");
-    let error = Folder::new(&[("a.yaml", &two)]).load("").err().expect("rejected");
+    let error = Folder::new(&[("a.yaml", &two)]).load("").expect_err("rejected");
     assert!(error.contains("a.yaml:7: a second Scenario"), "{error}");
 }
 
@@ -318,7 +318,7 @@ fn a_dump_that_is_too_large_is_rejected() {
     let folder = Folder::new(&[("a.yaml", "apiVersion: v1\n")]);
     let large = fs::File::create(folder.0.path().join("b.yaml")).expect("a file");
     large.set_len(200 << 20).expect("a sparse file");
-    let error = folder.load("").err().expect("rejected");
+    let error = folder.load("").expect_err("rejected");
     assert!(
         error.contains("201 MiB of objects, and at most 64 MiB can be served; leave out"),
         "{error}"
