@@ -17,6 +17,7 @@ use crate::exchange::Exchange;
 use crate::fault::{FaultResponse, InjectedFault};
 use crate::script::{self, Cause};
 use crate::simulator::Simulator;
+use crate::world::World;
 
 /// The virtual time that every request takes.
 const REQUEST_TIME: Duration = Duration::from_millis(3);
@@ -61,14 +62,7 @@ impl Simulator {
         world.advance(REQUEST_TIME);
         let verb = api::verb(request, &world.kinds);
         let cause = api::object_of(&world, request).map(|key| Cause::new(&world, key));
-        let fault = world
-            .faults
-            .iter_mut()
-            .find_map(|fault| fault.inject(verb, &request.method, &request.uri));
-        let fault = fault.or_else(|| {
-            let code = script::failure(&mut world, verb, cause.as_ref()?)?;
-            Some(InjectedFault::status(code))
-        });
+        let fault = inject(&mut world, verb, request, cause.as_ref());
         let time = world.now;
         let reply = match &fault {
             Some(InjectedFault { applied: false, .. }) => None,
@@ -162,6 +156,18 @@ impl Simulator {
             }
         }
     }
+}
+
+/// Returns the failure of a request that a fault or a reaction injects.
+fn inject(
+    world: &mut World,
+    verb: &str,
+    request: &Request,
+    cause: Option<&Cause>,
+) -> Option<InjectedFault> {
+    let mut faults = world.faults.iter_mut();
+    let fault = faults.find_map(|fault| fault.inject(verb, &request.method, &request.uri));
+    fault.or_else(|| script::failure(world, verb, cause?).map(InjectedFault::status))
 }
 
 fn error_response(error: &ApiError) -> Response<Body> {
