@@ -10,7 +10,8 @@ pub fn expected(cause: &Cause, driver: &str) -> Vec<String> {
         Cause::NodeLock(node) => words(&[
             "node plugin",
             node,
-            "delete the one node plugin pod",
+            "delete the",
+            "node plugin pod",
             "do not restart the controller",
         ]),
         Cause::CephDown => words(&["HEALTH_ERR", "repair Ceph"]),
