@@ -167,9 +167,10 @@ impl ReadCall for ListSources {
     fn evaluate(&self, problem: &Problem, answer: &Vec<Source>, _: &[Evaluation]) -> Evaluation {
         let mut evaluation = Evaluation::default();
         for source in answer {
-            let shows = match source.health {
-                Health::Healthy => Subject::Healthy,
-                health => Subject::State(health.as_str()),
+            let shows = if source.health == Health::Healthy {
+                Subject::Healthy
+            } else {
+                Subject::State(source.health.as_str())
             };
             let object = ("ReplicationSource", &source.object);
             evaluation.add(problem, object, &source.uid, shows);
