@@ -34,10 +34,7 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
     let heading = report_heading(report);
     let class = match report.verdict {
         Some(
-            Verdict::Fixed
-            | Verdict::ResolvedElsewhere
-            | Verdict::NothingToDo
-            | Verdict::Restored,
+            Verdict::Fixed | Verdict::ResolvedElsewhere | Verdict::NothingToDo | Verdict::Restored,
         ) => " class=\"good\"",
         None
         | Some(
