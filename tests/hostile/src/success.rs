@@ -3,7 +3,7 @@
 
 use salve_sdk::report::{Conclusion, Verdict};
 use salve_sdk::suspend_flux::suspend;
-use salve_sdk::tail_logs::{self, Query};
+use salve_sdk::tail_logs::{self, Query, Workload, WorkloadKind};
 use salve_sdk::{Error, ObjectRef, query_pvcs, run};
 
 use crate::victim;
@@ -45,7 +45,10 @@ fn read_log(
     limit_bytes: u32,
 ) -> Result<Result<(), Error>, Error> {
     let cursor = tail_logs::open(&Query {
-        deployment: ObjectRef::new("rook-ceph", CONTROLLER),
+        workload: Workload {
+            kind: WorkloadKind::Deployment,
+            object: ObjectRef::new("rook-ceph", CONTROLLER),
+        },
         container: container.into(),
         since: None,
         tail_lines,

@@ -627,7 +627,7 @@ async fn a_suspension_that_cannot_be_released_requires_action() {
     // Suspends succeed; from the deletion on, all writes to Flux objects fail.
     let observer = BeforeDeletion(Box::new({
         let simulator = cluster.simulator.clone();
-        move || simulator.fault(Fault::status(500).on("patch").at("toolkit.fluxcd.io"))
+        move || simulator.fault(Fault::status(403).on("patch").at("toolkit.fluxcd.io"))
     }));
     let finished = cluster.run_with(Mode::Live, &[], Frontend::observer(observer)).await;
     assert_eq!(finished.result.verdict, Verdict::ActionRequired, "{}", report_json(&finished));
@@ -671,35 +671,38 @@ async fn a_lost_response_is_resolved_by_reading() {
     }
 }
 
-/// Loses the response to the creation of the Lease and to this many reads after it.
-struct LoseLeaseResponse(Simulator, usize);
+/// Loses the response to the creation of the Lease, and has this fault at the reads after it.
+struct LoseLeaseResponse(Simulator, Fault);
 
 impl Observer for LoseLeaseResponse {
     fn on_start(&mut self, _: &Effect) {}
     fn on_entry(&mut self, recorded: Recorded<'_>) {
         if recorded.entry.opened().is_some_and(|o| o.effect.function() == Function::AcquireLease) {
             self.0.fault(Fault::dropped().on("create").at("/leases").first(1).after_applying());
-            self.0.fault(Fault::dropped().on("get").at("/leases/").first(self.1));
+            self.0.fault(self.1.clone().on("get").at("/leases/"));
         }
     }
 }
 
 #[tokio::test]
 async fn a_lease_acquired_without_a_response_is_released_or_reported() {
-    for (lost_reads, verdict) in
-        [(6, Verdict::Failed(salve_core::outcome::Fault::Cluster)), (200, Verdict::ActionRequired)]
-    {
+    let failed = Verdict::Failed(salve_core::outcome::Fault::Cluster);
+    for (fault, verdict) in [
+        (Fault::dropped().first(6), failed),
+        (Fault::dropped().first(200), failed),
+        (Fault::status(403), Verdict::ActionRequired),
+    ] {
         let cluster = TestCluster::new(Incident::Playbook);
-        let observer = LoseLeaseResponse(cluster.simulator.clone(), lost_reads);
+        let observer = LoseLeaseResponse(cluster.simulator.clone(), fault.clone());
         let finished = cluster.run_with(Mode::Live, &[], Frontend::observer(observer)).await;
         let exists =
             cluster.simulator.object("coordination.k8s.io", "leases", "default", "salve").is_some();
         let report = serde_json::to_string(&finished.report).unwrap();
-        assert_eq!(finished.result.verdict, verdict, "{lost_reads}: {report}");
-        assert_eq!(exists, verdict == Verdict::ActionRequired, "{lost_reads}: {report}");
+        assert_eq!(finished.result.verdict, verdict, "{fault:?}: {report}");
+        assert_eq!(exists, verdict == Verdict::ActionRequired, "{fault:?}: {report}");
         let reported = report.contains("may still hold the cluster")
             && report.contains("kubectl delete lease salve -n default");
-        assert_eq!(exists, reported, "{lost_reads}: {report}");
+        assert_eq!(exists, reported, "{fault:?}: {report}");
         assert_eq!(cluster.annotated(), Vec::<String>::new());
     }
 }

@@ -223,7 +223,8 @@ impl ActiveRun {
 
     /// Finishes the run: releases what it changed temporarily and determines the verdict.
     pub async fn finish(self, run: Run, exit: GuestExit) -> Result<FinishedRun, CommandError> {
-        let result = run.finish(exit).await;
+        // Its future is large, and every caller's future would contain it.
+        let result = Box::pin(run.finish(exit)).await;
         let report = self.report.get();
         Ok(FinishedRun { report, result, file: self.file.clone(), divergence: None })
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::builder::{Builder, Workload};
 use super::base::{REVISION, crd, parse};
+use super::builder::{Builder, Workload};
 use super::cluster::Cluster;
 use super::{controller, flux};
 use crate::actors;
