@@ -84,6 +84,13 @@ pub(crate) fn suspended_by(object: &Value) -> Option<SuspendedBy> {
     })
 }
 
+/// Returns the run or the field manager that suspended an object, or None if it is not suspended.
+pub(crate) fn who_suspended(object: &Value) -> Option<String> {
+    let by = suspended_by(object)?;
+    let run = by.run.map(|run| format!("run {run}"));
+    Some(run.or(by.manager).unwrap_or_else(|| "an unknown manager".into()))
+}
+
 /// Returns the Flux object named as owner by an object's labels. Labels can be stale; only the
 /// owner's inventory is authoritative.
 pub(crate) fn labelled_owner(object: &Value) -> Option<FluxRef> {
@@ -310,6 +317,9 @@ pub(crate) fn readiness(object: &Value) -> Readiness {
     let seen = number(ready, "/observedGeneration").filter(|seen| *seen != 0).unwrap_or(observed);
     if is_terminating(object) {
         return Readiness::Failed("the object is being deleted".into());
+    }
+    if let Some(who) = who_suspended(object) {
+        return Readiness::Failed(format!("it was suspended again by {who}"));
     }
     if is_condition_true(object, "Stalled", None) {
         return Readiness::Failed(message());

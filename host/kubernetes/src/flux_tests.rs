@@ -285,6 +285,10 @@ fn readiness_is_computed_as_in_the_flux_cli() {
     let mut newer = kustomization();
     newer["metadata"]["generation"] = 8.into();
     assert!(matches!(readiness(&newer), Readiness::Progressing(_)));
+    let mut suspended = kustomization();
+    suspended["spec"]["suspend"] = true.into();
+    let again = "it was suspended again by an unknown manager".to_owned();
+    assert_eq!(readiness(&suspended), Readiness::Failed(again));
     let mut failing = kustomization();
     failing["status"]["conditions"] =
         json!([{"type": "Ready", "status": "False", "message": "no such file"}]);

@@ -28,14 +28,9 @@ async fn read_current(
     call: &Reconcile,
 ) -> Result<Current<Reconciliation>, Error> {
     let object = flux::get(session, &call.target).await?;
-    if let Some(by) = flux::suspended_by(&object) {
-        let manager = by
-            .run
-            .map(|run| format!("run {run}"))
-            .or(by.manager)
-            .unwrap_or_else(|| "an unknown manager".into());
+    if let Some(who) = flux::who_suspended(&object) {
         return Err(Error::Conflict(format!(
-            "{} is suspended by {manager}: a reconcile request would have no effect",
+            "{} is suspended by {who}: a reconcile request would have no effect",
             call.target
         )));
     }
