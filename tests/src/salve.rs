@@ -206,6 +206,15 @@ impl CommandOutput {
         );
         Ok(self)
     }
+
+    /// Fails with the whole output unless a check ended with this exit code and state.
+    pub fn ensure_state(&self, code: i32, state: &str) -> Result<&CommandOutput> {
+        ensure!(
+            self.code == Some(code) && self.report["diagnosis"]["state"] == state,
+            "expected {state} with exit code {code}: {self}"
+        );
+        Ok(self)
+    }
 }
 
 impl std::fmt::Display for CommandOutput {

@@ -167,7 +167,11 @@ impl Reconciler for Controller {
         }
         let pvcs = self.pending_pvcs().await?;
         match (locked, &self.leaders) {
-            (true, _) => {
+            (true, leaders) => {
+                // Volumes without a lock are deleted.
+                if leaders.is_some() {
+                    self.reclaim().await?;
+                }
                 let stuck = snapshots::bind(&self.cluster, true).await?;
                 if due { self.reject(&locks, &pvcs, &stuck).await } else { Ok(()) }
             }

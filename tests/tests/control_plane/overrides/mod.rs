@@ -277,7 +277,7 @@ async fn a_plan_is_shown_bound_and_refused_if_stale(env: &Environment) -> Result
         let since = env.plane.audit().entries()?.len();
         let output = env.salve.run("run", &["--plan", id]).await?;
         if stale {
-            ensure!(output.code == Some(3), "{output}");
+            output.ensure_verdict(9, "stale-plan")?;
             let requests = env.plane.audit().entries()?.split_off(since);
             let patched = requests
                 .iter()
