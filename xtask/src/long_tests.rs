@@ -124,12 +124,11 @@ or that nothing in the cluster re-creates; volumes of apps; restarts of a contro
 locks; Flux objects left suspended. *false fixed* counts runs that ended as fixed although a pod
 of the driver still held a lock, or none did before.
 
-Not measured: orphans of Flux on a hub, which look like those of a deleted Kustomization; drivers
-in another namespace than `rook-ceph`; locks of node plugins on more than one node; what the log
-of a node plugin says, which the guest does not read; clocks of nodes that differ from that of
-the API server; runs with a consent; and whether a run on an incident ends as fixed, which
-depends on what it may delete. The simulated mover has a pod only if something keeps it from
-running.
+Not measured: drivers in another namespace than `rook-ceph`; locks of node plugins on more than
+one node; what the log of a node plugin says; volumes attached to nodes that are down; clocks of
+nodes that differ from that of the API server; runs with a consent; and whether a run on an
+incident ends as fixed, which depends on what it may delete. The simulated mover has a pod only
+if something keeps it from running.
 
 Gate, which `cargo xtask diagnose` enforces: no destructive change, no false \"fixed\", no false
 alarm, no unnamed cause, and, in all families except *unreadable*, at least 99 % of the incidents

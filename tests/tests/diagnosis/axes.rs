@@ -348,16 +348,11 @@ fn backups(family: Family, random: &mut Random) -> Vec<Backup> {
     let first = random.below(APPS.len());
     for number in 0..count {
         let owner = random.pick(&OWNERS);
-        let mut state = if random.chance(40) && family != Family::Backups {
+        let state = if random.chance(40) && family != Family::Backups {
             random.pick(&[BackupState::Healthy, BackupState::Healthy, BackupState::Terminating])
         } else {
             random.pick(&STATES)
         };
-        let loses_pvc = matches!(state, BackupState::Orphaned | BackupState::Terminating);
-        // Not measured: an orphan of a hub looks like one of a deleted Kustomization.
-        if loses_pvc && owner == Owner::Hub {
-            state = BackupState::Healthy;
-        }
         backups.push(Backup {
             app: (first + number) % APPS.len(),
             owner,
