@@ -9,7 +9,7 @@ use crate::resource::PODS;
 use crate::send::{ListFilter, Session};
 use crate::time;
 use salve_core::Millis;
-use salve_core::capability::types::Pod;
+use salve_core::capability::types::{Container, ContainerState, Pod};
 use serde_json::Value;
 
 /// How long the kubelet may take to report that a pod has ended, after its grace period. In
@@ -18,13 +18,7 @@ const TERMINATION_DELAY: Millis = 30_000;
 
 /// Converts a pod to the type that guests get.
 pub(crate) fn parse(pod: &Value) -> Pod {
-    let statuses = || {
-        ["/status/initContainerStatuses", "/status/containerStatuses"]
-            .into_iter()
-            .flat_map(|at| list(pod, at))
-    };
-    let restarts: u64 =
-        statuses().filter_map(|status| status.get("restartCount").and_then(Value::as_u64)).sum();
+    let containers: Vec<Container> = container_statuses(pod).map(container).collect();
     Pod {
         namespace: namespace(pod).to_owned(),
         name: name(pod).to_owned(),
@@ -32,7 +26,7 @@ pub(crate) fn parse(pod: &Value) -> Pod {
         phase: owned(pod, "/status/phase").unwrap_or_else(|| "Unknown".into()),
         ready: is_condition_true(pod, "Ready", None),
         terminating: is_terminating(pod),
-        restarts: u32::try_from(restarts).unwrap_or(u32::MAX),
+        restarts: containers.iter().fold(0, |sum, one| one.restarts.saturating_add(sum)),
         created: created(pod),
         waiting: waiting(pod),
         pvcs: list(pod, "/spec/volumes")
@@ -40,14 +34,41 @@ pub(crate) fn parse(pod: &Value) -> Pod {
             .filter_map(|volume| owned(volume, "/persistentVolumeClaim/claimName"))
             .collect(),
         owner: controller(pod).and_then(kind_and_name),
+        node: owned(pod, "/spec/nodeName"),
+        containers,
+    }
+}
+
+/// Returns the statuses of the containers, of init containers first.
+fn container_statuses(pod: &Value) -> impl Iterator<Item = &Value> {
+    ["/status/initContainerStatuses", "/status/containerStatuses"]
+        .into_iter()
+        .flat_map(|at| list(pod, at))
+}
+
+/// Converts the status of a container to the type that guests get. Without a state, it is waiting.
+fn container(status: &Value) -> Container {
+    let has = |state: &str| status.get("state").and_then(|one| one.get(state)).is_some();
+    let (state, reason) = if has("running") {
+        (ContainerState::Running, None)
+    } else if has("terminated") {
+        (ContainerState::Terminated, owned(status, "/state/terminated/reason"))
+    } else {
+        (ContainerState::Waiting, owned(status, "/state/waiting/reason"))
+    };
+    let restarts = status.get("restartCount").and_then(Value::as_u64).unwrap_or(0);
+    Container {
+        name: owned(status, "/name").unwrap_or_default(),
+        state,
+        reason,
+        ready: status.get("ready").and_then(Value::as_bool).unwrap_or(false),
+        restarts: u32::try_from(restarts).unwrap_or(u32::MAX),
     }
 }
 
 /// Returns why a container is waiting, or why the pod is not scheduled.
 fn waiting(pod: &Value) -> Option<String> {
-    ["/status/initContainerStatuses", "/status/containerStatuses"]
-        .into_iter()
-        .flat_map(|at| list(pod, at))
+    container_statuses(pod)
         .find_map(|status| owned(status, "/state/waiting/reason"))
         .or_else(|| scheduling_failure(pod))
 }
@@ -211,6 +232,38 @@ mod tests {
             (pod.pvcs, pod.owner.as_deref()),
             (vec!["plex".to_owned()], Some("ReplicaSet/plex"))
         );
+    }
+
+    #[test]
+    fn the_state_of_each_container_is_reported() {
+        let pod = parse(&json!({
+            "spec": {"nodeName": "node-1"},
+            "status": {
+                "initContainerStatuses": [{"name": "copy", "ready": true, "restartCount": 0,
+                    "state": {"terminated": {"reason": "Completed", "exitCode": 0}}}],
+                "containerStatuses": [
+                    {"name": "app", "ready": true, "restartCount": 4294967295_u64,
+                        "state": {"running": {"startedAt": "2026-08-20T10:00:00Z"}}},
+                    {"name": "sidecar", "ready": false, "restartCount": 3,
+                        "state": {"waiting": {"reason": "CrashLoopBackOff"}}},
+                    {"name": "new"}],
+            },
+        }));
+        let states: Vec<_> = pod
+            .containers
+            .iter()
+            .map(|one| (one.name.as_str(), one.state, one.reason.as_deref(), one.ready))
+            .collect();
+        assert_eq!(
+            states,
+            [
+                ("copy", ContainerState::Terminated, Some("Completed"), true),
+                ("app", ContainerState::Running, None, true),
+                ("sidecar", ContainerState::Waiting, Some("CrashLoopBackOff"), false),
+                ("new", ContainerState::Waiting, None, false),
+            ]
+        );
+        assert_eq!((pod.node.as_deref(), pod.restarts), (Some("node-1"), u32::MAX));
     }
 
     #[test]

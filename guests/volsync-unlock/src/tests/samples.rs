@@ -74,6 +74,8 @@ pub fn node_plugin() -> NodePlugin {
             waiting: None,
             pvcs: Vec::new(),
             owner: Some("DaemonSet/csi-rbdplugin".into()),
+            node: Some(node.into()),
+            containers: Vec::new(),
         },
     };
     NodePlugin {

@@ -248,6 +248,28 @@ pub struct Pod {
     pub pvcs: Vec<String>,
     /// `Kind/name` of its controller.
     pub owner: Option<String>,
+    /// `spec.nodeName`.
+    pub node: Option<String>,
+    /// Init containers first, each in the order of the status.
+    pub containers: Vec<Container>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Container {
+    pub name: String,
+    pub state: ContainerState,
+    /// Why it is waiting or has terminated.
+    pub reason: Option<String>,
+    pub ready: bool,
+    pub restarts: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ContainerState {
+    Waiting,
+    Running,
+    Terminated,
 }
 
 /// A `coordination.k8s.io` Lease.

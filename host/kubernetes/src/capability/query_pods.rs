@@ -1,7 +1,7 @@
 //! `query-pods`: the pods of namespaces, and why some have not started.
 
 use crate::event::last_seen;
-use crate::object::{is_terminating, owned, raw_condition, text, truncated, uid};
+use crate::object::{is_terminating, raw_condition, text, truncated, uid};
 use crate::perform::PerformRead;
 use crate::pod;
 use crate::resource::{EVENTS, PODS};
@@ -61,30 +61,37 @@ fn pending_pod(pod: &Value, events: &[Value]) -> Option<PendingPod> {
         return None;
     }
     let parsed = pod::parse(pod);
-    let mount_failure = events
-        .iter()
-        .filter(|event| text(event, "/involvedObject/uid") == Some(uid(pod)))
-        .filter(|event| {
-            matches!(text(event, "/reason"), Some("FailedMount" | "FailedAttachVolume"))
-        })
-        .max_by_key(|event| last_seen(event));
+    let newest = |reasons: &[&str]| {
+        events
+            .iter()
+            .filter(|event| text(event, "/involvedObject/uid") == Some(uid(pod)))
+            .filter(|event| text(event, "/reason").is_some_and(|one| reasons.contains(&one)))
+            .max_by_key(|event| last_seen(event))
+            .map(|event| truncated(text(event, "/message").unwrap_or_default(), 1024))
+    };
     let is_unscheduled = raw_condition(pod, "PodScheduled")
         .is_some_and(|condition| text(condition, "/status") == Some("False"));
-    let (reason, message) = match (mount_failure, parsed.waiting) {
-        (_, Some(waiting)) if is_unscheduled => (PendingReason::Unscheduled, waiting),
-        (Some(event), _) => (
-            PendingReason::MountFailed,
-            truncated(text(event, "/message").unwrap_or_default(), 1024),
-        ),
-        (None, Some(waiting)) => (PendingReason::ContainerWaiting, waiting),
-        (None, None) => (PendingReason::Unknown, String::new()),
+    let unscheduled = if is_unscheduled {
+        parsed.waiting.clone()
+    } else if parsed.node.is_none() {
+        // A scheduler other than the default one may report its failure only as an event.
+        newest(&["FailedScheduling"])
+    } else {
+        None
+    };
+    let mount_failure = newest(&["FailedMount", "FailedAttachVolume"]);
+    let (reason, message) = match (unscheduled, mount_failure, parsed.waiting) {
+        (Some(message), _, _) => (PendingReason::Unscheduled, message),
+        (None, Some(message), _) => (PendingReason::MountFailed, message),
+        (None, None, Some(waiting)) => (PendingReason::ContainerWaiting, waiting),
+        (None, None, None) => (PendingReason::Unknown, String::new()),
     };
     Some(PendingPod {
         object: ObjectRef::new(parsed.namespace, parsed.name),
         uid: parsed.uid,
         created: parsed.created,
         owner: parsed.owner,
-        node: owned(pod, "/spec/nodeName"),
+        node: parsed.node,
         reason,
         message,
         pvcs: parsed.pvcs,
@@ -142,6 +149,19 @@ mod tests {
             assert_eq!((found.reason, found.message.as_str()), (reason, message));
             assert_eq!(found.node.as_deref(), Some("node-b"));
         }
+    }
+
+    #[test]
+    fn an_event_tells_that_a_pod_without_a_node_is_not_scheduled() {
+        let failed = json!({"involvedObject": {"kind": "Pod", "uid": "u"},
+            "reason": "FailedScheduling", "message": "0/3 nodes",
+            "lastTimestamp": "2026-08-20T09:00:00Z"});
+        let mut waiting = pod(json!({"phase": "Pending"}));
+        let found = pending_pod(&waiting, &[failed.clone()]).expect("a pending pod");
+        assert_eq!(found.reason, PendingReason::Unknown, "it has a node by now");
+        waiting["spec"] = json!({});
+        let found = pending_pod(&waiting, &[failed]).expect("a pending pod");
+        assert_eq!((found.reason, &*found.message), (PendingReason::Unscheduled, "0/3 nodes"));
     }
 
     #[test]

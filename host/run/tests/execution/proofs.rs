@@ -148,6 +148,8 @@ fn pod(name: &str, owner: &str, ready: bool) -> Pod {
         waiting: None,
         pvcs: vec![],
         owner: Some(owner.into()),
+        node: None,
+        containers: vec![],
     }
 }
 

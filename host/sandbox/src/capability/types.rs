@@ -114,6 +114,24 @@ impl From<core::Pod> for wit::Pod {
             waiting: pod.waiting,
             pvcs: pod.pvcs,
             owner: pod.owner,
+            node: pod.node,
+            containers: pod.containers.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<core::Container> for wit::Container {
+    fn from(container: core::Container) -> Self {
+        Self {
+            name: container.name,
+            state: match container.state {
+                core::ContainerState::Waiting => wit::ContainerState::Waiting,
+                core::ContainerState::Running => wit::ContainerState::Running,
+                core::ContainerState::Terminated => wit::ContainerState::Terminated,
+            },
+            reason: container.reason,
+            ready: container.ready,
+            restarts: container.restarts,
         }
     }
 }
