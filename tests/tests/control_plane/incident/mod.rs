@@ -144,8 +144,8 @@ async fn the_literal_playbook_fixes_the_incident_and_flux_recreates_what_is_in_g
         .into_iter()
         .flat_map(|verb| ["buckets", "ocirepositories"].map(|kind| format!("{verb} {kind}")));
     // Other tests annotate the Deployment of Rook. A pod is only read if the response to its
-    // deletion was lost.
-    let other_tests = ["patch deployments", "get pods"].map(String::from);
+    // deletion was lost, and nodes only if volumes are attached to them.
+    let other_tests = ["patch deployments", "get pods", "list nodes"].map(String::from);
     assert_eq!(
         role::unused(&requests)?,
         unused.chain(other_tests).collect(),

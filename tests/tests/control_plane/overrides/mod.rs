@@ -309,7 +309,7 @@ async fn report(env: &Environment, run: &str) -> Result<String> {
 async fn approval_is_required_if_the_grant_says_so(env: &Environment) -> Result<()> {
     let document = write_document(env.plane.folder(), "approval.yaml", "approval: required")?;
     let output = env.salve.run("run", &[&document, "--config", "value=0"]).await?;
-    ensure!(output.code == Some(3), "without approval: {output}");
+    output.ensure_verdict(8, "needs-approval")?;
     assert_eq!(env.web().await?["spec"]["replicas"], 2);
     let plan = env.salve.run("plan", &[&document, "--config", "value=0"]).await?;
     let id = plan.ensure_verdict(0, "planned")?.report["run"].as_str().context("no ID")?;
