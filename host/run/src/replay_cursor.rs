@@ -17,9 +17,9 @@ pub(crate) struct ReplayCursor {
 /// A call of the guest in the journal.
 #[derive(Debug)]
 pub(crate) enum RecordedCall {
-    Answered(Answered),
+    Answered(Box<Answered>),
     /// It was opened, and no outcome was recorded.
-    InDoubt(InDoubt),
+    InDoubt(Box<InDoubt>),
 }
 
 #[derive(Debug)]
@@ -82,14 +82,14 @@ impl ReplayCursor {
         while let Some((entry, answer)) = self.pop(state) {
             match entry {
                 Entry::Done(done) | Entry::Planned(done) if done.origin == Origin::Guest => {
-                    return Some(RecordedCall::Answered(Answered {
+                    return Some(RecordedCall::Answered(Box::new(Answered {
                         n: done.n,
                         denied: done.denial.is_some(),
                         answer: parsed(done.outcome, answer),
                         effect: done.effect,
                         observed: done.observed,
                         resolved: false,
-                    }));
+                    })));
                 }
                 Entry::Opened(opened) if opened.origin == Origin::Guest => {
                     return Some(self.outcome_of(*opened, state));
@@ -134,14 +134,14 @@ impl ReplayCursor {
                 Entry::Closed(closed) if closed.n == last.n => match closed {
                     Closed { conflict: Some(_), .. } => completed.extend(answer),
                     Closed { conflict: None, outcome: Some(outcome), n, resolved, .. } => {
-                        return RecordedCall::Answered(Answered {
+                        return RecordedCall::Answered(Box::new(Answered {
                             n,
                             effect,
                             answer: parsed(outcome, answer),
                             denied: false,
                             observed: Some(last.observed),
                             resolved,
-                        });
+                        }));
                     }
                     Closed { conflict: None, outcome: None, .. } => {}
                 },
@@ -156,7 +156,7 @@ impl ReplayCursor {
                 | Entry::Verdict(_) => {}
             }
         }
-        RecordedCall::InDoubt(InDoubt { effect, last, completed })
+        RecordedCall::InDoubt(Box::new(InDoubt { effect, last, completed }))
     }
 }
 

@@ -97,7 +97,7 @@ pub fn progress(message: Option<String>) {
     transcript().change(|queue| queue.progress = Some(message));
 }
 
-/// Waits until everything is written, or the writer makes no progress for [`FLUSH_TIMEOUT`].
+/// Waits until everything is written, or the writer makes no progress for five seconds.
 pub fn flush() {
     let transcript = transcript();
     let mut queue = transcript.queue();

@@ -157,7 +157,7 @@ mod tests {
             "reason": "FailedScheduling", "message": "0/3 nodes",
             "lastTimestamp": "2026-08-20T09:00:00Z"});
         let mut waiting = pod(json!({"phase": "Pending"}));
-        let found = pending_pod(&waiting, &[failed.clone()]).expect("a pending pod");
+        let found = pending_pod(&waiting, std::slice::from_ref(&failed)).expect("a pending pod");
         assert_eq!(found.reason, PendingReason::Unknown, "it has a node by now");
         waiting["spec"] = json!({});
         let found = pending_pod(&waiting, &[failed]).expect("a pending pod");

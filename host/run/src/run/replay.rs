@@ -173,7 +173,7 @@ impl Run {
                 Err(Halt::JournalEnds { asked: describe(&effect) })
             }
             RecordedCall::Answered(answered) => {
-                let Answered { n, answer, denied, observed, .. } = answered;
+                let Answered { n, answer, denied, observed, .. } = *answered;
                 let answer = answer.ok_or_else(|| {
                     Halt::Broken(format!("the recorded answer of entry {n} cannot be read"))
                 })?;
@@ -194,7 +194,7 @@ impl Run {
             RecordedCall::InDoubt(_) if is_offline => {
                 Err(Halt::JournalEnds { asked: describe(&effect) })
             }
-            RecordedCall::InDoubt(in_doubt) => self.resolve(in_doubt).await,
+            RecordedCall::InDoubt(in_doubt) => self.resolve(*in_doubt).await,
         }
     }
 

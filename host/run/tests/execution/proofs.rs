@@ -310,7 +310,8 @@ async fn the_verdict_follows_from_the_hosts_own_reads_after_the_release() {
     let locked = |uid, backend: &Scripted| {
         vec![pvc(uid, (!is_restarted(backend)).then_some(Waiting::CsiLocked))]
     };
-    let cases: Vec<(&str, Vec<Problem>, &str, World, Read, Verdict, &str)> = vec![
+    type Case = (&'static str, Vec<Problem>, &'static str, World, Read, Verdict, &'static str);
+    let cases: Vec<Case> = vec![
         ("fixed", healthy(), "locks", logs(fixed_by_restart), driver(), Verdict::Fixed, "summary"),
         (
             "the line comes back within the window, after the first request has timed out",

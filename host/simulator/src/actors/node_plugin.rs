@@ -54,7 +54,7 @@ pub fn stage(world: &mut World, key: &Key, pod: &Value) -> bool {
         component: "kubelet".to_owned(),
     };
     events::record(world, pod, &event);
-    world.update(key, |pod| set_creating(pod));
+    world.update(key, set_creating);
     world.schedule_once(RETRY_DELAY, Task::PodStarted(key.clone()));
     false
 }
