@@ -30,6 +30,8 @@ fn pods_by_node(observation: &Observation) -> BTreeMap<&str, Vec<&PendingPod>> {
             log.is_some_and(|log| !recent_keys(log, observation.now).is_empty())
         };
         let is_locked =
+            // mutant mount-events-ignored: LockKey::parse(&pod.message).is_some() || ~>
+            // mutant node-log-ignored: || pod.node.as_deref().is_some_and(logs_lock) ~>
             LockKey::parse(&pod.message).is_some() || pod.node.as_deref().is_some_and(logs_lock);
         if is_locked {
             nodes.entry(pod.node.as_deref().unwrap_or("(unknown)")).or_default().push(pod);

@@ -59,6 +59,8 @@ pub fn observe(config: &Config) -> Result<Observation, Error> {
     )?;
     let sources = match query_replicationsources::list_sources(&namespaces.existing) {
         Ok(sources) => Some(sources),
+        // mutant volsync-required: Err(Error::NotFound(_)) => None, ~> Err(Error::NotFound(text))
+        //     => return Err(Error::NotFound(text)),
         Err(Error::NotFound(_)) => None,
         Err(error) => return Err(error),
     };

@@ -137,6 +137,8 @@ fn abort(
             conclusion.evidence = conclusion::evidence(diagnosis, false);
             conclusion.remaining = std::mem::take(&mut execution.remaining);
             conclusion.remaining.extend(problems);
+            // mutant unforced-release-not-named:
+            //     conclusion.remaining.extend(execution.recreated_later()); ~>
             conclusion.remaining.extend(execution.recreated_later());
             conclusion.remaining.push(Finding::new(resumed));
             Ok(conclusion)

@@ -37,9 +37,12 @@ pub enum Problem {
 /// Returns why a snapshot is stuck. `None` if it is not, or still in its usual time.
 pub fn problem(snapshot: &Snapshot, observation: &Observation) -> Option<Problem> {
     let is_overdue = |since: u64| observation.now.saturating_sub(since) > SNAPSHOT_TIMEOUT_MS;
+    // mutant ready-snapshot-never-stuck: if let Some(since) = snapshot.terminating_since { ~> if
+    //     let Some(since) = snapshot.terminating_since.filter(|_| !snapshot.ready) {
     if let Some(since) = snapshot.terminating_since {
         let is_held = snapshot.finalizers.iter().any(|name| name == PROVISIONER_FINALIZER)
             && restores(snapshot, &observation.pvcs).is_none();
+        // mutant leftover-finalizer-not-named: then_some(if is_held { ~> then_some(if false {
         return is_overdue(since).then_some(if is_held {
             Problem::ProvisionerFinalizer
         } else {
@@ -55,11 +58,15 @@ pub fn problem(snapshot: &Snapshot, observation: &Observation) -> Option<Problem
         })
     });
     Some(match pvc {
+        // mutant orphaned-snapshot-not-named: Some(None) if snapshot.owner.is_none() =>
+        //     Problem::Orphan, ~>
         Some(None) if snapshot.owner.is_none() => Problem::Orphan,
         // The snapshot-controller waits for the PVC to be bound.
         Some(Some(pvc)) if is_pending(pvc) => return None,
         // It refuses one being deleted.
         Some(Some(pvc)) if pvc.terminating_since.is_some() => Problem::NotReady,
+        // mutant snapshot-controller-not-missed: _ if snapshot.content.is_none() &&
+        //     snapshot.problem.is_none() => Problem::NoContent, ~>
         _ if snapshot.content.is_none() && snapshot.problem.is_none() => Problem::NoContent,
         _ => Problem::NotReady,
     })
@@ -159,6 +166,7 @@ pub fn held_pvcs(observation: &Observation) -> Vec<(&ObjectRef, Vec<&Snapshot>)>
     let is_of = |snapshot: &&Snapshot, pvc: &Pvc| {
         snapshot.object.namespace == pvc.object.namespace
             && snapshot.pvc.as_ref() == Some(&pvc.object.name)
+            // mutant holding-snapshots-not-named: && !snapshot.ready ~> && snapshot.ready
             && !snapshot.ready
     };
     observation

@@ -319,6 +319,8 @@ pub(crate) fn readiness(object: &Value) -> Readiness {
         return Readiness::Failed("the object is being deleted".into());
     }
     if let Some(who) = who_suspended(object) {
+        // mutant suspended-again-is-in-progress: return Readiness::Failed(format!("it was suspended
+        //     again by {who}")); ~> return Readiness::Progressing(who);
         return Readiness::Failed(format!("it was suspended again by {who}"));
     }
     if is_condition_true(object, "Stalled", None) {

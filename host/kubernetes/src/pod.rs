@@ -51,6 +51,7 @@ fn container(status: &Value) -> Container {
     let has = |state: &str| status.get("state").and_then(|one| one.get(state)).is_some();
     let (state, reason) = if has("running") {
         (ContainerState::Running, None)
+    // mutant terminated-container-waits: } else if has("terminated") { ~> } else if false {
     } else if has("terminated") {
         (ContainerState::Terminated, owned(status, "/state/terminated/reason"))
     } else {

@@ -67,6 +67,8 @@ pub(super) fn classify(facts: &Facts<'_>) -> (Waiting, String) {
         let age = facts.now.saturating_sub(created(pvc));
         let has_pod = event.is_some_and(|e| text(e, "/reason") == Some("WaitForPodScheduled"));
         return (
+            // mutant unscheduled-pod-expected: if has_pod && age > SCHEDULING_TIMEOUT { ~> if false
+            //     {
             if has_pod && age > SCHEDULING_TIMEOUT {
                 Waiting::ForScheduling
             } else {
@@ -166,6 +168,7 @@ fn classify_failure(message: &str, uid: &str) -> Waiting {
             return Waiting::CsiLocked;
         }
         if COPYING.iter().any(|text| has(text)) {
+            // mutant copying-is-unknown: return Waiting::Copying; ~> return Waiting::Unknown;
             return Waiting::Copying;
         }
     }
@@ -176,6 +179,7 @@ fn classify_failure(message: &str, uid: &str) -> Waiting {
     // is not ready yet improves by waiting.
     if has("error getting handle for DataSource Type VolumeSnapshot") {
         let is_final = has("not found")
+            // mutant impossible-restore-awaited: || has("is less than the size") ~>
             || has("is less than the size")
             || has("is being deleted")
             || has("different driver");
