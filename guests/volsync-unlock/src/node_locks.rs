@@ -62,16 +62,28 @@ pub fn findings(observation: &Observation) -> Vec<Finding> {
                 None => format!("delete the one node plugin pod on {node}"),
             };
             let keys = log.map(|log| recent_keys(log, observation.now)).unwrap_or_default();
+            let driver = &observation.driver.name;
+            // Anyone who may create Events can forge one, and an old one may outlast its lock.
+            // mutant mount-events-believed: log.is_some() && keys.is_empty() ~> false
+            let problem = if log.is_some() && keys.is_empty() {
+                format!(
+                    "{waiting}: events report a lock in the node plugin of {driver} on node \
+                     {node}, but its log shows none: read the log before you {plugin}"
+                )
+            } else {
+                format!(
+                    "the node plugin of {driver} on node {node} holds a lock, so {waiting}: \
+                     {plugin}"
+                )
+            };
             let logged = keys.into_iter().map(|(key, last)| {
                 format!("{key}: last logged {} ago", age(last, observation.now))
             });
             Finding::with_details(
                 format!(
-                    "the node plugin of {} on node {node} holds a lock, so {waiting}: {plugin}, \
-                     after draining the node if it mounts volumes with ceph-fuse or rbd-nbd; do \
-                     not restart the controller; if the lock returns, check the network between \
-                     {node} and Ceph",
-                    observation.driver.name
+                    "{problem}, after draining the node if it mounts volumes with ceph-fuse or \
+                     rbd-nbd; do not restart the controller; if the lock returns, check the \
+                     network between {node} and Ceph"
                 ),
                 pods.iter().map(|pod| format!("{}: {}", pod.object, pod.message)).chain(logged),
             )

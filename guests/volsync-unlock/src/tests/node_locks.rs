@@ -63,6 +63,12 @@ fn the_log_of_the_node_plugin_shows_a_lock_that_the_event_does_not() {
                 finding.text
             );
             assert_eq!(finding.details.len(), if logged.is_some() { 2 } else { 1 });
+            assert_eq!(
+                finding.text.contains("its log shows none: read the log before you delete"),
+                logged.is_none(),
+                "{}",
+                finding.text
+            );
         }
     }
     assert_eq!(nodes_to_read(&[failed(LOCKED), failed(TIMED_OUT)]).len(), 1);
