@@ -12,6 +12,7 @@ use crate::grants::{Denial, Grants};
 use crate::outcome::{Fault, Outcome};
 use crate::permission::enforcement::Enforcement;
 use crate::problem::Problem;
+use crate::proof::VerifiedProblem;
 use crate::report::{Conclusion, Description, Diagnosis, Verdict};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -295,6 +296,9 @@ pub struct RunResult {
     pub fault: Option<Fault>,
     /// Reversals that could not be performed, newest first.
     pub open: Vec<Pending<Reversal>>,
+    /// What the host verified, if the guest claims to have fixed it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<VerifiedProblem>,
 }
 
 impl RunResult {

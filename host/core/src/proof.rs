@@ -14,6 +14,8 @@ use crate::glob::Glob;
 use crate::journal::{Closed, Done, Opened, Origin};
 use crate::outcome::{Error, Outcome};
 use crate::problem::{Evaluation, Problem};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// How many observations a run can report. Each is read again until its window has passed.
@@ -60,6 +62,27 @@ pub enum Verified {
     NotFixed(String),
     /// Why nothing is proven.
     Unverified(String),
+}
+
+/// What the host's own reads showed of a problem that the run observed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct VerifiedProblem {
+    /// Its name in `spec.problems`.
+    pub name: String,
+    pub status: ProblemStatus,
+    /// For how long it stayed clear, what remains, or why nothing is proven.
+    pub text: String,
+}
+
+/// The order is from good to bad.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProblemStatus {
+    Cleared,
+    Unverified,
+    Remains,
 }
 
 impl Proof {
@@ -293,21 +316,14 @@ impl Proof {
                 format!("it observed no declared problem before its first write{}", self.declared())
             });
         }
-        let describe =
-            |index: usize, text: &str| format!("{}: {text}", self.problem_of(index).name);
         let (mut remaining, mut unproven) = (vec![], vec![]);
-        for (index, observation) in self.observations.iter().enumerate() {
-            match &observation.state {
-                ProblemState::Remains(what) => remaining.push(describe(index, what)),
-                ProblemState::Unknown(why) => unproven.push(describe(index, why)),
-                ProblemState::Clear if observation.is_cleared() => {}
-                ProblemState::Unread | ProblemState::Clear => {
-                    let window = self.problem_of(index).window;
-                    unproven.push(describe(
-                        index,
-                        &format!("it was not verified to stay clear for {window}"),
-                    ));
-                }
+        for index in 0..self.observations.len() {
+            let (status, text) = self.status_of(index);
+            let text = format!("{}: {text}", self.problem_of(index).name);
+            match status {
+                ProblemStatus::Remains => remaining.push(text),
+                ProblemStatus::Unverified => unproven.push(text),
+                ProblemStatus::Cleared => {}
             }
         }
         if !remaining.is_empty() {
@@ -321,6 +337,43 @@ impl Proof {
             Verified::Fixed
         } else {
             Verified::ResolvedElsewhere
+        }
+    }
+
+    /// Returns what the host's reads showed of each observed problem, in the order in which the
+    /// documents declare them. Several observations of one problem are one: the worst.
+    pub fn verified_problems(&self) -> Vec<VerifiedProblem> {
+        let of_problem = |problem: usize| {
+            (0..self.observations.len())
+                .filter(move |index| self.observations[*index].problem == problem)
+                .map(|index| self.status_of(index))
+        };
+        let declared = self.problems.iter().enumerate();
+        declared
+            .filter_map(|(problem, tracked)| {
+                let status = of_problem(problem).map(|(status, _)| status).max()?;
+                let worst = of_problem(problem).filter(|(other, _)| *other == status);
+                let texts: BTreeSet<String> = worst.map(|(_, text)| text).collect();
+                let text = texts.into_iter().collect::<Vec<_>>().join("; ");
+                Some(VerifiedProblem { name: tracked.problem.name.clone(), status, text })
+            })
+            .collect()
+    }
+
+    /// Returns what the host's reads showed of one observation.
+    fn status_of(&self, index: usize) -> (ProblemStatus, String) {
+        let window = self.problem_of(index).window;
+        let observation = &self.observations[index];
+        match &observation.state {
+            ProblemState::Remains(what) => (ProblemStatus::Remains, what.clone()),
+            ProblemState::Unknown(why) => (ProblemStatus::Unverified, why.clone()),
+            ProblemState::Clear if observation.is_cleared() => {
+                (ProblemStatus::Cleared, format!("stayed clear for {window} after the last change"))
+            }
+            ProblemState::Unread | ProblemState::Clear => (
+                ProblemStatus::Unverified,
+                format!("it was not verified to stay clear for {window}"),
+            ),
         }
     }
 }

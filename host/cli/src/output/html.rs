@@ -77,7 +77,7 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
         sections(report).into_iter().filter(|(_, findings)| !findings.is_empty())
     {
         writeln!(out, "<h2>{heading}</h2>\n<ul>")?;
-        for finding in findings {
+        for finding in findings.iter() {
             writeln!(out, "<li>{}", escape(&finding.text))?;
             write_list(&finding.details, out)?;
             writeln!(out, "</li>")?;

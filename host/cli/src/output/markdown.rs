@@ -2,8 +2,10 @@
 
 use super::diagnosis::ruled_out_label;
 use super::{describe_outcome, duration, report_heading, timestamp};
+use salve_core::proof::{ProblemStatus, VerifiedProblem};
 use salve_core::report::{Finding, RecoverySummary, Report, State};
 use salve_core::sanitize::sanitized;
+use std::borrow::Cow;
 use std::fmt::Write;
 
 /// Renders a report as Markdown.
@@ -33,7 +35,7 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
         }
     }
     for (heading, findings) in sections(report) {
-        write_section(out, heading, findings)?;
+        write_section(out, heading, &findings)?;
     }
     if !report.steps.is_empty() {
         writeln!(out, "\n## Steps\n")?;
@@ -133,18 +135,33 @@ fn limited_by(report: &Report) -> String {
     descriptions.collect::<Vec<_>>().join("; ")
 }
 
+/// Describes what the host verified.
+pub(super) fn proof(report: &Report) -> Vec<Finding> {
+    let describe = |problem: &VerifiedProblem| {
+        let VerifiedProblem { name, status, text } = problem;
+        match status {
+            ProblemStatus::Cleared => format!("{name}: {text}"),
+            ProblemStatus::Unverified => format!("{name} is not verified: {text}"),
+            ProblemStatus::Remains => format!("{name} remains: {text}"),
+        }
+    };
+    let texts = report.problems.iter().map(describe);
+    texts.map(|text| Finding { text, details: vec![] }).collect()
+}
+
 /// Returns the findings of a report with their headings.
-pub(super) fn sections(report: &Report) -> Vec<(&'static str, &[Finding])> {
+pub(super) fn sections(report: &Report) -> Vec<(&'static str, Cow<'_, [Finding]>)> {
     let none: &[Finding] = &[];
     let diagnosis = report.diagnosis.as_ref();
     let state = diagnosis.map_or(State::Incident, |d| d.state);
     vec![
-        ("Evidence for", diagnosis.map_or(none, |d| &d.evidence_for)),
-        ("Evidence against", diagnosis.map_or(none, |d| &d.evidence_against)),
-        (ruled_out_label(state), diagnosis.map_or(none, |d| &d.ruled_out)),
-        ("Evidence", &report.evidence),
-        ("Remaining", &report.remaining),
-        ("Prevention", &report.prevention),
+        ("Proof", Cow::Owned(proof(report))),
+        ("Evidence for", Cow::Borrowed(diagnosis.map_or(none, |d| &d.evidence_for))),
+        ("Evidence against", Cow::Borrowed(diagnosis.map_or(none, |d| &d.evidence_against))),
+        (ruled_out_label(state), Cow::Borrowed(diagnosis.map_or(none, |d| &d.ruled_out))),
+        ("Evidence", Cow::Borrowed(&report.evidence)),
+        ("Remaining", Cow::Borrowed(&report.remaining)),
+        ("Prevention", Cow::Borrowed(&report.prevention)),
     ]
 }
 

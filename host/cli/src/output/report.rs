@@ -24,6 +24,7 @@ pub fn report(report: &Report, file: Option<&Path>, detail: Detail) {
     for recovery in &report.recoveries {
         print_labeled("Recovered", &sanitized(&markdown::recovery(recovery)));
     }
+    print_findings("Proof", &markdown::proof(report), detail);
     print_findings("Evidence", &report.evidence, detail);
     print_findings("Remaining", &report.remaining, detail);
     print_findings("Prevention", &report.prevention, detail);

@@ -64,6 +64,7 @@ impl ReportBuilder {
             diagnosis: None,
             evidence: vec![],
             figures: vec![],
+            problems: vec![],
             steps: vec![],
             effects: vec![],
             remaining: vec![],
@@ -264,6 +265,7 @@ impl ReportBuilder {
         let report = &mut self.report;
         report.verdict = Some(result.verdict).filter(|_| report.diagnosis.is_none());
         report.summary.clone_from(&result.summary);
+        report.problems.clone_from(&result.problems);
         report.remaining = result.open.iter().map(describe_open).collect();
         report.remaining.extend(self.guests_remaining.iter().cloned());
         if !self.may_return.is_empty() && !self.released_by_host.is_empty() {

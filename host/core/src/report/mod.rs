@@ -10,6 +10,7 @@ use crate::document::API_VERSION;
 use crate::journal::{Command, Origin};
 use crate::outcome::Fault;
 use crate::permission::enforcement::Layer;
+use crate::proof::VerifiedProblem;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -202,6 +203,10 @@ pub struct Report {
     pub diagnosis: Option<Diagnosis>,
     pub evidence: Vec<Finding>,
     pub figures: Vec<Figure>,
+    /// What the host's own reads after the last change showed of the problems that the run observed.
+    /// Empty unless the guest claims to have fixed them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<VerifiedProblem>,
     pub steps: Vec<Step>,
     /// All writes and reversals, in order.
     pub effects: Vec<EffectSummary>,

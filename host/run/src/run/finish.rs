@@ -119,7 +119,16 @@ impl Run {
             | GuestExit::Stopped(_)
             | GuestExit::Died(_) => None,
         };
-        RunResult { at: self.context.clock.now(), verdict, summary, fault, open }
+        let claims_fixed = matches!(
+            exit,
+            GuestExit::Concluded(conclusion) if conclusion.verdict == Concluded::Fixed
+        );
+        let problems = if claims_fixed && !self.is_plan {
+            self.state.proof.verified_problems()
+        } else {
+            vec![]
+        };
+        RunResult { at: self.context.clock.now(), verdict, summary, fault, open, problems }
     }
 
     fn verdict_of(&self, exit: &GuestExit) -> (Verdict, String) {

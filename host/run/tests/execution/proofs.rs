@@ -13,6 +13,7 @@ use salve_core::grants::{Grant, Grants};
 use salve_core::journal::{Entry, Header, Origin, RunResult};
 use salve_core::outcome::Error;
 use salve_core::problem::{Pattern, Problem};
+use salve_core::proof::ProblemStatus;
 use salve_core::report::{Concluded, Verdict};
 use salve_run::{Clock as _, InMemory, Run};
 use serde_json::{Value, json};
@@ -514,9 +515,17 @@ async fn the_verdict_follows_from_the_hosts_own_reads_after_the_release() {
         let (result, entries) = remediate(begin(problems, world), problem, read).await;
         assert_eq!(result.verdict, verdict, "{case}: {}", result.summary);
         assert!(result.summary.contains(expected), "{case}: {}", result.summary);
+        let status = match verdict {
+            Verdict::Fixed | Verdict::ResolvedElsewhere => ProblemStatus::Cleared,
+            Verdict::NotFixed => ProblemStatus::Remains,
+            _ => ProblemStatus::Unverified,
+        };
+        let worst = result.problems.iter().map(|problem| problem.status).max();
+        assert_eq!(worst, Some(status), "{case}: {:?}", result.problems);
         // A replay has the same result, by the journal alone.
         let replayed = Run::replay(entries, None).unwrap().result(&concluded(Concluded::Fixed));
         assert_eq!((replayed.verdict, replayed.summary), (verdict, result.summary), "{case}");
+        assert_eq!(replayed.problems, result.problems, "{case}");
     }
 }
 
