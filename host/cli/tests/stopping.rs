@@ -3,7 +3,7 @@
 mod sim;
 
 use sim::{Sim, salve};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 
 fn signal(child: &Child, name: &str) {
@@ -53,6 +53,36 @@ fn a_run_whose_output_is_closed_still_stops_and_resumes() {
     signal(&run, "TERM");
     run.wait().unwrap();
     assert_eq!(sim.doctor().status.code(), Some(0));
+}
+
+/// The demo ends with success only if its incident is fixed, after a kill and a recovery.
+/// `SALVE_STRIDE=3` closes its output after each third line.
+#[test]
+fn output_that_is_closed_after_any_line_changes_nothing() {
+    const STRIDE: usize = 25;
+    let stride = std::env::var("SALVE_STRIDE").ok().and_then(|value| value.parse().ok());
+    let home = tempfile::tempdir().unwrap();
+    let demo = || {
+        let mut demo = salve(home.path());
+        demo.arg("demo").stdout(Stdio::piped()).stderr(Stdio::null());
+        demo
+    };
+    let lines = demo().output().unwrap().stdout.lines().count();
+    assert!(lines > 100, "{lines} lines");
+    let closed: Vec<usize> = (0..lines).step_by(stride.unwrap_or(STRIDE)).collect();
+    // Each mostly waits for its simulated cluster.
+    for batch in closed.chunks(4) {
+        std::thread::scope(|scope| {
+            for line in batch {
+                scope.spawn(move || {
+                    let mut demo = demo().spawn().unwrap();
+                    let output = BufReader::new(demo.stdout.take().unwrap());
+                    assert_eq!(output.lines().take(*line).count(), *line);
+                    assert!(demo.wait().unwrap().success(), "closed after {line} lines");
+                });
+            }
+        });
+    }
 }
 
 #[test]
