@@ -279,7 +279,7 @@ fn evidence_against(observation: &Observation, evidence: &Evidence) -> Vec<Findi
     if !evidence.is_sufficient() && !evidence.unconfirmed.is_empty() {
         findings.push(Finding::with_details(
             format!(
-                "{} logged, but not for long enough",
+                "{} logged, but not for long enough, or not any more",
                 count(evidence.unconfirmed.len(), "lock key")
             ),
             evidence.unconfirmed.iter().map(ToString::to_string),

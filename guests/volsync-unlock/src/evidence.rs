@@ -8,12 +8,16 @@ use salve_sdk::query_pvcs::{Phase, Pvc, Snapshot};
 use salve_sdk::query_replicationsources::{Destination, Source};
 
 use crate::attachments::Attachment;
-use crate::lock::{LockKey, Sightings};
+use crate::lock::{LockKey, Sighting, Sightings};
 use crate::mover_jobs::MoverJob;
 
-/// A lock that was not logged for this long has been released: the sidecars retry at least every
-/// 5 min.
+/// A lock that was not logged for this long has been released, even if the clocks of this machine
+/// and of the nodes differ by several minutes.
 pub const MAX_AGE_MS: u64 = 15 * 60 * 1_000;
+
+/// How often a lock that is held is logged at least: the sidecars retry every 5 min
+/// (`--retry-interval-max`), and their requests take a moment.
+pub const MAX_LOG_INTERVAL_MS: u64 = 5 * 60 * 1_000 + 30_000;
 
 /// The state of the cluster, read once.
 #[derive(Clone, Debug)]
@@ -54,6 +58,9 @@ pub struct ControllerLog {
     /// Pods that cannot hold a lock, because they have not started or their node is down, with the
     /// reason.
     pub skipped: BTreeSet<String>,
+    /// Keys that were logged again while the log was watched, so their locks are held, whatever the
+    /// clocks say.
+    pub logged_again: BTreeSet<LockKey>,
     /// The number of the journal entry with the last page.
     pub entry: u64,
 }
@@ -75,7 +82,8 @@ pub struct Evidence {
     pub dependent: Vec<Pvc>,
     /// Keys that were logged over a sufficient time, and recently.
     pub confirmed: Vec<LockKey>,
-    /// Keys that were logged recently, but not over a sufficient time yet.
+    /// Keys that were logged recently, but not over a sufficient time yet, or whose locks may have
+    /// been released.
     pub unconfirmed: Vec<LockKey>,
 }
 
@@ -99,8 +107,15 @@ pub fn is_pending(pvc: &Pvc) -> bool {
     }
 }
 
+/// Returns whether the lock of a key may have been released since it was logged last.
+pub fn may_be_released(key: &LockKey, sighting: &Sighting, observation: &Observation) -> bool {
+    // mutant released-lock-confirmed: > MAX_LOG_INTERVAL_MS ~> > MAX_LOG_INTERVAL_MS * 100
+    observation.now.saturating_sub(sighting.last) > MAX_LOG_INTERVAL_MS
+        && !observation.log.logged_again.contains(key)
+}
+
 /// Matches the logged keys with the PVCs. A key without a Pending PVC is confirmed if its oldest
-/// and its newest log line are at least `sample_interval_ms` apart.
+/// and its newest log line are at least `sample_interval_ms` apart, and its lock is still held.
 pub fn assess(observation: &Observation, sample_interval_ms: u64) -> Evidence {
     let locked: Vec<Pvc> = observation
         .pvcs
@@ -124,7 +139,8 @@ pub fn assess(observation: &Observation, sample_interval_ms: u64) -> Evidence {
         let is_recent = observation.now.saturating_sub(sighting.last) <= MAX_AGE_MS;
         // One rejection can be logged twice within a moment. That is one sample, even if no
         // interval is required.
-        if is_recent && span_ms >= sample_interval_ms.max(1_000) {
+        let is_held = !may_be_released(key, sighting, observation);
+        if is_recent && is_held && span_ms >= sample_interval_ms.max(1_000) {
             confirmed.push(key.clone());
         } else if is_recent {
             unconfirmed.push(key.clone());

@@ -174,6 +174,14 @@ impl Sightings {
         sighting.pods.insert(pod.to_owned());
     }
 
+    /// Returns the keys that were logged since `before`.
+    pub fn newer_than(&self, before: &Self) -> BTreeSet<LockKey> {
+        let is_newer = |(key, sighting): &(&LockKey, &Sighting)| {
+            before.0.get(*key).is_none_or(|earlier| sighting.last > earlier.last)
+        };
+        self.0.iter().filter(is_newer).map(|(key, _)| key.clone()).collect()
+    }
+
     pub fn contains_pvc(&self, uid: &str) -> bool {
         self.0.contains_key(&LockKey::Pvc(uid.to_owned()))
     }

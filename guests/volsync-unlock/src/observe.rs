@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::attachments::{self, Attachment};
 use crate::config::Config;
-use crate::evidence::{ControllerLog, NodeLog, Observation, assess};
+use crate::evidence::{self, ControllerLog, MAX_LOG_INTERVAL_MS, NodeLog, Observation, assess};
 use crate::host::query_objects::{self, Kind, Query};
 use crate::host::run::{self, Level};
 use crate::host::{query_drivers, query_pods, query_pvcs, query_replicationsources};
@@ -157,8 +157,14 @@ fn read_log(config: &Config, observation: &mut Observation) -> Result<(), Error>
     let since = observation.now.saturating_sub(config.log_window_ms);
     let watch = LogWatch::open(controller, since)?;
     watch.read(&mut observation.log)?;
+    let before = observation.log.sightings.clone();
+    let may_be_released = before
+        .0
+        .iter()
+        .any(|(key, sighting)| evidence::may_be_released(key, sighting, observation));
     let interval = config.sample_interval_ms;
-    let end = observation.now.saturating_add(interval + interval.min(120_000));
+    let limit = if may_be_released { MAX_LOG_INTERVAL_MS } else { 0 };
+    let end = observation.now.saturating_add(limit.max(interval + interval.min(120_000)));
     let mut is_reported = false;
     while observation.now < end && needs_sample(config, observation) {
         if !is_reported {
@@ -174,6 +180,7 @@ fn read_log(config: &Config, observation: &mut Observation) -> Result<(), Error>
         }
         run::sleep(POLL_INTERVAL_MS.min(end - observation.now));
         watch.read(&mut observation.log)?;
+        observation.log.logged_again = observation.log.sightings.newer_than(&before);
         observation.now = run::now();
     }
     Ok(())

@@ -37,6 +37,9 @@ fn a_key_without_a_pvc_must_persist_by_the_timestamps_of_the_log() {
         (NOW, NOW, 0, false),
         (NOW - 100, NOW, 0, false),
         (NOW - 3_600_000, NOW - 3_000_000, 180_000, false),
+        // It may have been released since.
+        (NOW - 3_600_000, NOW - 360_000, 180_000, false),
+        (NOW - 3_600_000, NOW - 300_000, 180_000, true),
     ] {
         let mut observation = samples::observation();
         observation.log.sightings.add("a", first, &samples::pvc_lock_line(99));
@@ -47,6 +50,19 @@ fn a_key_without_a_pvc_must_persist_by_the_timestamps_of_the_log() {
             "{first} {last} {interval}"
         );
     }
+}
+
+#[test]
+fn a_key_that_is_logged_again_is_held_whatever_the_clocks_say() {
+    let mut observation = samples::observation();
+    for time in [NOW - 3_600_000, NOW - 600_000] {
+        observation.log.sightings.add("a", time, &samples::pvc_lock_line(99));
+    }
+    assert!(!assess(&observation, 180_000).is_sufficient());
+    let before = observation.log.sightings.clone();
+    observation.log.sightings.add("a", NOW - 580_000, &samples::pvc_lock_line(99));
+    observation.log.logged_again = observation.log.sightings.newer_than(&before);
+    assert!(assess(&observation, 180_000).is_sufficient());
 }
 
 #[test]

@@ -635,6 +635,23 @@ fn a_key_without_a_pvc_is_watched_until_it_persists() {
 }
 
 #[test]
+fn an_old_key_without_a_pvc_is_watched_until_it_is_logged_again() {
+    let diagnose = |again: Option<u64>| {
+        let mut cluster = FakeCluster::new(samples::observation());
+        for time in [NOW - 1_500_000, NOW - 400_000].into_iter().chain(again) {
+            cluster.log.push(("a".into(), time, samples::pvc_lock_line(99)));
+        }
+        cluster.run(|| VolsyncUnlock::diagnose(MEDIA))
+    };
+    let (diagnosis, cluster) = diagnose(None);
+    assert_eq!(diagnosis.expect("a diagnosis").state, State::Healthy);
+    assert!(cluster.now >= NOW + crate::evidence::MAX_LOG_INTERVAL_MS);
+    let (diagnosis, cluster) = diagnose(Some(NOW + 60_000));
+    assert_eq!(diagnosis.expect("a diagnosis").state, State::Incident);
+    assert!(cluster.now < NOW + 90_000);
+}
+
+#[test]
 fn missing_namespaces_are_reported_and_no_namespace_at_all_is_an_error() {
     let (conclusion, cluster) = conclude(incident(), r#"{"namespaces": ["media", "medja"]}"#);
     assert!(cluster.notes.contains(&"namespace medja does not exist".to_owned()));
