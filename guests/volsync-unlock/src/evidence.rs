@@ -135,11 +135,11 @@ pub fn assess(observation: &Observation, sample_interval_ms: u64) -> Evidence {
     for (key, sighting) in &observation.log.sightings.0 {
         let span_ms = sighting.last.saturating_sub(sighting.first);
         // mutant clock-skew-not-allowed: <= MAX_AGE_MS ~> <= MAX_AGE_MS / 3
-        // mutant released-lock-is-evidence: <= MAX_AGE_MS ~> <= MAX_AGE_MS * 100
         let is_recent = observation.now.saturating_sub(sighting.last) <= MAX_AGE_MS;
         // One rejection can be logged twice within a moment. That is one sample, even if no
         // interval is required.
         let is_held = !may_be_released(key, sighting, observation);
+        // mutant released-lock-is-evidence: is_recent && is_held && ~>
         if is_recent && is_held && span_ms >= sample_interval_ms.max(1_000) {
             confirmed.push(key.clone());
         } else if is_recent {
