@@ -315,9 +315,12 @@ pub fn findings(observation: &Observation) -> Vec<(Finding, bool)> {
             continue;
         }
         let (group, remedy) = obstacle.describe();
+        // VolSync sets the start time, and then fails before anything runs.
+        let is_started = !matches!(obstacle, Obstacle::VolSync(_));
+        let what = if is_started { "syncing for" } else { "without a sync for" };
         let since = source
             .syncing_since
-            .map(|since| format!(", syncing for {}", age(since, observation.now)))
+            .map(|since| format!(", {what} {}", age(since, observation.now)))
             .unwrap_or_default();
         let message = obstacle.message().map(|text| format!(": {text}")).unwrap_or_default();
         groups
