@@ -304,7 +304,9 @@ fn finished_runs() {
     runs.add("One run", &session, &[]);
     runs.add("JSON", &session, &["--output", "json"]);
     let text = fs::read_to_string(&file).unwrap();
-    fs::write(&file, text.replacen(r#""format":3"#, r#""format":2"#, 1)).unwrap();
+    let changed = text.replacen(r#""namespace":"media""#, r#""namespace":"ai""#, 1);
+    assert_ne!(changed, text);
+    fs::write(&file, changed).unwrap();
     report.add("A changed run file", &session, &[&id]);
     fs::write(&file, &text[..text.len() / 2]).unwrap();
     replay.add("A run file without its end", &session, &[&id]);

@@ -222,7 +222,7 @@ async fn a_confirmed_run_is_bound_to_the_plan_that_it_displayed() {
         let (finished, _, simulator) = run(meanwhile).await;
         let (verdict, why) = (finished.result.verdict, &finished.report.summary);
         assert_eq!((verdict, finished.result.exit_code()), (Verdict::StalePlan, 9), "{why}");
-        let stale = "the displayed plan is stale, and nothing of it was sent";
+        let stale = "the displayed plan is stale, and none of it was sent";
         assert!(why.contains(expected) && why.contains(stale), "{why}");
         assert!(why.contains("run the command again") && !why.contains("salve plan"), "{why}");
         assert_eq!(simulator.mutations(), vec![], "{why}");
@@ -312,7 +312,7 @@ async fn nothing_is_sent_if_an_object_of_the_plan_changed() {
             planned.run(|simulator| changes.iter().for_each(|change| change(simulator))).await;
         let (verdict, why) = (finished.result.verdict, &finished.report.summary);
         assert_eq!((verdict, finished.result.exit_code()), (Verdict::StalePlan, 9), "{why}");
-        let stale = ["is stale, and nothing of it was sent", "make a new plan with `salve plan`"];
+        let stale = ["is stale, and none of it was sent", "make a new plan with `salve plan`"];
         for part in expected.iter().chain(&stale) {
             assert!(why.contains(part), "{part} is missing: {why}");
         }

@@ -13,6 +13,9 @@ use crate::evidence::Observation;
 /// How long a detachment usually takes at most: after 6 min, Kubernetes detaches by force.
 const MAX_DETACH_MS: u64 = 6 * 60 * 1_000;
 
+/// The state of a node without a Node object.
+const MISSING: &str = "does not exist";
+
 /// A volume that is attached to a node, or still to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attachment {
@@ -52,7 +55,7 @@ pub fn parse(attachments: &[Value], nodes: &[Value], driver: &str) -> Vec<Attach
         let down = match ready.get(node) {
             Some(true) => None,
             Some(false) => Some("is not ready"),
-            None => Some("does not exist"),
+            None => Some(MISSING),
         };
         let text = |value: &Value| value.as_str().map(str::to_owned);
         Some(Attachment {
@@ -114,10 +117,16 @@ fn describe(attachment: &Attachment, observation: &Observation) -> Option<Findin
         (None, _) => return None,
     };
     let waiting = pod.map(|pod| format!(", so pod {pod} cannot start")).unwrap_or_default();
-    let remedy = if node.down.is_some() {
+    let remedy = if node.down == Some(MISSING) {
         format!(
-            "if {node_name} is shut down for good, taint it with `kubectl taint node {node_name} \
-             node.kubernetes.io/out-of-service=nodeshutdown:NoExecute`, never while it runs"
+            "make sure that the machine is powered off, then run `kubectl delete volumeattachment \
+             {name}`"
+        )
+    } else if node.down.is_some() {
+        format!(
+            "make sure that {node_name} is powered off, not just unreachable, then run `kubectl \
+             taint node {node_name} node.kubernetes.io/out-of-service=nodeshutdown:NoExecute`; \
+             remove the taint once the node is back"
         )
     } else {
         "check the log of the csi-attacher; do not remove its finalizer while the node has the \

@@ -256,7 +256,7 @@ fn evidence_against(observation: &Observation, evidence: &Evidence) -> Vec<Findi
     if !skipped.is_empty() {
         findings.push(Finding::with_details(
             format!(
-                "{} cannot hold a lock: not started, or its node is down",
+                "skipped the log of {}: not started, or terminating on a node that is down",
                 count(skipped.len(), "CSI controller pod")
             ),
             skipped,
@@ -279,7 +279,7 @@ fn evidence_against(observation: &Observation, evidence: &Evidence) -> Vec<Findi
     if !evidence.is_sufficient() && !evidence.unconfirmed.is_empty() {
         findings.push(Finding::with_details(
             format!(
-                "{} logged, but not for long enough, or not any more",
+                "{} logged, but not for long enough, or not recently enough",
                 count(evidence.unconfirmed.len(), "lock key")
             ),
             evidence.unconfirmed.iter().map(ToString::to_string),

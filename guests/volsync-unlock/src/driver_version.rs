@@ -23,7 +23,8 @@ fn describe(image: &str) -> Option<String> {
         return None;
     }
     let later = "since 2026-07-06, ceph-csi's development branch does not lock the snapshot that a \
-                 restore reads, so that a locked one has another cause";
+                 restore reads; if this version has that change, a locked snapshot has another \
+                 cause";
     if DEVELOPMENT.contains(&tag) {
         return Some(format!("the driver is a development build (ceph-csi {tag}): {later}"));
     }
@@ -35,10 +36,10 @@ fn describe(image: &str) -> Option<String> {
             "a restore that hangs locks its snapshot until the driver is restarted".to_owned()
         }
         (3, minor) if minor > *KNOWN.end() => {
-            format!("newer than the versions that were checked (3.8 to 3.17); {later}")
+            format!("newer than the versions that Salve knows (3.8 to 3.17); {later}")
         }
-        (4.., _) => format!("newer than the versions that were checked (3.8 to 3.17); {later}"),
-        _ => "older than the versions that were checked (3.8 to 3.17), so its locks may not be \
+        (4.., _) => format!("newer than the versions that Salve knows (3.8 to 3.17); {later}"),
+        _ => "older than the versions that Salve knows (3.8 to 3.17), so its locks may not be \
               recognized: update it"
             .to_owned(),
     };

@@ -54,7 +54,7 @@ pub fn failure(source: &Source, jobs: &[MoverJob]) -> Option<String> {
         (Some(reason), ..) => Some(format!("Job {name}: {reason}, {failed} failed")),
         (None, 0, _) => None,
         (None, _, 0) => Some(format!("Job {name}: {failed} failed, the next one is not started")),
-        (None, _, _) => Some(format!("Job {name}: {failed} failed, another one runs")),
+        (None, _, _) => Some(format!("Job {name}: {failed} failed, another one is running")),
     }
 }
 

@@ -61,19 +61,21 @@ pub fn findings(observation: &Observation) -> Vec<Finding> {
                 Some(log) => format!("delete the node plugin pod {}", log.pod),
                 None => format!("delete the one node plugin pod on {node}"),
             };
+            let drain = "drain the node first if it mounts volumes with ceph-fuse or rbd-nbd";
             let keys = log.map(|log| recent_keys(log, observation.now)).unwrap_or_default();
             let driver = &observation.driver.name;
             // Anyone who may create Events can forge one, and an old one may outlast its lock.
             // mutant mount-events-believed: log.is_some() && keys.is_empty() ~> false
             let problem = if log.is_some() && keys.is_empty() {
                 format!(
-                    "{waiting}: events report a lock in the node plugin of {driver} on node \
-                     {node}, but its log shows none: read the log before you {plugin}"
+                    "{waiting}: an event reports a lock in the node plugin of {driver} on node \
+                     {node}, but its log shows none: read the log before you {plugin}, and do it \
+                     only if the log confirms the lock ({drain})"
                 )
             } else {
                 format!(
                     "the node plugin of {driver} on node {node} holds a lock, so {waiting}: \
-                     {plugin}"
+                     {plugin} ({drain})"
                 )
             };
             let logged = keys.into_iter().map(|(key, last)| {
@@ -81,8 +83,7 @@ pub fn findings(observation: &Observation) -> Vec<Finding> {
             });
             Finding::with_details(
                 format!(
-                    "{problem}, after draining the node if it mounts volumes with ceph-fuse or \
-                     rbd-nbd; do not restart the controller; if the lock returns, check the \
+                    "{problem}; do not restart the controller; if the lock returns, check the \
                      network between {node} and Ceph"
                 ),
                 pods.iter().map(|pod| format!("{}: {}", pod.object, pod.message)).chain(logged),

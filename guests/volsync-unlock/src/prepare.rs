@@ -209,9 +209,9 @@ impl Plan {
         (!self.unseen.is_empty()).then(|| {
             Finding::with_details(
                 format!(
-                    "a snapshot outside the searched namespaces is locked; if a PVC there is being \
-                     deleted, the restart completes that, and its volume is lost. These could not \
-                     be read: {}",
+                    "a snapshot outside the searched namespaces is locked; if its PVC is being \
+                     deleted, the restart completes the deletion and destroys the volume. Check \
+                     that none of these PVCs, which could not be read, is being deleted: {}",
                     join(&self.unseen, 5)
                 ),
                 &self.unseen,

@@ -97,7 +97,7 @@ fn declared_without_pvc(selected: &SelectedSource) -> Option<String> {
             ))
         }
         (Reason::Orphan | Reason::TerminatingSource, Recreation::Unknown) => Some(format!(
-            "remove {name} where its owner outside this cluster, or other than Flux, declares it; \
+            "remove {name} where it is declared (Flux in another cluster, Argo CD, a ResourceSet); \
              otherwise its ReplicationSource comes back without a PVC"
         )),
         (Reason::Orphan | Reason::TerminatingSource, Recreation::Never)

@@ -495,8 +495,8 @@ impl<'a> Execution<'a> {
                     )))
                 }
                 Recreation::Unknown => Some(Finding::new(format!(
-                    "{} was deleted: if its owner is in another cluster or is not Flux, that may \
-                     recreate it at any time",
+                    "{} was deleted, but its owner (in another cluster, or not Flux) could not be \
+                     suspended and may recreate it at any time",
                     selected.source.object
                 ))),
                 Recreation::ByOwner(_) | Recreation::Forced(_) | Recreation::Never => None,

@@ -57,7 +57,7 @@ Exit codes:
   4   the cluster rejected a request or did not respond
   5   manual action required, whatever else applies: see \"Remaining\" in the report
   6   internal error in the guest or in salve
-  7   inconclusive or unverified: something could not be read, or not be proven
+  7   inconclusive or unverified: something could not be read or verified; check again
   8   needs approval: a grant requires it, and no one gave it
   9   stale plan: it is not what the run would do now, so it was not applied
   10  a different problem was found";

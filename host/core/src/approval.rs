@@ -126,8 +126,8 @@ impl Approval {
         if named < differences.len() {
             text += &format!("; and {} more", differences.len() - named);
         }
-        let nothing = if done == 0 { "nothing" } else { "nothing more" };
-        let stale = format!("{} is stale, and {nothing} of it was sent: {text}", self.name());
+        let none = if done == 0 { "none" } else { "no more" };
+        let stale = format!("{} is stale, and {none} of it was sent: {text}", self.name());
         Err(self.differs(&stale))
     }
 
@@ -151,7 +151,8 @@ impl Approval {
             }
         }
         if let Some(missing) = self.writes.get(reached) {
-            differences.push(format!("{} is no longer made: {end}", describe(&missing.write)));
+            differences
+                .push(format!("{} would no longer be sent: {end}", describe(&missing.write)));
         }
         differences
     }
@@ -415,7 +416,7 @@ mod tests {
         let text = |count| approval().is_current(1, &names(count)).unwrap_err().to_string();
         assert_eq!(
             text(2),
-            "plan 7c1d is stale, and nothing more of it was sent: Kustomization media/0 changed; \
+            "plan 7c1d is stale, and no more of it was sent: Kustomization media/0 changed; \
              Kustomization media/1 changed; make a new plan with `salve plan`"
         );
         assert!(!text(5).contains(" more;"), "{}", text(5));
@@ -429,7 +430,7 @@ mod tests {
         let stale = displayed.is_current(0, &["media/a changed".into()]).unwrap_err();
         assert_eq!(
             stale.to_string(),
-            "the displayed plan is stale, and nothing of it was sent: media/a changed; run the \
+            "the displayed plan is stale, and none of it was sent: media/a changed; run the \
              command again to see the current plan"
         );
         let other = displayed.allows(0, &suspend(&["a"])).unwrap_err().to_string();
@@ -470,7 +471,10 @@ mod tests {
                     "is restarted differently",
                 ],
             ),
-            (vec![first.clone(), delete(&sources)], vec!["no longer made: it would find nothing"]),
+            (
+                vec![first.clone(), delete(&sources)],
+                vec!["would no longer be sent: it would find nothing"],
+            ),
             (vec![first, restart("u")], vec!["replaces delete-replicationsources.delete"]),
             (vec![], vec!["suspend-flux.suspend of"]),
             ([&planned[..], &[restart("u")]].concat(), vec!["is not in plan 7c1d"]),

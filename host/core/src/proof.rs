@@ -313,7 +313,10 @@ impl Proof {
             return Verified::Unverified(if self.problems.is_empty() {
                 "the documents declare no problem (spec.problems) that the host could verify".into()
             } else {
-                format!("it observed no declared problem before its first write{}", self.declared())
+                format!(
+                    "the guest observed no declared problem before its first write{}",
+                    self.declared()
+                )
             });
         }
         let (mut remaining, mut unproven) = (vec![], vec![]);
@@ -372,7 +375,7 @@ impl Proof {
             }
             ProblemState::Unread | ProblemState::Clear => (
                 ProblemStatus::Unverified,
-                format!("it was not verified to stay clear for {window}"),
+                format!("it was not watched for its whole window of {window}; check again"),
             ),
         }
     }

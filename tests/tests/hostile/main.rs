@@ -185,7 +185,7 @@ async fn a_guest_cannot_run_longer_than_24_hours() {
 #[tokio::test]
 async fn a_guest_that_claims_success_without_proof_is_not_believed() {
     for (how, verdict, expected) in [
-        ("lie", Verdict::Unverified, "it observed no declared problem"),
+        ("lie", Verdict::Unverified, "the guest observed no declared problem"),
         ("claims-success-by-blank-pattern", Verdict::Unverified, "does not show it"),
         ("claims-success-by-another-line", Verdict::Unverified, "is not the last page"),
         ("claims-success-by-the-end-of-the-log", Verdict::Unverified, "only the end of the log"),

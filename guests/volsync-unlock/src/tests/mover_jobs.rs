@@ -16,7 +16,7 @@ fn a_failing_job_of_the_source_is_described() {
         ("volsync-src-atlas", exceeded.clone(), Some("BackoffLimitExceeded, 3 pods failed")),
         ("volsync-kopia-src-atlas", exceeded.clone(), Some("BackoffLimitExceeded")),
         ("volsync-src-atlas", json!({"failed": 1}), Some("1 pod failed, the next one is not")),
-        ("volsync-src-atlas", json!({"failed": 1, "active": 1}), Some("another one runs")),
+        ("volsync-src-atlas", json!({"failed": 1, "active": 1}), Some("another one is running")),
         ("volsync-src-atlas", json!({"active": 1}), None),
         ("volsync-src-atlas", json!({}), None),
         ("volsync-dst-atlas", exceeded.clone(), None),

@@ -25,8 +25,8 @@ fn the_node_and_its_pods_are_named() {
     assert!(
         found[0].text.starts_with(
             "the node plugin of rook-ceph.rbd.csi.ceph.com on node node-b holds a lock, so 2 pods \
-             (media/a, media/b) cannot start: delete the one node plugin pod on node-b, after \
-             draining the node if"
+             (media/a, media/b) cannot start: delete the one node plugin pod on node-b (drain \
+             the node first if"
         ),
         "{}",
         found[0].text

@@ -28,7 +28,7 @@ fn a_source_that_git_still_declares_should_be_removed_from_git() {
         ),
         (Recreation::AtUpgrade(owner.clone()), "from the values"),
         (Recreation::OwnerSuspended(owner), "before Kustomization media/lidarr is resumed"),
-        (Recreation::Unknown, "where its owner outside this cluster"),
+        (Recreation::Unknown, "where it is declared (Flux in another cluster"),
     ] {
         assert!(texts(&selection(Reason::Orphan, recreation), &[])[0].contains(expected));
     }

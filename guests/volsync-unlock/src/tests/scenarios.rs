@@ -197,7 +197,7 @@ fn a_deletion_outside_of_the_searched_namespaces_requires_consent() {
     // It may be the source of the locked snapshot, or not.
     let (conclusion, cluster) = conclude(elsewhere(VolumePvcState::Unreadable), MEDIA);
     assert!(cluster.writes.contains(&RESTART.to_owned()));
-    let is_named = |text: &str| text.contains("could not be read: downloads/data");
+    let is_named = |text: &str| text.contains("is being deleted: downloads/data");
     assert!(cluster.notes.iter().any(|note| is_named(note)));
     assert!(is_named(&text(&conclusion)), "{}", text(&conclusion));
 }

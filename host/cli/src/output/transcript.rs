@@ -224,13 +224,7 @@ impl Writer {
     fn heartbeat(&self) -> Option<String> {
         let message = self.progress.as_ref().filter(|_| !self.is_terminal)?;
         let quiet = self.quiet_since.elapsed();
-        (quiet >= HEARTBEAT).then(|| {
-            format!(
-                "{:14}{MUTED}still running after {} s: {message}{MUTED:#}\n",
-                "",
-                quiet.as_secs()
-            )
-        })
+        (quiet >= HEARTBEAT).then(|| format!("{:14}{MUTED}still running: {message}{MUTED:#}\n", ""))
     }
 }
 

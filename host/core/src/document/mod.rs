@@ -226,7 +226,7 @@ fn validate_problems(
             add(within, &text);
         }
         if problems[..i].iter().any(|other| other.name == problem.name) {
-            add("/name", &format!("there is another problem {:?}", problem.name));
+            add("/name", &format!("another problem is named {:?}", problem.name));
         }
     }
     DocumentError::all(source, faults)

@@ -195,16 +195,17 @@ impl Problem {
             (Predicate::Pattern, _, [_, ..]) => {
                 Err(("/states", format!("does not apply to {capability}: use `pattern`")))
             }
-            (Predicate::Pattern, None, []) => {
-                Err(("", format!("pattern is missing, by which {capability} shows the problem")))
-            }
+            (Predicate::Pattern, None, []) => Err((
+                "",
+                format!("pattern is missing: {capability} shows a problem by lines that match it"),
+            )),
             (Predicate::States(_), Some(_), _) => {
                 Err(("/pattern", format!("does not apply to {capability}: use `states`")))
             }
             (Predicate::States(known), None, []) => Err((
                 "",
                 format!(
-                    "states is missing, by which {capability} shows the problem: one of {}",
+                    "states is missing: {capability} shows a problem by the states of objects: {}",
                     known.join(", ")
                 ),
             )),

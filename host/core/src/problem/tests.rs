@@ -54,7 +54,7 @@ fn a_problem_that_cannot_be_evaluated_is_rejected_with_its_line() {
         (
             "    states: [csi-locked]\n",
             "",
-            "r.yaml:11: spec.problems[1]: states is missing, by which query-pvcs shows",
+            "r.yaml:11: spec.problems[1]: states is missing: query-pvcs shows",
         ),
         (
             "states: [csi-locked]",
@@ -64,7 +64,7 @@ fn a_problem_that_cannot_be_evaluated_is_rejected_with_its_line() {
         (
             "    pattern: already exists\n",
             "",
-            "r.yaml:7: spec.problems[0]: pattern is missing, by which tail-logs shows",
+            "r.yaml:7: spec.problems[0]: pattern is missing: tail-logs shows",
         ),
         (
             "pattern: already exists",
@@ -101,7 +101,7 @@ fn a_problem_that_cannot_be_evaluated_is_rejected_with_its_line() {
         (
             "name: locked",
             "name: locks",
-            "r.yaml:11: spec.problems[1].name: there is another problem \"locks\"",
+            "r.yaml:11: spec.problems[1].name: another problem is named \"locks\"",
         ),
         (
             "HealthyOrGone",

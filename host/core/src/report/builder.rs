@@ -314,7 +314,7 @@ impl ReportBuilder {
 
 /// Describes an observation that the host did not accept.
 pub fn refused_observation(observed: &Observed, error: &Error) -> String {
-    format!("problem {:?} was not verified: {}", observed.problem, error.text())
+    format!("the observation of problem {:?} does not count: {}", observed.problem, error.text())
 }
 
 fn describe_outcome(effect: &Effect, outcome: &Outcome, answer: Option<&Answer>) -> EffectOutcome {

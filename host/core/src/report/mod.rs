@@ -203,8 +203,8 @@ pub struct Report {
     pub diagnosis: Option<Diagnosis>,
     pub evidence: Vec<Finding>,
     pub figures: Vec<Figure>,
-    /// What the host's own reads after the last change showed of the problems that the run observed.
-    /// Empty unless the guest claims to have fixed them.
+    /// What the host's own reads after the last change showed of the problems that the run
+    /// observed. Empty unless the guest claims to have fixed them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<VerifiedProblem>,
     pub steps: Vec<Step>,

@@ -92,7 +92,12 @@ impl Run {
             () = self.context.stop.wait() => return Err(Halt::Stopped),
         };
         let end = match exit {
-            Err(_) => return Ok(Err(not_planned(&format!("no end within {} s", limit.as_secs())))),
+            Err(_) => {
+                return Ok(Err(not_planned(&format!(
+                    "the guest did not finish within {} s",
+                    limit.as_secs()
+                ))));
+            }
             Ok(GuestExit::Failed(failure)) if failure.fault == Fault::Cluster => {
                 return Ok(Err(not_planned(&failure.text)));
             }
@@ -113,6 +118,6 @@ impl Run {
 
 fn not_planned(why: &str) -> Error {
     Error::Unavailable(format!(
-        "failed to plan again what was approved, so this write was not sent: {why}"
+        "failed to check the approved plan again, so nothing was sent: {why}"
     ))
 }

@@ -285,7 +285,7 @@ async fn nothing_is_sent_if_the_guest_would_write_something_else_now() {
         (&["a"][..], true, ends(), None),
         (&["a", "b"], true, ends(), Some("1 ReplicationSource appeared (media/b)")),
         (&["b"], true, ends(), Some("1 ReplicationSource disappeared (media/a)")),
-        (&["a"], false, healthy(), Some("restart of media/x is no longer made: summary")),
+        (&["a"], false, healthy(), Some("restart of media/x would no longer be sent: summary")),
     ] {
         let Fixture { run, backend, journal, stop } = bound(approval.clone(), &plan);
         let run = run.with_planner(Arc::new(Again(again(set, restarts), exit)), header(), vec![]);
@@ -305,7 +305,7 @@ async fn nothing_is_sent_if_the_guest_would_write_something_else_now() {
         let halt = answer.unwrap_err();
         assert!(matches!(&halt, Halt::Differs(_)), "{halt}");
         let text = halt.to_string();
-        assert!(text.contains(expected) && text.contains("nothing of it was sent"), "{text}");
+        assert!(text.contains(expected) && text.contains("none of it was sent"), "{text}");
         assert!(fixture.sent().is_empty(), "{:?}", fixture.calls());
         assert_eq!(fixture.journal.entries().len(), entries, "planning again leaves no entries");
     }
@@ -321,7 +321,7 @@ async fn nothing_is_sent_if_the_plan_cannot_be_made_again() {
     let run = run.with_planner(Arc::new(planner), header(), vec![]);
     let mut fixture = Fixture { run, backend, journal, stop };
     let answer = fixture.run.call_reversible(suspend(&["plex"])).await.unwrap().unwrap_err();
-    assert!(answer.text().contains("failed to plan again"), "{answer}");
+    assert!(answer.text().contains("failed to check the approved plan again"), "{answer}");
     assert!(fixture.sent().is_empty(), "{:?}", fixture.calls());
 }
 

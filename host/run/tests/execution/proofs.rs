@@ -578,7 +578,7 @@ async fn without_a_declared_and_observed_problem_nothing_is_verified() {
         (vec![], "the documents declare no problem"),
         (
             problems(json!({})),
-            "it observed no declared problem before its first write (declared: locks, locked, unready)",
+            "the guest observed no declared problem before its first write (declared: locks, locked, unready)",
         ),
     ] {
         let mut fixture = begin(problems, pods(|_| vec![]));
@@ -636,7 +636,7 @@ async fn an_interrupted_verification_proves_nothing() {
     let result = fixture.run.finish(concluded(Concluded::Fixed)).await;
     assert_eq!(result.verdict, Verdict::Unverified, "{}", result.summary);
     assert!(
-        result.summary.contains("it was not verified to stay clear for 5m"),
+        result.summary.contains("it was not watched for its whole window of 5m"),
         "{}",
         result.summary
     );
