@@ -42,8 +42,8 @@ Long tests (each replaces its report in docs/):
       another user at every Nth point [default: 1, which takes hours]. Report: docs/survived.md.
   diagnose [CLUSTERS]
       Compose CLUSTERS simulated clusters of each family [default: 2000] from independent axes,
-      diagnose each with volsync-unlock, run it on the first tenth, and compare the results with what
-      the simulated actors hold. Report: docs/diagnosis.md.
+      diagnose each with volsync-unlock, run it on the first tenth, and compare the results with
+      what the simulated actors hold. Report: docs/diagnosis.md.
   mutants [NAME...]
       Plant each bug of tests/mutants.yaml, or those whose name contains a NAME, into a copy of the
       repository, and check that its test fails. All bugs take about an hour. Report:
